@@ -1,0 +1,23 @@
+"""ExpandNets: linear over-parameterisation that holds during training only.
+
+    expanded = expand.expand(model, conv="ck", linear=True, rate=4)
+    compact = expand.compress(expanded)
+
+Needs torch alone.
+"""
+
+from expand.planning import LayerPlan, Plan, plan
+from expand.transform import ExpandNet, compress, expand
+from expand.units import ExpandedUnit, set_mode, units
+
+__all__ = [
+    "ExpandNet",
+    "ExpandedUnit",
+    "LayerPlan",
+    "Plan",
+    "compress",
+    "expand",
+    "plan",
+    "set_mode",
+    "units",
+]

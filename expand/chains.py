@@ -1,0 +1,96 @@
+"""The three strategies: which factors a linear layer becomes (ExpandNets paper, section 2).
+
+m: input channels, n: output channels, r: expansion rate. Widths inside the chain are multiples
+of the layer's groups, so that each group of the layer is a chain of its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+__all__ = ["Depthwise", "Factor", "Geometry", "Strategy", "chain", "obstacle"]
+
+Strategy = Literal["fc", "cl", "ck"]
+Depthwise = Literal["grouped", "channelwise"]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One linear layer of a chain. An empty `kernel` is a fully-connected layer."""
+
+    inputs: int
+    outputs: int
+    kernel: tuple[int, ...] = ()
+    groups: int = 1
+
+    def parameters(self, bias: bool) -> int:
+        """Count the weights, and the biases where there are any."""
+        weights = self.outputs * (self.inputs // self.groups) * prod(self.kernel)
+        return weights + (self.outputs if bias else 0)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a strategy needs to know of a layer: m, n, the kernel sizes and the groups."""
+
+    inputs: int
+    outputs: int
+    kernel: tuple[int, ...] = ()
+    groups: int = 1
+
+
+def obstacle(geometry: Geometry, strategy: Strategy) -> str | None:
+    """Say why `strategy` cannot represent every such layer; None where it can."""
+    if strategy == "ck":
+        if any(size % 2 == 0 for size in geometry.kernel):
+            return f"CK needs odd kernel sizes, not {_by(geometry.kernel)}"
+        if max(geometry.kernel) <= 3:
+            return f"CK needs a kernel above 3, not {_by(geometry.kernel)}"
+    return None
+
+
+def chain(
+    geometry: Geometry,
+    strategy: Strategy,
+    *,
+    rate: float,
+    keep_input: bool = False,
+    depthwise: Depthwise = "grouped",
+) -> tuple[Factor, ...]:
+    """Return the factors of a layer, first to last.
+
+    The first inner width is r m, the later ones r n; with `keep_input` the first stays m (the
+    paper's networks keep the three channels of the image in their first layer). `depthwise:
+    channelwise` gives the kernel factor of a depthwise layer a group per inner channel, as in
+    the paper's ShuffleNetV2.
+    """
+    assert obstacle(geometry, strategy) is None
+    first = geometry.inputs if keep_input else _width(rate, geometry.inputs, geometry.groups)
+    later = _width(rate, geometry.outputs, geometry.groups)
+    kernels = _kernels(geometry.kernel, strategy)
+    widths = [geometry.inputs, first, *[later] * (len(kernels) - 2), geometry.outputs]
+    groups = [geometry.groups] * len(kernels)
+    is_depthwise = geometry.groups == geometry.inputs == geometry.outputs > 1
+    if strategy == "cl" and depthwise == "channelwise" and is_depthwise and first == later:
+        groups[1] = later
+    return tuple(map(Factor, widths[:-1], widths[1:], kernels, groups))
+
+
+def _kernels(kernel: tuple[int, ...], strategy: Strategy) -> list[tuple[int, ...]]:
+    """FC: three matrices. CL: 1x1, kxk, 1x1. CK: 3s until each dimension is used up, then 1s."""
+    if strategy == "fc":
+        return [(), (), ()]
+    if strategy == "cl":
+        point = (1,) * len(kernel)
+        return [point, kernel, point]
+    steps = [(size - 1) // 2 for size in kernel]
+    return [tuple(3 if i < step else 1 for step in steps) for i in range(max(steps))]
+
+
+def _width(rate: float, channels: int, groups: int) -> int:
+    return groups * max(1, round(rate * channels / groups))
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))
