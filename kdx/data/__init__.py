@@ -1,0 +1,46 @@
+"""Data sets, and their images in batches.
+
+A view of a sample is a pure function of (seed, epoch, index): see `kdx.data.views`.
+"""
+
+from collections.abc import Callable, Mapping
+
+from kdx.data.augment import Augment
+from kdx.data.loading import EpochBatches, eval_loader, steps_per_epoch, train_loader
+from kdx.data.sets.cifar import cifar10, cifar100
+from kdx.data.sets.digits import digits
+from kdx.data.sets.fashion_mnist import fashion_mnist
+from kdx.data.sets.image_folder import image_folder
+from kdx.data.sources import FileImages, MemoryImages, subset
+from kdx.data.splits import Splits, split
+from kdx.data.views import Batch, Views
+from kdx.protocols import ImageData
+
+__all__ = [
+    "TABLE",
+    "Augment",
+    "Batch",
+    "EpochBatches",
+    "FileImages",
+    "MemoryImages",
+    "Splits",
+    "Views",
+    "cifar10",
+    "cifar100",
+    "digits",
+    "eval_loader",
+    "fashion_mnist",
+    "image_folder",
+    "split",
+    "steps_per_epoch",
+    "subset",
+    "train_loader",
+]
+
+TABLE: Mapping[str, Callable[..., ImageData]] = {
+    "digits": digits,
+    "fashion_mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "image_folder": image_folder,
+}

@@ -1,0 +1,71 @@
+"""An image file to the pixels of a view. The geometry is torchvision's, to the pixel."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+__all__ = ["ATTEMPTS", "center_crop", "decode", "resized_crop"]
+
+ATTEMPTS = 10
+_SIDES = 4 / 3  # the most that a random crop is longer than wide, or wider than long
+_BILINEAR = Image.Resampling.BILINEAR
+
+
+def decode(path: str, crop: Callable[[Image.Image], Image.Image]) -> Tensor:
+    """Return what `crop` leaves of the image in the file, uint8 [3, H, W].
+
+    Raises ValueError naming a file that is missing, damaged or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = np.array(crop(image.convert("RGB")))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: the image cannot be decoded: {error}") from error
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def center_crop(image: Image.Image, size: int) -> Image.Image:
+    """Resize the shorter side to size * 256/224 and keep the middle, size x size.
+
+    This is how networks are evaluated on ImageNet (Krizhevsky et al. 2012).
+    """
+    shorter = min(image.size)
+    target = round(size * 256 / 224)
+    width, height = (int(target * side / shorter) for side in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    resized = image.resize((width, height), _BILINEAR)
+    return resized.crop((left, top, left + size, top + size))
+
+
+def resized_crop(
+    image: Image.Image, size: int, *, scale: tuple[float, float], numbers: NDArray
+) -> Image.Image:
+    """Crop a part of the image's area in the range `scale` and resize it to size x size.
+
+    `numbers` [ATTEMPTS, 4], in [0, 1): for each attempt, what chooses area, shape, top and left.
+    The first box inside the image is taken; where there is none, the largest one in the middle
+    (Szegedy et al., "Going Deeper with Convolutions", 2015; torchvision's RandomResizedCrop).
+    """
+    left, top, width, height = _random_box(*image.size, scale=scale, numbers=numbers)
+    part = image.crop((left, top, left + width, top + height))
+    return part.resize((size, size), _BILINEAR)
+
+
+def _random_box(
+    width: int, height: int, *, scale: tuple[float, float], numbers: NDArray
+) -> tuple[int, int, int, int]:
+    """Return left, top, width and height of a box inside width x height."""
+    low, high = scale
+    for area, shape, top, left in numbers.tolist():
+        pixels = width * height * (low + (high - low) * area)
+        ratio = math.exp(math.log(_SIDES) * (2 * shape - 1))
+        w, h = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(left * (width - w + 1)), int(top * (height - h + 1)), w, h
+    w, h = min(width, round(height * _SIDES)), min(height, round(width * _SIDES))
+    return (width - w) // 2, (height - h) // 2, w, h

@@ -1,0 +1,107 @@
+"""Views in batches, for one process or several.
+
+`rank` of `world` processes takes its part of what would be one process's batches.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from kdx.data.counter import permutation
+from kdx.data.views import Batch, Key, Views
+
+__all__ = ["EpochBatches", "eval_loader", "steps_per_epoch", "train_loader"]
+
+
+class EpochBatches(Sampler[list[Key]]):
+    """One rank's part of an epoch's batches, as keys of views.
+
+    The epoch's order of the samples, a function of (seed, epoch), is cut into global batches of
+    `batch_size`, and each of these into `world` consecutive parts that differ by one sample at
+    most: any number of processes trains on the same global batches. Only whether a smaller last
+    batch is kept depends on `world`: see `steps_per_epoch`.
+    """
+
+    def __init__(self, n: int, *, batch_size: int, seed: int, rank: int = 0, world: int = 1):
+        self.steps = steps_per_epoch(n, batch_size=batch_size, world=world)
+        self.n, self.batch_size, self.seed, self.rank, self.world = n, batch_size, seed, rank, world
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int, *, first_step: int = 0) -> None:
+        """Choose what the next iteration yields: `epoch`, from its step `first_step` on."""
+        self.epoch, self.first_step = epoch, first_step
+
+    def size(self, step: int) -> int:
+        """Return how many samples the global batch of a step has, over all ranks."""
+        return min(self.batch_size, self.n - step * self.batch_size)
+
+    def __len__(self) -> int:
+        return self.steps - self.first_step
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch = self.epoch
+        order = permutation(self.seed, epoch, self.n).tolist()
+        for step in range(self.first_step, self.steps):
+            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+            yield [(epoch, batch[i]) for i in _part(len(batch), self.rank, self.world)]
+
+
+def steps_per_epoch(n: int, *, batch_size: int, world: int = 1) -> int:
+    """Return how many global batches an epoch of `n` samples has, the same on all ranks.
+
+    A smaller last batch is kept where it has two samples for every rank: BatchNorm cannot train
+    on one. Raises ValueError where a rank would get no sample, or where there is no batch.
+    """
+    if batch_size < world:
+        raise ValueError(
+            f"batch_size: {batch_size} is the global batch, and {world} processes share it; "
+            f"use {world} or more"
+        )
+    steps = n // batch_size + (n % batch_size >= 2 * world)
+    if steps == 0:
+        raise ValueError(f"{n} training samples are not enough for {world} processes: 2 for each")
+    return steps
+
+
+def train_loader(views: Views, batches: EpochBatches, *, workers: int = 0) -> DataLoader[Batch]:
+    """Return one loader for the whole run: before each epoch, call `batches.set_epoch`.
+
+    The keys carry the epoch, so workers stay stateless and are kept from epoch to epoch.
+    """
+    return _loader(views, batches, workers)
+
+
+def eval_loader(
+    views: Views, *, batch_size: int, rank: int = 0, world: int = 1, workers: int = 0
+) -> DataLoader[Batch]:
+    """Return a loader of each sample exactly once over all ranks, in order, without padding.
+
+    Ranks may get different numbers of batches, even none.
+    """
+    part = _part(len(views), rank, world)
+    step = max(1, batch_size // world)
+    keys = [[(0, i) for i in part[start : start + step]] for start in range(0, len(part), step)]
+    return _loader(views, keys, workers)
+
+
+def _part(n: int, rank: int, world: int) -> range:
+    return range(n * rank // world, n * (rank + 1) // world)
+
+
+def _loader(views: Views, batches: Iterable[list[Key]], workers: int) -> DataLoader[Batch]:
+    return DataLoader(
+        views,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_as_is,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),  # leaves the ambient one alone: dropout's, say
+    )
+
+
+def _as_is(batch: Any) -> Any:
+    """Stand in for the collation: views come as a batch already."""
+    return batch

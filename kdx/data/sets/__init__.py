@@ -1,0 +1,1 @@
+"""The data sets: one module each, and the readers of their file formats."""

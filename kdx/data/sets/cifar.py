@@ -1,0 +1,129 @@
+"""CIFAR-10 and CIFAR-100: 50,000 + 10,000 images of 3 x 32 x 32 (Krizhevsky 2009)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kdx.data.sets.fetch import fetch
+from kdx.data.sets.unpickle import read_pickle
+from kdx.data.sources import MemoryImages, check_labels
+from kdx.protocols import ImageData, InputSpec
+
+__all__ = ["cifar10", "cifar100"]
+
+SIDE = 32
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a set lies on disk, and torchvision's class that downloads it."""
+
+    origin: str
+    folder: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    meta: str
+    labels: str
+    names: str
+    classes: int
+    torchvision: str
+    spec: InputSpec
+
+
+_CIFAR10 = _Layout(
+    origin="cifar10",
+    folder="cifar-10-batches-py",
+    train=tuple(f"data_batch_{i}" for i in range(1, 6)),
+    test=("test_batch",),
+    meta="batches.meta",
+    labels="labels",
+    names="label_names",
+    classes=10,
+    torchvision="CIFAR10",
+    spec=InputSpec(
+        channels=3,
+        size=SIDE,
+        mean=(125.3 / 255, 123.0 / 255, 113.9 / 255),
+        std=(63.0 / 255, 62.1 / 255, 66.7 / 255),
+    ),
+)
+_CIFAR100 = _Layout(
+    origin="cifar100",
+    folder="cifar-100-python",
+    train=("train",),
+    test=("test",),
+    meta="meta",
+    labels="fine_labels",
+    names="fine_label_names",
+    classes=100,
+    torchvision="CIFAR100",
+    spec=InputSpec(
+        channels=3, size=SIDE, mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761)
+    ),
+)
+
+
+def cifar10(*, root: str = "data", download: bool = True) -> ImageData:
+    """Open CIFAR-10 from `root`/cifar-10-batches-py, as torchvision keeps it.
+
+    What is not there is downloaded. Raises ValueError for files that are absent, damaged, or hold
+    anything but images and labels.
+    """
+    return _open(_CIFAR10, Path(root), download)
+
+
+def cifar100(*, root: str = "data", download: bool = True) -> ImageData:
+    """Open CIFAR-100 (the 100 fine labels) from `root`/cifar-100-python; else as `cifar10`."""
+    return _open(_CIFAR100, Path(root), download)
+
+
+def _open(layout: _Layout, root: Path, download: bool) -> ImageData:
+    if not (root / layout.folder).is_dir():
+        fetch(layout.origin, root, download=(lambda: _download(layout, root)) if download else None)
+    meta = root / layout.folder / layout.meta
+    classes = read_pickle(meta).get(layout.names, [])
+    if len(classes) != layout.classes:
+        raise ValueError(f"{meta}: {len(classes)} {layout.names} should be {layout.classes}")
+    return ImageData(
+        train=_read(layout, root, "train", layout.train),
+        test=_read(layout, root, "test", layout.test),
+        classes=classes,
+        input=layout.spec,
+    )
+
+
+def _download(layout: _Layout, root: Path) -> None:
+    """Fetch the archive and unpack it; torchvision's own reader would run the pickles."""
+    from torchvision import datasets
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    source = getattr(datasets, layout.torchvision)
+    download_and_extract_archive(
+        source.url, str(root), filename=source.filename, md5=source.tgz_md5
+    )
+
+
+def _read(layout: _Layout, root: Path, part: str, files: tuple[str, ...]) -> MemoryImages:
+    origin = f"{layout.origin} {part}"
+    batches = [_read_batch(root / layout.folder / file, layout.labels) for file in files]
+    images, labels = (
+        torch.from_numpy(np.concatenate(parts)) for parts in zip(*batches, strict=True)
+    )
+    check_labels(labels, classes=layout.classes, origin=origin)
+    return MemoryImages(images, labels, origin)
+
+
+def _read_batch(path: Path, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return images uint8 [n, 3, 32, 32] and labels int64 [n]."""
+    content = read_pickle(path)
+    images = np.asarray(content.get("data"))
+    if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != 3 * SIDE * SIDE:
+        raise ValueError(f"{path}: data is {images.dtype} {images.shape}, not uint8 (n, 3072)")
+    labels = np.asarray(content.get(key))
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"{path}: {key} is {labels.dtype} {labels.shape}, not int ({len(images)},)"
+        )
+    return images.reshape(-1, 3, SIDE, SIDE), labels.astype(np.int64)

@@ -1,0 +1,25 @@
+"""Small grey images, once and for all, to the size and the channels that a network takes."""
+
+from torch import Tensor
+from torch.nn import functional
+
+from kdx.protocols import InputSpec
+
+__all__ = ["grey_input", "resize"]
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Return uint8 [N, C, size, size]: torchvision's antialiased bilinear resize, to the bit."""
+    return functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
+
+
+def grey_input(origin: str, size: int, *, channels: int, mean: float, std: float) -> InputSpec:
+    """Return the input of a network for grey images; ValueError where there is none such.
+
+    The images are stored once; a view repeats them over 3 channels.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"{origin}: channels: {channels} must be 1 (grey) or 3 (grey, repeated)")
+    if size < 1:
+        raise ValueError(f"{origin}: size: {size} must be 1 pixel or more")
+    return InputSpec(channels, size, (mean,) * channels, (std,) * channels)

@@ -1,0 +1,93 @@
+"""Where the images are: in memory, or in files that are decoded when asked for.
+
+N: samples, C: channels, H x W: pixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kdx.protocols import ImageSource
+
+__all__ = ["FileImages", "MemoryImages", "check_labels", "subset", "unknown_kind"]
+
+
+@dataclass(eq=False)
+class MemoryImages:
+    """Images [N, C, H, W] (uint8) with labels [N] (int64).
+
+    `origin` says what they are ("cifar10 train"); `numbers` [N] are the samples' places in the
+    set that they were taken from, 0..N-1 where they are the whole of it. Errors quote both.
+    """
+
+    images: Tensor
+    labels: Tensor
+    origin: str
+    numbers: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            found = f"{self.images.dtype} {list(self.images.shape)}"
+            raise ValueError(f"{self.origin}: images must be uint8 [N, C, H, W], not {found}")
+        if len(self.images) != len(self.labels):
+            raise ValueError(
+                f"{self.origin}: {len(self.images)} images but {len(self.labels)} labels"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, index: int) -> str:
+        """Say which sample this is: "cifar10 train[17]"."""
+        number = index if self.numbers is None else int(self.numbers[index])
+        return f"{self.origin}[{number}]"
+
+
+@dataclass(eq=False)
+class FileImages:
+    """Image files with labels [N] (int64); decoded as RGB, of any size."""
+
+    paths: Sequence[str]
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.paths) != len(self.labels):
+            raise ValueError(f"{len(self.paths)} image files but {len(self.labels)} labels")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, index: int) -> str:
+        """Return the path of the file."""
+        return self.paths[index]
+
+
+def subset(source: ImageSource, indices: Tensor) -> MemoryImages | FileImages:
+    """Return the samples at `indices` [n], in that order, under the names they had.
+
+    Raises ValueError for a source of another kind.
+    """
+    labels = source.labels[indices]
+    if isinstance(source, FileImages):
+        return FileImages([source.paths[int(i)] for i in indices.tolist()], labels)
+    if isinstance(source, MemoryImages):
+        numbers = indices if source.numbers is None else source.numbers[indices]
+        return MemoryImages(source.images[indices], labels, source.origin, numbers)
+    raise ValueError(unknown_kind(source))
+
+
+def unknown_kind(source: object) -> str:
+    """Say that a source is neither of the kinds that views can be made of."""
+    return f"{type(source).__name__} is not a source of images: use MemoryImages or FileImages"
+
+
+def check_labels(labels: Tensor, *, classes: int, origin: str) -> None:
+    """Raise ValueError naming the first sample whose label is not in [0, classes)."""
+    bad = ((labels < 0) | (labels >= classes)).nonzero().flatten()
+    if len(bad):
+        raise ValueError(
+            f"{origin}[{int(bad[0])}]: label {int(labels[bad[0]])} is not in "
+            f"[0, {classes}); {len(bad)} of {len(labels)} labels are wrong"
+        )

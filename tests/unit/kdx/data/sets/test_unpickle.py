@@ -1,0 +1,95 @@
+import os
+import pickle
+import struct
+
+import numpy as np
+import pytest
+
+from kdx.data.sets.unpickle import read_pickle
+
+ARRAY = np.arange(12, dtype=np.uint8).reshape(3, 4)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_arrays_and_containers(protocol, tmp_path):
+    path = tmp_path / "batch"
+    content = {"data": ARRAY, "labels": [3, 4], "raw": b"\xff\x00", "name": "batch", "n": (1, 2.5)}
+    path.write_bytes(pickle.dumps(content, protocol))
+    read = read_pickle(path)
+    assert np.array_equal(read.pop("data"), ARRAY)
+    assert read == {key: value for key, value in content.items() if key != "data"}
+
+
+def python2_pickle(numpy_core: bytes) -> bytes:
+    """Write {"data": ARRAY} as Python 2 and NumPy 1 did: byte strings, flags as numbers."""
+
+    def text(value: bytes) -> bytes:
+        return b"T" + struct.pack("<i", len(value)) + value
+
+    dtype = b"cnumpy\ndtype\n(" + text(b"u1") + b"K\x00K\x01tR"
+    dtype += b"(K\x03" + text(b"|") + b"NNN" + b"J\xff\xff\xff\xff" * 2 + b"K\x00tb"
+    empty = b"c" + numpy_core + b".multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00t"
+    empty += text(b"b") + b"tR"
+    state = b"(K\x01(K\x03K\x04t" + dtype + b"\x89" + text(ARRAY.tobytes()) + b"tb"
+    return b"\x80\x02}(" + text(b"data") + empty + state + b"u."
+
+
+@pytest.mark.parametrize("core", [b"numpy.core", b"numpy._core"])
+def test_what_python_2_wrote(core, tmp_path):
+    path = tmp_path / "batch"
+    path.write_bytes(python2_pickle(core))
+    assert np.array_equal(read_pickle(path)["data"], ARRAY)
+
+
+class Payload:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("function", [os.system, eval, exec, os.mkdir])
+def test_a_planted_call_is_refused_and_not_run(function, protocol, tmp_path):
+    path, planted = tmp_path / "batch", tmp_path / "planted"
+    argument = {os.system: f"mkdir {planted}", os.mkdir: str(planted)}.get(
+        function, f"__import__('os').mkdir({str(planted)!r})"
+    )
+    path.write_bytes(pickle.dumps({"data": Payload(function, argument)}, protocol))
+    with pytest.raises(ValueError, match=rf"batch: cannot be read: refused: .*{function.__name__}"):
+        read_pickle(path)
+    assert not planted.exists()
+
+
+def test_attributes_of_known_names_are_refused(tmp_path):
+    path = tmp_path / "batch"
+    path.write_bytes(b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93.")
+    with pytest.raises(ValueError, match=r"refused: numpy\.ndarray\.tofile is not plain data"):
+        read_pickle(path)
+
+
+def test_arrays_of_objects_and_other_encodings_are_refused(tmp_path):
+    path = tmp_path / "batch"
+    path.write_bytes(pickle.dumps({"data": np.array([None])}))
+    with pytest.raises(ValueError, match="refused: an array of 'O8'"):
+        read_pickle(path)
+    path.write_bytes(b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x04\x00\x00\x00zlib\x86R.")
+    with pytest.raises(ValueError, match="refused: the encoding 'zlib'"):
+        read_pickle(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps({"data": ARRAY})[:-9]])
+def test_damaged_files(content, tmp_path):
+    path = tmp_path / "batch"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="batch: cannot be read"):
+        read_pickle(path)
+
+
+def test_absent_files_and_other_content(tmp_path):
+    with pytest.raises(ValueError, match="absent: cannot be read"):
+        read_pickle(tmp_path / "absent")
+    (tmp_path / "batch").write_bytes(pickle.dumps([1]))
+    with pytest.raises(ValueError, match="batch: holds a list, not a dictionary"):
+        read_pickle(tmp_path / "batch")

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as reference
+
+from kdx.data.augment import Augment, flip, normalise, pad_and_crop
+from kdx.protocols import InputSpec
+
+
+def random_images(*shape: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pad_and_crop_is_torchvisions(channels):
+    images = random_images(81, channels, 8, 10)
+    top, left = (corner.flatten() for corner in np.mgrid[:9, :9])
+    windows = pad_and_crop(images, 4, top=top, left=left)
+    for image, window, y, x in zip(images, windows, top, left, strict=True):
+        assert torch.equal(window, reference.crop(reference.pad(image, [4]), y, x, 8, 10))
+
+
+def test_flip_is_torchvisions():
+    images = random_images(5, 3, 4, 6)
+    expected = torch.stack([images[0], *reference.hflip(images[1:3]), *images[3:]])
+    assert torch.equal(flip(images, np.array([0, 1, 1, 0, 0], bool)), expected)
+
+
+def test_normalise_is_torchvisions():
+    images = random_images(4, 3, 5, 5)
+    spec = InputSpec(3, 5, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    expected = reference.normalize(images / 255, list(spec.mean), list(spec.std))
+    torch.testing.assert_close(normalise(images, spec), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_grey_is_repeated():
+    images = random_images(2, 1, 3, 3)
+    spec = InputSpec(3, 3, (0.5,) * 3, (0.25,) * 3)
+    views = normalise(images, spec)
+    assert views.shape == (2, 3, 3, 3)
+    assert views.is_contiguous()
+    assert torch.equal(views[:, 2:], normalise(images, InputSpec(1, 3, (0.5,), (0.25,))))
+    assert torch.equal(views[:, 0], views[:, 2])
+
+
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match=r"augment.crop: -1 is not a padding"):
+        Augment(crop=-1)
+    for area in ((0.0, 1.0), (0.5, 0.2), (0.5, 1.5)):
+        with pytest.raises(ValueError, match=rf"augment.resized_crop: \[{area[0]}, {area[1]}\]"):
+            Augment(resized_crop=area)
+    with pytest.raises(ValueError, match="use crop or resized_crop, not both"):
+        Augment(crop=4, resized_crop=(0.08, 1))

@@ -1,0 +1,131 @@
+from itertools import chain
+
+import pytest
+import torch
+from PIL import Image
+
+from kdx.data.augment import Augment
+from kdx.data.loading import EpochBatches, eval_loader, steps_per_epoch, train_loader
+from kdx.data.sources import FileImages, MemoryImages
+from kdx.data.views import Views
+from kdx.protocols import InputSpec
+
+SPEC = InputSpec(1, 4, (0.5,), (0.5,))
+
+
+def views(n: int, augment: Augment | None = None) -> Views:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (n, 1, 4, 4), dtype=torch.uint8, generator=generator)
+    return Views(MemoryImages(images, torch.zeros(n).long(), "toy"), SPEC, seed=0, augment=augment)
+
+
+def batches(n: int, *, epoch: int = 0, **arguments) -> list[list[tuple[int, int]]]:
+    sampler = EpochBatches(n, seed=0, **arguments)
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+@pytest.mark.parametrize("world", [2, 3, 8])
+def test_any_number_of_processes_sees_the_same_global_batches(world):
+    whole = batches(100, batch_size=20)
+    parts = [batches(100, batch_size=20, rank=rank, world=world) for rank in range(world)]
+    for step, batch in enumerate(whole):
+        shares = [part[step] for part in parts]
+        assert list(chain(*shares)) == batch
+        sizes = [len(share) for share in shares]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_an_epoch_is_each_sample_once_in_its_own_order():
+    first, second = (list(chain(*batches(50, batch_size=8, epoch=e))) for e in (0, 1))
+    assert sorted(first) == [(0, i) for i in range(50)]
+    assert sorted(second) == [(1, i) for i in range(50)]
+    assert [i for _, i in first] != [i for _, i in second]
+
+
+@pytest.mark.parametrize(
+    ("n", "world", "steps"),
+    [(16, 1, 2), (17, 1, 2), (18, 1, 3), (19, 2, 2), (20, 2, 3), (5, 2, 1), (8, 8, 1)],
+)
+def test_a_last_batch_needs_two_samples_a_rank(n, world, steps):
+    assert steps_per_epoch(n, batch_size=8, world=world) == steps
+    for rank in range(world):
+        parts = batches(n, batch_size=8, rank=rank, world=world)
+        assert len(parts) == len(EpochBatches(n, batch_size=8, seed=0, world=world)) == steps
+        assert len(parts[-1]) >= (2 if n % 8 else 1)
+
+
+def test_the_size_of_a_global_batch():
+    sampler = EpochBatches(20, batch_size=8, seed=0, rank=1, world=2)
+    assert [sampler.size(step) for step in range(sampler.steps)] == [8, 8, 4]
+
+
+def test_an_epoch_can_be_entered_at_any_step():
+    sampler = EpochBatches(50, batch_size=8, seed=0)
+    sampler.set_epoch(4)
+    whole = list(sampler)
+    sampler.set_epoch(4, first_step=3)
+    assert len(sampler) == 4
+    assert list(sampler) == whole[3:]
+
+
+def test_batches_that_cannot_be():
+    with pytest.raises(ValueError, match="batch_size: 2 is the global batch, and 3 processes"):
+        steps_per_epoch(100, batch_size=2, world=3)
+    with pytest.raises(ValueError, match="3 training samples are not enough for 2 processes"):
+        EpochBatches(3, batch_size=8, seed=0, world=2)
+
+
+def test_workers_change_nothing_and_the_ambient_generator_is_left_alone():
+    data = views(50, Augment(crop=1, flip=True))
+    runs = []
+    state = torch.get_rng_state()
+    for workers in (0, 2):
+        sampler = EpochBatches(50, batch_size=8, seed=0)
+        loader = train_loader(data, sampler, workers=workers)
+        run = []
+        for epoch in range(2):
+            sampler.set_epoch(epoch)
+            run += list(loader)
+        runs.append(run)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len(runs[0]) == len(runs[1]) == 14
+    for one, other in zip(*runs, strict=True):
+        assert all(map(torch.equal, one, other))
+
+
+def test_a_view_does_not_depend_on_rank_or_batch():
+    data = views(30, Augment(crop=1, flip=True))
+    seen = []
+    for batch_size, world in ((30, 1), (10, 2), (7, 3)):
+        images = torch.zeros(30, 1, 4, 4)
+        for rank in range(world):
+            sampler = EpochBatches(30, batch_size=batch_size, seed=5, rank=rank, world=world)
+            sampler.set_epoch(2)
+            for batch in train_loader(data, sampler):
+                images[batch.indices] = batch.images
+        seen.append(images)
+    assert torch.equal(seen[0], seen[1])
+    present = seen[2].flatten(1).any(1)
+    assert present.sum() == 28  # the last two of 30 are too few for three ranks
+    assert torch.equal(seen[0][present], seen[2][present])
+
+
+@pytest.mark.parametrize("n", [1, 10, 13, 16, 17])
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_evaluation_sees_each_sample_once(n, world):
+    seen = []
+    for rank in range(world):
+        for batch in eval_loader(views(n), batch_size=8, rank=rank, world=world):
+            assert 1 <= len(batch.labels) <= 8 // world
+            seen += batch.indices.tolist()
+    assert seen == list(range(n))
+
+
+def test_a_damaged_file_is_named_through_a_worker(tmp_path):
+    path = tmp_path / "damaged.png"
+    Image.new("RGB", (64, 64)).save(path)
+    path.write_bytes(path.read_bytes()[:60])
+    data = Views(FileImages([str(path)], torch.zeros(1).long()), SPEC, seed=0)
+    with pytest.raises(ValueError, match=r"damaged\.png: the image cannot be decoded"):
+        list(eval_loader(data, batch_size=1, workers=1))

@@ -1,0 +1,14 @@
+import subprocess
+import sys
+
+import kdx.data
+
+
+def test_the_table_and_the_public_names():
+    assert set(kdx.data.TABLE) == {"digits", "fashion_mnist", "cifar10", "cifar100", "image_folder"}
+    assert all(name in kdx.data.__all__ for name in kdx.data.TABLE)
+
+
+def test_the_import_is_light():
+    check = "import sys, kdx.data; sys.exit(bool({'sklearn', 'torchvision'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0

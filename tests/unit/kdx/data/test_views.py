@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from kdx.data.augment import Augment
+from kdx.data.sources import FileImages, MemoryImages
+from kdx.data.views import Views
+from kdx.protocols import InputSpec
+
+SPEC = InputSpec(3, 8, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+
+
+def memory(n: int = 40, *, channels: int = 3, size: int = 8) -> MemoryImages:
+    generator = torch.Generator().manual_seed(0)
+    shape = (n, channels, size, size)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    return MemoryImages(images, torch.arange(n) % 10, "toy train")
+
+
+def files(folder, n: int = 6) -> FileImages:
+    rng = np.random.default_rng(0)
+    paths = [str(folder / f"{i}.png") for i in range(n)]
+    for i, path in enumerate(paths):
+        Image.fromarray(rng.integers(0, 256, (20 + i, 30 - i, 3), dtype=np.uint8)).save(path)
+    return FileImages(paths, torch.arange(n) % 2)
+
+
+def assert_views_are_pure(views: Views):
+    """The view of (epoch, index) is the same alone, among others, and in another order."""
+    keys = [(epoch, index) for epoch in (0, 3) for index in range(len(views))]
+    together, turned = views.__getitems__(keys), views.__getitems__(keys[::-1])
+    assert torch.equal(together.images, turned.images.flip(0))
+    for row, key in enumerate(keys):
+        alone = views.__getitems__([key])
+        assert torch.equal(alone.images[0], together.images[row])
+    half = len(views)
+    assert not torch.equal(together.images[:half], together.images[half:])
+
+
+def test_memory_views_are_pure():
+    assert_views_are_pure(Views(memory(), SPEC, seed=1, augment=Augment(crop=2, flip=True)))
+
+
+@pytest.mark.parametrize(
+    "augment", [Augment(crop=2, flip=True), Augment(resized_crop=(0.2, 1.0), flip=True)]
+)
+def test_file_views_are_pure(augment, tmp_path):
+    assert_views_are_pure(Views(files(tmp_path), SPEC, seed=1, augment=augment))
+
+
+def test_seeds_give_different_views():
+    keys = [(0, i) for i in range(40)]
+    one, two = (Views(memory(), SPEC, seed=s, augment=Augment(crop=2)) for s in (1, 2))
+    assert not torch.equal(one.__getitems__(keys).images, two.__getitems__(keys).images)
+
+
+def test_a_batch_says_what_it_holds():
+    batch = Views(memory(), SPEC, seed=0).__getitems__([(0, 13), (0, 4)])
+    assert batch.labels.tolist() == [3, 4]
+    assert batch.indices.tolist() == [13, 4]
+    assert (batch.images.dtype, batch.images.shape) == (torch.float32, (2, 3, 8, 8))
+
+
+def test_evaluation_in_memory_is_the_image_itself():
+    source = memory(channels=1)
+    views = Views(source, InputSpec(1, 8, (0.0,), (1.0,)), seed=0)
+    images = views.__getitems__([(5, 7)]).images
+    torch.testing.assert_close(images[0], source.images[7] / 255)
+
+
+def test_evaluation_of_files_is_torchvisions(tmp_path):
+    source = files(tmp_path)
+    spec = InputSpec(3, 14, SPEC.mean, SPEC.std)
+    images = Views(source, spec, seed=0).__getitems__([(0, i) for i in range(6)]).images
+    steps = [v2.Resize(16), v2.CenterCrop(14), v2.PILToTensor(), v2.ToDtype(torch.float32, True)]
+    view = v2.Compose([*steps, v2.Normalize(list(spec.mean), list(spec.std))])
+    expected = torch.stack([view(Image.open(path)) for path in source.paths])
+    torch.testing.assert_close(images, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_augmentation_moves_as_stated():
+    """Crops reach every offset and half of the images are flipped, independently."""
+    image = torch.arange(1, 65, dtype=torch.uint8).view(1, 1, 8, 8)
+    source = MemoryImages(image.expand(4000, 1, 8, 8), torch.zeros(4000).long(), "toy")
+    views = Views(source, InputSpec(1, 8, (0.0,), (1 / 255,)), seed=0, augment=Augment(1, True))
+    images = views.__getitems__([(0, i) for i in range(4000)]).images[:, 0].round().int()
+    flipped = images[:, 4, 4] < images[:, 4, 3]
+    images[flipped] = images[flipped].flip(-1)
+    top, left = ((images[:, 3, 3] - 1) // 8 - 2), ((images[:, 3, 3] - 1) % 8 - 2)
+    counts = torch.bincount(top * 6 + left * 2 + flipped, minlength=18)
+    assert len(counts) == 18
+    assert ((counts - 4000 / 18) ** 2 / (4000 / 18)).sum() < 47  # 0.01 % at 17 degrees
+
+
+def test_augmentation_leaves_the_source_alone():
+    source = memory()
+    before = source.images.clone()
+    views = Views(source, SPEC, seed=0, augment=Augment(flip=True))
+    views.__getitems__([(0, i) for i in range(40)])
+    assert torch.equal(source.images, before)
+
+
+def test_what_does_not_fit_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="images of 3 x 9 x 9 do not fit an input of 3 x 8 x 8"):
+        Views(memory(size=9), SPEC, seed=0)
+    with pytest.raises(ValueError, match="images of 2 x 8 x 8 do not fit"):
+        Views(memory(channels=2), SPEC, seed=0)
+    with pytest.raises(ValueError, match=r"toy train: augment.resized_crop is for image files"):
+        Views(memory(), SPEC, seed=0, augment=Augment(resized_crop=(0.2, 1.0)))
+    with pytest.raises(ValueError, match="str is not a source of images"):
+        Views("images", SPEC, seed=0)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    source = files(tmp_path)
+    (tmp_path / "2.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"2\.png: the image cannot be decoded"):
+        Views(source, SPEC, seed=0).__getitems__([(0, 2)])
