@@ -1,0 +1,56 @@
+"""Probabilistic knowledge transfer (Passalis & Tefas 2018). B: batch, D: feature size."""
+
+import torch
+from torch import Tensor
+
+from kdx.losses.checks import need_teacher
+from kdx.losses.precision import full_precision
+from kdx.protocols import Outputs
+
+__all__ = ["PKT"]
+
+EPS = 1e-7  # inside the logarithm, as in the authors' code
+SILENT = 1e-12  # a row whose largest magnitude is below this counts as zero
+
+
+class PKT:
+    """Match the batch's similarities: mean over [B, B] of t log((t + eps) / (s + eps)).
+
+    t and s are the teacher's and the student's cosine kernels (cos + 1) / 2 between the samples
+    of the batch, each row divided by its sum, the diagonal kept: Passalis & Tefas 2018, section 3,
+    with the details of the authors' code. The features, at two module paths, may be of any shape
+    [B, ...] and size: they are flattened to [B, D].
+    """
+
+    def __init__(self, *, student_layer: str, teacher_layer: str) -> None:
+        self.student_layer = student_layer
+        self.teacher_layer = teacher_layer
+
+    def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
+        """Return the scalar; `target` is not read. ValueError without a teacher."""
+        guide = need_teacher(teacher, "pkt").features[self.teacher_layer]
+        return _divergence(student.features[self.student_layer], guide)
+
+
+@full_precision
+def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    s, t = _similarities(student), _similarities(teacher.detach())
+    return (t * ((t + EPS) / (s + EPS)).log()).mean()
+
+
+def _similarities(features: Tensor) -> Tensor:
+    """Return the row-normalised cosine kernel [B, B] of features [B, ...]."""
+    rows = _unit_rows(features.flatten(1))
+    kernel = ((rows @ rows.T + 1) / 2).clamp(min=0)  # rounding can take it below 0
+    return kernel / kernel.sum(dim=1, keepdim=True)
+
+
+def _unit_rows(rows: Tensor) -> Tensor:
+    """Scale each row of [B, D] to length 1; rows of zeros stay, with a finite gradient.
+
+    The cosine does not see a row's scale, so the scale is a constant to the gradient. It keeps
+    the squares from overflowing; after it, only a row of zeros is shorter than 1.
+    """
+    largest = rows.detach().abs().amax(dim=1, keepdim=True)
+    rows = rows / torch.where(largest > SILENT, largest, 1.0)
+    return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp(min=1)

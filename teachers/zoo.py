@@ -1,0 +1,131 @@
+"""Any classifier of timm or torchvision as a teacher, with random or published weights.
+
+A network with published weights says how its images are prepared, in timm's convention:
+`model.pretrained_cfg` with "mean" and "std" per channel, for pixels in [0, 1], and "input_size"
+(C, H, W). Without published weights it is None or absent.
+"""
+
+from difflib import get_close_matches
+from pickle import UnpicklingError
+from typing import Any
+
+from torch import nn
+from torchvision.models import WeightsEnum
+
+__all__ = ["timm", "torchvision"]
+
+AUXILIARY = ("googlenet", "inception_v3")  # would give several outputs in training
+
+
+def timm(
+    *,
+    name: str,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    pretrained: bool | str = False,
+    **kwargs: Any,
+) -> nn.Module:
+    """Return `timm.create_model(name)`, `kwargs` passed on: images [B, C, H, W] to logits.
+
+    `pretrained`: published weights; a string is their tag, "a1_in1k". timm starts the classifier
+    afresh where `num_classes` differs from the published one: train it before it teaches.
+    ValueError for a name, a tag or an argument that timm does not know, and for weights that
+    cannot be fetched.
+    """
+    import timm
+
+    full_name = f"{name}.{pretrained}" if isinstance(pretrained, str) else name
+    if not timm.is_model(name):
+        raise ValueError(f"timm has no model {_nearest(name, timm.list_models())}")
+    published = timm.list_models(f"{name.split('.')[0]}.*", pretrained=True)
+    if "." in full_name and full_name not in published:
+        raise ValueError(f"timm has no weights {_nearest(full_name, published)}")
+    arguments = {"num_classes": num_classes, "in_chans": in_channels}
+    try:
+        model = timm.create_model(full_name, pretrained=bool(pretrained), **arguments, **kwargs)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"timm {name}: {error}") from error
+    except OSError as error:
+        raise ValueError(_unfetched(f"timm {full_name}", error)) from error
+    if not pretrained:
+        # timm names weights that it did not load
+        model.pretrained_cfg = None  # pyright: ignore[reportArgumentType]
+    return model
+
+
+def torchvision(
+    *,
+    name: str,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    pretrained: str | None = None,
+    **kwargs: Any,
+) -> nn.Module:
+    """Return torchvision's classifier `name`, `kwargs` passed on: images [B, 3, H, W] to logits.
+
+    `pretrained`: published weights by torchvision's name, "IMAGENET1K_V1", or "DEFAULT". Without
+    them auxiliary classifiers are left out. ValueError for a name or an argument that torchvision
+    does not know, images without three channels, another number of classes than the weights have,
+    and weights that cannot be fetched or hold more than tensors.
+    """
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise ValueError(f"torchvision has no model {_nearest(name, known)}")
+    if in_channels != 3:
+        raise ValueError(
+            f"torchvision {name} takes 3 channels, not {in_channels}: set `data.channels: 3`"
+        )
+    weights = _published(name, pretrained, num_classes) if pretrained else None
+    if weights is None and name in AUXILIARY:
+        kwargs = {"aux_logits": False, "init_weights": True} | kwargs
+    try:
+        model = models.get_model(name, weights=weights, num_classes=num_classes, **kwargs)
+    except TypeError as error:
+        raise ValueError(f"torchvision {name}: {error}") from error
+    if weights is not None:
+        model.pretrained_cfg = _preparation(weights)  # pyright: ignore[reportArgumentType]
+    return model
+
+
+def _published(name: str, pretrained: str, num_classes: int) -> WeightsEnum:
+    """Return the weights once they are fetched and known to hold tensors alone."""
+    from torchvision import models
+
+    known = models.get_model_weights(name).__members__
+    if pretrained not in known:
+        raise ValueError(f"torchvision {name} has no weights {_nearest(pretrained, list(known))}")
+    weights: WeightsEnum = known[pretrained]
+    classes = len(weights.meta["categories"])
+    if num_classes != classes:
+        raise ValueError(
+            f"torchvision {name}: {pretrained} has {classes} classes, not {num_classes}: "
+            f"set `num_classes: {classes}`, or leave `pretrained` out"
+        )
+    try:  # torchvision itself would unpickle whatever the file holds
+        weights.get_state_dict(check_hash=True, weights_only=True, map_location="cpu")
+    except OSError as error:
+        raise ValueError(_unfetched(f"torchvision {name} {pretrained}", error)) from error
+    except (UnpicklingError, RuntimeError) as error:
+        raise ValueError(
+            f"torchvision {name} {pretrained}: the file fetched from {weights.url} is damaged or "
+            "holds more than tensors, and was refused"
+        ) from error
+    return weights
+
+
+def _preparation(weights: WeightsEnum) -> dict[str, Any]:
+    images = weights.transforms()
+    side = images.crop_size[0]
+    return {"mean": tuple(images.mean), "std": tuple(images.std), "input_size": (3, side, side)}
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    nearest = get_close_matches(name, known, n=3) or known[:3]
+    return f"{name!r}. Nearest: {', '.join(nearest) or 'none'}"
+
+
+def _unfetched(what: str, error: OSError) -> str:
+    reason = str(error).partition("\n")[0]
+    return f"{what}: the published weights cannot be fetched ({reason}): give `weights:` a file"

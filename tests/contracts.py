@@ -1,0 +1,117 @@
+"""Checks that every plug-in must pass, called by the tests of each.
+
+B: batch, C: classes.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from kdx.protocols import Loss, Outputs
+
+__all__ = ["check_loss", "outputs"]
+
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
+Fill = Callable[[Shape], Tensor]
+
+LOGITS: Shape = (4, 5)
+TARGET = torch.tensor([0, 3, 1, 4])
+
+
+def check_loss(
+    factory: Callable[[], Loss],
+    *,
+    student: Shapes | None = None,
+    teacher: Shapes | None = None,
+    may_overflow: bool = False,
+) -> None:
+    """Assert what every loss owes.
+
+    A deterministic scalar; no gradient for the teacher, no change to its inputs; finite values
+    and student gradients for zero, constant and huge inputs; from half precision and under
+    autocast what the same inputs give in float32; float64 from float64.
+
+    `factory` makes a fresh loss. `student` and `teacher` are the shapes [4, ...] of the features
+    that it reads, by layer. `may_overflow` allows an infinite value, not gradient, at 1e30.
+    """
+    shapes = (student or {}, teacher or {})
+    _check_deterministic(factory, shapes)
+    _check_inputs_left_alone(factory, shapes)
+    _check_finite(factory, shapes, may_overflow)
+    _check_precision(factory, shapes)
+
+
+def outputs(shapes: Shapes, *, fill: Fill | None = None, dtype=torch.float32, seed=0) -> Outputs:
+    """Return logits [4, 5] and features of `shapes`, leaves that want gradients."""
+    torch.manual_seed(seed)
+    fill = fill or torch.randn
+    tensors = {n: fill(s).to(dtype).requires_grad_() for n, s in shapes.items()}
+    return Outputs(fill(LOGITS).to(dtype).requires_grad_(), tensors)
+
+
+def _tensors(of: Outputs) -> list[Tensor]:
+    return [of.logits, *of.features.values()]
+
+
+def _pair(shapes: tuple[Shapes, Shapes], **how) -> tuple[Outputs, Outputs]:
+    return outputs(shapes[0], seed=1, **how), outputs(shapes[1], seed=2, **how)
+
+
+def _fresh(factory: Callable[[], Loss], pair: tuple[Outputs, Outputs]) -> Tensor:
+    """Return the first value of a new loss, whose parameters are seeded."""
+    torch.manual_seed(0)
+    return factory()(*pair, TARGET)
+
+
+def _check_deterministic(factory, shapes) -> None:
+    pair = _pair(shapes)
+    loss = factory()
+    torch.manual_seed(0)
+    value = loss(*pair, TARGET)
+    assert value.shape == ()
+    assert torch.equal(value, loss(*pair, TARGET))
+    assert torch.equal(value, _fresh(factory, pair))
+
+
+def _check_inputs_left_alone(factory, shapes) -> None:
+    student, teacher = _pair(shapes)
+    before = [t.detach().clone() for t in _tensors(student) + _tensors(teacher)]
+    _fresh(factory, (student, teacher)).backward()
+    after = _tensors(student) + _tensors(teacher)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert all(t.grad is None for t in _tensors(teacher))
+    assert any(t.grad is not None and t.grad.any() for t in _tensors(student))
+
+
+def _check_finite(factory, shapes, may_overflow) -> None:
+    fills: list[tuple[Fill, torch.dtype]] = [
+        (torch.zeros, torch.float32),
+        (lambda s: torch.full(s, 3.0), torch.float32),
+        (lambda s: torch.full(s, 1e30), torch.float32),
+        (lambda s: 1e30 * torch.randn(s).sign(), torch.float32),
+        (lambda s: torch.full(s, 1e4), torch.float16),
+        (lambda s: 1e4 * torch.randn(s).sign(), torch.float16),
+    ]
+    for number, (fill, dtype) in enumerate(fills):
+        student, teacher = _pair(shapes, fill=fill, dtype=dtype)
+        value = _fresh(factory, (student, teacher))
+        value.backward()
+        overflows = may_overflow and number in (2, 3)
+        assert value.isfinite() or overflows, f"fill {number}: {value}"
+        gradients = [t.grad for t in _tensors(student) if t.grad is not None]
+        assert all(g.isfinite().all() for g in gradients), f"fill {number}"
+
+
+def _check_precision(factory, shapes) -> None:
+    plain = _fresh(factory, _pair(shapes))
+    assert plain.dtype == torch.float32
+    assert _fresh(factory, _pair(shapes, dtype=torch.float64)).dtype == torch.float64
+    for dtype in (torch.bfloat16, torch.float16):
+        rounded = _fresh(factory, _pair(shapes, fill=lambda s, d=dtype: torch.randn(s).to(d)))
+        half = _pair(shapes, dtype=dtype)
+        assert torch.equal(_fresh(factory, half), rounded)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(_fresh(factory, half), rounded)
+            assert torch.equal(_fresh(factory, _pair(shapes)), plain)

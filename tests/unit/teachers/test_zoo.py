@@ -1,0 +1,121 @@
+from pickle import UnpicklingError
+from urllib.error import URLError
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torchvision import models
+from torchvision.models import WeightsEnum
+
+import teachers
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """Have torchvision's download return the seeded weights of a ResNet-18."""
+    torch.manual_seed(0)
+    state = models.resnet18().state_dict()
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda *_a, **_k: state)
+    return state
+
+
+def failing_download(monkeypatch, error):
+    def fail(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", fail)
+
+
+def same(state, other):
+    return state.keys() == other.keys() and all(torch.equal(state[k], other[k]) for k in state)
+
+
+@pytest.mark.parametrize("build", [teachers.resnet18, teachers.torchvision])
+def test_torchvision_published_weights(published, build):
+    name = {} if build is teachers.resnet18 else {"name": "resnet18"}
+    network = build(**name, num_classes=1000, pretrained="IMAGENET1K_V1")
+    assert same(network.state_dict(), published)
+    assert network.pretrained_cfg == {
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+        "input_size": (3, 224, 224),
+    }
+
+
+def test_torchvision_reads_downloads_as_tensors_alone(monkeypatch):
+    asked = []
+
+    def download(_self, **kwargs):
+        asked.append(kwargs)
+        return models.resnet18().state_dict()
+
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", download)
+    teachers.resnet18(num_classes=1000, pretrained="DEFAULT")
+    assert asked[0]["weights_only"] is True
+    assert asked[0]["check_hash"] is True
+
+
+def test_torchvision_random_weights():
+    network = teachers.torchvision(name="googlenet", num_classes=7)
+    assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
+
+
+def test_torchvision_refusals(monkeypatch):
+    with pytest.raises(ValueError, match=r"no model 'resnet_18'. Nearest: resnet18"):
+        teachers.torchvision(name="resnet_18")
+    with pytest.raises(ValueError, match=r"takes 3 channels, not 1: set `data.channels: 3`"):
+        teachers.torchvision(name="resnet18", in_channels=1)
+    with pytest.raises(ValueError, match=r"no weights 'IMAGENET1K_V3'. Nearest: IMAGENET1K_V"):
+        teachers.torchvision(name="resnet18", num_classes=1000, pretrained="IMAGENET1K_V3")
+    with pytest.raises(ValueError, match=r"has 1000 classes, not 10: set `num_classes: 1000`"):
+        teachers.torchvision(name="resnet18", pretrained="DEFAULT")
+    with pytest.raises(ValueError, match=r"torchvision resnet18: .* unexpected .* 'depth'"):
+        teachers.torchvision(name="resnet18", depth=3)
+    failing_download(monkeypatch, URLError("no route"))
+    with pytest.raises(ValueError, match=r"cannot be fetched \(.*no route.*\): give `weights:`"):
+        teachers.resnet18(num_classes=1000, pretrained="DEFAULT")
+    failing_download(monkeypatch, UnpicklingError("posix.system"))
+    with pytest.raises(ValueError, match=r"damaged or holds more than tensors, and was refused"):
+        teachers.resnet18(num_classes=1000, pretrained="DEFAULT")
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Save the seeded weights of timm's ResNet-18 and return timm's overlay that names the file."""
+    torch.manual_seed(0)
+    torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "weights.pth")
+    return {"file": str(tmp_path / "weights.pth")}
+
+
+@pytest.mark.parametrize("pretrained", [True, "a1_in1k"])
+def test_timm_published_weights(checkpoint, pretrained):
+    network = teachers.timm(
+        name="resnet18", num_classes=1000, pretrained=pretrained, pretrained_cfg_overlay=checkpoint
+    )
+    assert same(network.state_dict(), torch.load(checkpoint["file"]))
+    assert network.pretrained_cfg["mean"] == (0.485, 0.456, 0.406)
+    assert network.pretrained_cfg["input_size"] == (3, 224, 224)
+
+
+def test_timm_random_weights_claim_no_preparation():
+    network = teachers.timm(name="resnet18", num_classes=7, in_channels=1).eval()
+    assert network(torch.zeros(1, 1, 32, 32)).shape == (1, 7)
+    assert network.pretrained_cfg is None
+    assert isinstance(network, nn.Module)
+
+
+def test_timm_refusals(monkeypatch):
+    with pytest.raises(ValueError, match=r"timm has no model 'resnet81'. Nearest: .*resnet18"):
+        teachers.timm(name="resnet81")
+    with pytest.raises(ValueError, match=r"no weights 'resnet18.a9_in1k'. Nearest: .*a1_in1k"):
+        teachers.timm(name="resnet18", pretrained="a9_in1k")
+    with pytest.raises(ValueError, match=r"timm resnet18: .* unexpected .* 'drop_rat'"):
+        teachers.timm(name="resnet18", drop_rat=0.3)
+
+    def fail(*_args, **_kwargs):
+        raise OSError("no route")
+
+    monkeypatch.setattr(timm, "create_model", fail)
+    with pytest.raises(ValueError, match=r"timm resnet18: .* cannot be fetched \(no route\)"):
+        teachers.timm(name="resnet18", pretrained=True)
