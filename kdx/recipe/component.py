@@ -1,0 +1,45 @@
+"""A part of a recipe that names code: `use`, and the arguments for what it names."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kdx.recipe.arguments import fill
+from kdx.recipe.errors import Problem, RecipeError
+
+__all__ = ["Component"]
+
+
+@dataclass(frozen=True)
+class Component:
+    """A factory of a `kind` (network, dataset, loss, ...) and its arguments, checked.
+
+    `use` and `arguments` are as the recipe has them; `place` and `where` say where that is.
+    """
+
+    kind: str
+    use: str
+    arguments: Mapping[str, Any]
+    factory: Callable[..., Any] = field(repr=False)
+    place: str = field(repr=False, compare=False)
+    where: str = field(repr=False, compare=False)
+
+    def build(self, **provided: Any) -> Any:
+        """Return a new object: what the factory makes of the arguments.
+
+        Of `provided`, those reach it that its signature names and the recipe does not set.
+        Raises RecipeError where the factory refuses its arguments with ValueError or TypeError,
+        and where the result is not of the component's kind.
+        """
+        from kdx.recipe.kinds import lack_built  # here, because it brings torch
+
+        try:
+            built = self.factory(**fill(self.factory, self.arguments, provided))
+        except (TypeError, ValueError) as error:
+            raise self._error(str(error)) from error
+        if reason := lack_built(built, self.kind):
+            raise self._error(reason)
+        return built
+
+    def _error(self, message: str) -> RecipeError:
+        return RecipeError([Problem(self.place, self.where, f"{self.use!r}: {message}")])

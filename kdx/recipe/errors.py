@@ -1,0 +1,103 @@
+"""What is wrong with a recipe, and where."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+__all__ = ["KeyPath", "Problem", "RecipeError", "Report", "dotted"]
+
+KeyPath = tuple[str | int, ...]
+"""The way from the top of a recipe to a value: ("losses", 0, "use")."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    `place` is what the user has to edit ("configs/x.yaml:14", "override 'epochs=abc'"), `where`
+    the key in the recipe ("losses[0].use", empty for the file as a whole).
+    """
+
+    place: str
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        """Return the problem on one line."""
+        parts = (self.place, self.where, self.message)
+        return ": ".join(" ".join(part.splitlines()) for part in parts if part)
+
+
+class RecipeError(ValueError):
+    """Everything that is wrong with a recipe: `problems`, and as text one line for each."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class Report:
+    """Collects problems; knows on which line, or by which override, every value was set."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._origins: dict[KeyPath, int | str] = {}
+        self._problems: dict[KeyPath, tuple[float, Problem]] = {}
+
+    def locate(self, path: KeyPath, origin: int | str) -> None:
+        """Remember where the value at `path` was set: a line of the file, or an override."""
+        self._origins[path] = origin
+
+    def forget(self, path: KeyPath) -> None:
+        """Forget where the values at and below `path` were set: it is about to be replaced."""
+        self._origins = {p: o for p, o in self._origins.items() if p[: len(path)] != path}
+
+    def place(self, path: KeyPath) -> str:
+        """Return where to edit the value at `path`; for a missing value, where it belongs."""
+        return self._spell(self._origin(path))
+
+    def add(self, path: KeyPath, message: str, *, origin: int | str | None = None) -> None:
+        """Report a problem; only the first one at each path counts."""
+        origin = self._origin(path) if origin is None else origin
+        line = origin if isinstance(origin, int) else float("inf")
+        problem = Problem(self._spell(origin), dotted(path), message)
+        self._problems.setdefault(path, (line, problem))
+
+    def fail(self, message: str, *, line: int = 0) -> NoReturn:
+        """Raise RecipeError now: the file as a whole is of no use.
+
+        `message` gives way to what was reported of the whole file before.
+        """
+        self.add((), message, origin=line)
+        raise RecipeError(self._ordered())
+
+    def raise_any(self) -> None:
+        """Raise RecipeError with all problems in the order of the file, if there are any."""
+        if self._problems:
+            raise RecipeError(self._ordered())
+
+    def _ordered(self) -> list[Problem]:
+        ordered = sorted(self._problems.values(), key=lambda entry: entry[0])
+        return [problem for _, problem in ordered]
+
+    def _origin(self, path: KeyPath) -> int | str:
+        prefixes = (path[:length] for length in range(len(path), -1, -1))
+        return next((self._origins[p] for p in prefixes if p in self._origins), 0)
+
+    def _spell(self, origin: int | str) -> str:
+        if isinstance(origin, str):
+            return f"override {origin!r}"
+        return f"{self.file}:{origin}" if origin else self.file
+
+
+def dotted(path: KeyPath) -> str:
+    """Return `path` as people write it: losses[0].use."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            shown = part if re.fullmatch(r"[\w-]+", part) else repr(part)
+            text += f".{shown}" if text else shown
+    return text

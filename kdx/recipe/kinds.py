@@ -1,0 +1,106 @@
+"""The contract that each kind of component has to meet (`kdx.protocols`)."""
+
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from kdx.protocols import ImageData, StudentTransform
+
+__all__ = ["lack", "lack_built"]
+
+
+def lack(factory: Any, kind: str) -> str | None:
+    """Return why `factory` cannot make a `kind`, None where it can as far as can be seen.
+
+    A class is judged by its methods, a function by the class that it is annotated to return.
+    """
+    if not callable(factory):
+        return f"it is {_a(type(factory))}, which cannot be called"
+    made = factory if isinstance(factory, type) else _returned(factory)
+    meets, words = _CONTRACTS[kind]
+    if made is None or meets(made):
+        return None
+    return words if made is factory else f"it returns {_a(made)}: {words}"
+
+
+def lack_built(built: Any, kind: str) -> str | None:
+    """Return why `built`, which a factory returned, is not of `kind`, None where it is."""
+    contract, words = _BUILT[kind]
+    return None if isinstance(built, contract) else f"it returned {_a(type(built))}, not {words}"
+
+
+def _is_network(made: type) -> bool:
+    return issubclass(made, nn.Module) and _takes(made.forward, 1)
+
+
+def _is_loss(made: type) -> bool:
+    return _takes(made.forward if issubclass(made, nn.Module) else _method(made, "__call__"), 3)
+
+
+def _is_transform(made: type) -> bool:
+    arity = {"apply": 1, "enter": 2, "restore": 1}
+    return all(_takes(_method(made, name), count) for name, count in arity.items())
+
+
+def _is_schedule(made: type) -> bool:
+    return not issubclass(made, nn.Module) and _takes(_method(made, "__call__"), 3)
+
+
+_CONTRACTS: dict[str, tuple[Callable[[type], bool], str]] = {
+    "network": (_is_network, "it is no nn.Module that can be called with (images)"),
+    "dataset": (lambda made: issubclass(made, ImageData), "it is no kdx.protocols.ImageData"),
+    "loss": (_is_loss, "its instances cannot be called with (student, teacher, target)"),
+    "transform": (
+        _is_transform,
+        "it needs the methods apply(student), enter(student, phase) and restore(student)",
+    ),
+    "optimizer": (
+        lambda made: issubclass(made, Optimizer),
+        "it is no subclass of torch.optim.Optimizer",
+    ),
+    "schedule": (
+        _is_schedule,
+        "its instances cannot be called with (step, steps, steps_per_epoch)",
+    ),
+}
+
+_BUILT: dict[str, tuple[Any, str]] = {
+    "network": (nn.Module, "an nn.Module"),
+    "dataset": (ImageData, "a kdx.protocols.ImageData"),
+    "loss": (Callable, "something to call"),
+    "transform": (StudentTransform, "an object with apply, enter and restore"),
+    "optimizer": (Optimizer, "a torch.optim.Optimizer"),
+    "schedule": (Callable, "something to call"),
+}
+
+
+def _returned(function: Any) -> type | None:
+    """Return the class that `function` is annotated to return, None where that is unknown."""
+    try:
+        returned = typing.get_type_hints(function).get("return")
+    except Exception:  # names that only a type checker knows
+        return None
+    return returned if isinstance(returned, type) and returned is not Any else None
+
+
+def _method(made: type, name: str) -> Any:
+    # Looked up along the classes: getattr would find type.__call__ on every class.
+    return next((vars(base)[name] for base in made.__mro__ if name in vars(base)), None)
+
+
+def _takes(method: Any, count: int) -> bool:
+    """Return whether `method` can be called with self and `count` positional arguments."""
+    try:
+        inspect.signature(method).bind(*[None] * (count + 1))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _a(made: type) -> str:
+    name = made.__name__
+    return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"

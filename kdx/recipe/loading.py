@@ -1,0 +1,121 @@
+"""Reading a recipe: file, overrides, components, schema; all problems at once."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from kdx.recipe.binding import Binder
+from kdx.recipe.errors import KeyPath, Report
+from kdx.recipe.overrides import override
+from kdx.recipe.paths import Locations
+from kdx.recipe.registry import allowed_modules
+from kdx.recipe.schema import Augment, InputOverride, Recipe, StageSection, Tolerance
+from kdx.recipe.wording import explain, show, unknown
+from kdx.recipe.yaml_source import parse
+
+__all__ = ["load"]
+
+_LARGEST = 2**20
+_MODELS: dict[KeyPath, type[BaseModel]] = {
+    (): Recipe,
+    ("data", "augment"): Augment,
+    ("teacher", "input"): InputOverride,
+    ("stages",): StageSection,
+    ("tolerance",): Tolerance,
+}
+
+
+def load(
+    path: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    *,
+    plugins: Iterable[str] = (),
+    output_root: str | os.PathLike[str] = "runs",
+) -> Recipe:
+    """Return the recipe in the YAML file at `path`, with `key=value` overrides.
+
+    `plugins` are modules, besides kdx, expand and teachers, that `use:` may name. Runs are
+    written below `output_root`. Raises RecipeError with all problems, each with its line.
+    """
+    report = Report(os.fspath(path))
+    locations = Locations(Path(path), Path(output_root), tuple(plugins))
+    data = _defaults() | _read(Path(path), report)
+    override(data, overrides, report)
+    _check_relations(data, report)
+    bound = Binder(allowed_modules(locations.plugins), report).recipe(data)
+    recipe = _validate(bound, locations, report)
+    report.raise_any()
+    assert recipe is not None, "a recipe without problems is valid"
+    return recipe
+
+
+def _defaults() -> dict[str, Any]:
+    """Return the sections that have a default with a `use:`; new ones, as overrides edit them."""
+    return {
+        "losses": [{"use": "cross_entropy"}],
+        "optimizer": {"use": "SGD", "lr": 0.01, "momentum": 0.9},
+        "schedule": {"use": "constant"},
+    }
+
+
+def _read(path: Path, report: Report) -> dict[str, Any]:
+    """Return the top level of the file; RecipeError where it cannot be read at all."""
+    data = parse(_text(path, report), report)
+    if not isinstance(data, dict):
+        found = "the file is empty" if data is None else f"the file holds {show(data)}"
+        report.fail(f"{found}: a recipe is a mapping, with `data:` and `student:`")
+    return data
+
+
+def _text(path: Path, report: Report) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        report.fail(f"cannot read the recipe: {reason}")
+    if len(content) > _LARGEST:
+        report.fail("larger than 1 MB: a recipe is about twenty lines")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        report.fail("not UTF-8", line=content.count(b"\n", 0, error.start) + 1)
+
+
+def _check_relations(data: dict[str, Any], report: Report) -> None:
+    """Report what is wrong between sections, whether or not each is right in itself."""
+
+    def get(section: Any, key: str) -> Any:
+        return section.get(key) if isinstance(section, dict) else None
+
+    if data.get("select") == "best" and not get(data.get("data"), "validation"):
+        report.add(("select",), "'best' needs `data.validation`, images to choose the epoch by")
+    teacher = data.get("teacher")
+    if get(teacher, "recipe") and not get(teacher, "weights"):
+        report.add(("teacher", "recipe"), "needs `weights:`, the run directory that it fills")
+    if not get(data.get("student"), "transforms"):
+        stages = data["stages"] if isinstance(data.get("stages"), list) else []
+        for index, stage in enumerate(stages):
+            if phase := get(stage, "phase"):
+                message = f"phase {show(phase)} but the student has no transforms"
+                report.add(("stages", index, "phase"), message)
+
+
+def _validate(bound: dict[str, Any], locations: Locations, report: Report) -> Recipe | None:
+    try:
+        return Recipe.model_validate(bound, context=locations)
+    except ValidationError as invalid:
+        for error in invalid.errors():
+            report.add(error["loc"], _message(error))
+    return None
+
+
+def _message(error: Any) -> str:
+    if error["type"] != "extra_forbidden":
+        return explain(error)
+    *section, key = error["loc"]
+    model = _MODELS[tuple(part for part in section if isinstance(part, str))]
+    return f"unknown key.{unknown(key, model.model_fields)}"

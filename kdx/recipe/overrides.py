@@ -1,0 +1,76 @@
+"""Overrides from the command line: `epochs=30`, `student.transforms.0.rate=8`."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from kdx.recipe.errors import KeyPath, Report, dotted
+from kdx.recipe.wording import show
+from kdx.recipe.yaml_source import DEEPEST, parse
+
+__all__ = ["override"]
+
+
+def override(data: dict[str, Any], overrides: Sequence[str], report: Report) -> None:
+    """Set values in `data`, in order; what cannot be set goes to `report`.
+
+    A key is dotted; a number steps into a list, and its length appends. Missing mappings are
+    made. A value is YAML, read as in a recipe.
+    """
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        parts = key.split(".")
+        try:
+            if not equals:
+                raise ValueError("an override is written key=value")
+            if not all(parts):
+                raise ValueError(f"key {show(key)} has an empty part")
+            if len(parts) > DEEPEST:
+                raise ValueError(f"the key has more than {DEEPEST} parts")
+            _set(data, parts, value, text, report)
+        except ValueError as error:
+            report.add(tuple(parts), str(error), origin=text)
+
+
+def _set(data: Any, parts: Sequence[str], value: str, text: str, report: Report) -> None:
+    holder, path = data, ()
+    for part in parts[:-1]:
+        step = _step(holder, part, path)
+        path = (*path, step)
+        if (below := _get(holder, step)) is None:
+            below = {}
+            _put(holder, step, below)
+            report.locate(path, text)
+        holder = below
+    step = _step(holder, parts[-1], path)
+    path = (*path, step)
+    report.forget(path)
+    report.locate(path, text)
+    _put(holder, step, parse(value, report, path=path, origin=text))
+
+
+def _step(holder: Any, part: str, path: KeyPath) -> str | int:
+    """Return `part` as a key or an index of `holder`, the value at `path`."""
+    if isinstance(holder, dict):
+        return part
+    if not isinstance(holder, list):
+        raise ValueError(f"{dotted(path)} is {show(holder)}, which has no {show(part)}")
+    if not re.fullmatch("[0-9]{1,6}", part):
+        raise ValueError(f"{dotted(path)} is a list: {show(part)} is not a number into it")
+    if int(part) > len(holder):
+        message = f"{part} is out of range: {dotted(path)} has {len(holder)} entries"
+        raise ValueError(f"{message}, and {len(holder)} appends one")
+    return int(part)
+
+
+def _get(holder: Any, step: Any) -> Any:
+    if isinstance(holder, list):
+        return holder[step] if step < len(holder) else None
+    return holder.get(step)
+
+
+def _put(holder: Any, step: Any, value: Any) -> None:
+    if isinstance(holder, list) and step == len(holder):
+        holder.append(value)
+    else:
+        holder[step] = value

@@ -1,0 +1,61 @@
+"""The paths of a recipe: what they are relative to, and where a run may write."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdx.recipe.wording import show
+
+__all__ = ["Locations"]
+
+_RUNS = "runs"
+
+
+@dataclass(frozen=True)
+class Locations:
+    """Where a recipe was read (`file`), and the folder that all runs are written below.
+
+    `plugins` are the modules that its names may also come from.
+    """
+
+    file: Path
+    output_root: Path
+    plugins: tuple[str, ...] = ()
+
+    def name(self, given: str) -> str:
+        """Return the name of the run, by default <folder>/<file> of the recipe.
+
+        Raises ValueError for a name that could lead out of the output root.
+        """
+        file = Path(os.path.abspath(self.file))
+        name = given or "/".join(filter(None, (file.parent.name, file.stem)))
+        parts = name.split("/")
+        if any(not re.fullmatch(r"[A-Za-z0-9._-]{1,255}", p) or p in (".", "..") for p in parts):
+            rule = "a relative path of letters, digits, '.', '_' and '-', without '..'"
+            raise ValueError(f"{show(name)} is not {rule}")
+        real = Path(os.path.realpath(self.output_root / name))
+        if not real.is_relative_to(os.path.realpath(self.output_root)):
+            raise ValueError(f"{show(name)} leads out of {self.output_root} through a link: {real}")
+        return name
+
+    def weights(self, given: str) -> str:
+        """Return the path of weights: a first part `runs` means the output root."""
+        if not given.startswith(f"{_RUNS}/"):
+            return given
+        path = self.output_root / given.removeprefix(f"{_RUNS}/")
+        # Such a path must mean the same when the resolved recipe is read again.
+        again = self.output_root != Path(_RUNS) and path.parts[0] == _RUNS
+        return str(path.absolute() if again else path)
+
+    def recipe(self, given: Path) -> Path:
+        """Return the absolute path of another recipe, which is relative to this one's folder.
+
+        Raises ValueError where there is no such file, or it is this one.
+        """
+        path = (self.file.parent / given).resolve()
+        if not path.is_file():
+            raise ValueError(f"{show(str(given))} does not exist: looked for {path}")
+        if path == self.file.resolve():
+            raise ValueError(f"{show(str(given))} is this recipe itself")
+        return path

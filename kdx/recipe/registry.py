@@ -1,0 +1,105 @@
+"""What `use:` may name: an entry of the package's own tables, or a public name of a module.
+
+A recipe is data, and must not be able to run whatever can be imported. A dotted name resolves
+only into kdx, expand, teachers, the plug-ins allowed on the command line, and those declared by
+installed packages under the entry-point group `kdx.plugins`; there, only to a name in the
+module's `__all__`; and only to an object that meets the contract of its kind.
+"""
+
+import importlib
+from collections.abc import Iterable, Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from kdx.recipe.wording import show, unknown
+
+__all__ = ["allowed_modules", "resolve"]
+
+_TABLES = {
+    "network": "kdx.students",
+    "dataset": "kdx.data",
+    "loss": "kdx.losses",
+    "transform": None,
+    "optimizer": "torch.optim",
+    "schedule": "kdx.schedules",
+}
+"""The kinds of components, each with the module that holds its bare names."""
+
+_GROUP = "kdx.plugins"
+
+
+def allowed_modules(plugins: Iterable[str] = ()) -> frozenset[str]:
+    """Return the modules that dotted names may resolve into; so may their submodules."""
+    declared = (point.value.partition(":")[0].strip() for point in entry_points(group=_GROUP))
+    return frozenset({"kdx", "expand", "teachers", *plugins, *declared})
+
+
+def resolve(use: str, kind: str, allowed: Iterable[str]) -> Any:
+    """Return the factory that `use` names; nothing is imported from outside `allowed`.
+
+    Raises ValueError with what is wrong, for the user.
+    """
+    from kdx.recipe.kinds import lack  # here, because it brings torch
+
+    factory = _dotted(use, allowed) if "." in use else _bare(use, kind)
+    if reason := lack(factory, kind):
+        raise ValueError(f"{show(use)} is not {_a(kind)}: {reason}")
+    return factory
+
+
+def _bare(use: str, kind: str) -> Any:
+    module = _TABLES[kind]
+    if module is None:
+        raise ValueError(f"{show(use)} is not {_a(kind)}: use a dotted name, as expand.ExpandNet")
+    table = _optimizers() if kind == "optimizer" else _attribute(_import(module), "TABLE")
+    if use not in table:
+        raise ValueError(f"{show(use)} is not {_a(kind)}.{unknown(use, table)}")
+    return table[use]
+
+
+def _optimizers() -> Mapping[str, Any]:
+    from torch import optim
+
+    classes = ((name, value) for name, value in vars(optim).items() if isinstance(value, type))
+    return {
+        name: value
+        for name, value in classes
+        if issubclass(value, optim.Optimizer) and value is not optim.Optimizer
+    }
+
+
+def _dotted(use: str, allowed: Iterable[str]) -> Any:
+    if not all(part.isidentifier() for part in use.split(".")):
+        raise ValueError(f"{show(use)} is not a dotted name such as expand.ExpandNet")
+    module, _, name = use.rpartition(".")
+    if not any(f"{module}.".startswith(f"{root}.") for root in allowed):
+        known = ", ".join(sorted(allowed))
+        message = f"{show(use)} is outside the modules that a recipe may use ({known})"
+        raise ValueError(f"{message}: allow it with --plugin {module.partition('.')[0]}")
+    imported = _import(module)
+    public = vars(imported).get("__all__")
+    if public is None:
+        raise ValueError(f"{show(use)}: module {module!r} has no __all__ that makes names public")
+    if name not in public:
+        raise ValueError(f"{name!r} is not in __all__ of {module!r}.{unknown(name, public)}")
+    return _attribute(imported, name)
+
+
+def _import(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        message = f"cannot import {module!r}: {type(error).__name__}: {error}"
+        raise ValueError(message) from error
+
+
+def _attribute(module: Any, name: str) -> Any:
+    try:
+        return getattr(module, name)
+    except Exception as error:
+        message = f"cannot read {module.__name__}.{name}: {type(error).__name__}: {error}"
+        raise ValueError(message) from error
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind == "optimizer" else f"a {kind}"

@@ -1,0 +1,64 @@
+"""How problems are worded."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["explain", "show", "unknown"]
+
+_TYPES = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "string": "a text",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "a mapping",
+    "mapping": "a mapping",
+    "model": "a mapping",
+    "is_instance_of": "a mapping with a `use:`",
+    "path": "a path",
+    "none_required": "null",
+}
+
+
+def show(value: Any) -> str:
+    """Return `value` as it is quoted in a message, shortened."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def unknown(name: str, known: Iterable[str]) -> str:
+    """Return the tail of a message on an unknown name: the nearest known one, and all of them."""
+    known = sorted(known)
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    nearest = difflib.get_close_matches(name, known, n=1) or [
+        by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=1)
+    ]
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    return f"{hint} Known: {', '.join(known) or 'none'}"
+
+
+def explain(error: Any) -> str:
+    """Return what one of pydantic's `errors()` says, in a recipe's terms and with the value."""
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    stem = kind.removesuffix("_type").removesuffix("_parsing")
+    if kind == "missing":
+        return "is missing"
+    if kind == "value_error":
+        return str(context["error"])
+    if stem in _TYPES or kind == "int_from_float":
+        return f"{show(value)} is not {_TYPES.get(stem, _TYPES['int'])}{_quoting(kind, value)}"
+    if kind == "literal_error":
+        return f"{show(value)} is not {context['expected']}"
+    if kind in ("too_short", "too_long"):
+        bound = "at least" if kind == "too_short" else "at most"
+        limit = context["min_length" if kind == "too_short" else "max_length"]
+        return f"has {context['actual_length']} entries, but needs {bound} {limit}"
+    message = error["msg"]
+    return f"{show(value)} {message.removeprefix('Input ')}"
+
+
+def _quoting(kind: str, value: Any) -> str:
+    scalar = isinstance(value, int | float)
+    return ": put it in quotes" if kind == "string_type" and scalar else ""

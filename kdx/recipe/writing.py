@@ -1,0 +1,43 @@
+"""A recipe as YAML that reads back as the same recipe."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from kdx.recipe.component import Component
+from kdx.recipe.yaml_source import scalar
+
+__all__ = ["to_yaml"]
+
+
+def to_yaml(recipe: BaseModel) -> str:
+    """Return `recipe` as text, in the order of the schema."""
+    return yaml.dump(_plain(recipe), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Component):
+        return {"use": value.use, **value.arguments}
+    if isinstance(value, BaseModel):
+        fields = {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+        return {**fields.pop("component", {}), **fields}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `yaml_source` reads: no aliases, and quotes where a string needs them."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if isinstance(scalar(text), str) else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)

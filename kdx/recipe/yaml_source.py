@@ -1,0 +1,159 @@
+"""YAML without its surprises: plain data, and the line of every value.
+
+Scalars are those of YAML 1.2's core schema, in lower case and decimal: true, false, null, `~`,
+`1e-3`, `.inf`, `.nan`; anything else is a string, and what is quoted always is. Duplicate keys,
+anchors, aliases, merge keys, tags and several documents are refused.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from kdx.recipe.errors import KeyPath, Report
+from kdx.recipe.wording import show
+
+__all__ = ["DEEPEST", "parse", "scalar"]
+
+DEEPEST = 32
+"""Mappings and lists may be nested this deep."""
+
+_CONSTANTS: dict[str, Any] = {"true": True, "false": False, "null": None, "~": None, "": None}
+_INTEGER = re.compile(r"[-+]?[0-9]+", re.ASCII)
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
+_SPECIAL = re.compile(r"([-+]?)\.(inf|nan)")
+_DIGITS = 300
+
+
+class _Unreadable(Exception):
+    """A problem after which the rest of the text cannot be read; a message and its line."""
+
+
+def parse(text: str, report: Report, *, path: KeyPath = (), origin: str | None = None) -> Any:
+    """Return the data in `text`, None where it is empty; problems go to `report`.
+
+    Every value is located in `report` by its line, or by `origin` where that is given; `path`
+    is the place of the text in the recipe.
+    """
+    try:
+        return _Reader(text, report, origin).document(path)
+    except _Unreadable as problem:
+        message, line = problem.args
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        message = f"not YAML: character {chr(error.character)!r} is not allowed"
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        message = f"not YAML: {error.problem or error.context}"
+    except (ValueError, OverflowError) as error:  # escapes such as "\UFFFFFFFF"
+        line, message = 1, f"not YAML: {error}"
+    report.add(path, message, origin=origin or line)
+    return None
+
+
+def scalar(text: str) -> Any:
+    """Return what an unquoted scalar means: a bool, None, an int, a float, or the text."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if _INTEGER.fullmatch(text) and len(text) <= _DIGITS:
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if special := _SPECIAL.fullmatch(text):
+        return float("".join(special.groups()))
+    return text
+
+
+class _Reader:
+    """Builds data from the parser's events, which, unlike its nodes, take no recursion."""
+
+    def __init__(self, text: str, report: Report, origin: str | None) -> None:
+        self._events: Iterator[yaml.Event] = iter(yaml.parse(text, Loader=yaml.SafeLoader))
+        self._report = report
+        self._origin = origin
+
+    def document(self, path: KeyPath) -> Any:
+        next(self._events)  # the stream begins
+        if isinstance(next(self._events), yaml.StreamEndEvent):
+            return None
+        event = next(self._events)
+        self._report.locate(path, self._at(event))
+        data = self._value(path, event, 0)
+        next(self._events)  # the document ends
+        after = next(self._events)
+        if not isinstance(after, yaml.StreamEndEvent):
+            raise _Unreadable("a second YAML document: a recipe is one", _line(after))
+        return data
+
+    def _value(self, path: KeyPath, event: yaml.Event, depth: int) -> Any:
+        if depth > DEEPEST:
+            raise _Unreadable(f"nested deeper than {DEEPEST}", _line(event))
+        self._refuse_extras(path, event)
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(path, depth)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._sequence(path, depth)
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event)
+        return None  # an alias, which has been reported
+
+    def _mapping(self, path: KeyPath, depth: int) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            key = self._key(path, event)
+            below = (*path, key)
+            if key in data:
+                message = f"given twice, first on line {lines[key]}"
+                self._report.add(below, message, origin=self._at(event))
+            lines.setdefault(key, _line(event))
+            self._report.locate(below, self._at(event))
+            data[key] = self._value(below, next(self._events), depth + 1)
+        return data
+
+    def _sequence(self, path: KeyPath, depth: int) -> list[Any]:
+        data: list[Any] = []
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            below = (*path, len(data))
+            self._report.locate(below, self._at(event))
+            data.append(self._value(below, event, depth + 1))
+        return data
+
+    def _key(self, path: KeyPath, event: yaml.Event) -> str:
+        if not isinstance(event, yaml.ScalarEvent):
+            raise _Unreadable("a key must be a string, not a list, mapping or alias", _line(event))
+        self._refuse_extras((*path, event.value), event)
+        key = self._scalar(event)
+        if event.value == "<<" and event.implicit[0]:
+            message = "merge keys are not supported: write the keys out"
+            self._report.add((*path, key), message, origin=self._at(event))
+        elif not isinstance(key, str):
+            message = f"key {show(key)} is not a string: put it in quotes"
+            self._report.add((*path, str(key)), message, origin=self._at(event))
+        return str(key)
+
+    def _scalar(self, event: yaml.ScalarEvent) -> Any:
+        if re.search(r"[\x00\ud800-\udfff]", event.value):
+            raise _Unreadable(f"not a text: {show(event.value)}", _line(event))
+        return scalar(event.value) if event.implicit[0] else event.value
+
+    def _refuse_extras(self, path: KeyPath, event: yaml.Event) -> None:
+        extra = None
+        if isinstance(event, yaml.AliasEvent):
+            extra = f"aliases (*{event.anchor}) are not supported: write the value out"
+        elif isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
+            if event.anchor:
+                extra = f"anchors (&{event.anchor}) are not supported: write the value out"
+            elif event.tag:
+                extra = f"tags ({event.tag}) are not supported: leave it out"
+        if extra:
+            self._report.add(path, extra, origin=self._at(event))
+
+    def _at(self, event: yaml.Event) -> int | str:
+        return self._origin or _line(event)
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1

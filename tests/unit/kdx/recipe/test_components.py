@@ -1,0 +1,249 @@
+"""Names in a recipe: which are resolved, which refused; and what components build."""
+
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from kdx.recipe import Component, RecipeError, load
+from kdx.recipe import registry as names
+from kdx.recipe.arguments import check
+from kdx.recipe.registry import allowed_modules, resolve
+
+ALLOWED = frozenset({"kdx", "expand", "teachers", "recipe_plugin"})
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "os.system",
+        "subprocess.Popen",
+        "builtins.eval",
+        "importlib.import_module",
+        "torch.load",
+        "kdxx.thing",
+        "recipe_plugin_b.Net",
+        "recipe_plug.in",
+    ],
+)
+def test_a_name_outside_the_allowed_modules_is_refused(plugin, use):
+    root = use.partition(".")[0]
+    with pytest.raises(ValueError, match=rf"outside the modules .* allow it with --plugin {root}$"):
+        resolve(use, "network", ALLOWED)
+
+
+def test_a_module_that_is_not_allowed_is_not_even_imported(tmp_path, monkeypatch):
+    (tmp_path / "hostile_plugin.py").write_text("__all__ = ['net']\ndef net(): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="outside the modules that a recipe may use"):
+        resolve("hostile_plugin.net", "network", ALLOWED)
+    assert "hostile_plugin" not in sys.modules
+    resolve("hostile_plugin.net", "network", {"hostile_plugin"})
+    assert sys.modules.pop("hostile_plugin")
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        ("kdx.recipe.registry.importlib", "'importlib' is not in __all__ of 'kdx.recipe.registry'"),
+        ("recipe_plugin.os", "'os' is not in __all__ of 'recipe_plugin'. Known: Bad, Blur, Cross"),
+        ("recipe_plugin.Nett", "not in __all__ of 'recipe_plugin'. Did you mean 'Net'?"),
+        ("recipe_plugin.absent", "cannot read recipe_plugin.absent: AttributeError"),
+        ("recipe_plugin.os.system", "cannot import 'recipe_plugin.os': ModuleNotFoundError"),
+        ("kdx.nothing.Net", "cannot import 'kdx.nothing': ModuleNotFoundError: No module named"),
+        ("recipe_plugin..Net", "is not a dotted name such as expand.ExpandNet"),
+        (".Net", "is not a dotted name such as expand.ExpandNet"),
+        ("recipe_plugin.os;system", "is not a dotted name such as expand.ExpandNet"),
+    ],
+)
+def test_only_public_names_of_importable_modules_are_resolved(plugin, use, message):
+    with pytest.raises(ValueError, match=r".") as raised:
+        resolve(use, "network", ALLOWED)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def net(): ...", "'odd_plugin.net': module 'odd_plugin' has no __all__ that makes names"),
+        ("raise OSError('no\\ndisk')", "cannot import 'odd_plugin': OSError: no\ndisk"),
+        ("1 +", "cannot import 'odd_plugin': SyntaxError: invalid syntax"),
+    ],
+)
+def test_a_plugin_that_is_not_usable(tmp_path, monkeypatch, source, message):
+    (tmp_path / "odd_plugin.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r".") as raised:
+        resolve("odd_plugin.net", "network", {"odd_plugin"})
+    sys.modules.pop("odd_plugin", None)
+    assert message in str(raised.value)
+
+
+def test_a_plugin_allows_its_submodules_and_nothing_above(plugin):
+    sub = frozenset({"recipe_plugin.sub"})
+    with pytest.raises(ValueError, match="outside the modules"):
+        resolve("recipe_plugin.Net", "network", sub)
+    with pytest.raises(ValueError, match=r"cannot import 'recipe_plugin.sub.deep'"):
+        resolve("recipe_plugin.sub.deep.Net", "network", sub)
+
+
+def test_installed_packages_declare_their_modules(monkeypatch):
+    declared = [EntryPoint("a", "my_pkg.losses", "kdx.plugins"), EntryPoint("b", "b:c", "")]
+    monkeypatch.setattr(names, "entry_points", lambda group: declared)
+    assert allowed_modules(["mine"]) == {"kdx", "expand", "teachers", "mine", "my_pkg.losses", "b"}
+
+
+@pytest.mark.parametrize(
+    ("use", "kind", "lacks"),
+    [
+        ("Blur", "loss", "a loss: its instances cannot be called with (student, teacher, target)"),
+        ("Net", "loss", "a loss: its instances cannot be called with (student, teacher, target)"),
+        ("Digits", "loss", "a loss: its instances cannot be called with"),
+        ("Blur", "network", "a network: it is no nn.Module that can be called with (images)"),
+        ("CrossEntropy", "network", "a network: it is no nn.Module that can be called with"),
+        ("Bad", "transform", "a transform: it needs the methods apply(student), enter(student, p"),
+        ("Net", "transform", "a transform: it needs the methods"),
+        ("Net", "dataset", "a dataset: it is no kdx.protocols.ImageData"),
+        ("Blur", "schedule", "a schedule: its instances cannot be called with (step, steps, step"),
+        ("CrossEntropy", "schedule", "a schedule: its instances cannot be called with"),
+        ("net", "optimizer", "an optimizer: it returns a Module: it is no subclass of torch.opti"),
+        ("net", "dataset", "a dataset: it returns a Module: it is no kdx.protocols.ImageData"),
+        ("number", "network", "a network: it is an int, which cannot be called"),
+    ],
+)
+def test_a_name_of_another_kind_is_refused(plugin, use, kind, lacks):
+    with pytest.raises(ValueError, match=r".") as raised:
+        resolve(f"recipe_plugin.{use}", kind, ALLOWED)
+    assert f"'recipe_plugin.{use}' is not {lacks}" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("use", "kind"),
+    [
+        ("Blur", "transform"),
+        ("blur", "transform"),
+        ("Term", "loss"),
+        ("CrossEntropy", "loss"),
+        ("Net", "network"),
+        ("net", "network"),
+        ("Vague", "loss"),
+        ("digits", "dataset"),
+        ("multistep", "schedule"),
+    ],
+)
+def test_a_name_of_its_kind_is_resolved(plugin, use, kind):
+    assert resolve(f"recipe_plugin.{use}", kind, ALLOWED) is getattr(plugin, use)
+
+
+def test_a_function_of_kdx_that_makes_something_else_is_refused(plugin):
+    with pytest.raises(ValueError, match=r"not a dataset: it returns a Recipe: it is no kdx"):
+        resolve("kdx.recipe.load", "dataset", ALLOWED)
+
+
+def test_every_optimizer_of_torch_has_a_bare_name():
+    assert resolve("AdamW", "optimizer", ()) is torch.optim.AdamW
+    with pytest.raises(ValueError, match="'Optimizer' is not an optimizer"):
+        resolve("Optimizer", "optimizer", ())
+
+
+def test_what_a_factory_cannot_be_given_is_said_at_once(plugin):
+    positional = dict(check(plugin.Positional, "network", {}))
+    assert positional == {"a": "the factory takes it by position only, which a recipe cannot give"}
+    reserved = dict(check(plugin.Reserved, "loss", {}, reserved={"weight"}))
+    assert "kdx keeps this key for itself: rename the parameter" in reserved["weight"]
+
+
+def test_what_kdx_provides_need_not_be_given(plugin):
+    assert list(check(plugin.Net, "network", {})) == []
+    assert list(check(plugin.Net, "dataset", {})) == [
+        ("in_channels", "is missing"),
+        ("image_size", "is missing"),
+    ]
+
+
+def test_annotations_that_cannot_be_checked_are_left_to_the_factory(plugin):
+    assert list(check(plugin.CrossEntropy, "loss", {"table": 3})) == []
+    assert list(check(plugin.Vague, "loss", {"temperature": "any", "mode": "any"})) == []
+
+
+@pytest.fixture
+def build(plugin):
+    def build(use: str, kind: str = "network", provided: dict | None = None, **arguments):
+        factory = getattr(plugin, use)
+        component = Component(kind, use, arguments, factory, "x.yaml:7", "student")
+        return component.build(**provided or {})
+
+    return build
+
+
+def test_a_factory_gets_what_its_signature_names_and_the_recipe_leaves_open(build):
+    given = {"num_classes": 3, "in_channels": 1, "image_size": 8, "seed": 0}
+    assert build("Net", provided=given, width=2).size == (2, 3, 1, 8)
+    assert build("Net", provided=given, num_classes=5).size == (4, 5, 1, 8)
+
+
+def test_a_factory_that_takes_any_keyword_gets_all_that_is_provided(build):
+    with pytest.raises(RecipeError, match=r"it returned a dict, not an nn.Module"):
+        build("anything", provided={"seed": 0})
+    assert isinstance(build("anything"), nn.Identity)
+
+
+def test_values_reach_the_factory_as_it_annotates_them(build):
+    net = build("net", shape=[3, 4], path="a/b", provided={"num_classes": 2})
+    assert net.given == (4, (3, 4), Path("a/b"))
+
+
+def test_each_build_gets_values_of_its_own(build):
+    options = {"a": [1]}
+    with pytest.raises(RecipeError, match="returned a dict"):
+        build("anything", options=options)
+    build_schedule = build("multistep", "schedule", milestones=[1])
+    assert build_schedule(0.5) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("use", "kind", "arguments", "message"),
+    [
+        ("Picky", "network", {"width": 3}, "'Picky': width: 3 is odd"),
+        ("Picky", "network", {}, "'Picky': .*missing 1 required positional argument: 'width'"),
+        ("text", "network", {}, "'text': it returned a str, not an nn.Module"),
+        (
+            "text",
+            "dataset",
+            {},
+            "'text': it returned a str, not a kdx.protocols.ImageData",
+        ),
+        ("text", "loss", {}, "'text': it returned a str, not something to call"),
+        (
+            "blur",
+            "transform",
+            {"rate": 0},
+            "'blur': it returned an object, not an object with apply",
+        ),
+    ],
+)
+def test_what_a_factory_refuses_or_returns_is_reported_at_its_place(
+    build, use, kind, arguments, message
+):
+    with pytest.raises(RecipeError, match=rf"^x.yaml:7: student: {message}"):
+        build(use, kind, **arguments)
+
+
+def test_a_recipe_builds_its_parts(write):
+    text = "data: {use: digits, channels: 3}\nstudent: {use: smallnet, weights: a, width: 2}\n"
+    recipe = load(write(text))
+    assert recipe.data.component.build().input.channels == 3
+    student = recipe.student.component.build(num_classes=2, in_channels=3)
+    optimizer = recipe.optimizer.build(params=student.parameters())
+    assert optimizer.param_groups[0]["momentum"] == 0.9
+    assert recipe.schedule.build()(0.5) == 1.0
+
+
+def test_an_optimizer_that_refuses_its_arguments_is_reported(write):
+    recipe = load(write(), ["optimizer={use: SGD, lr: 1, nesterov: true}"])
+    message = r"^override 'optimizer=.*': optimizer: 'SGD': Nesterov momentum requires"
+    with pytest.raises(RecipeError, match=message):
+        recipe.optimizer.build(params=nn.Linear(1, 1).parameters())

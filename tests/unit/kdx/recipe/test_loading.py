@@ -1,0 +1,199 @@
+"""A good recipe: its values, defaults, stages, paths, and its way back to YAML."""
+
+import math
+
+import pytest
+
+from kdx.recipe import RecipeError, load
+from kdx.recipe.yaml_source import scalar
+
+FULL = """\
+name: "x/1e-3"
+data: {use: digits, channels: 3, batch_size: 16, augment: {crop: 4, flip: true}, validation: 0.1}
+teacher:
+  use: recipe_plugin.Net
+  width: 8
+  weights: runs/teacher
+  recipe: teacher.yaml
+  input: {mean: [0.5], std: [1], size: 32}
+student:
+  use: smallnet
+  shape: [3, 4]
+  path: "null"
+  transforms: [{use: recipe_plugin.blur, rate: 3}]
+losses:
+  - {use: cross_entropy, weight: 0.1}
+  - {use: recipe_plugin.CrossEntropy, weight: 1}
+  - {use: kd, name: soft, temperature: 2}
+optimizer: {use: Adam, lr: 1e-3, betas: [0.8, 0.9]}
+schedule: {use: multistep, milestones: [50, 100]}
+stages:
+  - {phase: nonlinear, epochs: 2}
+  - {phase: nonlinear, losses: [{use: kd}], optimizer: {use: SGD, lr: 1}}
+  - {schedule: {use: constant}}
+precision: no
+select: best
+"""
+
+
+@pytest.fixture
+def full(write):
+    write(name="digits/teacher.yaml")
+    return load(write(FULL), plugins=["recipe_plugin"])
+
+
+def test_the_defaults(write):
+    recipe = load(write())
+    assert recipe.name == "digits/plain"
+    assert (recipe.seed, recipe.epochs, recipe.accumulate, recipe.clip) == (0, 150, 1, None)
+    assert (recipe.evaluate_every, recipe.log_every, recipe.precision) == (1, 50, None)
+    assert (recipe.select, recipe.teacher, recipe.stages) == ("last", None, [])
+    assert (recipe.tolerance.float32, recipe.tolerance.float64) == (1e-4, 1e-9)
+    assert (recipe.data.batch_size, recipe.data.workers, recipe.data.limit) == (32, 0, None)
+    assert recipe.data.augment.model_dump() == {"crop": 0, "flip": False, "resized_crop": None}
+    assert [(term.name, term.weight) for term in recipe.losses] == [("cross_entropy", 1.0)]
+    assert (recipe.optimizer.use, recipe.optimizer.arguments["lr"]) == ("SGD", 0.01)
+    (stage,) = recipe.resolved_stages()
+    assert (stage.name, stage.phase, stage.epochs) == ("train", None, 150)
+    assert stage.losses == recipe.losses
+
+
+def test_values_keys_and_names(full):
+    assert full.name == "x/1e-3"
+    assert full.precision == "no"
+    assert full.data.component.arguments == {"channels": 3}
+    assert full.teacher.input.std == [1.0]
+    assert full.student.component.arguments == {"shape": [3, 4], "path": "null"}
+    assert full.optimizer.arguments == {"lr": 0.001, "betas": [0.8, 0.9]}
+    assert [term.name for term in full.losses] == ["cross_entropy", "crossentropy", "soft"]
+
+
+def test_equal_default_names_are_told_apart(write):
+    losses = "losses: [{use: kd}, {use: kd}, {use: pkt, name: kd_2}, {use: kd}]\n"
+    recipe = load(write(f"data: {{use: digits}}\nstudent: {{use: smallnet}}\n{losses}"))
+    assert [term.name for term in recipe.losses] == ["kd", "kd_3", "kd_2", "kd_4"]
+
+
+def test_stages_are_filled_in_from_the_recipe(full):
+    first, second, third = full.resolved_stages()
+    assert [s.name for s in (first, second, third)] == ["nonlinear", "nonlinear_2", "stage3"]
+    assert [s.phase for s in (first, second, third)] == ["nonlinear", "nonlinear", None]
+    assert [s.epochs for s in (first, second, third)] == [2, 150, 150]
+    assert (first.losses, first.optimizer) == (full.losses, full.optimizer)
+    assert [term.component.use for term in second.losses] == ["kd"]
+    assert second.optimizer.arguments == {"lr": 1}
+    assert third.schedule.use == "constant"
+    assert second.schedule == full.schedule
+
+
+def test_the_resolved_recipe_reads_back_as_the_same(full, tmp_path):
+    run = tmp_path / "elsewhere" / "recipe.yaml"
+    run.parent.mkdir()
+    run.write_text(full.to_yaml())
+    again = load(run, plugins=["recipe_plugin"])
+    assert again == full
+    assert again.to_yaml() == full.to_yaml()
+    assert again.teacher is not None
+    assert again.teacher.recipe == tmp_path / "digits" / "teacher.yaml"
+
+
+def test_the_defaults_read_back_as_the_same(write):
+    recipe = load(write())
+    assert load(write(recipe.to_yaml(), "digits/again.yaml")) == recipe
+
+
+@pytest.mark.parametrize("text", ["1e-3", "true", "null", "~", "", ".inf", "010", "<<", "a: b\n#"])
+def test_strings_that_look_like_something_else_read_back_as_strings(write, text):
+    recipe = load(write(), ["student.use=recipe_plugin.anything"], plugins=["recipe_plugin"])
+    recipe.student.component.arguments["<<"] = [text, {"null": text}]
+    again = load(write(recipe.to_yaml()), plugins=["recipe_plugin"])
+    assert again == recipe
+
+
+def test_weights_below_runs_are_below_the_output_root(write):
+    teacher = "data: {use: digits}\nstudent: {use: smallnet, weights: %s}\n"
+    for given, root, expected in (
+        ("runs/a/b", "runs", "runs/a/b"),
+        ("runs/a/b", "out", "out/a/b"),
+        ("runs/a", "/tmp/out", "/tmp/out/a"),
+        ("other/a", "out", "other/a"),
+        ("/runs/a", "out", "/runs/a"),
+    ):
+        recipe = load(write(teacher % given), output_root=root)
+        assert recipe.student.weights == expected
+
+
+def test_weights_mean_the_same_when_read_again_with_a_root_below_runs(write):
+    text = "data: {use: digits}\nstudent: {use: smallnet, weights: runs/a}\n"
+    recipe = load(write(text), output_root="runs/b")
+    assert load(write(recipe.to_yaml()), output_root="runs/b") == recipe
+
+
+def test_the_run_directory_is_below_the_output_root(write, tmp_path):
+    recipe = load(write(), ["name=a/b-1.0_c"], output_root=tmp_path / "out")
+    assert recipe.run_dir == tmp_path / "out" / "a" / "b-1.0_c"
+
+
+def test_a_recipe_beside_is_loaded_with_the_same_plugins_and_output_root(write, tmp_path):
+    recipe = load(write(), plugins=["recipe_plugin"], output_root=tmp_path / "out")
+    student = "data: {use: digits}\nstudent: {use: recipe_plugin.Net}\n"
+    other = recipe.beside(write(student, "digits/other.yaml"))
+    assert other.run_dir == tmp_path / "out" / "digits" / "other"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["..", "../x", "a/../../x", "/etc", "a//b", "a/", "./a", "a b", "a\\b", "é", "~/a", "a" * 300],
+)
+def test_a_name_that_could_leave_the_output_root_is_refused(write, name):
+    expected = r"name: .* is not a relative path of letters, digits, '.', '_' and '-', without"
+    with pytest.raises(RecipeError, match=expected):
+        load(write(), [f"name='{name}'"])
+
+
+def test_a_default_name_is_held_to_the_same_rule(write):
+    with pytest.raises(RecipeError, match=r"name: 'digits/a b' is not a relative path"):
+        load(write(name="digits/a b.yaml"))
+
+
+def test_a_link_out_of_the_output_root_is_refused(write, tmp_path):
+    root = tmp_path / "out"
+    root.mkdir()
+    (root / "away").symlink_to(tmp_path)
+    (root / "here").symlink_to(root / "real")
+    (root / "round").symlink_to(root / "round")
+    with pytest.raises(RecipeError, match=r"'away/x' leads out of .*out through a link: .*/x"):
+        load(write(), ["name=away/x"], output_root=root)
+    assert load(write(), ["name=here/x"], output_root=root).run_dir == root / "here" / "x"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("-.5E+2", -50.0),
+        ("1.", 1.0),
+        ("+7", 7),
+        ("010", 10),
+        ("-.inf", -math.inf),
+        ("true", True),
+        ("~", None),
+        ("", None),
+        ("yes", "yes"),
+        ("True", "True"),
+        ("0x1F", "0x1F"),
+        ("1_000", "1_000"),
+        ("12:30", "12:30"),
+        ("2020-01-01", "2020-01-01"),
+        ("e3", "e3"),
+        (".", "."),
+        ("٣", "٣"),
+    ],
+)
+def test_scalars(text, value):
+    assert scalar(text) == value
+    assert type(scalar(text)) is type(value)
+
+
+def test_not_a_number():
+    assert math.isnan(scalar(".nan"))

@@ -1,0 +1,85 @@
+"""Overrides: what they set, and what is said of those that cannot be."""
+
+import pytest
+
+from kdx.recipe import RecipeError, load
+
+RECIPE = """\
+data: {use: digits}
+student:
+  use: smallnet
+  transforms: [{use: recipe_plugin.Blur, rate: 4}]
+teacher: {use: smallnet, weights: runs/t}
+epochs: 3
+"""
+
+
+@pytest.fixture
+def path(write):
+    return write(RECIPE)
+
+
+def test_overrides_set_values_in_order(path):
+    recipe = load(
+        path,
+        [
+            "epochs=5",
+            "epochs=6",
+            "student.transforms.0.rate=8",
+            "data.augment.resized_crop=[0.5, 1]",
+            "tolerance={float32: 1e-3}",
+            "losses.1.use=kd",
+            "optimizer.lr=1e-3",
+            "teacher.weights=",
+            "teacher.allow_chance=true",
+        ],
+        plugins=["recipe_plugin"],
+    )
+    assert recipe.epochs == 6
+    assert recipe.student.transforms[0].arguments == {"rate": 8}
+    assert recipe.data.augment.resized_crop == (0.5, 1.0)
+    assert recipe.tolerance.float32 == 1e-3
+    assert [term.name for term in recipe.losses] == ["cross_entropy", "kd"]
+    assert recipe.optimizer.arguments == {"lr": 1e-3, "momentum": 0.9}
+    assert recipe.teacher is not None
+    assert recipe.teacher.weights is None
+    assert recipe.teacher.allow_chance
+
+
+BROKEN = {
+    "epochs": "override 'epochs': epochs: an override is written key=value",
+    "=3": "key '' has an empty part",
+    "a..b=3": "key 'a..b' has an empty part",
+    f"{'a.' * 40}b=3": "the key has more than 32 parts",
+    "student.transforms.2.rate=1": "2 is out of range: student.transforms has 1 entries, and 1 a",
+    "student.transforms.first=1": "student.transforms is a list: 'first' is not a number into it",
+    "student.transforms.-1=1": "'-1' is not a number into it",
+    "epochs.0=1": "epochs is 3, which has no '0'",
+    "epochs=abc": "override 'epochs=abc': epochs: 'abc' is not a whole number",
+    "epochs=": "override 'epochs=': epochs: None is not a whole number",
+    "epohcs=3": "override 'epohcs=3': epohcs: unknown key. Did you mean 'epochs'?",
+    "epochs=[1": "override 'epochs=[1': epochs: not YAML: expected ',' or ']'",
+    "epochs=*a": "epochs: aliases (*a) are not supported",
+    "optimizer={use: SGD}": "override 'optimizer={use: SGD}': optimizer.lr: is missing",
+    "data.augment.crop=-1": "override 'data.augment.crop=-1': data.augment.crop: -1 should be",
+    "data.augment={crop: -1}": "override 'data.augment={crop: -1}': data.augment.crop: -1 should",
+    "student.transforms.0.rate=x": "student.transforms[0].rate: 'x' is not a whole number",
+    "stages.0.epochs=1": "override 'stages.0.epochs=1': stages: {'0': {'epochs': 1}} is not a list",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), BROKEN.items(), ids=range(len(BROKEN)))
+def test_a_broken_override_is_named(path, text, expected):
+    with pytest.raises(RecipeError) as raised:
+        load(path, [text], plugins=["recipe_plugin"])
+    assert len(raised.value.problems) == 1
+    assert str(raised.value).startswith(f"override {text!r}: ")
+    assert expected in str(raised.value)
+
+
+def test_a_section_made_by_an_override_is_blamed_on_it(write):
+    path = write("data: {use: digits}\nstudent: {use: smallnet}\n")
+    with pytest.raises(
+        RecipeError, match=r"^override 'teacher.allow_chance=true': teacher.use: is"
+    ):
+        load(path, ["teacher.allow_chance=true"])
