@@ -17,6 +17,7 @@ __all__ = [
     "Loss",
     "NetworkFactory",
     "Outputs",
+    "Planned",
     "StudentTransform",
 ]
 
@@ -62,6 +63,15 @@ class StudentTransform(Protocol):
         ...
 
 
+@runtime_checkable
+class Planned(Protocol):
+    """A transform that can say beforehand what it would do; optional."""
+
+    def plan(self, student: nn.Module) -> object:
+        """Return what `apply` would do to `student`; `str()` of it is a table to print."""
+        ...
+
+
 class NetworkFactory(Protocol):
     """Builds a classifier: [B, channels, size, size] to logits [B, C].
 
@@ -69,7 +79,7 @@ class NetworkFactory(Protocol):
     filled in from the data set, unless the recipe sets them.
     """
 
-    def __call__(self, **arguments: Any) -> nn.Module:
+    def __call__(self, *args: Any, **arguments: Any) -> nn.Module:
         """Return a new network with random weights, or with published ones where asked."""
         ...
 
@@ -115,6 +125,6 @@ class ImageData:
 class DatasetFactory(Protocol):
     """Opens a data set; every problem that can be seen without decoding is raised here."""
 
-    def __call__(self, **arguments: Any) -> ImageData:
+    def __call__(self, *args: Any, **arguments: Any) -> ImageData:
         """Return the data set; ValueError names the place and the value that is wrong."""
         ...

@@ -33,6 +33,11 @@ class EpochBatches(Sampler[list[Key]]):
         """Choose what the next iteration yields: `epoch`, from its step `first_step` on."""
         self.epoch, self.first_step = epoch, first_step
 
+    @property
+    def samples(self) -> int:
+        """The number of samples in an epoch's global batches."""
+        return sum(map(self.size, range(self.steps)))
+
     def size(self, step: int) -> int:
         """Return how many samples the global batch of a step has, over all ranks."""
         return min(self.batch_size, self.n - step * self.batch_size)

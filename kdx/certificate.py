@@ -1,0 +1,109 @@
+"""The certificate: the compact network against the one that was trained."""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Certificate", "Tolerances", "certify"]
+
+
+class Tolerances(Protocol):
+    """The largest error allowed, as a share of the largest logit."""
+
+    @property
+    def float32(self) -> float:
+        """In float32."""
+        ...
+
+    @property
+    def float64(self) -> float:
+        """In float64."""
+        ...
+
+
+@dataclass(frozen=True)
+class Errors:
+    """The largest difference between the logits, plain and as a share of the largest logit."""
+
+    max_abs_error: float
+    max_rel_error: float
+    tolerance: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Expanded against compact, in eval mode, on the same images.
+
+    `metrics` are those of both on the evaluation split, `parameters` those of both.
+    """
+
+    float32: Errors
+    float64: Errors
+    predictions_changed: int
+    parameters: dict[str, int]
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """What is out of tolerance; empty for a certificate that holds. NaN never holds."""
+        return [
+            f"the compact network differs from the trained one by {errors.max_rel_error:.3g} of "
+            f"the largest logit in {name}; the tolerance is {errors.tolerance:g}"
+            for name, errors in (("float32", self.float32), ("float64", self.float64))
+            if not errors.max_rel_error <= errors.tolerance
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the certificate as it is written to certificate.json."""
+        return {"holds": not self.problems} | asdict(self)
+
+
+@torch.no_grad()
+def certify(
+    trained: nn.Module,
+    restore: Callable[[nn.Module], nn.Module],
+    batches: Sequence[Tensor],
+    tolerance: Tolerances,
+    *,
+    in_float64: int = 1,
+    metrics: Mapping[str, Mapping[str, float]] | None = None,
+) -> Certificate:
+    """Compare `trained` with `restore(trained)` on batches of images [B, C, H, W].
+
+    Runs on the CPU, where float32 is float32 (no TF32) and float64 exists. The first
+    `in_float64` batches are compared in float64 as well. `trained` is left alone. `metrics` are
+    put down as they are.
+    """
+    single = deepcopy(trained).to("cpu", torch.float32).eval()
+    compact = restore(single).eval()
+    double = deepcopy(trained).to("cpu", torch.float64).eval()
+    compact_double = restore(double).eval()
+    batches = [images.cpu().float() for images in batches]
+    pairs = [(single(images), compact(images)) for images in batches]
+    pairs_double = [
+        (double(images.double()), compact_double(images.double()))
+        for images in batches[:in_float64]
+    ]
+    return Certificate(
+        _errors(pairs, tolerance.float32),
+        _errors(pairs_double, tolerance.float64),
+        sum(int((a.argmax(1) != b.argmax(1)).sum()) for a, b in pairs),
+        {"trained": _parameters(trained), "compact": _parameters(compact)},
+        dict(metrics or {}),
+    )
+
+
+def _errors(pairs: Sequence[tuple[Tensor, Tensor]], tolerance: float) -> Errors:
+    difference = torch.stack([(a - b).abs().max() for a, b in pairs]).max().item()
+    largest = torch.stack([a.abs().max() for a, _ in pairs]).max().item()
+    relative = difference / largest if largest else difference
+    return Errors(difference, relative, tolerance, sum(len(a) for a, _ in pairs))
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

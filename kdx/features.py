@@ -1,0 +1,128 @@
+"""Reading features by module path, and finding out which ones the losses read."""
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from torch import Tensor, nn
+
+from kdx.protocols import Outputs
+
+__all__ = ["FeatureWanted", "Tapped"]
+
+
+class FeatureWanted(Exception):
+    """A loss read a feature that is not tapped yet; the probe taps it and tries again."""
+
+    def __init__(self, network: "Tapped", path: str) -> None:
+        super().__init__(path)
+        self.network, self.path = network, path
+        self.place = ""
+
+
+class Tapped:
+    """A network, run so that the outputs of chosen modules come back beside its logits.
+
+    The modules are found anew by path at each tapping, so a path means the same tensor before,
+    during and after a student transform.
+    """
+
+    def __init__(self, module: nn.Module, *, role: str) -> None:
+        self.module = module
+        self.role = role
+        self._kept: dict[str, Tensor] = {}
+        self._clones: set[str] = set()
+        self._hooks: dict[str, Any] = {}
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The module paths that are tapped."""
+        return tuple(self._hooks)
+
+    def tap(self, path: str) -> None:
+        """Keep the output of the module at `path` from now on; ValueError for an unknown path."""
+        known = [name for name, _ in self.module.named_modules() if name]
+        if path not in known:
+            near = get_close_matches(path, known, n=3)
+            hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
+            raise ValueError(f"the {self.role} has no module {path!r}. {hint}Known: {_some(known)}")
+        self._hooks[path] = None
+        self.attach()
+
+    def attach(self) -> None:
+        """Put the taps on, where they are not."""
+        for path, hook in self._hooks.items():
+            if hook is None:
+                module = self.module.get_submodule(path)
+                self._hooks[path] = module.register_forward_hook(self._keeper(path))
+
+    def detach(self) -> None:
+        """Take the taps off; `attach` puts them on again."""
+        for path, hook in self._hooks.items():
+            if hook is not None:
+                hook.remove()
+                self._hooks[path] = None
+
+    def __call__(self, images: Tensor) -> Outputs:
+        """Run the network: [B, C, H, W] to its outputs."""
+        self._kept.clear()
+        logits = self.module(images)
+        features = _Features(self, dict(self._kept))
+        self._kept.clear()
+        return Outputs(logits, features)
+
+    def _keeper(self, path: str) -> Any:
+        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not isinstance(output, Tensor):
+                raise ValueError(
+                    f"the {self.role}'s module {path!r} returns a {type(output).__name__}, "
+                    "not a tensor: choose a module inside it"
+                )
+            self._kept[path] = output.clone() if path in self._clones else output
+
+        return keep
+
+    def clone_overwritten(self, images: Tensor) -> None:
+        """Find the taps that a later in-place operation overwrites, and keep copies of those.
+
+        An in-place ReLU behind a tapped BatchNorm would otherwise change the feature.
+        """
+        versions: dict[str, int] = {}
+
+        def remember(path: str) -> Any:
+            def note(module: nn.Module, inputs: Any, output: Any) -> None:
+                versions[path] = output._version
+
+            return note
+
+        notes = [
+            self.module.get_submodule(path).register_forward_hook(remember(path))
+            for path in self._hooks
+        ]
+        outputs = self(images)
+        for note in notes:
+            note.remove()
+        self._clones |= {p for p in versions if outputs.features[p]._version != versions[p]}
+
+
+class _Features(Mapping[str, Tensor]):
+    """The tapped features; reading another one asks the probe for it."""
+
+    def __init__(self, network: Tapped, kept: dict[str, Tensor]) -> None:
+        self._network, self._kept = network, kept
+
+    def __getitem__(self, path: str) -> Tensor:
+        if path not in self._kept:
+            raise FeatureWanted(self._network, path)
+        return self._kept[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+def _some(names: list[str], most: int = 12) -> str:
+    more = f", ... ({len(names)} modules)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

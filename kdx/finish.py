@@ -1,0 +1,136 @@
+"""The end of a run: restore, certify, export, report."""
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from torch import Tensor, nn
+
+from kdx import weights
+from kdx.build import restore
+from kdx.certificate import Certificate, certify
+from kdx.data import Views
+from kdx.loop import Fitted, Loop
+from kdx.report import write_report
+from kdx.summary import Summary, write_summary
+
+__all__ = ["environment", "export", "finish"]
+
+CERTIFIED = 1024  # images of the evaluation split on which the certificate compares logits
+BATCH = 256
+
+
+def finish(
+    loop: Loop, fitted: Fitted, teacher: dict[str, float] | None, console: Console
+) -> list[str]:
+    """Turn the trained student into the compact one, and write what the run leaves behind.
+
+    Returns the certificate's problems, the same on every process; where there are any, the
+    student is not exported.
+    """
+    job = loop.job
+    compact = restore(job.student, job.transforms)
+    name, source = loop.evaluation_source()
+    metrics = {
+        "trained": loop.evaluate(job.student, source).metrics,
+        "compact": loop.evaluate(compact, source).metrics,
+    }
+    test = loop.evaluate(compact, job.splits.test).metrics
+    if not loop.accelerator.is_main_process:
+        return loop.agree([])
+    certificate = _certificate(loop, metrics)
+    run_dir = job.recipe.run_dir
+    (run_dir / "certificate.json").write_text(json.dumps(certificate.to_json(), indent=2) + "\n")
+    if not certificate.problems:
+        path = run_dir / weights.FILE_IN_RUN
+        export(compact, path, loop)
+        summary = _summary(loop, fitted, name, certificate, test, teacher)
+        write_summary(run_dir, summary)
+        write_report(run_dir, job.recipe, summary, certificate)
+        _conclude(summary, certificate, path, console)
+    return loop.agree(certificate.problems)
+
+
+def export(compact: nn.Module, path: Path, loop: Loop) -> None:
+    """Write the compact student with what its user must know of its input."""
+    job = loop.job
+    student = job.recipe.student.component
+    extra = {"use": student.use, "arguments": dict(student.arguments),
+             "class_names": list(job.data.classes)}  # fmt: skip
+    weights.save(compact, path, input=job.data.input, classes=job.classes, extra=extra)
+
+
+def environment(loop: Loop) -> dict[str, str | int]:
+    """Say where a loop runs: hardware, processes, precision, versions."""
+    device = loop.accelerator.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    return {
+        "device": f"{device.type} {name}".strip(),
+        "processes": loop.world,
+        "threads": torch.get_num_threads(),
+        "precision": loop.accelerator.mixed_precision,
+        "python": platform.python_version(),
+        **{library: version(library) for library in ("kdx", "torch", "accelerate")},
+    }
+
+
+def _certificate(loop: Loop, metrics: dict[str, dict[str, float]]) -> Certificate:
+    job = loop.job
+    views = Views(loop.evaluation_source()[1], job.data.input, seed=job.recipe.seed)
+    return certify(
+        job.student,
+        lambda student: restore(student, job.transforms),
+        _images(views, min(CERTIFIED, len(views))),
+        job.recipe.tolerance,
+        metrics=metrics,
+    )
+
+
+def _images(views: Views, count: int) -> list[Tensor]:
+    keys = [(0, index) for index in range(count)]
+    return [views.__getitems__(keys[i : i + BATCH]).images for i in range(0, count, BATCH)]
+
+
+def _summary(
+    loop: Loop,
+    fitted: Fitted,
+    evaluated_on: str,
+    certificate: Certificate,
+    test: dict[str, float],
+    teacher: dict[str, float] | None,
+) -> Summary:
+    job = loop.job
+    return Summary(
+        name=job.recipe.name,
+        evaluated_on=evaluated_on,
+        exported_epoch=fitted.best_epoch if job.recipe.select == "best" else fitted.epochs,
+        last=fitted.last,
+        best=fitted.best,
+        best_epoch=fitted.best_epoch,
+        test=test,
+        test_images=len(job.splits.test),
+        parameters=certificate.parameters,
+        epochs=fitted.epochs,
+        seconds=fitted.seconds,
+        images_per_second=fitted.images / fitted.seconds,
+        teacher=teacher,
+        environment=environment(loop),
+    )
+
+
+def _conclude(summary: Summary, certificate: Certificate, path: Path, console: Console) -> None:
+    console.print(
+        f"compact  {summary.parameters['compact']:,} parameters, {summary.test['top1']:.2%} top-1 "
+        f"on {summary.test_images:,} test images (best epoch on {summary.evaluated_on}: "
+        f"{summary.best['top1']:.2%}, epoch {summary.best_epoch})\n"
+        f"         differs from the trained network by {certificate.float32.max_rel_error:.1e} "
+        f"(float32), {certificate.float64.max_rel_error:.1e} (float64) of the largest logit; "
+        f"{certificate.predictions_changed} of {certificate.float32.images:,} predictions changed\n"
+        f"student  [bold]{escape(str(path))}[/bold]\n"
+        f"report   {escape(str(path.parent / 'report.md'))}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip

@@ -1,0 +1,131 @@
+"""What is minimised: the student, the adaptors that losses own, and the weighted terms.
+
+B: batch, C: classes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kdx.features import FeatureWanted, Tapped
+from kdx.protocols import Loss, Outputs
+
+__all__ = ["Objective", "Term"]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss of the mixture. `place` is where the recipe names it, for error messages."""
+
+    name: str
+    weight: float
+    loss: Loss
+    place: str
+
+
+class Objective(nn.Module):
+    """The weighted sum of the terms, as the one module that DDP wraps.
+
+    The teacher stands outside: its outputs come in as an argument. Parameters that losses own
+    are in `adaptors`, by the term's name.
+    """
+
+    def __init__(self, student: nn.Module, terms: Sequence[Term]) -> None:
+        super().__init__()
+        self.student = student
+        self.adaptors = nn.ModuleDict(
+            {term.name: term.loss for term in terms if isinstance(term.loss, nn.Module)}
+        )
+        self.terms = tuple(terms)
+        self._tapped = Tapped(student, role="student")
+
+    def forward(
+        self, images: Tensor, target: Tensor, teacher: Outputs | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted total, and every term unweighted by its name: all scalars.
+
+        `images` [B, channels, H, W], `target` [B].
+        """
+        values = self._values(self._tapped(images), teacher, target)
+        return self._total(values), values
+
+    def probe(
+        self, images: Tensor, target: Tensor, teacher: Callable[[Tensor], Outputs] | None
+    ) -> None:
+        """Run once in train mode, tapping what the losses read; losses size their adaptors.
+
+        Buffers and gradients are left as they were. Raises ValueError that names the loss: an
+        unknown module path, shapes that do not fit, a result that is not a scalar.
+        """
+        buffers = {name: b.clone() for name, b in self.student.named_buffers()}
+        training = self.student.training
+        self.student.train()
+        try:
+            self._tap_all(images, target, teacher)
+            if self._tapped.paths:
+                self._tapped.clone_overwritten(images)
+        finally:
+            self.student.train(training)
+            for name, buffer in self.student.named_buffers():
+                buffer.copy_(buffers[name])
+
+    def unused(self, images: Tensor, target: Tensor, teacher: Outputs | None) -> list[str]:
+        """Name the trainable parameters that get no gradient from the terms."""
+        total, _ = self(images, target, teacher)
+        named = [(n, p) for n, p in self.named_parameters() if p.requires_grad]
+        if not total.requires_grad:
+            return [name for name, _ in named]
+        grads = torch.autograd.grad(total, [p for _, p in named], allow_unused=True)
+        return [name for (name, _), grad in zip(named, grads, strict=True) if grad is None]
+
+    def attach(self) -> None:
+        """Tap the student, for a stage that begins."""
+        self._tapped.attach()
+
+    def detach(self) -> None:
+        """Take the taps off the student, for another stage to begin."""
+        self._tapped.detach()
+
+    def weighted(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Return the terms' contributions to the total, by name."""
+        return {term.name: term.weight * values[term.name] for term in self.terms}
+
+    def _tap_all(
+        self, images: Tensor, target: Tensor, teacher: Callable[[Tensor], Outputs] | None
+    ) -> None:
+        while True:
+            outputs = self._tapped(images)
+            said = teacher(images) if teacher else None
+            try:
+                self._values(outputs, said, target)
+            except FeatureWanted as wanted:
+                try:
+                    wanted.network.tap(wanted.path)
+                except ValueError as error:
+                    raise ValueError(f"{wanted.place}: {error}") from None
+            else:
+                return
+
+    def _values(
+        self, student: Outputs, teacher: Outputs | None, target: Tensor
+    ) -> dict[str, Tensor]:
+        return {term.name: _value(term, student, teacher, target) for term in self.terms}
+
+    def _total(self, values: Mapping[str, Tensor]) -> Tensor:
+        weighted = [term.weight * values[term.name] for term in self.terms if term.weight]
+        return torch.stack(weighted).sum() if weighted else torch.zeros(())
+
+
+def _value(term: Term, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
+    try:
+        value = term.loss(student, teacher, target)
+    except FeatureWanted as wanted:
+        wanted.place = term.place
+        raise
+    except ValueError as error:
+        raise ValueError(f"{term.place}: {error}") from error
+    if value.dim():
+        raise ValueError(f"{term.place}: a loss is a scalar, not of shape {list(value.shape)}")
+    return value

@@ -1,0 +1,120 @@
+"""report.md: what was trained, how it went, and what came out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdx.certificate import Certificate
+from kdx.recipe import Recipe
+from kdx.summary import Summary
+
+__all__ = ["write_report"]
+
+
+def write_report(run_dir: Path, recipe: Recipe, summary: Summary, certificate: Certificate) -> Path:
+    """Write report.md beside the run's other files; return its path."""
+    epochs = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    sections = [
+        f"# {summary.name}",
+        _what(recipe),
+        "## Result\n\n" + _result(summary),
+        "## Certificate\n\n" + _certificate(certificate),
+        "## Epochs\n\n" + _epochs(epochs),
+        "## Where it ran\n\n"
+        + _table(("", ""), [(k, str(v)) for k, v in summary.environment.items()]),
+        "## Load it\n\n" + _load(recipe, run_dir),
+    ]
+    path = run_dir / "report.md"
+    path.write_text("\n\n".join(sections) + "\n")
+    return path
+
+
+def _what(recipe: Recipe) -> str:
+    student = recipe.student.component
+    text = f"`{student.use}`{_arguments(student.arguments)} on `{recipe.data.component.use}`"
+    for transform in recipe.student.transforms:
+        text += f", trained as `{transform.use}`{_arguments(transform.arguments)}"
+    if recipe.teacher:
+        teacher = recipe.teacher.component
+        text += f", taught by `{teacher.use}`{_arguments(teacher.arguments)}"
+    stages = []
+    for stage in recipe.resolved_stages():
+        losses = " + ".join(f"{term.weight:g} {term.name}" for term in stage.losses)
+        stages.append(
+            f"- {stage.name}: {stage.epochs} epochs of {losses}, "
+            f"`{stage.optimizer.use}`{_arguments(stage.optimizer.arguments)}, "
+            f"`{stage.schedule.use}`{_arguments(stage.schedule.arguments)}"
+        )
+    return f"{text}. Batch {recipe.data.batch_size}, seed {recipe.seed}.\n\n" + "\n".join(stages)
+
+
+def _result(summary: Summary) -> str:
+    rows = [("student (exported)", f"test, n = {summary.test_images}", *_scores(summary.test))]
+    rows.append((f"student, last epoch ({summary.epochs})", summary.evaluated_on,
+                 *_scores(summary.last)))  # fmt: skip
+    rows.append((f"student, best epoch ({summary.best_epoch})", summary.evaluated_on,
+                 *_scores(summary.best)))  # fmt: skip
+    if summary.teacher:
+        rows.append(("teacher", summary.evaluated_on, *_scores(summary.teacher)))
+    note = (
+        "The best epoch was chosen on the test images, so its figure is optimistic: hold out a "
+        "`data.validation` split to choose on.\n"
+        if summary.evaluated_on == "test"
+        else ""
+    )
+    sizes = (
+        f"{summary.parameters['compact']:,} parameters ({summary.parameters['trained']:,} while "
+        f"training), {summary.seconds:.1f} s of training, "
+        f"{summary.images_per_second:,.0f} images/s. One run, one seed."
+    )
+    heading = ("network", "on", "top-1", "top-5", "agreement with the teacher")
+    return f"{_table(heading, rows)}\n\n{sizes}\n{note}".rstrip()
+
+
+def _scores(metrics: Mapping[str, float]) -> tuple[str, str, str]:
+    agreement = metrics.get("agreement")
+    shown = "" if agreement is None else f"{agreement:.2%}"
+    return f"{metrics['top1']:.2%}", f"{metrics['top5']:.2%}", shown
+
+
+def _certificate(certificate: Certificate) -> str:
+    rows = [
+        (name, f"{errors.max_abs_error:.3g}", f"{errors.max_rel_error:.3g}",
+         f"{errors.tolerance:g}", str(errors.images))
+        for name, errors in (("float32", certificate.float32), ("float64", certificate.float64))
+    ]  # fmt: skip
+    heading = ("type", "largest error", "of the largest logit", "tolerance", "images")
+    changed = f"Predictions changed by compression: {certificate.predictions_changed}."
+    return f"{_table(heading, rows)}\n\n{changed}"
+
+
+def _epochs(epochs: Sequence[Mapping[str, Any]]) -> str:
+    names = [n for n in epochs[-1] if n.startswith("loss/") or n.endswith(("/top1", "/agreement"))]
+    rows = [
+        (str(e["epoch"]), e["stage"], f"{e['learning_rate']:.3g}",
+         *(f"{e[name]:.4f}" if name in e else "" for name in names))
+        for e in epochs
+    ]  # fmt: skip
+    return _table(("epoch", "stage", "learning rate", *names), rows)
+
+
+def _load(recipe: Recipe, run_dir: Path) -> str:
+    return (
+        "```bash\n"
+        f"python tools/evaluate.py {run_dir}\n"
+        "```\n\n"
+        f"`student.safetensors` loads with `strict=True` into "
+        f"`{recipe.student.component.use}`{_arguments(recipe.student.component.arguments)} "
+        "built without any transform."
+    )
+
+
+def _arguments(arguments: Mapping[str, Any]) -> str:
+    inside = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    return f"({inside})" if inside else ""
+
+
+def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,67 @@
+"""What came out of a run, as numbers on disk, and runs side by side in a table."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+__all__ = ["Summary", "comparison", "read_summary", "write_summary"]
+
+FILE = "summary.json"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A finished run. Accuracies are those of the compact student, in [0, 1].
+
+    `evaluated_on` is the split that `last`, `best` and the choice of epoch speak of; `test` is
+    the final word on the test images. `seconds` and `images_per_second` are of training alone.
+    """
+
+    name: str
+    evaluated_on: str
+    exported_epoch: int
+    last: dict[str, float]
+    best: dict[str, float]
+    best_epoch: int
+    test: dict[str, float]
+    test_images: int
+    parameters: dict[str, int]
+    epochs: int
+    seconds: float
+    images_per_second: float
+    teacher: dict[str, float] | None
+    environment: dict[str, str | int]
+
+
+def write_summary(run_dir: Path, summary: Summary) -> None:
+    """Write summary.json."""
+    (run_dir / FILE).write_text(json.dumps(asdict(summary), indent=2) + "\n")
+
+
+def read_summary(run_dir: Path) -> Summary:
+    """Read summary.json; ValueError where the run has none that can be read."""
+    try:
+        return Summary(**json.loads((run_dir / FILE).read_text()))
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{run_dir}: not a finished run: {error}") from error
+
+
+def comparison(rows: Sequence[tuple[str, Summary]], title: str) -> Table:
+    """Return a table of runs: accuracy, parameters, training seconds, images/s."""
+    table = Table(title=title)
+    table.add_column("network")
+    for heading in ("test top-1", "parameters", "trained with", "training", "images/s"):
+        table.add_column(heading, justify="right")
+    for label, summary in rows:
+        table.add_row(
+            label,
+            f"{summary.test['top1']:.2%}",
+            f"{summary.parameters['compact']:,}",
+            f"{summary.parameters['trained']:,}",
+            f"{summary.seconds:.1f} s",
+            f"{summary.images_per_second:,.0f}",
+        )
+    return table

@@ -1,0 +1,64 @@
+"""The teacher: frozen, locked in eval mode, outside DDP and checkpoints."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdx.features import Tapped
+from kdx.protocols import InputSpec, Outputs
+
+__all__ = ["Teacher", "adapt"]
+
+
+class Teacher:
+    """A network that answers batches made for the student, in its own terms.
+
+    `own` is the input that it was trained with, `given` what the batches are: they are
+    re-normalised, resized and brought to its channels before it sees them.
+    """
+
+    def __init__(self, module: nn.Module, *, own: InputSpec, given: InputSpec) -> None:
+        self.module = module.eval().requires_grad_(False)
+        self.own, self.given = own, given
+        self._tapped = Tapped(self.module, role="teacher")
+
+    def __call__(self, images: Tensor) -> Outputs:
+        """Return logits [B, C] and the tapped features, without gradients."""
+        assert not self.module.training, "something put the teacher into train mode"
+        with torch.no_grad():
+            return self._tapped(self.see(images))
+
+    def see(self, images: Tensor) -> Tensor:
+        """Return the batch as the network takes it."""
+        return adapt(images, self.given, self.own)
+
+    def to(self, device: torch.device) -> "Teacher":
+        """Move the network; return self."""
+        self.module.to(device)
+        return self
+
+    def settle(self, images: Tensor) -> None:
+        """Protect the tapped features from in-place operations behind them."""
+        with torch.no_grad():
+            self._tapped.clone_overwritten(self.see(images))
+
+
+def adapt(images: Tensor, given: InputSpec, own: InputSpec) -> Tensor:
+    """Turn a batch [B, c, S, S] normalised as `given` into one normalised as `own`.
+
+    (x - m) / s of one is s / s' * y + (m - m') / s' of the other. Grey becomes colour by
+    repetition; a change of size is bilinear, antialiased.
+    """
+    if (given.mean, given.std, given.channels) != (own.mean, own.std, own.channels):
+        mean, std = _per_channel(given.mean, images), _per_channel(given.std, images)
+        own_mean, own_std = _per_channel(own.mean, images), _per_channel(own.std, images)
+        images = images * (std / own_std) + (mean - own_mean) / own_std
+    if given.size != own.size:
+        images = F.interpolate(
+            images, size=(own.size, own.size), mode="bilinear", antialias=True, align_corners=False
+        )
+    return images
+
+
+def _per_channel(values: tuple[float, ...], like: Tensor) -> Tensor:
+    return torch.tensor(values, device=like.device, dtype=like.dtype).view(-1, 1, 1)

@@ -1,0 +1,39 @@
+"""Train a compact network by a recipe.
+
+accelerate launch tools/distill.py configs/<dataset>/<recipe>.yaml [key=value ...]
+"""
+
+import argparse
+import sys
+
+from rich.console import Console
+
+from kdx.cli import add_common, allow, guarded
+from kdx.recipe import load
+
+
+def main() -> None:
+    """Parse, then run the recipe or try it dry."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe", help="a YAML recipe")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. epochs=30")
+    parser.add_argument("--dry-run", action="store_true", help="build all, print the plan and cost")
+    parser.add_argument("--overwrite", action="store_true", help="replace a run of the same name")
+    add_common(parser)
+    args = parser.parse_intermixed_args()
+    allow(args.plugins)
+    recipe = load(args.recipe, args.overrides, plugins=args.plugins, output_root=args.output_root)
+    if args.dry_run:
+        from kdx.dry_run import dry_run
+
+        dry_run(recipe, Console())
+    else:
+        from kdx.run import run
+
+        run(recipe, Console(), overwrite=args.overwrite)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
