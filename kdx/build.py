@@ -17,7 +17,16 @@ from kdx.recipe import Recipe, Stage
 from kdx.schedules import Schedule
 from kdx.teacher import Teacher
 
-__all__ = ["Job", "StageJob", "build", "build_data", "build_student", "has_weights", "restore"]
+__all__ = [
+    "Job",
+    "StageJob",
+    "build",
+    "build_data",
+    "build_student",
+    "facts",
+    "has_weights",
+    "restore",
+]
 
 PROBE = 8  # samples in the batch that sizes adaptors and finds module paths
 
@@ -108,7 +117,7 @@ def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
 def build_student(recipe: Recipe, data: ImageData) -> nn.Module:
     """Build the compact network, with the weights that the recipe starts it from."""
     section = recipe.student
-    student = section.component.build(**_facts(data, data.input))
+    student = section.component.build(**facts(len(data.classes), data.input))
     if section.weights:
         weights.load(student, section.weights)
     return student
@@ -140,10 +149,10 @@ def _build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
     assert section is not None
     pretrained = bool(section.component.arguments.get("pretrained"))
     spec = weights.read_spec(section.weights) if section.weights and load else None
-    facts = _facts(data, spec or data.input)
+    known = facts(len(data.classes), spec or data.input)
     if pretrained:
-        del facts["in_channels"], facts["image_size"]  # those of the published weights
-    module: nn.Module = section.component.build(**facts)
+        del known["in_channels"], known["image_size"]  # those of the published weights
+    module: nn.Module = section.component.build(**known)
     if section.weights and load:
         weights.load(module, section.weights)
     own = spec or (_published(module) if pretrained else None) or data.input
@@ -163,12 +172,9 @@ def _published(module: nn.Module) -> InputSpec | None:
     return InputSpec(channels, size, tuple(config["mean"]), tuple(config["std"]))
 
 
-def _facts(data: ImageData, input: InputSpec) -> dict[str, int]:
-    return {
-        "num_classes": len(data.classes),
-        "in_channels": input.channels,
-        "image_size": input.size,
-    }
+def facts(classes: int, input: InputSpec) -> dict[str, int]:
+    """Return what a network factory may ask to know of its data."""
+    return {"num_classes": classes, "in_channels": input.channels, "image_size": input.size}
 
 
 def _build_stage(

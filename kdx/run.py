@@ -14,7 +14,7 @@ from kdx.log import RunLog
 from kdx.loop import Loop, accelerator_for
 from kdx.recipe import Recipe
 
-__all__ = ["CertificateError", "run"]
+__all__ = ["CertificateError", "describe", "ensure_teacher", "run"]
 
 
 class CertificateError(Exception):
@@ -33,7 +33,7 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False) -> Path:
             f"{recipe.run_dir} holds a run already: pass --overwrite to replace it, "
             "or give this one another name (name=...)"
         )
-    _train_teacher(recipe, console)
+    ensure_teacher(recipe, console)
     job = build(recipe)
     loop = Loop(job, accelerator_for(job))
     main = loop.accelerator.is_main_process
@@ -54,8 +54,11 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False) -> Path:
     return recipe.run_dir
 
 
-def _train_teacher(recipe: Recipe, console: Console) -> None:
-    """Run the teacher's recipe where its weights are absent; ValueError where there is none."""
+def ensure_teacher(recipe: Recipe, console: Console) -> None:
+    """Run the teacher's recipe first, where its weights are absent.
+
+    Raises ValueError where it has no recipe, or one that would write other weights.
+    """
     section = recipe.teacher
     if section is None or has_weights(section.weights):
         return

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import sqrt
 from pathlib import Path
 
 from rich.table import Table
@@ -50,10 +51,13 @@ def read_summary(run_dir: Path) -> Summary:
 
 
 def comparison(rows: Sequence[tuple[str, Summary]], title: str) -> Table:
-    """Return a table of runs: accuracy, parameters, training seconds, images/s."""
-    table = Table(title=title)
-    table.add_column("network")
-    for heading in ("test top-1", "parameters", "trained with", "training", "images/s"):
+    """Return a table of runs on the same test images, one run each."""
+    first = rows[0][1]
+    p, n = first.test["top1"], first.test_images
+    error = f"one run each; standard error of a top-1 near {p:.0%} on {n:,} images"
+    table = Table(title=title, caption=f"{error}: {sqrt(p * (1 - p) / n):.2%}")
+    table.add_column("network", no_wrap=True)
+    for heading in ("test top-1", "parameters", "in training", "training", "images/s"):
         table.add_column(heading, justify="right")
     for label, summary in rows:
         table.add_row(

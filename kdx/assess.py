@@ -1,0 +1,110 @@
+"""Using a compact student: evaluate one, or make one from a checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from kdx import checkpoints, weights
+from kdx.build import build_data, build_student, facts, restore
+from kdx.certificate import Certificate, certify
+from kdx.data import Views, eval_loader
+from kdx.evaluation import eval_mode, evaluate
+from kdx.recipe import Recipe, load
+
+__all__ = ["Assessment", "assess", "compress_checkpoint", "recipe_of"]
+
+IMAGES = 256  # random images on which a compressed checkpoint is compared
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A compact student on a split: metrics as of `kdx.evaluation`, and what was counted."""
+
+    metrics: dict[str, float]
+    split: str
+    images: int
+    parameters: int
+
+
+def recipe_of(
+    target: Path, recipe: Path | None, overrides: Sequence[str] = (), **options: object
+) -> Recipe:
+    """Load the recipe beside or above `target`, or the given one, leaving its teacher out.
+
+    `options` are those of `kdx.recipe.load`. FileNotFoundError where there is no recipe.
+    """
+    if not target.exists():
+        raise FileNotFoundError(f"{target} does not exist")
+    places = [target, *target.resolve().parents[:3]]
+    found = recipe or next(
+        (p / "recipe.yaml" for p in places if (p / "recipe.yaml").is_file()), None
+    )
+    if found is None:
+        raise FileNotFoundError(
+            f"{target}: no recipe.yaml beside or above it: name one by --recipe"
+        )
+    return load(found, ["teacher=null", *overrides], **options)  # type: ignore[arg-type]
+
+
+def assess(
+    recipe: Recipe, source: Path, *, split: Literal["test", "validation", "train"] = "test"
+) -> Assessment:
+    """Load a compact student strictly and evaluate it on a split of the recipe's data."""
+    data, splits = build_data(recipe)
+    student = build_student(recipe, data)
+    weights.load(student, source)
+    images = {"test": splits.test, "validation": splits.validation, "train": splits.train}[split]
+    if images is None:
+        raise ValueError("validation: the recipe holds nothing out (data.validation)")
+    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    views = Views(images, data.input, seed=recipe.seed)
+    with eval_mode(student.to(device)):
+        metrics = evaluate(
+            student,
+            eval_loader(views, batch_size=256, workers=recipe.data.workers),
+            samples=len(views),
+            classes=len(data.classes),
+            device=device,
+        ).metrics
+    return Assessment(metrics, split, len(views), _parameters(student))
+
+
+def compress_checkpoint(recipe: Recipe, checkpoint: Path, output: Path) -> Certificate:
+    """Write the compact student of a checkpoint to the .safetensors file `output`.
+
+    Needs no data: the checkpoint knows its input, and the certificate compares on random images.
+    Raises ValueError where the checkpoint does not fit the recipe, has no compact equivalent
+    (the nonlinear phase), or where the certificate fails; nothing is written then.
+    """
+    state = checkpoints.state_of(checkpoint)
+    source = checkpoint / weights.FILE_IN_RUN
+    about, spec = weights.read_metadata(source), weights.read_spec(source)
+    if about is None or spec is None:
+        raise ValueError(f"{source}: not written by kdx: it does not say what its input is")
+    student = recipe.student.component.build(**facts(about["classes"], spec))
+    transforms = [part.build() for part in recipe.student.transforms]
+    for transform in transforms:
+        student = transform.apply(student)
+    for transform in transforms if state.phase else ():
+        transform.enter(student, state.phase or "")
+    weights.load(student, source)
+    images = torch.randn(
+        IMAGES, spec.channels, spec.size, spec.size, generator=torch.Generator().manual_seed(0)
+    )
+    certificate = certify(
+        student, lambda network: restore(network, transforms), images.split(64), recipe.tolerance
+    )
+    if certificate.problems:
+        raise ValueError(f"{checkpoint}: {'; '.join(certificate.problems)}")
+    compact = restore(student, transforms)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    weights.save(compact, output, input=spec, classes=about["classes"], extra=about["extra"])
+    return certificate
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
