@@ -42,7 +42,7 @@ def _what(recipe: Recipe) -> str:
     for stage in recipe.resolved_stages():
         losses = " + ".join(f"{term.weight:g} {term.name}" for term in stage.losses)
         stages.append(
-            f"- {stage.name}: {stage.epochs} epochs of {losses}, "
+            f"- {stage.name}: {losses}, {stage.epochs} epoch{'s' * (stage.epochs > 1)}, "
             f"`{stage.optimizer.use}`{_arguments(stage.optimizer.arguments)}, "
             f"`{stage.schedule.use}`{_arguments(stage.schedule.arguments)}"
         )

@@ -28,8 +28,8 @@ def constant(*, warmup: float = 0) -> Schedule:
 def multistep(*, milestones: Sequence[float], gamma: float = 0.1, warmup: float = 0) -> Schedule:
     """Multiply by `gamma` at each milestone.
 
-    Milestones are epochs, or fractions of the stage when below 1, rounded to a whole epoch: a
-    recipe in fractions keeps its shape when `epochs` changes.
+    Milestones are epochs, or fractions of the stage when below 1: a recipe in fractions keeps
+    its shape when `epochs` changes.
     """
     if any(m <= 0 for m in milestones) or sorted(milestones) != list(milestones):
         raise ValueError(f"milestones: {list(milestones)} must be above 0 and ascending")
@@ -37,7 +37,7 @@ def multistep(*, milestones: Sequence[float], gamma: float = 0.1, warmup: float 
         raise ValueError(f"gamma: {gamma} must be above 0")
 
     def factor(progress: float, epoch: float, epochs: float) -> float:
-        return gamma ** sum(epoch >= (round(m * epochs) if m < 1 else m) for m in milestones)
+        return gamma ** sum(epoch >= (m * epochs if m < 1 else m) for m in milestones)
 
     return _warmed(warmup, factor)
 

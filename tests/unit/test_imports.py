@@ -1,0 +1,91 @@
+"""Who may import whom, over every file of the packages."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MAY_IMPORT = {
+    "tools": {"kdx", "rich"},
+    "expand": {"expand", "torch"},
+    "teachers": {"teachers", "torch", "torchvision", "timm"},
+}
+USES_ACCELERATE = {"kdx/loop.py", "kdx/checkpoints.py", "kdx/log.py"}
+
+
+def files(package: str) -> list[Path]:
+    found = sorted((ROOT / package).rglob("*.py"))
+    assert found, f"no files in {package}"
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    """Return the dotted names of the modules, and of what is taken from them."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}:{node.lineno}: a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def breaches(path: Path, allowed) -> list[str]:
+    where = path.relative_to(ROOT)
+    return [f"{where} imports {name}" for name in sorted(imported(path)) if not allowed(name)]
+
+
+def inside(name: str, *packages: str) -> bool:
+    return any(f"{name}.".startswith(f"{package}.") for package in packages)
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_packages_import_what_they_may(package):
+    known = MAY_IMPORT[package] | sys.stdlib_module_names
+    for path in files(package):
+        assert not breaches(path, lambda name: inside(name, *known))
+
+
+def test_kdx_imports_neither_expand_nor_teachers_nor_tools():
+    for path in files("kdx"):
+        assert not breaches(path, lambda name: not inside(name, "expand", "teachers", "tools"))
+
+
+def test_protocols_import_nothing_of_kdx():
+    assert not breaches(ROOT / "kdx/protocols.py", lambda name: not inside(name, "kdx"))
+
+
+def test_losses_import_protocols_and_each_other():
+    def allowed(name):
+        return inside(name, "kdx.protocols", "kdx.losses") or not inside(name, "kdx")
+
+    for path in files("kdx/losses"):
+        assert not breaches(path, allowed)
+
+
+def test_accelerate_is_touched_by_the_loop_checkpoints_and_logging_alone():
+    touching = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("kdx", *MAY_IMPORT)
+        for path in files(package)
+        if any(inside(name, "accelerate") for name in imported(path))
+    }
+    assert touching <= USES_ACCELERATE
+
+
+def test_tools_are_thin():
+    for path in files("tools"):
+        lines = len(path.read_text().splitlines())
+        assert lines <= 60, f"{path.name} has {lines} lines"
+
+
+def test_the_rules_see_every_kind_of_import(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text("import a.b as c\nfrom d import e, f\ndef g():\n    import h\n")
+    assert imported(path) == {"a.b", "d.e", "d.f", "h"}
+    path.write_text("from . import a\n")
+    with pytest.raises(AssertionError, match=r"a.py:1: a relative import"):
+        imported(path)
