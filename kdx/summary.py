@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from math import sqrt
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 __all__ = ["Summary", "comparison", "read_summary", "write_summary"]
@@ -55,10 +56,11 @@ def comparison(rows: Sequence[tuple[str, Summary]], title: str) -> Table:
     first = rows[0][1]
     p, n = first.test["top1"], first.test_images
     error = f"one run each; standard error of a top-1 near {p:.0%} on {n:,} images"
-    table = Table(title=title, caption=f"{error}: {sqrt(p * (1 - p) / n):.2%}")
+    caption = f"{error}: {sqrt(p * (1 - p) / n):.2%}"
+    table = Table(title=title, caption=caption, box=SIMPLE_HEAD)
     table.add_column("network", no_wrap=True)
-    for heading in ("test top-1", "parameters", "in training", "training", "images/s"):
-        table.add_column(heading, justify="right")
+    for heading in ("test\ntop-1", "parameters", "parameters\nin training", "training", "images/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for label, summary in rows:
         table.add_row(
             label,

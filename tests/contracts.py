@@ -3,14 +3,17 @@
 B: batch, C: classes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 
+import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from kdx.protocols import Loss, Outputs
+from kdx.protocols import Loss, Outputs, StudentTransform
+from tests.unit.expand.networks import relative_error, warm_up
 
-__all__ = ["check_loss", "outputs"]
+__all__ = ["check_loss", "check_transform", "outputs"]
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -115,3 +118,63 @@ def _check_precision(factory, shapes) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             assert torch.equal(_fresh(factory, half), rounded)
             assert torch.equal(_fresh(factory, _pair(shapes)), plain)
+
+
+def check_transform(
+    factory: Callable[[], StudentTransform],
+    network: Callable[[], nn.Module],
+    images: Shape,
+    *,
+    phases: Sequence[str],
+) -> None:
+    """Assert what every student transform owes.
+
+    `apply` leaves its argument alone, with ValueError where nothing matches. `enter` takes each
+    of `phases`, ordered so that the last can be restored, and refuses others. `restore` leaves
+    its argument alone and gives a network of the original classes, state-dict keys and order:
+    in eval mode the same function of images [B, C, H, W], to 1e-4 of the largest logit in
+    float32 and 1e-9 in float64.
+    """
+    assert isinstance(factory(), StudentTransform)
+    with pytest.raises(ValueError, match=r"\w"):
+        factory().apply(nn.Flatten())
+    for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-9)):
+        torch.manual_seed(0)
+        transform, compact = factory(), network().to(dtype)
+        student = _left_alone(transform.apply, compact)
+        for phase in phases:
+            transform.enter(student, phase)
+        with pytest.raises(ValueError, match="no such phase"):
+            transform.enter(student, "no such phase")
+        _move_weights(student)
+        warm_up(student, *images)
+        restored = _left_alone(transform.restore, student).eval()
+        assert _anatomy(restored) == _anatomy(compact), "restored, it is another network"
+        pixels = torch.randn(images, dtype=dtype)
+        error = relative_error(restored(pixels), student(pixels))
+        assert error <= tolerance, f"restored, it is another function: {error:.1e} off in {dtype}"
+
+
+def _left_alone(function: Callable[[nn.Module], nn.Module], network: nn.Module) -> nn.Module:
+    """Return what `function` makes of `network`: a module of its own, `network` as it was."""
+    before = deepcopy(network)
+    result = function(network)
+    assert _anatomy(network) == _anatomy(before), "its argument changed"
+    values = zip(network.state_dict().values(), before.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in values), "its argument has other values"
+    mine = {p.data_ptr() for p in network.parameters()}
+    shares = not mine.isdisjoint(p.data_ptr() for p in result.parameters())
+    assert not shares, "it shares parameters with its argument"
+    return result
+
+
+def _anatomy(network: nn.Module) -> tuple[list, list]:
+    classes = [(path, type(module)) for path, module in network.named_modules()]
+    return classes, [(k, v.shape, v.dtype) for k, v in network.state_dict().items()]
+
+
+@torch.no_grad()
+def _move_weights(network: nn.Module) -> None:
+    """Stand in for training: a transform may be right at its birth alone."""
+    for parameter in network.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
