@@ -7,6 +7,7 @@ import time
 from itertools import cycle, islice
 
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -34,8 +35,9 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     if recipe.teacher and not there:
         console.print(
             f"teacher: no weights at {recipe.teacher.weights}; "
-            f"trained first by {recipe.teacher.recipe or 'nothing: the run would stop here'}"
-        )
+            f"trained first by {recipe.teacher.recipe or 'nothing: the run would stop here'}",
+            soft_wrap=True, highlight=False,
+        )  # fmt: skip
     _print_stages(job, loop, console)
     error = job.rehearsal.float32.max_rel_error
     console.print(
@@ -61,7 +63,7 @@ def _print_plan(job: Job, console: Console) -> None:
     for transform, part in zip(job.transforms, job.recipe.student.transforms, strict=True):
         if isinstance(transform, Planned):
             console.print(f"plan of {part.use}:")
-            console.print(str(transform.plan(student)), highlight=False, soft_wrap=True)
+            console.out(transform.plan(student), highlight=False)
         student = transform.apply(student)
     counts = job.rehearsal.parameters
     console.print(
@@ -73,9 +75,11 @@ def _print_plan(job: Job, console: Console) -> None:
 
 def _print_stages(job: Job, loop: Loop, console: Console) -> None:
     """Take a few real steps of every stage, and print what all of its epochs would cost."""
-    table = Table(title="Stages")
-    for heading in ("stage", "losses", "epochs", "steps", "ms/step", "images/s", "training time"):
-        table.add_column(heading, justify="left" if heading in ("stage", "losses") else "right")
+    table = Table(title="Stages", box=SIMPLE_HEAD)
+    for heading in ("stage", "losses"):
+        table.add_column(heading)
+    for heading in ("epochs", "steps", "ms/step", "images/s", "training"):
+        table.add_column(heading, justify="right", no_wrap=True)
     total = 0.0
     for stage in job.stages:
         job.enter(stage.stage.phase)
@@ -93,11 +97,12 @@ def _print_stages(job: Job, loop: Loop, console: Console) -> None:
             f"{job.recipe.data.batch_size / seconds:,.0f}",
             _duration(steps * seconds),
         )
-        if stage.unused and job.recipe.losses:
+        if stage.unused:
             console.print(
                 f"{stage.stage.name}: its losses do not reach {len(stage.unused)} of the "
-                f"student's parameters, such as {stage.unused[0]}"
-            )
+                f"trained tensors, such as {stage.unused[0]}",
+                soft_wrap=True, highlight=False,
+            )  # fmt: skip
     console.print(table)
     console.print(
         f"cost: about {_duration(total)} of training and {_memory(loop)} of memory",

@@ -123,14 +123,18 @@ def _summary(
 
 
 def _conclude(summary: Summary, certificate: Certificate, path: Path, console: Console) -> None:
-    console.print(
+    lines = [
         f"compact  {summary.parameters['compact']:,} parameters, {summary.test['top1']:.2%} top-1 "
         f"on {summary.test_images:,} test images (best epoch on {summary.evaluated_on}: "
-        f"{summary.best['top1']:.2%}, epoch {summary.best_epoch})\n"
-        f"         differs from the trained network by {certificate.float32.max_rel_error:.1e} "
-        f"(float32), {certificate.float64.max_rel_error:.1e} (float64) of the largest logit; "
-        f"{certificate.predictions_changed} of {certificate.float32.images:,} predictions changed\n"
-        f"student  [bold]{escape(str(path))}[/bold]\n"
-        f"report   {escape(str(path.parent / 'report.md'))}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        f"{summary.best['top1']:.2%}, epoch {summary.best_epoch})"
+    ]
+    if summary.parameters["trained"] != summary.parameters["compact"]:
+        single, double = certificate.float32, certificate.float64
+        lines.append(
+            f"         differs from the trained network by {single.max_rel_error:.1e} (float32), "
+            f"{double.max_rel_error:.1e} (float64) of the largest logit; "
+            f"{certificate.predictions_changed} of {single.images:,} predictions changed"
+        )
+    lines.append(f"student  [bold]{escape(str(path))}[/bold]")
+    lines.append(f"report   {escape(str(path.parent / 'report.md'))}")
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)

@@ -106,9 +106,9 @@ def describe(loop: Loop) -> str:
     accelerator = loop.accelerator
     processes = f"{loop.world} process{'es' if loop.world > 1 else ''}"
     threads = f", {torch.get_num_threads()} threads" if accelerator.device.type == "cpu" else ""
-    return (
-        f"{accelerator.device.type}, {processes}{threads}, {accelerator.mixed_precision} precision"
-    )
+    names = {"no": "float32"}
+    precision = names.get(accelerator.mixed_precision, accelerator.mixed_precision)
+    return f"{accelerator.device.type}, {processes}{threads}, {precision}"
 
 
 def _check_teacher(loop: Loop, console: Console) -> dict[str, float] | None:
