@@ -129,8 +129,8 @@ def compress_unit(unit: ExpandedUnit) -> None:
     """Turn `unit` back into the layer it was, in place; the product is taken in float64."""
     if unit.mode == "nonlinear" and unit.chainable:
         raise ValueError(
-            "a unit in nonlinear mode has no compact equivalent: "
-            "set_mode(model, 'folded') first, and train it so"
+            "a unit in nonlinear mode has no compact equivalent: go on in linear mode first "
+            "(a last stage with `phase: linear`, or set_mode(model, 'folded'))"
         )
     first = cast("nn.Linear", unit.factors[0])
     device, dtype = first.weight.device, first.weight.dtype

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from kdx import checkpoints, weights
-from kdx.build import build_data, build_student, facts, restore
+from kdx.build import build_data, restore
 from kdx.certificate import Certificate, certify
 from kdx.data import Views, eval_loader
 from kdx.evaluation import eval_mode, evaluate
+from kdx.networks import build_student, facts
 from kdx.recipe import Recipe, load
 
 __all__ = ["Assessment", "assess", "compress_checkpoint", "recipe_of"]

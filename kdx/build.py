@@ -1,18 +1,17 @@
 """From a recipe to everything that a run needs, checked before the first step is taken."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from kdx import weights
 from kdx.certificate import Certificate, certify
 from kdx.data import Augment, Splits, Views, split
-from kdx.evaluation import eval_mode
+from kdx.networks import build_student, build_teacher, check_logits
 from kdx.objective import Objective, Term
-from kdx.protocols import ImageData, InputSpec, StudentTransform
+from kdx.protocols import ImageData, StudentTransform
 from kdx.recipe import Recipe, Stage
 from kdx.schedules import Schedule
 from kdx.teacher import Teacher
@@ -22,9 +21,6 @@ __all__ = [
     "StageJob",
     "build",
     "build_data",
-    "build_student",
-    "facts",
-    "has_weights",
     "restore",
 ]
 
@@ -91,19 +87,23 @@ def build(recipe: Recipe, *, teacher_weights: bool = True) -> Job:
             student = transform.apply(student)
         except ValueError as error:
             raise ValueError(f"{part.place}: {part.where}: {error}") from error
-    teacher = _build_teacher(recipe, data, load=teacher_weights) if recipe.teacher else None
+    teacher = build_teacher(recipe, data, load=teacher_weights) if recipe.teacher else None
     views = train_views(recipe, data, splits)
     images, labels, _ = views.__getitems__([(0, i) for i in range(min(PROBE, len(views)))])
-    _check_logits(student, images, len(data.classes), "student")
+    check_logits(student, images, len(data.classes), "student")
     if teacher:
-        _check_logits(teacher.module, teacher.see(images), len(data.classes), "teacher")
+        check_logits(teacher.module, teacher.see(images), len(data.classes), "teacher")
+    trial = deepcopy(student)  # takes the phases and the probes; training starts without
+    known = [name for name, _ in compact.named_modules()]
     stages = [
-        _build_stage(stage, student, transforms, teacher, images, labels)
-        for stage in recipe.resolved_stages()
+        _build_stage(stage, index, trial, transforms, teacher, (images, labels), known)
+        for index, stage in enumerate(recipe.resolved_stages())
     ]
     if teacher:
         teacher.settle(images)
-    rehearsal = _rehearse(recipe, compact, student, transforms, images)
+    rehearsal = _rehearse(recipe, compact, trial, transforms, images)
+    for stage in stages:
+        stage.objective.move_to(student)
     return Job(recipe, data, splits, compact, student, transforms, teacher, stages, rehearsal)
 
 
@@ -112,15 +112,6 @@ def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
     section = recipe.data
     data: ImageData = section.component.build()
     return data, split(data, validation=section.validation, limit=section.limit, seed=recipe.seed)
-
-
-def build_student(recipe: Recipe, data: ImageData) -> nn.Module:
-    """Build the compact network, with the weights that the recipe starts it from."""
-    section = recipe.student
-    student = section.component.build(**facts(len(data.classes), data.input))
-    if section.weights:
-        weights.load(student, section.weights)
-    return student
 
 
 def restore(student: nn.Module, transforms: Sequence[StudentTransform]) -> nn.Module:
@@ -136,84 +127,31 @@ def train_views(recipe: Recipe, data: ImageData, splits: Splits) -> Views:
     return Views(splits.train, data.input, seed=recipe.seed, augment=augment)
 
 
-def has_weights(path: str | None) -> bool:
-    """Whether the weights of a teacher are there: a file, or a finished run."""
-    if path is None:
-        return True
-    place = Path(path)
-    return place.is_file() or (place / "student.safetensors").is_file()
-
-
-def _build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
-    section = recipe.teacher
-    assert section is not None
-    pretrained = bool(section.component.arguments.get("pretrained"))
-    spec = weights.read_spec(section.weights) if section.weights and load else None
-    known = facts(len(data.classes), spec or data.input)
-    if pretrained:
-        del known["in_channels"], known["image_size"]  # those of the published weights
-    module: nn.Module = section.component.build(**known)
-    if section.weights and load:
-        weights.load(module, section.weights)
-    own = spec or (_published(module) if pretrained else None) or data.input
-    if section.input:
-        changes = {k: v for k, v in section.input.model_dump().items() if v is not None}
-        mean, std = changes.get("mean", own.mean), changes.get("std", own.std)
-        own = InputSpec(len(mean), changes.get("size", own.size), tuple(mean), tuple(std))
-    return Teacher(module, own=own, given=data.input)
-
-
-def _published(module: nn.Module) -> InputSpec | None:
-    """The input of published weights, as timm's `pretrained_cfg` says it."""
-    config = getattr(module, "pretrained_cfg", None)
-    if config is None:
-        return None
-    channels, size, _ = config["input_size"]
-    return InputSpec(channels, size, tuple(config["mean"]), tuple(config["std"]))
-
-
-def facts(classes: int, input: InputSpec) -> dict[str, int]:
-    """Return what a network factory may ask to know of its data."""
-    return {"num_classes": classes, "in_channels": input.channels, "image_size": input.size}
-
-
 def _build_stage(
     stage: Stage,
+    index: int,
     student: nn.Module,
     transforms: Sequence[StudentTransform],
     teacher: Teacher | None,
-    images: Tensor,
-    labels: Tensor,
+    batch: tuple[Tensor, Tensor],
+    known: Collection[str],
 ) -> StageJob:
+    images, labels = batch
     for transform in transforms if stage.phase else ():
-        transform.enter(student, stage.phase or "")
+        try:
+            transform.enter(student, stage.phase or "")
+        except ValueError as error:
+            raise ValueError(f"stages[{index}].phase: {error}") from error
     terms = []
     for section in stage.losses:
         part = section.component
-        terms.append(
-            Term(section.name, section.weight, part.build(), f"{part.place}: {part.where}")
-        )
-    objective = Objective(student, terms)
+        place = f"{part.place}: {part.where}"
+        terms.append(Term(section.name, section.weight, part.build(), place))
+    objective = Objective(student, terms, known=known)
     objective.probe(images, labels, teacher)
     unused = objective.unused(images, labels, teacher(images) if teacher else None)
-    objective.detach()
+    stage.optimizer.build(params=list(objective.parameters()))  # to fail now, not at its stage
     return StageJob(stage, objective, stage.schedule.build(), unused)
-
-
-@torch.no_grad()
-def _check_logits(network: nn.Module, images: Tensor, classes: int, role: str) -> None:
-    try:
-        with eval_mode(network):
-            logits = network(images)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        shape = list(images.shape[1:])
-        raise ValueError(f"{role}: it cannot take images of {shape}: {error}") from error
-    if not isinstance(logits, Tensor) or logits.shape != (len(images), classes):
-        got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(
-            f"{role}: it answers {len(images)} images with {got}, not with logits "
-            f"[{len(images)}, {classes}] for the data's {classes} classes"
-        )
 
 
 def _rehearse(

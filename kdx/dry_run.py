@@ -11,11 +11,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from kdx.build import Job, build, build_student, has_weights
-from kdx.loop import Loop, StageRunner, accelerator_for
+from kdx.build import Job, build
+from kdx.loop import Loop, accelerator_for
+from kdx.networks import build_student, has_weights
 from kdx.protocols import Planned
 from kdx.recipe import Recipe
 from kdx.run import describe
+from kdx.stage import StageRunner
 
 __all__ = ["dry_run"]
 

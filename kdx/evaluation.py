@@ -52,7 +52,7 @@ def evaluate(
         logits = predict(images.to(device, non_blocking=True)).float()
         metrics["top1"].update(logits, labels)
         metrics["top5"].update(logits, labels)
-        metrics["loss"].update(F.cross_entropy(logits, labels), len(labels))
+        metrics["loss"].update(F.cross_entropy(logits, labels, reduction="none"))
         predictions[indices] = logits.argmax(1).cpu()
         if teacher is not None:
             metrics["agreement"].update((predictions[indices] == teacher[indices]).float())
@@ -74,6 +74,6 @@ def _metrics(classes: int, *, agreement: bool) -> dict[str, Metric]:
     metrics: dict[str, Metric] = {
         "top1": top(top_k=1),
         "top5": top(top_k=min(5, classes)),
-        "loss": MeanMetric(nan_strategy="disable"),
+        "loss": MeanMetric(nan_strategy="disable"),  # NaN shall show; it ignores weights
     }
     return metrics | ({"agreement": MeanMetric()} if agreement else {})

@@ -1,6 +1,6 @@
 """Reading features by module path, and finding out which ones the losses read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -23,13 +23,16 @@ class FeatureWanted(Exception):
 class Tapped:
     """A network, run so that the outputs of chosen modules come back beside its logits.
 
-    The modules are found anew by path at each tapping, so a path means the same tensor before,
-    during and after a student transform.
+    `known` are the module paths that may be tapped: those of the compact network, so that a path
+    means the same tensor before, during and after a student transform. Default: the network's.
     """
 
-    def __init__(self, module: nn.Module, *, role: str) -> None:
+    def __init__(
+        self, module: nn.Module, *, role: str, known: Collection[str] | None = None
+    ) -> None:
         self.module = module
         self.role = role
+        self.known = [name for name, _ in module.named_modules()] if known is None else known
         self._kept: dict[str, Tensor] = {}
         self._clones: set[str] = set()
         self._hooks: dict[str, Any] = {}
@@ -41,13 +44,18 @@ class Tapped:
 
     def tap(self, path: str) -> None:
         """Keep the output of the module at `path` from now on; ValueError for an unknown path."""
-        known = [name for name, _ in self.module.named_modules() if name]
+        known = [name for name in self.known if name]
         if path not in known:
             near = get_close_matches(path, known, n=3)
             hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
             raise ValueError(f"the {self.role} has no module {path!r}. {hint}Known: {_some(known)}")
-        self._hooks[path] = None
+        self._hooks.setdefault(path, None)
         self.attach()
+
+    def move_to(self, module: nn.Module) -> None:
+        """Tap another copy of the network from now on; the taps are off until `attach`."""
+        self.detach()
+        self.module = module
 
     def attach(self) -> None:
         """Put the taps on, where they are not."""

@@ -50,8 +50,8 @@ class RunLog:
             yield lambda step, losses: None
             return
         columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[losses]}"), TimeRemainingColumn())  # fmt: skip
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[losses]}", markup=False), TimeRemainingColumn())  # fmt: skip
         with Progress(*columns, console=self.console, transient=True) as bar:
             task = bar.add_task(f"{stage} {epoch}/{self.epochs}", total=steps, losses="")
 
@@ -71,7 +71,7 @@ class RunLog:
         for name, value in values.items():
             self.board.add_scalar(name, value, epoch)
         line = _line(epoch, self.epochs, stage, values)
-        self.console.print(line, highlight=False, soft_wrap=True)
+        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def checkpoint(
         self,
@@ -81,7 +81,6 @@ class RunLog:
         metrics: Mapping[str, float],
         *,
         best: bool,
-        last: bool,
     ) -> None:
         """Save a checkpoint, then remove those that are neither the newest nor the best."""
         if not self.main:
@@ -93,8 +92,6 @@ class RunLog:
         )
         self.best = self.newest if best else self.best
         checkpoints.prune(directory, {p for p in (self.newest, self.best) if p})
-        if last:
-            self.close()
 
     def close(self) -> None:
         """Finish writing."""

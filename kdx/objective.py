@@ -3,7 +3,8 @@
 B: batch, C: classes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -29,17 +30,21 @@ class Objective(nn.Module):
     """The weighted sum of the terms, as the one module that DDP wraps.
 
     The teacher stands outside: its outputs come in as an argument. Parameters that losses own
-    are in `adaptors`, by the term's name.
+    are in `adaptors`, by the term's name. `known` are the module paths of the compact network,
+    which losses may read; default: all of the student's.
     """
 
-    def __init__(self, student: nn.Module, terms: Sequence[Term]) -> None:
+    def __init__(
+        self, student: nn.Module, terms: Sequence[Term], *, known: Collection[str] | None = None
+    ) -> None:
         super().__init__()
+        _check(terms)
         self.student = student
         self.adaptors = nn.ModuleDict(
             {term.name: term.loss for term in terms if isinstance(term.loss, nn.Module)}
         )
         self.terms = tuple(terms)
-        self._tapped = Tapped(student, role="student")
+        self._tapped = Tapped(student, role="student", known=known)
 
     def forward(
         self, images: Tensor, target: Tensor, teacher: Outputs | None = None
@@ -59,26 +64,25 @@ class Objective(nn.Module):
         Buffers and gradients are left as they were. Raises ValueError that names the loss: an
         unknown module path, shapes that do not fit, a result that is not a scalar.
         """
-        buffers = {name: b.clone() for name, b in self.student.named_buffers()}
-        training = self.student.training
-        self.student.train()
-        try:
+        with _as_it_was(self.student):
             self._tap_all(images, target, teacher)
             if self._tapped.paths:
                 self._tapped.clone_overwritten(images)
-        finally:
-            self.student.train(training)
-            for name, buffer in self.student.named_buffers():
-                buffer.copy_(buffers[name])
 
     def unused(self, images: Tensor, target: Tensor, teacher: Outputs | None) -> list[str]:
         """Name the trainable parameters that get no gradient from the terms."""
-        total, _ = self(images, target, teacher)
-        named = [(n, p) for n, p in self.named_parameters() if p.requires_grad]
-        if not total.requires_grad:
-            return [name for name, _ in named]
-        grads = torch.autograd.grad(total, [p for _, p in named], allow_unused=True)
+        named = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
+        with _as_it_was(self.student):
+            total, _ = self(images, target, teacher)
+            if not total.requires_grad:
+                return [name for name, _ in named]
+            grads = torch.autograd.grad(total, [p for _, p in named], allow_unused=True)
         return [name for (name, _), grad in zip(named, grads, strict=True) if grad is None]
+
+    def move_to(self, student: nn.Module) -> None:
+        """Train another copy of the student; the taps are off until `attach`."""
+        self.student = student
+        self._tapped.move_to(student)
 
     def attach(self) -> None:
         """Tap the student, for a stage that begins."""
@@ -100,13 +104,9 @@ class Objective(nn.Module):
             said = teacher(images) if teacher else None
             try:
                 self._values(outputs, said, target)
-            except FeatureWanted as wanted:
-                try:
-                    wanted.network.tap(wanted.path)
-                except ValueError as error:
-                    raise ValueError(f"{wanted.place}: {error}") from None
-            else:
                 return
+            except FeatureWanted as wanted:
+                _tap(wanted)
 
     def _values(
         self, student: Outputs, teacher: Outputs | None, target: Tensor
@@ -115,7 +115,45 @@ class Objective(nn.Module):
 
     def _total(self, values: Mapping[str, Tensor]) -> Tensor:
         weighted = [term.weight * values[term.name] for term in self.terms if term.weight]
-        return torch.stack(weighted).sum() if weighted else torch.zeros(())
+        return torch.stack(weighted).sum()
+
+
+def _tap(wanted: FeatureWanted) -> None:
+    """Tap what a loss read; ValueError, with the loss's place, where that cannot be."""
+    try:
+        if wanted.path in wanted.network.paths:
+            raise ValueError(
+                f"the {wanted.network.role} has a module {wanted.path!r}, but never calls it: "
+                "choose another"
+            )
+        wanted.network.tap(wanted.path)
+    except ValueError as error:
+        raise ValueError(f"{wanted.place}: {error}") from None
+
+
+def _check(terms: Sequence[Term]) -> None:
+    if not any(term.weight for term in terms):
+        raise ValueError("losses: the weight of every term is 0: nothing would be trained")
+    for term in terms:
+        if not term.name.isidentifier() or term.name in dir(nn.ModuleDict):
+            raise ValueError(
+                f"{term.place}: name: {term.name!r} cannot name a term: "
+                "use letters, digits and _, as in hint_fc1"
+            )
+
+
+@contextmanager
+def _as_it_was(student: nn.Module) -> Iterator[None]:
+    """Run the student in train mode; give its mode and its buffers back."""
+    buffers = {name: buffer.clone() for name, buffer in student.named_buffers()}
+    training = student.training
+    student.train()
+    try:
+        yield
+    finally:
+        student.train(training)
+        for name, buffer in student.named_buffers():
+            buffer.copy_(buffers[name])
 
 
 def _value(term: Term, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:

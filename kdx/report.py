@@ -90,7 +90,10 @@ def _certificate(certificate: Certificate) -> str:
 
 
 def _epochs(epochs: Sequence[Mapping[str, Any]]) -> str:
-    names = [n for n in epochs[-1] if n.startswith("loss/") or n.endswith(("/top1", "/agreement"))]
+    shown = (
+        n for e in epochs for n in e if n.startswith("loss/") or n.endswith(("/top1", "/agreement"))
+    )
+    names = list(dict.fromkeys(shown))
     rows = [
         (str(e["epoch"]), e["stage"], f"{e['learning_rate']:.3g}",
          *(f"{e[name]:.4f}" if name in e else "" for name in names))

@@ -1,6 +1,7 @@
 """The main job: from a recipe to a run directory with the compact student in it."""
 
 import shutil
+from contextlib import closing
 from math import sqrt
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import torch
 from rich.console import Console
 
 from kdx import weights
-from kdx.build import Job, build, has_weights
+from kdx.build import Job, build
 from kdx.finish import finish
 from kdx.log import RunLog
 from kdx.loop import Loop, accelerator_for
+from kdx.networks import has_weights
 from kdx.recipe import Recipe
 
 __all__ = ["CertificateError", "describe", "ensure_teacher", "run"]
@@ -43,11 +45,18 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False) -> Path:
     _introduce(job, loop, console)
     teacher = _check_teacher(loop, console)
     log = RunLog(
-        recipe.run_dir, console, epochs=sum(s.stage.epochs for s in job.stages),
-        input=job.data.input, classes=job.classes, main=main)  # fmt: skip
-    fitted = loop.fit(log)
-    if recipe.select == "best" and log.best:
-        weights.load(job.student, log.best / "student.safetensors")
+        recipe.run_dir,
+        console,
+        epochs=sum(stage.stage.epochs for stage in job.stages),
+        input=job.data.input,
+        classes=job.classes,
+        main=main,
+    )
+    with closing(log):
+        fitted = loop.fit(log)
+    best = loop.agree(log.best)
+    if recipe.select == "best" and best:
+        weights.load(job.student, best)
     problems = finish(loop, fitted, teacher, console)
     if problems:
         raise CertificateError(f"{recipe.run_dir}: {'; '.join(problems)}; nothing was exported")

@@ -52,8 +52,8 @@ def fill(factory: Any, arguments: Mapping[str, Any], provided: Mapping[str, Any]
     to what the annotations promise (a list to a tuple, a string to a Path), and are new objects
     on every call.
     """
-    parameters, takes_any = _signature(factory)
-    filled = {name: v for name, v in provided.items() if takes_any or name in parameters}
+    parameters, _ = _signature(factory)
+    filled = {name: v for name, v in provided.items() if name in parameters}
     adapters = _adapters(factory, arguments)
     for name, value in arguments.items():
         adapter = adapters.get(name)

@@ -28,15 +28,17 @@ class Component:
         """Return a new object: what the factory makes of the arguments.
 
         Of `provided`, those reach it that its signature names and the recipe does not set.
-        Raises RecipeError where the factory refuses its arguments with ValueError or TypeError,
-        and where the result is not of the component's kind.
+        Raises RecipeError where the factory fails, and where the result is not of the
+        component's kind.
         """
         from kdx.recipe.kinds import lack_built  # here, because it brings torch
 
         try:
             built = self.factory(**fill(self.factory, self.arguments, provided))
-        except (TypeError, ValueError) as error:
-            raise self._error(str(error)) from error
+        except Exception as error:  # the factory may be anybody's, and raise anything
+            expected = isinstance(error, TypeError | ValueError)
+            said = str(error) if expected else f"{type(error).__name__}: {error}"
+            raise self._error(said) from error
         if reason := lack_built(built, self.kind):
             raise self._error(reason)
         return built

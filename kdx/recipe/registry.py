@@ -60,11 +60,13 @@ def _bare(use: str, kind: str) -> Any:
 def _optimizers() -> Mapping[str, Any]:
     from torch import optim
 
+    # LBFGS calls the loss itself, several times a step; SparseAdam wants sparse gradients.
+    unfit = (optim.Optimizer, optim.LBFGS, optim.SparseAdam)
     classes = ((name, value) for name, value in vars(optim).items() if isinstance(value, type))
     return {
         name: value
         for name, value in classes
-        if issubclass(value, optim.Optimizer) and value is not optim.Optimizer
+        if issubclass(value, optim.Optimizer) and value not in unfit
     }
 
 

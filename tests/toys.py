@@ -1,0 +1,101 @@
+"""Plug-ins that the tests bring: a transform, and networks that are simple or unfit."""
+
+from copy import deepcopy
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Faulty", "Pair", "Rescale", "plain"]
+
+
+class Rescale:
+    """Trains the linear layer at `layer` with a factor for each output.
+
+    The factors start at one: with `fold` false, `restore` forgets them and is right until they
+    are trained. Phases: "free", and "fixed", where the factors are not trained.
+    """
+
+    def __init__(self, *, layer: str = "fc2", fold: bool = True) -> None:
+        self.layer, self.fold = layer, fold
+
+    def apply(self, student: nn.Module) -> nn.Module:
+        if self.layer not in dict(student.named_modules()):
+            raise ValueError(f"layer: there is no {self.layer!r}")
+        student = deepcopy(student)
+        student.set_submodule(self.layer, Scaled(student.get_submodule(self.layer)))
+        return student
+
+    def enter(self, student: nn.Module, phase: str) -> None:
+        if phase not in ("free", "fixed"):
+            raise ValueError(f"phase: {phase!r} is not one of free, fixed")
+        student.get_submodule(self.layer).scale.requires_grad_(phase == "free")
+
+    def restore(self, student: nn.Module) -> nn.Module:
+        student = deepcopy(student)
+        scaled = student.get_submodule(self.layer)
+        if self.fold:
+            with torch.no_grad():
+                scaled.linear.weight.mul_(scaled.scale[:, None])
+                scaled.linear.bias.mul_(scaled.scale)
+        student.set_submodule(self.layer, scaled.linear)
+        return student
+
+
+class Scaled(nn.Module):
+    def __init__(self, linear: nn.Module) -> None:
+        super().__init__()
+        self.linear = linear
+        self.scale = nn.Parameter(torch.ones_like(linear.bias))
+
+    def forward(self, value: Tensor) -> Tensor:
+        return self.linear(value) * self.scale
+
+
+class Faulty:
+    """Does nothing, and one thing wrong.
+
+    "keys": restored, the student has other state-dict keys; "classes": other classes under the
+    same keys; "argument": `apply` changes what it is given.
+    """
+
+    def __init__(self, *, fault: Literal["keys", "classes", "argument"]) -> None:
+        self.fault = fault
+
+    def apply(self, student: nn.Module) -> nn.Module:
+        if "fc2" not in dict(student.named_modules()):
+            raise ValueError("there is no 'fc2'")
+        applied = deepcopy(student)
+        if self.fault == "argument":
+            student.set_submodule("fc2", nn.Identity())
+        return applied
+
+    def enter(self, student: nn.Module, phase: str) -> None:
+        raise ValueError(f"phase: {phase!r}, but there are none")
+
+    def restore(self, student: nn.Module) -> nn.Module:
+        student = deepcopy(student)
+        if self.fault == "classes":
+            student.set_submodule("relu_fc1", nn.LeakyReLU(0.0))
+        return nn.Sequential(student) if self.fault == "keys" else student
+
+
+class Pair(nn.Module):
+    """Answers with two tensors, as networks with an auxiliary head do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return images, images
+
+
+def plain(*, num_classes: int, in_channels: int) -> nn.Sequential:
+    """Return a network without BatchNorm: [B, in_channels, H, W] to logits [B, num_classes]."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 4, 3, stride=2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(64, num_classes),
+    )

@@ -1,0 +1,97 @@
+import argparse
+import sys
+
+import pytest
+
+from kdx.cli import add_common, allow, guarded
+from kdx.recipe import RecipeError, load
+from kdx.run import CertificateError
+
+
+def raising(error):
+    def main():
+        raise error
+
+    return main
+
+
+def test_success():
+    assert guarded(lambda: None) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ValueError("epochs: 0"), 2, "error: epochs: 0\n"),
+        (FileNotFoundError("x: no such file"), 2, "error: x: no such file\n"),
+        (CertificateError("runs/x: differs"), 1, "error: runs/x: differs\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_errors_that_a_person_can_act_on(error, code, said, capsys, monkeypatch):
+    monkeypatch.delenv("KDX_DEBUG", raising=False)
+    assert guarded(raising(error)) == code
+    assert capsys.readouterr().err == said
+
+
+def test_a_broken_recipe_is_printed_as_it_says_itself(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("KDX_DEBUG", raising=False)
+    path = tmp_path / "broken.yaml"
+    path.write_text("data: {use: digit}\nstudent: {use: smallnet}\nepoch: 3\n")
+
+    def main():
+        load(path)
+
+    with pytest.raises(RecipeError, match=r"broken\.yaml:1: data\.use: ") as broken:
+        main()
+    assert guarded(main) == 2
+    said = capsys.readouterr().err
+    assert said == f"{broken.value}\n"
+    assert [line.split(": ")[:2] for line in said.splitlines()] == [
+        [f"{path}:1", "data.use"], [f"{path}:3", "epoch"],
+    ]  # fmt: skip
+
+
+def test_the_traceback_is_shown_when_asked(capsys, monkeypatch):
+    monkeypatch.setenv("KDX_DEBUG", "1")
+    assert guarded(raising(ValueError("epochs: 0"))) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback")
+    assert said.endswith("error: epochs: 0\n")
+
+
+def test_only_the_main_process_speaks(capsys, monkeypatch):
+    monkeypatch.delenv("KDX_DEBUG", raising=False)
+    monkeypatch.setenv("RANK", "1")
+    assert guarded(raising(ValueError("epochs: 0"))) == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_mistakes_of_the_program_are_not_hidden():
+    with pytest.raises(ZeroDivisionError, match="by zero"):
+        guarded(lambda: print(1 / 0))
+
+
+def test_the_options_of_every_tool():
+    parser = argparse.ArgumentParser()
+    add_common(parser)
+    args = parser.parse_args([])
+    assert (args.plugins, args.output_root) == ([], "runs")
+    given = ["--plugin", "a", "--plugin", "b", "--output-root", "/tmp/x"]
+    args = parser.parse_args(given)
+    assert (args.plugins, args.output_root) == (["a", "b"], "/tmp/x")
+
+
+def test_plugins_of_the_current_directory_are_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    allow([])
+    assert str(tmp_path) not in sys.path
+    (tmp_path / "a_plugin_here.py").write_text("__all__ = []\n")
+    allow(["a_plugin_here"])
+    allow(["a_plugin_here"])
+    assert sys.path.count(str(tmp_path)) == 1
+    assert sys.path[-1] == str(tmp_path)
+    import a_plugin_here  # pyright: ignore[reportMissingImports]
+
+    assert a_plugin_here.__all__ == []

@@ -1,0 +1,104 @@
+import io
+import json
+
+import pytest
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from kdx.log import RunLog
+from kdx.recipe import Stage
+from tests.unit.kdx.test_checkpoints import objective
+from tests.unit.kdx.test_teacher import GREY
+
+VALUES = {
+    "learning_rate": 0.01,
+    "loss/total": 3.4494,
+    "loss/cross_entropy": 0.5381,
+    "loss/kd": 3.773,
+    "weighted/cross_entropy": 0.05381,
+    "weighted/kd": 3.3957,
+    "images_per_second": 1366.4,
+    "seconds": 1.05,
+    "test/top1": 0.91944,
+    "test/top5": 0.99,
+    "test/agreement": 0.75,
+}
+STAGE = Stage("linear", "linear", 1, [], None, None)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture
+def log(tmp_path, console):
+    log = RunLog(tmp_path, console, epochs=30, input=GREY, classes=10)
+    yield log
+    log.close()
+
+
+def test_an_epoch_is_a_line_on_the_terminal(log, console):
+    log.epoch(3, "train", VALUES)
+    assert console.file.getvalue() == (
+        " 3/30 train  loss 3.449 (cross_entropy 0.538, kd 3.773)"
+        "  test 91.94%  agreement 75.00%  1,366 img/s\n"
+    )
+
+
+def test_a_single_loss_is_not_broken_down(log, console):
+    shown = {"loss/total": 1.0, "loss/cross_entropy": 1.0, "images_per_second": 10.0}
+    log.epoch(12, "train", shown)
+    assert console.file.getvalue() == "12/30 train  loss 1.000  10 img/s\n"
+
+
+def test_an_epoch_is_a_line_of_json_and_points_in_tensorboard(log, tmp_path):
+    log.epoch(1, "train", VALUES)
+    log.epoch(2, "train", VALUES | {"loss/kd": 3.0})
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [
+        {"epoch": 1, "stage": "train", **VALUES},
+        {"epoch": 2, "stage": "train", **VALUES, "loss/kd": 3.0},
+    ]
+    log.close()
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    assert set(board.Tags()["scalars"]) == set(VALUES)
+    points = [(event.step, event.value) for event in board.Scalars("loss/kd")]
+    assert points == [(1, pytest.approx(3.773)), (2, 3.0)]
+
+
+def test_the_newest_and_the_best_checkpoint_are_kept(log, tmp_path):
+    kept = []
+    for epoch, best in ((1, True), (2, False), (3, True), (4, False), (5, False)):
+        log.checkpoint(objective(), epoch, STAGE, {}, best=best)
+        kept.append(sorted(p.name for p in (tmp_path / "checkpoints").iterdir()))
+    one, two, three, four, five = (f"epoch_000{n}" for n in range(1, 6))
+    assert kept == [[one], [one, two], [three], [three, four], [three, five]]
+    assert log.best == tmp_path / "checkpoints" / three
+    assert log.newest == tmp_path / "checkpoints" / five
+    state = json.loads((log.newest / "state.json").read_text())
+    assert state == {"epoch": 5, "stage": "linear", "phase": "linear", "metrics": {}}
+
+
+def test_processes_other_than_the_main_one_write_nothing(tmp_path, console):
+    log = RunLog(tmp_path, console, epochs=1, input=GREY, classes=10, main=False)
+    log.epoch(1, "train", VALUES)
+    log.checkpoint(objective(), 1, STAGE, {}, best=True)
+    with log.progress("train", 1, 2) as show:
+        show(1, {"kd": 1.0})
+    log.close()
+    assert list(tmp_path.iterdir()) == []
+    assert console.file.getvalue() == ""
+
+
+def test_progress_is_shown_on_a_terminal(tmp_path):
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
+    log = RunLog(tmp_path, console, epochs=30, input=GREY, classes=10)
+    with log.progress("linear", 3, 8) as show:
+        show(8, {"kd": 1.25, "hint": 0.5})
+    log.close()
+    written = console.file.getvalue()
+    assert "linear 3/30" in written
+    assert "8/8" in written
+    assert "kd 1.250  hint 0.500" in written
+
+
+def test_names_are_shown_as_they_are_written(log, console):
+    log.epoch(1, "[/kd]", {"loss/total": 1.0, "images_per_second": 10.0})
+    assert "1/30 [/kd]  loss 1.000" in console.file.getvalue()

@@ -1,0 +1,267 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import expand
+from kdx import weights
+from kdx.build import build
+from kdx.checkpoints import state_of
+from kdx.evaluation import eval_mode
+from kdx.recipe import load
+from kdx.run import CertificateError, run
+from kdx.students import smallnet
+from kdx.summary import read_summary
+
+FILES = [
+    "certificate.json", "checkpoints", "metrics.jsonl", "recipe.yaml", "report.md",
+    "student.safetensors", "summary.json", "tensorboard",
+]  # fmt: skip
+DISTILL = Path(__file__).parents[3] / "tools" / "distill.py"
+SGD = "optimizer={use: SGD, lr: 0.1}"
+EXPAND = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true, rate: 2}]"
+SPOILT = (  # the last epoch takes steps a thousand times too long: the best is not the last
+    "data={use: digits, limit: 256, batch_size: 16, validation: 256}", "select=best", "epochs=3",
+    "optimizer={use: AdamW, lr: 0.01}", "schedule={use: multistep, milestones: [2], gamma: 1000}",
+)  # fmt: skip
+
+
+def listed(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def contents(directory):
+    return load_file(directory / "student.safetensors")
+
+
+def same(a, b):
+    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, job) -> float:
+    """The share of test images that the network gets right, counted by hand."""
+    views = type(job.train_views)(job.splits.test, job.data.input, seed=0)
+    images, labels, _ = views.__getitems__([(0, i) for i in range(len(views))])
+    with eval_mode(network):
+        return (network(images).argmax(1) == labels).float().mean().item()
+
+
+def test_a_run_directory(distilled):
+    recipe, run_dir, _ = distilled
+    assert run_dir == recipe.run_dir
+    assert listed(run_dir) == FILES
+    assert len(listed(run_dir / "tensorboard")) == 1
+    assert set(listed(run_dir / "checkpoints")) <= {"epoch_0001", "epoch_0002", "epoch_0003"}
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["epoch"], line["stage"]) for line in lines] == [
+        (1, "nonlinear"), (2, "linear"), (3, "linear"),
+    ]  # fmt: skip
+    assert lines[0].keys() == {
+        "epoch", "stage", "learning_rate", "images_per_second", "seconds", "loss/total",
+        *(f"loss/{term}" for term in ("cross_entropy", "kd", "hint")),
+        *(f"weighted/{term}" for term in ("cross_entropy", "kd", "hint")),
+        "test/top1", "test/top5", "test/loss", "test/agreement",
+    }  # fmt: skip
+
+
+def test_the_recipe_in_it_runs_again(distilled):
+    recipe, run_dir, _ = distilled
+    again = load(run_dir / "recipe.yaml", output_root=recipe.run_dir.parents[1])
+    assert again.to_yaml() == recipe.to_yaml()
+    assert again.run_dir == run_dir
+
+
+def test_the_student_loads_into_the_plain_network_with_its_certified_accuracy(distilled):
+    recipe, run_dir, _ = distilled
+    plain = smallnet(in_channels=1)
+    plain.load_state_dict(contents(run_dir), strict=True)
+    certificate = json.loads((run_dir / "certificate.json").read_text())
+    assert certificate["holds"] is True
+    assert certificate["float32"]["max_rel_error"] <= certificate["float32"]["tolerance"] == 1e-4
+    assert certificate["float64"]["max_rel_error"] <= certificate["float64"]["tolerance"] == 1e-9
+    assert certificate["parameters"]["compact"] == sum(p.numel() for p in plain.parameters())
+    found = accuracy(plain, build(recipe))
+    assert certificate["metrics"]["compact"]["top1"] == pytest.approx(found)
+    assert read_summary(run_dir).test["top1"] == pytest.approx(found)
+    about = weights.read_metadata(run_dir)
+    assert about["classes"] == 10
+    assert about["extra"]["use"] == "smallnet"
+    assert about["extra"]["class_names"] == [str(digit) for digit in range(10)]
+
+
+def test_checkpoints_hold_the_expanded_student_and_adaptors_and_no_teacher(distilled):
+    _, run_dir, _ = distilled
+    checkpoint = run_dir / "checkpoints" / "epoch_0003"
+    student = expand.expand(smallnet(in_channels=1), "cl", linear=True, rate=2)
+    student.load_state_dict(contents(checkpoint), strict=True)
+    assert load_file(checkpoint / "adaptors.safetensors").keys() == {"hint.regressor.weight"}
+    assert (state_of(checkpoint).stage, state_of(checkpoint).phase) == ("linear", "linear")
+    compact = expand.compress(student).state_dict()
+    assert all(torch.allclose(compact[k], v, atol=1e-6) for k, v in contents(run_dir).items())
+
+
+def test_the_terminal_tells_of_data_student_teacher_epochs_and_outcome(distilled):
+    _, run_dir, printed = distilled
+    for line in (
+        "data     digits: 64 training images, 64 test images, 10 classes",
+        "student  smallnet: 14,906 parameters, trained with ",
+        "device   cpu, 1 process, 1 thread",
+        "top-1 on 64 test images",
+        "1/3 nonlinear  loss ",
+        "3/3 linear  loss ",
+        "compact  14,906 parameters, ",
+        f"student  {run_dir}/student.safetensors",
+        f"report   {run_dir}/report.md",
+    ):
+        assert line in printed
+
+
+def test_a_run_is_replaced_only_when_asked(recipe, console):
+    first = contents(run(recipe(), console))
+    with pytest.raises(
+        FileExistsError, match=r"digits/plain holds a run already: pass --overwrite"
+    ):
+        run(recipe("seed=1"), console)
+    run_dir = run(recipe("seed=1"), console, overwrite=True)
+    assert not same(first, contents(run_dir))
+    assert len(listed(run_dir / "tensorboard")) == 1
+    assert len((run_dir / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_what_is_no_run_is_never_replaced(recipe, console):
+    place = recipe().run_dir
+    place.mkdir(parents=True)
+    (place / "thesis.tex").touch()
+    with pytest.raises(FileExistsError, match=r"digits/plain is not a run of kdx: it is not repl"):
+        run(recipe(), console, overwrite=True)
+    assert listed(place) == ["thesis.tex"]
+
+
+def test_an_empty_directory_is_no_run(recipe, console):
+    recipe().run_dir.mkdir(parents=True)
+    assert listed(run(recipe(), console)) == FILES
+
+
+def test_a_restore_that_is_wrong_after_training_exports_nothing(recipe, console):
+    recipe = recipe("student.transforms=[{use: tests.toys.Rescale, fold: false}]", SGD)
+    with pytest.raises(CertificateError, match=r"digits/plain: the compact network differs .* not"):
+        run(recipe, console)
+    assert listed(recipe.run_dir) == [
+        "certificate.json", "checkpoints", "metrics.jsonl", "recipe.yaml", "tensorboard",
+    ]  # fmt: skip
+    certificate = json.loads((recipe.run_dir / "certificate.json").read_text())
+    assert certificate["holds"] is False
+    assert certificate["float64"]["max_rel_error"] > 1e-3
+
+
+def test_the_same_transform_folded_holds(recipe, console):
+    run_dir = run(recipe("student.transforms=[{use: tests.toys.Rescale}]", SGD), console)
+    assert json.loads((run_dir / "certificate.json").read_text())["holds"] is True
+
+
+def test_a_run_may_not_end_in_the_nonlinear_phase(recipe, console):
+    recipe = recipe(EXPAND, "stages=[{phase: linear}, {phase: nonlinear}]")
+    with pytest.raises(
+        ValueError, match=r"after the last stage: a unit in nonlinear mode has no c"
+    ):
+        run(recipe, console)
+    assert not recipe.run_dir.exists()
+
+
+def test_a_teacher_at_chance_is_refused_unless_allowed(recipe, console, tmp_path):
+    guessing = smallnet(in_channels=1)
+    nn.init.zeros_(guessing.fc2.weight)
+    job = build(recipe())
+    path = tmp_path / "guessing.safetensors"
+    weights.save(guessing, path, input=job.data.input, classes=10)
+    teacher = f"teacher={{use: smallnet, weights: {path}}}"
+    with pytest.raises(
+        ValueError, match=r"teacher: .*% top-1 on test is no better than chance \(10"
+    ):
+        run(recipe(teacher), console)
+    allowed = recipe(teacher, "teacher.allow_chance=true", name="allowed")
+    summary = read_summary(run(allowed, console))
+    assert summary.teacher["top1"] < 0.2
+
+
+def test_a_teacher_is_trained_first_and_kept(recipe, console, tmp_path):
+    recipe(name="first")  # writes first.yaml
+    (tmp_path / "digits" / "first.yaml").write_text(
+        "data: {use: digits, limit: 256, batch_size: 16}\n"
+        "student: {use: smallnet}\n"
+        "optimizer: {use: AdamW, lr: 0.01}\n"
+        "epochs: 3\n"
+    )
+    teacher = "teacher={use: smallnet, weights: runs/digits/first, recipe: first.yaml}"
+    student = recipe(teacher, "losses=[{use: kd}]")
+    run(student, console)
+    assert console.file.getvalue().count("The teacher has no weights yet: training it by") == 1
+    weights_file = tmp_path / "runs/digits/first/student.safetensors"
+    written = weights_file.stat().st_mtime_ns
+    run(student, console, overwrite=True)
+    assert console.file.getvalue().count("The teacher has no weights yet") == 1
+    assert weights_file.stat().st_mtime_ns == written
+    assert read_summary(student.run_dir).teacher["top1"] > 0.2
+
+
+def test_teachers_without_weights_that_nothing_trains(recipe, console):
+    absent = "teacher={use: smallnet, weights: runs/digits/absent}"
+    with pytest.raises(ValueError, match=r"digits/absent does not exist, and the recipe names no"):
+        run(recipe(absent), console)
+    recipe(name="other")
+    with pytest.raises(ValueError, match=r"would write .*digits/other: make its `name:` and the w"):
+        run(recipe(absent, "teacher.recipe=other.yaml"), console)
+
+
+def test_the_best_epoch_is_exported_when_asked(recipe, console):
+    run_dir = run(recipe(*SPOILT), console)
+    summary = read_summary(run_dir)
+    assert summary.best_epoch == summary.exported_epoch < 3
+    assert summary.best["top1"] > summary.last["top1"] + 0.05
+    checkpoint = run_dir / "checkpoints" / f"epoch_{summary.best_epoch:04d}"
+    assert same(contents(checkpoint), contents(run_dir))
+    certificate = json.loads((run_dir / "certificate.json").read_text())
+    assert certificate["metrics"]["compact"]["top1"] == summary.best["top1"]
+    assert listed(run_dir / "checkpoints") == [checkpoint.name, "epoch_0003"]
+
+
+def test_two_processes_report_the_student_that_they_export(recipe, tmp_path):
+    best = recipe(*SPOILT)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run(
+        [
+            *launch,
+            DISTILL,
+            tmp_path / "digits/plain.yaml",
+            *SPOILT,
+            f"--output-root={tmp_path}/runs",
+        ],
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
+    summary = read_summary(best.run_dir)
+    assert summary.environment["processes"] == 2
+    assert summary.best_epoch < 3
+    job = build(best)
+    weights.load(job.compact, best.run_dir)
+    assert summary.test["top1"] == pytest.approx(accuracy(job.compact, job))
+    certificate = json.loads((best.run_dir / "certificate.json").read_text())
+    assert certificate["metrics"]["compact"]["top1"] == summary.best["top1"]
+
+
+def test_the_same_seed_gives_the_same_student(recipe, console):
+    what = (EXPAND, SGD, "data.augment.crop=2", "epochs=2")
+    first, again, other = (
+        contents(run(recipe(*what, f"seed={seed}", name=name), console))
+        for name, seed in (("first", 5), ("again", 5), ("other", 6))
+    )
+    assert same(first, again)
+    assert not same(first, other)
