@@ -61,7 +61,7 @@ def assess(
     images = {"test": splits.test, "validation": splits.validation, "train": splits.train}[split]
     if images is None:
         raise ValueError("validation: the recipe holds nothing out (data.validation)")
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     views = Views(images, data.input, seed=recipe.seed)
     with eval_mode(student.to(device)):
         metrics = evaluate(

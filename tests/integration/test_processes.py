@@ -1,0 +1,60 @@
+"""Real runs in two processes, by the command that the documentation gives."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = """\
+data: {use: digits, limit: 100, batch_size: 32, augment: {crop: 2, flip: true}, validation: 45}
+student:
+  use: tests.toys.plain
+  transforms: [{use: expand.ExpandNet, conv: cl, classifier: expand, linear: true, rate: 2}]
+losses:
+  - {use: cross_entropy, label_smoothing: 0.1}
+optimizer: {use: SGD, lr: 0.05, momentum: 0.9}
+epochs: 3
+"""
+
+
+def distill(place: Path, processes: int, *overrides: str) -> Path:
+    name = f"run{processes}"
+    launcher = [sys.executable, "-m", "accelerate.commands.launch"]
+    if processes > 1:
+        launcher += ["--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0"]
+    command = [*launcher, ROOT / "tools/distill.py", place / "recipe.yaml", f"name={name}",
+               *overrides, "--plugin", "tests.toys", "--output-root", place]  # fmt: skip
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place / name
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_two_processes_follow_one(tmp_path, accumulate):
+    """The student has no BatchNorm, whose statistics are each process's own.
+
+    100 samples in batches of 32 end in one of 4: two for each process.
+    """
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    one, two = (distill(tmp_path, n, f"accumulate={accumulate if n > 1 else 1}") for n in (1, 2))
+    summaries = [json.loads((run / "summary.json").read_text()) for run in (one, two)]
+    assert [summary["environment"]["processes"] for summary in summaries] == [1, 2]
+    for split in ("last", "test"):
+        assert summaries[0][split] == pytest.approx(summaries[1][split], abs=1e-5)
+    lines = [
+        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for run in (one, two)
+    ]
+    for first, second in zip(*lines, strict=True):
+        assert first["loss/cross_entropy"] == pytest.approx(second["loss/cross_entropy"], rel=1e-5)
+    students = [load_file(run / "student.safetensors") for run in (one, two)]
+    for name, tensor in students[0].items():
+        assert (tensor - students[1][name]).abs().max() < 1e-5

@@ -1,0 +1,135 @@
+"""The command lines, as their users run them: a run, then everything that is done with one."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+import expand
+from kdx.students import smallnet
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = """\
+data: {use: digits, channels: 3, limit: 96, batch_size: 32, augment: {crop: 2, flip: true}}
+teacher: {use: smallnet, weights: runs/digits/teacher, recipe: teacher.yaml}
+student:
+  use: smallnet
+  transforms: [{use: expand.ExpandNet, conv: cl, linear: true, rate: 2}]
+losses:
+  - {use: cross_entropy, weight: 0.1}
+  - {use: kd, weight: 0.9}
+  - {use: pkt, student_layer: relu_fc1, teacher_layer: relu_fc1}
+optimizer: {use: SGD, lr: 0.05, momentum: 0.9}
+schedule: {use: cosine, warmup: 1}
+epochs: 2
+"""
+TEACHER = """\
+data: {use: digits, channels: 3, limit: 256, batch_size: 32}
+student: {use: smallnet}
+optimizer: {use: AdamW, lr: 0.01}
+epochs: 4
+"""
+
+
+def tool(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / "tools" / f"{name}.py", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """Return a directory with a recipe, its teacher's recipe, and one run of it."""
+    place = tmp_path_factory.mktemp("workplace")
+    (place / "digits").mkdir()
+    (place / "digits" / "kd.yaml").write_text(RECIPE)
+    (place / "digits" / "teacher.yaml").write_text(TEACHER)
+    done = tool("distill", "digits/kd.yaml", "student.transforms.0.rate=3", cwd=place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "training it by" in done.stdout
+    assert "15,050 parameters, trained with 194,358" in done.stdout  # worked by hand
+    return place
+
+
+def test_the_run_is_where_the_recipe_says_and_loads_strictly(workplace):
+    state = load_file(workplace / "runs/digits/kd/student.safetensors")
+    smallnet(kernel_size=3, num_classes=10, in_channels=3, image_size=32).load_state_dict(
+        state, strict=True
+    )
+    assert (workplace / "runs/digits/teacher/student.safetensors").is_file()
+
+
+def test_evaluate_gives_the_figures_of_the_run(workplace):
+    done = tool("evaluate", "runs/digits/kd", "--json", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    summary = json.loads((workplace / "runs/digits/kd/summary.json").read_text())
+    assert result["metrics"]["top1"] == pytest.approx(summary["test"]["top1"])
+    assert result["images"] == summary["test_images"] == 96
+    more = tool("evaluate", "runs/digits/kd/student.safetensors", "data.limit=null", cwd=workplace)
+    assert more.stdout.splitlines()[0].endswith("15,050 parameters, 360 test images")
+
+
+def test_compress_makes_of_a_checkpoint_what_the_run_exported(workplace):
+    checkpoint = "runs/digits/kd/checkpoints/epoch_0002"
+    done = tool("compress", checkpoint, "-o", "out/compact.safetensors", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    made, exported = (
+        load_file(workplace / path)
+        for path in ("out/compact.safetensors", "runs/digits/kd/student.safetensors")
+    )
+    assert list(made) == list(exported)
+    assert all((made[name] - exported[name]).abs().max() == 0 for name in made)
+
+
+def test_the_checkpoint_is_usable_with_expand_alone(workplace):
+    student = smallnet(kernel_size=3, num_classes=10, in_channels=3, image_size=32)
+    expanded = expand.expand(student, conv="cl", linear=True, rate=3)
+    checkpoint = workplace / "runs/digits/kd/checkpoints/epoch_0002/student.safetensors"
+    expanded.load_state_dict(load_file(checkpoint), strict=True)
+    exported = load_file(workplace / "runs/digits/kd/student.safetensors")
+    compact = expand.compress(expanded).state_dict()
+    assert all((compact[name] - exported[name]).abs().max() == 0 for name in exported)
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(workplace):
+    done = tool("distill", "digits/kd.yaml", "--dry-run", "name=dry", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert "3 -[1x1]- 3 -[3x3]- 16 -[1x1]- 8" in done.stdout
+    assert "cost: about" in done.stdout
+    assert not (workplace / "runs/dry").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("distill", ["digits/kd.yaml"], "holds a run already: pass --overwrite"),
+        ("distill", ["absent.yaml"], "absent.yaml"),
+        ("distill", ["digits/kd.yaml", "losses.1.use=kdd"], "'kdd' is not a loss. Did you mean"),
+        ("distill", ["digits/kd.yaml", "name=../out"], "'../out'"),
+        ("distill", ["digits/kd.yaml", "name=x", "losses.2.student_layer=fc9"], "no module 'fc9'"),
+        ("distill", ["digits/kd.yaml", "name=x", "teacher=null"], "kd needs a teacher"),
+        ("evaluate", ["runs/digits/absent"], "does not exist"),
+        ("evaluate", ["runs/digits/kd", "student.kernel_size=7"], "does not fit the network"),
+        ("compress", ["runs/digits/kd/checkpoints"], "not a checkpoint"),
+        ("compress", ["digits"], "no recipe.yaml"),
+    ],
+)
+def test_mistakes_are_told_in_a_line_that_helps(
+    workplace, name, arguments, said, monkeypatch, capsys
+):
+    monkeypatch.chdir(workplace)
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with pytest.raises(SystemExit) as exited:
+        runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
+    printed = capsys.readouterr()
+    assert exited.value.code == 2
+    assert said in printed.err
+    assert "Traceback" not in printed.err + printed.out
