@@ -9,15 +9,16 @@ G: groups. K: taps of a kernel, the product of its sizes.
 """
 
 from collections.abc import Sequence
-from functools import cache
 from math import prod
-from typing import TypeAlias
+from typing import Union
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["compose", "fold_biases", "fold_weights", "regroup"]
+__all__ = ["Order", "cheapest_order", "compose", "fold_biases", "fold_weights", "regroup"]
+
+Order = Union[int, tuple["Order", "Order"]]  # noqa: UP007 - X | Y cannot hold its own name
 
 _FULL_CONVOLUTION = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
@@ -63,9 +64,10 @@ def regroup(weight: Tensor, groups: int, into: int) -> Tensor:
     return (parts * diagonal).reshape(out, blocks * width, *kernel)
 
 
-def fold_weights(weights: Sequence[Tensor], groups: int = 1) -> Tensor:
-    """Multiply a chain, first factor first, in the cheapest order for its shapes."""
-    order = _cheapest_order(tuple((*w.shape[:2], prod(w.shape[2:])) for w in weights))
+def fold_weights(weights: Sequence[Tensor], groups: int = 1, order: Order | None = None) -> Tensor:
+    """Multiply a chain, first factor first, in `order`; default: the cheapest for its shapes."""
+    if order is None:
+        order = cheapest_order([(w.shape[0], w.shape[1], prod(w.shape[2:])) for w in weights])
     return _multiply(weights, order, groups)
 
 
@@ -82,24 +84,22 @@ def fold_biases(weights: Sequence[Tensor], biases: Sequence[Tensor], groups: int
     return total
 
 
-_Order: TypeAlias = "int | tuple[_Order, _Order]"
-
-
-def _multiply(weights: Sequence[Tensor], order: _Order, groups: int) -> Tensor:
+def _multiply(weights: Sequence[Tensor], order: Order, groups: int) -> Tensor:
     if isinstance(order, int):
         return weights[order]
     first, second = order
     return compose(_multiply(weights, first, groups), _multiply(weights, second, groups), groups)
 
 
-@cache
-def _cheapest_order(shapes: tuple[tuple[int, int, int], ...]) -> _Order:
+def cheapest_order(shapes: Sequence[tuple[int, int, int]]) -> Order:
     """Parenthesise a chain of (out, in / groups, taps): the matrix-chain recurrence.
+
+    An order is the index of a factor, or a pair of orders, first and second.
 
     The taps of a product are counted as the product of taps: exact where all but one factor are
     1x1, an upper bound for a chain of kernels.
     """
-    best: dict[tuple[int, int], tuple[float, _Order]] = {
+    best: dict[tuple[int, int], tuple[float, Order]] = {
         (i, i): (0.0, i) for i in range(len(shapes))
     }
     for length in range(2, len(shapes) + 1):

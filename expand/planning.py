@@ -1,7 +1,7 @@
 """The plan: which layer becomes which chain, as data that is printed before anything is built."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
@@ -14,14 +14,17 @@ from expand.table import table
 
 __all__ = ["LayerPlan", "Plan", "Settings", "plan"]
 
+LARGEST_RATE = 1024
+"""Far beyond any use, and below what would exhaust the memory instead of failing."""
+
 
 @dataclass(frozen=True)
 class Settings:
     """How one layer is expanded; `overrides` of a plan set these fields by path pattern.
 
-    conv, linear: as in `plan`. rate: the expansion rate r. keep_input: the first inner width
-    stays the layer's input width. stride: the factor of CL that carries the stride; CK has it on
-    the last. depthwise: as in `expand.chains.chain`.
+    conv, linear: as in `plan`. rate: the expansion rate r, up to 1024. keep_input: the first
+    inner width stays the layer's input width. stride: the factor of CL that carries the stride;
+    CK has it on the last. depthwise: as in `expand.chains.chain`. ValueError for anything else.
     """
 
     conv: Literal["cl", "ck", "auto", "none"] = "auto"
@@ -35,8 +38,12 @@ class Settings:
         _check("conv", self.conv, ("cl", "ck", "auto", "none"))
         _check("stride", self.stride, ("middle", "last"))
         _check("depthwise", self.depthwise, get_args(Depthwise))
-        if not self.rate > 0:
-            raise ValueError(f"rate: {self.rate!r} must be above 0")
+        _check("linear", self.linear, (True, False))
+        _check("keep_input", self.keep_input, (True, False))
+        if not isinstance(self.rate, int | float) or isinstance(self.rate, bool):
+            raise ValueError(f"rate: {self.rate!r} is not a number")
+        if not 0 < self.rate <= LARGEST_RATE:
+            raise ValueError(f"rate: {self.rate!r} must be above 0 and at most {LARGEST_RATE}")
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,8 @@ def plan(
     depthwise: `channelwise` as in the paper's ShuffleNetV2.
     overrides: `Settings` fields by path pattern; later patterns win.
 
-    Raises ValueError for unknown values and for a pattern that no linear layer matches.
+    Raises ValueError for unknown values, which it names with the override's pattern, and for a
+    pattern that no linear layer matches.
     """
     default = Settings(conv or "none", linear, rate, False, stride, depthwise)
     _check("stem", stem, ("keep", "expand"))
@@ -124,6 +132,7 @@ def plan(
     select, exclude, overrides = _patterns(select), _patterns(exclude), overrides or {}
     layers = linear_layers(model)
     _check_patterns([*(select or ()), *(exclude or ()), *overrides], layers)
+    _check_overrides(default, overrides)
     first, last = ends(layers) if "" not in layers else (None, None)
     shared = shared_weights(model)
     rows = []
@@ -176,14 +185,25 @@ def _strategy(geometry: Geometry, settings: Settings) -> tuple[Strategy | None, 
 def _settings(
     default: Settings, overrides: Mapping[str, Mapping[str, Any]], path: str, *, keep_input: bool
 ) -> Settings:
-    values: dict[str, Any] = asdict(default) | {"keep_input": keep_input}
+    settings = replace(default, keep_input=keep_input)
+    for pattern, changes in overrides.items():
+        if fnmatchcase(path, pattern):
+            settings = replace(settings, **changes)
+    return settings
+
+
+def _check_overrides(default: Settings, overrides: Mapping[str, Mapping[str, Any]]) -> None:
     known = [field.name for field in fields(Settings)]
     for pattern, changes in overrides.items():
+        place = f"overrides[{pattern!r}]"
+        if not isinstance(changes, Mapping):
+            raise ValueError(f"{place}: {changes!r} is not a mapping of {', '.join(known)}")
         for name in changes:
-            _check(f"overrides[{pattern!r}]", name, known)
-        if fnmatchcase(path, pattern):
-            values |= changes
-    return Settings(**values)
+            _check(place, name, known)
+        try:
+            replace(default, **changes)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
 
 
 def _unselected(path: str, select: list[str] | None, exclude: list[str] | None) -> str:
@@ -210,9 +230,9 @@ def _check_patterns(patterns: Iterable[str], layers: Mapping[str, nn.Module]) ->
             )
 
 
-def _check(name: str, value: object, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{name}: {value!r} is not one of {', '.join(known)}")
+def _check(name: str, value: object, known: Sequence[object]) -> None:
+    if not any(type(value) is type(each) and value == each for each in known):
+        raise ValueError(f"{name}: {value!r} is not one of {', '.join(map(str, known))}")
 
 
 def _arrows(factors: Sequence[Factor]) -> str:

@@ -5,16 +5,18 @@ A unit is the layer itself with another class: `ExpandedConv2d` is a `Conv2d` wh
 forward of any subclass keep their meaning, and every parent that reads `.weight` finds it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
-from typing import Literal, cast
+from math import prod
+from typing import Literal, SupportsIndex, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expand.algebra import fold_biases, fold_weights, regroup
+from expand.algebra import Order, cheapest_order, fold_biases, fold_weights, regroup
 from expand.chains import Factor
+from expand.initialise import Init, initialise
 
 __all__ = ["MODES", "ExpandedUnit", "Mode", "compress_unit", "expand_layer", "set_mode", "units"]
 
@@ -34,50 +36,74 @@ class ExpandedUnit(nn.Module):
     - unfolded: the chain runs factor by factor, padding on the first, stride on one of them;
     - nonlinear: the same with a ReLU between the factors: the nonlinear counterpart that
       initialises an ExpandNet (ExpandNets paper, 2.1).
+    A layer whose class has a forward of its own is folded in every mode: see `chainable`.
     """
 
-    factors: nn.ModuleList
+    factors: Sequence[nn.Linear]  # an nn.ModuleList of Linears or convolutions
     mode: Mode
+    order: Order
     _folded: tuple[Tensor, Tensor | None] | None
 
     @property
     def weight(self) -> Tensor:
-        """The compact weight, as the layer had it."""
-        return (self._folded or self.fold())[0]
+        """The compact weight, as the layer had it. What is written to it is lost."""
+        return self._folded[0] if self._folded else self.fold_weight()
 
     @property
     def bias(self) -> Tensor | None:
-        """The compact bias [out], or None."""
-        return (self._folded or self.fold())[1]
+        """The compact bias [out], or None. What is written to it is lost."""
+        return self._folded[1] if self._folded else self.fold_bias()
+
+    def __setattr__(self, name: str, value: Tensor | nn.Module) -> None:
+        if name in ("weight", "bias"):
+            raise AttributeError(
+                f"the {name} of an expanded layer is computed from its factors: set theirs, "
+                "or set it before expanding or after compressing"
+            )
+        super().__setattr__(name, value)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
+        """Pickle by the layer's class: the unit's own class exists in this process alone."""
+        return _empty_unit, (type(self).__mro__[2],), self.__dict__
 
     @property
     def chainable(self) -> bool:
         """Whether a chain can stand for the layer: its class has torch's own forward."""
         return type(self).__mro__[2].forward in _OWN_FORWARDS  # [unit, ExpandedUnit, layer, ...]
 
-    def fold(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor | None]:
-        """Multiply the factors: (weight, bias), differentiable.
+    def fold_weight(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Multiply the factors, differentiably, in float32 at least, whatever autocast says.
 
-        The product is taken in float32 at least, whatever autocast says, and returned in the
-        factors' type; with `dtype` it is taken in `dtype` and returned so.
+        The result has the factors' type; with `dtype` the product is taken and returned in it.
         """
-        factors = cast("Sequence[nn.Conv2d]", self.factors)
-        own = factors[0].weight.dtype
-        wide = dtype or torch.promote_types(own, torch.float32)
+        weights, groups = self._weights(dtype)
+        with torch.autocast(weights[0].device.type, enabled=False):
+            return fold_weights(weights, groups, self.order).to(
+                dtype or self.factors[0].weight.dtype
+            )
+
+    def fold_bias(self, dtype: torch.dtype | None = None) -> Tensor | None:
+        """The factors' biases, carried to the end of the chain; `dtype` as in `fold_weight`."""
+        if self.factors[0].bias is None:
+            return None
+        weights, groups = self._weights(dtype)
+        biases = [cast("Tensor", factor.bias).to(weights[0].dtype) for factor in self.factors]
+        with torch.autocast(weights[0].device.type, enabled=False):
+            return fold_biases(weights, biases, groups).to(dtype or self.factors[0].weight.dtype)
+
+    def _weights(self, dtype: torch.dtype | None) -> tuple[list[Tensor], int]:
+        """The factors' weights in the type to multiply in, all with the layer's groups."""
+        wide = dtype or torch.promote_types(self.factors[0].weight.dtype, torch.float32)
         groups = getattr(self, "groups", 1)
-        with torch.autocast(factors[0].weight.device.type, enabled=False):
-            weights = [regroup(f.weight.to(wide), getattr(f, "groups", 1), groups) for f in factors]
-            weight = fold_weights(weights, groups).to(dtype or own)
-            if factors[0].bias is None:
-                return weight, None
-            biases = [cast("Tensor", f.bias).to(wide) for f in factors]
-            return weight, fold_biases(weights, biases, groups).to(dtype or own)
+        own = [getattr(factor, "groups", 1) for factor in self.factors]
+        weights = [factor.weight.to(wide) for factor in self.factors]
+        return [regroup(w, g, groups) for w, g in zip(weights, own, strict=True)], groups
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """Run the layer in the unit's mode."""
         if self.mode != "folded" and self.chainable:
             return self._run_chain(*inputs, **named)
-        self._folded = self.fold()
+        self._folded = self.fold_weight(), self.fold_bias()
         try:
             return super().forward(*inputs, **named)
         finally:
@@ -97,7 +123,7 @@ class ExpandedUnit(nn.Module):
     def reset_parameters(self) -> None:
         """Draw every factor anew, as torch initialises a layer of its shape."""
         for factor in self.factors:
-            cast("nn.Linear", factor).reset_parameters()
+            factor.reset_parameters()
 
     def extra_repr(self) -> str:
         """Say what the layer is, without its factors, and how it runs."""
@@ -105,14 +131,25 @@ class ExpandedUnit(nn.Module):
 
 
 def expand_layer(
-    layer: nn.Module, factors: Sequence[Factor], *, stride_at: int, mode: Mode
+    layer: nn.Module,
+    factors: Sequence[Factor],
+    *,
+    stride_at: int,
+    mode: Mode,
+    init: Init = "default",
 ) -> None:
-    """Turn `layer` into a unit, in place. `stride_at`: the factor that carries the stride."""
+    """Turn `layer` into a unit, in place. `stride_at`: the factor that carries the stride.
+
+    Raises ValueError where `init` is preserve and the factors are too narrow; the layer is left
+    as it was then.
+    """
     weight, bias = cast("Tensor", layer.weight), cast("Tensor | None", layer.bias)
     modules = nn.ModuleList(
         _factor_module(layer, factor, index, stride_at) for index, factor in enumerate(factors)
     )
     modules.to(weight.device, weight.dtype).train(layer.training)
+    groups = getattr(layer, "groups", 1)
+    initialise(cast("Sequence[nn.Linear]", modules), weight, bias, groups=groups, init=init)
     for module in cast("Sequence[nn.Linear]", modules):
         module.weight.data = _channels_last(module.weight.data)
         module.weight.requires_grad_(weight.requires_grad)
@@ -122,7 +159,9 @@ def expand_layer(
     layer._parameters.update(weight=None, bias=None)
     layer.__class__ = _unit_class(type(layer))
     unit = cast("ExpandedUnit", layer)
-    unit.factors, unit.mode, unit._folded = modules, mode, None
+    unit.factors = cast("Sequence[nn.Linear]", modules)
+    unit.mode, unit._folded = mode, None
+    unit.order = cheapest_order([(f.outputs, f.inputs // groups, prod(f.kernel)) for f in factors])
 
 
 def compress_unit(unit: ExpandedUnit) -> None:
@@ -137,13 +176,14 @@ def compress_unit(unit: ExpandedUnit) -> None:
     trained = [p.requires_grad for p in (first.weight, first.bias) if p is not None]
     unit.to("cpu")  # not every device has float64
     with torch.no_grad():
-        folded = [tensor for tensor in unit.fold(torch.float64) if tensor is not None]
-    for name in ("factors", "mode", "_folded"):
+        folded = [unit.fold_weight(torch.float64), unit.fold_bias(torch.float64)]
+    for name in ("factors", "mode", "order", "_folded"):
         delattr(unit, name)
     unit.__class__ = type(unit).__mro__[2]
     for name, value, train in zip(("weight", "bias"), folded, trained, strict=False):
-        value = value.to(dtype).contiguous()
-        unit._parameters[name] = nn.Parameter(value, requires_grad=train)
+        if value is not None:
+            value = value.to(dtype).contiguous()
+            unit._parameters[name] = nn.Parameter(value, requires_grad=train)
     unit.to(device)
 
 
@@ -154,15 +194,24 @@ def units(model: nn.Module) -> Iterator[tuple[str, ExpandedUnit]]:
             yield path, module
 
 
-def set_mode(model: nn.Module, mode: Mode) -> None:
-    """Run every unit of `model` in `mode` from now on; ValueError where there is none."""
+def set_mode(model: nn.Module, mode: Mode, paths: Collection[str] | None = None) -> None:
+    """Run the units of `model`, or those at `paths`, in `mode` from now on.
+
+    Raises ValueError for an unknown mode and where there is no unit.
+    """
     if mode not in MODES:
         raise ValueError(f"mode: {mode!r} is not one of {', '.join(MODES)}")
-    found = [unit for _, unit in units(model)]
+    found = [unit for path, unit in units(model) if paths is None or path in paths]
     if not found:
         raise ValueError(f"{type(model).__name__} has no expanded layer to run as {mode!r}")
     for unit in found:
         unit.mode = mode
+
+
+def _empty_unit(cls: type[nn.Module]) -> nn.Module:
+    """A unit for a layer of class `cls` whose attributes are still to come, for unpickling."""
+    unit_class = _unit_class(cls)
+    return unit_class.__new__(unit_class)
 
 
 @cache

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
 
 from kdx import checkpoints, weights
 from kdx.build import build_data, restore
-from kdx.certificate import Certificate, certify
+from kdx.certificate import Certificate, certify, count_parameters
 from kdx.data import Views, eval_loader
 from kdx.evaluation import eval_mode, evaluate
-from kdx.networks import build_student, facts
+from kdx.networks import facts
 from kdx.recipe import Recipe, load
+from kdx.teacher import adapt
 
 __all__ = ["Assessment", "assess", "compress_checkpoint", "recipe_of"]
 
@@ -54,24 +54,29 @@ def recipe_of(
 def assess(
     recipe: Recipe, source: Path, *, split: Literal["test", "validation", "train"] = "test"
 ) -> Assessment:
-    """Load a compact student strictly and evaluate it on a split of the recipe's data."""
+    """Load a compact student strictly and evaluate it on a split of the recipe's data.
+
+    Its file says how it wants its images: they are re-normalised and resized where the data set
+    has them otherwise.
+    """
     data, splits = build_data(recipe)
-    student = build_student(recipe, data)
-    weights.load(student, source)
     images = {"test": splits.test, "validation": splits.validation, "train": splits.train}[split]
     if images is None:
         raise ValueError("validation: the recipe holds nothing out (data.validation)")
+    own = weights.read_spec(source) or data.input
+    student = recipe.student.component.build(**facts(len(data.classes), own))
+    weights.load(student, source)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     views = Views(images, data.input, seed=recipe.seed)
     with eval_mode(student.to(device)):
         metrics = evaluate(
-            student,
+            lambda batch: student(adapt(batch, data.input, own)),
             eval_loader(views, batch_size=256, workers=recipe.data.workers),
             samples=len(views),
             classes=len(data.classes),
             device=device,
         ).metrics
-    return Assessment(metrics, split, len(views), _parameters(student))
+    return Assessment(metrics, split, len(views), count_parameters(student))
 
 
 def compress_checkpoint(recipe: Recipe, checkpoint: Path, output: Path) -> Certificate:
@@ -105,7 +110,3 @@ def compress_checkpoint(recipe: Recipe, checkpoint: Path, output: Path) -> Certi
     output.parent.mkdir(parents=True, exist_ok=True)
     weights.save(compact, output, input=spec, classes=about["classes"], extra=about["extra"])
     return certificate
-
-
-def _parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())

@@ -3,12 +3,14 @@
 from collections.abc import Collection, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kdx.certificate import Certificate, certify
 from kdx.data import Augment, Splits, Views, split
+from kdx.evaluation import eval_mode
 from kdx.networks import build_student, build_teacher, check_logits
 from kdx.objective import Objective, Term
 from kdx.protocols import ImageData, StudentTransform
@@ -64,6 +66,13 @@ class Job:
         """The training images, augmented."""
         return train_views(self.recipe, self.data, self.splits)
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a file of the student's weights says of the network, beside its input."""
+        student = self.recipe.student.component
+        names = list(self.data.classes)
+        return {"use": student.use, "arguments": dict(student.arguments), "class_names": names}
+
     def enter(self, phase: str | None) -> None:
         """Let the transforms enter a phase; None leaves them as they are."""
         for transform in self.transforms if phase else ():
@@ -93,6 +102,8 @@ def build(recipe: Recipe, *, teacher_weights: bool = True) -> Job:
     check_logits(student, images, len(data.classes), "student")
     if teacher:
         check_logits(teacher.module, teacher.see(images), len(data.classes), "teacher")
+    if recipe.student.weights:
+        _check_kept(compact, student, images)
     trial = deepcopy(student)  # takes the phases and the probes; training starts without
     known = [name for name, _ in compact.named_modules()]
     stages = [
@@ -176,6 +187,18 @@ def _rehearse(
     if certificate.problems:
         raise ValueError(f"student.transforms: {'; '.join(certificate.problems)}")
     return certificate
+
+
+@torch.no_grad()
+def _check_kept(compact: nn.Module, student: nn.Module, images: Tensor) -> None:
+    """Refuse transforms that lose the weights that the recipe starts the student from."""
+    with eval_mode(compact), eval_mode(student):
+        before, after = compact(images), student(images)
+    if (after - before).abs().max() > 1e-3 * before.abs().max():
+        raise ValueError(
+            "student.weights: the transforms give the student another function than that of "
+            "these weights, which would be lost: use `init: preserve` (expand.ExpandNet)"
+        )
 
 
 def _check_same_network(compact: nn.Module, restored: nn.Module) -> None:

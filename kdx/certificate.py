@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Certificate", "Tolerances", "certify"]
+__all__ = ["Certificate", "Tolerances", "certify", "count_parameters"]
 
 
 class Tolerances(Protocol):
@@ -93,7 +93,7 @@ def certify(
         _errors(pairs, tolerance.float32),
         _errors(pairs_double, tolerance.float64),
         sum(int((a.argmax(1) != b.argmax(1)).sum()) for a, b in pairs),
-        {"trained": _parameters(trained), "compact": _parameters(compact)},
+        {"trained": count_parameters(trained), "compact": count_parameters(compact)},
         dict(metrics or {}),
     )
 
@@ -105,5 +105,6 @@ def _errors(pairs: Sequence[tuple[Tensor, Tensor]], tolerance: float) -> Errors:
     return Errors(difference, relative, tolerance, sum(len(a) for a, _ in pairs))
 
 
-def _parameters(module: nn.Module) -> int:
+def count_parameters(module: nn.Module) -> int:
+    """Count the numbers that a network learns."""
     return sum(p.numel() for p in module.parameters())

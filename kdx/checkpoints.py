@@ -10,12 +10,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from kdx import weights
 from kdx.objective import Objective
 from kdx.protocols import InputSpec
 
-__all__ = ["Checkpoint", "newest", "prune", "save", "state_of"]
+__all__ = ["Checkpoint", "prune", "save", "state_of"]
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,21 @@ class Checkpoint:
 
 
 def save(
-    directory: Path, objective: Objective, state: Checkpoint, *, input: InputSpec, classes: int
+    directory: Path,
+    objective: Objective,
+    state: Checkpoint,
+    *,
+    input: InputSpec,
+    classes: int,
+    extra: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a checkpoint beside its place, then rename it there; return its path."""
     place = directory / f"epoch_{state.epoch:04d}"
     staging = directory / f".{place.name}"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    weights.save(objective.student, staging / "student.safetensors", input=input, classes=classes)
+    student = staging / weights.FILE_IN_RUN
+    weights.save(objective.student, student, input=input, classes=classes, extra=extra)
     if objective.adaptors.state_dict():
         adaptors = staging / "adaptors.safetensors"
         weights.save(objective.adaptors, adaptors, input=input, classes=classes)
@@ -44,11 +52,6 @@ def save(
     shutil.rmtree(place, ignore_errors=True)
     staging.rename(place)
     return place
-
-
-def newest(directory: Path) -> Path | None:
-    """Return the newest checkpoint in `directory`; None where there is none."""
-    return max(directory.glob("epoch_*"), default=None)
 
 
 def prune(directory: Path, keep: set[Path]) -> None:

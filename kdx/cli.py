@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -12,6 +13,11 @@ from kdx.recipe import RecipeError
 __all__ = ["add_common", "allow", "guarded"]
 
 FAILED, REFUSED = 1, 2
+
+_FROM_WORKER = re.compile(
+    r"Caught (\w+) in DataLoader worker.*Original Traceback.*^(?:\w+\.)*\1: (.*)", re.S | re.M
+)
+"""What torch makes of a worker's error: its class, a traceback, and after it what it said."""
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +44,8 @@ def allow(plugins: Sequence[str]) -> None:
 def guarded(main: Callable[[], None]) -> int:
     """Run a tool; return its exit code: 0, 1 for a job that failed, 2 for input refused.
 
-    Errors that a person can act on are printed without a traceback; KDX_DEBUG=1 shows it.
+    Errors that a person can act on are printed without a traceback; KDX_DEBUG=1 shows it. Of
+    several processes the first says what is wrong with a recipe, and each what it alone may see.
     """
     try:
         main()
@@ -46,20 +53,36 @@ def guarded(main: Callable[[], None]) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except (RecipeError, ValueError, OSError) as error:
-        return _say(error, REFUSED)
+        return _say(error, _reason(error), REFUSED)
     except Exception as error:
         from kdx.run import CertificateError
 
+        if _is_out_of_memory(error):
+            return _say(error, "out of memory: lower data.batch_size", FAILED)
         if not isinstance(error, CertificateError):
             raise
-        return _say(error, FAILED)
+        return _say(error, str(error), FAILED)
     return 0
 
 
-def _say(error: Exception, code: int) -> int:
+def _say(error: Exception, reason: str, code: int) -> int:
     if os.environ.get("KDX_DEBUG"):
         traceback.print_exc()
-    text = str(error) if isinstance(error, RecipeError) else f"error: {error}"
-    if int(os.environ.get("RANK", "0")) == 0:
-        print(text, file=sys.stderr)
+    rank = int(os.environ.get("RANK", "0"))
+    if not isinstance(error, RecipeError):
+        print(f"[rank {rank}] error: {reason}" if rank else f"error: {reason}", file=sys.stderr)
+    elif rank == 0:
+        print(reason, file=sys.stderr)
     return code
+
+
+def _reason(error: Exception) -> str:
+    """Return what the error says; of one out of a DataLoader's worker, what it said there."""
+    worker = _FROM_WORKER.fullmatch(str(error))
+    return worker[2].strip() if worker else str(error)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # By name: torch is not imported for the sake of an error.
+    known = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+    return known or "DefaultCPUAllocator: can't allocate memory" in str(error)

@@ -4,14 +4,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric
-from torchmetrics.classification import MulticlassAccuracy
 
 from kdx.data import Batch
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
 
 __all__ = ["Evaluation", "eval_mode", "evaluate"]
 
@@ -46,17 +48,20 @@ def evaluate(
     """
     metrics = _metrics(classes, agreement=teacher is not None)
     metrics = {name: metric.to(device) for name, metric in metrics.items()}
-    predictions = torch.full((samples,), -1)
+    predictions = torch.full((samples,), -1, device=device)
+    teacher = None if teacher is None else teacher.to(device)
     for images, labels, indices in batches:
         labels = labels.to(device, non_blocking=True)
         logits = predict(images.to(device, non_blocking=True)).float()
         metrics["top1"].update(logits, labels)
         metrics["top5"].update(logits, labels)
         metrics["loss"].update(F.cross_entropy(logits, labels, reduction="none"))
-        predictions[indices] = logits.argmax(1).cpu()
+        indices = indices.to(device, non_blocking=True)
+        predictions[indices] = logits.argmax(1)
         if teacher is not None:
             metrics["agreement"].update((predictions[indices] == teacher[indices]).float())
-    return Evaluation({k: float(metric.compute()) for k, metric in metrics.items()}, predictions)
+    values = {name: float(metric.compute()) for name, metric in metrics.items()}
+    return Evaluation(values, predictions.cpu())
 
 
 @contextmanager
@@ -69,7 +74,10 @@ def eval_mode(network: nn.Module) -> Iterator[nn.Module]:
         network.train(training)
 
 
-def _metrics(classes: int, *, agreement: bool) -> dict[str, Metric]:
+def _metrics(classes: int, *, agreement: bool) -> "dict[str, Metric]":
+    from torchmetrics import MeanMetric  # here: it takes as long to import as torch
+    from torchmetrics.classification import MulticlassAccuracy
+
     top = partial(MulticlassAccuracy, classes, average="micro", validate_args=False)
     metrics: dict[str, Metric] = {
         "top1": top(top_k=1),

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.markup import escape
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdx import weights
 from kdx.build import restore
@@ -18,7 +18,7 @@ from kdx.loop import Fitted, Loop
 from kdx.report import write_report
 from kdx.summary import Summary, write_summary
 
-__all__ = ["environment", "export", "finish"]
+__all__ = ["finish"]
 
 CERTIFIED = 1024  # images of the evaluation split on which the certificate compares logits
 BATCH = 256
@@ -39,7 +39,9 @@ def finish(
         "trained": loop.evaluate(job.student, source).metrics,
         "compact": loop.evaluate(compact, source).metrics,
     }
-    test = loop.evaluate(compact, job.splits.test).metrics
+    test = metrics["compact"]
+    if source is not job.splits.test:
+        test = loop.evaluate(compact, job.splits.test).metrics
     if not loop.accelerator.is_main_process:
         return loop.agree([])
     certificate = _certificate(loop, metrics)
@@ -47,7 +49,7 @@ def finish(
     (run_dir / "certificate.json").write_text(json.dumps(certificate.to_json(), indent=2) + "\n")
     if not certificate.problems:
         path = run_dir / weights.FILE_IN_RUN
-        export(compact, path, loop)
+        weights.save(compact, path, input=job.data.input, classes=job.classes, extra=job.about)
         summary = _summary(loop, fitted, name, certificate, test, teacher)
         write_summary(run_dir, summary)
         write_report(run_dir, job.recipe, summary, certificate)
@@ -55,27 +57,28 @@ def finish(
     return loop.agree(certificate.problems)
 
 
-def export(compact: nn.Module, path: Path, loop: Loop) -> None:
-    """Write the compact student with what its user must know of its input."""
-    job = loop.job
-    student = job.recipe.student.component
-    extra = {"use": student.use, "arguments": dict(student.arguments),
-             "class_names": list(job.data.classes)}  # fmt: skip
-    weights.save(compact, path, input=job.data.input, classes=job.classes, extra=extra)
-
-
-def environment(loop: Loop) -> dict[str, str | int]:
+def _environment(loop: Loop) -> dict[str, str | int]:
     """Say where a loop runs: hardware, processes, precision, versions."""
     device = loop.accelerator.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
-        "device": f"{device.type} {name}".strip(),
+        "device": f"{device.type}: {name}",
         "processes": loop.world,
         "threads": torch.get_num_threads(),
         "precision": loop.accelerator.mixed_precision,
         "python": platform.python_version(),
         **{library: version(library) for library in ("kdx", "torch", "accelerate")},
     }
+
+
+def _processor() -> str:
+    """The processor's model, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
 
 
 def _certificate(loop: Loop, metrics: dict[str, dict[str, float]]) -> Certificate:
@@ -118,7 +121,7 @@ def _summary(
         seconds=fitted.seconds,
         images_per_second=fitted.images / fitted.seconds,
         teacher=teacher,
-        environment=environment(loop),
+        environment=_environment(loop),
     )
 
 

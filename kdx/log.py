@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -33,10 +34,11 @@ class RunLog:
         epochs: int,
         input: InputSpec,
         classes: int,
+        extra: Mapping[str, Any] | None = None,
         main: bool = True,
     ) -> None:
         self.directory, self.console, self.epochs, self.main = run_dir, console, epochs, main
-        self.input, self.classes = input, classes
+        self.input, self.classes, self.extra = input, classes, extra
         self.best: Path | None = None
         self.newest: Path | None = None
         self.board = SummaryWriter(str(run_dir / "tensorboard")) if main else None
@@ -88,7 +90,12 @@ class RunLog:
         directory = self.directory / "checkpoints"
         state = Checkpoint(epoch, stage.name, stage.phase, metrics)
         self.newest = checkpoints.save(
-            directory, objective, state, input=self.input, classes=self.classes
+            directory,
+            objective,
+            state,
+            input=self.input,
+            classes=self.classes,
+            extra=self.extra,
         )
         self.best = self.newest if best else self.best
         checkpoints.prune(directory, {p for p in (self.newest, self.best) if p})

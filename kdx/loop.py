@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -48,9 +49,7 @@ def accelerator_for(job: Job) -> Accelerator:
     if accelerator.device.type == "cpu":
         if accelerator.mixed_precision == "fp16":
             raise ValueError("precision: 'fp16' does not exist on the CPU: use 'bf16' or 'no'")
-        # `accelerate launch` sets OMP_NUM_THREADS=1: use the cores, shared by the processes.
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", str(accelerator.num_processes)))
-        torch.set_num_threads(max(1, _cores() // local))
+        torch.set_num_threads(_threads(accelerator.num_processes))
     return accelerator
 
 
@@ -89,6 +88,7 @@ class Loop:
             batch_size=max(256, job.recipe.data.batch_size),
             rank=self.rank,
             world=self.world,
+            workers=job.recipe.data.workers,
         )
         module = network.module if isinstance(network, Teacher) else network
         of_epochs = source is self.evaluation_source()[1]
@@ -105,11 +105,12 @@ class Loop:
     def fit(self, log: RunLog) -> Fitted:
         """Train all stages; evaluate, log and checkpoint each epoch that the recipe says."""
         epoch, seconds, images, best, best_epoch, metrics = 0, 0.0, 0, {}, 0, {}
+        phase = None
         for stage in self.job.stages:
             self.job.enter(stage.stage.phase)
-            if stage.stage.phase:  # another phase is another function: its best is not ours
-                best, best_epoch = {}, 0
-                log.best = None
+            if stage.stage.phase and stage.stage.phase != phase:
+                phase = stage.stage.phase  # another function: its best epoch is not ours
+                best, best_epoch, log.best = {}, 0, None
             runner = StageRunner(self, stage)
             for within in range(stage.stage.epochs):
                 epoch += 1
@@ -143,8 +144,26 @@ class Loop:
                 buffer.copy_(cast("Tensor", broadcast(buffer)))
 
 
+def _threads(processes: int) -> int:
+    """The threads of a process: OMP_NUM_THREADS, else its share of the machine's cores.
+
+    An OMP_NUM_THREADS of 1 is taken for what `accelerate launch` sets unasked.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "1")
+    if asked.isdigit() and int(asked) > 1:
+        return int(asked)
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", str(processes)))
+    return max(1, _cores() // local)
+
+
 def _cores() -> int:
-    """The cores that this process may use."""
+    """The cores that this process may use: by its affinity, and by its container's quota."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no cgroup, or no quota ("max")
+        return cores

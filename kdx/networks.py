@@ -15,7 +15,10 @@ __all__ = ["build_student", "build_teacher", "check_logits", "facts", "has_weigh
 
 
 def build_student(recipe: Recipe, data: ImageData) -> nn.Module:
-    """Build the compact network, with the weights that the recipe starts it from."""
+    """Build the compact network, with the weights that the recipe starts it from.
+
+    It is a new one at every call.
+    """
     section = recipe.student
     student = section.component.build(**facts(len(data.classes), data.input))
     if section.weights:

@@ -9,12 +9,13 @@ import torch
 from rich.console import Console
 
 from kdx import weights
-from kdx.build import Job, build
+from kdx.build import Job, StageJob, build
 from kdx.finish import finish
 from kdx.log import RunLog
 from kdx.loop import Loop, accelerator_for
 from kdx.networks import has_weights
 from kdx.recipe import Recipe
+from kdx.recipe.schema import Teacher as TeacherSection
 
 __all__ = ["CertificateError", "describe", "ensure_teacher", "run"]
 
@@ -27,10 +28,11 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False) -> Path:
     """Train as the recipe says and return the run directory.
 
     Where the teacher has no weights yet and names a recipe, that one is run first. Raises
-    ValueError for what does not fit, FileExistsError where the run directory is
-    taken, and CertificateError (student.safetensors is not written then).
+    ValueError for what does not fit, FileExistsError where the run directory is taken, and
+    CertificateError (student.safetensors is not written then). A run that is overwritten stands
+    aside, as <name>.replaced, until the new one has succeeded.
     """
-    if not overwrite and recipe.run_dir.exists() and any(recipe.run_dir.iterdir()):
+    if not overwrite and _is_taken(recipe.run_dir):
         raise FileExistsError(
             f"{recipe.run_dir} holds a run already: pass --overwrite to replace it, "
             "or give this one another name (name=...)"
@@ -40,8 +42,7 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False) -> Path:
     loop = Loop(job, accelerator_for(job))
     main = loop.accelerator.is_main_process
     console.quiet = not main
-    if main:
-        _claim(recipe)
+    aside = _claim(recipe) if main else None
     _introduce(job, loop, console)
     teacher = _check_teacher(loop, console)
     log = RunLog(
@@ -50,6 +51,7 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False) -> Path:
         epochs=sum(stage.stage.epochs for stage in job.stages),
         input=job.data.input,
         classes=job.classes,
+        extra=job.about,
         main=main,
     )
     with closing(log):
@@ -60,7 +62,31 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False) -> Path:
     problems = finish(loop, fitted, teacher, console)
     if problems:
         raise CertificateError(f"{recipe.run_dir}: {'; '.join(problems)}; nothing was exported")
+    if aside:
+        shutil.rmtree(aside)
     return recipe.run_dir
+
+
+def _is_taken(run_dir: Path) -> bool:
+    return run_dir.exists() and any(run_dir.iterdir())
+
+
+def _claim(recipe: Recipe) -> Path | None:
+    """Make the run directory; return where the run that stood there stands aside, if one did.
+
+    Only a directory that is a run is moved. Of two that were never finished, the first is kept.
+    """
+    run_dir, aside = recipe.run_dir, recipe.run_dir.with_name(f"{recipe.run_dir.name}.replaced")
+    if _is_taken(run_dir):
+        if not (run_dir / "recipe.yaml").is_file():
+            raise FileExistsError(f"{run_dir} is not a run of kdx: it is not replaced")
+        if aside.exists():
+            shutil.rmtree(run_dir)
+        else:
+            run_dir.rename(aside)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "recipe.yaml").write_text(recipe.to_yaml())
+    return aside if aside.exists() else None
 
 
 def ensure_teacher(recipe: Recipe, console: Console) -> None:
@@ -82,18 +108,22 @@ def ensure_teacher(recipe: Recipe, console: Console) -> None:
             f"teacher.weights: {section.weights} does not exist, and {section.recipe} would "
             f"write {teacher.run_dir}: make its `name:` and the weights the same"
         )
+    _check_same_teacher(section, teacher)
+    accelerator_for(
+        build(recipe, teacher_weights=False)
+    )  # what is wrong shall show before, not after
     console.print(f"[bold]The teacher has no weights yet: training it by {section.recipe}[/bold]")
     run(teacher, console, overwrite=True)
 
 
-def _claim(recipe: Recipe) -> None:
-    """Make the run directory anew; only a directory that is a run is ever replaced."""
-    if recipe.run_dir.exists() and any(recipe.run_dir.iterdir()):
-        if not (recipe.run_dir / "recipe.yaml").is_file():
-            raise FileExistsError(f"{recipe.run_dir} is not a run of kdx: it is not replaced")
-        shutil.rmtree(recipe.run_dir)
-    recipe.run_dir.mkdir(parents=True, exist_ok=True)
-    (recipe.run_dir / "recipe.yaml").write_text(recipe.to_yaml())
+def _check_same_teacher(section: TeacherSection, recipe: Recipe) -> None:
+    """Raise ValueError where the teacher's recipe would train another network."""
+    asked, trained = section.component, recipe.student.component
+    if (asked.use, dict(asked.arguments)) != (trained.use, dict(trained.arguments)):
+        raise ValueError(
+            f"teacher: {asked.use} with {dict(asked.arguments)}, but {section.recipe} would train "
+            f"{trained.use} with {dict(trained.arguments)}: make the two the same"
+        )
 
 
 def _introduce(job: Job, loop: Loop, console: Console) -> None:
@@ -107,6 +137,21 @@ def _introduce(job: Job, loop: Loop, console: Console) -> None:
         f"trained with {counts['trained']:,}\n"
         f"device   {describe(loop)}",
         highlight=False,
+    )
+    for stage in job.stages:
+        if note := _idle_schedule(stage, loop.batches.steps):
+            console.print(f"note     {stage.stage.name}: {note}", highlight=False, soft_wrap=True)
+
+
+def _idle_schedule(stage: StageJob, per_epoch: int) -> str:
+    """Say where a schedule that should lower the learning rate ends without having done so."""
+    steps = stage.stage.epochs * per_epoch
+    factors = [stage.schedule(step, steps, per_epoch) for step in range(steps)]
+    if stage.stage.schedule.use == "constant" or factors[-1] < max(factors):
+        return ""
+    return (
+        f"the schedule never lowers the learning rate in {stage.stage.epochs} epochs: give its "
+        "milestones (or warmup) as fractions of the stage"
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
@@ -48,7 +48,9 @@ class StageRunner:
                 size = self.step(batch, loop.batches.size(step), sums)
                 seen += size
                 if step % loop.job.recipe.log_every == 0 or step + 1 == steps:
-                    progress(step + 1, {k: float(v) / max(1, seen) for k, v in sums.items()})
+                    losses = {name: float(value) / seen for name, value in sums.items()}
+                    self._check_finite(losses, f"by step {step + 1} of epoch {epoch + 1}")
+                    progress(step + 1, losses)
         seconds = time.perf_counter() - started
         samples = loop.batches.samples
         means = self._means(sums, samples)
@@ -100,17 +102,17 @@ class StageRunner:
         return self.base[0] * factor
 
     def _means(self, sums: dict[str, Tensor], samples: int) -> dict[str, float]:
-        """Means over the samples of all processes; ValueError where one is not a number."""
-        means = {}
-        for name, value in sums.items():
-            summed = cast("Tensor", self.loop.accelerator.reduce(value, "sum"))
-            means[name] = summed.item() / samples
-            if not math.isfinite(means[name]):
+        """Means over the samples of all processes."""
+        reduce = self.loop.accelerator.reduce
+        return {n: cast("Tensor", reduce(v, "sum")).item() / samples for n, v in sums.items()}
+
+    def _check_finite(self, losses: Mapping[str, float], when: str) -> None:
+        for name, value in losses.items():
+            if not math.isfinite(value):
                 raise ValueError(
-                    f"stage {self.stage.stage.name!r}: the loss {name!r} became {means[name]}: "
+                    f"stage {self.stage.stage.name!r}: the loss {name!r} became {value} {when}: "
                     "lower optimizer.lr, set `clip: 1.0`, or use a warm-up"
                 )
-        return means
 
 
 def _parts(batch: Batch, count: int) -> Iterator[Batch]:

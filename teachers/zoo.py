@@ -29,11 +29,17 @@ def timm(
 
     `pretrained`: published weights; a string is their tag, "a1_in1k". timm starts the classifier
     afresh where `num_classes` differs from the published one: train it before it teaches.
-    ValueError for a name, a tag or an argument that timm does not know, and for weights that
-    cannot be fetched.
+    ValueError for a name, a tag or an argument that timm does not know, for weights that cannot
+    be fetched, and for arguments that make timm read other files.
     """
     import timm
 
+    for argument in kwargs:
+        if argument in ("cache_dir", "checkpoint_path") or argument.startswith("pretrained"):
+            raise ValueError(
+                f"timm {name}: {argument} is not taken: give a file by the recipe's `weights:`, "
+                "published weights by `pretrained:`"
+            )
     full_name = f"{name}.{pretrained}" if isinstance(pretrained, str) else name
     if not timm.is_model(name):
         raise ValueError(f"timm has no model {_nearest(name, timm.list_models())}")

@@ -15,7 +15,7 @@ DIGITS = Path(__file__).resolve().parent.parent / "configs" / "digits"
 def main() -> None:
     """Train teacher, compact student and distilled ExpandNet; print them side by side."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output-root", default="runs", metavar="DIR")
+    parser.add_argument("--output-root", default="runs/demo", metavar="DIR")
     args = parser.parse_args()
     alone = load(DIGITS / "smallnet3.yaml", output_root=args.output_root)
     distilled = load(DIGITS / "resnet18_to_smallnet3_cl_fc_kd.yaml", output_root=args.output_root)

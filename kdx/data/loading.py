@@ -57,12 +57,12 @@ def steps_per_epoch(n: int, *, batch_size: int, world: int = 1) -> int:
     """Return how many global batches an epoch of `n` samples has, the same on all ranks.
 
     A smaller last batch is kept where it has two samples for every rank: BatchNorm cannot train
-    on one. Raises ValueError where a rank would get no sample, or where there is no batch.
+    on one. Raises ValueError where a rank would get fewer, or where there is no batch.
     """
-    if batch_size < world:
+    if batch_size < 2 * world:
+        shared = f"{world} processes share it" if world > 1 else "BatchNorm cannot train on one"
         raise ValueError(
-            f"batch_size: {batch_size} is the global batch, and {world} processes share it; "
-            f"use {world} or more"
+            f"batch_size: {batch_size} is the global batch, and {shared}: use {2 * world} or more"
         )
     steps = n // batch_size + (n % batch_size >= 2 * world)
     if steps == 0:

@@ -1,5 +1,7 @@
 """Probabilistic knowledge transfer (Passalis & Tefas 2018). B: batch, D: feature size."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -14,22 +16,37 @@ SILENT = 1e-12  # a row whose largest magnitude is below this counts as zero
 
 
 class PKT:
-    """Match the batch's similarities: mean over [B, B] of t log((t + eps) / (s + eps)).
+    """Match the batch's similarities: t log((t + eps) / (s + eps)) over the pairs [B, B].
 
     t and s are the teacher's and the student's cosine kernels (cos + 1) / 2 between the samples
     of the batch, each row divided by its sum, the diagonal kept: Passalis & Tefas 2018, section 3,
     with the details of the authors' code. The features, at two module paths, may be of any shape
     [B, ...] and size: they are flattened to [B, D].
+
+    `reduction`: "mean" over the pairs, as the authors; it shrinks as 1 / B, and B is what one
+    process sees at once: fewer where several processes or `accumulate` share a batch.
+    "batchmean" is the mean over samples of the sum over pairs, which keeps its size.
+    ValueError for another.
     """
 
-    def __init__(self, *, student_layer: str, teacher_layer: str) -> None:
+    def __init__(
+        self,
+        *,
+        student_layer: str,
+        teacher_layer: str,
+        reduction: Literal["mean", "batchmean"] = "mean",
+    ) -> None:
+        if reduction not in ("mean", "batchmean"):
+            raise ValueError(f"reduction: {reduction!r} is not one of 'mean', 'batchmean'")
+        self.reduction = reduction
         self.student_layer = student_layer
         self.teacher_layer = teacher_layer
 
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         """Return the scalar; `target` is not read. ValueError without a teacher."""
         guide = need_teacher(teacher, "pkt").features[self.teacher_layer]
-        return _divergence(student.features[self.student_layer], guide)
+        mean = _divergence(student.features[self.student_layer], guide)
+        return mean if self.reduction == "mean" else mean * len(guide)
 
 
 @full_precision

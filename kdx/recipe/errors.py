@@ -57,6 +57,10 @@ class Report:
         """Return where to edit the value at `path`; for a missing value, where it belongs."""
         return self._spell(self._origin(path))
 
+    def overridden(self, path: KeyPath) -> bool:
+        """Return whether an override set the value at `path`."""
+        return isinstance(self._origin(path), str)
+
     def add(self, path: KeyPath, message: str, *, origin: int | str | None = None) -> None:
         """Report a problem; only the first one at each path counts."""
         origin = self._origin(path) if origin is None else origin

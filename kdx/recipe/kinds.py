@@ -3,9 +3,10 @@
 import inspect
 import typing
 from collections.abc import Callable
+from types import UnionType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kdx.protocols import ImageData, StudentTransform
@@ -13,18 +14,23 @@ from kdx.protocols import ImageData, StudentTransform
 __all__ = ["lack", "lack_built"]
 
 
-def lack(factory: Any, kind: str) -> str | None:
+def lack(factory: Any, kind: str, *, annotated: bool = False) -> str | None:
     """Return why `factory` cannot make a `kind`, None where it can as far as can be seen.
 
-    A class is judged by its methods, a function by the class that it is annotated to return.
+    A class is judged by its methods, a function by what it is annotated to return. One that does
+    not say passes, unless it has to be `annotated`.
     """
     if not callable(factory):
         return f"it is {_a(type(factory))}, which cannot be called"
-    made = factory if isinstance(factory, type) else _returned(factory)
     meets, words = _CONTRACTS[kind]
-    if made is None or meets(made):
+    if isinstance(factory, type):
+        return None if meets(factory) else words
+    returned = _returned(factory)
+    if returned is Any:
+        return "it does not say what it returns" if annotated else None
+    if all(isinstance(made, type) and meets(made) for made in _members(returned)):
         return None
-    return words if made is factory else f"it returns {_a(made)}: {words}"
+    return f"it returns {_a(returned)}: {words}"
 
 
 def lack_built(built: Any, kind: str) -> str | None:
@@ -38,7 +44,10 @@ def _is_network(made: type) -> bool:
 
 
 def _is_loss(made: type) -> bool:
-    return _takes(made.forward if issubclass(made, nn.Module) else _method(made, "__call__"), 3)
+    if made is nn.Module:  # its own forward takes anything, to refuse it
+        return False
+    method = made.forward if issubclass(made, nn.Module) else _method(made, "__call__")
+    return _takes(method, 3) and _returned(method) not in (int, float)
 
 
 def _is_transform(made: type) -> bool:
@@ -47,13 +56,15 @@ def _is_transform(made: type) -> bool:
 
 
 def _is_schedule(made: type) -> bool:
-    return not issubclass(made, nn.Module) and _takes(_method(made, "__call__"), 3)
+    method = _method(made, "__call__")
+    numeric = not issubclass(made, nn.Module) and _returned(method) is not Tensor
+    return numeric and _takes(method, 3)
 
 
 _CONTRACTS: dict[str, tuple[Callable[[type], bool], str]] = {
     "network": (_is_network, "it is no nn.Module that can be called with (images)"),
     "dataset": (lambda made: issubclass(made, ImageData), "it is no kdx.protocols.ImageData"),
-    "loss": (_is_loss, "its instances cannot be called with (student, teacher, target)"),
+    "loss": (_is_loss, "its instances do not answer (student, teacher, target) with a tensor"),
     "transform": (
         _is_transform,
         "it needs the methods apply(student), enter(student, phase) and restore(student)",
@@ -64,7 +75,7 @@ _CONTRACTS: dict[str, tuple[Callable[[type], bool], str]] = {
     ),
     "schedule": (
         _is_schedule,
-        "its instances cannot be called with (step, steps, steps_per_epoch)",
+        "its instances do not answer (step, steps, steps_per_epoch) with a number",
     ),
 }
 
@@ -78,13 +89,20 @@ _BUILT: dict[str, tuple[Any, str]] = {
 }
 
 
-def _returned(function: Any) -> type | None:
-    """Return the class that `function` is annotated to return, None where that is unknown."""
+def _returned(function: Any) -> Any:
+    """Return what `function` is annotated to return, Any where that is unknown."""
     try:
-        returned = typing.get_type_hints(function).get("return")
+        return typing.get_type_hints(function).get("return", Any)
     except Exception:  # names that only a type checker knows
-        return None
-    return returned if isinstance(returned, type) and returned is not Any else None
+        return Any
+
+
+def _members(annotation: Any) -> list[Any]:
+    """Return the classes that an annotation stands for: of `A[...] | None`, A and NoneType."""
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, UnionType):
+        return [made for each in typing.get_args(annotation) for made in _members(each)]
+    return [origin or annotation]
 
 
 def _method(made: type, name: str) -> Any:
@@ -101,6 +119,6 @@ def _takes(method: Any, count: int) -> bool:
     return True
 
 
-def _a(made: type) -> str:
-    name = made.__name__
+def _a(made: Any) -> str:
+    name = made.__name__ if isinstance(made, type) else str(made)
     return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"

@@ -16,7 +16,7 @@ from kdx.recipe.schema import Augment, InputOverride, Recipe, StageSection, Tole
 from kdx.recipe.wording import explain, show, unknown
 from kdx.recipe.yaml_source import parse
 
-__all__ = ["load"]
+__all__ = ["load", "read"]
 
 _LARGEST = 2**20
 _MODELS: dict[KeyPath, type[BaseModel]] = {
@@ -40,11 +40,16 @@ def load(
     `plugins` are modules, besides kdx, expand and teachers, that `use:` may name. Runs are
     written below `output_root`. Raises RecipeError with all problems, each with its line.
     """
-    report = Report(os.fspath(path))
-    locations = Locations(Path(path), Path(output_root), tuple(plugins))
-    data = _defaults() | _read(Path(path), report)
+    return read(Locations(Path(path), Path(output_root), tuple(plugins)), overrides)
+
+
+def read(locations: Locations, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe at `locations.file`; as `load`."""
+    report = Report(os.fspath(locations.file))
+    data = _defaults() | _read(locations.file, report)
     override(data, overrides, report)
     _check_relations(data, report)
+    _check_epochs(data, report)
     bound = Binder(allowed_modules(locations.plugins), report).recipe(data)
     recipe = _validate(bound, locations, report)
     report.raise_any()
@@ -85,23 +90,37 @@ def _text(path: Path, report: Report) -> str:
         report.fail("not UTF-8", line=content.count(b"\n", 0, error.start) + 1)
 
 
+def _get(section: Any, key: str) -> Any:
+    return section.get(key) if isinstance(section, dict) else None
+
+
+def _stages(data: dict[str, Any]) -> list[Any]:
+    return data["stages"] if isinstance(data.get("stages"), list) else []
+
+
 def _check_relations(data: dict[str, Any], report: Report) -> None:
     """Report what is wrong between sections, whether or not each is right in itself."""
-
-    def get(section: Any, key: str) -> Any:
-        return section.get(key) if isinstance(section, dict) else None
-
-    if data.get("select") == "best" and not get(data.get("data"), "validation"):
+    if data.get("select") == "best" and not _get(data.get("data"), "validation"):
         report.add(("select",), "'best' needs `data.validation`, images to choose the epoch by")
     teacher = data.get("teacher")
-    if get(teacher, "recipe") and not get(teacher, "weights"):
+    if _get(teacher, "recipe") and not _get(teacher, "weights"):
         report.add(("teacher", "recipe"), "needs `weights:`, the run directory that it fills")
-    if not get(data.get("student"), "transforms"):
-        stages = data["stages"] if isinstance(data.get("stages"), list) else []
-        for index, stage in enumerate(stages):
-            if phase := get(stage, "phase"):
+    if not _get(data.get("student"), "transforms"):
+        for index, stage in enumerate(_stages(data)):
+            if phase := _get(stage, "phase"):
                 message = f"phase {show(phase)} but the student has no transforms"
                 report.add(("stages", index, "phase"), message)
+
+
+def _check_epochs(data: dict[str, Any], report: Report) -> None:
+    """Report `epochs` that no stage uses; an override of the stages' may leave the file's so."""
+    stages = _stages(data)
+    if "epochs" not in data or not stages or any(_get(s, "epochs") is None for s in stages):
+        return
+    keys = [("stages", index, "epochs") for index in range(len(stages))]
+    if report.overridden(("epochs",)) or not any(map(report.overridden, keys)):
+        instead = ", ".join(f"stages.{index}.epochs=..." for index in range(len(stages)))
+        report.add(("epochs",), f"no stage uses it, each sets its own: set {instead}")
 
 
 def _validate(bound: dict[str, Any], locations: Locations, report: Report) -> Recipe | None:

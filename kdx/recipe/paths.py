@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kdx.recipe.wording import show
@@ -16,12 +16,18 @@ _RUNS = "runs"
 class Locations:
     """Where a recipe was read (`file`), and the folder that all runs are written below.
 
-    `plugins` are the modules that its names may also come from.
+    `plugins` are the modules that its names may also come from. `before` are the recipes, as
+    absolute paths, that led to this one, each the teacher's of the one before it.
     """
 
-    file: Path
+    file: Path = field(compare=False)
     output_root: Path
     plugins: tuple[str, ...] = ()
+    before: tuple[Path, ...] = field(default=(), compare=False)
+
+    def beside(self, file: Path) -> "Locations":
+        """Return the locations of another recipe, that this one led to."""
+        return replace(self, file=file, before=(*self.before, self.file.resolve()))
 
     def name(self, given: str) -> str:
         """Return the name of the run, by default <folder>/<file> of the recipe.
@@ -51,11 +57,15 @@ class Locations:
     def recipe(self, given: Path) -> Path:
         """Return the absolute path of another recipe, which is relative to this one's folder.
 
-        Raises ValueError where there is no such file, or it is this one.
+        Raises ValueError where there is no such file, and where the recipes would go in a circle.
         """
         path = (self.file.parent / given).resolve()
         if not path.is_file():
             raise ValueError(f"{show(str(given))} does not exist: looked for {path}")
         if path == self.file.resolve():
             raise ValueError(f"{show(str(given))} is this recipe itself")
+        if path in self.before:
+            circle = (*self.before[self.before.index(path) :], self.file.resolve(), path)
+            names = " -> ".join(each.name for each in circle)
+            raise ValueError(f"{show(str(given))} leads here itself, in a circle: {names}")
         return path

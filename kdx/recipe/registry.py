@@ -3,7 +3,8 @@
 A recipe is data, and must not be able to run whatever can be imported. A dotted name resolves
 only into kdx, expand, teachers, the plug-ins allowed on the command line, and those declared by
 installed packages under the entry-point group `kdx.plugins`; there, only to a name in the
-module's `__all__`; and only to an object that meets the contract of its kind.
+module's `__all__`; and only to an object that meets the contract of its kind, which a function
+shows by what it is annotated to return. In plug-ins, which were allowed by name, it need not.
 """
 
 import importlib
@@ -25,13 +26,14 @@ _TABLES = {
 }
 """The kinds of components, each with the module that holds its bare names."""
 
+_HOUSE = frozenset({"kdx", "expand", "teachers"})
 _GROUP = "kdx.plugins"
 
 
 def allowed_modules(plugins: Iterable[str] = ()) -> frozenset[str]:
     """Return the modules that dotted names may resolve into; so may their submodules."""
     declared = (point.value.partition(":")[0].strip() for point in entry_points(group=_GROUP))
-    return frozenset({"kdx", "expand", "teachers", *plugins, *declared})
+    return _HOUSE | {*plugins, *declared}
 
 
 def resolve(use: str, kind: str, allowed: Iterable[str]) -> Any:
@@ -41,8 +43,9 @@ def resolve(use: str, kind: str, allowed: Iterable[str]) -> Any:
     """
     from kdx.recipe.kinds import lack  # here, because it brings torch
 
-    factory = _dotted(use, allowed) if "." in use else _bare(use, kind)
-    if reason := lack(factory, kind):
+    package, dot, _ = use.partition(".")
+    factory = _dotted(use, allowed) if dot else _bare(use, kind)
+    if reason := lack(factory, kind, annotated=bool(dot) and package in _HOUSE):
         raise ValueError(f"{show(use)} is not {_a(kind)}: {reason}")
     return factory
 

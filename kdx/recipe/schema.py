@@ -6,7 +6,7 @@ arguments; `binding.py` gathers them before the schema sees them.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,7 @@ from pydantic import (
     StrictBool,
     StrictStr,
     ValidationInfo,
+    model_validator,
 )
 
 from kdx.recipe.component import Component
@@ -91,7 +92,7 @@ class Augment(BaseModel):
     """Random changes to a training image; `crop` is the padding in pixels before a crop."""
 
     model_config = _SECTION
-    crop: Natural = 0
+    crop: Annotated[Natural, Field(le=1024)] = 0
     flip: StrictBool = False
     resized_crop: Range | None = None
 
@@ -118,6 +119,13 @@ class InputOverride(BaseModel):
     mean: Annotated[list[Finite], Field(min_length=1)] | None = None
     std: Annotated[list[Positive], Field(min_length=1)] | None = None
     size: Count | None = None
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if self.mean and self.std and len(self.mean) != len(self.std):
+            lengths = f"{len(self.mean)} means, but {len(self.std)} stds"
+            raise ValueError(f"{lengths}: give one of each per channel")
+        return self
 
 
 class Teacher(BaseModel):
@@ -205,24 +213,26 @@ class Recipe(BaseModel):
     evaluate_every: Count = 1
     log_every: Count = 50
     tolerance: Tolerance = Tolerance()
-    _output_root: Path = PrivateAttr()
-    _plugins: tuple[str, ...] = PrivateAttr()
+    _locations: Locations = PrivateAttr()
 
     def model_post_init(self, context: Any, /) -> None:
         """Remember how the recipe was loaded."""
         assert isinstance(context, Locations), "a recipe comes from `load`"
-        self._output_root, self._plugins = context.output_root, context.plugins
+        self._locations = context
 
     @property
     def run_dir(self) -> Path:
         """The directory of the run, below the output root."""
-        return self._output_root / self.name
+        return self._locations.output_root / self.name
 
     def beside(self, path: Path) -> "Recipe":
-        """Return another recipe, loaded with this one's plug-ins and output root."""
-        from kdx.recipe.loading import load  # here, because it loads by this schema
+        """Return another recipe, loaded with this one's plug-ins and output root.
 
-        return load(path, plugins=self._plugins, output_root=self._output_root)
+        RecipeError also where it names this one, or one before it, as its teacher's.
+        """
+        from kdx.recipe.loading import read  # here, because it loads by this schema
+
+        return read(self._locations.beside(path))
 
     def resolved_stages(self) -> list[Stage]:
         """Return the stages, at least one, with everything filled in from the recipe."""
@@ -239,5 +249,9 @@ class Recipe(BaseModel):
         ]
 
     def to_yaml(self) -> str:
-        """Return the recipe with all defaults and overrides, which `load` reads as the same."""
-        return to_yaml(self)
+        """Return the recipe with all defaults and overrides, which `load` reads as the same.
+
+        Without `epochs` where every stage sets its own, as `load` wants it.
+        """
+        unused = self.stages and all(stage.epochs for stage in self.stages)
+        return to_yaml(self, leave_out={"epochs"} if unused else ())

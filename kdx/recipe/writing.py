@@ -1,5 +1,6 @@
 """A recipe as YAML that reads back as the same recipe."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from kdx.recipe.yaml_source import scalar
 __all__ = ["to_yaml"]
 
 
-def to_yaml(recipe: BaseModel) -> str:
-    """Return `recipe` as text, in the order of the schema."""
-    return yaml.dump(_plain(recipe), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+def to_yaml(recipe: BaseModel, *, leave_out: Collection[str] = ()) -> str:
+    """Return `recipe` as text, in the order of the schema, but for the keys in `leave_out`."""
+    kept = {key: value for key, value in _plain(recipe).items() if key not in leave_out}
+    return yaml.dump(kept, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def _plain(value: Any) -> Any:

@@ -111,3 +111,16 @@ def test_what_cannot_be_expanded_is_refused():
         expand.expand(SmallNet(3), mode="flat")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="SmallNet has no expanded layer to compress"):
         expand.compress(SmallNet(3))
+
+
+def test_two_transforms_share_a_student_layer_by_layer():
+    torch.manual_seed(0)
+    convolutions, linears = expand.ExpandNet("ck"), expand.ExpandNet(None, linear=True)
+    student = linears.apply(convolutions.apply(SmallNet(7))).eval()
+    x = torch.randn(2, 3, 32, 32)
+    linears.enter(student, "nonlinear")
+    assert {path: unit.mode for path, unit in expand.units(student)}["features.0"] == "folded"
+    linears.enter(student, "linear")
+    compact = convolutions.restore(linears.restore(student))
+    assert [type(m) for m in compact.modules()] == [type(m) for m in SmallNet(7).modules()]
+    assert relative_error(compact(x), student(x)) < 1e-5

@@ -1,4 +1,5 @@
 import copy
+import pickle
 
 import pytest
 import torch
@@ -111,9 +112,9 @@ def test_a_unit_has_the_weight_and_bias_of_the_layer():
 def test_folding_stays_in_float32_under_autocast():
     torch.manual_seed(0)
     unit = expand.expand(nn.Linear(64, 64), linear=True)
-    exact, _ = unit.fold()
+    exact, _ = (unit.fold_weight(), unit.fold_bias())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        weight, _ = unit.fold()
+        weight, _ = (unit.fold_weight(), unit.fold_bias())
         output = unit(torch.randn(2, 64))
     assert weight.dtype == torch.float32
     assert torch.equal(weight, exact)
@@ -168,3 +169,29 @@ def test_set_mode_refuses_unknown_modes_and_plain_networks():
         expand.set_mode(expand.expand(nn.Conv2d(3, 4, 3)), "fold")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Linear has no expanded layer"):
         expand.set_mode(nn.Linear(2, 2), "folded")
+
+
+def test_what_is_written_to_the_weight_of_a_unit_is_refused():
+    unit = expand.expand(nn.Conv2d(3, 4, 3), "cl")
+    with pytest.raises(AttributeError, match="the weight of an expanded layer is computed"):
+        unit.weight = nn.Parameter(torch.zeros(4, 3, 3, 3))
+
+
+def test_an_expanded_network_is_pickled_and_saved(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 5, padding=2), nn.Flatten(), nn.Linear(4 * 64, 3))
+    expanded = expand.expand(model, "ck", linear=True, classifier="expand")
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(pickle.loads(pickle.dumps(expanded))(x), expanded(x))
+    torch.save(expanded, tmp_path / "expanded.pt")
+    loaded = torch.load(tmp_path / "expanded.pt", weights_only=False)  # our own file, just written
+    assert torch.equal(expand.compress(loaded)(x), expand.compress(expanded)(x))
+
+
+def test_compile_captures_an_expanded_network_in_one_graph():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 5, padding=2), nn.Conv2d(4, 4, 3, groups=2), nn.Flatten())
+    expanded = expand.expand(model, "auto")
+    x = torch.randn(2, 3, 8, 8)
+    compiled = torch.compile(expanded, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(x), expanded(x))

@@ -2,9 +2,11 @@ import argparse
 import sys
 
 import pytest
+import torch
+from torch.utils import data
 
 from kdx.cli import add_common, allow, guarded
-from kdx.recipe import RecipeError, load
+from kdx.recipe import Problem, RecipeError, load
 from kdx.run import CertificateError
 
 
@@ -60,11 +62,57 @@ def test_the_traceback_is_shown_when_asked(capsys, monkeypatch):
     assert said.endswith("error: epochs: 0\n")
 
 
-def test_only_the_main_process_speaks(capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ValueError("images/7.png: damaged"), 2, "[rank 1] error: images/7.png: damaged\n"),
+        (CertificateError("runs/x: differs"), 1, "[rank 1] error: runs/x: differs\n"),
+        (RecipeError([Problem("x.yaml:3", "epochs", "0 is too few")]), 2, ""),
+    ],
+)
+def test_each_process_says_what_it_alone_may_see(error, code, said, capsys, monkeypatch):
     monkeypatch.delenv("KDX_DEBUG", raising=False)
     monkeypatch.setenv("RANK", "1")
-    assert guarded(raising(ValueError("epochs: 0"))) == 2
-    assert capsys.readouterr().err == ""
+    assert guarded(raising(error)) == code
+    assert capsys.readouterr().err == said
+
+
+class Unreadable(data.Dataset):
+    """Its images are damaged, which it finds out by another error."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        try:
+            return int("a")
+        except ValueError as error:
+            raise ValueError(f"images/{index}.png: damaged\nconvert it") from error
+
+
+def test_an_error_of_a_data_worker_is_what_it_said_there(capsys, monkeypatch):
+    monkeypatch.delenv("KDX_DEBUG", raising=False)
+    loader = data.DataLoader(Unreadable(), num_workers=1)
+    assert guarded(lambda: print(list(loader))) == 2
+    assert capsys.readouterr().err == "error: images/0.png: damaged\nconvert it\n"
+
+
+def allocate():
+    torch.empty(10**15)
+
+
+@pytest.mark.parametrize(
+    "main",
+    [
+        allocate,
+        raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")),
+        raising(MemoryError()),
+    ],
+)
+def test_out_of_memory(main, capsys, monkeypatch):
+    monkeypatch.delenv("KDX_DEBUG", raising=False)
+    assert guarded(main) == 1
+    assert capsys.readouterr().err == "error: out of memory: lower data.batch_size\n"
 
 
 def test_mistakes_of_the_program_are_not_hidden():

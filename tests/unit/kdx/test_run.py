@@ -220,6 +220,48 @@ def test_teachers_without_weights_that_nothing_trains(recipe, console):
         run(recipe(absent, "teacher.recipe=other.yaml"), console)
 
 
+def test_what_is_wrong_with_the_student_shows_before_the_teacher_is_trained(recipe, console):
+    recipe(name="first")
+    absent = "teacher={use: smallnet, weights: runs/digits/first, recipe: first.yaml}"
+    with pytest.raises(ValueError, match="the student has no module 'pool9'"):
+        run(
+            recipe(absent, "losses=[{use: pkt, student_layer: pool9, teacher_layer: fc1}]"), console
+        )
+    with pytest.raises(ValueError, match=r"smallnet with {'kernel_size': 7}, but .* would train"):
+        run(recipe(absent, "teacher.kernel_size=7", "losses=[{use: kd}]"), console)
+    assert "The teacher has no weights" not in console.file.getvalue()
+
+
+def test_a_run_that_is_overwritten_is_lost_only_when_the_new_one_succeeds(recipe, console):
+    what = recipe(EXPAND, "epochs=1")
+    run_dir = run(what, console)
+    kept = contents(run_dir)
+    aside = run_dir.with_name(run_dir.name + ".replaced")
+    with pytest.raises(ValueError, match=r"became nan|became inf"):
+        run(recipe(EXPAND, "optimizer.lr=1e30", "epochs=2"), console, overwrite=True)
+    assert same(contents(aside), kept)
+    run(what, console, overwrite=True)
+    assert not aside.exists()
+    assert same(contents(run_dir), kept)
+
+
+def test_a_schedule_that_never_acts_is_noted(recipe, console):
+    run(recipe("schedule={use: multistep, milestones: [50, 100]}"), console)
+    assert "the schedule never lowers the learning rate in 1 epochs" in console.file.getvalue()
+
+
+def test_trained_weights_are_not_lost_in_an_expansion(recipe, console, teacher_run):
+    start = f"student.weights={teacher_run}"
+    with pytest.raises(ValueError, match=r"student.weights: .* use `init: preserve`"):
+        run(recipe(start, EXPAND), console)
+    kept = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true, init: preserve}]"
+    run_dir = run(recipe(start, kept, "optimizer.lr=1e-9", "data.limit=256"), console)
+    # BatchNorm goes on following its batches, so not to the last sample.
+    assert read_summary(run_dir).test["top1"] == pytest.approx(
+        read_summary(teacher_run).test["top1"], abs=0.02
+    )
+
+
 def test_the_best_epoch_is_exported_when_asked(recipe, console):
     run_dir = run(recipe(*SPOILT), console)
     summary = read_summary(run_dir)

@@ -1,3 +1,5 @@
+import inspect
+from functools import partial
 from pickle import UnpicklingError
 from urllib.error import URLError
 
@@ -81,19 +83,20 @@ def test_torchvision_refusals(monkeypatch):
 
 
 @pytest.fixture
-def checkpoint(tmp_path):
-    """Save the seeded weights of timm's ResNet-18 and return timm's overlay that names the file."""
+def checkpoint(tmp_path, monkeypatch):
+    """Save seeded weights of timm's ResNet-18, and have timm take them for the published ones."""
     torch.manual_seed(0)
-    torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "weights.pth")
-    return {"file": str(tmp_path / "weights.pth")}
+    path = tmp_path / "weights.pth"
+    torch.save(timm.create_model("resnet18").state_dict(), path)
+    overlaid = partial(timm.create_model, pretrained_cfg_overlay={"file": str(path)})
+    monkeypatch.setattr(timm, "create_model", overlaid)
+    return path
 
 
 @pytest.mark.parametrize("pretrained", [True, "a1_in1k"])
 def test_timm_published_weights(checkpoint, pretrained):
-    network = teachers.timm(
-        name="resnet18", num_classes=1000, pretrained=pretrained, pretrained_cfg_overlay=checkpoint
-    )
-    assert same(network.state_dict(), torch.load(checkpoint["file"]))
+    network = teachers.timm(name="resnet18", num_classes=1000, pretrained=pretrained)
+    assert same(network.state_dict(), torch.load(checkpoint))
     assert network.pretrained_cfg["mean"] == (0.485, 0.456, 0.406)
     assert network.pretrained_cfg["input_size"] == (3, 224, 224)
 
@@ -103,6 +106,28 @@ def test_timm_random_weights_claim_no_preparation():
     assert network(torch.zeros(1, 1, 32, 32)).shape == (1, 7)
     assert network.pretrained_cfg is None
     assert isinstance(network, nn.Module)
+
+
+LOADING = [
+    "cache_dir",
+    "checkpoint_path",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "pretrained_model_args",
+]
+
+
+@pytest.mark.parametrize("argument", LOADING)
+def test_timm_reads_no_other_files(argument, monkeypatch):
+    monkeypatch.setattr(timm, "create_model", lambda *_a, **_k: pytest.fail("timm was asked"))
+    with pytest.raises(ValueError, match=rf"timm resnet18: {argument} is not taken: .* `weights:`"):
+        teachers.timm(name="resnet18", **{argument: "/etc/passwd"})
+
+
+def test_what_timm_itself_takes_is_known():
+    """A parameter that a later timm adds has to be judged: does it read files?"""
+    plain = {"model_name", "pretrained", "scriptable", "exportable", "no_jit", "kwargs"}
+    assert set(inspect.signature(timm.create_model).parameters) <= plain | {*LOADING}
 
 
 def test_timm_refusals(monkeypatch):

@@ -92,3 +92,20 @@ def test_a_silent_row_has_a_small_gradient():
 def test_needs_a_teacher():
     with pytest.raises(ValueError, match="pkt needs a teacher: add a `teacher:` section"):
         pkt()(pair()[0], None, TARGET)
+
+
+def test_batchmean_keeps_its_size_when_a_batch_is_cut():
+    torch.manual_seed(0)
+    student, teacher = torch.randn(64, 8), torch.randn(64, 8)
+
+    def value(reduction, parts):
+        loss = PKT(student_layer="fc1", teacher_layer="pool", reduction=reduction)
+        pairs = zip(student.chunk(parts), teacher.chunk(parts), strict=True)
+        values = [loss(Outputs(s, {"fc1": s}), Outputs(t, {"pool": t}), TARGET) for s, t in pairs]
+        return float(sum(values) / parts)
+
+    assert value("batchmean", 1) == pytest.approx(64 * value("mean", 1))
+    assert value("batchmean", 8) == pytest.approx(value("batchmean", 1), rel=0.4)
+    assert value("mean", 8) > 6 * value("mean", 1)
+    with pytest.raises(ValueError, match="reduction: 'sum' is not one of 'mean', 'batchmean'"):
+        PKT(student_layer="fc1", teacher_layer="pool", reduction="sum")

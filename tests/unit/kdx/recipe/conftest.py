@@ -7,6 +7,7 @@ from types import ModuleType
 import pytest
 
 PLUGIN = """
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from torch import nn
@@ -15,7 +16,7 @@ import os
 
 __all__ = ["Blur", "Bad", "Digits", "Net", "Picky", "Positional", "Reserved", "absent", "anything",
            "blur", "constant", "digits", "multistep", "net", "number", "text", "Term", "Vague",
-           "CrossEntropy"]
+           "CrossEntropy", "maybe", "sizes", "either", "untold", "stepped", "Tensorial", "Numeric"]
 
 
 class Net(nn.Module):
@@ -108,6 +109,36 @@ def constant():
 
 def multistep(milestones: list[int], gamma: float = 0.1):
     return lambda progress: gamma
+
+
+class Tensorial(Term):
+    def __call__(self, student, teacher, target) -> torch.Tensor:
+        return student.logits.sum()
+
+
+class Numeric:
+    def __call__(self, step: int, steps: int, steps_per_epoch: int) -> float:
+        return 1.0
+
+
+def stepped(gamma: float = 0.1) -> Callable[[int, int, int], float]:
+    return lambda step, steps, steps_per_epoch: gamma
+
+
+def maybe() -> Term | None:
+    return None
+
+
+def either() -> Term | CrossEntropy:
+    return Term()
+
+
+def sizes() -> dict[str, int]:
+    return {}
+
+
+def untold() -> "Unknown":
+    return None
 
 
 def Positional(a, /, b=1):

@@ -98,6 +98,14 @@ ADDED = {
         "teacher: {use: smallnet, input: {mean: [0.5], std: [0]}}",
         "3: teacher.input.std[0]: 0 should be greater than 0",
     ),
+    "mean and std of other lengths": (
+        "teacher: {use: smallnet, input: {mean: [0, 0, 0], std: [1, 1]}}",
+        "3: teacher.input: 3 means, but 2 stds: give one of each per channel",
+    ),
+    "epochs of no stage": (
+        "epochs: 3\nstages: [{epochs: 2}, {epochs: 4}]",
+        "3: epochs: no stage uses it, each sets its own: set stages.0.epochs=..., stages.1.epochs=",
+    ),
     "key of a teacher's input": (
         "teacher: {use: smallnet, input: {mena: [0.5]}}",
         "3: teacher.input.mena: unknown key. Did you mean 'mean'? Known: mean, size, std",
@@ -135,6 +143,7 @@ def test_a_broken_recipe_has_one_problem_that_says_what_to_do(write, added, expe
 
 DATA = {
     "augment: {crop: -1}": "augment.crop: -1 should be greater than or equal to 0",
+    "augment: {crop: 1025}": "augment.crop: 1025 should be less than or equal to 1024",
     "augment: {flip: 1}": "augment.flip: 1 is not true or false",
     "augment: {crops: 1}": "augment.crops: unknown key. Did you mean 'crop'?",
     "augment: {resized_crop: [0.9, 0.1]}": "augment.resized_crop: [0.9, 0.1] is not [low, high]",

@@ -99,19 +99,25 @@ def test_installed_packages_declare_their_modules(monkeypatch):
 @pytest.mark.parametrize(
     ("use", "kind", "lacks"),
     [
-        ("Blur", "loss", "a loss: its instances cannot be called with (student, teacher, target)"),
-        ("Net", "loss", "a loss: its instances cannot be called with (student, teacher, target)"),
-        ("Digits", "loss", "a loss: its instances cannot be called with"),
+        ("Blur", "loss", "a loss: its instances do not answer (student, teacher, target)"),
+        ("Net", "loss", "a loss: its instances do not answer (student, teacher, target)"),
+        ("Digits", "loss", "a loss: its instances do not answer"),
         ("Blur", "network", "a network: it is no nn.Module that can be called with (images)"),
         ("CrossEntropy", "network", "a network: it is no nn.Module that can be called with"),
         ("Bad", "transform", "a transform: it needs the methods apply(student), enter(student, p"),
         ("Net", "transform", "a transform: it needs the methods"),
         ("Net", "dataset", "a dataset: it is no kdx.protocols.ImageData"),
-        ("Blur", "schedule", "a schedule: its instances cannot be called with (step, steps, step"),
-        ("CrossEntropy", "schedule", "a schedule: its instances cannot be called with"),
+        ("Blur", "schedule", "a schedule: its instances do not answer (step, steps, steps_per_ep"),
+        ("CrossEntropy", "schedule", "a schedule: its instances do not answer"),
         ("net", "optimizer", "an optimizer: it returns a Module: it is no subclass of torch.opti"),
         ("net", "dataset", "a dataset: it returns a Module: it is no kdx.protocols.ImageData"),
         ("number", "network", "a network: it is an int, which cannot be called"),
+        ("maybe", "loss", "a loss: it returns a recipe_plugin.Term | None: its instances do not"),
+        ("sizes", "network", "a network: it returns a dict[str, int]: it is no nn.Module that can"),
+        ("sizes", "schedule", "a schedule: it returns a dict[str, int]: its instances do not ans"),
+        ("net", "loss", "a loss: it returns a Module: its instances do not answer"),
+        ("Tensorial", "schedule", "a schedule: its instances do not answer (step, steps, steps_"),
+        ("Numeric", "loss", "a loss: its instances do not answer (student, teacher, target)"),
     ],
 )
 def test_a_name_of_another_kind_is_refused(plugin, use, kind, lacks):
@@ -126,12 +132,18 @@ def test_a_name_of_another_kind_is_refused(plugin, use, kind, lacks):
         ("Blur", "transform"),
         ("blur", "transform"),
         ("Term", "loss"),
+        ("Tensorial", "loss"),
+        ("Numeric", "schedule"),
+        ("either", "loss"),
+        ("anything", "dataset"),
+        ("untold", "optimizer"),
         ("CrossEntropy", "loss"),
         ("Net", "network"),
         ("net", "network"),
         ("Vague", "loss"),
         ("digits", "dataset"),
         ("multistep", "schedule"),
+        ("stepped", "schedule"),
     ],
 )
 def test_a_name_of_its_kind_is_resolved(plugin, use, kind):
@@ -141,6 +153,33 @@ def test_a_name_of_its_kind_is_resolved(plugin, use, kind):
 def test_a_function_of_kdx_that_makes_something_else_is_refused(plugin):
     with pytest.raises(ValueError, match=r"not a dataset: it returns a Recipe: it is no kdx"):
         resolve("kdx.recipe.load", "dataset", ALLOWED)
+
+
+@pytest.mark.parametrize(
+    ("use", "kind", "returned"),
+    [
+        ("kdx.data.sets.unpickle.read_pickle", "dataset", "a dict[str, typing.Any]"),
+        ("kdx.weights.read_metadata", "network", "a dict[str, typing.Any] | None"),
+        ("expand.units.units", "transform", "a collections.abc.Iterator[tuple[str,"),
+        ("expand.chains.Strategy", "network", "it does not say what it returns"),
+        ("teachers.timm", "loss", "a Module: its instances do not answer"),
+        ("kdx.losses.kd.KD", "schedule", "its instances do not answer"),
+        ("kdx.schedules.Schedule", "loss", "its instances do not answer"),
+    ],
+)
+def test_only_what_shows_its_kind_is_taken_from_kdx_itself(use, kind, returned):
+    with pytest.raises(ValueError, match=r".") as raised:
+        resolve(use, kind, ALLOWED)
+    assert returned in str(raised.value)
+
+
+def test_functions_of_kdx_must_say_what_they_return(plugin, monkeypatch):
+    monkeypatch.setattr(names, "_HOUSE", {"recipe_plugin"})
+    for use in ("anything", "multistep", "untold"):
+        with pytest.raises(ValueError, match=r"is not a schedule: it does not say what it returns"):
+            resolve(f"recipe_plugin.{use}", "schedule", ALLOWED)
+    assert resolve("recipe_plugin.stepped", "schedule", ALLOWED) is plugin.stepped
+    assert resolve("multistep", "schedule", ALLOWED) is plugin.multistep
 
 
 def test_every_optimizer_of_torch_has_a_bare_name():

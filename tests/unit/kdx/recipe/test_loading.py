@@ -141,6 +141,20 @@ def test_a_recipe_beside_is_loaded_with_the_same_plugins_and_output_root(write, 
     assert other.run_dir == tmp_path / "out" / "digits" / "other"
 
 
+def test_recipes_that_are_each_others_teacher_are_refused(write):
+    text = (
+        "data: {use: digits}\nstudent: {use: smallnet}\n"
+        "teacher: {use: smallnet, weights: runs/digits/NAME, recipe: NAME.yaml}\n"
+    )
+    teachers = {"a": "b", "b": "c", "c": "b"}
+    paths = {n: write(text.replace("NAME", t), f"digits/{n}.yaml") for n, t in teachers.items()}
+    b = load(paths["a"]).beside(paths["b"])
+    message = r"c.yaml:3: teacher.recipe: 'b.yaml' .* in a circle: b.yaml -> c.yaml -> b.yaml$"
+    with pytest.raises(RecipeError, match=message):
+        b.beside(paths["c"])
+    assert load(paths["c"]).teacher.recipe == paths["b"]
+
+
 @pytest.mark.parametrize(
     "name",
     ["..", "../x", "a/../../x", "/etc", "a//b", "a/", "./a", "a b", "a\\b", "é", "~/a", "a" * 300],

@@ -83,3 +83,27 @@ def test_a_section_made_by_an_override_is_blamed_on_it(write):
         RecipeError, match=r"^override 'teacher.allow_chance=true': teacher.use: is"
     ):
         load(path, ["teacher.allow_chance=true"])
+
+
+STAGED = """\
+data: {use: digits}
+student: {use: smallnet}
+stages: [{epochs: 2}, {name: second, epochs: 4}]
+"""
+
+
+def test_an_override_of_epochs_that_no_stage_uses_is_refused(write):
+    message = r"^override 'epochs=3': epochs: no stage uses it.*: set stages.0.epochs=..., stages.1"
+    for overrides in (["epochs=3"], ["epochs=3", "stages.1.epochs=3"]):
+        with pytest.raises(RecipeError, match=message):
+            load(write(STAGED), overrides)
+    recipe = load(write(STAGED), ["epochs=3", "stages.1.epochs="])
+    assert [stage.epochs for stage in recipe.resolved_stages()] == [2, 3]
+
+
+def test_an_override_of_the_stages_may_leave_the_files_epochs_unused(write):
+    path = write("data: {use: digits}\nstudent: {use: smallnet}\nepochs: 9\n")
+    recipe = load(path, ["stages=[{epochs: 2}]"])
+    again = load(write(recipe.to_yaml()))
+    assert not [line for line in recipe.to_yaml().splitlines() if line.startswith("epochs")]
+    assert [s.epochs for s in again.resolved_stages()] == [2]

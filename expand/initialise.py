@@ -1,0 +1,80 @@
+"""Initial values of the factors: torch's own, scaled to the layer, or preserving its function."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from expand.algebra import fold_weights, regroup
+from expand.preserve import approximate, channelwise, preserve
+
+__all__ = ["INITS", "Init", "initialise"]
+
+Init = Literal["default", "scaled", "preserve"]
+INITS: tuple[Init, ...] = ("default", "scaled", "preserve")
+
+
+def initialise(
+    factors: Sequence[nn.Conv2d | nn.Linear],
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    groups: int,
+    init: Init,
+) -> None:
+    """Set the factors, which have torch's default values, from the layer's weight and bias.
+
+    default: leave them, as in the paper. The product of such factors is smaller than the layer's
+    own default: its variance by 3 for each factor but one, so that without BatchNorm signals
+    fade from layer to layer.
+    scaled: scale all factors alike, so that the product has the root mean square of `weight`.
+    preserve: choose factors whose product is `weight`. FC and CL: for any rate of 1 or more; CK:
+    where the inner widths suffice (`expand.preserve`). ValueError, with the error, elsewhere.
+
+    With scaled and preserve the inner biases are zero and the last one is the layer's.
+    """
+    if init == "default":
+        return
+    with torch.no_grad():
+        setter = _scale if init == "scaled" else _preserve
+        setter(factors, weight, groups)
+        if bias is not None:
+            for factor in factors:
+                assert factor.bias is not None
+                factor.bias.zero_()
+            factors[-1].bias.copy_(bias)  # type: ignore[union-attr]
+
+
+def _scale(factors: Sequence[nn.Conv2d | nn.Linear], weight: Tensor, groups: int) -> None:
+    weights = [regroup(f.weight.double(), _groups(f), groups) for f in factors]
+    ratio = _rms(weight.double()) / _rms(fold_weights(weights, groups))
+    if ratio > 0:  # a layer of zeros gives no scale
+        for factor in factors:
+            factor.weight.mul_((ratio ** (1 / len(factors))).item())
+
+
+def _preserve(factors: Sequence[nn.Conv2d | nn.Linear], weight: Tensor, groups: int) -> None:
+    starts = [factor.weight.detach().cpu().double() for factor in factors]
+    target = weight.detach().cpu().double()
+    if any(_groups(factor) != groups for factor in factors):
+        values = channelwise(starts, target)
+    else:
+        values = preserve(starts, target, groups)
+    if values is None:
+        widths = ", ".join(str(start.shape[0]) for start in starts[:-1])
+        raise ValueError(
+            f"init='preserve' cannot be exact with inner widths {widths}: the best found is off "
+            f"by {approximate(starts, target, groups):.1%} of the weight's norm. Raise the rate "
+            "(4 suffices for kernels of 5 and 7), use conv='cl', or another init"
+        )
+    for factor, value in zip(factors, values, strict=True):
+        factor.weight.copy_(value)
+
+
+def _groups(factor: nn.Module) -> int:
+    return factor.groups if isinstance(factor, nn.Conv1d | nn.Conv2d | nn.Conv3d) else 1
+
+
+def _rms(tensor: Tensor) -> Tensor:
+    return tensor.square().mean().sqrt()

@@ -1,0 +1,186 @@
+"""Expand the architectures of timm, and see that compressing gives the very same network back.
+
+    python -m tests.zoo --sample 200 --output docs/zoo.md      # `make zoo`
+
+Each network gets random weights and warmed-up BatchNorm; folded against compressed, in float32 and
+float64, as a share of the largest logit. Results are appended to a .jsonl beside the output, and
+what stands there is not tried again.
+"""
+
+import argparse
+import gc
+import json
+import random
+import resource
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import timm
+import torch
+from torch import nn
+
+import expand
+
+MODES = [("auto", False), ("cl", False), ("ck", False), ("none", True), ("auto", True)]
+LARGEST = 60_000_000  # parameters, compact: what fits into memory expanded, in float64
+
+
+@dataclass
+class Result:
+    """One architecture under one plan; `outcome` says why there are no errors to show."""
+
+    name: str
+    conv: str
+    linear: bool
+    expanded: int = 0
+    left_alone: dict[str, int] | None = None
+    float32: float | None = None
+    float64: float | None = None
+    outcome: str = "ok"
+
+
+def check(name: str, conv: str, linear: bool, *, rate: float = 1.5) -> Result:
+    """Expand, warm up, compress, compare; raises AssertionError where the networks differ."""
+    torch.manual_seed(0)
+    result = Result(name, conv, linear)
+    model = timm.create_model(name, pretrained=False, num_classes=10).eval()
+    planned = expand.plan(model, conv, linear=linear, rate=rate)
+    result.expanded = len(planned.expanded)
+    result.left_alone = dict(Counter(row.reason for row in planned if row.reason))
+    if not planned.expanded:
+        result.outcome = "nothing to expand"
+        return result
+    expanded = expand.expand(model, conv, linear=linear, rate=rate, init="scaled")
+    images = torch.rand(2, *_input(model))
+    warm_up(expanded, images)
+    compact = expand.compress(expanded)
+    assert list(compact.state_dict()) == list(model.state_dict())
+    assert [type(m) for m in compact.modules()] == [type(m) for m in model.modules()]
+    result.float32 = _error(expanded, compact, images)
+    result.float64 = _error(expanded.double(), expand.compress(expanded), images.double())
+    return result
+
+
+def warm_up(model: nn.Module, images: torch.Tensor) -> None:
+    """Give BatchNorm statistics other than those of its birth."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 0.5
+    with torch.no_grad():
+        model(images)
+    model.eval()
+
+
+@torch.no_grad()
+def _error(expanded: nn.Module, compact: nn.Module, images: torch.Tensor) -> float:
+    first, second = expanded(images), compact(images)
+    return ((first - second).abs().max() / second.abs().max().clamp(min=1e-30)).item()
+
+
+def _input(model: nn.Module) -> tuple[int, int, int]:
+    """The input size that the architecture is fixed to, else a small one."""
+    config = model.pretrained_cfg
+    channels, height, width = config.get("min_input_size") or config["input_size"]
+    if config.get("fixed_input_size") or config.get("min_input_size"):
+        return channels, height, width
+    return channels, min(height, 96), min(width, 96)
+
+
+def run(names: list[str], log: Path, seconds: float) -> None:
+    """Try architectures until the time is up, one line of the log each."""
+    done = {(r["name"], r["conv"], r["linear"]) for r in _read(log)}
+    started = time.monotonic()
+    for index, name in enumerate(names):
+        conv, linear = MODES[index % len(MODES)]
+        if (name, conv, linear) in done:
+            continue
+        if time.monotonic() - started > seconds:
+            return
+        try:
+            with torch.device("meta"):
+                size = sum(p.numel() for p in timm.create_model(name, num_classes=10).parameters())
+        except (RuntimeError, NotImplementedError):  # not every network can be built without data
+            size = 0
+        result = Result(name, conv, linear, outcome=f"not tried: {size:,} parameters")
+        if size <= LARGEST:
+            try:
+                result = check(name, conv, linear)
+            except Exception as error:
+                result.outcome = f"{type(error).__name__}: {str(error).splitlines()[0][:150]}"
+        with log.open("a") as file:
+            file.write(json.dumps(asdict(result)) + "\n")
+        print(f"{index + 1}/{len(names)} {name} {conv} {linear}: {result.outcome} "
+              f"{result.expanded} {result.float32} {result.float64}", flush=True)  # fmt: skip
+        gc.collect()
+
+
+def _read(log: Path) -> list[dict]:
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def report(log: Path, total: int) -> str:
+    """Return the table of docs/zoo.md."""
+    results = [Result(**r) for r in _read(log)]
+    tried = [r for r in results if r.float32 is not None]
+    reasons = Counter()
+    for result in tried:
+        reasons.update(result.left_alone)
+    worst = {kind: max(tried, key=lambda r: getattr(r, kind)) for kind in ("float32", "float64")}
+    other = Counter(r.outcome.split(":")[0] for r in results if r.float32 is None)
+    lines = [
+        "# The zoo",
+        "",
+        f"`make zoo`: a random sample of timm {timm.__version__}'s {total:,} architectures, random "
+        "weights, BatchNorm warmed up, rate 1.5, folded against compressed; "
+        f"torch {torch.__version__}, CPU.",
+        "",
+        "| | |",
+        "| --- | --- |",
+        f"| architectures compared | {len(tried)} |",
+        f"| expanded layers | {sum(r.expanded for r in tried):,} |",
+        *(f"| worst error, {kind}, of the largest logit | {getattr(r, kind):.1e} ({r.name}) |"
+          for kind, r in worst.items()),
+        *(f"| {outcome} | {count} |" for outcome, count in other.most_common()),
+        "",
+        "Layers left alone:",
+        "",
+        "| reason | layers |",
+        "| --- | --- |",
+        *(f"| {reason} | {count:,} |" for reason, count in reasons.most_common()),
+        "",
+        "| architecture | conv | linear | expanded | float32 | float64 |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *map(_row, sorted(results, key=lambda r: r.name)),
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _row(r: Result) -> str:
+    errors = f"{r.outcome} | |" if r.float32 is None else f"{r.float32:.1e} | {r.float64:.1e} |"
+    return f"| {r.name} | {r.conv} | {str(r.linear).lower()} | {r.expanded} | {errors}"
+
+
+def main() -> None:
+    """Run a sample and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sample", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--output", type=Path, default=Path("docs/zoo.md"))
+    args = parser.parse_args()
+    every = timm.list_models()
+    names = random.Random(args.seed).sample(every, min(args.sample, len(every)))
+    log = Path("runs") / args.output.with_suffix(".jsonl").name
+    log.parent.mkdir(exist_ok=True)
+    run(names, log, args.minutes * 60)
+    args.output.write_text(report(log, len(every)))
+    print(
+        f"{args.output}; peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB"
+    )
+
+
+if __name__ == "__main__":
+    main()
