@@ -59,7 +59,7 @@ def comparison(rows: Sequence[tuple[str, Summary]], title: str) -> Table:
     caption = f"{error}: {sqrt(p * (1 - p) / n):.2%}"
     table = Table(title=title, caption=caption, box=SIMPLE_HEAD)
     table.add_column("network", no_wrap=True)
-    for heading in ("test\ntop-1", "parameters", "parameters\nin training", "training", "images/s"):
+    for heading in ("test\ntop-1", "parameters", "while\ntraining", "training", "img/s"):
         table.add_column(heading, justify="right", no_wrap=True)
     for label, summary in rows:
         table.add_row(
