@@ -1,14 +1,18 @@
 # make demo: set up and run the main job. make test: set up and run all tests.
+# make zoo: expand and compress a random sample of timm's architectures (an hour).
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test zoo check clean
 
 demo: .venv/installed
 	$(BIN)/python tools/demo.py
 
 test: .venv/installed-test
 	$(BIN)/pytest
+
+zoo: .venv/installed-test
+	$(BIN)/python -m tests.zoo
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -1,0 +1,25 @@
+"""A handful of timm's architectures, of every kind of layer; `make zoo` tries many."""
+
+import pytest
+
+from tests.zoo import check
+
+HANDFUL = [
+    ("resnet18", "auto", True),
+    ("mobilenetv3_small_050", "cl", False),  # depthwise, squeeze-excite
+    ("tf_mobilenetv3_small_minimal_100", "cl", False),  # Conv2dSame
+    ("nf_regnet_b0", "cl", False),  # ScaledStdConv2d
+    ("resnetv2_50", "cl", False),  # StdConv2d
+    ("mixnet_s", "auto", False),  # 3x3 to 11x11 in one layer
+    ("convnext_atto", "ck", True),  # 7x7 depthwise
+    ("levit_128s", "auto", True),
+    ("deit_tiny_patch16_224", "auto", True),
+]
+
+
+@pytest.mark.parametrize(("name", "conv", "linear"), HANDFUL)
+def test_the_very_same_network_comes_back(name, conv, linear):
+    result = check(name, conv, linear)
+    assert result.expanded > 10
+    assert result.float32 < 1e-4
+    assert result.float64 < 1e-9
