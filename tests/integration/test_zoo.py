@@ -9,7 +9,7 @@ HANDFUL = [
     ("mobilenetv3_small_050", "cl", False),  # depthwise, squeeze-excite
     ("tf_mobilenetv3_small_minimal_100", "cl", False),  # Conv2dSame
     ("nf_regnet_b0", "cl", False),  # ScaledStdConv2d
-    ("resnetv2_50", "cl", False),  # StdConv2d
+    ("resnetv2_18", "cl", False),  # StdConv2d
     ("mixnet_s", "auto", False),  # 3x3 to 11x11 in one layer
     ("convnext_atto", "ck", True),  # 7x7 depthwise
     ("levit_128s", "auto", True),
