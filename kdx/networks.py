@@ -46,6 +46,10 @@ def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
     if section.input:
         changes = {k: v for k, v in section.input.model_dump().items() if v is not None}
         mean, std = changes.get("mean", own.mean), changes.get("std", own.std)
+        if len(mean) != len(std):
+            raise ValueError(
+                f"teacher.input: {len(mean)} means but {len(std)} standard deviations: give both"
+            )
         own = InputSpec(len(mean), changes.get("size", own.size), tuple(mean), tuple(std))
     return Teacher(module, own=own, given=data.input)
 

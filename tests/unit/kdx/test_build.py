@@ -159,6 +159,12 @@ def test_a_recipe_may_say_what_a_teacher_takes(recipe):
     assert (own.channels, own.size, own.mean, own.std) == (1, 40, (0.1,), (0.2,))
 
 
+def test_half_of_a_teachers_normalisation_must_fit_the_other(recipe, teacher_run):
+    given = f"teacher={{use: smallnet, weights: {teacher_run}, input: {{mean: [0.1, 0.2, 0.3]}}}}"
+    with pytest.raises(ValueError, match="teacher.input: 3 means but 1 standard deviations"):
+        build(recipe(given, "losses=[{use: kd}]"))
+
+
 def test_a_dry_run_needs_no_teacher_weights(recipe):
     recipe = recipe("teacher={use: smallnet, weights: runs/absent}")
     assert build(recipe, teacher_weights=False).teacher is not None
