@@ -44,6 +44,9 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False) -> Path:
     console.quiet = not main
     aside = _claim(recipe) if main else None
     _introduce(job, loop, console)
+    if aside:
+        console.print(f"note     the run that stood here waits in {aside} until this one succeeds",
+                      highlight=False, soft_wrap=True)  # fmt: skip
     teacher = _check_teacher(loop, console)
     log = RunLog(
         recipe.run_dir,
