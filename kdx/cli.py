@@ -49,6 +49,7 @@ def guarded(main: Callable[[], None]) -> int:
     """
     try:
         main()
+        _leave_group()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -86,3 +87,10 @@ def _is_out_of_memory(error: Exception) -> bool:
     # By name: torch is not imported for the sake of an error.
     known = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
     return known or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
+def _leave_group() -> None:
+    """Leave the process group in order: a rank that just exits can abort one that is slower."""
+    torch = sys.modules.get("torch")  # loaded only by a tool that needed it
+    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
