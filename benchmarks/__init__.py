@@ -1,0 +1,1 @@
+"""Speed and memory, as ratios of interleaved rounds: see README.md beside this file."""

@@ -1,0 +1,101 @@
+"""What expansion costs in training: compact, folded and unfolded, speed and peak memory.
+
+    python -m benchmarks.expand_cost --only 'SmallNet-7*128'
+
+A step is forward, cross-entropy (of every pixel or cell where the network has them), backward
+and SGD with momentum, on one batch held in memory.
+"""
+
+import argparse
+from functools import partial
+
+import torch
+from rich.console import Console
+from rich.progress import track
+
+import expand
+from benchmarks.cases import CASES, Case
+from benchmarks.harness import Contender, Step, measure
+from benchmarks.memory import peak_memory
+from benchmarks.output import Row, options, selected, show, write
+from benchmarks.training import training_step
+
+__all__ = ["main"]
+
+CONTENDERS = ("compact", "folded", "unfolded")
+NOTE = """img/s and peak MB are the compact network's; all else is a ratio to it: the median of
+the rounds [quartiles]. paper: Table 13's ratio, of unfolded chains on a GPU."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure the rows that are asked for, print the table, write JSON where asked."""
+    args = _parser().parse_args(arguments)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() and not args.cpu else "cpu")
+    names = selected(list(CASES), args.only)
+    console = Console()
+    rows = [_row(name, args, device) for name in track(names, console=console, transient=True)]
+    show(f"Training, {args.rounds} rounds, {_where(device)}", rows, console, note=NOTE)
+    if args.json:
+        write(args.json, rows, rounds=args.rounds, device=device.type)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = options(__doc__, rounds=15)
+    parser.add_argument("--batch-size", type=int, metavar="N", help="instead of the rows' own")
+    parser.add_argument("--channels-last", action="store_true", help="networks and images")
+    parser.add_argument("--bf16", action="store_true", help="under autocast")
+    parser.add_argument("--fused", action="store_true", help="the fused SGD, for all contenders")
+    parser.add_argument("--cpu", action="store_true", help="even if there is a GPU")
+    return parser
+
+
+def _row(name: str, args: argparse.Namespace, device: torch.device) -> Row:
+    case = CASES[name]
+    size = args.batch_size or case.batch_size
+    builds = {who: partial(_step, case, who, size, args, device) for who in CONTENDERS}
+    rounds = measure(
+        [Contender(who, build, size) for who, build in builds.items()], rounds=args.rounds
+    )
+    peaks = {who: peak_memory(build, device) for who, build in builds.items()}
+    return {
+        "network": name,
+        "images": f"{size} x {case.pixels}²",
+        "img/s": rounds.speed("compact"),
+        "folded": rounds.ratio("folded", "compact"),
+        "unfolded": rounds.ratio("unfolded", "compact"),
+        "paper": case.paper,
+        "peak MB": peaks["compact"] / 1e6,
+        "folded MB": peaks["folded"] / peaks["compact"],
+        "unfolded MB": peaks["unfolded"] / peaks["compact"],
+    }
+
+
+def _step(
+    case: Case, who: str, batch_size: int, args: argparse.Namespace, device: torch.device
+) -> Step:
+    torch.manual_seed(0)
+    model = case.build()
+    batch = case.batch(model, batch_size)
+    if who != "compact":
+        model = expand.expand(model, **case.options)
+        expand.set_mode(model, "folded" if who == "folded" else "unfolded")
+    return training_step(
+        model,
+        batch,
+        device=device,
+        channels_last=args.channels_last,
+        bf16=args.bf16,
+        fused=args.fused,
+    )
+
+
+def _where(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""What the benchmarks share on the command line, on the terminal and in JSON."""
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+from benchmarks.harness import Spread
+
+__all__ = ["Row", "options", "selected", "show", "write"]
+
+Row = Mapping[str, Spread | float | str | None]
+"""One line of a table, by column; None where there is nothing to say."""
+
+
+def options(description: str | None, *, rounds: int) -> argparse.ArgumentParser:
+    """Return a parser with the options that every benchmark has; `rounds` is the default."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=rounds, help=f"rounds to time (default: {rounds})"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="torch's threads (default: its)")
+    parser.add_argument("--only", default="*", metavar="PATTERN", help="rows to run, as in *CL*")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures here")
+    return parser
+
+
+def selected(names: Sequence[str], pattern: str) -> list[str]:
+    """Return the names that match, in any case; ValueError where there is none."""
+    found = [name for name in names if fnmatchcase(name.lower(), pattern.lower())]
+    if not found:
+        raise ValueError(f"--only {pattern}: no row matches. Known: {', '.join(names)}")
+    return found
+
+
+def show(title: str, rows: Sequence[Row], console: Console, *, note: str = "") -> None:
+    """Print a table with the columns of its first row, as wide as it is, and a note below."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for index, column in enumerate(rows[0]):
+        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(_cell, row.values()))
+    needed = Measurement.get(console, console.options.update(max_width=1000), table).maximum
+    wide = Console(file=console.file, width=max(console.width, needed), markup=False)
+    wide.print(title, style="bold", highlight=False)
+    wide.print(table, highlight=False)
+    if note:
+        wide.print(note, highlight=False)
+
+
+def write(path: Path, rows: Sequence[Row], **about: object) -> None:
+    """Write the rows with what they were measured on; `about` is added to that."""
+    whole = {
+        "command": shlex.join(
+            ["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
+        ),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        **about,
+        "rows": [{column: _plain(value) for column, value in row.items()} for row in rows],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(whole, indent=1) + "\n")
+
+
+def _cell(value: Spread | float | str | None) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return "-" if value is None else str(value)
+
+
+def _plain(value: Spread | float | str | None) -> object:
+    return asdict(value) if isinstance(value, Spread) else value
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

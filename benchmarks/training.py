@@ -1,0 +1,47 @@
+"""A bare training step: forward, cross-entropy, backward, SGD with momentum."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.harness import Step
+
+__all__ = ["sgd", "training_step"]
+
+RATE = 1e-4  # small: a batch that is learnt by heart has gradients so small that they are slow
+
+
+def sgd(model: nn.Module, *, fused: bool = False) -> torch.optim.Optimizer:
+    """Return SGD with momentum 0.9 over the model's parameters."""
+    return torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, fused=fused or None)
+
+
+def training_step(
+    model: nn.Module,
+    batch: tuple[Tensor, Tensor],
+    *,
+    device: torch.device,
+    channels_last: bool = False,
+    bf16: bool = False,
+    fused: bool = False,
+    wrap: Callable[[nn.Module], nn.Module] = nn.Module.train,
+) -> Step:
+    """Return a step on one batch that stays in memory.
+
+    `wrap` gets the model on its device, in train mode, and returns what is run: DDP, say.
+    """
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    images, labels = batch[0].to(device, memory_format=layout), batch[1].to(device)
+    wrapped = wrap(model.to(device, memory_format=layout).train())
+    optimizer = sgd(model, fused=fused)
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            logits = wrapped(images)
+        F.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
