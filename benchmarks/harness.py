@@ -71,12 +71,16 @@ def measure(
     rounds: int,
     seconds: float = 0.3,
     repeats: int | None = None,
+    warmup: int = 2,
 ) -> Rounds:
     """Build all contenders, warm them up, and time them in interleaved rounds.
 
-    In a round each takes as many of its steps as last about `seconds`, or `repeats` of them.
+    In a round each takes as many of its steps as last about `seconds`, or `repeats` of them,
+    after `warmup` steps that nobody times: the first makes gradients and momentum.
     """
     steps = {c.name: c.build() for c in contenders}
+    for step in steps.values():
+        _timed(step, warmup)
     counts = {name: repeats or _calls(step, seconds) for name, step in steps.items()}
     images = {c.name: c.images * counts[c.name] for c in contenders}
 
@@ -97,9 +101,7 @@ def interleave(run: Callable[[str], float], names: Sequence[str], *, rounds: int
 
 
 def _calls(step: Step, seconds: float) -> int:
-    """Warm up, and count how many calls last about `seconds`."""
-    for _ in range(2):  # the first builds gradients and momentum
-        _timed(step, 1)
+    """Count how many calls last about `seconds`."""
     return max(1, round(seconds / _timed(step, 1)))
 
 

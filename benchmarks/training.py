@@ -1,6 +1,7 @@
 """A bare training step: forward, cross-entropy, backward, SGD with momentum."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch.nn import functional as F
 
 from benchmarks.harness import Step
 
-__all__ = ["sgd", "training_step"]
+__all__ = ["sgd", "trainer", "training_step"]
 
 RATE = 1e-4  # small: a batch that is learnt by heart has gradients so small that they are slow
 
@@ -18,30 +19,43 @@ def sgd(model: nn.Module, *, fused: bool = False) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, fused=fused or None)
 
 
-def training_step(
+def trainer(
     model: nn.Module,
-    batch: tuple[Tensor, Tensor],
     *,
     device: torch.device,
     channels_last: bool = False,
     bf16: bool = False,
     fused: bool = False,
     wrap: Callable[[nn.Module], nn.Module] = nn.Module.train,
-) -> Step:
-    """Return a step on one batch that stays in memory.
+) -> Callable[[Tensor, Tensor], None]:
+    """Return a function that trains on a batch of images and labels.
 
-    `wrap` gets the model on its device, in train mode, and returns what is run: DDP, say.
+    `wrap` gets the model on its device and returns what is run, in train mode: DDP, say.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    images, labels = batch[0].to(device, memory_format=layout), batch[1].to(device)
-    wrapped = wrap(model.to(device, memory_format=layout).train())
+    wrapped = wrap(model.to(device).to(memory_format=layout)).train()
     optimizer = sgd(model, fused=fused)
 
-    def step() -> None:
+    def train(images: Tensor, labels: Tensor) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits = wrapped(images)
         F.cross_entropy(logits.float(), labels).backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    return step
+    return train
+
+
+def training_step(
+    model: nn.Module,
+    batch: tuple[Tensor, Tensor],
+    *,
+    device: torch.device,
+    channels_last: bool = False,
+    **options: Any,
+) -> Step:
+    """Return a step on one batch that stays in memory; `options` are those of `trainer`."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    images, labels = batch[0].to(device, memory_format=layout), batch[1].to(device)
+    train = trainer(model, device=device, channels_last=channels_last, **options)
+    return lambda: train(images, labels)

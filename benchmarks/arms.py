@@ -1,0 +1,192 @@
+"""The arms of `pipeline.py`: from a bare loop on one batch to a whole recipe, part by part."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from io import StringIO
+from itertools import count
+from pathlib import Path
+from typing import cast
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from benchmarks.harness import Step
+from benchmarks.training import trainer, training_step
+from kdx.build import Job, build
+from kdx.data import Batch, EpochBatches, train_loader
+from kdx.log import RunLog
+from kdx.loop import Loop, accelerator_for
+from kdx.protocols import Outputs
+from kdx.recipe import Recipe, load
+from kdx.stage import StageRunner
+from kdx.teacher import Teacher
+
+__all__ = ["ARMS", "BARE", "WARMUP", "Arm", "Bench"]
+
+COMPACT = ["student.transforms=[]"]
+ALONE = ["teacher=null", "losses=[{use: cross_entropy}]"]
+BARE = "bare loop"
+WARMUP = 2  # epochs
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A line of the table: `build` gives an epoch to run; it adds a part to the line `base`."""
+
+    build: Callable[["Bench"], Step]
+    base: str | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is a part by itself, which trains nothing."""
+        return self.base is None and self.build is not _bare
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the arms share: a recipe with a teacher and a transform, and overrides to it.
+
+    Runs are written below `directory`.
+    """
+
+    recipe: Path
+    directory: Path
+    common: Sequence[str]
+
+    def load(self, *overrides: str) -> Recipe:
+        """Return the recipe with the common overrides, then these."""
+        return load(self.recipe, [*self.common, *overrides], output_root=self.directory)
+
+    @cached_property
+    def images(self) -> int:
+        """The images of an epoch."""
+        _, loader = self.compact()
+        return sum(len(batch.labels) for batch in loader)
+
+    @cached_property
+    def accelerator(self) -> Accelerator:
+        """The one Accelerator of this process."""
+        threads = torch.get_num_threads()
+        accelerator = accelerator_for(build(self.load(*COMPACT, *ALONE)))
+        torch.set_num_threads(threads)
+        return accelerator
+
+    def compact(self) -> tuple[Job, DataLoader[Batch]]:
+        """Return the recipe's compact network without a teacher, and an epoch of its views."""
+        job = build(self.load(*COMPACT, *ALONE))
+        size = job.recipe.data.batch_size
+        batches = EpochBatches(len(job.splits.train), batch_size=size, seed=0)
+        return job, train_loader(job.train_views, batches)
+
+    def runner(self, *overrides: str, held: bool = False) -> StageRunner:
+        """Return kdx's own runner of the recipe's first stage; teachers have random weights.
+
+        `held`: in place of the teacher stands a batch of its outputs, kept in memory.
+        """
+        job = build(self.load(*overrides), teacher_weights=False)
+        if held:
+            job = replace(
+                job, teacher=cast("Teacher", Held(job.recipe.data.batch_size, job.classes))
+            )
+        return StageRunner(Loop(job, self.accelerator), job.stages[0])
+
+    def epochs(self, runner: StageRunner) -> Step:
+        """Return a step that trains an epoch as a run does, with its progress bar and log."""
+        job = runner.loop.job
+        log = RunLog(
+            self.directory,
+            Console(file=StringIO(), force_terminal=True),
+            epochs=1,
+            input=job.data.input,
+            classes=job.classes,
+        )
+        numbers = count()
+
+        def epoch() -> None:
+            number = next(numbers)
+            log.epoch(number, "train", runner.run(number, 0, log))
+
+        return epoch
+
+
+class Held:
+    """Stands for a teacher whose answers cost nothing."""
+
+    def __init__(self, batch_size: int, classes: int) -> None:
+        self.logits = torch.randn(batch_size, classes)
+
+    def __call__(self, images: Tensor) -> Outputs:
+        return Outputs(self.logits[: len(images)])
+
+    def to(self, device: torch.device) -> "Held":
+        self.logits = self.logits.to(device)
+        return self
+
+
+def _bare(bench: Bench) -> Step:
+    job, loader = bench.compact()
+    batches = list(loader)
+    step = training_step(job.student, batches[0][:2], device=bench.accelerator.device)
+    return lambda: [step() for _ in batches]
+
+
+def _views(bench: Bench) -> Step:
+    job, loader = bench.compact()
+    device = bench.accelerator.device
+    train = trainer(job.student, device=device)
+    return lambda: [train(b.images.to(device), b.labels.to(device)) for b in loader]
+
+
+def _step(bench: Bench) -> Step:
+    runner = bench.runner(*COMPACT, *ALONE)
+
+    def epoch() -> None:
+        sums: dict[str, Tensor] = {}
+        for batch in runner.loop.loader:
+            runner.step(batch, len(batch.labels), sums)
+
+    return epoch
+
+
+def _views_alone(bench: Bench) -> Step:
+    _, loader = bench.compact()
+    return lambda: [batch.labels for batch in loader]
+
+
+def _teacher_alone(bench: Bench) -> Step:
+    loop = bench.runner(*COMPACT).loop
+    teacher, batches = loop.job.teacher, list(loop.loader)
+    assert teacher is not None
+    device = bench.accelerator.device
+    return lambda: [teacher(batch.images.to(device)) for batch in batches]
+
+
+def _optimiser_alone(bench: Bench, *overrides: str) -> Step:
+    runner = bench.runner(*overrides, *ALONE)
+    steps = runner.loop.batches.steps
+    for parameter in runner.objective.parameters():
+        parameter.grad = torch.full_like(parameter, 1e-3)
+    return lambda: [runner.optimizer.step() for _ in range(steps)]
+
+
+def _recipe(*overrides: str, held: bool = False) -> Callable[[Bench], Step]:
+    return lambda bench: bench.epochs(bench.runner(*overrides, held=held))
+
+
+ARMS: Mapping[str, Arm] = {
+    BARE: Arm(_bare),
+    "+ views": Arm(_views, BARE),
+    "+ kdx's step": Arm(_step, "+ views"),
+    "+ schedule, checks, log": Arm(_recipe(*COMPACT, *ALONE), "+ kdx's step"),
+    "+ expansion": Arm(_recipe(*ALONE), "+ schedule, checks, log"),
+    "+ KD, answers in memory": Arm(_recipe(held=True), "+ expansion"),
+    "+ KD, live teacher": Arm(_recipe(), "+ expansion"),
+    "views alone": Arm(_views_alone),
+    "teacher alone": Arm(_teacher_alone),
+    "optimiser alone, compact": Arm(lambda bench: _optimiser_alone(bench, *COMPACT)),
+    "optimiser alone, expanded": Arm(_optimiser_alone),
+}
