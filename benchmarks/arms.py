@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
 from io import StringIO
 from itertools import count
 from pathlib import Path
@@ -25,12 +26,13 @@ from kdx.recipe import Recipe, load
 from kdx.stage import StageRunner
 from kdx.teacher import Teacher
 
-__all__ = ["ARMS", "BARE", "WARMUP", "Arm", "Bench"]
+__all__ = ["ARMS", "BARE", "HAS_MEMO", "WARMUP", "Arm", "Bench"]
 
 COMPACT = ["student.transforms=[]"]
 ALONE = ["teacher=null", "losses=[{use: cross_entropy}]"]
 BARE = "bare loop"
 WARMUP = 2  # epochs
+HAS_MEMO = find_spec("kdx.memo") is not None
 
 
 @dataclass(frozen=True)
@@ -82,17 +84,22 @@ class Bench:
         batches = EpochBatches(len(job.splits.train), batch_size=size, seed=0)
         return job, train_loader(job.train_views, batches)
 
-    def runner(self, *overrides: str, held: bool = False) -> StageRunner:
+    def runner(self, *overrides: str, held: bool = False, remembered: bool = False) -> StageRunner:
         """Return kdx's own runner of the recipe's first stage; teachers have random weights.
 
         `held`: in place of the teacher stands a batch of its outputs, kept in memory.
+        `remembered`: a memo of it does, of as many views as there are epochs to warm up.
         """
+        overrides += (f"teacher.memo.views={WARMUP}",) if remembered else ()
         job = build(self.load(*overrides), teacher_weights=False)
         if held:
             job = replace(
                 job, teacher=cast("Teacher", Held(job.recipe.data.batch_size, job.classes))
             )
-        return StageRunner(Loop(job, self.accelerator), job.stages[0])
+        loop = Loop(job, self.accelerator)
+        if remembered:
+            _remember(loop)
+        return StageRunner(loop, job.stages[0])
 
     def epochs(self, runner: StageRunner) -> Step:
         """Return a step that trains an epoch as a run does, with its progress bar and log."""
@@ -111,6 +118,13 @@ class Bench:
             log.epoch(number, "train", runner.run(number, 0, log))
 
         return epoch
+
+
+def _remember(loop: Loop) -> None:
+    from kdx.memo import Memo  # pyright: ignore[reportMissingImports]
+    from kdx.memo.use import plan_memo  # pyright: ignore[reportMissingImports]
+
+    loop.guide = Memo(plan_memo(loop), loop.job.teacher)  # pyright: ignore
 
 
 class Held:
@@ -173,8 +187,8 @@ def _optimiser_alone(bench: Bench, *overrides: str) -> Step:
     return lambda: [runner.optimizer.step() for _ in range(steps)]
 
 
-def _recipe(*overrides: str, held: bool = False) -> Callable[[Bench], Step]:
-    return lambda bench: bench.epochs(bench.runner(*overrides, held=held))
+def _recipe(*overrides: str, **teacher: bool) -> Callable[[Bench], Step]:
+    return lambda bench: bench.epochs(bench.runner(*overrides, **teacher))
 
 
 ARMS: Mapping[str, Arm] = {
@@ -184,6 +198,7 @@ ARMS: Mapping[str, Arm] = {
     "+ schedule, checks, log": Arm(_recipe(*COMPACT, *ALONE), "+ kdx's step"),
     "+ expansion": Arm(_recipe(*ALONE), "+ schedule, checks, log"),
     "+ KD, answers in memory": Arm(_recipe(held=True), "+ expansion"),
+    **({"+ KD, filled memo": Arm(_recipe(remembered=True), "+ expansion")} if HAS_MEMO else {}),
     "+ KD, live teacher": Arm(_recipe(), "+ expansion"),
     "views alone": Arm(_views_alone),
     "teacher alone": Arm(_teacher_alone),

@@ -51,8 +51,9 @@ def selected(names: Sequence[str], pattern: str) -> list[str]:
 def show(title: str, rows: Sequence[Row], console: Console, *, note: str = "") -> None:
     """Print a table with the columns of its first row, as wide as it is, and a note below."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for index, column in enumerate(rows[0]):
-        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+    for column in rows[0]:
+        words = any(isinstance(row[column], str) for row in rows)
+        table.add_column(column, justify="left" if words else "right", no_wrap=True)
     for row in rows:
         table.add_row(*map(_cell, row.values()))
     needed = Measurement.get(console, console.options.update(max_width=1000), table).maximum

@@ -1,0 +1,142 @@
+"""How expansion's price changes as batch, image, rate, classes and processes grow.
+
+    python -m benchmarks.scaling --only 'batch*'
+
+SmallNet-7 as ExpandNet-CL+FC, batch 128, 32 x 32 pixels, rate 4, 10 classes, one process, with
+one of these changed at a time. Memory is that of one process. Several processes share the batch
+and the cores, under DDP on the CPU: each line's ratios are to the compact network in as many.
+"""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import distributed, nn
+from torch.multiprocessing.spawn import spawn
+from torch.nn.parallel import DistributedDataParallel
+
+import expand
+from benchmarks.harness import Contender, Rounds, Step, measure
+from benchmarks.memory import peak_memory
+from benchmarks.output import Row, options, selected, show, write
+from benchmarks.training import training_step
+from kdx.students import smallnet
+
+__all__ = ["Size", "main"]
+
+Mode = Literal["compact", "folded", "unfolded"]
+MODES: tuple[Mode, ...] = ("compact", "folded", "unfolded")
+
+
+@dataclass(frozen=True)
+class Size:
+    """What grows. `batch` is shared by the processes."""
+
+    batch: int = 128
+    pixels: int = 32
+    rate: float = 4
+    classes: int = 10
+    processes: int = 1
+
+
+SIZES: Mapping[str, Size] = {
+    "as it is": Size(),
+    **{f"batch {n}": Size(batch=n) for n in (16, 32, 64, 256, 512, 1024)},
+    **{f"pixels {n}": Size(pixels=n) for n in (16, 64, 96)},
+    **{f"rate {n}": Size(rate=n) for n in (1, 2, 8, 16)},
+    **{f"classes {n}": Size(classes=n) for n in (100, 1000)},
+    **{f"processes {n}": Size(processes=n) for n in (2, 4)},
+}
+REPEATS = 10  # steps in a round of several processes, which must agree on their number
+NOTE = """img/s and peak MB are the compact network's; all else is a ratio to it: the median of
+the rounds [quartiles]."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure the rows that are asked for, print the table, write JSON where asked."""
+    args = _parser().parse_args(arguments)
+    threads = args.threads or torch.get_num_threads()
+    torch.set_num_threads(threads)
+    names = selected(list(SIZES), args.only)
+    console = Console()
+    rows = [_row(name, args, threads) for name in track(names, console=console, transient=True)]
+    title = f"SmallNet-7 CL+FC, {args.rounds} rounds, {threads} threads in all"
+    show(title, rows, console, note=NOTE)
+    if args.json:
+        write(args.json, rows, rounds=args.rounds)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = options(__doc__, rounds=9)
+    parser.add_argument("--batch-size", type=int, metavar="N", help="instead of the rows' own")
+    return parser
+
+
+def _row(name: str, args: argparse.Namespace, threads: int) -> Row:
+    size = SIZES[name]
+    if args.batch_size:
+        size = replace(size, batch=args.batch_size)
+    rounds = (
+        _spread_out(size, args.rounds, threads)
+        if size.processes > 1
+        else _measure(size, args.rounds)
+    )
+    device = _device(size)
+    peaks = {mode: peak_memory(partial(_step, size, mode), device) for mode in MODES}
+    return {
+        "": name,
+        "img/s": rounds.speed("compact"),
+        "folded": rounds.ratio("folded", "compact"),
+        "unfolded": rounds.ratio("unfolded", "compact"),
+        "peak MB": peaks["compact"] / 1e6,
+        "folded MB": peaks["folded"] / peaks["compact"],
+        "unfolded MB": peaks["unfolded"] / peaks["compact"],
+    }
+
+
+def _measure(size: Size, rounds: int, *, repeats: int | None = None) -> Rounds:
+    contenders = [Contender(mode, partial(_step, size, mode), size.batch) for mode in MODES]
+    return measure(contenders, rounds=rounds, repeats=repeats)
+
+
+def _step(size: Size, mode: Mode) -> Step:
+    torch.manual_seed(0)
+    model: nn.Module = smallnet(kernel_size=7, num_classes=size.classes, image_size=size.pixels)
+    if mode != "compact":
+        model = expand.expand(model, conv="cl", linear=True, rate=size.rate, mode=mode)
+    images = torch.randn(size.batch // size.processes, 3, size.pixels, size.pixels)
+    labels = torch.randint(size.classes, (len(images),))
+    wrap = DistributedDataParallel if distributed.is_initialized() else nn.Module.train
+    return training_step(model, (images, labels), device=_device(size), wrap=wrap)
+
+
+def _device(size: Size) -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() and size.processes == 1 else "cpu")
+
+
+def _spread_out(size: Size, rounds: int, threads: int) -> Rounds:
+    """Measure in several processes, all in step; the first one's clock counts."""
+    with TemporaryDirectory() as directory:
+        spawn(_process, (size, rounds, threads, directory), nprocs=size.processes)
+        return Rounds(torch.load(Path(directory, "speeds")))
+
+
+def _process(rank: int, size: Size, rounds: int, threads: int, directory: str) -> None:
+    torch.set_num_threads(max(1, threads // size.processes))
+    where = {"init_method": f"file://{directory}/meet", "rank": rank, "world_size": size.processes}
+    distributed.init_process_group("gloo", **where)
+    measured = _measure(size, rounds, repeats=REPEATS)
+    if rank == 0:
+        torch.save(dict(measured.speeds), Path(directory, "speeds"))
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
