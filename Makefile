@@ -1,15 +1,20 @@
 # make demo: set up and run the main job. make test: set up and run all tests.
+# make bench: what expansion and a whole recipe cost (a quarter of an hour on 2 free cores).
 # make zoo: expand and compress a random sample of timm's architectures (an hour).
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test zoo check clean
+.PHONY: demo test bench zoo check clean
 
 demo: .venv/installed
 	$(BIN)/python tools/demo.py
 
 test: .venv/installed-test
 	$(BIN)/pytest
+
+bench: .venv/installed
+	$(BIN)/python -m benchmarks.expand_cost
+	$(BIN)/python -m benchmarks.pipeline
 
 zoo: .venv/installed-test
 	$(BIN)/python -m tests.zoo

@@ -1,6 +1,7 @@
 """The arms of `pipeline.py`: from a bare loop on one batch to a whole recipe, part by part."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -52,12 +53,13 @@ class Arm:
 class Bench:
     """What the arms share: a recipe with a teacher and a transform, and overrides to it.
 
-    Runs are written below `directory`.
+    Logs and memos are written below `directory`, and closed with `stack`.
     """
 
     recipe: Path
     directory: Path
     common: Sequence[str]
+    stack: ExitStack
 
     def load(self, *overrides: str) -> Recipe:
         """Return the recipe with the common overrides, then these."""
@@ -98,7 +100,7 @@ class Bench:
             )
         loop = Loop(job, self.accelerator)
         if remembered:
-            _remember(loop)
+            self.stack.callback(_remember(loop))
         return StageRunner(loop, job.stages[0])
 
     def epochs(self, runner: StageRunner) -> Step:
@@ -111,6 +113,7 @@ class Bench:
             input=job.data.input,
             classes=job.classes,
         )
+        self.stack.callback(log.close)
         numbers = count()
 
         def epoch() -> None:
@@ -120,11 +123,14 @@ class Bench:
         return epoch
 
 
-def _remember(loop: Loop) -> None:
+def _remember(loop: Loop) -> Callable[[], None]:
+    """Put a memo in the teacher's place; return what closes it."""
     from kdx.memo import Memo  # pyright: ignore[reportMissingImports]
     from kdx.memo.use import plan_memo  # pyright: ignore[reportMissingImports]
 
-    loop.guide = Memo(plan_memo(loop), loop.job.teacher)  # pyright: ignore
+    memo = Memo(plan_memo(loop), loop.job.teacher)
+    loop.guide = memo  # pyright: ignore[reportAttributeAccessIssue]
+    return memo.close
 
 
 class Held:

@@ -5,10 +5,11 @@ padded, cropped and flipped: 0.1 cross-entropy + 0.9 KD with T = 4, SGD with mom
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -45,11 +46,12 @@ class Spec:
     transforms: str = "tensor"
     expanded: bool = False
     remembered: bool = False
+    stack: ClassVar[ExitStack] = ExitStack()  # closed with the process
 
     @property
     def bench(self) -> Bench:
         """The recipe, to load."""
-        return Bench(self.recipe, self.directory, self.common)
+        return Bench(self.recipe, self.directory, self.common, self.stack)
 
     @cached_property
     def job(self) -> Job:

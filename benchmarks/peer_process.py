@@ -38,7 +38,11 @@ class Peer:
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": str(ROOT)} | self.variables,
         )
-        self._answer()
+        try:
+            self._answer()
+        except RuntimeError:
+            self.__exit__()
+            raise
         return self
 
     def run(self) -> float:
@@ -49,7 +53,7 @@ class Peer:
         return float(self._answer())
 
     def __exit__(self, *_: object) -> None:
-        self.process.communicate()  # closes its input, and waits
+        self.process.communicate()  # closes its input, which ends it
         self.words.close()
 
     def _answer(self) -> str:

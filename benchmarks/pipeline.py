@@ -9,6 +9,7 @@ an epoch of the first --limit images. Teachers have random weights; that costs t
 """
 
 import argparse
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,14 +36,14 @@ def main(arguments: list[str] | None = None) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     names = selected(list(ARMS), args.only)
-    with TemporaryDirectory() as directory:
+    with TemporaryDirectory() as directory, ExitStack() as stack:
         common = (*CL, f"data.limit={args.limit}", f"data.batch_size={args.batch_size}")
-        bench = Bench(args.recipe, Path(directory), common)
+        bench = Bench(args.recipe, Path(directory), common, stack)
         images = bench.images
         arms = [Contender(name, partial(ARMS[name].build, bench), images) for name in names]
         rounds = measure(arms, rounds=args.rounds, repeats=1, warmup=WARMUP)
     rows = [_row(name, rounds, args.batch_size) for name in names]
-    title = f"{args.recipe.stem}, {args.rounds} rounds of {images:,} images"
+    title = f"{args.recipe.stem} with conv: cl, {args.rounds} rounds of {images:,} images"
     show(f"{title}, {torch.get_num_threads()} threads", rows, Console(), note=NOTE)
     if args.json:
         write(args.json, rows, rounds=args.rounds, recipe=args.recipe.stem, images=images)

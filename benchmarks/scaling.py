@@ -3,8 +3,9 @@
     python -m benchmarks.scaling --only 'batch*'
 
 SmallNet-7 as ExpandNet-CL+FC, batch 128, 32 x 32 pixels, rate 4, 10 classes, one process, with
-one of these changed at a time. Memory is that of one process. Several processes share the batch
-and the cores, under DDP on the CPU: each line's ratios are to the compact network in as many.
+one of these changed at a time. Memory is that of one process, without DDP's buckets.
+Several processes share the batch and the cores, under DDP on the CPU: each line's ratios are to
+the compact network in as many.
 """
 
 import argparse
@@ -83,11 +84,8 @@ def _row(name: str, args: argparse.Namespace, threads: int) -> Row:
     size = SIZES[name]
     if args.batch_size:
         size = replace(size, batch=args.batch_size)
-    rounds = (
-        _spread_out(size, args.rounds, threads)
-        if size.processes > 1
-        else _measure(size, args.rounds)
-    )
+    several = size.processes > 1
+    rounds = _side_by_side(size, args.rounds, threads) if several else _measure(size, args.rounds)
     device = _device(size)
     peaks = {mode: peak_memory(partial(_step, size, mode), device) for mode in MODES}
     return {
@@ -121,7 +119,7 @@ def _device(size: Size) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() and size.processes == 1 else "cpu")
 
 
-def _spread_out(size: Size, rounds: int, threads: int) -> Rounds:
+def _side_by_side(size: Size, rounds: int, threads: int) -> Rounds:
     """Measure in several processes, all in step; the first one's clock counts."""
     with TemporaryDirectory() as directory:
         spawn(_process, (size, rounds, threads, directory), nprocs=size.processes)

@@ -1,0 +1,61 @@
+"""The benchmarks run from end to end, on next to nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import expand_cost, peers, pipeline, scaling
+from benchmarks.peer_loops import Spec
+from benchmarks.peer_process import Peer
+
+DIGITS = Path(__file__).parents[3] / "configs/digits/resnet18_to_smallnet3_cl_fc_kd.yaml"
+TINY = ["--rounds", "1", "--threads", "1", "--batch-size", "4"]
+
+
+def rows(main, path, *arguments):
+    main([*TINY, *map(str, arguments), "--json", str(path)])
+    return json.loads(path.read_text())["rows"]
+
+
+def test_expand_cost(tmp_path, capsys):
+    (row,) = rows(expand_cost.main, tmp_path / "a.json", "--only", "SmallNet-3 CL")
+    assert "SmallNet-3 CL" in capsys.readouterr().out
+    assert row["images"] == "4 x 32²"
+    assert row["folded"]["median"] > 0
+    assert row["unfolded MB"] > 1.5
+
+
+def test_pipeline(tmp_path):
+    found = rows(pipeline.main, tmp_path / "a.json", "--recipe", DIGITS, "--limit", 8)
+    speeds = {row[""]: row["img/s"] for row in found}
+    assert speeds["+ KD, live teacher"]["median"] < speeds["bare loop"]["median"]
+    assert speeds["teacher alone"] is None
+    assert {row["this line"] for row in found} - {None} < set(speeds)
+
+
+def test_peers(tmp_path):
+    what = ("--recipe", DIGITS, "--limit", 8, "--search-limit", 0, "--only", "plain loop, live*")
+    (row,) = rows(peers.main, tmp_path / "a.json", *what)
+    assert row["settings"] == "workers 0, threads 1, transforms tensor"
+    assert row["img/s"]["median"] > 0
+
+
+def test_a_peer_that_fails_says_so(tmp_path):
+    peer = Peer("plain", Spec(DIGITS, tmp_path, ()), python="false", threads=None)
+    with pytest.raises(RuntimeError, match="a contender failed"), peer:
+        pass
+
+
+def test_scaling(tmp_path):
+    (row,) = rows(scaling.main, tmp_path / "a.json", "--only", "rate 2")
+    assert row["img/s"]["median"] > 0
+    assert row["folded MB"] > 1
+
+
+def test_one_of_several_processes(tmp_path):
+    size = scaling.Size(batch=4)
+    scaling._process(0, size, 2, 1, str(tmp_path))
+    assert {len(v) for v in torch.load(tmp_path / "speeds").values()} == {2}
+    assert not torch.distributed.is_initialized()
