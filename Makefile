@@ -1,5 +1,5 @@
 # make demo: set up and run the main job. make test: set up and run all tests.
-# make bench: what expansion and a whole recipe cost (a quarter of an hour on 2 free cores).
+# make bench: what expanding a SmallNet and a whole recipe cost, on an otherwise idle machine.
 # make zoo: expand and compress a random sample of timm's architectures (an hour).
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,7 +13,7 @@ test: .venv/installed-test
 	$(BIN)/pytest
 
 bench: .venv/installed
-	$(BIN)/python -m benchmarks.expand_cost
+	$(BIN)/python -m benchmarks.expand_cost --only 'SmallNet*'
 	$(BIN)/python -m benchmarks.pipeline
 
 zoo: .venv/installed-test

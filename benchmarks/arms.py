@@ -128,7 +128,10 @@ def _remember(loop: Loop) -> Callable[[], None]:
     from kdx.memo import Memo  # pyright: ignore[reportMissingImports]
     from kdx.memo.use import plan_memo  # pyright: ignore[reportMissingImports]
 
-    memo = Memo(plan_memo(loop), loop.job.teacher)
+    plan, teacher = plan_memo(loop), loop.job.teacher
+    assert plan is not None
+    assert teacher is not None
+    memo = Memo(plan, teacher)
     loop.guide = memo  # pyright: ignore[reportAttributeAccessIssue]
     return memo.close
 

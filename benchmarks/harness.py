@@ -71,17 +71,16 @@ def measure(
     rounds: int,
     seconds: float = 0.3,
     repeats: int | None = None,
-    warmup: int = 2,
+    warmup: int = 3,
 ) -> Rounds:
     """Build all contenders, warm them up, and time them in interleaved rounds.
 
     In a round each takes as many of its steps as last about `seconds`, or `repeats` of them,
-    after `warmup` steps that nobody times: the first makes gradients and momentum.
+    after `warmup` steps, one or more: the first makes gradients and momentum.
     """
     steps = {c.name: c.build() for c in contenders}
-    for step in steps.values():
-        _timed(step, warmup)
-    counts = {name: repeats or _calls(step, seconds) for name, step in steps.items()}
+    lasts = {name: _warmed(step, warmup) for name, step in steps.items()}
+    counts = {name: repeats or max(1, round(seconds / lasts[name])) for name in steps}
     images = {c.name: c.images * counts[c.name] for c in contenders}
 
     def run(name: str) -> float:
@@ -100,9 +99,9 @@ def interleave(run: Callable[[str], float], names: Sequence[str], *, rounds: int
     return Rounds(speeds)
 
 
-def _calls(step: Step, seconds: float) -> int:
-    """Count how many calls last about `seconds`."""
-    return max(1, round(seconds / _timed(step, 1)))
+def _warmed(step: Step, warmup: int) -> float:
+    """Return the seconds of the last of `warmup` calls."""
+    return [_timed(step, 1) for _ in range(warmup)][-1]
 
 
 def _timed(step: Step, calls: int) -> float:

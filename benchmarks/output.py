@@ -61,7 +61,7 @@ def show(title: str, rows: Sequence[Row], console: Console, *, note: str = "") -
     wide.print(title, style="bold", highlight=False)
     wide.print(table, highlight=False)
     if note:
-        wide.print(note, highlight=False)
+        wide.print(note, highlight=False, soft_wrap=True)
 
 
 def write(path: Path, rows: Sequence[Row], **about: object) -> None:

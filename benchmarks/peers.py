@@ -132,7 +132,8 @@ def _best(name: str, args: argparse.Namespace, place: Path, console: Console) ->
     for settings in GRID:
         with _peer(name, settings, args, place, args.search_limit) as peer:
             speeds.append(max(peer.run() for _ in range(2)))
-        console.print(f"{name}: {_words(settings)}: {speeds[-1]:,.0f} img/s", highlight=False)
+        line = f"{name}: {_words(settings)}: {speeds[-1]:,.0f} img/s"
+        console.print(line, highlight=False, soft_wrap=True)
     return GRID[speeds.index(max(speeds))]
 
 
