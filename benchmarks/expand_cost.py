@@ -8,6 +8,7 @@ is many times slower, is compared with compact afterwards, in fewer rounds.
 """
 
 import argparse
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -21,6 +22,7 @@ from benchmarks.harness import Contender, Step, measure
 from benchmarks.memory import peak_memory
 from benchmarks.output import Row, options, selected, show, write
 from benchmarks.training import training_step
+from kdx.cli import guarded
 
 __all__ = ["main"]
 
@@ -46,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = options(__doc__, rounds=15)
     parser.add_argument("--batch-size", type=int, metavar="N", help="instead of the rows' own")
-    parser.add_argument("--pixels", type=int, metavar="N", help="likewise, of an image's side")
+    parser.add_argument("--pixels", type=int, metavar="N", help="likewise; not for SmallNets")
     parser.add_argument("--channels-last", action="store_true", help="networks and images")
     parser.add_argument("--bf16", action="store_true", help="under autocast")
     parser.add_argument("--fused", action="store_true", help="the fused SGD, for all contenders")
@@ -103,4 +105,4 @@ def _where(device: torch.device) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

@@ -26,6 +26,7 @@ from benchmarks.harness import interleave
 from benchmarks.output import Row, options, selected, show, write
 from benchmarks.peer_loops import Spec
 from benchmarks.peer_process import Peer, environment
+from kdx.cli import guarded
 
 __all__ = ["main"]
 
@@ -157,4 +158,4 @@ def _words(settings: Settings) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

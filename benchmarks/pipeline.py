@@ -9,6 +9,7 @@ an epoch of the first --limit images. Teachers have random weights; that costs t
 """
 
 import argparse
+import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from rich.console import Console
 from benchmarks.arms import ARMS, BARE, WARMUP, Bench
 from benchmarks.harness import Contender, Rounds, Spread, measure
 from benchmarks.output import Row, options, selected, show, write
+from kdx.cli import guarded
 
 __all__ = ["main"]
 
@@ -80,4 +82,4 @@ def _ratio(rounds: Rounds, name: str, to: str | None) -> Spread | None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

@@ -9,6 +9,7 @@ the compact network in as many.
 """
 
 import argparse
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +29,7 @@ from benchmarks.harness import Contender, Rounds, Step, measure
 from benchmarks.memory import peak_memory
 from benchmarks.output import Row, options, selected, show, write
 from benchmarks.training import training_step
+from kdx.cli import guarded
 from kdx.students import smallnet
 
 __all__ = ["Size", "main"]
@@ -137,4 +139,4 @@ def _process(rank: int, size: Size, rounds: int, threads: int, directory: str) -
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))
