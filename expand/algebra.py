@@ -67,21 +67,30 @@ def regroup(weight: Tensor, groups: int, into: int) -> Tensor:
 def fold_weights(weights: Sequence[Tensor], groups: int = 1, order: Order | None = None) -> Tensor:
     """Multiply a chain, first factor first, in `order`; default: the cheapest for its shapes."""
     if order is None:
-        order = cheapest_order([(w.shape[0], w.shape[1], prod(w.shape[2:])) for w in weights])
+        _, order = cheapest_order([(w.shape[0], w.shape[1], w.shape[2:]) for w in weights])
     return _multiply(weights, order, groups)
 
 
-def fold_biases(weights: Sequence[Tensor], biases: Sequence[Tensor], groups: int = 1) -> Tensor:
+def fold_biases(
+    weights: Sequence[Tensor], biases: Sequence[Tensor | None], groups: int = 1
+) -> Tensor | None:
     """Return the chain's bias [out]: each factor's bias, carried through the later ones.
 
-    Exact because nothing after the first factor pads: a bias meets every tap of a later kernel.
+    None where no factor has one. Exact because nothing after the first factor pads: a bias meets
+    every tap of a later kernel.
     """
     total = biases[0]
     for weight, bias in zip(weights[1:], biases[1:], strict=True):
-        matrix = weight.flatten(2).sum(-1) if weight.dim() > 2 else weight
-        matrix = matrix.reshape(groups, -1, matrix.shape[1])
-        total = (matrix @ total.reshape(groups, -1, 1)).reshape(-1) + bias
+        carried = None if total is None else _through(weight, total, groups)
+        total = carried if bias is None else bias if carried is None else carried + bias
     return total
+
+
+def _through(weight: Tensor, bias: Tensor, groups: int) -> Tensor:
+    """What a factor makes of a bias that meets all of its taps: [out]."""
+    matrix = weight.flatten(2).sum(-1) if weight.dim() > 2 else weight
+    matrix = matrix.reshape(groups, -1, matrix.shape[1])
+    return (matrix @ bias.reshape(groups, -1, 1)).reshape(-1)
 
 
 def _multiply(weights: Sequence[Tensor], order: Order, groups: int) -> Tensor:
@@ -91,25 +100,27 @@ def _multiply(weights: Sequence[Tensor], order: Order, groups: int) -> Tensor:
     return compose(_multiply(weights, first, groups), _multiply(weights, second, groups), groups)
 
 
-def cheapest_order(shapes: Sequence[tuple[int, int, int]]) -> Order:
-    """Parenthesise a chain of (out, in / groups, taps): the matrix-chain recurrence.
+def cheapest_order(shapes: Sequence[tuple[int, int, Sequence[int]]]) -> tuple[int, Order]:
+    """Parenthesise a chain of (out, in / groups, kernel): the matrix-chain recurrence.
 
-    An order is the index of a factor, or a pair of orders, first and second.
-
-    The taps of a product are counted as the product of taps: exact where all but one factor are
-    1x1, an upper bound for a chain of kernels.
+    Returns the multiply-adds of that order, and the order: the index of a factor, or a pair of
+    orders, first and second.
     """
-    best: dict[tuple[int, int], tuple[float, Order]] = {
-        (i, i): (0.0, i) for i in range(len(shapes))
-    }
+    best: dict[tuple[int, int], tuple[int, Order]] = {(i, i): (0, i) for i in range(len(shapes))}
     for length in range(2, len(shapes) + 1):
         for start in range(len(shapes) - length + 1):
             end = start + length - 1
             options = []
             for cut in range(start, end):
-                taps = prod(shape[2] for shape in shapes[start : end + 1])
-                cost = float(shapes[end][0] * shapes[cut + 1][1] * shapes[start][1] * taps)
                 left, right = best[start, cut], best[cut + 1, end]
+                taps = _taps(shapes[start : cut + 1]) * _taps(shapes[cut + 1 : end + 1])
+                cost = shapes[end][0] * shapes[cut + 1][1] * shapes[start][1] * taps
                 options.append((cost + left[0] + right[0], (left[1], right[1])))
             best[start, end] = min(options, key=lambda option: option[0])
-    return best[0, len(shapes) - 1][1]
+    return best[0, len(shapes) - 1]
+
+
+def _taps(shapes: Sequence[tuple[int, int, Sequence[int]]]) -> int:
+    """The taps of a product of kernels."""
+    sizes = zip(*(kernel for _, _, kernel in shapes), strict=True)
+    return prod(sum(size) - len(size) + 1 for size in sizes)

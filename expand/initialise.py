@@ -1,7 +1,7 @@
 """Initial values of the factors: torch's own, scaled to the layer, or preserving its function."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,10 +40,9 @@ def initialise(
         setter = _scale if init == "scaled" else _preserve
         setter(factors, weight, groups)
         if bias is not None:
-            for factor in factors:
-                assert factor.bias is not None
-                factor.bias.zero_()
-            factors[-1].bias.copy_(bias)  # type: ignore[union-attr]
+            for own in [factor.bias for factor in factors if factor.bias is not None]:
+                own.zero_()
+            cast("Tensor", factors[-1].bias).copy_(bias)
 
 
 def _scale(factors: Sequence[nn.Conv2d | nn.Linear], weight: Tensor, groups: int) -> None:

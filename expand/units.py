@@ -6,6 +6,7 @@ forward of any subclass keep their meaning, and every parent that reads `.weight
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from math import prod
 from typing import Literal, SupportsIndex, cast
@@ -18,7 +19,16 @@ from expand.algebra import Order, cheapest_order, fold_biases, fold_weights, reg
 from expand.chains import Factor
 from expand.initialise import Init, initialise
 
-__all__ = ["MODES", "ExpandedUnit", "Mode", "compress_unit", "expand_layer", "set_mode", "units"]
+__all__ = [
+    "MODES",
+    "ExpandedUnit",
+    "Mode",
+    "compress_unit",
+    "expand_layer",
+    "is_chainable",
+    "set_mode",
+    "units",
+]
 
 Mode = Literal["folded", "unfolded", "nonlinear"]
 MODES: tuple[Mode, ...] = ("folded", "unfolded", "nonlinear")
@@ -69,7 +79,7 @@ class ExpandedUnit(nn.Module):
     @property
     def chainable(self) -> bool:
         """Whether a chain can stand for the layer: its class has torch's own forward."""
-        return type(self).__mro__[2].forward in _OWN_FORWARDS  # [unit, ExpandedUnit, layer, ...]
+        return is_chainable(type(self).__mro__[2])  # [unit, ExpandedUnit, layer, ...]
 
     def fold_weight(self, dtype: torch.dtype | None = None) -> Tensor:
         """Multiply the factors, differentiably, in float32 at least, whatever autocast says.
@@ -77,19 +87,20 @@ class ExpandedUnit(nn.Module):
         The result has the factors' type; with `dtype` the product is taken and returned in it.
         """
         weights, groups = self._weights(dtype)
-        with torch.autocast(weights[0].device.type, enabled=False):
+        with _without_autocast(weights[0].device.type):
             return fold_weights(weights, groups, self.order).to(
                 dtype or self.factors[0].weight.dtype
             )
 
     def fold_bias(self, dtype: torch.dtype | None = None) -> Tensor | None:
         """The factors' biases, carried to the end of the chain; `dtype` as in `fold_weight`."""
-        if self.factors[0].bias is None:
+        if self.factors[-1].bias is None:  # where a factor has one, the last does
             return None
         weights, groups = self._weights(dtype)
-        biases = [cast("Tensor", factor.bias).to(weights[0].dtype) for factor in self.factors]
-        with torch.autocast(weights[0].device.type, enabled=False):
-            return fold_biases(weights, biases, groups).to(dtype or self.factors[0].weight.dtype)
+        wide, own = weights[0].dtype, self.factors[0].weight.dtype
+        biases = [None if f.bias is None else f.bias.to(wide) for f in self.factors]
+        with _without_autocast(weights[0].device.type):
+            return cast("Tensor", fold_biases(weights, biases, groups)).to(dtype or own)
 
     def _weights(self, dtype: torch.dtype | None) -> tuple[list[Tensor], int]:
         """The factors' weights in the type to multiply in, all with the layer's groups."""
@@ -147,13 +158,13 @@ def expand_layer(
     modules = nn.ModuleList(
         _factor_module(layer, factor, index, stride_at) for index, factor in enumerate(factors)
     )
-    modules.to(weight.device, weight.dtype).train(layer.training)
+    modules.train(layer.training)
     groups = getattr(layer, "groups", 1)
     initialise(cast("Sequence[nn.Linear]", modules), weight, bias, groups=groups, init=init)
     for module in cast("Sequence[nn.Linear]", modules):
         module.weight.data = _channels_last(module.weight.data)
         module.weight.requires_grad_(weight.requires_grad)
-        if bias is not None:
+        if bias is not None and module.bias is not None:
             module.bias.requires_grad_(bias.requires_grad)
     # The names stay, empty: the order of the state dict is the layer's again after compression.
     layer._parameters.update(weight=None, bias=None)
@@ -161,7 +172,8 @@ def expand_layer(
     unit = cast("ExpandedUnit", layer)
     unit.factors = cast("Sequence[nn.Linear]", modules)
     unit.mode, unit._folded = mode, None
-    unit.order = cheapest_order([(f.outputs, f.inputs // groups, prod(f.kernel)) for f in factors])
+    shapes = [(f.outputs, f.inputs // groups, f.kernel) for f in factors]
+    _, unit.order = cheapest_order(shapes)
 
 
 def compress_unit(unit: ExpandedUnit) -> None:
@@ -171,9 +183,9 @@ def compress_unit(unit: ExpandedUnit) -> None:
             "a unit in nonlinear mode has no compact equivalent: go on in linear mode first "
             "(a last stage with `phase: linear`, or set_mode(model, 'folded'))"
         )
-    first = cast("nn.Linear", unit.factors[0])
-    device, dtype = first.weight.device, first.weight.dtype
-    trained = [p.requires_grad for p in (first.weight, first.bias) if p is not None]
+    last = cast("nn.Linear", unit.factors[-1])
+    device, dtype = last.weight.device, last.weight.dtype
+    trained = [p.requires_grad for p in (last.weight, last.bias) if p is not None]
     unit.to("cpu")  # not every device has float64
     with torch.no_grad():
         folded = [unit.fold_weight(torch.float64), unit.fold_bias(torch.float64)]
@@ -185,6 +197,11 @@ def compress_unit(unit: ExpandedUnit) -> None:
             value = value.to(dtype).contiguous()
             unit._parameters[name] = nn.Parameter(value, requires_grad=train)
     unit.to(device)
+
+
+def is_chainable(cls: type[nn.Module]) -> bool:
+    """Whether a chain can stand for a layer of this class: its forward is torch's own."""
+    return cls.forward in _OWN_FORWARDS
 
 
 def units(model: nn.Module) -> Iterator[tuple[str, ExpandedUnit]]:
@@ -221,10 +238,11 @@ def _unit_class(cls: type[nn.Module]) -> type[nn.Module]:
 
 def _factor_module(layer: nn.Module, factor: Factor, index: int, stride_at: int) -> nn.Module:
     """The chain as the paper draws it: padding on the first factor, stride on one."""
-    has_bias = layer.bias is not None
-    if not factor.kernel:
-        return nn.Linear(factor.inputs, factor.outputs, bias=has_bias)
     conv = cast("nn.Conv2d", layer)
+    device, dtype = conv.weight.device, conv.weight.dtype
+    if not factor.kernel:
+        bias = factor.bias
+        return nn.Linear(factor.inputs, factor.outputs, bias=bias, device=device, dtype=dtype)
     factory = cast("Callable[..., nn.Module]", CONVOLUTIONS[len(factor.kernel) - 1])
     return factory(
         factor.inputs,
@@ -234,8 +252,17 @@ def _factor_module(layer: nn.Module, factor: Factor, index: int, stride_at: int)
         padding=conv.padding if index == 0 and _pads_in_convolution(conv) else 0,
         dilation=conv.dilation,
         groups=factor.groups,
-        bias=has_bias,
+        bias=factor.bias,
+        device=device,
+        dtype=dtype,
     )
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Keep autocast out of a product; the meta device has none."""
+    if not torch.amp.is_autocast_available(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 def _pads_in_convolution(conv: nn.Module) -> bool:
@@ -244,5 +271,10 @@ def _pads_in_convolution(conv: nn.Module) -> bool:
 
 
 def _channels_last(weight: Tensor) -> Tensor:
-    """The same weight with its input channels innermost: folding needs no copy then."""
+    """The same weight with its input channels innermost: folding needs no copy then.
+
+    A 1x1 weight is so as it is, with the strides that DistributedDataParallel expects.
+    """
+    if prod(weight.shape[2:]) == 1:
+        return weight.contiguous()
     return weight.movedim(1, -1).contiguous().movedim(-1, 1)

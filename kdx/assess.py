@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from kdx import checkpoints, weights
-from kdx.build import build_data, restore
+from kdx.build import apply_transforms, build_data, restore
 from kdx.certificate import Certificate, certify, count_parameters
 from kdx.data import Views, eval_loader
 from kdx.evaluation import eval_mode, evaluate
@@ -91,10 +91,8 @@ def compress_checkpoint(recipe: Recipe, checkpoint: Path, output: Path) -> Certi
     about, spec = weights.read_metadata(source), weights.read_spec(source)
     if about is None or spec is None:
         raise ValueError(f"{source}: not written by kdx: it does not say what its input is")
-    student = recipe.student.component.build(**facts(about["classes"], spec))
-    transforms = [part.build() for part in recipe.student.transforms]
-    for transform in transforms:
-        student = transform.apply(student)
+    compact = recipe.student.component.build(**facts(about["classes"], spec))
+    student, transforms = apply_transforms(recipe, compact, spec)
     for transform in transforms if state.phase else ():
         transform.enter(student, state.phase or "")
     weights.load(student, source)

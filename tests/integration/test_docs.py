@@ -1,11 +1,13 @@
 """The documentation says what the code does."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 
+import expand
 from kdx import data, losses, schedules, students
 from kdx.recipe import load
 from kdx.recipe.schema import Data, Recipe, Student, Teacher
@@ -41,6 +43,13 @@ def test_every_key_and_every_name_is_documented():
     names = {*data.TABLE, *losses.TABLE, *schedules.TABLE, *students.TABLE}
     missing = [word for word in sorted(keys | names) if f"`{word}`" not in text]
     assert missing == []
+
+
+def test_every_option_and_preset_of_expand_is_documented():
+    text = (ROOT / "docs" / "expand.md").read_text()
+    names = {*expand.Options.__annotations__, *expand.PRESETS}
+    names |= {field.name for field in fields(expand.Settings)} - {"conv", "linear"}
+    assert [name for name in sorted(names) if f"`{name}`" not in text] == []
 
 
 def test_the_readmes_overrides_work(tmp_path):
