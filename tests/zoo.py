@@ -24,8 +24,15 @@ import torch
 from torch import nn
 
 import expand
+from expand.settings import Conv
 
-MODES = [("auto", False), ("cl", False), ("ck", False), ("none", True), ("auto", True)]
+MODES: list[tuple[Conv, bool]] = [
+    ("auto", False),
+    ("cl", False),
+    ("ck", False),
+    ("none", True),
+    ("auto", True),
+]
 LARGEST = 60_000_000  # parameters, compact: what fits into memory expanded, in float64
 
 
@@ -43,7 +50,7 @@ class Result:
     outcome: str = "ok"
 
 
-def check(name: str, conv: str, linear: bool, *, rate: float = 1.5) -> Result:
+def check(name: str, conv: Conv, linear: bool, *, rate: float = 1.5) -> Result:
     """Expand, warm up, compress, compare; raises AssertionError where the networks differ."""
     torch.manual_seed(0)
     result = Result(name, conv, linear)
