@@ -6,7 +6,8 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from expand.algebra import fold_weights, regroup
+from expand.algebra import regroup
+from expand.folding import fold
 from expand.preserve import approximate, channelwise, preserve
 
 __all__ = ["INITS", "Init", "initialise"]
@@ -47,7 +48,8 @@ def initialise(
 
 def _scale(factors: Sequence[nn.Conv2d | nn.Linear], weight: Tensor, groups: int) -> None:
     weights = [regroup(f.weight.double(), _groups(f), groups) for f in factors]
-    ratio = _rms(weight.double()) / _rms(fold_weights(weights, groups))
+    product, _ = fold(weights, [None] * len(weights), groups=groups)
+    ratio = _rms(weight.double()) / _rms(product)
     if ratio > 0:  # a layer of zeros gives no scale
         for factor in factors:
             factor.weight.mul_((ratio ** (1 / len(factors))).item())

@@ -7,9 +7,10 @@ from typing import Literal, Unpack
 from torch import nn
 
 from expand.initialise import INITS, Init
+from expand.making import compress_unit, expand_layer
 from expand.planning import LayerPlan, Plan, plan
 from expand.settings import Conv, Options, check
-from expand.units import MODES, Mode, compress_unit, expand_layer, set_mode, units
+from expand.units import MODES, Mode, set_mode, units
 
 __all__ = ["ExpandNet", "compress", "expand"]
 
