@@ -32,11 +32,17 @@ class Assessment:
 
 
 def recipe_of(
-    target: Path, recipe: Path | None, overrides: Sequence[str] = (), **options: object
+    target: Path,
+    recipe: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    plugins: Sequence[str] = (),
+    output_root: str = "runs",
 ) -> Recipe:
     """Load the recipe beside or above `target`, or the given one, leaving its teacher out.
 
-    `options` are those of `kdx.recipe.load`. FileNotFoundError where there is no recipe.
+    `plugins` and `output_root` as in `kdx.recipe.load`. FileNotFoundError where there is no
+    target, or no recipe.
     """
     if not target.exists():
         raise FileNotFoundError(f"{target} does not exist")
@@ -48,7 +54,8 @@ def recipe_of(
         raise FileNotFoundError(
             f"{target}: no recipe.yaml beside or above it: name one by --recipe"
         )
-    return load(found, ["teacher=null", *overrides], **options)  # type: ignore[arg-type]
+    overrides = ["teacher=null", *overrides]
+    return load(found, overrides, plugins=plugins, output_root=output_root)
 
 
 def assess(

@@ -17,6 +17,7 @@ from kdx.data import Views
 from kdx.loop import Fitted, Loop
 from kdx.report import write_report
 from kdx.summary import Summary, write_summary
+from kdx.words import counted
 
 __all__ = ["finish"]
 
@@ -128,7 +129,7 @@ def _summary(
 def _conclude(summary: Summary, certificate: Certificate, path: Path, console: Console) -> None:
     lines = [
         f"compact  {summary.parameters['compact']:,} parameters, {summary.test['top1']:.2%} top-1 "
-        f"on {summary.test_images:,} test images (best epoch on {summary.evaluated_on}: "
+        f"on {counted(summary.test_images, 'test image')} (best epoch on {summary.evaluated_on}: "
         f"{summary.best['top1']:.2%}, epoch {summary.best_epoch})"
     ]
     if summary.parameters["trained"] != summary.parameters["compact"]:
@@ -136,7 +137,7 @@ def _conclude(summary: Summary, certificate: Certificate, path: Path, console: C
         lines.append(
             f"         differs from the trained network by {single.max_rel_error:.1e} (float32), "
             f"{double.max_rel_error:.1e} (float64) of the largest logit; "
-            f"{certificate.predictions_changed} of {single.images:,} predictions changed"
+            f"{certificate.predictions_changed} of {counted(single.images, 'prediction')} changed"
         )
     lines.append(f"student  [bold]{escape(str(path))}[/bold]")
     lines.append(f"report   {escape(str(path.parent / 'report.md'))}")

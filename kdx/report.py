@@ -8,6 +8,7 @@ from typing import Any
 from kdx.certificate import Certificate
 from kdx.recipe import Recipe
 from kdx.summary import Summary
+from kdx.words import counted
 
 __all__ = ["write_report"]
 
@@ -42,7 +43,7 @@ def _what(recipe: Recipe) -> str:
     for stage in recipe.resolved_stages():
         losses = " + ".join(f"{term.weight:g} {term.name}" for term in stage.losses)
         stages.append(
-            f"- {stage.name}: {losses}, {stage.epochs} epoch{'s' * (stage.epochs > 1)}, "
+            f"- {stage.name}: {losses}, {counted(stage.epochs, 'epoch')}, "
             f"`{stage.optimizer.use}`{_arguments(stage.optimizer.arguments)}, "
             f"`{stage.schedule.use}`{_arguments(stage.schedule.arguments)}"
         )

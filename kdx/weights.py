@@ -158,7 +158,7 @@ def _check_fit(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, T
         for k in expected
         if k in found and found[k].shape != expected[k].shape
     ]
-    problems = {"missing": missing, "unexpected": unexpected, "shapes": shapes}
+    problems = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
     lines = [f"{len(v)} {k}: {_some(v)}" for k, v in problems.items() if v]
     if lines:
         raise ValueError(f"{path} does not fit the network\n  " + "\n  ".join(lines))

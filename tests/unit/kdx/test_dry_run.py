@@ -2,6 +2,7 @@ import pytest
 
 from kdx.dry_run import dry_run
 
+KD = "losses=[{use: kd}]"
 EXPAND = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true, rate: 2}]"
 
 
@@ -32,14 +33,14 @@ def test_it_prints_plan_stages_and_cost_and_writes_nothing(recipe, console):
 def test_a_teacher_without_weights_is_tried_with_random_ones(recipe, console):
     teacher = "teacher={use: smallnet, weights: runs/digits/first, recipe: first.yaml}"
     recipe(name="first")
-    text = printed(recipe(teacher, "losses=[{use: kd}]"), console)
+    text = printed(recipe(teacher, KD), console)
     assert "teacher: no weights at " in text
     assert "trained first by " in text
     assert "digits/first.yaml" in text
 
 
 def test_a_teacher_that_nothing_trains_would_stop_the_run(recipe, console):
-    text = printed(recipe("teacher={use: smallnet, weights: runs/digits/first}"), console)
+    text = printed(recipe(KD, "teacher={use: smallnet, weights: runs/digits/first}"), console)
     assert "trained first by nothing: the run would stop here" in text
 
 

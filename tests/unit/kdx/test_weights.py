@@ -117,7 +117,7 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path):
     assert str(caught.value).splitlines()[1:] == [
         "  1 missing: 2.weight",
         "  1 unexpected: head.weight",
-        "  6 shapes: 0.weight (5, 3, 3, 3), not (4, 3, 3, 3), 0.bias (5,), not (4,), "
+        "  6 of another shape: 0.weight (5, 3, 3, 3), not (4, 3, 3, 3), 0.bias (5,), not (4,), "
         "1.weight (5,), not (4,), 1.bias (5,), not (4,), "
         "1.running_mean (5,), not (4,), 1.running_var (5,), not (4,)",
     ]
