@@ -15,6 +15,7 @@ from kdx.build import restore
 from kdx.certificate import Certificate, certify
 from kdx.data import Views
 from kdx.loop import Fitted, Loop
+from kdx.networks import facts
 from kdx.report import write_report
 from kdx.summary import Summary, write_summary
 from kdx.words import counted
@@ -53,7 +54,8 @@ def finish(
         weights.save(compact, path, input=job.data.input, classes=job.classes, extra=job.about)
         summary = _summary(loop, fitted, name, certificate, test, teacher)
         write_summary(run_dir, summary)
-        write_report(run_dir, job.recipe, summary, certificate)
+        told = facts(job.classes, job.data.input)
+        write_report(run_dir, job.recipe, summary, certificate, facts=told)
         _conclude(summary, certificate, path, console)
     return loop.agree(certificate.problems)
 

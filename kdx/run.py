@@ -19,7 +19,7 @@ from kdx.recipe.schema import Teacher as TeacherSection
 from kdx.schedules import TABLE
 from kdx.words import counted
 
-__all__ = ["CertificateError", "describe", "ensure_teacher", "run"]
+__all__ = ["CertificateError", "describe", "ensure_teacher", "run", "teacher_recipe"]
 
 
 UNTRAINED = {"recipe.yaml", "tensorboard"}  # what a run writes before its first epoch is done
@@ -103,13 +103,24 @@ def _claim(recipe: Recipe) -> Path | None:
 
 
 def ensure_teacher(recipe: Recipe, console: Console) -> None:
-    """Run the teacher's recipe first, where its weights are absent.
+    """Run the teacher's recipe first, where its weights are absent; errors of `teacher_recipe`."""
+    teacher = teacher_recipe(recipe)
+    if teacher is None:
+        return
+    # What is wrong shall show before the teacher's training, not after.
+    accelerator_for(build(recipe, teacher_weights=False))
+    console.print(f"[bold]The teacher has no weights yet: {teacher.name} is run first[/bold]")
+    run(teacher, console, overwrite=True)
 
-    Raises ValueError where it has no recipe, or one that would write other weights.
+
+def teacher_recipe(recipe: Recipe) -> Recipe | None:
+    """Return the recipe to run first: the teacher's, where its weights are absent, else None.
+
+    Raises ValueError where the teacher has no recipe, or one that would write other weights.
     """
     section = recipe.teacher
     if section is None or has_weights(section.weights):
-        return
+        return None
     if section.recipe is None:
         raise ValueError(
             f"teacher.weights: {section.weights} does not exist, and the recipe names no "
@@ -122,11 +133,7 @@ def ensure_teacher(recipe: Recipe, console: Console) -> None:
             f"write {teacher.run_dir}: make its `name:` and the weights the same"
         )
     _check_same_teacher(section, teacher)
-    accelerator_for(
-        build(recipe, teacher_weights=False)
-    )  # what is wrong shall show before, not after
-    console.print(f"[bold]The teacher has no weights yet: training it by {section.recipe}[/bold]")
-    run(teacher, console, overwrite=True)
+    return teacher
 
 
 def _check_same_teacher(section: TeacherSection, recipe: Recipe) -> None:

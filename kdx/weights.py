@@ -109,6 +109,8 @@ def _own_copy(tensor: Tensor) -> Tensor:
 def _file(source: str | os.PathLike[str]) -> Path:
     path = Path(source)
     if path.is_dir():
+        if not (path / FILE_IN_RUN).exists():
+            raise FileNotFoundError(f"{path} holds no {FILE_IN_RUN}: no finished run")
         path /= FILE_IN_RUN
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or run directory")

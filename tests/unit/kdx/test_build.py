@@ -101,6 +101,12 @@ def test_phases_are_entered_stage_by_stage(recipe):
     [
         (["student.transforms=[{use: tests.toys.Rescale, layer: fc9}]"],
          r"override 'student.transforms=.*: student\.transforms\[0\]: layer: there is no 'fc9'"),
+        (["student={use: timm, name: resnt18}"],
+         r"student: 'timm': timm has no model 'resnt18'\. Nearest: resnet18"),
+        (["student={use: torchvision, name: ResNet18b}", "data.channels=3"],
+         r"student: 'torchvision': torchvision has no model 'ResNet18b'\. Nearest: resnet18"),
+        (["teacher={use: teachers.timm, name: RESNT18}"],
+         r"teacher: 'teachers.timm': timm has no model 'RESNT18'\. Nearest: resnet18"),
         (["student.in_channels=2"], r"student: it cannot take images of \[1, 32, 32\]: "),
         (["student.num_classes=7"],
          r"student: it answers 8 images with \[8, 7\], not with logits \[8, 10\] for"),

@@ -193,7 +193,7 @@ def test_files_of_others_say_nothing_of_their_input(tmp_path):
 def test_missing_files(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone.pth: no such file"):
         weights.load(network(), tmp_path / "gone.pth")
-    with pytest.raises(FileNotFoundError, match=r"student\.safetensors: no such file"):
+    with pytest.raises(FileNotFoundError, match=r"holds no student\.safetensors: no finished"):
         weights.load(network(), tmp_path)
     with pytest.raises(FileNotFoundError, match=r"runs/gone: no such file or run directory"):
         weights.load(network(), "runs/gone")
