@@ -56,11 +56,9 @@ TEACHERS = {f"teachers.{name}": vars(teachers)[name] for name in teachers.__all_
 def documented_arguments(heading: str) -> set[tuple[str, str, object]]:
     """Return (name, argument, default) of the table below `heading`; `...` for no default."""
     text = (ROOT / "docs" / "recipes.md").read_text()
-    table = text.partition(f"| {heading} | argument | default | meaning |\n")[2].partition("\n\n")[
-        0
-    ]
+    below = text.partition(f"| {heading} | argument | default | meaning |\n")[2]
     found = set()
-    for line in table.splitlines()[1:]:
+    for line in below.partition("\n\n")[0].splitlines()[1:]:
         names, argument, default, meaning = (cell.strip() for cell in line.split("|")[1:-1])
         assert meaning
         value = scalar(default.strip("`")) if default else ...
@@ -78,14 +76,13 @@ def documented_arguments(heading: str) -> set[tuple[str, str, object]]:
     ],
 )
 def test_every_argument_is_documented_with_its_default(heading, table):
-    found = set()
-    for name, factory in table.items():
-        for each in inspect.signature(factory).parameters.values():
-            if each.kind is each.KEYWORD_ONLY and (
-                heading != "network" or each.name not in PROVIDED
-            ):
-                found.add((name, each.name, ... if each.default is each.empty else each.default))
-    assert documented_arguments(heading) == found
+    provided = PROVIDED if heading == "network" else ()
+    assert documented_arguments(heading) == {
+        (name, each.name, ... if each.default is each.empty else each.default)
+        for name, factory in table.items()
+        for each in inspect.signature(factory).parameters.values()
+        if each.kind is each.KEYWORD_ONLY and each.name not in provided
+    }
 
 
 def test_the_readmes_overrides_work(tmp_path):
