@@ -107,6 +107,7 @@ def build(recipe: Recipe, *, teacher_weights: bool = True) -> Job:
         for index, stage in enumerate(recipe.resolved_stages())
     ]
     if teacher:
+        _check_taught(recipe, stages)
         teacher.settle(images)
     rehearsal = _rehearse(recipe, compact, trial, transforms, images)
     for stage in stages:
@@ -176,6 +177,19 @@ def _build_stage(
     unused = objective.unused(images, labels, teacher(images) if teacher else None)
     stage.optimizer.build(params=list(objective.parameters()))  # to fail now, not at its stage
     return StageJob(stage, objective, stage.schedule.build(), unused)
+
+
+def _check_taught(recipe: Recipe, stages: Sequence[StageJob]) -> None:
+    """Refuse a teacher whose outputs no loss looked at in the probe."""
+    assert recipe.teacher is not None
+    if any(stage.objective.reads_teacher for stage in stages):
+        return
+    part = recipe.teacher.component
+    uses = dict.fromkeys(term.component.use for stage in stages for term in stage.stage.losses)
+    raise ValueError(
+        f"{part.place}: {part.where}: no loss looks at it; the losses are {', '.join(uses)}. Add "
+        "one that learns from a teacher, such as kd, hint or pkt, or leave the teacher out"
+    )
 
 
 def _rehearse(

@@ -38,6 +38,7 @@ class Fitted:
 def accelerator_for(job: Job) -> Accelerator:
     """Return the Accelerator of a run: precision as the recipe says, or as the launcher does.
 
+    Sets the number of CPU threads, too: the recipe's, or on the CPU a share of the cores.
     Raises ValueError for fp16 on the CPU, which Accelerate would silently run in float32.
     """
     unused = any(stage.unused for stage in job.stages)
@@ -46,10 +47,11 @@ def accelerator_for(job: Job) -> Accelerator:
         mixed_precision=job.recipe.precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
     )
-    if accelerator.device.type == "cpu":
-        if accelerator.mixed_precision == "fp16":
-            raise ValueError("precision: 'fp16' does not exist on the CPU: use 'bf16' or 'no'")
-        torch.set_num_threads(_threads(accelerator.num_processes))
+    on_cpu = accelerator.device.type == "cpu"
+    if on_cpu and accelerator.mixed_precision == "fp16":
+        raise ValueError("precision: 'fp16' does not exist on the CPU: use 'bf16' or 'no'")
+    if on_cpu or job.recipe.threads:
+        torch.set_num_threads(job.recipe.threads or _threads(accelerator.num_processes))
     return accelerator
 
 

@@ -17,7 +17,11 @@ from kdx.log import RunLog
 if TYPE_CHECKING:
     from kdx.loop import Loop
 
-__all__ = ["StageRunner"]
+__all__ = ["StageRunner", "TrainingError"]
+
+
+class TrainingError(Exception):
+    """Training came to nothing: a loss is no finite number any more."""
 
 
 class StageRunner:
@@ -109,7 +113,7 @@ class StageRunner:
     def _check_finite(self, losses: Mapping[str, float], when: str) -> None:
         for name, value in losses.items():
             if not math.isfinite(value):
-                raise ValueError(
+                raise TrainingError(
                     f"stage {self.stage.stage.name!r}: the loss {name!r} became {value} {when}: "
                     "lower optimizer.lr, set `clip: 1.0`, or use a warm-up"
                 )

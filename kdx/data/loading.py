@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from kdx.data.counter import permutation
 from kdx.data.views import Batch, Key, Views
+from kdx.words import counted
 
 __all__ = ["EpochBatches", "eval_loader", "steps_per_epoch", "train_loader"]
 
@@ -66,7 +67,8 @@ def steps_per_epoch(n: int, *, batch_size: int, world: int = 1) -> int:
         )
     steps = n // batch_size + (n % batch_size >= 2 * world)
     if steps == 0:
-        raise ValueError(f"{n} training samples are not enough for {world} processes: 2 for each")
+        samples, sharing = counted(n, "training sample"), counted(world, "process", "processes")
+        raise ValueError(f"{samples}: not enough for {sharing}, 2 for each")
     return steps
 
 

@@ -207,6 +207,7 @@ class Recipe(BaseModel):
     epochs: Count = 150
     stages: Annotated[list[StageSection], AfterValidator(name_stages)] = []
     precision: Literal["no", "bf16", "fp16"] | None = None
+    threads: Count | None = None
     accumulate: Count = 1
     clip: Positive | None = None
     select: Literal["last", "best"] = "last"

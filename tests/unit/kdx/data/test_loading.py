@@ -74,7 +74,7 @@ def test_batches_that_cannot_be():
         steps_per_epoch(100, batch_size=5, world=3)
     with pytest.raises(ValueError, match=r"batch_size: 1 is .* BatchNorm cannot train on one"):
         steps_per_epoch(100, batch_size=1)
-    with pytest.raises(ValueError, match="3 training samples are not enough for 2 processes"):
+    with pytest.raises(ValueError, match="3 training samples: not enough for 2 proc"):
         EpochBatches(3, batch_size=8, seed=0, world=2)
 
 
