@@ -15,7 +15,7 @@ from kdx.log import RunLog
 from kdx.loop import Loop, accelerator_for
 from kdx.networks import has_weights
 from kdx.recipe import Recipe
-from kdx.recipe.schema import Teacher as TeacherSection
+from kdx.recipe.sections import Teacher as TeacherSection
 
 __all__ = ["CertificateError", "describe", "ensure_teacher", "run"]
 

@@ -8,7 +8,8 @@ import torch
 
 from kdx import data, losses, schedules, students
 from kdx.recipe import load
-from kdx.recipe.schema import Data, Recipe, Student, Teacher
+from kdx.recipe.schema import Recipe
+from kdx.recipe.sections import Data, Student, Teacher
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(ROOT.glob("configs/*/*.yaml"))
