@@ -13,6 +13,7 @@ from rich.table import Table
 
 from kdx.build import Job, build
 from kdx.loop import Loop, accelerator_for
+from kdx.memo.use import plan_memo, show
 from kdx.networks import build_student, has_weights
 from kdx.protocols import Planned
 from kdx.recipe import Recipe
@@ -40,6 +41,11 @@ def dry_run(recipe: Recipe, console: Console) -> None:
             f"trained first by {recipe.teacher.recipe or 'nothing: the run would stop here'}",
             soft_wrap=True, highlight=False,
         )  # fmt: skip
+    if memo := plan_memo(loop):
+        if there:
+            show(memo, console, "memo: ")
+        else:
+            console.print(f"memo: {memo.rows()}, when there is a teacher", highlight=False)
     _print_stages(job, loop, console)
     error = job.rehearsal.float32.max_rel_error
     console.print(
