@@ -114,9 +114,8 @@ def ensure_teacher(recipe: Recipe, console: Console) -> None:
             f"write {teacher.run_dir}: make its `name:` and the weights the same"
         )
     _check_same_teacher(section, teacher)
-    accelerator_for(
-        build(recipe, teacher_weights=False)
-    )  # what is wrong shall show before, not after
+    trial = build(recipe, teacher_weights=False)  # what is wrong shall show before, not after
+    plan_memo(Loop(trial, accelerator_for(trial)))
     console.print(f"[bold]The teacher has no weights yet: training it by {section.recipe}[/bold]")
     run(teacher, console, overwrite=True)
 

@@ -31,7 +31,7 @@ def _too_large(plan: Plan, bound: str, room: float) -> str:
     top = _largest_top(plan, room)
     fitting = [f"`views: {views}`"] * bool(views) + [f"`top: {top}`"] * bool(top)
     advice = (
-        f"{' or '.join(fitting)} would fit" if fitting else "use smaller features, or more room"
+        f"{' or '.join(fitting)} would fit" if fitting else "not even `views: 1` would fit"
     )
     return f"teacher.memo: {plan.rows()} would take {in_bytes(plan.size())}, {bound}: {advice}"
 
