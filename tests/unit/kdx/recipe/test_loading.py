@@ -16,6 +16,7 @@ teacher:
   weights: runs/teacher
   recipe: teacher.yaml
   input: {mean: [0.5], std: [1], size: 32}
+  memo: {views: 4, limit: 2, directory: runs/elsewhere}
 student:
   use: smallnet
   shape: [3, 4]
