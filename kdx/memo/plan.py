@@ -62,7 +62,7 @@ class Plan:
         return f"{self.rows()}: {limit}, at {self.directory}"
 
     def rows(self) -> str:
-        """Say what it holds: "64 samples x 2 views x (10 logits + 128 x 4 x 4 of layer2) in ..."."""
+        """Say what it holds: "64 samples x 2 views x (10 logits + 64 of fc1) in float16"."""
         outputs = " + ".join(
             f"{codec} logits" if name == LOGITS else f"{codec} of {name.partition('.')[2]}"
             for name, codec in self.codecs.items()

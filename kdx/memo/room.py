@@ -30,9 +30,7 @@ def _too_large(plan: Plan, bound: str, room: float) -> str:
     views = int(room // replace(plan, views=1).size())
     top = _largest_top(plan, room)
     fitting = [f"`views: {views}`"] * bool(views) + [f"`top: {top}`"] * bool(top)
-    advice = (
-        f"{' or '.join(fitting)} would fit" if fitting else "not even `views: 1` would fit"
-    )
+    advice = f"{' or '.join(fitting)} would fit" if fitting else "not even `views: 1` would fit"
     return f"teacher.memo: {plan.rows()} would take {in_bytes(plan.size())}, {bound}: {advice}"
 
 
