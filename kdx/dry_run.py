@@ -46,6 +46,7 @@ def dry_run(recipe: Recipe, console: Console) -> None:
             show(memo, console, "memo: ")
         else:
             console.print(f"memo: {memo.rows()}, when there is a teacher", highlight=False)
+        console.print("memo: the steps below ask the teacher, as those that fill it do")
     _print_stages(job, loop, console)
     error = job.rehearsal.float32.max_rel_error
     console.print(

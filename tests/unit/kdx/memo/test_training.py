@@ -170,7 +170,8 @@ def test_a_dry_run_shows_the_memo_and_writes_nothing(guided, console, tmp_path):
     dry_run(recipe, console)
     lines = [line for line in console.file.getvalue().splitlines() if line.startswith("memo: ")]
     assert lines[0].startswith("memo: 64 samples x 2 views x (10 logits) in float16: 3.1 kB of at")
-    assert [line.partition("; ")[2] for line in lines] == ["0% filled", "50% filled"]
+    assert [line.partition("; ")[2] for line in lines[::2]] == ["0% filled", "50% filled"]
+    assert lines[1] == lines[3] == "memo: the steps below ask the teacher, as those that fill it do"
 
 
 def test_a_dry_run_without_a_teacher_yet(guided, recipe, console, tmp_path):
