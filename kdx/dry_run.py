@@ -15,6 +15,7 @@ from rich.table import Table
 from kdx.build import Job, StageJob, build
 from kdx.certificate import count_parameters
 from kdx.loop import Loop, accelerator_for
+from kdx.memo.use import plan_memo, show
 from kdx.networks import build_student, has_weights
 from kdx.protocols import Planned
 from kdx.recipe import Recipe
@@ -39,6 +40,12 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     _print_data(job, console)
     _print_plan(job, console)
     _print_teacher(job, first, console)
+    if memo := plan_memo(loop):
+        if there:
+            show(memo, console, "memo: ")
+        else:
+            console.print(f"memo: {memo.rows()}, when there is a teacher", highlight=False)
+        console.print("memo: the steps below ask the teacher, as those that fill it do")
     seconds = _print_stages(job, loop, console)
     before = f", after {_duration(_training_of(first))} of the teacher's own" if first else ""
     console.print(

@@ -16,6 +16,7 @@ from kdx.build import Job
 from kdx.data import Batch, EpochBatches, Views, eval_loader, train_loader
 from kdx.evaluation import Evaluation, eval_mode, evaluate
 from kdx.log import RunLog
+from kdx.memo import Guide, live
 from kdx.protocols import ImageSource
 from kdx.stage import StageRunner
 from kdx.teacher import Teacher
@@ -56,7 +57,10 @@ def accelerator_for(job: Job) -> Accelerator:
 
 
 class Loop:
-    """Runs a job's stages on the devices that an Accelerator stands for."""
+    """Runs a job's stages on the devices that an Accelerator stands for.
+
+    `guide` is what the losses hear of the teacher: the teacher itself, until a memo is put there.
+    """
 
     def __init__(self, job: Job, accelerator: Accelerator) -> None:
         self.job, self.accelerator = job, accelerator
@@ -68,7 +72,9 @@ class Loop:
             seed=recipe.seed,
             rank=self.rank,
             world=self.world,
+            views=recipe.teacher.memo.views if recipe.teacher and recipe.teacher.memo else None,
         )
+        self.guide: Guide | None = live(job.teacher) if job.teacher else None
         self.loader: DataLoader[Batch] = train_loader(
             job.train_views, self.batches, workers=recipe.data.workers
         )

@@ -13,13 +13,21 @@ from kdx.build import Job, StageJob, build
 from kdx.finish import finish
 from kdx.log import RunLog
 from kdx.loop import Loop, accelerator_for
+from kdx.memo.use import plan_memo, remembering
 from kdx.networks import has_weights
 from kdx.recipe import Recipe
-from kdx.recipe.schema import Teacher as TeacherSection
+from kdx.recipe.sections import Teacher as TeacherSection
 from kdx.schedules import TABLE
 from kdx.words import counted
 
-__all__ = ["CertificateError", "describe", "ensure_teacher", "run", "teacher_recipe"]
+__all__ = [
+    "CertificateError",
+    "check_teacher",
+    "describe",
+    "ensure_teacher",
+    "run",
+    "teacher_recipe",
+]
 
 
 UNTRAINED = {"recipe.yaml", "tensorboard"}  # what a run writes before its first epoch is done
@@ -45,6 +53,7 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False) -> Path:
     ensure_teacher(recipe, console)
     job = build(recipe)
     loop = Loop(job, accelerator_for(job))
+    memo = plan_memo(loop)
     main = loop.accelerator.is_main_process
     console.quiet = not main
     aside = _claim(recipe) if main else None
@@ -52,7 +61,7 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False) -> Path:
     if aside:
         console.print(f"note     the run that stood here waits in {aside} until this one succeeds",
                       highlight=False, soft_wrap=True)  # fmt: skip
-    teacher = _check_teacher(loop, console)
+    teacher = check_teacher(loop, console)
     log = RunLog(
         recipe.run_dir,
         console,
@@ -62,7 +71,7 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False) -> Path:
         extra=job.about,
         main=main,
     )
-    with closing(log):
+    with closing(log), remembering(loop, memo, console):
         fitted = loop.fit(log)
     best = loop.agree(log.best)
     if recipe.select == "best" and best:
@@ -108,7 +117,8 @@ def ensure_teacher(recipe: Recipe, console: Console) -> None:
     if teacher is None:
         return
     # What is wrong shall show before the teacher's training, not after.
-    accelerator_for(build(recipe, teacher_weights=False))
+    trial = build(recipe, teacher_weights=False)
+    plan_memo(Loop(trial, accelerator_for(trial)))
     console.print(f"[bold]The teacher has no weights yet: {teacher.name} is run first[/bold]")
     run(teacher, console, overwrite=True)
 
@@ -192,7 +202,7 @@ def describe(loop: Loop) -> str:
     return f"{accelerator.device.type}, {processes}{threads}, {precision}"
 
 
-def _check_teacher(loop: Loop, console: Console) -> dict[str, float] | None:
+def check_teacher(loop: Loop, console: Console) -> dict[str, float] | None:
     """Evaluate the teacher; ValueError where it does no better than chance."""
     job = loop.job
     if job.teacher is None:

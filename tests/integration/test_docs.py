@@ -14,7 +14,8 @@ import teachers
 from kdx import data, losses, schedules, students, weights
 from kdx.protocols import InputSpec
 from kdx.recipe import load
-from kdx.recipe.schema import Data, Recipe, Student, Teacher
+from kdx.recipe.schema import Recipe
+from kdx.recipe.sections import Data, Student, Teacher
 from kdx.recipe.yaml_source import scalar
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -59,6 +59,17 @@ def workplace(tmp_path_factory):
     return place
 
 
+def test_a_memo_filled_ahead_serves_the_run(workplace):
+    what = ("digits/kd.yaml", "teacher.memo.views=2", "name=remembering")
+    done = tool("memo", *what, cwd=workplace)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "96 samples x 2 views x (10 logits + 64 of relu_fc1) in float16" in done.stdout
+    assert done.stdout.endswith("memo     100% filled\n")
+    done = tool("distill", *what, cwd=workplace)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "; 100% filled" in done.stdout
+
+
 def test_the_run_is_where_the_recipe_says_and_loads_strictly(workplace):
     state = load_file(workplace / "runs/digits/kd/student.safetensors")
     smallnet(kernel_size=3, num_classes=10, in_channels=3, image_size=32).load_state_dict(
@@ -133,6 +144,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(workplace):
         ("evaluate", ["runs/digits"], "runs/digits holds no student.safetensors: no finished run"),
         ("evaluate", ["runs/digits/kd/report.md"], "want a run directory or a .safetensors, .pth"),
         ("evaluate", ["digits/kd.safetensors"], "kd.safetensors: not a readable safetensors file"),
+        ("memo", ["digits/kd.yaml"], "remembers nothing: add `memo: {views: 5}` to its `teacher:`"),
         ("evaluate", ["runs/digits/kd", "student.kernel_size=7"], "does not fit the network"),
         (
             "compress",
