@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.util import find_spec
 from io import StringIO
 from itertools import count
 from pathlib import Path
@@ -22,18 +21,18 @@ from kdx.build import Job, build
 from kdx.data import Batch, EpochBatches, train_loader
 from kdx.log import RunLog
 from kdx.loop import Loop, accelerator_for
+from kdx.memo.use import plan_memo, remembering
 from kdx.protocols import Outputs
 from kdx.recipe import Recipe, load
 from kdx.stage import StageRunner
 from kdx.teacher import Teacher
 
-__all__ = ["ARMS", "BARE", "HAS_MEMO", "WARMUP", "Arm", "Bench"]
+__all__ = ["ARMS", "BARE", "WARMUP", "Arm", "Bench"]
 
 COMPACT = ["student.transforms=[]"]
 ALONE = ["teacher=null", "losses=[{use: cross_entropy}]"]
 BARE = "bare loop"
 WARMUP = 2  # epochs
-HAS_MEMO = find_spec("kdx.memo") is not None
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,7 @@ class Bench:
                 job, teacher=cast("Teacher", Held(job.recipe.data.batch_size, job.classes))
             )
         loop = Loop(job, self.accelerator)
-        if remembered:
-            self.stack.callback(_remember(loop))
+        self.stack.enter_context(remembering(loop, plan_memo(loop), Console(quiet=True)))
         return StageRunner(loop, job.stages[0])
 
     def epochs(self, runner: StageRunner) -> Step:
@@ -121,19 +119,6 @@ class Bench:
             log.epoch(number, "train", runner.run(number, 0, log))
 
         return epoch
-
-
-def _remember(loop: Loop) -> Callable[[], None]:
-    """Put a memo in the teacher's place; return what closes it."""
-    from kdx.memo import Memo  # pyright: ignore[reportMissingImports]
-    from kdx.memo.use import plan_memo  # pyright: ignore[reportMissingImports]
-
-    plan, teacher = plan_memo(loop), loop.job.teacher
-    assert plan is not None
-    assert teacher is not None
-    memo = Memo(plan, teacher)
-    loop.guide = memo  # pyright: ignore[reportAttributeAccessIssue]
-    return memo.close
 
 
 class Held:
@@ -207,7 +192,7 @@ ARMS: Mapping[str, Arm] = {
     "+ schedule, checks, log": Arm(_recipe(*COMPACT, *ALONE), "+ kdx's step"),
     "+ expansion": Arm(_recipe(*ALONE), "+ schedule, checks, log"),
     "+ KD, answers in memory": Arm(_recipe(held=True), "+ expansion"),
-    **({"+ KD, filled memo": Arm(_recipe(remembered=True), "+ expansion")} if HAS_MEMO else {}),
+    "+ KD, filled memo": Arm(_recipe(remembered=True), "+ expansion"),
     "+ KD, live teacher": Arm(_recipe(), "+ expansion"),
     "views alone": Arm(_views_alone),
     "teacher alone": Arm(_teacher_alone),

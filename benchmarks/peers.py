@@ -21,7 +21,6 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.arms import HAS_MEMO
 from benchmarks.harness import interleave
 from benchmarks.output import Row, options, selected, show, write
 from benchmarks.peer_loops import Spec
@@ -75,8 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Search the settings, run the rounds, print the table, write JSON where asked."""
     args = _parser().parse_args(arguments)
     console = Console()
-    known = [name for name, c in CONTENDERS.items() if HAS_MEMO or not _has_memo(c)]
-    names = selected(known, args.only)
+    names = selected(list(CONTENDERS), args.only)
     with TemporaryDirectory() as directory, ExitStack() as stack:
         place = Path(directory)
         best = {name: _best(name, args, place, console) for name in names}
@@ -117,10 +115,6 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="with a teacher")
     return parser
-
-
-def _has_memo(contender: Contender) -> bool:
-    return contender.loop == "kdx" and contender.fields.get("remembered", False)
 
 
 def _best(name: str, args: argparse.Namespace, place: Path, console: Console) -> Settings:

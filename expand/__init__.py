@@ -7,14 +7,19 @@ Needs torch alone.
 """
 
 from expand.planning import LayerPlan, Plan, plan
+from expand.presets import PRESETS
+from expand.settings import Options, Settings
 from expand.transform import ExpandNet, compress, expand
 from expand.units import ExpandedUnit, set_mode, units
 
 __all__ = [
+    "PRESETS",
     "ExpandNet",
     "ExpandedUnit",
     "LayerPlan",
+    "Options",
     "Plan",
+    "Settings",
     "compress",
     "expand",
     "plan",

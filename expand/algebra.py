@@ -1,11 +1,12 @@
 """The algebra of a chain of linear layers: its product is one layer, exactly.
 
-A factor's weight is [out, in / groups, *kernel], as torch has it; a Linear's kernel is empty.
 Composing two kernels with stride 1 is their full convolution: offsets add, channels contract
 (ExpandNets paper, equations 1 and 2). Strides and dilation of the chain do not enter: a stride
 stands on the last factor that has a kernel, or behind it, and all kernels dilate alike.
 
-G: groups. K: taps of a kernel, the product of its sizes.
+Weights are `taps` here, [out, *kernel, in / groups]: input channels innermost, as channels-last
+memory has them. A Linear's kernel is empty. A product is then one matrix product of every tap of
+one kernel with every tap of the other, whose results are added where offsets coincide.
 """
 
 from collections.abc import Sequence
@@ -13,43 +14,84 @@ from math import prod
 from typing import Union
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Order", "cheapest_order", "compose", "fold_biases", "fold_weights", "regroup"]
+__all__ = ["Order", "cheapest_order", "compose", "compose_backward", "regroup", "taps", "weight"]
 
 Order = Union[int, tuple["Order", "Order"]]  # noqa: UP007 - X | Y cannot hold its own name
 
-_FULL_CONVOLUTION = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+def taps(weight: Tensor) -> Tensor:
+    """Turn a torch weight [out, in / groups, *kernel] into taps; a view."""
+    return weight.movedim(1, -1) if weight.dim() > 2 else weight
+
+
+def weight(taps: Tensor) -> Tensor:
+    """Turn taps into a torch weight [out, in / groups, *kernel]; a view.
+
+    Of a single tap with the strides that torch gives a 1x1 weight, as DistributedDataParallel
+    wants its gradient to have.
+    """
+    out, *kernel, width = taps.shape
+    if prod(kernel) == 1:
+        return taps.reshape(out, width, *kernel)
+    return taps.movedim(-1, 1)
 
 
 def compose(first: Tensor, second: Tensor, groups: int = 1) -> Tensor:
-    """Return the weight of `second` after `first`: [out2, in1 / groups, *(k1 + k2 - 1)]."""
-    if prod(first.shape[2:]) == 1:
-        return _after_pointwise(first, second, groups)
-    if prod(second.shape[2:]) == 1:
-        return _before_pointwise(first, second, groups)
-    mid, out = first.shape[0], second.shape[0]
-    taps = second.reshape(groups, out // groups, mid // groups, *second.shape[2:])
-    taps = taps.transpose(1, 2).reshape(mid, out // groups, *second.shape[2:])
-    full = _FULL_CONVOLUTION[first.dim() - 2]
-    return full(first.transpose(0, 1), taps, groups=groups).transpose(0, 1)
+    """Return the taps of `second` after `first`: [out2, *(k1 + k2 - 1), in1 / groups]."""
+    k1, k2 = first.shape[1:-1], second.shape[1:-1]
+    rows, columns = _matrices(first, second, groups)
+    pairs = (rows @ columns).reshape(second.shape[0], *k2, *k1, first.shape[-1])
+    return _overlap(pairs, len(k1))
 
 
-def _after_pointwise(first: Tensor, second: Tensor, groups: int) -> Tensor:
-    """1x1 first: [G, out K, mid] @ [G, mid, in]; no copy where `second` is channels-last."""
-    taps = second.movedim(1, -1)  # [out, *k, mid / G]
-    rows = taps.reshape(groups, -1, taps.shape[-1])
-    product = rows @ first.reshape(groups, first.shape[0] // groups, first.shape[1])
-    return product.reshape(*taps.shape[:-1], first.shape[1]).movedim(-1, 1)
+def compose_backward(
+    first: Tensor, second: Tensor, grad: Tensor, groups: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of `first` and `second`, from that of what `compose` makes of them."""
+    rows, columns = _matrices(first, second, groups)
+    pairs = _spread(grad, first.shape[1:-1], second.shape[1:-1])
+    pairs = pairs.reshape(*rows.shape[:-1], columns.shape[-1])
+    of_first, of_second = rows.mT @ pairs, pairs @ columns.mT
+    return of_first.reshape(first.shape), of_second.reshape(second.shape)
 
 
-def _before_pointwise(first: Tensor, second: Tensor, groups: int) -> Tensor:
-    """1x1 second: [G, out, mid] @ [G, mid, K in]; no copy where `first` is channels-last."""
-    taps = first.movedim(1, -1)  # [mid, *k, in / G]
-    columns = taps.reshape(groups, first.shape[0] // groups, -1)
-    product = second.reshape(groups, second.shape[0] // groups, second.shape[1]) @ columns
-    return product.reshape(second.shape[0], *taps.shape[1:]).movedim(-1, 1)
+def _matrices(first: Tensor, second: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """All taps of `second` as rows, of `first` as columns, in groups where there are several."""
+    if groups == 1:
+        return second.reshape(-1, second.shape[-1]), first.reshape(first.shape[0], -1)
+    rows = second.reshape(groups, -1, second.shape[-1])
+    return rows, first.reshape(groups, first.shape[0] // groups, -1)
+
+
+def _overlap(pairs: Tensor, dimensions: int) -> Tensor:
+    """Add the pairs of taps [out, *k2, *k1, in] whose offsets have the same sum."""
+    for axis in range(dimensions, 0, -1):  # pairs: [out, *k2, *k1, *(what is added already), in]
+        other = 2 * axis
+        count, size = pairs.shape[axis], pairs.shape[other]
+        if count == 1:
+            pairs = pairs.squeeze(axis)
+            continue
+        if size == 1:
+            pairs = pairs.squeeze(other).movedim(axis, other - 1)
+            continue
+        shape = list(pairs.shape)
+        shape[other] = count + size - 1
+        added = pairs.new_zeros(shape[:axis] + shape[axis + 1 :])
+        for offset in range(count):
+            added.narrow(other - 1, offset, size).add_(pairs.select(axis, offset))
+        pairs = added
+    return pairs
+
+
+def _spread(whole: Tensor, k1: Sequence[int], k2: Sequence[int]) -> Tensor:
+    """Give every pair of taps what stands at the sum of their offsets: [out, *k2, *k1, in]."""
+    if prod(k1) == 1 or prod(k2) == 1:
+        return whole
+    for axis, size in enumerate(k1, 1):
+        whole = whole.unfold(axis, size, 1)
+    return whole.movedim(1 + len(k1), -1)
 
 
 def regroup(weight: Tensor, groups: int, into: int) -> Tensor:
@@ -64,52 +106,27 @@ def regroup(weight: Tensor, groups: int, into: int) -> Tensor:
     return (parts * diagonal).reshape(out, blocks * width, *kernel)
 
 
-def fold_weights(weights: Sequence[Tensor], groups: int = 1, order: Order | None = None) -> Tensor:
-    """Multiply a chain, first factor first, in `order`; default: the cheapest for its shapes."""
-    if order is None:
-        order = cheapest_order([(w.shape[0], w.shape[1], prod(w.shape[2:])) for w in weights])
-    return _multiply(weights, order, groups)
+def cheapest_order(shapes: Sequence[tuple[int, int, Sequence[int]]]) -> tuple[int, Order]:
+    """Parenthesise a chain of (out, in / groups, kernel): the matrix-chain recurrence.
 
-
-def fold_biases(weights: Sequence[Tensor], biases: Sequence[Tensor], groups: int = 1) -> Tensor:
-    """Return the chain's bias [out]: each factor's bias, carried through the later ones.
-
-    Exact because nothing after the first factor pads: a bias meets every tap of a later kernel.
+    Returns the multiply-adds of that order, and the order: the index of a factor, or a pair of
+    orders, first and second.
     """
-    total = biases[0]
-    for weight, bias in zip(weights[1:], biases[1:], strict=True):
-        matrix = weight.flatten(2).sum(-1) if weight.dim() > 2 else weight
-        matrix = matrix.reshape(groups, -1, matrix.shape[1])
-        total = (matrix @ total.reshape(groups, -1, 1)).reshape(-1) + bias
-    return total
-
-
-def _multiply(weights: Sequence[Tensor], order: Order, groups: int) -> Tensor:
-    if isinstance(order, int):
-        return weights[order]
-    first, second = order
-    return compose(_multiply(weights, first, groups), _multiply(weights, second, groups), groups)
-
-
-def cheapest_order(shapes: Sequence[tuple[int, int, int]]) -> Order:
-    """Parenthesise a chain of (out, in / groups, taps): the matrix-chain recurrence.
-
-    An order is the index of a factor, or a pair of orders, first and second.
-
-    The taps of a product are counted as the product of taps: exact where all but one factor are
-    1x1, an upper bound for a chain of kernels.
-    """
-    best: dict[tuple[int, int], tuple[float, Order]] = {
-        (i, i): (0.0, i) for i in range(len(shapes))
-    }
+    best: dict[tuple[int, int], tuple[int, Order]] = {(i, i): (0, i) for i in range(len(shapes))}
     for length in range(2, len(shapes) + 1):
         for start in range(len(shapes) - length + 1):
             end = start + length - 1
             options = []
             for cut in range(start, end):
-                taps = prod(shape[2] for shape in shapes[start : end + 1])
-                cost = float(shapes[end][0] * shapes[cut + 1][1] * shapes[start][1] * taps)
                 left, right = best[start, cut], best[cut + 1, end]
+                pairs = _taps(shapes[start : cut + 1]) * _taps(shapes[cut + 1 : end + 1])
+                cost = shapes[end][0] * shapes[cut + 1][1] * shapes[start][1] * pairs
                 options.append((cost + left[0] + right[0], (left[1], right[1])))
             best[start, end] = min(options, key=lambda option: option[0])
-    return best[0, len(shapes) - 1][1]
+    return best[0, len(shapes) - 1]
+
+
+def _taps(shapes: Sequence[tuple[int, int, Sequence[int]]]) -> int:
+    """The taps of a product of kernels."""
+    sizes = zip(*(kernel for _, _, kernel in shapes), strict=True)
+    return prod(sum(size) - len(size) + 1 for size in sizes)

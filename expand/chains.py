@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-__all__ = ["Depthwise", "Factor", "Geometry", "Strategy", "chain", "obstacle"]
+__all__ = ["Biases", "Depthwise", "Factor", "Geometry", "Strategy", "chain", "obstacle"]
 
 Strategy = Literal["fc", "cl", "ck"]
 Depthwise = Literal["grouped", "channelwise"]
+Biases = Literal["all", "last"]
 
 
 @dataclass(frozen=True)
@@ -23,21 +24,28 @@ class Factor:
     outputs: int
     kernel: tuple[int, ...] = ()
     groups: int = 1
+    bias: bool = False
 
-    def parameters(self, bias: bool) -> int:
-        """Count the weights, and the biases where there are any."""
-        weights = self.outputs * (self.inputs // self.groups) * prod(self.kernel)
-        return weights + (self.outputs if bias else 0)
+    @property
+    def weights(self) -> int:
+        """The numbers in the weight: what the factor multiplies and adds at each position."""
+        return self.outputs * (self.inputs // self.groups) * prod(self.kernel)
+
+    @property
+    def parameters(self) -> int:
+        """The numbers in weight and bias."""
+        return self.weights + (self.outputs if self.bias else 0)
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a strategy needs to know of a layer: m, n, the kernel sizes and the groups."""
+    """What a strategy needs to know of a layer: m, n, kernel sizes, groups, if there is a bias."""
 
     inputs: int
     outputs: int
     kernel: tuple[int, ...] = ()
     groups: int = 1
+    bias: bool = False
 
 
 def obstacle(geometry: Geometry, strategy: Strategy) -> str | None:
@@ -57,24 +65,40 @@ def chain(
     rate: float,
     keep_input: bool = False,
     depthwise: Depthwise = "grouped",
+    biases: Biases = "all",
+    widths: Sequence[int] | None = None,
 ) -> tuple[Factor, ...]:
     """Return the factors of a layer, first to last.
 
     The first inner width is r m, the later ones r n; with `keep_input` the first stays m (the
-    paper's networks keep the three channels of the image in their first layer). `depthwise:
-    channelwise` gives the kernel factor of a depthwise layer a group per inner channel, as in
-    the paper's ShuffleNetV2.
+    paper's networks keep the three channels of the image in their first layer); `widths` are the
+    inner widths themselves. `depthwise: channelwise` gives the kernel factor of a depthwise layer
+    a group per inner channel, as in the paper's ShuffleNetV2. Where the layer has a bias, `biases`
+    says which factors have one. Raises ValueError for widths that do not fit the layer.
     """
     assert obstacle(geometry, strategy) is None
-    first = geometry.inputs if keep_input else _width(rate, geometry.inputs, geometry.groups)
-    later = _width(rate, geometry.outputs, geometry.groups)
     kernels = _kernels(geometry.kernel, strategy)
-    widths = [geometry.inputs, first, *[later] * (len(kernels) - 2), geometry.outputs]
+    if widths is None:
+        first = geometry.inputs if keep_input else _width(rate, geometry.inputs, geometry.groups)
+        later = _width(rate, geometry.outputs, geometry.groups)
+        widths = [first, *[later] * (len(kernels) - 2)]
+    _check_widths(widths, len(kernels) - 1, geometry.groups, strategy)
     groups = [geometry.groups] * len(kernels)
     is_depthwise = geometry.groups == geometry.inputs == geometry.outputs > 1
-    if strategy == "cl" and depthwise == "channelwise" and is_depthwise and first == later:
-        groups[1] = later
-    return tuple(map(Factor, widths[:-1], widths[1:], kernels, groups))
+    if strategy == "cl" and depthwise == "channelwise" and is_depthwise and len({*widths}) == 1:
+        groups[1] = widths[0]
+    ends = [geometry.inputs, *widths, geometry.outputs]
+    biased = [geometry.bias and biases == "all"] * (len(kernels) - 1) + [geometry.bias]
+    return tuple(map(Factor, ends[:-1], ends[1:], kernels, groups, biased))
+
+
+def _check_widths(widths: Sequence[int], places: int, groups: int, strategy: Strategy) -> None:
+    if len(widths) != places:
+        raise ValueError(
+            f"widths: {list(widths)} for the {places} inner places of its {strategy.upper()} chain"
+        )
+    if odd := [width for width in widths if width % groups]:
+        raise ValueError(f"widths: {odd[0]} is not a multiple of the layer's {groups} groups")
 
 
 def _kernels(kernel: tuple[int, ...], strategy: Strategy) -> list[tuple[int, ...]]:

@@ -1,12 +1,13 @@
 """Initial values of the factors: torch's own, scaled to the layer, or preserving its function."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from expand.algebra import fold_weights, regroup
+from expand.algebra import regroup
+from expand.folding import fold
 from expand.preserve import approximate, channelwise, preserve
 
 __all__ = ["INITS", "Init", "initialise"]
@@ -40,15 +41,15 @@ def initialise(
         setter = _scale if init == "scaled" else _preserve
         setter(factors, weight, groups)
         if bias is not None:
-            for factor in factors:
-                assert factor.bias is not None
-                factor.bias.zero_()
-            factors[-1].bias.copy_(bias)  # type: ignore[union-attr]
+            for own in [factor.bias for factor in factors if factor.bias is not None]:
+                own.zero_()
+            cast("Tensor", factors[-1].bias).copy_(bias)
 
 
 def _scale(factors: Sequence[nn.Conv2d | nn.Linear], weight: Tensor, groups: int) -> None:
     weights = [regroup(f.weight.double(), _groups(f), groups) for f in factors]
-    ratio = _rms(weight.double()) / _rms(fold_weights(weights, groups))
+    product, _ = fold(weights, [None] * len(weights), groups=groups)
+    ratio = _rms(weight.double()) / _rms(product)
     if ratio > 0:  # a layer of zeros gives no scale
         for factor in factors:
             factor.weight.mul_((ratio ** (1 / len(factors))).item())

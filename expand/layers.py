@@ -1,8 +1,10 @@
 """The linear layers of a network: which there are, their geometry, and what rules one out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
@@ -11,20 +13,46 @@ from torch.nn.utils import parametrize
 from expand.chains import Geometry
 from expand.units import CONVOLUTIONS, ExpandedUnit, units
 
-__all__ = ["count", "ends", "geometry", "linear_layers", "shared_weights", "unfit"]
+__all__ = ["Site", "count", "geometry", "linear_layers", "shared_weights", "unfit"]
 
-_NOT_EXPANDED = (nn.modules.conv._ConvTransposeNd, nn.Bilinear, LazyModuleMixin)
+_TRANSPOSED = (nn.modules.conv._ConvTransposeNd, nn.Bilinear)
+_OPAQUE = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
 
 
-def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The linear layers by path; the factors of a unit are part of the unit."""
-    kinds: tuple[type, ...] = (*CONVOLUTIONS, nn.Linear, *_NOT_EXPANDED)
+@dataclass(frozen=True)
+class Site:
+    """A linear layer, the paths by which the network knows it, and whether it is an end.
+
+    The stem is the first convolution, the classifier the last fully-connected layer.
+    """
+
+    paths: tuple[str, ...]
+    layer: nn.Module
+    is_stem: bool = False
+    is_classifier: bool = False
+
+    @property
+    def path(self) -> str:
+        """The path that comes first."""
+        return self.paths[0]
+
+
+def linear_layers(model: nn.Module) -> list[Site]:
+    """The linear layers in the network's order; the factors of a unit are part of the unit."""
     factors = {id(factor) for _, unit in units(model) for factor in unit.factors}
-    return {
-        path: cast("nn.Module", module)
-        for path, module in model.named_modules()
-        if isinstance(module, kinds) and id(module) not in factors
-    }
+    paths: dict[int, list[str]] = {}
+    layers: dict[int, nn.Module] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        if id(module) not in factors and _is_linear(module):
+            paths.setdefault(id(module), []).append(path)
+            layers[id(module)] = module
+    stem = next((key for key, m in layers.items() if isinstance(m, CONVOLUTIONS)), None)
+    last = next((key for key, m in reversed(layers.items()) if isinstance(m, nn.Linear)), None)
+    if model in layers.values():  # a lone layer is no end of a network
+        stem = last = None
+    return [
+        Site(tuple(paths[key]), layer, key == stem, key == last) for key, layer in layers.items()
+    ]
 
 
 def count(parameters: Iterable[nn.Parameter]) -> int:
@@ -33,12 +61,14 @@ def count(parameters: Iterable[nn.Parameter]) -> int:
 
 
 def geometry(layer: nn.Module) -> Geometry:
-    """Channels, kernel and groups of a convolution or a fully-connected layer."""
+    """Channels, kernel, groups and bias of a convolution or a fully-connected layer."""
     if isinstance(layer, CONVOLUTIONS):
         conv = cast("nn.Conv2d", layer)
-        return Geometry(conv.in_channels, conv.out_channels, tuple(conv.kernel_size), conv.groups)
+        kernel = tuple(conv.kernel_size)
+        has_bias = conv.bias is not None
+        return Geometry(conv.in_channels, conv.out_channels, kernel, conv.groups, has_bias)
     if isinstance(layer, nn.Linear):
-        return Geometry(layer.in_features, layer.out_features)
+        return Geometry(layer.in_features, layer.out_features, bias=layer.bias is not None)
     return Geometry(0, 0)
 
 
@@ -46,8 +76,12 @@ def unfit(layer: nn.Module, shared: set[int]) -> str:
     """Say why a layer cannot become a unit at all; empty where it can."""
     if isinstance(layer, ExpandedUnit):
         return "already expanded"
-    if isinstance(layer, _NOT_EXPANDED):
+    if _is_quantised(layer):
+        return "it is quantised"
+    if isinstance(layer, (*_TRANSPOSED, LazyModuleMixin)):
         return f"{type(layer).__name__} is not supported"
+    if isinstance(layer, _OPAQUE):
+        return f"the projections of {type(layer).__name__} are not layers of their own"
     if parametrize.is_parametrized(layer):
         return "its weight is parametrised"
     names = [name for name, value in layer._parameters.items() if value is not None]
@@ -55,7 +89,7 @@ def unfit(layer: nn.Module, shared: set[int]) -> str:
         return "its weight or bias is not a parameter of its own"
     if any(id(p) in shared for p in layer.parameters(recurse=False)):
         return "its weight is shared with another layer"
-    return ""
+    return _unusual(cast("nn.Parameter", layer.weight))
 
 
 def shared_weights(model: nn.Module) -> set[int]:
@@ -69,8 +103,21 @@ def shared_weights(model: nn.Module) -> set[int]:
     return shared
 
 
-def ends(layers: Mapping[str, nn.Module]) -> tuple[str | None, str | None]:
-    """The paths of the first convolution and of the last fully-connected layer."""
-    convolutions = [path for path, layer in layers.items() if isinstance(layer, CONVOLUTIONS)]
-    linears = [path for path, layer in layers.items() if isinstance(layer, nn.Linear)]
-    return next(iter(convolutions), None), next(reversed(linears), None)
+def _is_linear(module: nn.Module) -> bool:
+    kinds: Sequence[type] = (*CONVOLUTIONS, nn.Linear, *_TRANSPOSED, *_OPAQUE)
+    return isinstance(module, tuple(kinds)) or _is_quantised(module)
+
+
+def _is_quantised(module: nn.Module) -> bool:
+    """Whether this is a layer of torch.ao, whose packed weights are no parameters."""
+    own = type(module)
+    packages = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
+    is_layer = own.__name__.startswith(("Conv", "Linear")) and "Packed" not in own.__name__
+    return own.__module__.startswith(packages) and is_layer
+
+
+def _unusual(weight: nn.Parameter) -> str:
+    """Say what the weight is, where it is no plain tensor of floating-point numbers."""
+    if type(weight.data) is not torch.Tensor:
+        return f"its weight is a {type(weight.data).__name__}"
+    return "" if weight.is_floating_point() else f"its weight is of {weight.dtype}"

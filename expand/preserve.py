@@ -18,7 +18,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from expand.algebra import fold_weights
+from expand.folding import fold
 
 __all__ = ["approximate", "channelwise", "preserve"]
 
@@ -65,18 +65,18 @@ def approximate(starts: Sequence[Tensor], target: Tensor, groups: int, steps: in
     """Return the relative error of the best product found from `starts` by L-BFGS."""
     factors = [start.clone().requires_grad_() for start in starts]
     optimizer = torch.optim.LBFGS(factors, max_iter=steps, line_search_fn="strong_wolfe")
-    norm = target.norm()
+    norm, none = target.norm(), [None] * len(starts)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = ((fold_weights(factors, groups) - target) / norm).square().sum()
+        loss = ((fold(factors, none, groups=groups)[0] - target) / norm).square().sum()
         loss.backward()
         return loss
 
     with torch.enable_grad():
         optimizer.step(closure)
     with torch.no_grad():
-        return float((fold_weights(factors, groups) - target).norm() / norm)
+        return float((fold(factors, none, groups=groups)[0] - target).norm() / norm)
 
 
 def _solve(

@@ -5,20 +5,28 @@ A unit is the layer itself with another class: `ExpandedConv2d` is a `Conv2d` wh
 forward of any subclass keep their meaning, and every parent that reads `.weight` finds it.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
-from math import prod
-from typing import Literal, SupportsIndex, cast
+from typing import Literal, NamedTuple, Self, SupportsIndex, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expand.algebra import Order, cheapest_order, fold_biases, fold_weights, regroup
-from expand.chains import Factor
-from expand.initialise import Init, initialise
+from expand.algebra import Order, regroup
+from expand.folding import Ticket, fold, fold_once
 
-__all__ = ["MODES", "ExpandedUnit", "Mode", "compress_unit", "expand_layer", "set_mode", "units"]
+__all__ = [
+    "CONVOLUTIONS",
+    "MODES",
+    "ExpandedUnit",
+    "Mode",
+    "is_chainable",
+    "pads_in_convolution",
+    "set_mode",
+    "unit_class",
+    "units",
+]
 
 Mode = Literal["folded", "unfolded", "nonlinear"]
 MODES: tuple[Mode, ...] = ("folded", "unfolded", "nonlinear")
@@ -26,13 +34,25 @@ MODES: tuple[Mode, ...] = ("folded", "unfolded", "nonlinear")
 CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _OWN_FORWARDS = {cls.forward for cls in (*CONVOLUTIONS, nn.Linear)}
 
+_Key = tuple[object, ...]
+
+
+class _Folded(NamedTuple):
+    """A product, and what it was made from; a `key` of None is good for one forward pass."""
+
+    weight: Tensor
+    bias: Tensor | None
+    key: _Key | None
+    ticket: Ticket
+
 
 class ExpandedUnit(nn.Module):
     """Mixed in before the class of the layer that is expanded; made by `expand_layer` alone.
 
     `mode` says how the unit runs:
     - folded: the factors are multiplied into the compact weight and bias, inside the graph, and
-      the layer's own forward runs with them;
+      the layer's own forward runs with them. The product is made once, until a factor changes or
+      the graph is run backwards;
     - unfolded: the chain runs factor by factor, padding on the first, stride on one of them;
     - nonlinear: the same with a ReLU between the factors: the nonlinear counterpart that
       initialises an ExpandNet (ExpandNets paper, 2.1).
@@ -42,17 +62,18 @@ class ExpandedUnit(nn.Module):
     factors: Sequence[nn.Linear]  # an nn.ModuleList of Linears or convolutions
     mode: Mode
     order: Order
-    _folded: tuple[Tensor, Tensor | None] | None
+    _running: _Folded | None  # during the unit's own forward
+    _kept: _Folded | None  # between forwards
 
     @property
     def weight(self) -> Tensor:
         """The compact weight, as the layer had it. What is written to it is lost."""
-        return self._folded[0] if self._folded else self.fold_weight()
+        return (self._running or self._product()).weight
 
     @property
     def bias(self) -> Tensor | None:
         """The compact bias [out], or None. What is written to it is lost."""
-        return self._folded[1] if self._folded else self.fold_bias()
+        return (self._running or self._product()).bias
 
     def __setattr__(self, name: str, value: Tensor | nn.Module) -> None:
         if name in ("weight", "bias"):
@@ -64,53 +85,83 @@ class ExpandedUnit(nn.Module):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
         """Pickle by the layer's class: the unit's own class exists in this process alone."""
-        return _empty_unit, (type(self).__mro__[2],), self.__dict__
+        state = {**self.__dict__, "_running": None, "_kept": None}
+        return _empty_unit, (type(self).__mro__[2],), state
 
     @property
     def chainable(self) -> bool:
         """Whether a chain can stand for the layer: its class has torch's own forward."""
-        return type(self).__mro__[2].forward in _OWN_FORWARDS  # [unit, ExpandedUnit, layer, ...]
+        return is_chainable(type(self).__mro__[2])  # [unit, ExpandedUnit, layer, ...]
 
-    def fold_weight(self, dtype: torch.dtype | None = None) -> Tensor:
-        """Multiply the factors, differentiably, in float32 at least, whatever autocast says.
+    def fold(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """Multiply the factors in `dtype`, differentiably: the layer's weight, and its bias."""
+        weights, biases, groups = self._chain(dtype)
+        return fold(weights, biases, groups=groups, order=self.order)
 
-        The result has the factors' type; with `dtype` the product is taken and returned in it.
-        """
-        weights, groups = self._weights(dtype)
-        with torch.autocast(weights[0].device.type, enabled=False):
-            return fold_weights(weights, groups, self.order).to(
-                dtype or self.factors[0].weight.dtype
-            )
-
-    def fold_bias(self, dtype: torch.dtype | None = None) -> Tensor | None:
-        """The factors' biases, carried to the end of the chain; `dtype` as in `fold_weight`."""
-        if self.factors[0].bias is None:
-            return None
-        weights, groups = self._weights(dtype)
-        biases = [cast("Tensor", factor.bias).to(weights[0].dtype) for factor in self.factors]
-        with torch.autocast(weights[0].device.type, enabled=False):
-            return fold_biases(weights, biases, groups).to(dtype or self.factors[0].weight.dtype)
-
-    def _weights(self, dtype: torch.dtype | None) -> tuple[list[Tensor], int]:
-        """The factors' weights in the type to multiply in, all with the layer's groups."""
-        wide = dtype or torch.promote_types(self.factors[0].weight.dtype, torch.float32)
-        groups = getattr(self, "groups", 1)
-        own = [getattr(factor, "groups", 1) for factor in self.factors]
-        weights = [factor.weight.to(wide) for factor in self.factors]
-        return [regroup(w, g, groups) for w, g in zip(weights, own, strict=True)], groups
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of training; a product that was kept is forgotten."""
+        self._kept = None
+        return super().train(mode)
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """Run the layer in the unit's mode."""
         if self.mode != "folded" and self.chainable:
             return self._run_chain(*inputs, **named)
-        self._folded = self.fold_weight(), self.fold_bias()
+        self._running = self._product()
         try:
             return super().forward(*inputs, **named)
         finally:
-            self._folded = None
+            self._running = None
+
+    def _product(self) -> _Folded:
+        """The product in float32 at least, whatever autocast says, in the factors' own type."""
+        key = self._state()
+        kept = self._kept
+        if key is not None and kept is not None and kept.key == key and not kept.ticket.spent:
+            return kept
+        ticket, own = Ticket(), self.factors[0].weight.dtype
+        weights, biases, groups = self._chain(torch.promote_types(own, torch.float32))
+        if torch.compiler.is_compiling():
+            product = fold(weights, biases, groups=groups, order=self.order)
+        else:
+            product = fold_once(ticket, weights, biases, groups=groups, order=self.order)
+        weight, bias = (None if each is None else each.to(own) for each in product)
+        folded = _Folded(cast("Tensor", weight), bias, key, ticket)
+        if key is not None:
+            self._kept = folded
+        return folded
+
+    def _state(self) -> _Key | None:
+        """What the product depends on; None where it is made anew at every pass.
+
+        That is under torch.compile and torch.func, which swap the factors, in the middle of a
+        backward pass, where activation checkpointing recomputes, and for inference tensors.
+        """
+        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() != -1:
+            return None
+        state: list[object] = [torch.is_grad_enabled(), torch.is_inference_mode_enabled()]
+        for factor in self.factors:
+            for tensor in (factor.weight, factor.bias):
+                if tensor is None:
+                    continue
+                if type(tensor) is not nn.Parameter or tensor.is_inference():
+                    return None
+                state += (tensor.data_ptr(), tensor._version, tensor.requires_grad)
+        return tuple(state)
+
+    def _chain(self, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor | None], int]:
+        """The factors' weights and biases in the type to multiply in, with the layer's groups."""
+        groups = getattr(self, "groups", 1)
+        weights: list[Tensor] = []
+        biases: list[Tensor | None] = []
+        for factor in self.factors:
+            own = getattr(factor, "groups", 1)
+            weights.append(regroup(factor.weight.to(dtype), own, groups))
+            biases.append(None if factor.bias is None else factor.bias.to(dtype))
+        return weights, biases, groups
 
     def _run_chain(self, input: Tensor) -> Tensor:
-        if isinstance(self, CONVOLUTIONS) and not _pads_in_convolution(self):
+        if isinstance(self, CONVOLUTIONS) and not pads_in_convolution(self):
             mode = cast("str", self.padding_mode)
             amounts = cast("list[int]", self._reversed_padding_repeated_twice)
             input = F.pad(input, amounts, mode="constant" if mode == "zeros" else mode)
@@ -130,61 +181,14 @@ class ExpandedUnit(nn.Module):
         return f"{super().extra_repr()}, mode={self.mode}"
 
 
-def expand_layer(
-    layer: nn.Module,
-    factors: Sequence[Factor],
-    *,
-    stride_at: int,
-    mode: Mode,
-    init: Init = "default",
-) -> None:
-    """Turn `layer` into a unit, in place. `stride_at`: the factor that carries the stride.
-
-    Raises ValueError where `init` is preserve and the factors are too narrow; the layer is left
-    as it was then.
-    """
-    weight, bias = cast("Tensor", layer.weight), cast("Tensor | None", layer.bias)
-    modules = nn.ModuleList(
-        _factor_module(layer, factor, index, stride_at) for index, factor in enumerate(factors)
-    )
-    modules.to(weight.device, weight.dtype).train(layer.training)
-    groups = getattr(layer, "groups", 1)
-    initialise(cast("Sequence[nn.Linear]", modules), weight, bias, groups=groups, init=init)
-    for module in cast("Sequence[nn.Linear]", modules):
-        module.weight.data = _channels_last(module.weight.data)
-        module.weight.requires_grad_(weight.requires_grad)
-        if bias is not None:
-            module.bias.requires_grad_(bias.requires_grad)
-    # The names stay, empty: the order of the state dict is the layer's again after compression.
-    layer._parameters.update(weight=None, bias=None)
-    layer.__class__ = _unit_class(type(layer))
-    unit = cast("ExpandedUnit", layer)
-    unit.factors = cast("Sequence[nn.Linear]", modules)
-    unit.mode, unit._folded = mode, None
-    unit.order = cheapest_order([(f.outputs, f.inputs // groups, prod(f.kernel)) for f in factors])
+def is_chainable(cls: type[nn.Module]) -> bool:
+    """Whether a chain can stand for a layer of this class: its forward is torch's own."""
+    return cls.forward in _OWN_FORWARDS
 
 
-def compress_unit(unit: ExpandedUnit) -> None:
-    """Turn `unit` back into the layer it was, in place; the product is taken in float64."""
-    if unit.mode == "nonlinear" and unit.chainable:
-        raise ValueError(
-            "a unit in nonlinear mode has no compact equivalent: go on in linear mode first "
-            "(a last stage with `phase: linear`, or set_mode(model, 'folded'))"
-        )
-    first = cast("nn.Linear", unit.factors[0])
-    device, dtype = first.weight.device, first.weight.dtype
-    trained = [p.requires_grad for p in (first.weight, first.bias) if p is not None]
-    unit.to("cpu")  # not every device has float64
-    with torch.no_grad():
-        folded = [unit.fold_weight(torch.float64), unit.fold_bias(torch.float64)]
-    for name in ("factors", "mode", "order", "_folded"):
-        delattr(unit, name)
-    unit.__class__ = type(unit).__mro__[2]
-    for name, value, train in zip(("weight", "bias"), folded, trained, strict=False):
-        if value is not None:
-            value = value.to(dtype).contiguous()
-            unit._parameters[name] = nn.Parameter(value, requires_grad=train)
-    unit.to(device)
+def pads_in_convolution(conv: nn.Module) -> bool:
+    """Whether the padding is zeros and numbers: then the first factor's convolution does it."""
+    return conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
 
 
 def units(model: nn.Module) -> Iterator[tuple[str, ExpandedUnit]]:
@@ -208,41 +212,13 @@ def set_mode(model: nn.Module, mode: Mode, paths: Collection[str] | None = None)
         unit.mode = mode
 
 
-def _empty_unit(cls: type[nn.Module]) -> nn.Module:
-    """A unit for a layer of class `cls` whose attributes are still to come, for unpickling."""
-    unit_class = _unit_class(cls)
-    return unit_class.__new__(unit_class)
-
-
 @cache
-def _unit_class(cls: type[nn.Module]) -> type[nn.Module]:
+def unit_class(cls: type[nn.Module]) -> type[nn.Module]:
+    """The class of units for layers of class `cls`."""
     return type(f"Expanded{cls.__name__}", (ExpandedUnit, cls), {"__module__": __name__})
 
 
-def _factor_module(layer: nn.Module, factor: Factor, index: int, stride_at: int) -> nn.Module:
-    """The chain as the paper draws it: padding on the first factor, stride on one."""
-    has_bias = layer.bias is not None
-    if not factor.kernel:
-        return nn.Linear(factor.inputs, factor.outputs, bias=has_bias)
-    conv = cast("nn.Conv2d", layer)
-    factory = cast("Callable[..., nn.Module]", CONVOLUTIONS[len(factor.kernel) - 1])
-    return factory(
-        factor.inputs,
-        factor.outputs,
-        factor.kernel,
-        stride=conv.stride if index == stride_at else 1,
-        padding=conv.padding if index == 0 and _pads_in_convolution(conv) else 0,
-        dilation=conv.dilation,
-        groups=factor.groups,
-        bias=has_bias,
-    )
-
-
-def _pads_in_convolution(conv: nn.Module) -> bool:
-    """Whether the padding is zeros and numbers: then the first factor's convolution does it."""
-    return conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-
-
-def _channels_last(weight: Tensor) -> Tensor:
-    """The same weight with its input channels innermost: folding needs no copy then."""
-    return weight.movedim(1, -1).contiguous().movedim(-1, 1)
+def _empty_unit(cls: type[nn.Module]) -> nn.Module:
+    """A unit for a layer of class `cls` whose attributes are still to come, for unpickling."""
+    unit = unit_class(cls)
+    return unit.__new__(unit)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from kdx import checkpoints, weights
-from kdx.build import build_data, restore
+from kdx.build import apply_transforms, build_data, restore
 from kdx.certificate import Certificate, certify, count_parameters
 from kdx.data import Views, eval_loader
 from kdx.evaluation import eval_mode, evaluate
@@ -32,14 +32,19 @@ class Assessment:
 
 
 def recipe_of(
-    target: Path, recipe: Path | None, overrides: Sequence[str] = (), **options: object
+    target: Path,
+    recipe: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    plugins: Sequence[str] = (),
+    output_root: str = "runs",
 ) -> Recipe:
     """Load the recipe beside or above `target`, or the given one, leaving its teacher out.
 
-    `options` are those of `kdx.recipe.load`. FileNotFoundError where there is no recipe.
+    `plugins` and `output_root` as in `kdx.recipe.load`. FileNotFoundError where there is no
+    target, or no recipe; ValueError for a target that holds no weights.
     """
-    if not target.exists():
-        raise FileNotFoundError(f"{target} does not exist")
+    weights.read_spec(target)
     places = [target, *target.resolve().parents[:3]]
     found = recipe or next(
         (p / "recipe.yaml" for p in places if (p / "recipe.yaml").is_file()), None
@@ -48,7 +53,8 @@ def recipe_of(
         raise FileNotFoundError(
             f"{target}: no recipe.yaml beside or above it: name one by --recipe"
         )
-    return load(found, ["teacher=null", *overrides], **options)  # type: ignore[arg-type]
+    overrides = ["teacher=null", *overrides]
+    return load(found, overrides, plugins=plugins, output_root=output_root)
 
 
 def assess(
@@ -59,11 +65,12 @@ def assess(
     Its file says how it wants its images: they are re-normalised and resized where the data set
     has them otherwise.
     """
+    own = weights.read_spec(source)
     data, splits = build_data(recipe)
     images = {"test": splits.test, "validation": splits.validation, "train": splits.train}[split]
     if images is None:
         raise ValueError("validation: the recipe holds nothing out (data.validation)")
-    own = weights.read_spec(source) or data.input
+    own = own or data.input
     student = recipe.student.component.build(**facts(len(data.classes), own))
     weights.load(student, source)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
@@ -83,18 +90,19 @@ def compress_checkpoint(recipe: Recipe, checkpoint: Path, output: Path) -> Certi
     """Write the compact student of a checkpoint to the .safetensors file `output`.
 
     Needs no data: the checkpoint knows its input, and the certificate compares on random images.
-    Raises ValueError where the checkpoint does not fit the recipe, has no compact equivalent
-    (the nonlinear phase), or where the certificate fails; nothing is written then.
+    Raises ValueError for another suffix, where the checkpoint does not fit the recipe, has no
+    compact equivalent (the nonlinear phase), or where the certificate fails; nothing is written
+    then.
     """
+    if output.suffix != ".safetensors":
+        raise ValueError(f"{output}: the compact student is written to a .safetensors file")
     state = checkpoints.state_of(checkpoint)
     source = checkpoint / weights.FILE_IN_RUN
     about, spec = weights.read_metadata(source), weights.read_spec(source)
     if about is None or spec is None:
         raise ValueError(f"{source}: not written by kdx: it does not say what its input is")
-    student = recipe.student.component.build(**facts(about["classes"], spec))
-    transforms = [part.build() for part in recipe.student.transforms]
-    for transform in transforms:
-        student = transform.apply(student)
+    compact = recipe.student.component.build(**facts(about["classes"], spec))
+    student, transforms = apply_transforms(recipe, compact, spec)
     for transform in transforms if state.phase else ():
         transform.enter(student, state.phase or "")
     weights.load(student, source)

@@ -1,5 +1,6 @@
 """From a recipe to everything that a run needs, checked before the first step is taken."""
 
+import os
 from collections.abc import Collection, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from kdx.data import Augment, Splits, Views, split
 from kdx.evaluation import eval_mode
 from kdx.networks import build_student, build_teacher, check_logits
 from kdx.objective import Objective, Term
-from kdx.protocols import ImageData, StudentTransform
+from kdx.protocols import ImageData, InputSpec, StudentTransform
 from kdx.recipe import Recipe, Stage
 from kdx.schedules import Schedule
 from kdx.teacher import Teacher
@@ -21,6 +22,7 @@ from kdx.teacher import Teacher
 __all__ = [
     "Job",
     "StageJob",
+    "apply_transforms",
     "build",
     "build_data",
     "restore",
@@ -89,20 +91,14 @@ def build(recipe: Recipe, *, teacher_weights: bool = True) -> Job:
     torch.manual_seed(recipe.seed)
     data, splits = build_data(recipe)
     compact = build_student(recipe, data)
-    transforms: list[StudentTransform] = [part.build() for part in recipe.student.transforms]
-    student = compact
-    for transform, part in zip(transforms, recipe.student.transforms, strict=True):
-        try:
-            student = transform.apply(student)
-        except ValueError as error:
-            raise ValueError(f"{part.place}: {part.where}: {error}") from error
+    student, transforms = apply_transforms(recipe, compact, data.input)
     teacher = build_teacher(recipe, data, load=teacher_weights) if recipe.teacher else None
     views = train_views(recipe, data, splits)
     images, labels, _ = views.__getitems__([(0, i) for i in range(min(PROBE, len(views)))])
     check_logits(student, images, len(data.classes), "student")
     if teacher:
         check_logits(teacher.module, teacher.see(images), len(data.classes), "teacher")
-    if recipe.student.weights:
+    if recipe.student.weights or recipe.student.component.arguments.get("pretrained"):
         _check_kept(compact, student, images)
     trial = deepcopy(student)  # takes the phases and the probes; training starts without
     known = [name for name, _ in compact.named_modules()]
@@ -111,11 +107,29 @@ def build(recipe: Recipe, *, teacher_weights: bool = True) -> Job:
         for index, stage in enumerate(recipe.resolved_stages())
     ]
     if teacher:
+        _check_taught(recipe, stages)
         teacher.settle(images)
     rehearsal = _rehearse(recipe, compact, trial, transforms, images)
     for stage in stages:
         stage.objective.move_to(student)
     return Job(recipe, data, splits, compact, student, transforms, teacher, stages, rehearsal)
+
+
+def apply_transforms(
+    recipe: Recipe, student: nn.Module, input: InputSpec
+) -> tuple[nn.Module, list[StudentTransform]]:
+    """Return the student to train, and the recipe's transforms, each applied to it in turn."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    batch = max(1, recipe.data.batch_size // recipe.accumulate // processes)
+    shape = (batch, input.channels, input.size, input.size)
+    transforms: list[StudentTransform] = []
+    for part in recipe.student.transforms:
+        transforms.append(part.build(input_shape=shape))
+        try:
+            student = transforms[-1].apply(student)
+        except ValueError as error:
+            raise ValueError(f"{part.place}: {part.where}: {error}") from error
+    return student, transforms
 
 
 def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
@@ -165,6 +179,19 @@ def _build_stage(
     return StageJob(stage, objective, stage.schedule.build(), unused)
 
 
+def _check_taught(recipe: Recipe, stages: Sequence[StageJob]) -> None:
+    """Refuse a teacher whose outputs no loss looked at in the probe."""
+    assert recipe.teacher is not None
+    if any(stage.objective.reads_teacher for stage in stages):
+        return
+    part = recipe.teacher.component
+    uses = dict.fromkeys(term.component.use for stage in stages for term in stage.stage.losses)
+    raise ValueError(
+        f"{part.place}: {part.where}: no loss looks at it; the losses are {', '.join(uses)}. Add "
+        "one that learns from a teacher, such as kd, hint or pkt, or leave the teacher out"
+    )
+
+
 def _rehearse(
     recipe: Recipe,
     compact: nn.Module,
@@ -196,8 +223,8 @@ def _check_kept(compact: nn.Module, student: nn.Module, images: Tensor) -> None:
         before, after = compact(images), student(images)
     if (after - before).abs().max() > 1e-3 * before.abs().max():
         raise ValueError(
-            "student.weights: the transforms give the student another function than that of "
-            "these weights, which would be lost: use `init: preserve` (expand.ExpandNet)"
+            "student.transforms: they give the student another function than that of the weights "
+            "it starts from, which would be lost: use `init: preserve` (expand.ExpandNet)"
         )
 
 

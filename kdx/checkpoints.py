@@ -18,6 +18,8 @@ from kdx.protocols import InputSpec
 
 __all__ = ["Checkpoint", "prune", "save", "state_of"]
 
+STATE = "state.json"
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -48,7 +50,7 @@ def save(
     if objective.adaptors.state_dict():
         adaptors = staging / "adaptors.safetensors"
         weights.save(objective.adaptors, adaptors, input=input, classes=classes)
-    (staging / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n")
+    (staging / STATE).write_text(json.dumps(asdict(state), indent=2) + "\n")
     shutil.rmtree(place, ignore_errors=True)
     staging.rename(place)
     return place
@@ -62,9 +64,23 @@ def prune(directory: Path, keep: set[Path]) -> None:
 
 
 def state_of(checkpoint: Path) -> Checkpoint:
-    """Read a checkpoint's state; ValueError where it is not a checkpoint of kdx."""
-    path = checkpoint / "state.json"
+    """Read a checkpoint's state.
+
+    ValueError where it is not a checkpoint of kdx; it lists those in the same run.
+    """
+    path = checkpoint / STATE
+    if not path.is_file():
+        near = ", ".join(map(str, _near(checkpoint)))
+        there = f". There are: {near}" if near else ", and there is none near it"
+        raise ValueError(f"{checkpoint} is no checkpoint{there}")
     try:
         return Checkpoint(**json.loads(path.read_text()))
     except (OSError, TypeError, ValueError) as error:
-        raise ValueError(f"{checkpoint}: not a checkpoint: state.json: {error}") from error
+        raise ValueError(f"{path}: not the state of a checkpoint: {error}") from error
+
+
+def _near(path: Path) -> list[Path]:
+    """List the checkpoints that may be meant by a path that is none, in order."""
+    places = (path, path.parent, path / "checkpoints", path.parent / "checkpoints")
+    found = (state for place in places for state in place.glob(f"epoch_*/{STATE}"))
+    return sorted({state.parent for state in found})

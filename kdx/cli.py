@@ -42,7 +42,10 @@ def allow(plugins: Sequence[str]) -> None:
 
 
 def guarded(main: Callable[[], None]) -> int:
-    """Run a tool; return its exit code: 0, 1 for a job that failed, 2 for input refused.
+    """Run a tool; return its exit code: 0, 1 for a job that failed, 2 for what was refused.
+
+    A job fails by a loss that is no number, by a certificate, or for want of memory. Refused is
+    what is wrong with a recipe, with data or weights, and files that cannot be read or written.
 
     Errors that a person can act on are printed without a traceback; KDX_DEBUG=1 shows it. Of
     several processes the first says what is wrong with a recipe, and each what it alone may see.
@@ -57,10 +60,11 @@ def guarded(main: Callable[[], None]) -> int:
         return _say(error, _reason(error), REFUSED)
     except Exception as error:
         from kdx.run import CertificateError
+        from kdx.stage import TrainingError
 
         if _is_out_of_memory(error):
             return _say(error, "out of memory: lower data.batch_size", FAILED)
-        if not isinstance(error, CertificateError):
+        if not isinstance(error, CertificateError | TrainingError):
             raise
         return _say(error, str(error), FAILED)
     return 0

@@ -4,6 +4,7 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from itertools import cycle, islice
 
 import torch
@@ -11,22 +12,26 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from kdx.build import Job, build
+from kdx.build import Job, StageJob, build
+from kdx.certificate import count_parameters
 from kdx.loop import Loop, accelerator_for
+from kdx.memo.use import plan_memo, show
 from kdx.networks import build_student, has_weights
 from kdx.protocols import Planned
 from kdx.recipe import Recipe
-from kdx.run import describe
+from kdx.run import describe, teacher_recipe
 from kdx.stage import StageRunner
 
 __all__ = ["dry_run"]
 
 WARM_UP, TIMED = 1, 5  # steps of each stage
+PATIENCE = 10.0  # seconds, after which fewer steps will do
 
 
 def dry_run(recipe: Recipe, console: Console) -> None:
     """Print what `run` would do. Nothing is written; errors are those of a real run."""
     there = recipe.teacher is None or has_weights(recipe.teacher.weights)
+    first = teacher_recipe(recipe) if recipe.teacher and recipe.teacher.recipe else None
     job = build(recipe, teacher_weights=there)
     loop = Loop(job, accelerator_for(job))
     console.quiet = not loop.accelerator.is_main_process
@@ -34,13 +39,19 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     console.print(f"device: {describe(loop)}", highlight=False)
     _print_data(job, console)
     _print_plan(job, console)
-    if recipe.teacher and not there:
-        console.print(
-            f"teacher: no weights at {recipe.teacher.weights}; "
-            f"trained first by {recipe.teacher.recipe or 'nothing: the run would stop here'}",
-            soft_wrap=True, highlight=False,
-        )  # fmt: skip
-    _print_stages(job, loop, console)
+    _print_teacher(job, first, console)
+    if memo := plan_memo(loop):
+        if there:
+            show(memo, console, "memo: ")
+        else:
+            console.print(f"memo: {memo.rows()}, when there is a teacher", highlight=False)
+        console.print("memo: the steps below ask the teacher, as those that fill it do")
+    seconds = _print_stages(job, loop, console)
+    before = f", after {_duration(_training_of(first))} of the teacher's own" if first else ""
+    console.print(
+        f"cost: about {_duration(seconds)} of training{before}; {_memory(loop)} of memory",
+        highlight=False,
+    )
     error = job.rehearsal.float32.max_rel_error
     console.print(
         f"rehearsal: restored, the student is the compact network again, within {error:.1e} of "
@@ -75,24 +86,40 @@ def _print_plan(job: Job, console: Console) -> None:
     )
 
 
-def _print_stages(job: Job, loop: Loop, console: Console) -> None:
-    """Take a few real steps of every stage, and print what all of its epochs would cost."""
-    table = Table(title="Stages", box=SIMPLE_HEAD)
+def _print_teacher(job: Job, first: Recipe | None, console: Console) -> None:
+    section = job.recipe.teacher
+    if section is None or job.teacher is None:
+        return
+    if first:
+        source = f"no weights at {section.weights} yet: {first.name} is run first"
+    elif not has_weights(section.weights):
+        source = f"no weights at {section.weights}, and no `recipe:`: the run would stop here"
+    elif section.weights:
+        source = f"weights of {section.weights}"
+    elif section.component.arguments.get("pretrained"):
+        source = "published weights"
+    else:
+        source = "random values, as it has no `weights:`"
+    count = count_parameters(job.teacher.module)
+    console.print(
+        f"teacher: {section.component.use}, {count:,} parameters; {source}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _print_stages(job: Job, loop: Loop, console: Console) -> float:
+    """Try every stage, print what all of its epochs would cost, and return the seconds of all."""
+    table = Table(title="Stages", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("stage", "losses"):
         table.add_column(heading)
-    for heading in ("epochs", "steps", "ms/step", "images/s", "training"):
+    for heading in ("epochs", "steps", "ms/step", "img/s", "training"):
         table.add_column(heading, justify="right", no_wrap=True)
     total = 0.0
-    for stage in job.stages:
-        job.enter(stage.stage.phase)
-        runner = StageRunner(loop, stage)
-        seconds = _seconds_per_step(loop, runner)
-        runner.finish()
-        steps = loop.batches.steps * stage.stage.epochs
+    for stage, steps, seconds in _trials(job, loop):
         total += steps * seconds
         table.add_row(
             stage.stage.name,
-            " + ".join(f"{t.weight:g} {t.name}" for t in stage.stage.losses),
+            "\n+ ".join(f"{t.weight:g} {t.name}" for t in stage.stage.losses),
             str(stage.stage.epochs),
             f"{steps:,}",
             f"{seconds * 1000:.1f}",
@@ -106,15 +133,29 @@ def _print_stages(job: Job, loop: Loop, console: Console) -> None:
                 soft_wrap=True, highlight=False,
             )  # fmt: skip
     console.print(table)
-    console.print(
-        f"cost: about {_duration(total)} of training and {_memory(loop)} of memory",
-        highlight=False,
-    )
+    return total
+
+
+def _training_of(recipe: Recipe) -> float:
+    """Return the seconds that the training of another recipe would take."""
+    job = build(recipe, teacher_weights=False)
+    trials = _trials(job, Loop(job, accelerator_for(job)))
+    return sum(steps * seconds for _, steps, seconds in trials)
+
+
+def _trials(job: Job, loop: Loop) -> Iterator[tuple[StageJob, int, float]]:
+    """Take a few real steps of every stage: yields it, its number of steps, and seconds a step."""
+    for stage in job.stages:
+        job.enter(stage.stage.phase)
+        runner = StageRunner(loop, stage)
+        seconds = _seconds_per_step(loop, runner)
+        runner.finish()
+        yield stage, loop.batches.steps * stage.stage.epochs, seconds
 
 
 def _seconds_per_step(loop: Loop, runner: StageRunner) -> float:
-    """The median over a few steps on real batches, after a warm-up."""
-    times = []
+    """The median over a few steps on real batches, after a warm-up; over one where it is slow."""
+    times: list[float] = []
     steps = islice(cycle(range(loop.batches.steps)), WARM_UP + TIMED)
     loop.batches.set_epoch(0)
     batches = cycle(loop.loader)
@@ -124,6 +165,8 @@ def _seconds_per_step(loop: Loop, runner: StageRunner) -> float:
         if loop.accelerator.device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
+        if len(times) > WARM_UP and sum(times) > PATIENCE:
+            break
     return statistics.median(times[WARM_UP:])
 
 

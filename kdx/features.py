@@ -1,6 +1,7 @@
 """Reading features by module path, and finding out which ones the losses read."""
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from kdx.protocols import Outputs
 
-__all__ = ["FeatureWanted", "Tapped"]
+__all__ = ["FeatureWanted", "Tapped", "Watched"]
 
 
 class FeatureWanted(Exception):
@@ -18,6 +19,18 @@ class FeatureWanted(Exception):
         super().__init__(path)
         self.network, self.path = network, path
         self.place = ""
+
+
+@dataclass(frozen=True)
+class Watched(Outputs):
+    """Outputs that note what is read of them, in `reads`; else as any other."""
+
+    reads: list[str] = field(default_factory=list)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("logits", "features"):
+            object.__getattribute__(self, "reads").append(name)
+        return object.__getattribute__(self, name)
 
 
 class Tapped:

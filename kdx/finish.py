@@ -15,8 +15,10 @@ from kdx.build import restore
 from kdx.certificate import Certificate, certify
 from kdx.data import Views
 from kdx.loop import Fitted, Loop
+from kdx.networks import facts
 from kdx.report import write_report
 from kdx.summary import Summary, write_summary
+from kdx.words import counted
 
 __all__ = ["finish"]
 
@@ -52,7 +54,8 @@ def finish(
         weights.save(compact, path, input=job.data.input, classes=job.classes, extra=job.about)
         summary = _summary(loop, fitted, name, certificate, test, teacher)
         write_summary(run_dir, summary)
-        write_report(run_dir, job.recipe, summary, certificate)
+        told = facts(job.classes, job.data.input)
+        write_report(run_dir, job.recipe, summary, certificate, facts=told)
         _conclude(summary, certificate, path, console)
     return loop.agree(certificate.problems)
 
@@ -128,7 +131,7 @@ def _summary(
 def _conclude(summary: Summary, certificate: Certificate, path: Path, console: Console) -> None:
     lines = [
         f"compact  {summary.parameters['compact']:,} parameters, {summary.test['top1']:.2%} top-1 "
-        f"on {summary.test_images:,} test images (best epoch on {summary.evaluated_on}: "
+        f"on {counted(summary.test_images, 'test image')} (best epoch on {summary.evaluated_on}: "
         f"{summary.best['top1']:.2%}, epoch {summary.best_epoch})"
     ]
     if summary.parameters["trained"] != summary.parameters["compact"]:
@@ -136,7 +139,7 @@ def _conclude(summary: Summary, certificate: Certificate, path: Path, console: C
         lines.append(
             f"         differs from the trained network by {single.max_rel_error:.1e} (float32), "
             f"{double.max_rel_error:.1e} (float64) of the largest logit; "
-            f"{certificate.predictions_changed} of {single.images:,} predictions changed"
+            f"{certificate.predictions_changed} of {counted(single.images, 'prediction')} changed"
         )
     lines.append(f"student  [bold]{escape(str(path))}[/bold]")
     lines.append(f"report   {escape(str(path.parent / 'report.md'))}")

@@ -16,6 +16,7 @@ from kdx.build import Job
 from kdx.data import Batch, EpochBatches, Views, eval_loader, train_loader
 from kdx.evaluation import Evaluation, eval_mode, evaluate
 from kdx.log import RunLog
+from kdx.memo import Guide, live
 from kdx.protocols import ImageSource
 from kdx.stage import StageRunner
 from kdx.teacher import Teacher
@@ -38,6 +39,7 @@ class Fitted:
 def accelerator_for(job: Job) -> Accelerator:
     """Return the Accelerator of a run: precision as the recipe says, or as the launcher does.
 
+    Sets the number of CPU threads, too: the recipe's, or on the CPU a share of the cores.
     Raises ValueError for fp16 on the CPU, which Accelerate would silently run in float32.
     """
     unused = any(stage.unused for stage in job.stages)
@@ -46,15 +48,19 @@ def accelerator_for(job: Job) -> Accelerator:
         mixed_precision=job.recipe.precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
     )
-    if accelerator.device.type == "cpu":
-        if accelerator.mixed_precision == "fp16":
-            raise ValueError("precision: 'fp16' does not exist on the CPU: use 'bf16' or 'no'")
-        torch.set_num_threads(_threads(accelerator.num_processes))
+    on_cpu = accelerator.device.type == "cpu"
+    if on_cpu and accelerator.mixed_precision == "fp16":
+        raise ValueError("precision: 'fp16' does not exist on the CPU: use 'bf16' or 'no'")
+    if on_cpu or job.recipe.threads:
+        torch.set_num_threads(job.recipe.threads or _threads(accelerator.num_processes))
     return accelerator
 
 
 class Loop:
-    """Runs a job's stages on the devices that an Accelerator stands for."""
+    """Runs a job's stages on the devices that an Accelerator stands for.
+
+    `guide` is what the losses hear of the teacher: the teacher itself, until a memo is put there.
+    """
 
     def __init__(self, job: Job, accelerator: Accelerator) -> None:
         self.job, self.accelerator = job, accelerator
@@ -66,7 +72,9 @@ class Loop:
             seed=recipe.seed,
             rank=self.rank,
             world=self.world,
+            views=recipe.teacher.memo.views if recipe.teacher and recipe.teacher.memo else None,
         )
+        self.guide: Guide | None = live(job.teacher) if job.teacher else None
         self.loader: DataLoader[Batch] = train_loader(
             job.train_views, self.batches, workers=recipe.data.workers
         )

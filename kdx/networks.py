@@ -10,6 +10,7 @@ from kdx.evaluation import eval_mode
 from kdx.protocols import ImageData, InputSpec
 from kdx.recipe import Recipe
 from kdx.teacher import Teacher
+from kdx.words import counted
 
 __all__ = ["build_student", "build_teacher", "check_logits", "facts", "has_weights"]
 
@@ -48,7 +49,8 @@ def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
         mean, std = changes.get("mean", own.mean), changes.get("std", own.std)
         if len(mean) != len(std):
             raise ValueError(
-                f"teacher.input: {len(mean)} means but {len(std)} standard deviations: give both"
+                f"teacher.input: {counted(len(mean), 'mean')} but "
+                f"{counted(len(std), 'standard deviation')}: give both"
             )
         own = InputSpec(len(mean), changes.get("size", own.size), tuple(mean), tuple(std))
     return Teacher(module, own=own, given=data.input)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kdx.features import FeatureWanted, Tapped
+from kdx.features import FeatureWanted, Tapped, Watched
 from kdx.protocols import Loss, Outputs
 
 __all__ = ["Objective", "Term"]
@@ -31,7 +31,8 @@ class Objective(nn.Module):
 
     The teacher stands outside: its outputs come in as an argument. Parameters that losses own
     are in `adaptors`, by the term's name. `known` are the module paths of the compact network,
-    which losses may read; default: all of the student's.
+    which losses may read; default: all of the student's. `reads_teacher` says, once it has been
+    probed, whether a loss looked at the teacher's outputs.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Objective(nn.Module):
         )
         self.terms = tuple(terms)
         self._tapped = Tapped(student, role="student", known=known)
+        self.reads_teacher = False
 
     def forward(
         self, images: Tensor, target: Tensor, teacher: Outputs | None = None
@@ -102,8 +104,10 @@ class Objective(nn.Module):
         while True:
             outputs = self._tapped(images)
             said = teacher(images) if teacher else None
+            watched = Watched(said.logits, said.features) if said else None
             try:
-                self._values(outputs, said, target)
+                self._values(outputs, watched, target)
+                self.reads_teacher = bool(watched and watched.reads)
                 return
             except FeatureWanted as wanted:
                 _tap(wanted)

@@ -48,7 +48,11 @@ class Loss(Protocol):
 
 @runtime_checkable
 class StudentTransform(Protocol):
-    """A rewriting of the student that holds during training only."""
+    """A rewriting of the student that holds during training only.
+
+    Its factory gets `input_shape`, the batches (B, channels, size, size) that the student will
+    see at once, where its signature names it and the recipe does not set it.
+    """
 
     def apply(self, student: nn.Module) -> nn.Module:
         """Return the student to train; ValueError where nothing in `student` matches."""

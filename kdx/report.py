@@ -6,14 +6,47 @@ from pathlib import Path
 from typing import Any
 
 from kdx.certificate import Certificate
-from kdx.recipe import Recipe
+from kdx.recipe import Component, Recipe
+from kdx.recipe.arguments import fill
 from kdx.summary import Summary
+from kdx.words import counted
 
 __all__ = ["write_report"]
 
+LOADING = """\
+```bash
+python tools/evaluate.py {run_dir}
+```
 
-def write_report(run_dir: Path, recipe: Recipe, summary: Summary, certificate: Certificate) -> Path:
-    """Write report.md beside the run's other files; return its path."""
+```python
+import json
+
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from {module} import {name}
+
+path = "{run_dir}/student.safetensors"
+student = {built}
+student.load_state_dict(load_file(path), strict=True)
+student.eval()  # takes (pixels / 255 - mean) / std
+with safe_open(path, framework="pt") as file:
+    images = json.loads(file.metadata()["kdx"])["input"]  # channels, size, mean, std
+```"""
+
+
+def write_report(
+    run_dir: Path,
+    recipe: Recipe,
+    summary: Summary,
+    certificate: Certificate,
+    *,
+    facts: Mapping[str, int],
+) -> Path:
+    """Write report.md beside the run's other files; return its path.
+
+    `facts` are what the student's factory was told of its data (`kdx.networks.facts`).
+    """
     epochs = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     sections = [
         f"# {summary.name}",
@@ -23,7 +56,7 @@ def write_report(run_dir: Path, recipe: Recipe, summary: Summary, certificate: C
         "## Epochs\n\n" + _epochs(epochs),
         "## Where it ran\n\n"
         + _table(("", ""), [(k, str(v)) for k, v in summary.environment.items()]),
-        "## Load it\n\n" + _load(recipe, run_dir),
+        "## Load it\n\n" + _load(recipe.student.component, run_dir, facts),
     ]
     path = run_dir / "report.md"
     path.write_text("\n\n".join(sections) + "\n")
@@ -42,7 +75,7 @@ def _what(recipe: Recipe) -> str:
     for stage in recipe.resolved_stages():
         losses = " + ".join(f"{term.weight:g} {term.name}" for term in stage.losses)
         stages.append(
-            f"- {stage.name}: {losses}, {stage.epochs} epoch{'s' * (stage.epochs > 1)}, "
+            f"- {stage.name}: {losses}, {counted(stage.epochs, 'epoch')}, "
             f"`{stage.optimizer.use}`{_arguments(stage.optimizer.arguments)}, "
             f"`{stage.schedule.use}`{_arguments(stage.schedule.arguments)}"
         )
@@ -102,15 +135,13 @@ def _epochs(epochs: Sequence[Mapping[str, Any]]) -> str:
     return _table(("epoch", "stage", "learning rate", *names), rows)
 
 
-def _load(recipe: Recipe, run_dir: Path) -> str:
-    return (
-        "```bash\n"
-        f"python tools/evaluate.py {run_dir}\n"
-        "```\n\n"
-        f"`student.safetensors` loads with `strict=True` into "
-        f"`{recipe.student.component.use}`{_arguments(recipe.student.component.arguments)} "
-        "built without any transform."
-    )
+def _load(student: Component, run_dir: Path, facts: Mapping[str, int]) -> str:
+    """Return code that evaluates the student, and code that builds and loads it."""
+    use = student.use if "." in student.use else f"kdx.students.{student.use}"
+    module, _, name = use.rpartition(".")
+    arguments = fill(student.factory, student.arguments, facts) | dict(student.arguments)
+    built = f"{name}{_arguments(arguments) or '()'}"
+    return LOADING.format(run_dir=run_dir, module=module, name=name, built=built)
 
 
 def _arguments(arguments: Mapping[str, Any]) -> str:

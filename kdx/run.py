@@ -13,11 +13,24 @@ from kdx.build import Job, StageJob, build
 from kdx.finish import finish
 from kdx.log import RunLog
 from kdx.loop import Loop, accelerator_for
+from kdx.memo.use import plan_memo, remembering
 from kdx.networks import has_weights
 from kdx.recipe import Recipe
-from kdx.recipe.schema import Teacher as TeacherSection
+from kdx.recipe.sections import Teacher as TeacherSection
+from kdx.schedules import TABLE
+from kdx.words import counted
 
-__all__ = ["CertificateError", "describe", "ensure_teacher", "run"]
+__all__ = [
+    "CertificateError",
+    "check_teacher",
+    "describe",
+    "ensure_teacher",
+    "run",
+    "teacher_recipe",
+]
+
+
+UNTRAINED = {"recipe.yaml", "tensorboard"}  # what a run writes before its first epoch is done
 
 
 class CertificateError(Exception):
@@ -40,6 +53,7 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False) -> Path:
     ensure_teacher(recipe, console)
     job = build(recipe)
     loop = Loop(job, accelerator_for(job))
+    memo = plan_memo(loop)
     main = loop.accelerator.is_main_process
     console.quiet = not main
     aside = _claim(recipe) if main else None
@@ -47,7 +61,7 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False) -> Path:
     if aside:
         console.print(f"note     the run that stood here waits in {aside} until this one succeeds",
                       highlight=False, soft_wrap=True)  # fmt: skip
-    teacher = _check_teacher(loop, console)
+    teacher = check_teacher(loop, console)
     log = RunLog(
         recipe.run_dir,
         console,
@@ -57,7 +71,7 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False) -> Path:
         extra=job.about,
         main=main,
     )
-    with closing(log):
+    with closing(log), remembering(loop, memo, console):
         fitted = loop.fit(log)
     best = loop.agree(log.best)
     if recipe.select == "best" and best:
@@ -71,7 +85,11 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False) -> Path:
 
 
 def _is_taken(run_dir: Path) -> bool:
-    return run_dir.exists() and any(run_dir.iterdir())
+    """Whether something stands there, but for a run that ended before it had trained an epoch."""
+    if not run_dir.exists():
+        return False
+    found = {path.name for path in run_dir.iterdir()}
+    return bool(found) and not ("recipe.yaml" in found and found <= UNTRAINED)
 
 
 def _claim(recipe: Recipe) -> Path | None:
@@ -87,19 +105,32 @@ def _claim(recipe: Recipe) -> Path | None:
             shutil.rmtree(run_dir)
         else:
             run_dir.rename(aside)
+    shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)  # of a run that trained nothing
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "recipe.yaml").write_text(recipe.to_yaml())
     return aside if aside.exists() else None
 
 
 def ensure_teacher(recipe: Recipe, console: Console) -> None:
-    """Run the teacher's recipe first, where its weights are absent.
+    """Run the teacher's recipe first, where its weights are absent; errors of `teacher_recipe`."""
+    teacher = teacher_recipe(recipe)
+    if teacher is None:
+        return
+    # What is wrong shall show before the teacher's training, not after.
+    trial = build(recipe, teacher_weights=False)
+    plan_memo(Loop(trial, accelerator_for(trial)))
+    console.print(f"[bold]The teacher has no weights yet: {teacher.name} is run first[/bold]")
+    run(teacher, console, overwrite=True)
 
-    Raises ValueError where it has no recipe, or one that would write other weights.
+
+def teacher_recipe(recipe: Recipe) -> Recipe | None:
+    """Return the recipe to run first: the teacher's, where its weights are absent, else None.
+
+    Raises ValueError where the teacher has no recipe, or one that would write other weights.
     """
     section = recipe.teacher
     if section is None or has_weights(section.weights):
-        return
+        return None
     if section.recipe is None:
         raise ValueError(
             f"teacher.weights: {section.weights} does not exist, and the recipe names no "
@@ -112,11 +143,7 @@ def ensure_teacher(recipe: Recipe, console: Console) -> None:
             f"write {teacher.run_dir}: make its `name:` and the weights the same"
         )
     _check_same_teacher(section, teacher)
-    accelerator_for(
-        build(recipe, teacher_weights=False)
-    )  # what is wrong shall show before, not after
-    console.print(f"[bold]The teacher has no weights yet: training it by {section.recipe}[/bold]")
-    run(teacher, console, overwrite=True)
+    return teacher
 
 
 def _check_same_teacher(section: TeacherSection, recipe: Recipe) -> None:
@@ -131,11 +158,12 @@ def _check_same_teacher(section: TeacherSection, recipe: Recipe) -> None:
 
 def _introduce(job: Job, loop: Loop, console: Console) -> None:
     splits, counts = job.splits, job.rehearsal.parameters
+    images = counted(len(splits.train), "training image")
     held = f", {len(splits.validation):,} held out" if splits.validation else ""
     console.rule(f"[bold]{job.recipe.name}")
     console.print(
-        f"data     {job.recipe.data.component.use}: {len(splits.train):,} training images{held}, "
-        f"{len(splits.test):,} test images, {job.classes} classes\n"
+        f"data     {job.recipe.data.component.use}: {images}{held}, "
+        f"{counted(len(splits.test), 'test image')}, {counted(job.classes, 'class', 'classes')}\n"
         f"student  {job.recipe.student.component.use}: {counts['compact']:,} parameters, "
         f"trained with {counts['trained']:,}\n"
         f"device   {describe(loop)}",
@@ -148,27 +176,33 @@ def _introduce(job: Job, loop: Loop, console: Console) -> None:
 
 def _idle_schedule(stage: StageJob, per_epoch: int) -> str:
     """Say where a schedule that should lower the learning rate ends without having done so."""
-    steps = stage.stage.epochs * per_epoch
+    epochs, schedule = stage.stage.epochs, stage.stage.schedule
+    steps = epochs * per_epoch
     factors = [stage.schedule(step, steps, per_epoch) for step in range(steps)]
-    if stage.stage.schedule.use == "constant" or factors[-1] < max(factors):
+    if schedule.use == "constant" or factors[-1] < max(factors):
         return ""
-    return (
-        f"the schedule never lowers the learning rate in {stage.stage.epochs} epochs: give its "
-        "milestones (or warmup) as fractions of the stage"
+    note = (
+        f"the schedule {schedule.use} never lowers the learning rate in "
+        f"{counted(epochs, 'epoch')} of {counted(per_epoch, 'step')}"
     )
+    given = schedule.arguments if schedule.use in TABLE else {}
+    late = any(at >= epochs for at in (*given.get("milestones", ()), given.get("warmup", 0)))
+    units = "milestones and warmup are epochs from 1 on, and shares of the stage below 1"
+    return f"{note}: {units}" if late else note
 
 
 def describe(loop: Loop) -> str:
     """Say on what and how a loop runs."""
     accelerator = loop.accelerator
-    processes = f"{loop.world} process{'es' if loop.world > 1 else ''}"
-    threads = f", {torch.get_num_threads()} threads" if accelerator.device.type == "cpu" else ""
+    processes = counted(loop.world, "process", "processes")
+    on_cpu = accelerator.device.type == "cpu"
+    threads = f", {counted(torch.get_num_threads(), 'thread')}" if on_cpu else ""
     names = {"no": "float32"}
     precision = names.get(accelerator.mixed_precision, accelerator.mixed_precision)
     return f"{accelerator.device.type}, {processes}{threads}, {precision}"
 
 
-def _check_teacher(loop: Loop, console: Console) -> dict[str, float] | None:
+def check_teacher(loop: Loop, console: Console) -> dict[str, float] | None:
     """Evaluate the teacher; ValueError where it does no better than chance."""
     job = loop.job
     if job.teacher is None:
@@ -177,13 +211,29 @@ def _check_teacher(loop: Loop, console: Console) -> dict[str, float] | None:
     evaluation = loop.evaluate(job.teacher, source)
     loop.teacher_predictions = evaluation.predictions
     top1, chance = evaluation.metrics["top1"], 1 / job.classes
-    console.print(f"teacher  {top1:.2%} top-1 on {len(source):,} {name} images", highlight=False)
+    images = counted(len(source), f"{name} image")
+    console.print(f"teacher  {top1:.2%} top-1 on {images}", highlight=False)
     bound = chance + 2 * sqrt(chance * (1 - chance) / len(source))
     section = job.recipe.teacher
     if top1 <= bound and section and not section.allow_chance:
         raise ValueError(
-            f"teacher: {top1:.2%} top-1 on {name} is no better than chance ({chance:.2%}): "
-            "wrong weights, classes in another order, or another normalisation "
-            "(teacher.input)? `teacher.allow_chance: true` trains on it all the same"
+            f"teacher: {top1:.2%} top-1 on {images} is no better than chance, which is "
+            f"{chance:.2%} and reaches {bound:.2%} by luck (two standard errors). "
+            f"{_why_at_chance(section)}. `teacher.allow_chance: true` trains with it all the same"
         )
     return evaluation.metrics
+
+
+def _why_at_chance(section: TeacherSection) -> str:
+    """Name what may be wrong with a teacher that knows nothing, the likeliest first."""
+    if section.weights:
+        return (
+            f"It may be undertrained, {section.weights} may be another network's weights, its "
+            "classes may be in another order, or its images normalised otherwise (teacher.input)"
+        )
+    if section.component.arguments.get("pretrained"):
+        return (
+            "It has no `weights:`, and a published network of other classes begins with a new "
+            "classifier: train it on this data first"
+        )
+    return "It has no `weights:`: its parameters are random. Give them, and a `recipe:` to train it"

@@ -17,7 +17,11 @@ from kdx.log import RunLog
 if TYPE_CHECKING:
     from kdx.loop import Loop
 
-__all__ = ["StageRunner"]
+__all__ = ["StageRunner", "TrainingError", "cut"]
+
+
+class TrainingError(Exception):
+    """Training came to nothing: a loss is no finite number any more."""
 
 
 class StageRunner:
@@ -72,15 +76,15 @@ class StageRunner:
     def step(self, batch: Batch, whole: int, sums: dict[str, Tensor]) -> int:
         """One optimizer step over this process's part of a global batch of `whole` samples."""
         accelerator, recipe = self.loop.accelerator, self.loop.job.recipe
-        parts = list(_parts(batch, recipe.accumulate))
-        for index, (images, labels, _) in enumerate(parts):
+        guide, view = self.loop.guide, self.loop.batches.view
+        parts = list(cut(batch, recipe.accumulate))
+        for index, (images, labels, indices) in enumerate(parts):
             images = images.to(accelerator.device, non_blocking=True)
             labels = labels.to(accelerator.device, non_blocking=True)
             last = index + 1 == len(parts)
             with nullcontext() if last else accelerator.no_sync(self.wrapped):
-                teacher = self.loop.job.teacher
                 with accelerator.autocast():
-                    said = teacher(images) if teacher else None
+                    said = guide(images, indices, view=view) if guide else None
                 total, terms = self.wrapped(images, labels, said)
                 # DDP averages over the processes: a mean over the whole batch comes out.
                 accelerator.backward(total * (len(labels) * accelerator.num_processes / whole))
@@ -109,13 +113,13 @@ class StageRunner:
     def _check_finite(self, losses: Mapping[str, float], when: str) -> None:
         for name, value in losses.items():
             if not math.isfinite(value):
-                raise ValueError(
+                raise TrainingError(
                     f"stage {self.stage.stage.name!r}: the loss {name!r} became {value} {when}: "
                     "lower optimizer.lr, set `clip: 1.0`, or use a warm-up"
                 )
 
 
-def _parts(batch: Batch, count: int) -> Iterator[Batch]:
+def cut(batch: Batch, count: int) -> Iterator[Batch]:
     """Cut a batch into at most `count` near-equal parts of two samples or more."""
     n = len(batch.labels)
     count = max(1, min(count, n // 2))

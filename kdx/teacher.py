@@ -28,6 +28,11 @@ class Teacher:
         with torch.no_grad():
             return self._tapped(self.see(images))
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The module paths of the features that the losses of a run read, all stages together."""
+        return self._tapped.paths
+
     def see(self, images: Tensor) -> Tensor:
         """Return the batch as the network takes it."""
         return adapt(images, self.given, self.own)

@@ -109,6 +109,8 @@ def _own_copy(tensor: Tensor) -> Tensor:
 def _file(source: str | os.PathLike[str]) -> Path:
     path = Path(source)
     if path.is_dir():
+        if not (path / FILE_IN_RUN).exists():
+            raise FileNotFoundError(f"{path} holds no {FILE_IN_RUN}: no finished run")
         path /= FILE_IN_RUN
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or run directory")
@@ -158,7 +160,7 @@ def _check_fit(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, T
         for k in expected
         if k in found and found[k].shape != expected[k].shape
     ]
-    problems = {"missing": missing, "unexpected": unexpected, "shapes": shapes}
+    problems = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
     lines = [f"{len(v)} {k}: {_some(v)}" for k, v in problems.items() if v]
     if lines:
         raise ValueError(f"{path} does not fit the network\n  " + "\n  ".join(lines))

@@ -128,7 +128,8 @@ def _preparation(weights: WeightsEnum) -> dict[str, Any]:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    nearest = get_close_matches(name, known, n=3) or known[:3]
+    nearest = [*get_close_matches(name, known, n=3), *get_close_matches(name.lower(), known, n=3)]
+    nearest = list(dict.fromkeys(nearest))[:3] or known[:3]
     return f"{name!r}. Nearest: {', '.join(nearest) or 'none'}"
 
 

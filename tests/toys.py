@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Faulty", "Pair", "Rescale", "plain"]
+__all__ = ["Conditional", "Faulty", "Pair", "Rescale", "plain", "published"]
 
 
 class Rescale:
@@ -80,6 +80,19 @@ class Faulty:
         return nn.Sequential(student) if self.fault == "keys" else student
 
 
+class Conditional:
+    """A loss that reads the teacher's logits or a feature, or only asks whether there is one."""
+
+    def __init__(self, *, read: Literal["logits", "features", False]) -> None:
+        self.read = read
+
+    def __call__(self, student, teacher, target) -> Tensor:
+        assert teacher is not None
+        said = {"logits": lambda: teacher.logits, "features": lambda: teacher.features["fc2"]}
+        guide = said[self.read]() if self.read else 0
+        return (student.logits - guide).square().mean()
+
+
 class Pair(nn.Module):
     """Answers with two tensors, as networks with an auxiliary head do."""
 
@@ -99,3 +112,8 @@ def plain(*, num_classes: int, in_channels: int) -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(64, num_classes),
     )
+
+
+def published(*, num_classes: int, pretrained: bool = False) -> nn.Sequential:
+    """Return `plain` for grey images, as a network with published weights stands in a recipe."""
+    return plain(num_classes=num_classes, in_channels=1)

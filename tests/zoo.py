@@ -14,16 +14,25 @@ import random
 import resource
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import timm
 import torch
 from torch import nn
 
 import expand
+from expand.settings import Conv
 
-MODES = [("auto", False), ("cl", False), ("ck", False), ("none", True), ("auto", True)]
+MODES: list[tuple[Conv, bool]] = [
+    ("auto", False),
+    ("cl", False),
+    ("ck", False),
+    ("none", True),
+    ("auto", True),
+]
 LARGEST = 60_000_000  # parameters, compact: what fits into memory expanded, in float64
 
 
@@ -41,7 +50,7 @@ class Result:
     outcome: str = "ok"
 
 
-def check(name: str, conv: str, linear: bool, *, rate: float = 1.5) -> Result:
+def check(name: str, conv: Conv, linear: bool, *, rate: float = 1.5) -> Result:
     """Expand, warm up, compress, compare; raises AssertionError where the networks differ."""
     torch.manual_seed(0)
     result = Result(name, conv, linear)
@@ -56,8 +65,9 @@ def check(name: str, conv: str, linear: bool, *, rate: float = 1.5) -> Result:
     images = torch.rand(2, *_input(model))
     warm_up(expanded, images)
     compact = expand.compress(expanded)
-    assert list(compact.state_dict()) == list(model.state_dict())
-    assert [type(m) for m in compact.modules()] == [type(m) for m in model.modules()]
+    assert list(compact.state_dict()) == list(model.state_dict()), "other state-dict keys"
+    classes = [type(m) for m in compact.modules()]
+    assert classes == [type(m) for m in model.modules()], "other classes"
     result.float32 = _error(expanded, compact, images)
     result.float64 = _error(expanded.double(), expand.compress(expanded), images.double())
     return result
@@ -82,11 +92,11 @@ def _error(expanded: nn.Module, compact: nn.Module, images: torch.Tensor) -> flo
 
 def _input(model: nn.Module) -> tuple[int, int, int]:
     """The input size that the architecture is fixed to, else a small one."""
-    config = model.pretrained_cfg
-    channels, height, width = config.get("min_input_size") or config["input_size"]
-    if config.get("fixed_input_size") or config.get("min_input_size"):
-        return channels, height, width
-    return channels, min(height, 96), min(width, 96)
+    config = cast("Mapping[str, Any]", model.pretrained_cfg)
+    if config.get("fixed_input_size"):
+        return config["input_size"]
+    channels, height, width = config["input_size"]
+    return config.get("min_input_size") or (channels, min(height, 96), min(width, 96))
 
 
 def run(names: list[str], log: Path, seconds: float) -> None:
@@ -109,7 +119,8 @@ def run(names: list[str], log: Path, seconds: float) -> None:
             try:
                 result = check(name, conv, linear)
             except Exception as error:
-                result.outcome = f"{type(error).__name__}: {str(error).splitlines()[0][:150]}"
+                said = (str(error).splitlines() or [""])[0]
+                result.outcome = f"{type(error).__name__}: {said[:150]}"
         with log.open("a") as file:
             file.write(json.dumps(asdict(result)) + "\n")
         print(f"{index + 1}/{len(names)} {name} {conv} {linear}: {result.outcome} "

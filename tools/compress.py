@@ -22,7 +22,9 @@ def main() -> None:
     args = parser.parse_args()
     allow(args.plugins)
     from kdx.assess import compress_checkpoint, recipe_of
+    from kdx.checkpoints import state_of
 
+    state_of(args.checkpoint)  # says which there are, where this is none
     recipe = recipe_of(
         args.checkpoint, args.recipe, plugins=args.plugins, output_root=args.output_root
     )

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kdx.cli import add_common, allow, guarded
+from kdx.words import counted
 
 
 def main() -> None:
@@ -34,9 +35,8 @@ def main() -> None:
     if args.json:
         print(json.dumps(asdict(result)))
         return
-    print(
-        f"{args.student}: {result.parameters:,} parameters, {result.images:,} {result.split} images"
-    )
+    images = counted(result.images, f"{result.split} image")
+    print(f"{args.student}: {result.parameters:,} parameters, {images}")
     for name, value in result.metrics.items():
         print(f"  {name:<6} {value:.4f}" if name == "loss" else f"  {name:<6} {value:.2%}")
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from kdx.data.counter import permutation
 from kdx.data.views import Batch, Key, Views
+from kdx.words import counted
 
 __all__ = ["EpochBatches", "eval_loader", "steps_per_epoch", "train_loader"]
 
@@ -22,16 +23,34 @@ class EpochBatches(Sampler[list[Key]]):
     `batch_size`, and each of these into `world` consecutive parts that differ by one sample at
     most: any number of processes trains on the same global batches. Only whether a smaller last
     batch is kept depends on `world`: see `steps_per_epoch`.
+
+    With `views` the samples have that many views each, in turn: the order stays the epoch's, but
+    an epoch shows the views of epoch mod `views`.
     """
 
-    def __init__(self, n: int, *, batch_size: int, seed: int, rank: int = 0, world: int = 1):
+    def __init__(
+        self,
+        n: int,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        views: int | None = None,
+    ) -> None:
         self.steps = steps_per_epoch(n, batch_size=batch_size, world=world)
         self.n, self.batch_size, self.seed, self.rank, self.world = n, batch_size, seed, rank, world
+        self.views = views
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, *, first_step: int = 0) -> None:
         """Choose what the next iteration yields: `epoch`, from its step `first_step` on."""
         self.epoch, self.first_step = epoch, first_step
+
+    @property
+    def view(self) -> int:
+        """The epoch whose views are shown: this one, or its number among `views`."""
+        return self.epoch % self.views if self.views else self.epoch
 
     @property
     def samples(self) -> int:
@@ -46,11 +65,11 @@ class EpochBatches(Sampler[list[Key]]):
         return self.steps - self.first_step
 
     def __iter__(self) -> Iterator[list[Key]]:
-        epoch = self.epoch
-        order = permutation(self.seed, epoch, self.n).tolist()
+        view = self.view
+        order = permutation(self.seed, self.epoch, self.n).tolist()
         for step in range(self.first_step, self.steps):
             batch = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield [(epoch, batch[i]) for i in _part(len(batch), self.rank, self.world)]
+            yield [(view, batch[i]) for i in _part(len(batch), self.rank, self.world)]
 
 
 def steps_per_epoch(n: int, *, batch_size: int, world: int = 1) -> int:
@@ -66,14 +85,18 @@ def steps_per_epoch(n: int, *, batch_size: int, world: int = 1) -> int:
         )
     steps = n // batch_size + (n % batch_size >= 2 * world)
     if steps == 0:
-        raise ValueError(f"{n} training samples are not enough for {world} processes: 2 for each")
+        samples, sharing = counted(n, "training sample"), counted(world, "process", "processes")
+        raise ValueError(f"{samples}: not enough for {sharing}, 2 for each")
     return steps
 
 
-def train_loader(views: Views, batches: EpochBatches, *, workers: int = 0) -> DataLoader[Batch]:
-    """Return one loader for the whole run: before each epoch, call `batches.set_epoch`.
+def train_loader(
+    views: Views, batches: Iterable[list[Key]], *, workers: int = 0
+) -> DataLoader[Batch]:
+    """Return a loader of the views whose keys `batches` holds.
 
-    The keys carry the epoch, so workers stay stateless and are kept from epoch to epoch.
+    One serves the whole run: before each epoch, call `EpochBatches.set_epoch`. The keys carry
+    the epoch, so workers stay stateless and are kept from epoch to epoch.
     """
     return _loader(views, batches, workers)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kdx.protocols import ImageSource
+from kdx.words import counted
 
 __all__ = ["FileImages", "MemoryImages", "check_labels", "subset", "unknown_kind"]
 
@@ -33,7 +34,8 @@ class MemoryImages:
             raise ValueError(f"{self.origin}: images must be uint8 [N, C, H, W], not {found}")
         if len(self.images) != len(self.labels):
             raise ValueError(
-                f"{self.origin}: {len(self.images)} images but {len(self.labels)} labels"
+                f"{self.origin}: {counted(len(self.images), 'image')} but "
+                f"{counted(len(self.labels), 'label')}"
             )
 
     def __len__(self) -> int:
@@ -54,7 +56,9 @@ class FileImages:
 
     def __post_init__(self) -> None:
         if len(self.paths) != len(self.labels):
-            raise ValueError(f"{len(self.paths)} image files but {len(self.labels)} labels")
+            raise ValueError(
+                f"{counted(len(self.paths), 'image file')} but {counted(len(self.labels), 'label')}"
+            )
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -17,6 +17,7 @@ __all__ = ["check", "fill"]
 _PROVIDED = {
     "network": frozenset({"num_classes", "in_channels", "image_size"}),
     "optimizer": frozenset({"params"}),
+    "transform": frozenset({"input_shape"}),
 }
 """What kdx itself gives to a factory of each kind, where its signature names it."""
 
@@ -72,7 +73,12 @@ def _signature(factory: Any) -> tuple[dict[str, inspect.Parameter], bool]:
     named = {
         parameter.name: parameter for parameter in parameters if parameter.kind not in variadic
     }
-    return named, any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    options = {
+        name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+        for name in _options(_hints(factory))
+    }
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters) and not options
+    return named | options, takes_any
 
 
 def _missing(parameter: inspect.Parameter, reserved: Collection[str]) -> str:
@@ -96,11 +102,8 @@ def _check_rate(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _adapters(factory: Any, arguments: Mapping[str, Any]) -> dict[str, TypeAdapter[Any]]:
     """Return a validator for each argument whose annotation pydantic understands."""
-    annotated = factory.__init__ if isinstance(factory, type) else factory
-    try:
-        hints = typing.get_type_hints(annotated, include_extras=True)
-    except Exception:  # names that only a type checker knows: nothing to check against
-        return {}
+    hints = _hints(factory)
+    hints = hints | _options(hints)
     adapters = {}
     for name in filter(hints.__contains__, arguments):
         try:
@@ -108,6 +111,24 @@ def _adapters(factory: Any, arguments: Mapping[str, Any]) -> dict[str, TypeAdapt
         except Exception:  # not a type of data, such as Tensor: left to the factory
             continue
     return adapters
+
+
+def _hints(factory: Any) -> dict[str, Any]:
+    annotated = factory.__init__ if isinstance(factory, type) else factory
+    try:
+        return typing.get_type_hints(annotated, include_extras=True)
+    except Exception:  # names that only a type checker knows: nothing to check against
+        return {}
+
+
+def _options(hints: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that `**options: Unpack[SomeTypedDict]` stands for, with their types."""
+    unpacked = [hint for hint in hints.values() if typing.get_origin(hint) is typing.Unpack]
+    return {
+        name: hint
+        for each in unpacked
+        for name, hint in typing.get_type_hints(typing.get_args(each)[0]).items()
+    }
 
 
 def _mismatch(adapter: TypeAdapter[Any], value: Any) -> str | None:

@@ -9,7 +9,7 @@ from kdx.recipe.arguments import check
 from kdx.recipe.component import Component
 from kdx.recipe.errors import KeyPath, Report, dotted
 from kdx.recipe.registry import resolve
-from kdx.recipe.schema import Data, LossTerm, Student, Teacher
+from kdx.recipe.sections import Data, LossTerm, Student, Teacher
 from kdx.recipe.wording import show
 
 __all__ = ["Binder"]

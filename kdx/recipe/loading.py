@@ -12,7 +12,8 @@ from kdx.recipe.errors import KeyPath, Report
 from kdx.recipe.overrides import override
 from kdx.recipe.paths import Locations
 from kdx.recipe.registry import allowed_modules
-from kdx.recipe.schema import Augment, InputOverride, Recipe, StageSection, Tolerance
+from kdx.recipe.schema import Recipe
+from kdx.recipe.sections import Augment, InputOverride, MemoSection, StageSection, Tolerance
 from kdx.recipe.wording import explain, show, unknown
 from kdx.recipe.yaml_source import parse
 
@@ -23,6 +24,7 @@ _MODELS: dict[KeyPath, type[BaseModel]] = {
     (): Recipe,
     ("data", "augment"): Augment,
     ("teacher", "input"): InputOverride,
+    ("teacher", "memo"): MemoSection,
     ("stages",): StageSection,
     ("tolerance",): Tolerance,
 }

@@ -2,20 +2,25 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from kdx.recipe.errors import KeyPath, Report, dotted
 from kdx.recipe.wording import show
 from kdx.recipe.yaml_source import DEEPEST, parse
+from kdx.words import counted
 
 __all__ = ["override"]
+
+_INDEX = re.compile("[0-9]{1,6}")
 
 
 def override(data: dict[str, Any], overrides: Sequence[str], report: Report) -> None:
     """Set values in `data`, in order; what cannot be set goes to `report`.
 
-    A key is dotted; a number steps into a list, and its length appends. Missing mappings are
-    made. A value is YAML, read as in a recipe.
+    A key is dotted; a number steps into a list, and its length appends. What is missing on the
+    way is made: a list where a number steps into it, else a mapping. A value is YAML, read as in
+    a recipe.
     """
     for text in overrides:
         key, equals, value = text.partition("=")
@@ -34,11 +39,11 @@ def override(data: dict[str, Any], overrides: Sequence[str], report: Report) -> 
 
 def _set(data: Any, parts: Sequence[str], value: str, text: str, report: Report) -> None:
     holder, path = data, ()
-    for part in parts[:-1]:
+    for part, following in pairwise(parts):
         step = _step(holder, part, path)
         path = (*path, step)
         if (below := _get(holder, step)) is None:
-            below = {}
+            below = [] if _INDEX.fullmatch(following) else {}
             _put(holder, step, below)
             report.locate(path, text)
         holder = below
@@ -55,10 +60,11 @@ def _step(holder: Any, part: str, path: KeyPath) -> str | int:
         return part
     if not isinstance(holder, list):
         raise ValueError(f"{dotted(path)} is {show(holder)}, which has no {show(part)}")
-    if not re.fullmatch("[0-9]{1,6}", part):
+    if not _INDEX.fullmatch(part):
         raise ValueError(f"{dotted(path)} is a list: {show(part)} is not a number into it")
     if int(part) > len(holder):
-        message = f"{part} is out of range: {dotted(path)} has {len(holder)} entries"
+        entries = counted(len(holder), "entry", "entries")
+        message = f"{part} is out of range: {dotted(path)} has {entries}"
         raise ValueError(f"{message}, and {len(holder)} appends one")
     return int(part)
 

@@ -45,8 +45,8 @@ class Locations:
             raise ValueError(f"{show(name)} leads out of {self.output_root} through a link: {real}")
         return name
 
-    def weights(self, given: str) -> str:
-        """Return the path of weights: a first part `runs` means the output root."""
+    def output(self, given: str) -> str:
+        """Return the path of what runs leave: a first part `runs` means the output root."""
         if not given.startswith(f"{_RUNS}/"):
             return given
         path = self.output_root / given.removeprefix(f"{_RUNS}/")

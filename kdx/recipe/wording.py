@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from kdx.words import counted
+
 __all__ = ["explain", "show", "unknown"]
 
 _TYPES = {
@@ -54,7 +56,8 @@ def explain(error: Any) -> str:
     if kind in ("too_short", "too_long"):
         bound = "at least" if kind == "too_short" else "at most"
         limit = context["min_length" if kind == "too_short" else "max_length"]
-        return f"has {context['actual_length']} entries, but needs {bound} {limit}"
+        entries = counted(context["actual_length"], "entry", "entries")
+        return f"has {entries}, but needs {bound} {limit}"
     message = error["msg"]
     return f"{show(value)} {message.removeprefix('Input ')}"
 

@@ -61,4 +61,4 @@ def _refuse_loading(arguments: Iterable[str]) -> None:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    return f"{name!r}. Nearest: {', '.join(get_close_matches(name, known, n=3)) or 'none'}"
+    return f"{name!r}. Nearest: {', '.join(get_close_matches(name.lower(), known, n=3)) or 'none'}"

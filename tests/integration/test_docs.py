@@ -1,14 +1,22 @@
 """The documentation says what the code does."""
 
+import inspect
+import json
 import re
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
 import torch
 
-from kdx import data, losses, schedules, students
+import expand
+import teachers
+from kdx import data, losses, schedules, students, weights
+from kdx.protocols import InputSpec
 from kdx.recipe import load
-from kdx.recipe.schema import Data, Recipe, Student, Teacher
+from kdx.recipe.schema import Recipe
+from kdx.recipe.sections import Data, Student, Teacher
+from kdx.recipe.yaml_source import scalar
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(ROOT.glob("configs/*/*.yaml"))
@@ -43,6 +51,49 @@ def test_every_key_and_every_name_is_documented():
     assert missing == []
 
 
+def test_every_option_and_preset_of_expand_is_documented():
+    text = (ROOT / "docs" / "expand.md").read_text()
+    names = {*expand.Options.__annotations__, *expand.PRESETS}
+    names |= {field.name for field in fields(expand.Settings)} - {"conv", "linear"}
+    assert [name for name in sorted(names) if f"`{name}`" not in text] == []
+
+
+PROVIDED = {"num_classes", "in_channels", "image_size"}
+TEACHERS = {f"teachers.{name}": vars(teachers)[name] for name in teachers.__all__}
+
+
+def documented_arguments(heading: str) -> set[tuple[str, str, object]]:
+    """Return (name, argument, default) of the table below `heading`; `...` for no default."""
+    text = (ROOT / "docs" / "recipes.md").read_text()
+    below = text.partition(f"| {heading} | argument | default | meaning |\n")[2]
+    found = set()
+    for line in below.partition("\n\n")[0].splitlines()[1:]:
+        names, argument, default, meaning = (cell.strip() for cell in line.split("|")[1:-1])
+        assert meaning
+        value = scalar(default.strip("`")) if default else ...
+        found |= {(name.strip("` "), argument.strip("`"), value) for name in names.split(",")}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("heading", "table"),
+    [
+        ("data set", data.TABLE),
+        ("network", {**students.TABLE, **TEACHERS}),
+        ("loss", losses.TABLE),
+        ("schedule", schedules.TABLE),
+    ],
+)
+def test_every_argument_is_documented_with_its_default(heading, table):
+    provided = PROVIDED if heading == "network" else ()
+    assert documented_arguments(heading) == {
+        (name, each.name, ... if each.default is each.empty else each.default)
+        for name, factory in table.items()
+        for each in inspect.signature(factory).parameters.values()
+        if each.kind is each.KEYWORD_ONLY and each.name not in provided
+    }
+
+
 def test_the_readmes_overrides_work(tmp_path):
     command = re.search(r"distill.py (\S+) \\\n\s+(.+)", (ROOT / "README.md").read_text())
     assert command is not None
@@ -50,6 +101,23 @@ def test_the_readmes_overrides_work(tmp_path):
     recipe = load(ROOT / path, overrides, output_root=tmp_path)
     assert recipe.epochs == 30
     assert recipe.student.transforms[0].arguments["rate"] == 8
+
+
+def test_the_readmes_loading_code_runs(tmp_path, monkeypatch):
+    code = re.search(r"```python\n(import json\n.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert code is not None
+    path = re.search(r'path = "(.*)"', code.group(1))
+    assert path is not None
+    monkeypatch.chdir(tmp_path)
+    Path(path.group(1)).parent.mkdir(parents=True)
+    trained = students.smallnet(kernel_size=7, num_classes=10, in_channels=3, image_size=32)
+    spec = InputSpec(3, 32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    weights.save(trained, path.group(1), input=spec, classes=10)
+    namespace: dict = {}
+    exec(code.group(1), namespace)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(namespace["student"](images), trained.eval()(images))
+    assert namespace["images"] == json.loads(json.dumps(asdict(spec)))
 
 
 def test_the_plugin_guides_loss_runs(tmp_path, monkeypatch):

@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
+
+from kdx.memo.fingerprint import fingerprint
+from kdx.memo.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """\
@@ -22,12 +26,12 @@ epochs: 3
 """
 
 
-def distill(place: Path, processes: int, *overrides: str) -> Path:
+def distill(place: Path, processes: int, *overrides: str, tool: str = "distill") -> Path:
     name = f"run{processes}"
     launcher = [sys.executable, "-m", "accelerate.commands.launch"]
     if processes > 1:
         launcher += ["--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0"]
-    command = [*launcher, ROOT / "tools/distill.py", place / "recipe.yaml", f"name={name}",
+    command = [*launcher, ROOT / f"tools/{tool}.py", place / "recipe.yaml", f"name={name}",
                *overrides, "--plugin", "tests.toys", "--output-root", place]  # fmt: skip
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -58,3 +62,47 @@ def test_two_processes_follow_one(tmp_path, accumulate):
     students = [load_file(run / "student.safetensors") for run in (one, two)]
     for name, tensor in students[0].items():
         assert (tensor - students[1][name]).abs().max() < 1e-5
+
+
+MEMO = (
+    "teacher={use: tests.toys.plain, allow_chance: true, memo: {views: 2}}",
+    "losses=[{use: kd}, {use: pkt, student_layer: '4', teacher_layer: '3'}]",
+)
+
+
+def held(place: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the rows of each output of the only memo at `place`, and which of them are whole."""
+    (directory,) = (place / "memos").iterdir()
+    about = json.loads((directory / "memo.json").read_text())
+    found = {}
+    for name, output in about["outputs"].items():
+        key = f"{fingerprint(about['ingredients'])} {name} {output['holds']}"
+        store = Store(directory, name, shape=(2, 100), width=output["bytes"], key=key)
+        assert not store.notes
+        rows = [store.read(view, np.arange(100)).view(np.float16) for view in (0, 1)]
+        found[name] = np.array(rows), np.array([store.has(v, np.arange(100)) for v in (0, 1)])
+        store.close()
+    return found
+
+
+def test_two_processes_fill_one_memo(tmp_path):
+    """On the way, and ahead: batches of 33 leave one of 100 samples out of every epoch.
+
+    The third epoch adds the one that the first left out, as it shows the same views; the tool
+    adds both.
+    """
+    memos = []
+    for name, processes, tool in (("one", 1, "distill"), ("two", 2, "distill"), ("all", 2, "memo")):
+        place = tmp_path / name
+        place.mkdir()
+        (place / "recipe.yaml").write_text(RECIPE)
+        distill(place, processes, "data.batch_size=33", *MEMO, tool=tool)
+        memos.append(held(place))
+    one, two, ahead = memos
+    assert list(one) == list(two) == list(ahead) == ["logits", "feature.3"]
+    for name, (values, whole) in one.items():
+        assert whole.sum() == 2 * 100 - 1
+        assert np.array_equal(whole, two[name][1])
+        assert ahead[name][1].all()
+        for other, _ in (two[name], ahead[name]):
+            np.testing.assert_allclose(other[whole], values[whole], rtol=1e-3, atol=1e-4)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -53,9 +54,20 @@ def workplace(tmp_path_factory):
     (place / "digits" / "teacher.yaml").write_text(TEACHER)
     done = tool("distill", "digits/kd.yaml", "student.transforms.0.rate=3", cwd=place)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "training it by" in done.stdout
+    assert "The teacher has no weights yet: digits/teacher is run first" in done.stdout
     assert "15,050 parameters, trained with 194,358" in done.stdout  # worked by hand
     return place
+
+
+def test_a_memo_filled_ahead_serves_the_run(workplace):
+    what = ("digits/kd.yaml", "teacher.memo.views=2", "name=remembering")
+    done = tool("memo", *what, cwd=workplace)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "96 samples x 2 views x (10 logits + 64 of relu_fc1) in float16" in done.stdout
+    assert done.stdout.endswith("memo     100% filled\n")
+    done = tool("distill", *what, cwd=workplace)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "; 100% filled" in done.stdout
 
 
 def test_the_run_is_where_the_recipe_says_and_loads_strictly(workplace):
@@ -64,6 +76,18 @@ def test_the_run_is_where_the_recipe_says_and_loads_strictly(workplace):
         state, strict=True
     )
     assert (workplace / "runs/digits/teacher/student.safetensors").is_file()
+
+
+def test_every_key_of_the_metrics_is_documented(workplace):
+    text = (ROOT / "docs" / "running.md").read_text().partition("| key | meaning |")[2]
+    cells = [line.split("|")[1] for line in text.partition("\n\n")[0].splitlines()[2:]]
+    keys = [key for cell in cells for key in re.findall("`(.*?)`", cell)]
+    patterns = [re.sub("<term>", "(cross_entropy|kd|pkt)", key) for key in keys]
+    patterns = [pattern.replace("<split>", "test") for pattern in patterns]
+    lines = (workplace / "runs/digits/kd/metrics.jsonl").read_text().splitlines()
+    written = json.loads(lines[-1])
+    assert [key for key in written if not any(re.fullmatch(p, key) for p in patterns)] == []
+    assert [p for p in patterns if not any(re.fullmatch(p, key) for key in written)] == []
 
 
 def test_evaluate_gives_the_figures_of_the_run(workplace):
@@ -116,16 +140,32 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(workplace):
         ("distill", ["digits/kd.yaml", "name=../out"], "'../out'"),
         ("distill", ["digits/kd.yaml", "name=x", "losses.2.student_layer=fc9"], "no module 'fc9'"),
         ("distill", ["digits/kd.yaml", "name=x", "teacher=null"], "kd needs a teacher"),
-        ("evaluate", ["runs/digits/absent"], "does not exist"),
+        ("evaluate", ["runs/digits/absent"], "digits/absent: no such file or run directory"),
+        ("evaluate", ["runs/digits"], "runs/digits holds no student.safetensors: no finished run"),
+        ("evaluate", ["runs/digits/kd/report.md"], "want a run directory or a .safetensors, .pth"),
+        ("evaluate", ["digits/kd.safetensors"], "kd.safetensors: not a readable safetensors file"),
+        ("memo", ["digits/kd.yaml"], "remembers nothing: add `memo: {views: 5}` to its `teacher:`"),
         ("evaluate", ["runs/digits/kd", "student.kernel_size=7"], "does not fit the network"),
-        ("compress", ["runs/digits/kd/checkpoints"], "not a checkpoint"),
-        ("compress", ["digits"], "no recipe.yaml"),
+        (
+            "compress",
+            ["runs/digits/kd/checkpoints/epoch_0009"],
+            "epoch_0009 is no checkpoint. There are: runs/digits/kd/checkpoints/epoch_0001, ",
+        ),
+        ("compress", ["runs/digits/kd"], ", runs/digits/kd/checkpoints/epoch_0002\n"),
+        ("compress", ["runs/digits/kd/checkpoints"], "is no checkpoint. There are: runs/digits/kd"),
+        ("compress", ["digits"], "digits is no checkpoint, and there is none near it\n"),
+        (
+            "compress",
+            ["runs/digits/kd/checkpoints/epoch_0002", "-o", "out/compact.pth"],
+            "out/compact.pth: the compact student is written to a .safetensors file",
+        ),
     ],
 )
 def test_mistakes_are_told_in_a_line_that_helps(
     workplace, name, arguments, said, monkeypatch, capsys
 ):
     monkeypatch.chdir(workplace)
+    Path("digits/kd.safetensors").write_text("no weights")
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     with pytest.raises(SystemExit) as exited:
         runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")

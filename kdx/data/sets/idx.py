@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kdx.words import counted
+
 __all__ = ["find_idx", "read_idx"]
 
 _UNSIGNED_BYTES = 0x08
@@ -31,13 +33,14 @@ def read_idx(path: Path, *, shape: tuple[int, ...]) -> Tensor:
     if magic != expected:
         raise ValueError(f"{path}: magic number 0x{magic.hex()} should be 0x{expected.hex()}")
     if len(raw) < start:
-        raise ValueError(f"{path}: truncated in the header, after {len(raw)} bytes")
+        raise ValueError(f"{path}: truncated in the header, after {counted(len(raw), 'byte')}")
     count, *found = (int.from_bytes(raw[i : i + 4], "big") for i in range(4, start, 4))
     if tuple(found) != shape:
         raise ValueError(f"{path}: items of {tuple(found)} should be of {shape}")
     length = start + count * math.prod(shape)
     if len(raw) != length:
-        raise ValueError(f"{path}: {len(raw)} bytes, but {count} items take {length}")
+        items = counted(count, "item")
+        raise ValueError(f"{path}: {counted(len(raw), 'byte')}, not {length:,} for {items}")
     return torch.frombuffer(raw, dtype=torch.uint8)[start:].view(count, *shape)
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from kdx.data.sources import FileImages
 from kdx.protocols import ImageData, InputSpec
+from kdx.words import counted
 
 __all__ = ["image_folder"]
 
@@ -83,7 +84,8 @@ def _verify(paths: Sequence[str]) -> None:
         opened = threads.map(_opens, paths)
         bad = [path for path, opens in zip(paths, opened, strict=True) if not opens]
     if bad:
-        raise ValueError(f"image_folder: {len(bad)} files are no readable images: {_listed(bad)}")
+        files = counted(len(bad), "file")
+        raise ValueError(f"image_folder: no readable image in {files}: {_listed(bad)}")
 
 
 def _opens(path: str) -> bool:

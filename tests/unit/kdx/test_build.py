@@ -101,6 +101,12 @@ def test_phases_are_entered_stage_by_stage(recipe):
     [
         (["student.transforms=[{use: tests.toys.Rescale, layer: fc9}]"],
          r"override 'student.transforms=.*: student\.transforms\[0\]: layer: there is no 'fc9'"),
+        (["student={use: timm, name: resnt18}"],
+         r"student: 'timm': timm has no model 'resnt18'\. Nearest: resnet18"),
+        (["student={use: torchvision, name: ResNet18b}", "data.channels=3"],
+         r"student: 'torchvision': torchvision has no model 'ResNet18b'\. Nearest: resnet18"),
+        (["teacher={use: teachers.timm, name: RESNT18}"],
+         r"teacher: 'teachers.timm': timm has no model 'RESNT18'\. Nearest: resnet18"),
         (["student.in_channels=2"], r"student: it cannot take images of \[1, 32, 32\]: "),
         (["student.num_classes=7"],
          r"student: it answers 8 images with \[8, 7\], not with logits \[8, 10\] for"),
@@ -147,7 +153,8 @@ def test_a_first_stage_without_a_phase_trains_what_the_transform_made(recipe):
 
 
 def test_a_teacher_is_built_for_the_input_it_was_trained_with(recipe, teacher_run):
-    job = build(recipe("data.size=40", f"teacher={{use: smallnet, weights: {teacher_run}}}"))
+    teacher = f"teacher={{use: smallnet, weights: {teacher_run}}}"
+    job = build(recipe("data.size=40", teacher, "losses=[{use: kd}]"))
     assert job.teacher.own == weights.read_spec(teacher_run)
     assert (job.teacher.own.size, job.teacher.given.size) == (32, 40)
     assert job.teacher.given == job.data.input
@@ -155,7 +162,7 @@ def test_a_teacher_is_built_for_the_input_it_was_trained_with(recipe, teacher_ru
 
 def test_a_recipe_may_say_what_a_teacher_takes(recipe):
     teacher = "teacher={use: smallnet, input: {mean: [0.1], std: [0.2], size: 40}, image_size: 40}"
-    own = build(recipe(teacher)).teacher.own
+    own = build(recipe(teacher, "losses=[{use: kd}]")).teacher.own
     assert (own.channels, own.size, own.mean, own.std) == (1, 40, (0.1,), (0.2,))
 
 
@@ -166,10 +173,32 @@ def test_half_of_a_teachers_normalisation_must_fit_the_other(recipe, teacher_run
 
 
 def test_a_dry_run_needs_no_teacher_weights(recipe):
-    recipe = recipe("teacher={use: smallnet, weights: runs/absent}")
+    recipe = recipe("teacher={use: smallnet, weights: runs/absent}", "losses=[{use: kd}]")
     assert build(recipe, teacher_weights=False).teacher is not None
     with pytest.raises(FileNotFoundError, match=r"runs/absent: no such file or run directory"):
         build(recipe)
+
+
+@pytest.mark.parametrize(
+    "losses", ["[{use: cross_entropy}]", "[{use: tests.toys.Conditional, read: false}]"]
+)
+def test_a_teacher_that_no_loss_reads_is_refused(recipe, losses):
+    name = losses.split("use: ")[1].split(",")[0].strip("}]")
+    message = rf"override 'teacher.*: teacher: no loss looks at it; the losses are {name}\. Add one"
+    with pytest.raises(ValueError, match=message):
+        build(recipe(f"losses={losses}", "teacher.use=smallnet"))
+
+
+@pytest.mark.parametrize("read", ["logits", "features"])
+def test_a_plugins_loss_that_reads_the_teacher_justifies_it(recipe, read):
+    losses = f"losses=[{{use: tests.toys.Conditional, read: {read}}}]"
+    assert build(recipe(losses, "teacher.use=smallnet")).stages[0].objective.reads_teacher
+
+
+def test_one_stage_that_reads_the_teacher_is_enough(recipe):
+    stages = "stages=[{name: alone}, {name: taught, losses: [{use: kd}]}]"
+    job = build(recipe(stages, "teacher.use=smallnet"))
+    assert [stage.objective.reads_teacher for stage in job.stages] == [False, True]
 
 
 def test_has_weights(tmp_path, teacher_run):

@@ -65,9 +65,28 @@ def test_pruning(tmp_path):
     assert sorted(tmp_path.iterdir()) == [paths[0], paths[2]]
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", json.dumps({"epoch": 1})])
-def test_what_is_no_checkpoint_is_refused(tmp_path, content):
-    if content is not None:
-        (tmp_path / "state.json").write_text(content)
-    with pytest.raises(ValueError, match=rf"{tmp_path}: not a checkpoint: state\.json: "):
+@pytest.mark.parametrize("content", ["{", "[]", json.dumps({"epoch": 1})])
+def test_a_damaged_state_is_refused(tmp_path, content):
+    (tmp_path / "state.json").write_text(content)
+    with pytest.raises(
+        ValueError, match=rf"{tmp_path}/state\.json: not the state of a checkpoint: "
+    ):
+        checkpoints.state_of(tmp_path)
+
+
+@pytest.mark.parametrize("meant", ["", "checkpoints", "checkpoints/epoch_0001", "summary.json"])
+def test_a_path_that_is_no_checkpoint_is_answered_with_those_there_are(tmp_path, meant):
+    paths = [save(tmp_path / "checkpoints", Checkpoint(n, "train", None, {})) for n in (10, 9)]
+    (tmp_path / "checkpoints" / "epoch_0011").mkdir()
+    there = f"{paths[1]}, {paths[0]}"
+    with pytest.raises(
+        ValueError, match=rf"{tmp_path / meant} is no checkpoint. There are: {there}$"
+    ):
+        checkpoints.state_of(tmp_path / meant)
+
+
+def test_where_there_are_no_checkpoints_that_is_said(tmp_path):
+    with pytest.raises(
+        ValueError, match=rf"{tmp_path} is no checkpoint, and there is none near it"
+    ):
         checkpoints.state_of(tmp_path)

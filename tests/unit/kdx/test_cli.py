@@ -10,6 +10,7 @@ from torch.utils import data
 from kdx.cli import add_common, allow, guarded
 from kdx.recipe import Problem, RecipeError, load
 from kdx.run import CertificateError
+from kdx.stage import TrainingError
 
 
 def raising(error):
@@ -29,6 +30,7 @@ def test_success():
         (ValueError("epochs: 0"), 2, "error: epochs: 0\n"),
         (FileNotFoundError("x: no such file"), 2, "error: x: no such file\n"),
         (CertificateError("runs/x: differs"), 1, "error: runs/x: differs\n"),
+        (TrainingError("the loss 'kd' became nan"), 1, "error: the loss 'kd' became nan\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )

@@ -1,7 +1,13 @@
+import io
+import re
+
 import pytest
+from rich.console import Console
 
 from kdx.dry_run import dry_run
+from kdx.stage import StageRunner
 
+KD = "losses=[{use: kd}]"
 EXPAND = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true, rate: 2}]"
 
 
@@ -32,15 +38,60 @@ def test_it_prints_plan_stages_and_cost_and_writes_nothing(recipe, console):
 def test_a_teacher_without_weights_is_tried_with_random_ones(recipe, console):
     teacher = "teacher={use: smallnet, weights: runs/digits/first, recipe: first.yaml}"
     recipe(name="first")
-    text = printed(recipe(teacher, "losses=[{use: kd}]"), console)
-    assert "teacher: no weights at " in text
-    assert "trained first by " in text
-    assert "digits/first.yaml" in text
+    text = printed(recipe(teacher, KD), console)
+    assert "teacher: smallnet, 14,906 parameters; no weights at " in text
+    assert "runs/digits/first yet: digits/first is run first" in text
+    assert re.search(r"cost: about \d+ s of training, after \d+ s of the teacher's own; ", text)
 
 
 def test_a_teacher_that_nothing_trains_would_stop_the_run(recipe, console):
-    text = printed(recipe("teacher={use: smallnet, weights: runs/digits/first}"), console)
-    assert "trained first by nothing: the run would stop here" in text
+    text = printed(recipe(KD, "teacher={use: smallnet, weights: runs/digits/first}"), console)
+    assert "digits/first, and no `recipe:`: the run would stop here" in text
+    assert "the teacher's own" not in text
+
+
+def test_where_a_teacher_comes_from_is_always_said(recipe, console, teacher_run):
+    def said(teacher):
+        text = printed(recipe(f"teacher={teacher}", KD), console)
+        return [line for line in text.splitlines() if line.startswith("teacher: ")][-1]
+
+    size = "teacher: smallnet, 14,906 parameters"
+    assert said("{use: smallnet}") == f"{size}; random values, as it has no `weights:`"
+    assert said(f"{{use: smallnet, weights: {teacher_run}}}") == f"{size}; weights of {teacher_run}"
+    published = said("{use: tests.toys.published, pretrained: true}")
+    assert published == "teacher: tests.toys.published, 690 parameters; published weights"
+
+
+def test_a_teachers_recipe_that_a_run_would_refuse_is_refused(recipe, console):
+    recipe(name="first")
+    teacher = (
+        "teacher={use: smallnet, kernel_size: 7, weights: runs/digits/first, recipe: first.yaml}"
+    )
+    with pytest.raises(ValueError, match=r"first.yaml would train smallnet with {}: make the two"):
+        dry_run(recipe(teacher, KD), console)
+
+
+def test_a_slow_network_is_tried_for_fewer_steps(recipe, console, monkeypatch):
+    steps = []
+    step = StageRunner.step
+    monkeypatch.setattr(StageRunner, "step", lambda *a: steps.append(0) or step(*a))
+    printed(recipe(), console)
+    assert len(steps) == 6
+    monkeypatch.setattr("kdx.dry_run.PATIENCE", 0.0)
+    printed(recipe(), console)
+    assert len(steps) == 6 + 2
+
+
+def test_the_stages_fit_a_narrow_terminal(recipe):
+    console = Console(file=io.StringIO(), width=80)
+    losses = "[{use: cross_entropy, weight: 0.1}, {use: kd, weight: 0.9}]"
+    what = recipe(f"losses={losses}", "teacher.use=smallnet", EXPAND,
+                  "stages=[{phase: nonlinear, epochs: 9000}, {phase: linear}]")  # fmt: skip
+    lines = printed(what, console).splitlines()
+    row = next(n for n, line in enumerate(lines) if line.split()[:1] == ["nonlinear"])
+    assert lines[row].split()[1:5] == ["0.1", "cross_entropy", "9000", "36,000"]
+    assert lines[row].rstrip()[-2:] == " s"
+    assert lines[row + 1].split() == ["+", "0.9", "kd"]
 
 
 def test_every_stage_is_tried(recipe, console):

@@ -9,6 +9,7 @@ from kdx.build import build
 from kdx.data.counter import permutation
 from kdx.log import RunLog
 from kdx.loop import Loop, StageRunner, accelerator_for
+from kdx.stage import TrainingError
 
 PLAIN = "student.use=tests.toys.plain"
 SGD = "optimizer={use: SGD, lr: 0.1}"
@@ -177,7 +178,7 @@ def test_the_best_epoch_is_one_of_the_last_phase(fit):
 
 def test_a_loss_that_is_not_a_number_ends_the_run(fit):
     with pytest.raises(
-        ValueError, match=r"stage 'train': the loss 'cross_entropy' became (nan|inf)"
+        TrainingError, match=r"stage 'train': the loss 'cross_entropy' became (nan|inf)"
     ):
         fit("optimizer={use: SGD, lr: 1e30}")
 
@@ -196,6 +197,14 @@ def test_threads_are_shared_by_the_processes_of_a_machine(recipe, monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert accelerator_for(job).mixed_precision == "no"
     assert torch.get_num_threads() == 1
+
+
+def test_the_recipe_sets_the_threads(recipe, monkeypatch):
+    monkeypatch.setattr("kdx.loop._cores", lambda: 6)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    for asked, threads in (("threads=2", 2), ("threads=null", 4), ("threads=1", 1)):
+        accelerator_for(build(recipe(asked)))
+        assert torch.get_num_threads() == threads
 
 
 def test_the_recipe_sets_the_precision(recipe):

@@ -1,3 +1,5 @@
+"""The main job as a whole: what it leaves behind, and what it refuses."""
+
 import json
 import os
 import subprocess
@@ -14,34 +16,18 @@ from kdx import weights
 from kdx.build import build
 from kdx.checkpoints import state_of
 from kdx.evaluation import eval_mode
+from kdx.loop import Loop, accelerator_for
 from kdx.recipe import load
-from kdx.run import CertificateError, run
+from kdx.run import CertificateError, _introduce, run
 from kdx.students import smallnet
 from kdx.summary import read_summary
+from tests.unit.kdx.runs import EXPAND, FILES, SGD, contents, listed, same
 
-FILES = [
-    "certificate.json", "checkpoints", "metrics.jsonl", "recipe.yaml", "report.md",
-    "student.safetensors", "summary.json", "tensorboard",
-]  # fmt: skip
 DISTILL = Path(__file__).parents[3] / "tools" / "distill.py"
-SGD = "optimizer={use: SGD, lr: 0.1}"
-EXPAND = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true, rate: 2}]"
 SPOILT = (  # the last epoch takes steps a thousand times too long: the best is not the last
     "data={use: digits, limit: 256, batch_size: 16, validation: 256}", "select=best", "epochs=3",
     "optimizer={use: AdamW, lr: 0.01}", "schedule={use: multistep, milestones: [2], gamma: 1000}",
 )  # fmt: skip
-
-
-def listed(directory):
-    return sorted(path.name for path in directory.iterdir())
-
-
-def contents(directory):
-    return load_file(directory / "student.safetensors")
-
-
-def same(a, b):
-    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
 @torch.no_grad()
@@ -123,32 +109,6 @@ def test_the_terminal_tells_of_data_student_teacher_epochs_and_outcome(distilled
         assert line in printed
 
 
-def test_a_run_is_replaced_only_when_asked(recipe, console):
-    first = contents(run(recipe(), console))
-    with pytest.raises(
-        FileExistsError, match=r"digits/plain holds a run already: pass --overwrite"
-    ):
-        run(recipe("seed=1"), console)
-    run_dir = run(recipe("seed=1"), console, overwrite=True)
-    assert not same(first, contents(run_dir))
-    assert len(listed(run_dir / "tensorboard")) == 1
-    assert len((run_dir / "metrics.jsonl").read_text().splitlines()) == 1
-
-
-def test_what_is_no_run_is_never_replaced(recipe, console):
-    place = recipe().run_dir
-    place.mkdir(parents=True)
-    (place / "thesis.tex").touch()
-    with pytest.raises(FileExistsError, match=r"digits/plain is not a run of kdx: it is not repl"):
-        run(recipe(), console, overwrite=True)
-    assert listed(place) == ["thesis.tex"]
-
-
-def test_an_empty_directory_is_no_run(recipe, console):
-    recipe().run_dir.mkdir(parents=True)
-    assert listed(run(recipe(), console)) == FILES
-
-
 def test_a_restore_that_is_wrong_after_training_exports_nothing(recipe, console):
     recipe = recipe("student.transforms=[{use: tests.toys.Rescale, fold: false}]", SGD)
     with pytest.raises(CertificateError, match=r"digits/plain: the compact network differs .* not"):
@@ -175,79 +135,15 @@ def test_a_run_may_not_end_in_the_nonlinear_phase(recipe, console):
     assert not recipe.run_dir.exists()
 
 
-def test_a_teacher_at_chance_is_refused_unless_allowed(recipe, console, tmp_path):
-    guessing = smallnet(in_channels=1)
-    nn.init.zeros_(guessing.fc2.weight)
-    job = build(recipe())
-    path = tmp_path / "guessing.safetensors"
-    weights.save(guessing, path, input=job.data.input, classes=10)
-    teacher = f"teacher={{use: smallnet, weights: {path}}}"
-    with pytest.raises(
-        ValueError, match=r"teacher: .*% top-1 on test is no better than chance \(10"
-    ):
-        run(recipe(teacher), console)
-    allowed = recipe(teacher, "teacher.allow_chance=true", name="allowed")
-    summary = read_summary(run(allowed, console))
-    assert summary.teacher["top1"] < 0.2
-
-
-def test_a_teacher_is_trained_first_and_kept(recipe, console, tmp_path):
-    recipe(name="first")  # writes first.yaml
-    (tmp_path / "digits" / "first.yaml").write_text(
-        "data: {use: digits, limit: 256, batch_size: 16}\n"
-        "student: {use: smallnet}\n"
-        "optimizer: {use: AdamW, lr: 0.01}\n"
-        "epochs: 3\n"
-    )
-    teacher = "teacher={use: smallnet, weights: runs/digits/first, recipe: first.yaml}"
-    student = recipe(teacher, "losses=[{use: kd}]")
-    run(student, console)
-    assert console.file.getvalue().count("The teacher has no weights yet: training it by") == 1
-    weights_file = tmp_path / "runs/digits/first/student.safetensors"
-    written = weights_file.stat().st_mtime_ns
-    run(student, console, overwrite=True)
-    assert console.file.getvalue().count("The teacher has no weights yet") == 1
-    assert weights_file.stat().st_mtime_ns == written
-    assert read_summary(student.run_dir).teacher["top1"] > 0.2
-
-
-def test_teachers_without_weights_that_nothing_trains(recipe, console):
-    absent = "teacher={use: smallnet, weights: runs/digits/absent}"
-    with pytest.raises(ValueError, match=r"digits/absent does not exist, and the recipe names no"):
-        run(recipe(absent), console)
-    recipe(name="other")
-    with pytest.raises(ValueError, match=r"would write .*digits/other: make its `name:` and the w"):
-        run(recipe(absent, "teacher.recipe=other.yaml"), console)
-
-
-def test_what_is_wrong_with_the_student_shows_before_the_teacher_is_trained(recipe, console):
-    recipe(name="first")
-    absent = "teacher={use: smallnet, weights: runs/digits/first, recipe: first.yaml}"
-    with pytest.raises(ValueError, match="the student has no module 'pool9'"):
-        run(
-            recipe(absent, "losses=[{use: pkt, student_layer: pool9, teacher_layer: fc1}]"), console
-        )
-    with pytest.raises(ValueError, match=r"smallnet with {'kernel_size': 7}, but .* would train"):
-        run(recipe(absent, "teacher.kernel_size=7", "losses=[{use: kd}]"), console)
-    assert "The teacher has no weights" not in console.file.getvalue()
-
-
-def test_a_run_that_is_overwritten_is_lost_only_when_the_new_one_succeeds(recipe, console):
-    what = recipe(EXPAND, "epochs=1")
-    run_dir = run(what, console)
-    kept = contents(run_dir)
-    aside = run_dir.with_name(run_dir.name + ".replaced")
-    with pytest.raises(ValueError, match=r"became nan|became inf"):
-        run(recipe(EXPAND, "optimizer.lr=1e30", "epochs=2"), console, overwrite=True)
-    assert same(contents(aside), kept)
-    run(what, console, overwrite=True)
-    assert not aside.exists()
-    assert same(contents(run_dir), kept)
-
-
 def test_a_schedule_that_never_acts_is_noted(recipe, console):
-    run(recipe("schedule={use: multistep, milestones: [50, 100]}"), console)
-    assert "the schedule never lowers the learning rate in 1 epochs" in console.file.getvalue()
+    never = "the schedule multistep never lowers the learning rate in 1 epoch of 4 steps"
+    units = "milestones and warmup are epochs from 1 on, and shares of the stage below 1"
+    for milestones, said in (("[50, 100]", f"{never}: {units}\n"), ("[0.999]", f"{never}\n")):
+        job = build(recipe(f"schedule={{use: multistep, milestones: {milestones}}}"))
+        _introduce(job, Loop(job, accelerator_for(job)), console)
+        assert console.file.getvalue().endswith(f"note     train: {said}")
+    run(recipe("schedule={use: multistep, milestones: [0.5]}"), console)
+    assert console.file.getvalue().count("never lowers") == 2
 
 
 def test_trained_weights_are_not_lost_in_an_expansion(recipe, console, teacher_run):

@@ -117,7 +117,7 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path):
     assert str(caught.value).splitlines()[1:] == [
         "  1 missing: 2.weight",
         "  1 unexpected: head.weight",
-        "  6 shapes: 0.weight (5, 3, 3, 3), not (4, 3, 3, 3), 0.bias (5,), not (4,), "
+        "  6 of another shape: 0.weight (5, 3, 3, 3), not (4, 3, 3, 3), 0.bias (5,), not (4,), "
         "1.weight (5,), not (4,), 1.bias (5,), not (4,), "
         "1.running_mean (5,), not (4,), 1.running_var (5,), not (4,)",
     ]
@@ -193,7 +193,7 @@ def test_files_of_others_say_nothing_of_their_input(tmp_path):
 def test_missing_files(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone.pth: no such file"):
         weights.load(network(), tmp_path / "gone.pth")
-    with pytest.raises(FileNotFoundError, match=r"student\.safetensors: no such file"):
+    with pytest.raises(FileNotFoundError, match=r"holds no student\.safetensors: no finished"):
         weights.load(network(), tmp_path)
     with pytest.raises(FileNotFoundError, match=r"runs/gone: no such file or run directory"):
         weights.load(network(), "runs/gone")

@@ -43,6 +43,16 @@ def test_an_epoch_is_each_sample_once_in_its_own_order():
     assert [i for _, i in first] != [i for _, i in second]
 
 
+def test_views_recur_in_the_order_of_the_epoch():
+    for epoch in range(7):
+        plain = list(chain(*batches(50, batch_size=8, epoch=epoch)))
+        recurring = list(chain(*batches(50, batch_size=8, epoch=epoch, views=3)))
+        assert recurring == [(epoch % 3, index) for _, index in plain]
+    sampler = EpochBatches(50, batch_size=8, seed=0, views=3)
+    sampler.set_epoch(7)
+    assert sampler.view == 1
+
+
 @pytest.mark.parametrize(
     ("n", "world", "steps"),
     [(16, 1, 2), (17, 1, 2), (18, 1, 3), (19, 2, 2), (20, 2, 3), (5, 2, 1), (8, 4, 1)],
@@ -74,7 +84,7 @@ def test_batches_that_cannot_be():
         steps_per_epoch(100, batch_size=5, world=3)
     with pytest.raises(ValueError, match=r"batch_size: 1 is .* BatchNorm cannot train on one"):
         steps_per_epoch(100, batch_size=1)
-    with pytest.raises(ValueError, match="3 training samples are not enough for 2 processes"):
+    with pytest.raises(ValueError, match="3 training samples: not enough for 2 proc"):
         EpochBatches(3, batch_size=8, seed=0, world=2)
 
 

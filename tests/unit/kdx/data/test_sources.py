@@ -52,7 +52,7 @@ def test_wrong_images_and_counts():
         MemoryImages(torch.zeros(2, 1, 2, 2), labels, "toy")
     with pytest.raises(ValueError, match="toy: 3 images but 2 labels"):
         MemoryImages(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), labels, "toy")
-    with pytest.raises(ValueError, match="1 image files but 2 labels"):
+    with pytest.raises(ValueError, match="1 image file but 2 labels"):
         FileImages(["a.png"], labels)
 
 

@@ -25,6 +25,26 @@ ADDED = {
         "tolerance: {float23: 1e-3}",
         "3: tolerance.float23: unknown key. Did you mean 'float32'? Known: float32, float64",
     ),
+    "memo without views": (
+        "teacher: {use: recipe_plugin.Net, memo: {dtype: float32}}",
+        "3: teacher.memo.views: is missing",
+    ),
+    "no views": (
+        "teacher: {use: recipe_plugin.Net, memo: {views: 0}}",
+        "3: teacher.memo.views: 0 should be greater than or equal to 1",
+    ),
+    "memo of another precision": (
+        "teacher: {use: recipe_plugin.Net, memo: {views: 1, dtype: float8}}",
+        "3: teacher.memo.dtype: 'float8' is not 'float16' or 'float32'",
+    ),
+    "memo without room": (
+        "teacher: {use: recipe_plugin.Net, memo: {views: 1, limit: 0}}",
+        "3: teacher.memo.limit: 0 should be greater than 0",
+    ),
+    "unknown key of a memo": (
+        "teacher: {use: recipe_plugin.Net, memo: {views: 1, topk: 5}}",
+        "3: teacher.memo.topk: unknown key. Did you mean 'top'? Known: directory, dtype, limit",
+    ),
     "text for section": ("teacher: net", "3: teacher: 'net' is not a mapping"),
     "text for component": ("optimizer: SGD", "optimizer: 'SGD' is not a mapping with a `use:`"),
     "mapping for list": ("losses: {use: kd}", "3: losses: {'use': 'kd'} is not a list"),

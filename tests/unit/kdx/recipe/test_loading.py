@@ -1,6 +1,7 @@
 """A good recipe: its values, defaults, stages, paths, and its way back to YAML."""
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ teacher:
   weights: runs/teacher
   recipe: teacher.yaml
   input: {mean: [0.5], std: [1], size: 32}
+  memo: {views: 4, limit: 2, directory: runs/elsewhere}
 student:
   use: smallnet
   shape: [3, 4]
@@ -63,6 +65,9 @@ def test_values_keys_and_names(full):
     assert full.precision == "no"
     assert full.data.component.arguments == {"channels": 3}
     assert full.teacher.input.std == [1.0]
+    memo = full.teacher.memo
+    assert (memo.views, memo.dtype, memo.top, memo.limit) == (4, "float16", None, 2)
+    assert full.memos_dir == Path("runs/elsewhere")
     assert full.student.component.arguments == {"shape": [3, 4], "path": "null"}
     assert full.optimizer.arguments == {"lr": 0.001, "betas": [0.8, 0.9]}
     assert [term.name for term in full.losses] == ["cross_entropy", "crossentropy", "soft"]
@@ -121,6 +126,18 @@ def test_weights_below_runs_are_below_the_output_root(write):
     ):
         recipe = load(write(teacher % given), output_root=root)
         assert recipe.student.weights == expected
+
+
+def test_memos_are_below_the_output_root(write):
+    teacher = "data: {use: digits}\nstudent: {use: smallnet}\nteacher: {use: smallnet%s}\n"
+    for given, expected in (
+        ("", "out/memos"),
+        (", memo: {views: 1}", "out/memos"),
+        (", memo: {views: 1, directory: runs/x}", "out/x"),
+        (", memo: {views: 1, directory: /fast/memos}", "/fast/memos"),
+    ):
+        recipe = load(write(teacher % given), output_root="out")
+        assert recipe.memos_dir == Path(expected)
 
 
 def test_weights_mean_the_same_when_read_again_with_a_root_below_runs(write):

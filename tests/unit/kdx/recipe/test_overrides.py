@@ -46,12 +46,30 @@ def test_overrides_set_values_in_order(path):
     assert recipe.teacher.allow_chance
 
 
+@pytest.mark.parametrize("written", ["", ", transforms: []", ", transforms: null"])
+def test_an_index_one_past_the_end_appends_to_a_list_left_at_its_default(write, written):
+    path = write(f"data: {{use: digits}}\nstudent: {{use: smallnet{written}}}\n")
+    overrides = [
+        "student.transforms.0={use: recipe_plugin.Blur, rate: 1}",
+        "student.transforms.1.use=recipe_plugin.Blur",
+        "student.transforms.1.rate=2",
+        "losses.1.use=kd",
+        "stages.0.losses.0={use: kd}",
+        "stages.1={name: second, epochs: 4}",
+    ]
+    recipe = load(path, overrides, plugins=["recipe_plugin"])
+    assert [part.arguments["rate"] for part in recipe.student.transforms] == [1, 2]
+    assert [term.name for term in recipe.losses] == ["cross_entropy", "kd"]
+    stages = [(s.epochs, [term.name for term in s.losses]) for s in recipe.resolved_stages()]
+    assert stages == [(150, ["kd"]), (4, ["cross_entropy", "kd"])]
+
+
 BROKEN = {
     "epochs": "override 'epochs': epochs: an override is written key=value",
     "=3": "key '' has an empty part",
     "a..b=3": "key 'a..b' has an empty part",
     f"{'a.' * 40}b=3": "the key has more than 32 parts",
-    "student.transforms.2.rate=1": "2 is out of range: student.transforms has 1 entries, and 1 a",
+    "student.transforms.2.rate=1": "2 is out of range: student.transforms has 1 entry, and 1 app",
     "student.transforms.first=1": "student.transforms is a list: 'first' is not a number into it",
     "student.transforms.-1=1": "'-1' is not a number into it",
     "epochs.0=1": "epochs is 3, which has no '0'",
@@ -64,7 +82,7 @@ BROKEN = {
     "data.augment.crop=-1": "override 'data.augment.crop=-1': data.augment.crop: -1 should be",
     "data.augment={crop: -1}": "override 'data.augment={crop: -1}': data.augment.crop: -1 should",
     "student.transforms.0.rate=x": "student.transforms[0].rate: 'x' is not a whole number",
-    "stages.0.epochs=1": "override 'stages.0.epochs=1': stages: {'0': {'epochs': 1}} is not a list",
+    "stages.1.epochs=1": "1 is out of range: stages has 0 entries, and 0 appends one",
 }
 
 

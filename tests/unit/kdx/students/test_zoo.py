@@ -22,6 +22,8 @@ def test_timm_passes_arguments_on():
 def test_timm_unknown_name():
     with pytest.raises(ValueError, match=r"timm has no model 'resnet81'. Nearest: .*resnet18"):
         students.timm(name="resnet81")
+    with pytest.raises(ValueError, match=r"no model 'MobileNetV3'. Nearest: .*mobilenetv3"):
+        students.timm(name="MobileNetV3")
     with pytest.raises(ValueError, match=r"timm has no model 'hf-hub:some/model'"):
         students.timm(name="hf-hub:some/model")
 

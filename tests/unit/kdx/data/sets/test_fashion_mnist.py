@@ -111,8 +111,8 @@ def test_counts_that_differ(root):
         (idx(labels(5)), "magic number 0x00000801 should be 0x00000803"),
         (b"", "magic number 0x should be 0x00000803"),
         (idx(images(5))[:14], "truncated in the header, after 14 bytes"),
-        (idx(images(5))[:-1], "3935 bytes, but 5 items take 3936"),
-        (idx(images(5)) + b"x", "3937 bytes, but 5 items take 3936"),
+        (idx(images(5))[:-1], "3,935 bytes, not 3,936 for 5 items"),
+        (idx(images(5)) + b"x", "3,937 bytes, not 3,936 for 5 items"),
         (idx(images(5)[:, :27]), r"items of \(27, 28\) should be of \(28, 28\)"),
     ],
 )

@@ -67,11 +67,11 @@ def test_a_wrong_size(root):
 
 def test_unreadable_files_are_all_counted(root, monkeypatch):
     (root / "val" / "ant" / "1.JPEG").write_text("no image")
-    with pytest.raises(ValueError, match=r"1 files are no readable images: .*val/ant/1\.JPEG$"):
+    with pytest.raises(ValueError, match=r"no readable image in 1 file: .*val/ant/1\.JPEG$"):
         image_folder(root=str(root))
     for i in range(12):
         (root / "train" / "bee" / f"bad{i:02}.png").touch()
-    with pytest.raises(ValueError, match=r"13 files .*bad00.*bad09\.png and 3 more$"):
+    with pytest.raises(ValueError, match=r"13 files: .*bad00.*bad09\.png and 3 more$"):
         image_folder(root=str(root), verify=True)
     assert len(image_folder(root=str(root), verify=False).train) == 21
     monkeypatch.setattr(module, "VERIFY_AT_MOST", 20)

@@ -1,0 +1,116 @@
+"""What a layer costs: multiply-adds of a forward pass, compact, unfolded and folded.
+
+A backward pass costs twice a forward pass in all three, so that their ratios are those of training.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from expand.algebra import cheapest_order
+from expand.chains import Factor
+
+__all__ = ["Calls", "Cost", "calls", "layer_cost"]
+
+Calls = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
+"""The shapes of a layer's input and output, without the batch, for each call in a forward pass."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Multiply-adds a sample. `folded` has the sample's share of folding once for the batch.
+
+    `unfolded` is None for a layer that is always folded, since its class has a forward of its own.
+    """
+
+    compact: float
+    unfolded: float | None
+    folded: float
+
+    def __add__(self, other: "Cost") -> "Cost":
+        both = self.compact if self.unfolded is None else self.unfolded
+        rest = other.compact if other.unfolded is None else other.unfolded
+        return Cost(self.compact + other.compact, both + rest, self.folded + other.folded)
+
+
+@torch.no_grad()
+def calls(model: nn.Module, layers: Sequence[nn.Module], shape: Sequence[int]) -> dict[int, Calls]:
+    """Run `model` on one sample of a batch of `shape`, in eval mode; return each layer's calls.
+
+    By `id(layer)`; a layer that its parent reads and never calls has none. Raises ValueError where
+    the model cannot take such a sample.
+    """
+    seen: dict[int, list[tuple[tuple[int, ...], tuple[int, ...]]]] = {id(m): [] for m in layers}
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen[id(layer)].append((tuple(inputs[0].shape[1:]), tuple(output.shape[1:])))
+
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    modes = {module: module.training for module in model.modules()}
+    like = next(model.parameters())
+    try:
+        model.eval()(torch.zeros(1, *shape[1:], dtype=like.dtype, device=like.device))
+    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
+        raise ValueError(
+            f"input_shape: {type(model).__name__} cannot take a batch of {list(shape)}: {error}"
+        ) from error
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        for hook in hooks:
+            hook.remove()
+    return dict(seen)
+
+
+def layer_cost(
+    layer: nn.Module,
+    factors: Sequence[Factor],
+    stride_at: int,
+    calls: Calls,
+    *,
+    batch: int,
+    chainable: bool,
+) -> Cost | None:
+    """Return the cost of a layer and of its factors; None where it is never called."""
+    if not calls:
+        return None
+    weight = cast("Tensor", layer.weight)
+    compact = sum(weight.numel() * _positions(output, layer) for _, output in calls)
+    if not factors:
+        return Cost(compact, compact, compact)
+    groups = getattr(layer, "groups", 1)
+    fold, _ = cheapest_order([(f.outputs, f.inputs // groups, f.kernel) for f in factors])
+    unfolded = [_chain_cost(layer, factors, stride_at, shape) for shape, _ in calls]
+    return Cost(compact, sum(unfolded) if chainable else None, compact + fold / batch)
+
+
+def _chain_cost(
+    layer: nn.Module, factors: Sequence[Factor], stride_at: int, shape: tuple[int, ...]
+) -> int:
+    """Multiply-adds of a chain: padding before the first factor, the stride on one of them."""
+    if isinstance(layer, nn.Linear):
+        return sum(factor.weights for factor in factors) * prod(shape[:-1])
+    conv = cast("nn.Conv2d", layer)
+    around = conv._reversed_padding_repeated_twice  # last dimension first, both of its sides
+    padded = [sum(around[i : i + 2]) for i in range(0, len(around), 2)][::-1]
+    sizes = [size + more for size, more in zip(shape[-len(padded) :], padded, strict=True)]
+    total = 0
+    for index, factor in enumerate(factors):
+        strides = conv.stride if index == stride_at else [1] * len(sizes)
+        sizes = [
+            (size - dilation * (kernel - 1) - 1) // stride + 1
+            for size, kernel, dilation, stride in zip(
+                sizes, factor.kernel, conv.dilation, strides, strict=True
+            )
+        ]
+        total += factor.weights * prod(sizes)
+    return total
+
+
+def _positions(output: tuple[int, ...], layer: nn.Module) -> int:
+    """How often the layer's weight is applied to a sample."""
+    return prod(output[:-1]) if isinstance(layer, nn.Linear) else prod(output[1:])

@@ -1,0 +1,159 @@
+"""What may be asked of an expansion: the options, their defaults, and one layer's settings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypedDict, get_args
+
+from expand.chains import Biases, Depthwise
+from expand.presets import PRESETS
+
+__all__ = ["Conv", "Options", "Settings", "check", "complete", "layer_settings"]
+
+Conv = Literal["cl", "ck", "auto", "none"]
+
+LARGEST_RATE = 1024
+"""Far beyond any use, and below what would exhaust the memory instead of failing."""
+
+
+class Options(TypedDict, total=False):
+    """The options of a plan, beside `conv`.
+
+    preset: one of the paper's plans by name (`expand.PRESETS`); what stands beside it is added,
+    and wins. `conv: auto` leaves the preset's strategy.
+    linear: whether fully-connected layers are expanded (FC). Default false.
+    rate: the expansion rate r, above 0 and at most 1024. Default 4.
+    select, exclude: patterns of module paths (`layer1.*`), as of `fnmatch`, or kinds of layers:
+    `@stem` (the first convolution), `@depthwise`, `@strided`. Default: all, none.
+    stem: `keep` leaves the first inner width of the first convolution at its input channels.
+    classifier: `keep` leaves the last fully-connected layer alone. Both are the paper's way.
+    stride: the factor of CL that carries the stride, `middle` (default) or `last`; the function
+    is the same.
+    biases: where the layer has one, `all` (default, as in the paper) factors have one or the
+    `last` alone.
+    depthwise: `grouped` (default), or `channelwise` as in the paper's ShuffleNetV2.
+    overrides: `Settings` fields by pattern; later patterns win.
+    input_shape: of the batches to come, (B, channels, *size): the plan then counts costs.
+    """
+
+    preset: str | None
+    linear: bool
+    rate: float
+    select: str | Sequence[str] | None
+    exclude: str | Sequence[str] | None
+    stem: Literal["keep", "expand"]
+    classifier: Literal["keep", "expand"]
+    stride: Literal["middle", "last"]
+    biases: Biases
+    depthwise: Depthwise
+    overrides: Mapping[str, Mapping[str, Any]] | None
+    input_shape: Sequence[int] | None
+
+
+_DEFAULTS: Options = {
+    "preset": None,
+    "linear": False,
+    "rate": 4.0,
+    "select": None,
+    "exclude": None,
+    "stem": "keep",
+    "classifier": "keep",
+    "stride": "middle",
+    "biases": "all",
+    "depthwise": "grouped",
+    "overrides": None,
+    "input_shape": None,
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one layer is expanded; `overrides` of a plan set these fields by path pattern.
+
+    conv, linear, rate, stride, biases, depthwise: as in `Options`. keep_input: the first inner
+    width stays the layer's input width. widths: the inner widths, first to last, instead of those
+    of the rate; multiples of the layer's groups. ValueError for anything else.
+    """
+
+    conv: Conv = "auto"
+    linear: bool = False
+    rate: float = 4.0
+    keep_input: bool = False
+    stride: Literal["middle", "last"] = "middle"
+    biases: Biases = "all"
+    depthwise: Depthwise = "grouped"
+    widths: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        check("conv", self.conv, get_args(Conv))
+        check("stride", self.stride, ("middle", "last"))
+        check("biases", self.biases, get_args(Biases))
+        check("depthwise", self.depthwise, get_args(Depthwise))
+        check("linear", self.linear, (True, False))
+        check("keep_input", self.keep_input, (True, False))
+        if not isinstance(self.rate, int | float) or isinstance(self.rate, bool):
+            raise ValueError(f"rate: {self.rate!r} is not a number")
+        if not 0 < self.rate <= LARGEST_RATE:
+            raise ValueError(f"rate: {self.rate!r} must be above 0 and at most {LARGEST_RATE}")
+        if self.widths is not None and not _are_counts(self.widths):
+            raise ValueError(f"widths: {self.widths!r} is not a list of channel counts")
+
+
+def complete(conv: Conv | None, options: Options) -> tuple[Settings, dict[str, Any]]:
+    """Return the settings of a layer without overrides, and all options, defaults filled in.
+
+    Raises TypeError for an unknown option, ValueError for an unknown value, which it names with
+    the override's pattern.
+    """
+    for name in options:
+        if name not in _DEFAULTS:
+            raise TypeError(f"{name!r} is not an option. Known: {', '.join(_DEFAULTS)}")
+    whole: dict[str, Any] = dict(_DEFAULTS)
+    if preset := options.get("preset"):
+        check("preset", preset, list(PRESETS))
+        plan = dict(PRESETS[preset])
+        own = plan.pop("conv")
+        conv = own if conv == "auto" else conv
+        whole.update(plan)
+    whole.update(options)
+    check("stem", whole["stem"], ("keep", "expand"))
+    check("classifier", whole["classifier"], ("keep", "expand"))
+    if whole["input_shape"] is not None and not _are_counts(whole["input_shape"]):
+        raise ValueError(f"input_shape: {whole['input_shape']!r} is not (batch, channels, *size)")
+    names = {field.name for field in fields(Settings)} & set(whole)
+    settings = Settings(conv=conv or "none", **{name: whole[name] for name in names})
+    _check_overrides(settings, whole["overrides"] or {})
+    return settings, whole
+
+
+def layer_settings(
+    default: Settings, overrides: Sequence[Mapping[str, Any]], *, keep_input: bool
+) -> Settings:
+    """Return the settings of a layer that these overrides are for, the later ones winning."""
+    settings = replace(default, keep_input=keep_input)
+    for changes in overrides:
+        settings = replace(settings, **changes)
+    return settings
+
+
+def check(name: str, value: object, known: Sequence[object]) -> None:
+    """Raise ValueError that names what is `known`, where `value` is nothing of it."""
+    if not any(type(value) is type(each) and value == each for each in known):
+        raise ValueError(f"{name}: {value!r} is not one of {', '.join(map(str, known))}")
+
+
+def _check_overrides(default: Settings, overrides: Mapping[str, Mapping[str, Any]]) -> None:
+    known = [field.name for field in fields(Settings)]
+    for pattern, changes in overrides.items():
+        place = f"overrides[{pattern!r}]"
+        if not isinstance(changes, Mapping):
+            raise ValueError(f"{place}: {changes!r} is not a mapping of {', '.join(known)}")
+        for name in changes:
+            check(place, name, known)
+        try:
+            replace(default, **changes)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+
+
+def _are_counts(widths: object) -> bool:
+    return isinstance(widths, list | tuple) and all(type(w) is int and w > 0 for w in widths)

@@ -1,0 +1,12 @@
+"""The teacher's memo: its outputs, remembered per view of a sample.
+
+memos/<fingerprint>/memo.json             what they depend on, and what is held
+                    logits.rows, .checks  the rows of an output and their checksums
+                    feature.<path>.rows   a feature that a loss reads
+"""
+
+from kdx.memo.memo import Guide, Memo, live
+from kdx.memo.plan import Plan, make_plan
+from kdx.memo.room import check_room
+
+__all__ = ["Guide", "Memo", "Plan", "check_room", "live", "make_plan"]

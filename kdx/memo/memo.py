@@ -1,0 +1,136 @@
+"""The teacher's answers to views that recur: computed once, then read.
+
+B: batch, K: views, N: samples.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kdx.memo.fingerprint import fingerprint
+from kdx.memo.plan import LOGITS, Plan, about, feature, readable
+from kdx.memo.store import Store
+from kdx.protocols import Outputs
+from kdx.teacher import Teacher
+
+__all__ = ["Guide", "Memo", "live"]
+
+
+class Guide(Protocol):
+    """What the loop asks for the teacher's outputs: whether they are remembered is not its care."""
+
+    def __call__(self, images: Tensor, indices: Tensor, *, view: int) -> Outputs:
+        """Return the outputs for images [B, C, H, W]: the view number `view` of samples [B].
+
+        `indices` is on the CPU, the outputs are where the images are.
+        """
+        ...
+
+
+def live(teacher: Teacher) -> Guide:
+    """Return a guide that asks the teacher every time."""
+    return lambda images, indices, *, view: teacher(images)
+
+
+class Memo:
+    """A guide that remembers. The teacher runs on the samples that it does not know yet.
+
+    What it returns is always what it stored, rounded as the plan says, as float32: a run does not
+    depend on how full the memo was. Several processes may fill one memo at the same time.
+    `notes` say what was found damaged and started anew.
+    """
+
+    def __init__(self, plan: Plan, teacher: Teacher) -> None:
+        self.plan, self.teacher = plan, teacher
+        plan.directory.mkdir(parents=True, exist_ok=True)
+        with _locked(plan.directory):
+            self.notes = _describe(plan)
+            self._stores = {
+                name: Store(
+                    plan.directory,
+                    quote(name, safe=""),
+                    shape=plan.shape,
+                    width=codec.width,
+                    key=f"{fingerprint(plan.parts)} {name} {codec}",
+                )
+                for name, codec in plan.codecs.items()
+            }
+        self.notes += [note for store in self._stores.values() for note in store.notes]
+
+    def __call__(self, images: Tensor, indices: Tensor, *, view: int) -> Outputs:
+        """Return the remembered outputs; ValueError for values beyond the range of `dtype`."""
+        rows = indices.numpy()
+        absent = np.flatnonzero(~self.has(view, rows))
+        if len(absent):
+            chosen = images if len(absent) == len(rows) else images[torch.from_numpy(absent)]
+            self._learn(chosen, rows[absent], view)
+        values = {
+            name: codec.decode(self._stores[name].read(view, rows)).to(images.device)
+            for name, codec in self.plan.codecs.items()
+        }
+        features = {path: values[feature(path)] for path in self.teacher.paths}
+        return Outputs(values[LOGITS], features)
+
+    def has(self, view: int, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return of which samples [B] all outputs are remembered, [B]."""
+        return np.logical_and.reduce([s.has(view, indices) for s in self._stores.values()])
+
+    def close(self) -> None:
+        """Close the files."""
+        for store in self._stores.values():
+            store.close()
+
+    def _learn(self, images: Tensor, indices: NDArray[np.int64], view: int) -> None:
+        """Ask the teacher, and store what is not there yet: what is there stays as it is."""
+        said = self.teacher(images)
+        values = {LOGITS: said.logits, **{feature(p): v for p, v in said.features.items()}}
+        for name, store in self._stores.items():
+            new = np.flatnonzero(~store.has(view, indices))
+            if len(new):
+                chosen = values[name][torch.from_numpy(new)]
+                try:
+                    rows = self.plan.codecs[name].encode(chosen)
+                except ValueError as error:
+                    raise ValueError(f"teacher.memo: the teacher's {name}: {error}") from error
+                store.write(view, indices[new], rows)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Keep other processes from opening the memo meanwhile; a killed one lets go."""
+    import fcntl  # here, because only POSIX has it, and who has no memo needs none
+
+    with (directory / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _describe(plan: Plan) -> list[str]:
+    """Write memo.json, or add outputs to it; return notes on one that was damaged."""
+    path, found = about(plan.directory), readable(plan.directory)
+    intact = found is not None and found["ingredients"] == plan.parts
+    outputs = {
+        name: {"holds": str(codec), "bytes": codec.width} for name, codec in plan.codecs.items()
+    }
+    content = {
+        "ingredients": plan.parts,
+        "samples": plan.samples,
+        "views": plan.views,
+        "outputs": (found["outputs"] if found and intact else {}) | outputs,
+    }
+    if content == found:
+        return []
+    notes = [f"{path} was damaged: written anew"] if path.exists() and not intact else []
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(partial, path)
+    return notes

@@ -1,0 +1,127 @@
+"""The rows of one output on disk, which many processes may read and fill at once.
+
+K: views, N: samples, W: bytes of a row. Two files, created sparse:
+
+    <name>.rows     [K, N, W] bytes
+    <name>.checks   [K, N] uint32: a row's checksum, 0 where there is none
+
+A row is written before its checksum, and counts only where the checksum is that of the row at its
+own place. What was interrupted, damaged or moved is therefore absent, never wrong.
+"""
+
+import mmap
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Store", "count"]
+
+CHECK = np.dtype("<u4")
+
+
+class Store:
+    """Rows by (view, index), opened for reading and writing; made where absent.
+
+    `key` is what only rows of this very output share: it enters the checksums. Files of another
+    size are started anew, which `notes` then say. Several processes must not open one store at
+    the same time, hence a lock around this; everything else they may.
+    """
+
+    def __init__(
+        self, directory: Path, name: str, *, shape: tuple[int, int], width: int, key: str
+    ) -> None:
+        self._key = zlib.crc32(key.encode())
+        files = _files(directory, name, shape, width)
+        self.notes = [note for path, size in files if (note := _misfit(path, size))]
+        if self.notes or not all(path.exists() for path, _ in files):
+            for path, size in files:
+                _create(path, size)
+        self._files = [os.open(path, os.O_RDWR) for path, _ in files]
+        maps = [mmap.mmap(file, 0, access=mmap.ACCESS_READ) for file in self._files]
+        self._rows = np.frombuffer(maps[0], np.uint8).reshape(*shape, width)
+        self._checks = np.frombuffer(maps[1], CHECK).reshape(shape)
+        self._verified = np.zeros(shape, bool)
+
+    def has(self, view: int, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of the rows [B] are there and whole, [B]; each is verified once."""
+        found = self._verified[view, indices]
+        if not found.all():
+            for at in np.flatnonzero(~found & (self._checks[view, indices] != 0)):
+                index = int(indices[at])
+                found[at] = self._checks[view, index] == self._check(view, index)
+            self._verified[view, indices] = found
+        return found
+
+    def read(self, view: int, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return a copy of the rows, [B, W]; they must be there."""
+        return self._rows[view][indices]
+
+    def write(self, view: int, indices: NDArray[np.int64], rows: NDArray[np.uint8]) -> None:
+        """Put rows [B, W] in their places; OSError where the disk is full."""
+        samples, width = self._rows.shape[1:]
+        places = [view * samples + int(index) for index in indices]
+        for place, row in zip(places, rows, strict=True):
+            _write(self._files[0], row.tobytes(), place * width)
+        for place, index, row in zip(places, indices, rows, strict=True):
+            check = np.array(self._checksum(view, int(index), row.tobytes()), CHECK)
+            _write(self._files[1], check.tobytes(), place * CHECK.itemsize)
+        self._verified[view, indices] = True
+
+    def close(self) -> None:
+        """Close the files; what was written stays readable until the store is gone."""
+        for file in self._files:
+            os.close(file)
+        self._files = []
+
+    def _check(self, view: int, index: int) -> int:
+        return self._checksum(view, index, self._rows[view, index].tobytes())
+
+    def _checksum(self, view: int, index: int, row: bytes) -> int:
+        place = zlib.crc32(struct.pack("<QQ", view, index), self._key)
+        return zlib.crc32(row, place) or 1  # 0 says that there is no row
+
+
+def count(directory: Path, name: str, *, shape: tuple[int, int], width: int) -> NDArray[np.bool_]:
+    """Return which rows have a checksum, [K, N]; none where the files are not as they should be.
+
+    Nothing is verified, made or changed.
+    """
+    files = _files(directory, name, shape, width)
+    if any(not path.exists() or _misfit(path, size) for path, size in files):
+        return np.zeros(shape, bool)
+    return np.fromfile(files[1][0], CHECK).reshape(shape) != 0
+
+
+def _files(
+    directory: Path, name: str, shape: tuple[int, int], width: int
+) -> list[tuple[Path, int]]:
+    """The files of the rows and of the checksums, with the sizes that they should have."""
+    rows = shape[0] * shape[1]
+    return [
+        (directory / f"{name}.rows", rows * width),
+        (directory / f"{name}.checks", rows * CHECK.itemsize),
+    ]
+
+
+def _misfit(path: Path, size: int) -> str:
+    found = path.stat().st_size if path.exists() else size
+    return "" if found == size else f"{path} had {found:,} bytes, not {size:,}: started anew"
+
+
+def _create(path: Path, size: int) -> None:
+    """Put an empty file in place of what is there; who has the old one open keeps it."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        file.truncate(size)
+    os.replace(partial, path)
+
+
+def _write(file: int, content: bytes, place: int) -> None:
+    """Write all of it. Not through the map: a full disk would kill the process there."""
+    while content:
+        done = os.pwrite(file, content, place)
+        content, place = content[done:], place + done

@@ -1,0 +1,59 @@
+"""The memo of a loop: planned before anything is written, shown, and open while it is used."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from kdx.memo.memo import Memo
+from kdx.memo.plan import Plan, make_plan
+from kdx.memo.room import check_room
+
+if TYPE_CHECKING:
+    from kdx.loop import Loop
+
+__all__ = ["plan_memo", "remembering", "show"]
+
+
+def plan_memo(loop: "Loop") -> Plan | None:
+    """Plan the memo of a loop's recipe; None where it has none. Nothing is written.
+
+    Raises ValueError for one that cannot be, or does not fit: see `make_plan`, `check_room`.
+    """
+    job = loop.job
+    if job.teacher is None or job.recipe.teacher is None or job.recipe.teacher.memo is None:
+        return None
+    precision = loop.accelerator.mixed_precision
+    plan = make_plan(job.recipe, job.teacher, job.train_views, precision=precision)
+    check_room(plan)
+    return plan
+
+
+@contextmanager
+def remembering(loop: "Loop", plan: Plan | None, console: Console) -> Iterator[Memo | None]:
+    """Let the loop ask the memo, where there is a plan of one, instead of the teacher."""
+    if plan is None:
+        yield None
+        return
+    teacher, guide = loop.job.teacher, loop.guide
+    assert teacher is not None, "there is no memo without a teacher"
+    show(plan, console, "memo     ")
+    with loop.accelerator.main_process_first():  # whose notes are printed
+        memo = Memo(plan, teacher)
+    for note in memo.notes:
+        console.print(f"note     {note}", highlight=False, soft_wrap=True)
+    loop.guide = memo
+    try:
+        yield memo
+    finally:
+        loop.guide = guide
+        memo.close()
+
+
+def show(plan: Plan, console: Console, heading: str) -> None:
+    """Print what a memo holds and how full it is, and why it is a new one."""
+    text = f"{heading}{plan}; {int(100 * plan.filled())}% filled"
+    if plan.unlike:
+        text += f"\n{heading}new, since {', '.join(plan.unlike)}"
+    console.print(text, highlight=False, soft_wrap=True, markup=False)

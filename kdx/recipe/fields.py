@@ -1,0 +1,74 @@
+"""The kinds of values that a recipe holds, and how each is checked."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    AllowInfNan,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    Strict,
+    StrictStr,
+    ValidationInfo,
+)
+
+from kdx.recipe.paths import Locations
+from kdx.recipe.wording import show
+
+__all__ = [
+    "Count",
+    "Finite",
+    "HeldOut",
+    "Name",
+    "Natural",
+    "OutputPath",
+    "Positive",
+    "Range",
+    "RecipePath",
+    "RunName",
+]
+
+
+def _locations(info: ValidationInfo) -> Locations:
+    assert isinstance(info.context, Locations), "a recipe comes from `load`"
+    return info.context
+
+
+def _output(value: str, info: ValidationInfo) -> str:
+    return _locations(info).output(value)
+
+
+def _recipe(value: Path, info: ValidationInfo) -> Path:
+    return _locations(info).recipe(value)
+
+
+def _name(value: str, info: ValidationInfo) -> str:
+    return _locations(info).name(value)
+
+
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < value[0] <= value[1] <= 1:
+        raise ValueError(f"{show(list(value))} is not [low, high] with 0 < low <= high <= 1")
+    return value
+
+
+def _held_out(value: Any) -> Any:
+    share = isinstance(value, float) and 0 < value < 1
+    count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not (value is None or share or count):
+        raise ValueError(f"{show(value)} is neither a share between 0 and 1 nor a count of images")
+    return value
+
+
+Count = Annotated[int, Strict(), Field(ge=1)]
+Natural = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
+Finite = Annotated[float, Strict(), AllowInfNan(False)]
+Positive = Annotated[Finite, Field(gt=0)]
+HeldOut = Annotated[float | int | None, PlainValidator(_held_out)]
+Range = Annotated[tuple[Finite, Finite], AfterValidator(_ordered)]
+Name = Annotated[StrictStr, BeforeValidator(lambda value: "" if value is None else value)]
+RunName = Annotated[Name, AfterValidator(_name)]
+OutputPath = Annotated[StrictStr, Field(min_length=1), AfterValidator(_output)]
+RecipePath = Annotated[Path, AfterValidator(_recipe)]

@@ -1,0 +1,155 @@
+"""The sections of a recipe, with their types and defaults.
+
+A section with a `component` has a `use:` in the recipe, and any further keys there are its
+arguments; `binding.py` gathers them before the schema sees them.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    StrictBool,
+    StrictStr,
+    model_validator,
+)
+
+from kdx.recipe.component import Component
+from kdx.recipe.fields import (
+    Count,
+    Finite,
+    HeldOut,
+    Name,
+    Natural,
+    OutputPath,
+    Positive,
+    Range,
+    RecipePath,
+)
+from kdx.recipe.names import name_terms
+
+__all__ = [
+    "Augment",
+    "Data",
+    "InputOverride",
+    "LossTerm",
+    "Losses",
+    "MemoSection",
+    "StageSection",
+    "Student",
+    "Teacher",
+    "Tolerance",
+]
+
+_SECTION = ConfigDict(extra="forbid", frozen=True)
+
+
+class Augment(BaseModel):
+    """Random changes to a training image; `crop` is the padding in pixels before a crop."""
+
+    model_config = _SECTION
+    crop: Annotated[Natural, Field(le=1024)] = 0
+    flip: StrictBool = False
+    resized_crop: Range | None = None
+
+
+class Data(BaseModel):
+    """A data set and how it is fed. `batch_size` is global, over all processes.
+
+    `validation` is the share or the number of training images that are held out.
+    """
+
+    model_config = _SECTION
+    component: InstanceOf[Component]
+    batch_size: Count = 128
+    augment: Augment = Augment()
+    limit: Count | None = None
+    validation: HeldOut = None
+    workers: Natural = 0
+
+
+class InputOverride(BaseModel):
+    """How a teacher's images are normalised and sized, where its weights do not say."""
+
+    model_config = _SECTION
+    mean: Annotated[list[Finite], Field(min_length=1)] | None = None
+    std: Annotated[list[Positive], Field(min_length=1)] | None = None
+    size: Count | None = None
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if self.mean and self.std and len(self.mean) != len(self.std):
+            lengths = f"{len(self.mean)} means, but {len(self.std)} stds"
+            raise ValueError(f"{lengths}: give one of each per channel")
+        return self
+
+
+class MemoSection(BaseModel):
+    """Remember what the teacher says of `views` views of each sample.
+
+    `top` keeps that many logits of each, `limit` is in GB; `directory` holds all memos, by
+    default `memos` below the output root.
+    """
+
+    model_config = _SECTION
+    views: Count
+    dtype: Literal["float16", "float32"] = "float16"
+    top: Count | None = None
+    limit: Positive = 10.0
+    directory: OutputPath | None = None
+
+
+class Teacher(BaseModel):
+    """A frozen network to learn from; `recipe` trains its weights where they are absent."""
+
+    model_config = _SECTION
+    component: InstanceOf[Component]
+    weights: OutputPath | None = None
+    recipe: RecipePath | None = None
+    allow_chance: StrictBool = False
+    input: InputOverride | None = None
+    memo: MemoSection | None = None
+
+
+class Student(BaseModel):
+    """The network to train, from `weights` where given, and what holds during training only."""
+
+    model_config = _SECTION
+    component: InstanceOf[Component]
+    weights: OutputPath | None = None
+    transforms: list[InstanceOf[Component]] = []
+
+
+class LossTerm(BaseModel):
+    """One term of the objective: `weight` times the loss, logged as `name`."""
+
+    model_config = _SECTION
+    component: InstanceOf[Component]
+    weight: Annotated[Finite, Field(ge=0)] = 1.0
+    name: Name = ""
+
+
+Losses = Annotated[list[LossTerm], Field(min_length=1), AfterValidator(name_terms)]
+
+
+class StageSection(BaseModel):
+    """A stage as written: what it leaves out is the recipe's."""
+
+    model_config = _SECTION
+    name: Name = ""
+    phase: StrictStr | None = None
+    epochs: Count | None = None
+    losses: Losses | None = None
+    optimizer: InstanceOf[Component] | None = None
+    schedule: InstanceOf[Component] | None = None
+
+
+class Tolerance(BaseModel):
+    """What the compact student may differ by from the trained one, of the largest logit."""
+
+    model_config = _SECTION
+    float32: Positive = 1e-4
+    float64: Positive = 1e-9

@@ -1,0 +1,214 @@
+"""Runs that learn from a memo."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kdx.dry_run import dry_run
+from kdx.memo import Memo
+from kdx.memo.fill import fill
+from kdx.memo.use import plan_memo, remembering
+from kdx.run import run
+from kdx.teacher import Teacher
+
+GUIDES = {
+    "kd": "losses=[{use: kd, temperature: 4}]",
+    "hint": "losses=[{use: hint, student_layer: pool3, teacher_layer: relu_fc1}]",
+    "pkt": "losses=[{use: pkt, student_layer: fc1, teacher_layer: pool3}]",
+}
+HINT_THEN_KD = (
+    "stages=[{name: hint, losses: [{use: hint, student_layer: fc1, teacher_layer: fc1}]}, "
+    "{name: kd, losses: [{use: kd}], epochs: 2}]"
+)
+MANY = ("data.limit=58", "epochs=4", "optimizer={use: SGD, lr: 0.05}")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Return the numbers of images that the teacher was run on since a memo was opened."""
+    numbers, call, opened = [], Teacher.__call__, Memo.__init__
+
+    def counted(teacher, images):
+        numbers.append(len(images))
+        return call(teacher, images)
+
+    def cleared(memo, plan, teacher):
+        opened(memo, plan, teacher)
+        numbers.clear()
+
+    monkeypatch.setattr(Teacher, "__call__", counted)
+    monkeypatch.setattr(Memo, "__init__", cleared)
+    return numbers
+
+
+def same(one, other):
+    first, second = (load_file(place / "student.safetensors") for place in (one, other))
+    return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def losses(run_dir):
+    lines = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
+    return [line["loss/total"] for line in lines]
+
+
+def memos(root):
+    return sorted((root / "runs" / "memos").iterdir())
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_losses_are_those_of_the_live_teacher(guided, loop_of, console, name):
+    loop = loop_of(guided(GUIDES[name]))
+    job, objective = loop.job, loop.job.stages[0].objective
+    objective.attach()
+    objective.eval()
+    with remembering(loop, plan_memo(loop), console) as memo:
+        for images, labels, indices in loop.loader:
+            expected = objective(images, labels, job.teacher(images))[0].item()
+            for _ in range(2):
+                said = memo(images, indices, view=0)
+                value = objective(images, labels, said)[0].item()
+                assert value == pytest.approx(expected, rel=2e-3)
+    assert expected > 0
+
+
+@pytest.mark.parametrize(
+    "what", [(GUIDES["kd"],), (GUIDES["hint"], "accumulate=3"), (HINT_THEN_KD, "epochs=2")]
+)
+def test_a_filled_memo_changes_nothing_and_asks_nobody(guided, console, asked, what):
+    first = run(guided(*what, *MANY, name="first"), console)
+    assert sum(asked) == 2 * 58
+    again = run(guided(*what, *MANY, name="again"), console)
+    assert asked == []
+    assert same(first, again)
+    assert losses(first) == losses(again)
+
+
+def test_views_come_in_turn(guided, console, asked):
+    """The third epoch shows the views of the first, in an order of its own."""
+    recipe = guided("epochs=3", "optimizer={use: SGD, lr: 1e-12}")
+    values = losses(run(recipe, console))
+    assert asked == [16] * 8
+    live = losses(run(guided("teacher.memo=null", "epochs=3", "optimizer={use: SGD, lr: 1e-12}",
+                             name="live"), console))  # fmt: skip
+    assert values[:2] == pytest.approx(live[:2], rel=1e-3)
+    assert values[2] != pytest.approx(live[2], rel=1e-3)
+
+
+def test_ahead_or_on_the_way_is_the_same(guided, console, asked, tmp_path):
+    """57 samples in batches of 16: in each epoch one is left out, which `fill` adds."""
+    what = ("data.limit=57", "epochs=4", "optimizer={use: SGD, lr: 0.05}")
+    fill(guided(*what), console)
+    assert sum(asked) == 2 * 57
+    assert not (tmp_path / "runs" / "digits" / "plain").exists()
+    ahead = run(guided(*what, name="ahead"), console)
+    assert asked == []
+    aside = (tmp_path / "runs" / "memos").rename(tmp_path / "runs" / "aside")
+    on_the_way = run(guided(*what, name="way"), console)
+    assert sum(asked) >= 2 * 56
+    assert same(ahead, on_the_way)
+    (made,) = memos(tmp_path)
+    assert (aside / made.name / "memo.json").read_bytes() == (made / "memo.json").read_bytes()
+
+
+def test_filling_says_what_it_does(guided, console, asked):
+    recipe = guided()
+    fill(recipe, console)
+    assert sum(asked) == 2 * 64
+    fill(recipe, console)
+    assert asked == []
+    lines = console.file.getvalue().splitlines()
+    assert lines[0].strip("─ ") == "digits/plain: the teacher's memo"
+    assert [line.partition("; ")[2] for line in lines if "samples x" in line] == [
+        "0% filled", "100% filled"]  # fmt: skip
+    views = [line.split("  ")[-1] for line in lines if line.startswith("view")]
+    assert all(view.endswith(" images/s") for view in views[:2])
+    assert views[2:] == ["there already"] * 2
+    assert lines[-1] == "memo     100% filled"
+
+
+def test_a_partly_filled_memo_is_completed(guided, console, asked, tmp_path):
+    what = ("epochs=4",)
+    first = run(guided(*what, name="first"), console)
+    (memo,) = memos(tmp_path)
+    content = (memo / "logits.checks").read_bytes()
+    whole = (memo / "logits.rows").read_bytes()
+    (memo / "logits.checks").write_bytes(content[:100] + bytes(60) + content[160:])
+    again = run(guided(*what, name="again"), console)
+    assert sum(asked) == 15
+    differing = [a != b for a, b in zip((memo / "logits.rows").read_bytes(), whole, strict=True)]
+    assert sum(differing) <= 5  # rounding depends on the size of the batch, once in a while
+    assert losses(again) == pytest.approx(losses(first), rel=1e-4)
+
+
+def test_a_kd_run_and_a_hint_run_share_the_logits(guided, console, asked, tmp_path):
+    run(guided(GUIDES["kd"], "epochs=2", name="kd"), console)
+    (memo,) = memos(tmp_path)
+    logits = (memo / "logits.rows").read_bytes()
+    run(guided(GUIDES["hint"], "epochs=2", name="hint"), console)
+    assert memos(tmp_path) == [memo]
+    assert (memo / "logits.rows").read_bytes() == logits
+    run(guided(GUIDES["kd"], "epochs=2", name="kd2"), console)
+    assert asked == []
+
+
+def test_workers_and_bf16(guided, console, asked):
+    what = ("epochs=3", "precision=bf16")
+    first = run(guided(*what, "data.workers=1", name="first"), console)
+    assert sum(asked) == 2 * 64
+    again = run(guided(*what, name="again"), console)
+    assert asked == []
+    assert same(first, again)
+
+
+def test_a_dry_run_shows_the_memo_and_writes_nothing(guided, console, tmp_path):
+    recipe = guided()
+    dry_run(recipe, console)
+    assert not (tmp_path / "runs").exists()
+    run(recipe, console)
+    dry_run(recipe, console)
+    lines = [line for line in console.file.getvalue().splitlines() if line.startswith("memo: ")]
+    assert lines[0].startswith("memo: 64 samples x 2 views x (10 logits) in float16: 3.1 kB of at")
+    assert [line.partition("; ")[2] for line in lines[::2]] == ["0% filled", "50% filled"]
+    assert lines[1] == lines[3] == "memo: the steps below ask the teacher, as those that fill it do"
+
+
+def test_a_dry_run_without_a_teacher_yet(guided, recipe, console, tmp_path):
+    recipe(name="first")  # writes first.yaml
+    absent = ("teacher.weights=runs/digits/first", "teacher.recipe=first.yaml")
+    dry_run(guided(*absent), console)
+    said = "memo: 64 samples x 2 views x (10 logits) in float16, when there is a teacher\n"
+    assert said in console.file.getvalue()
+
+
+def test_what_is_refused_is_refused_before_anything_is_done(guided, recipe, console, tmp_path):
+    small = guided("teacher.memo.limit=1e-6")
+    for start in (run, dry_run, fill):
+        with pytest.raises(ValueError, match=r"over the limit of 1 kB .*: not even `views: 1` wo"):
+            start(small, console)
+    recipe(name="first")
+    absent = ("teacher.weights=runs/digits/first", "teacher.recipe=first.yaml")
+    with pytest.raises(ValueError, match="over the limit"):
+        run(guided("teacher.memo.limit=1e-6", *absent), console)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_filling_needs_a_memo(guided, console):
+    for without in ("teacher.memo=null", "teacher=null"):
+        with pytest.raises(ValueError, match=r"remembers nothing: add `memo: {views: 5}` to its"):
+            fill(guided(without), console)
+
+
+def test_a_teacher_beyond_half_precision(guided, loop_of, console):
+    loop = loop_of(guided())
+    with torch.no_grad():
+        loop.job.teacher.module.fc2.bias[0] = 1e5
+    images, _, indices = next(iter(loop.loader))
+    with (
+        remembering(loop, plan_memo(loop), console),
+        pytest.raises(ValueError, match=r"teacher's logits: 1e\+05 is beyond float16's range: set"),
+    ):
+        loop.guide(images, indices, view=0)
+    said = loop.guide(images, indices, view=0)  # the teacher itself, again
+    assert said.logits.max() > 9e4

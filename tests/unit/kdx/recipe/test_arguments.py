@@ -1,0 +1,21 @@
+"""Arguments that a factory declares as `**options: Unpack[SomeTypedDict]`."""
+
+import expand
+from kdx.recipe.arguments import check, fill
+
+
+def test_unpacked_options_are_checked_by_name_and_type():
+    problems = dict(check(expand.ExpandNet, "transform", {"rate": "4", "rte": 3, "conv": "cx"}))
+    assert problems.keys() == {"rate", "rte", "conv"}
+    assert problems["rte"].startswith("unknown argument. Did you mean 'rate'?")
+    assert "'4'" in problems["rate"]
+    fine = {"conv": "cl", "rate": 4, "select": ["layer1.*"], "overrides": {"a": {"rate": 2}}}
+    assert dict(check(expand.ExpandNet, "transform", fine)) == {}
+
+
+def test_a_transform_is_told_its_input_shape():
+    shape = (32, 3, 8, 8)
+    filled = fill(expand.ExpandNet, {"conv": "cl"}, {"input_shape": shape, "other": 1})
+    assert filled == {"conv": "cl", "input_shape": shape}
+    said = fill(expand.ExpandNet, {"input_shape": [1, 3, 8, 8]}, {"input_shape": shape})
+    assert said["input_shape"] == [1, 3, 8, 8]

@@ -1,0 +1,184 @@
+"""Names in a recipe: which are resolved, which refused."""
+
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+import torch
+
+from kdx.recipe import registry as names
+from kdx.recipe.registry import allowed_modules, resolve
+
+ALLOWED = frozenset({"kdx", "expand", "teachers", "recipe_plugin"})
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "os.system",
+        "subprocess.Popen",
+        "builtins.eval",
+        "importlib.import_module",
+        "torch.load",
+        "kdxx.thing",
+        "recipe_plugin_b.Net",
+        "recipe_plug.in",
+    ],
+)
+def test_a_name_outside_the_allowed_modules_is_refused(plugin, use):
+    root = use.partition(".")[0]
+    with pytest.raises(ValueError, match=rf"outside the modules .* allow it with --plugin {root}$"):
+        resolve(use, "network", ALLOWED)
+
+
+def test_a_module_that_is_not_allowed_is_not_even_imported(tmp_path, monkeypatch):
+    (tmp_path / "hostile_plugin.py").write_text("__all__ = ['net']\ndef net(): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="outside the modules that a recipe may use"):
+        resolve("hostile_plugin.net", "network", ALLOWED)
+    assert "hostile_plugin" not in sys.modules
+    resolve("hostile_plugin.net", "network", {"hostile_plugin"})
+    assert sys.modules.pop("hostile_plugin")
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        ("kdx.recipe.registry.importlib", "'importlib' is not in __all__ of 'kdx.recipe.registry'"),
+        ("recipe_plugin.os", "'os' is not in __all__ of 'recipe_plugin'. Known: Bad, Blur, Cross"),
+        ("recipe_plugin.Nett", "not in __all__ of 'recipe_plugin'. Did you mean 'Net'?"),
+        ("recipe_plugin.absent", "cannot read recipe_plugin.absent: AttributeError"),
+        ("recipe_plugin.os.system", "cannot import 'recipe_plugin.os': ModuleNotFoundError"),
+        ("kdx.nothing.Net", "cannot import 'kdx.nothing': ModuleNotFoundError: No module named"),
+        ("recipe_plugin..Net", "is not a dotted name such as expand.ExpandNet"),
+        (".Net", "is not a dotted name such as expand.ExpandNet"),
+        ("recipe_plugin.os;system", "is not a dotted name such as expand.ExpandNet"),
+    ],
+)
+def test_only_public_names_of_importable_modules_are_resolved(plugin, use, message):
+    with pytest.raises(ValueError, match=r".") as raised:
+        resolve(use, "network", ALLOWED)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def net(): ...", "'odd_plugin.net': module 'odd_plugin' has no __all__ that makes names"),
+        ("raise OSError('no\\ndisk')", "cannot import 'odd_plugin': OSError: no\ndisk"),
+        ("1 +", "cannot import 'odd_plugin': SyntaxError: invalid syntax"),
+    ],
+)
+def test_a_plugin_that_is_not_usable(tmp_path, monkeypatch, source, message):
+    (tmp_path / "odd_plugin.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r".") as raised:
+        resolve("odd_plugin.net", "network", {"odd_plugin"})
+    sys.modules.pop("odd_plugin", None)
+    assert message in str(raised.value)
+
+
+def test_a_plugin_allows_its_submodules_and_nothing_above(plugin):
+    sub = frozenset({"recipe_plugin.sub"})
+    with pytest.raises(ValueError, match="outside the modules"):
+        resolve("recipe_plugin.Net", "network", sub)
+    with pytest.raises(ValueError, match=r"cannot import 'recipe_plugin.sub.deep'"):
+        resolve("recipe_plugin.sub.deep.Net", "network", sub)
+
+
+def test_installed_packages_declare_their_modules(monkeypatch):
+    declared = [EntryPoint("a", "my_pkg.losses", "kdx.plugins"), EntryPoint("b", "b:c", "")]
+    monkeypatch.setattr(names, "entry_points", lambda group: declared)
+    assert allowed_modules(["mine"]) == {"kdx", "expand", "teachers", "mine", "my_pkg.losses", "b"}
+
+
+@pytest.mark.parametrize(
+    ("use", "kind", "lacks"),
+    [
+        ("Blur", "loss", "a loss: its instances do not answer (student, teacher, target)"),
+        ("Net", "loss", "a loss: its instances do not answer (student, teacher, target)"),
+        ("Digits", "loss", "a loss: its instances do not answer"),
+        ("Blur", "network", "a network: it is no nn.Module that can be called with (images)"),
+        ("CrossEntropy", "network", "a network: it is no nn.Module that can be called with"),
+        ("Bad", "transform", "a transform: it needs the methods apply(student), enter(student, p"),
+        ("Net", "transform", "a transform: it needs the methods"),
+        ("Net", "dataset", "a dataset: it is no kdx.protocols.ImageData"),
+        ("Blur", "schedule", "a schedule: its instances do not answer (step, steps, steps_per_ep"),
+        ("CrossEntropy", "schedule", "a schedule: its instances do not answer"),
+        ("net", "optimizer", "an optimizer: it returns a Module: it is no subclass of torch.opti"),
+        ("net", "dataset", "a dataset: it returns a Module: it is no kdx.protocols.ImageData"),
+        ("number", "network", "a network: it is an int, which cannot be called"),
+        ("maybe", "loss", "a loss: it returns a recipe_plugin.Term | None: its instances do not"),
+        ("sizes", "network", "a network: it returns a dict[str, int]: it is no nn.Module that can"),
+        ("sizes", "schedule", "a schedule: it returns a dict[str, int]: its instances do not ans"),
+        ("net", "loss", "a loss: it returns a Module: its instances do not answer"),
+        ("Tensorial", "schedule", "a schedule: its instances do not answer (step, steps, steps_"),
+        ("Numeric", "loss", "a loss: its instances do not answer (student, teacher, target)"),
+    ],
+)
+def test_a_name_of_another_kind_is_refused(plugin, use, kind, lacks):
+    with pytest.raises(ValueError, match=r".") as raised:
+        resolve(f"recipe_plugin.{use}", kind, ALLOWED)
+    assert f"'recipe_plugin.{use}' is not {lacks}" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("use", "kind"),
+    [
+        ("Blur", "transform"),
+        ("blur", "transform"),
+        ("Term", "loss"),
+        ("Tensorial", "loss"),
+        ("Numeric", "schedule"),
+        ("either", "loss"),
+        ("anything", "dataset"),
+        ("untold", "optimizer"),
+        ("CrossEntropy", "loss"),
+        ("Net", "network"),
+        ("net", "network"),
+        ("Vague", "loss"),
+        ("digits", "dataset"),
+        ("multistep", "schedule"),
+        ("stepped", "schedule"),
+    ],
+)
+def test_a_name_of_its_kind_is_resolved(plugin, use, kind):
+    assert resolve(f"recipe_plugin.{use}", kind, ALLOWED) is getattr(plugin, use)
+
+
+def test_a_function_of_kdx_that_makes_something_else_is_refused(plugin):
+    with pytest.raises(ValueError, match=r"not a dataset: it returns a Recipe: it is no kdx"):
+        resolve("kdx.recipe.load", "dataset", ALLOWED)
+
+
+@pytest.mark.parametrize(
+    ("use", "kind", "returned"),
+    [
+        ("kdx.data.sets.unpickle.read_pickle", "dataset", "a dict[str, typing.Any]"),
+        ("kdx.weights.read_metadata", "network", "a dict[str, typing.Any] | None"),
+        ("expand.units.units", "transform", "a collections.abc.Iterator[tuple[str,"),
+        ("expand.chains.Strategy", "network", "it does not say what it returns"),
+        ("teachers.timm", "loss", "a Module: its instances do not answer"),
+        ("kdx.losses.kd.KD", "schedule", "its instances do not answer"),
+        ("kdx.schedules.Schedule", "loss", "its instances do not answer"),
+    ],
+)
+def test_only_what_shows_its_kind_is_taken_from_kdx_itself(use, kind, returned):
+    with pytest.raises(ValueError, match=r".") as raised:
+        resolve(use, kind, ALLOWED)
+    assert returned in str(raised.value)
+
+
+def test_functions_of_kdx_must_say_what_they_return(plugin, monkeypatch):
+    monkeypatch.setattr(names, "_HOUSE", {"recipe_plugin"})
+    for use in ("anything", "multistep", "untold"):
+        with pytest.raises(ValueError, match=r"is not a schedule: it does not say what it returns"):
+            resolve(f"recipe_plugin.{use}", "schedule", ALLOWED)
+    assert resolve("recipe_plugin.stepped", "schedule", ALLOWED) is plugin.stepped
+    assert resolve("multistep", "schedule", ALLOWED) is plugin.multistep
+
+
+def test_every_optimizer_of_torch_has_a_bare_name():
+    assert resolve("AdamW", "optimizer", ()) is torch.optim.AdamW
+    with pytest.raises(ValueError, match="'Optimizer' is not an optimizer"):
+        resolve("Optimizer", "optimizer", ())
