@@ -42,8 +42,10 @@ def compose(first: Tensor, second: Tensor, groups: int = 1) -> Tensor:
     """Return the taps of `second` after `first`: [out2, *(k1 + k2 - 1), in1 / groups]."""
     k1, k2 = first.shape[1:-1], second.shape[1:-1]
     rows, columns = _matrices(first, second, groups)
-    pairs = (rows @ columns).reshape(second.shape[0], *k2, *k1, first.shape[-1])
-    return _overlap(pairs, len(k1))
+    product, out, width = rows @ columns, second.shape[0], first.shape[-1]
+    if prod(k1) == 1 or prod(k2) == 1:  # then every pair has an offset of its own
+        return product.reshape(out, *(k2 if prod(k1) == 1 else k1), width)
+    return _overlap(product.reshape(out, *k2, *k1, width), len(k1))
 
 
 def compose_backward(

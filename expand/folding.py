@@ -16,6 +16,8 @@ from expand.algebra import Order, cheapest_order, compose, compose_backward, tap
 
 __all__ = ["Ticket", "fold", "fold_once"]
 
+_Parts = list[Tensor | None]
+
 
 class Ticket:
     """Says whether the graph of a product has been run backwards."""
@@ -39,8 +41,10 @@ def fold(
     if order is None:
         _, order = cheapest_order([(w.shape[0], w.shape[1], w.shape[2:]) for w in weights])
     views = [taps(each) for each in weights]
-    product = _multiply(views, order, groups, [])
-    return weight(product), _carry(views, biases, groups)[-1]
+    with _float32(views[0]):
+        product = _multiply(views, order, groups, [])
+        carried, _ = _carry(views, biases, groups)
+    return weight(product), carried[-1]
 
 
 def fold_once(
@@ -51,63 +55,60 @@ def fold_once(
     groups: int,
     order: Order,
 ) -> tuple[Tensor, Tensor | None]:
-    """Return what `fold` does, as one node of the graph; its backward pass spends the ticket."""
+    """Return what `fold` does, as one node of the graph; its backward pass spends the ticket.
+
+    Not under torch.func, which cannot see through the node.
+    """
     last = None
     if not any(bias is not None for bias in biases[:-1]):  # then there is nothing to carry
         biases, last = [None] * len(biases), biases[-1]
-    folded, bias, *_ = _Fold.apply(ticket, groups, order, len(weights), *weights, *biases)
-    return cast("Tensor", folded), last if bias is None else cast("Tensor", bias)
+    folded, bias = cast("Any", _Fold.apply(ticket, groups, order, *weights, *biases))
+    return folded, last if bias is None else bias
 
 
 class _Fold(Function):
-    """The inner products of the order are outputs too, so that the backward pass has them."""
-
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(ticket: Ticket, groups: int, order: Order, count: int, *tensors: Tensor) -> Any:
+    def forward(ctx: Any, ticket: Ticket, groups: int, order: Order, *tensors: Any) -> Any:
+        count = len(tensors) // 2
         views, biases = [taps(each) for each in tensors[:count]], tensors[count:]
         inner: list[Tensor] = []
         with _float32(views[0]):
             product = _multiply(views, order, groups, inner)
-            bias = _carry(views, biases, groups)[-1]
-        return weight(product), bias, *inner[:-1]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.ticket, ctx.groups, ctx.order, ctx.count = inputs[:4]
-        ctx.inner = len(output) - 2
-        ctx.mark_non_differentiable(*output[2:])
+            carried, matrices = _carry(views, biases, groups)
+        ctx.ticket, ctx.groups, ctx.order, ctx.count = ticket, groups, order, count
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs[4:], *output[2:])
+        ctx.save_for_backward(*tensors, *carried, *matrices, *inner[:-1])
+        return weight(product), carried[-1]
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor | None) -> Any:
         ctx.ticket.spent = True
-        grad, of_bias = outputs[:2]
-        count, groups = ctx.count, ctx.groups
-        saved = ctx.saved_tensors
+        grad, of_bias = outputs
+        count, groups, saved = ctx.count, ctx.groups, ctx.saved_tensors
         views = [taps(each) for each in saved[:count]]
-        biases, inner = saved[count : 2 * count], list(saved[2 * count :])
-        grads: list[Tensor | None] = [None] * (2 * count)
+        biases, carried, matrices = (saved[i * count : (i + 1) * count] for i in (1, 2, 3))
+        inner = list(saved[4 * count :])
+        grads: _Parts = [None] * (2 * count)
         with _float32(views[0]):
+            if torch.is_grad_enabled():  # to be differentiated again: with products of its own
+                inner = []
+                _multiply(views, ctx.order, groups, inner)
+                inner.pop()
+                carried, matrices = _carry(views, biases, groups)
             if grad is not None:
-                if torch.is_grad_enabled():  # to be differentiated again: with products of its own
-                    inner = []
-                    _multiply(views, ctx.order, groups, inner)
-                    inner.pop()
                 _unmultiply(views, ctx.order, groups, inner, taps(grad), grads)
             if of_bias is not None:
-                _uncarry(views, biases, groups, of_bias, grads)
+                _uncarry(views, biases, carried, matrices, of_bias, grads)
         of_weights = [None if g is None else weight(g) for g in grads[:count]]
-        return None, None, None, None, *of_weights, *grads[count:]
+        return None, None, None, *of_weights, *grads[count:]
 
 
 def _multiply(views: Sequence[Tensor], order: Order, groups: int, done: list[Tensor]) -> Tensor:
     """Multiply in order; append every product to `done`, inner ones before outer ones."""
     if isinstance(order, int):
         return views[order]
-    first, second = (_multiply(views, each, groups, done) for each in order)
+    first = _multiply(views, order[0], groups, done)
+    second = _multiply(views, order[1], groups, done)
     done.append(compose(first, second, groups))
     return done[-1]
 
@@ -118,7 +119,7 @@ def _unmultiply(
     groups: int,
     done: list[Tensor],
     grad: Tensor,
-    grads: list[Tensor | None],
+    grads: _Parts,
 ) -> None:
     """Set the factors' gradients from their product's; takes the products back from `done`."""
     if isinstance(order, int):
@@ -138,46 +139,54 @@ def _products(order: Order) -> int:
 
 def _carry(
     views: Sequence[Tensor], biases: Sequence[Tensor | None], groups: int
-) -> list[Tensor | None]:
-    """The chain's bias after each factor."""
-    carried = [biases[0]]
+) -> tuple[_Parts, _Parts]:
+    """The chain's bias [out] after each factor, and what each factor does to a bias.
+
+    That is the sum of its taps, [groups, out / groups, in / groups]; None where no bias comes in.
+    """
+    carried, matrices = [biases[0]], cast("_Parts", [None])
     for view, bias in zip(views[1:], biases[1:], strict=True):
-        total = carried[-1]
-        if total is not None:
-            through = (_matrix(view, groups) @ total.reshape(groups, -1, 1)).reshape(-1)
+        before = carried[-1]
+        if before is None:
+            matrices.append(None)
+        else:
+            summed = view.flatten(1, -2).sum(1) if view.dim() > 2 else view
+            matrix = summed.reshape(groups, -1, view.shape[-1])
+            through = (matrix @ before.reshape(groups, -1, 1)).reshape(-1)
             bias = through if bias is None else through + bias
+            matrices.append(matrix)
         carried.append(bias)
-    return carried
+    return carried, matrices
 
 
 def _uncarry(
     views: Sequence[Tensor],
     biases: Sequence[Tensor | None],
-    groups: int,
+    carried: Sequence[Tensor | None],
+    matrices: Sequence[Tensor | None],
     grad: Tensor,
-    grads: list[Tensor | None],
+    grads: _Parts,
 ) -> None:
     """Set the biases' gradients from the chain's bias's; add what the factors get by it."""
-    carried = _carry(views, biases, groups)
     for index in range(len(views) - 1, -1, -1):
         if biases[index] is not None:
             grads[len(views) + index] = grad
-        before = carried[index - 1] if index else None
-        if before is None:
+        matrix = matrices[index]
+        if matrix is None:
             return
-        view = views[index]
-        column = grad.reshape(groups, -1, 1)
-        outer = (column * before.reshape(groups, 1, -1)).reshape(view.shape[0], -1)
+        view, before = views[index], cast("Tensor", carried[index - 1])
+        column = grad.reshape(len(matrix), -1, 1)
+        outer = column * before.reshape(len(matrix), 1, -1)
         outer = outer.reshape(view.shape[0], *[1] * (view.dim() - 2), view.shape[-1])
-        so_far = grads[index]
-        grads[index] = outer.expand_as(view) if so_far is None else so_far + outer
-        grad = (_matrix(view, groups).mT @ column).reshape(-1)
+        grads[index] = _plus(grads[index], outer, view)
+        grad = (matrix.mT @ column).reshape(-1)
 
 
-def _matrix(view: Tensor, groups: int) -> Tensor:
-    """What a factor does to a bias: its taps' sum, [groups, out / groups, in / groups]."""
-    summed = view.flatten(1, -2).sum(1) if view.dim() > 2 else view
-    return summed.reshape(groups, -1, view.shape[-1])
+def _plus(so_far: Tensor | None, outer: Tensor, like: Tensor) -> Tensor:
+    """Add to every tap, in place where nobody differentiates it: the sum is a large tensor."""
+    if so_far is None:
+        return outer.expand_as(like)
+    return so_far + outer if torch.is_grad_enabled() else so_far.add_(outer)
 
 
 def _float32(like: Tensor) -> AbstractContextManager[object]:

@@ -121,12 +121,11 @@ class ExpandedUnit(nn.Module):
             return kept
         ticket, own = Ticket(), self.factors[0].weight.dtype
         weights, biases, groups = self._chain(torch.promote_types(own, torch.float32))
-        if torch.compiler.is_compiling():
-            product = fold(weights, biases, groups=groups, order=self.order)
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            weight, bias = fold(weights, biases, groups=groups, order=self.order)
         else:
-            product = fold_once(ticket, weights, biases, groups=groups, order=self.order)
-        weight, bias = (None if each is None else each.to(own) for each in product)
-        folded = _Folded(cast("Tensor", weight), bias, key, ticket)
+            weight, bias = fold_once(ticket, weights, biases, groups=groups, order=self.order)
+        folded = _Folded(weight.to(own), None if bias is None else bias.to(own), key, ticket)
         if key is not None:
             self._kept = folded
         return folded
@@ -138,6 +137,8 @@ class ExpandedUnit(nn.Module):
         backward pass, where activation checkpointing recomputes, and for inference tensors.
         """
         if torch.compiler.is_compiling() or torch._C._current_graph_task_id() != -1:
+            return None
+        if torch._C._are_functorch_transforms_active():
             return None
         state: list[object] = [torch.is_grad_enabled(), torch.is_inference_mode_enabled()]
         for factor in self.factors:
@@ -155,9 +156,9 @@ class ExpandedUnit(nn.Module):
         weights: list[Tensor] = []
         biases: list[Tensor | None] = []
         for factor in self.factors:
-            own = getattr(factor, "groups", 1)
-            weights.append(regroup(factor.weight.to(dtype), own, groups))
-            biases.append(None if factor.bias is None else factor.bias.to(dtype))
+            weight, bias = factor.weight.to(dtype), factor.bias
+            weights.append(regroup(weight, getattr(factor, "groups", 1), groups))
+            biases.append(None if bias is None else bias.to(dtype))
         return weights, biases, groups
 
     def _run_chain(self, input: Tensor) -> Tensor:

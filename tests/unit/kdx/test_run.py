@@ -148,7 +148,7 @@ def test_a_schedule_that_never_acts_is_noted(recipe, console):
 
 def test_trained_weights_are_not_lost_in_an_expansion(recipe, console, teacher_run):
     start = f"student.weights={teacher_run}"
-    with pytest.raises(ValueError, match=r"student.weights: .* use `init: preserve`"):
+    with pytest.raises(ValueError, match=r"student.transforms: .* use `init: preserve`"):
         run(recipe(start, EXPAND), console)
     kept = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true, init: preserve}]"
     run_dir = run(recipe(start, kept, "optimizer.lr=1e-9", "data.limit=256"), console)
