@@ -10,12 +10,13 @@ from expand.planning import LayerPlan, Plan, plan
 from expand.presets import PRESETS
 from expand.settings import Options, Settings
 from expand.transform import ExpandNet, compress, expand
-from expand.units import ExpandedUnit, set_mode, units
+from expand.units import ExpandedUnit, Hold, set_mode, units
 
 __all__ = [
     "PRESETS",
     "ExpandNet",
     "ExpandedUnit",
+    "Hold",
     "LayerPlan",
     "Options",
     "Plan",

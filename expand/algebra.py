@@ -29,11 +29,11 @@ def taps(weight: Tensor) -> Tensor:
 def weight(taps: Tensor) -> Tensor:
     """Turn taps into a torch weight [out, in / groups, *kernel]; a view.
 
-    Of a single tap with the strides that torch gives a 1x1 weight, as DistributedDataParallel
-    wants its gradient to have.
+    Of a single tap or input channel with the strides that torch gives such a weight, as
+    DistributedDataParallel wants its gradient to have.
     """
     out, *kernel, width = taps.shape
-    if prod(kernel) == 1:
+    if width == 1 or prod(kernel) == 1:
         return taps.reshape(out, width, *kernel)
     return taps.movedim(-1, 1)
 

@@ -3,8 +3,10 @@
 A backward pass costs twice a forward pass in all three, so that their ratios are those of training.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import cast
 
@@ -32,38 +34,42 @@ class Cost:
     folded: float
 
     def __add__(self, other: "Cost") -> "Cost":
-        both = self.compact if self.unfolded is None else self.unfolded
-        rest = other.compact if other.unfolded is None else other.unfolded
-        return Cost(self.compact + other.compact, both + rest, self.folded + other.folded)
+        mine = self.folded if self.unfolded is None else self.unfolded
+        its = other.folded if other.unfolded is None else other.unfolded
+        return Cost(self.compact + other.compact, mine + its, self.folded + other.folded)
 
 
 @torch.no_grad()
-def calls(model: nn.Module, layers: Sequence[nn.Module], shape: Sequence[int]) -> dict[int, Calls]:
-    """Run `model` on one sample of a batch of `shape`, in eval mode; return each layer's calls.
+def calls(model: nn.Module, paths: Sequence[str], shape: Sequence[int]) -> dict[str, Calls]:
+    """Run a copy of `model` on one sample of a batch of `shape`, in eval mode; note its calls.
 
-    By `id(layer)`; a layer that its parent reads and never calls has none. Raises ValueError where
-    the model cannot take such a sample.
+    Those of the layers at `paths`; one that its parent reads and never calls has none. Raises
+    ValueError where the model cannot take such a sample.
     """
-    seen: dict[int, list[tuple[tuple[int, ...], tuple[int, ...]]]] = {id(m): [] for m in layers}
-
-    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        seen[id(layer)].append((tuple(inputs[0].shape[1:]), tuple(output.shape[1:])))
-
-    hooks = [layer.register_forward_hook(note) for layer in layers]
-    modes = {module: module.training for module in model.modules()}
-    like = next(model.parameters())
+    seen: dict[str, list[tuple[tuple[int, ...], tuple[int, ...]]]] = {path: [] for path in paths}
+    trial = copy.deepcopy(model).eval()
+    for path in paths:
+        note = partial(_note, seen[path])
+        trial.get_submodule(path).register_forward_hook(note, with_kwargs=True, prepend=True)
+    like = next(trial.parameters())  # there is one: the layers' weights
     try:
-        model.eval()(torch.zeros(1, *shape[1:], dtype=like.dtype, device=like.device))
-    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
+        trial(torch.zeros(1, *shape[1:], dtype=like.dtype, device=like.device))
+    except Exception as error:  # whatever a user's forward may raise
         raise ValueError(
             f"input_shape: {type(model).__name__} cannot take a batch of {list(shape)}: {error}"
         ) from error
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        for hook in hooks:
-            hook.remove()
     return dict(seen)
+
+
+def _note(
+    seen: list[tuple[tuple[int, ...], tuple[int, ...]]],
+    layer: nn.Module,
+    inputs: tuple[Tensor, ...],
+    named: dict[str, Tensor],
+    output: Tensor,
+) -> None:
+    (input,) = inputs or named.values()
+    seen.append((tuple(input.shape[1:]), tuple(output.shape[1:])))
 
 
 def layer_cost(

@@ -14,15 +14,9 @@ from torch.autograd.function import Function
 
 from expand.algebra import Order, cheapest_order, compose, compose_backward, taps, weight
 
-__all__ = ["Ticket", "fold", "fold_once"]
+__all__ = ["fold", "fold_once"]
 
 _Parts = list[Tensor | None]
-
-
-class Ticket:
-    """Says whether the graph of a product has been run backwards."""
-
-    spent = False
 
 
 def fold(
@@ -48,41 +42,39 @@ def fold(
 
 
 def fold_once(
-    ticket: Ticket,
     weights: Sequence[Tensor],
     biases: Sequence[Tensor | None],
     *,
     groups: int,
     order: Order,
 ) -> tuple[Tensor, Tensor | None]:
-    """Return what `fold` does, as one node of the graph; its backward pass spends the ticket.
+    """Return what `fold` does, as one node of the graph.
 
-    Not under torch.func, which cannot see through the node.
+    Not under torch.func and the like, which cannot see through the node.
     """
     last = None
     if not any(bias is not None for bias in biases[:-1]):  # then there is nothing to carry
         biases, last = [None] * len(biases), biases[-1]
-    folded, bias = cast("Any", _Fold.apply(ticket, groups, order, *weights, *biases))
+    folded, bias = cast("Any", _Fold.apply(groups, order, *weights, *biases))
     return folded, last if bias is None else bias
 
 
 class _Fold(Function):
     @staticmethod
-    def forward(ctx: Any, ticket: Ticket, groups: int, order: Order, *tensors: Any) -> Any:
+    def forward(ctx: Any, groups: int, order: Order, *tensors: Any) -> Any:
         count = len(tensors) // 2
         views, biases = [taps(each) for each in tensors[:count]], tensors[count:]
         inner: list[Tensor] = []
         with _float32(views[0]):
             product = _multiply(views, order, groups, inner)
             carried, matrices = _carry(views, biases, groups)
-        ctx.ticket, ctx.groups, ctx.order, ctx.count = ticket, groups, order, count
+        ctx.groups, ctx.order, ctx.count = groups, order, count
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, *carried, *matrices, *inner[:-1])
         return weight(product), carried[-1]
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor | None) -> Any:
-        ctx.ticket.spent = True
         grad, of_bias = outputs
         count, groups, saved = ctx.count, ctx.groups, ctx.saved_tensors
         views = [taps(each) for each in saved[:count]]
@@ -100,7 +92,7 @@ class _Fold(Function):
             if of_bias is not None:
                 _uncarry(views, biases, carried, matrices, of_bias, grads)
         of_weights = [None if g is None else weight(g) for g in grads[:count]]
-        return None, None, None, *of_weights, *grads[count:]
+        return None, None, *of_weights, *grads[count:]
 
 
 def _multiply(views: Sequence[Tensor], order: Order, groups: int, done: list[Tensor]) -> Tensor:
@@ -185,7 +177,7 @@ def _uncarry(
 def _plus(so_far: Tensor | None, outer: Tensor, like: Tensor) -> Tensor:
     """Add to every tap, in place where nobody differentiates it: the sum is a large tensor."""
     if so_far is None:
-        return outer.expand_as(like)
+        return outer.expand_as(like).contiguous()
     return so_far + outer if torch.is_grad_enabled() else so_far.add_(outer)
 
 

@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from expand.chains import Geometry
-from expand.units import CONVOLUTIONS, ExpandedUnit, units
+from expand.units import CONVOLUTIONS, OWN_NAMES, ExpandedUnit, units
 
 __all__ = ["Site", "count", "geometry", "linear_layers", "shared_weights", "unfit"]
 
@@ -87,9 +87,11 @@ def unfit(layer: nn.Module, shared: set[int]) -> str:
     names = [name for name, value in layer._parameters.items() if value is not None]
     if "weight" not in names or (layer.bias is not None and "bias" not in names):
         return "its weight or bias is not a parameter of its own"
-    if any(id(p) in shared for p in layer.parameters(recurse=False)):
+    if any(_identity(p) in shared for p in layer.parameters(recurse=False)):
         return "its weight is shared with another layer"
-    return _unusual(cast("nn.Parameter", layer.weight))
+    if taken := [name for name in OWN_NAMES if name in dir(layer)]:
+        return f"it has a {taken[0]!r} of its own, which an expanded layer needs"
+    return _unusual(layer)
 
 
 def shared_weights(model: nn.Module) -> set[int]:
@@ -99,8 +101,15 @@ def shared_weights(model: nn.Module) -> set[int]:
     for module in model.modules():
         for parameter in module._parameters.values():
             if parameter is not None:
-                (shared if id(parameter) in seen else seen).add(id(parameter))
+                key = _identity(parameter)
+                (shared if key in seen else seen).add(key)
     return shared
+
+
+def _identity(parameter: nn.Parameter) -> int:
+    """The place of the numbers, where they have one: two parameters may be views of it."""
+    plain = type(parameter.data) is torch.Tensor and not is_lazy(parameter)
+    return (plain and parameter.data_ptr()) or id(parameter)
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -116,8 +125,14 @@ def _is_quantised(module: nn.Module) -> bool:
     return own.__module__.startswith(packages) and is_layer
 
 
-def _unusual(weight: nn.Parameter) -> str:
-    """Say what the weight is, where it is no plain tensor of floating-point numbers."""
+def _unusual(layer: nn.Module) -> str:
+    """Say what is odd about a layer's weight: its type, or a shape that the layer denies."""
+    weight, shape = cast("nn.Parameter", layer.weight), geometry(layer)
     if type(weight.data) is not torch.Tensor:
         return f"its weight is a {type(weight.data).__name__}"
-    return "" if weight.is_floating_point() else f"its weight is of {weight.dtype}"
+    if not weight.is_floating_point():
+        return f"its weight is of {weight.dtype}"
+    expected = (shape.outputs, shape.inputs // shape.groups, *shape.kernel)
+    if tuple(weight.shape) != expected:
+        return f"its weight is {list(weight.shape)}, not {list(expected)} as the layer says"
+    return ""

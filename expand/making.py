@@ -1,7 +1,6 @@
 """Turn a layer into a unit and back, in place."""
 
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import cast
 
 import torch
@@ -10,7 +9,15 @@ from torch import Tensor, nn
 from expand.algebra import cheapest_order, taps, weight
 from expand.chains import Factor
 from expand.initialise import Init, initialise
-from expand.units import CONVOLUTIONS, ExpandedUnit, Mode, pads_in_convolution, unit_class
+from expand.units import (
+    CONVOLUTIONS,
+    OWN_NAMES,
+    ExpandedUnit,
+    Mode,
+    is_chainable,
+    pads_in_convolution,
+    unit_class,
+)
 
 __all__ = ["compress_unit", "expand_layer"]
 
@@ -45,14 +52,14 @@ def expand_layer(
     layer.__class__ = unit_class(type(layer))
     unit = cast("ExpandedUnit", layer)
     unit.factors = cast("Sequence[nn.Linear]", modules)
-    unit.mode, unit._running, unit._kept = mode, None, None
+    unit.mode = mode
     shapes = [(f.outputs, f.inputs // groups, f.kernel) for f in factors]
     _, unit.order = cheapest_order(shapes)
 
 
 def compress_unit(unit: ExpandedUnit) -> None:
     """Turn `unit` back into the layer it was, in place; the product is taken in float64."""
-    if unit.mode == "nonlinear" and unit.chainable:
+    if unit.mode == "nonlinear" and is_chainable(unit.layer_class):
         raise ValueError(
             "a unit in nonlinear mode has no compact equivalent: go on in linear mode first "
             "(a last stage with `phase: linear`, or set_mode(model, 'folded'))"
@@ -60,12 +67,14 @@ def compress_unit(unit: ExpandedUnit) -> None:
     last = cast("nn.Linear", unit.factors[-1])
     device, dtype = last.weight.device, last.weight.dtype
     trained = [p.requires_grad for p in (last.weight, last.bias) if p is not None]
-    unit.to("cpu")  # not every device has float64
+    if device.type != "meta":
+        unit.to("cpu")  # not every device has float64
     with torch.no_grad():
         folded = unit.fold(torch.float64)
-    for name in ("factors", "mode", "order", "_running", "_kept"):
-        delattr(unit, name)
-    unit.__class__ = type(unit).__mro__[2]
+    del unit.factors
+    for name in OWN_NAMES:
+        unit.__dict__.pop(name, None)
+    cast("nn.Module", unit).__class__ = unit.layer_class
     for name, value, train in zip(("weight", "bias"), folded, trained, strict=False):
         if value is not None:
             value = value.to(dtype).contiguous()
@@ -98,8 +107,6 @@ def _factor_module(layer: nn.Module, factor: Factor, index: int, stride_at: int)
 def _channels_last(values: Tensor) -> Tensor:
     """The same weight with its input channels innermost: folding needs no copy then.
 
-    A 1x1 weight is so as it is, with the strides that DistributedDataParallel expects.
+    For LBFGS, FSDP and others that want plain contiguous weights, they may be made so again.
     """
-    if prod(values.shape[2:]) == 1:
-        return values.contiguous()
     return weight(taps(values).contiguous())

@@ -105,17 +105,18 @@ def plan(model: nn.Module, conv: Conv | None = "auto", **options: Unpack[Options
     sites = linear_layers(model)
     check_patterns([*(select or ()), *(exclude or ()), *overrides], sites)
     shared = shared_weights(model)
-    known = [site.layer for site in sites if geometry(site.layer).outputs]
-    seen = calls(model, known, shape) if shape else {}
+    reasons = {site.path: unfit(site.layer, shared) for site in sites}
+    known = [path for path, reason in reasons.items() if not reason]
+    seen = calls(model, known, shape) if shape and known else {}
     rows = []
     for site in sites:
         changes = [change for pattern, change in overrides.items() if matches(site, [pattern])]
         keep_input = site.is_stem and chosen["stem"] == "keep"
         settings = layer_settings(default, changes, keep_input=keep_input)
-        reason = unselected(site, select, exclude) or unfit(site.layer, shared)
+        reason = unselected(site, select, exclude) or reasons[site.path]
         if not reason and site.is_classifier and chosen["classifier"] == "keep":
             reason = "the classifier is kept (classifier='expand' expands it)"
-        rows.append(_row(site, settings, reason, seen.get(id(site.layer), ()), shape))
+        rows.append(_row(site, settings, reason, seen.get(site.path, ()), shape))
     counted = {id(p) for site in sites for p in _own(site.layer)}
     other = count(p for p in model.parameters() if id(p) not in counted)
     return Plan(tuple(rows), other, shape[0] if shape else 0)

@@ -10,7 +10,7 @@ from expand.initialise import INITS, Init
 from expand.making import compress_unit, expand_layer
 from expand.planning import LayerPlan, Plan, plan
 from expand.settings import Conv, Options, check
-from expand.units import MODES, Mode, set_mode, units
+from expand.units import MODES, Hold, Mode, set_mode, units
 
 __all__ = ["ExpandNet", "compress", "expand"]
 
@@ -110,6 +110,10 @@ class ExpandNet:
         check("phase", phase, ("nonlinear", "linear"))
         for path, mode in (self.modes or {}).items():
             set_mode(student, "nonlinear" if phase == "nonlinear" else mode, [path])
+
+    def hold(self, student: nn.Module) -> Hold:
+        """Return a context in which the units' products are made once: see `expand.Hold`."""
+        return Hold(student, self.modes)
 
     def restore(self, student: nn.Module) -> nn.Module:
         """Return the compact network; ValueError in the nonlinear phase."""

@@ -7,19 +7,24 @@ forward of any subclass keep their meaning, and every parent that reads `.weight
 
 from collections.abc import Collection, Iterator, Sequence
 from functools import cache
-from typing import Literal, NamedTuple, Self, SupportsIndex, cast
+from threading import get_ident
+from types import TracebackType
+from typing import Literal, SupportsIndex, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from expand.algebra import Order, regroup
-from expand.folding import Ticket, fold, fold_once
+from expand.folding import fold, fold_once
 
 __all__ = [
     "CONVOLUTIONS",
     "MODES",
+    "OWN_NAMES",
     "ExpandedUnit",
+    "Hold",
     "Mode",
     "is_chainable",
     "pads_in_convolution",
@@ -34,16 +39,11 @@ MODES: tuple[Mode, ...] = ("folded", "unfolded", "nonlinear")
 CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _OWN_FORWARDS = {cls.forward for cls in (*CONVOLUTIONS, nn.Linear)}
 
-_Key = tuple[object, ...]
+Product = tuple[Tensor, Tensor | None]
+"""The compact weight and bias of a unit."""
 
-
-class _Folded(NamedTuple):
-    """A product, and what it was made from; a `key` of None is good for one forward pass."""
-
-    weight: Tensor
-    bias: Tensor | None
-    key: _Key | None
-    ticket: Ticket
+OWN_NAMES = ("factors", "fold", "layer_class", "mode", "order", "_held", "_running")
+"""The attributes of a unit, which a layer that is to become one must not have."""
 
 
 class ExpandedUnit(nn.Module):
@@ -51,29 +51,29 @@ class ExpandedUnit(nn.Module):
 
     `mode` says how the unit runs:
     - folded: the factors are multiplied into the compact weight and bias, inside the graph, and
-      the layer's own forward runs with them. The product is made once, until a factor changes or
-      the graph is run backwards;
+      the layer's own forward runs with them;
     - unfolded: the chain runs factor by factor, padding on the first, stride on one of them;
     - nonlinear: the same with a ReLU between the factors: the nonlinear counterpart that
       initialises an ExpandNet (ExpandNets paper, 2.1).
-    A layer whose class has a forward of its own is folded in every mode: see `chainable`.
+    A layer whose class has a forward of its own is folded in every mode: see `is_chainable`.
     """
 
     factors: Sequence[nn.Linear]  # an nn.ModuleList of Linears or convolutions
     mode: Mode
     order: Order
-    _running: _Folded | None  # during the unit's own forward
-    _kept: _Folded | None  # between forwards
+    layer_class: type[nn.Module]
+    _held: dict[object, Product] | None = None  # inside `hold`: by what the product depends on
+    _running: dict[int, Product] | None = None  # by thread, while a subclass's forward runs
 
     @property
     def weight(self) -> Tensor:
         """The compact weight, as the layer had it. What is written to it is lost."""
-        return (self._running or self._product()).weight
+        return self._current()[0]
 
     @property
     def bias(self) -> Tensor | None:
         """The compact bias [out], or None. What is written to it is lost."""
-        return (self._running or self._product()).bias
+        return self._current()[1]
 
     def __setattr__(self, name: str, value: Tensor | nn.Module) -> None:
         if name in ("weight", "bias"):
@@ -85,70 +85,63 @@ class ExpandedUnit(nn.Module):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
         """Pickle by the layer's class: the unit's own class exists in this process alone."""
-        state = {**self.__dict__, "_running": None, "_kept": None}
-        return _empty_unit, (type(self).__mro__[2],), state
+        state = {name: v for name, v in self.__dict__.items() if name not in ("_held", "_running")}
+        return _empty_unit, (self.layer_class,), state
 
-    @property
-    def chainable(self) -> bool:
-        """Whether a chain can stand for the layer: its class has torch's own forward."""
-        return is_chainable(type(self).__mro__[2])  # [unit, ExpandedUnit, layer, ...]
-
-    def fold(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    def fold(self, dtype: torch.dtype) -> Product:
         """Multiply the factors in `dtype`, differentiably: the layer's weight, and its bias."""
         weights, biases, groups = self._chain(dtype)
         return fold(weights, biases, groups=groups, order=self.order)
 
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode of training; a product that was kept is forgotten."""
-        self._kept = None
-        return super().train(mode)
-
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """Run the layer in the unit's mode."""
-        if self.mode != "folded" and self.chainable:
-            return self._run_chain(*inputs, **named)
-        self._running = self._product()
+        if not is_chainable(self.layer_class):
+            return self._run_subclass(*inputs, **named)
+        (input,) = inputs or named.values()
+        if self.mode != "folded":
+            return self._run_chain(input)
+        weight, bias = self._product()
+        if isinstance(self, CONVOLUTIONS):
+            return cast("nn.Conv2d", self)._conv_forward(input, weight, bias)
+        return F.linear(input, weight, bias)
+
+    def _run_subclass(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+        """Run the layer's own forward, which finds one product however often it reads it."""
+        if torch.compiler.is_compiling():  # which finds that for itself
+            return super().forward(*inputs, **named)
+        self._running = self._running or {}
+        self._running[get_ident()] = self._product()
         try:
             return super().forward(*inputs, **named)
         finally:
-            self._running = None
+            del self._running[get_ident()]
 
-    def _product(self) -> _Folded:
-        """The product in float32 at least, whatever autocast says, in the factors' own type."""
-        key = self._state()
-        kept = self._kept
-        if key is not None and kept is not None and kept.key == key and not kept.ticket.spent:
-            return kept
-        ticket, own = Ticket(), self.factors[0].weight.dtype
-        weights, biases, groups = self._chain(torch.promote_types(own, torch.float32))
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-            weight, bias = fold(weights, biases, groups=groups, order=self.order)
-        else:
-            weight, bias = fold_once(ticket, weights, biases, groups=groups, order=self.order)
-        folded = _Folded(weight.to(own), None if bias is None else bias.to(own), key, ticket)
-        if key is not None:
-            self._kept = folded
-        return folded
+    def _current(self) -> Product:
+        """The product of the forward that runs, else a new one."""
+        if self._running and not torch.compiler.is_compiling() and not _recomputes():
+            return self._running.get(get_ident()) or self._product()
+        return self._product()
 
-    def _state(self) -> _Key | None:
-        """What the product depends on; None where it is made anew at every pass.
+    def _product(self) -> Product:
+        """The product in float32 at least, whatever autocast says, in the factors' own type.
 
-        That is under torch.compile and torch.func, which swap the factors, in the middle of a
-        backward pass, where activation checkpointing recomputes, and for inference tensors.
+        Inside `hold` it is made once. A product is never kept beyond: what changes a factor
+        (a fused optimizer, `.data`, a collective) need not leave a trace on it.
         """
-        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() != -1:
-            return None
-        if torch._C._are_functorch_transforms_active():
-            return None
-        state: list[object] = [torch.is_grad_enabled(), torch.is_inference_mode_enabled()]
-        for factor in self.factors:
-            for tensor in (factor.weight, factor.bias):
-                if tensor is None:
-                    continue
-                if type(tensor) is not nn.Parameter or tensor.is_inference():
-                    return None
-                state += (tensor.data_ptr(), tensor._version, tensor.requires_grad)
-        return tuple(state)
+        held = self._held
+        if held is None or torch.compiler.is_compiling() or _recomputes():
+            return self._fold_now()
+        key = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        if key not in held:
+            held[key] = self._fold_now()
+        return held[key]
+
+    def _fold_now(self) -> Product:
+        own = self.factors[0].weight.dtype
+        weights, biases, groups = self._chain(torch.promote_types(own, torch.float32))
+        way = fold if _sees_through() else fold_once
+        weight, bias = way(weights, biases, groups=groups, order=self.order)
+        return weight.to(own), None if bias is None else bias.to(own)
 
     def _chain(self, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor | None], int]:
         """The factors' weights and biases in the type to multiply in, with the layer's groups."""
@@ -213,13 +206,53 @@ def set_mode(model: nn.Module, mode: Mode, paths: Collection[str] | None = None)
         unit.mode = mode
 
 
+class Hold:
+    """Inside `with Hold(model):` each unit's product is made once, and forgotten at the end.
+
+    For an evaluation, or for a forward pass that runs a layer several times. The factors must not
+    change inside, and a graph is run backwards once. Can be entered again and again.
+    """
+
+    def __init__(self, model: nn.Module, paths: Collection[str] | None = None) -> None:
+        self._units = [unit for path, unit in units(model) if paths is None or path in paths]
+
+    def __enter__(self) -> None:
+        """Let the units keep their products."""
+        for unit in self._units:
+            unit._held = {}
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let the units forget them."""
+        for unit in self._units:
+            unit._held = None
+
+
 @cache
 def unit_class(cls: type[nn.Module]) -> type[nn.Module]:
-    """The class of units for layers of class `cls`."""
-    return type(f"Expanded{cls.__name__}", (ExpandedUnit, cls), {"__module__": __name__})
+    """The class of units for layers of class `cls`; of its module, so that torch.fx takes it so."""
+    own = {"__module__": cls.__module__, "layer_class": cls}
+    return type(f"Expanded{cls.__name__}", (ExpandedUnit, cls), own)
 
 
 def _empty_unit(cls: type[nn.Module]) -> nn.Module:
     """A unit for a layer of class `cls` whose attributes are still to come, for unpickling."""
     unit = unit_class(cls)
     return unit.__new__(unit)
+
+
+def _recomputes() -> bool:
+    """Whether activations are checkpointed: first and second time must do the very same."""
+    graph = torch._C._autograd  # pyright: ignore[reportAttributeAccessIssue]
+    return graph._top_saved_tensors_default_hooks(True) is not None
+
+
+def _sees_through() -> bool:
+    """Whether torch.compile, torch.func or forward-mode differentiation look at operations."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return True
+    return forward_ad._current_level >= 0

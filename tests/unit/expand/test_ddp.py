@@ -20,7 +20,7 @@ def network() -> nn.Module:
     torch.manual_seed(0)
     twice = nn.Conv2d(8, 8, 3, padding=1, groups=2)
     model = nn.Sequential(
-        nn.Conv2d(3, 8, 5, padding=2), nn.ReLU(), twice, nn.ReLU(), twice,
+        nn.Conv2d(1, 8, 5, padding=2), nn.ReLU(), twice, nn.ReLU(), twice,
         nn.Flatten(), nn.Linear(8 * 64, 5),
     )  # fmt: skip
     return expand.expand(model, "auto", linear=True, classifier="expand", rate=2)
@@ -28,7 +28,7 @@ def network() -> nn.Module:
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(1)
-    return torch.randn(8, 3, 8, 8), torch.randint(5, (8,))
+    return torch.randn(8, 1, 8, 8), torch.randint(5, (8,))
 
 
 def train(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
