@@ -73,7 +73,7 @@ class ExpandedUnit(nn.Module):
     @property
     def bias(self) -> Tensor | None:
         """The compact bias [out], or None. What is written to it is lost."""
-        return self._current()[1]
+        return None if self.factors[-1].bias is None else self._current()[1]
 
     def __setattr__(self, name: str, value: Tensor | nn.Module) -> None:
         if name in ("weight", "bias"):

@@ -14,6 +14,7 @@ from kdx.data import Augment, Splits, Views, split
 from kdx.evaluation import eval_mode
 from kdx.networks import build_student, build_teacher, check_logits
 from kdx.objective import Objective, Term
+from kdx.optimizers import build_optimizer
 from kdx.protocols import ImageData, InputSpec, StudentTransform
 from kdx.recipe import Recipe, Stage
 from kdx.schedules import Schedule
@@ -175,7 +176,7 @@ def _build_stage(
     objective = Objective(student, terms, known=known)
     objective.probe(images, labels, teacher)
     unused = objective.unused(images, labels, teacher(images) if teacher else None)
-    stage.optimizer.build(params=list(objective.parameters()))  # to fail now, not at its stage
+    build_optimizer(stage.optimizer, list(objective.parameters()))  # to fail now, not later
     return StageJob(stage, objective, stage.schedule.build(), unused)
 
 

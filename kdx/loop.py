@@ -1,6 +1,8 @@
 """The training loop: one for every recipe, teacher or none, one process or many."""
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +19,7 @@ from kdx.data import Batch, EpochBatches, Views, eval_loader, train_loader
 from kdx.evaluation import Evaluation, eval_mode, evaluate
 from kdx.log import RunLog
 from kdx.memo import Guide, live
-from kdx.protocols import ImageSource
+from kdx.protocols import Holding, ImageSource
 from kdx.stage import StageRunner
 from kdx.teacher import Teacher
 
@@ -52,7 +54,8 @@ def accelerator_for(job: Job) -> Accelerator:
     if on_cpu and accelerator.mixed_precision == "fp16":
         raise ValueError("precision: 'fp16' does not exist on the CPU: use 'bf16' or 'no'")
     if on_cpu or job.recipe.threads:
-        torch.set_num_threads(job.recipe.threads or _threads(accelerator.num_processes))
+        workers = job.recipe.data.workers
+        torch.set_num_threads(job.recipe.threads or _threads(accelerator.num_processes, workers))
     return accelerator
 
 
@@ -82,6 +85,26 @@ class Loop:
         job.student.to(accelerator.device)
         if job.teacher:
             job.teacher.to(accelerator.device)
+        self.holds = [t.hold(job.student) for t in job.transforms if isinstance(t, Holding)]
+        if recipe.compile:
+            job.student.compile()
+            if job.teacher:
+                job.teacher.module.compile()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let the transforms save work while the student's parameters do not change."""
+        with ExitStack() as stack:
+            for hold in self.holds:
+                stack.enter_context(hold)
+            yield
+
+    def to_device(self, images: Tensor) -> Tensor:
+        """Bring images [B, C, H, W] to the device, in the memory format that the recipe asks."""
+        images = images.to(self.accelerator.device, non_blocking=True)
+        if self.job.recipe.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images
 
     def evaluation_source(self) -> tuple[str, ImageSource]:
         """Return the split that each epoch is evaluated on: validation where there is one."""
@@ -99,10 +122,15 @@ class Loop:
             workers=job.recipe.data.workers,
         )
         module = network.module if isinstance(network, Teacher) else network
+
+        def predict(images: Tensor) -> Tensor:
+            said = network(self.to_device(images))
+            return said if isinstance(said, Tensor) else said.logits
+
         of_epochs = source is self.evaluation_source()[1]
-        with self.accelerator.autocast(), eval_mode(module):
+        with self.accelerator.autocast(), eval_mode(module), self.held():
             return evaluate(
-                (lambda images: network(images).logits) if network is not module else module,
+                predict,
                 loader,
                 samples=len(source),
                 classes=job.classes,
@@ -152,8 +180,8 @@ class Loop:
                 buffer.copy_(cast("Tensor", broadcast(buffer)))
 
 
-def _threads(processes: int) -> int:
-    """The threads of a process: OMP_NUM_THREADS, else its share of the machine's cores.
+def _threads(processes: int, workers: int) -> int:
+    """The threads of a process: OMP_NUM_THREADS, else its share of the cores without its workers'.
 
     An OMP_NUM_THREADS of 1 is taken for what `accelerate launch` sets unasked.
     """
@@ -161,7 +189,7 @@ def _threads(processes: int) -> int:
     if asked.isdigit() and int(asked) > 1:
         return int(asked)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", str(processes)))
-    return max(1, _cores() // local)
+    return max(1, _cores() // local - workers)
 
 
 def _cores() -> int:

@@ -4,6 +4,7 @@ B: batch, C: classes.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 __all__ = [
     "DatasetFactory",
+    "Holding",
     "ImageData",
     "ImageSource",
     "InputSpec",
@@ -73,6 +75,15 @@ class Planned(Protocol):
 
     def plan(self, student: nn.Module) -> object:
         """Return what `apply` would do to `student`; `str()` of it is a table to print."""
+        ...
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """A transform that saves work while the student's parameters do not change; optional."""
+
+    def hold(self, student: nn.Module) -> AbstractContextManager[object]:
+        """Return a context for an evaluation or a forward pass, to be entered many times."""
         ...
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kdx.build import StageJob
 from kdx.data import Batch
 from kdx.log import RunLog
+from kdx.optimizers import build_optimizer
 
 if TYPE_CHECKING:
     from kdx.loop import Loop
@@ -33,7 +34,7 @@ class StageRunner:
         self.objective.to(loop.accelerator.device).train()
         self.objective.attach()
         trained = [p for p in self.objective.parameters() if p.requires_grad]
-        optimizer = stage.stage.optimizer.build(params=trained)
+        optimizer = build_optimizer(stage.stage.optimizer, trained)
         self.base = [group["lr"] for group in optimizer.param_groups]
         self.wrapped: nn.Module
         self.optimizer: torch.optim.Optimizer
@@ -79,13 +80,14 @@ class StageRunner:
         guide, view = self.loop.guide, self.loop.batches.view
         parts = list(cut(batch, recipe.accumulate))
         for index, (images, labels, indices) in enumerate(parts):
-            images = images.to(accelerator.device, non_blocking=True)
+            images = self.loop.to_device(images)
             labels = labels.to(accelerator.device, non_blocking=True)
             last = index + 1 == len(parts)
             with nullcontext() if last else accelerator.no_sync(self.wrapped):
                 with accelerator.autocast():
                     said = guide(images, indices, view=view) if guide else None
-                total, terms = self.wrapped(images, labels, said)
+                with self.loop.held():
+                    total, terms = self.wrapped(images, labels, said)
                 # DDP averages over the processes: a mean over the whole batch comes out.
                 accelerator.backward(total * (len(labels) * accelerator.num_processes / whole))
             for name, term in terms.items():

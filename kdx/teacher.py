@@ -1,5 +1,7 @@
 """The teacher: frozen, locked in eval mode, outside DDP and checkpoints."""
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,9 +57,8 @@ def adapt(images: Tensor, given: InputSpec, own: InputSpec) -> Tensor:
     repetition; a change of size is bilinear, antialiased.
     """
     if (given.mean, given.std, given.channels) != (own.mean, own.std, own.channels):
-        mean, std = _per_channel(given.mean, images), _per_channel(given.std, images)
-        own_mean, own_std = _per_channel(own.mean, images), _per_channel(own.std, images)
-        images = images * (std / own_std) + (mean - own_mean) / own_std
+        scale, shift = _affine(given, own, images.device, images.dtype)
+        images = images * scale + shift
     if given.size != own.size:
         images = F.interpolate(
             images, size=(own.size, own.size), mode="bilinear", antialias=True, align_corners=False
@@ -65,5 +66,13 @@ def adapt(images: Tensor, given: InputSpec, own: InputSpec) -> Tensor:
     return images
 
 
-def _per_channel(values: tuple[float, ...], like: Tensor) -> Tensor:
-    return torch.tensor(values, device=like.device, dtype=like.dtype).view(-1, 1, 1)
+@lru_cache
+def _affine(
+    given: InputSpec, own: InputSpec, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Scale and shift [channels, 1, 1]; made once, since bringing them to a GPU halts it."""
+    mean, std, own_mean, own_std = (
+        torch.tensor(values, dtype=dtype).view(-1, 1, 1)
+        for values in (given.mean, given.std, own.mean, own.std)
+    )
+    return (std / own_std).to(device), ((mean - own_mean) / own_std).to(device)

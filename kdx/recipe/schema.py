@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    PrivateAttr,
+    StrictBool,
+)
 
 from kdx.recipe.component import Component
 from kdx.recipe.fields import Count, Natural, Positive, RunName
@@ -55,6 +63,8 @@ class Recipe(BaseModel):
     stages: Annotated[list[StageSection], AfterValidator(name_stages)] = []
     precision: Literal["no", "bf16", "fp16"] | None = None
     threads: Count | None = None
+    channels_last: StrictBool = False
+    compile: StrictBool = False
     accumulate: Count = 1
     clip: Positive | None = None
     select: Literal["last", "best"] = "last"

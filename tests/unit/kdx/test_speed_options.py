@@ -1,0 +1,104 @@
+"""Options that make a run faster, and what they may not change."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from kdx.build import build
+from kdx.data import Batch
+from kdx.loop import Loop, StageRunner, accelerator_for
+from kdx.optimizers import build_optimizer
+
+EXPANDED = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true}]"
+
+
+def trained(recipe, *overrides: str) -> dict[str, torch.Tensor]:
+    """The student's state after three steps."""
+    job = build(recipe(EXPANDED, *overrides))
+    loop = Loop(job, accelerator_for(job))
+    runner = StageRunner(loop, job.stages[0])
+    for step, batch in enumerate(loop.loader):
+        runner.step(batch, loop.batches.size(step), {})
+    evaluation = loop.evaluate(job.student, job.splits.test)
+    assert 0 <= evaluation.metrics["top1"] <= 1
+    return deepcopy(job.student.state_dict())
+
+
+def largest_difference(a, b) -> float:
+    assert a.keys() == b.keys()
+    return max((a[k].double() - b[k].double()).abs().max().item() for k in a)
+
+
+def test_channels_last_trains_the_same_student(recipe):
+    assert largest_difference(trained(recipe), trained(recipe, "channels_last=true")) < 1e-5
+
+
+def test_images_are_channels_last_where_asked(recipe):
+    for asked in ("true", "false"):
+        job = build(recipe(f"channels_last={asked}", "data.channels=3"))
+        loop = Loop(job, accelerator_for(job))
+        images = loop.to_device(torch.randn(4, 3, 8, 8))
+        is_last = images.is_contiguous(memory_format=torch.channels_last)
+        assert is_last == (asked == "true")
+
+
+def test_a_compiled_run_trains_the_same_student(recipe, monkeypatch):
+    """By the backend that needs no C++ compiler; what kdx does is the same for all."""
+    compiled: list[nn.Module] = []
+    original = nn.Module.compile
+
+    def compile_eagerly(self):
+        compiled.append(self)
+        original(self, backend="aot_eager")
+
+    monkeypatch.setattr(nn.Module, "compile", compile_eagerly)
+    plain = trained(recipe)
+    assert compiled == []
+    assert largest_difference(plain, trained(recipe, "compile=true")) < 1e-5
+    assert len(compiled) == 1
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "fused"),
+    [
+        ("{use: SGD, lr: 0.1}", True),
+        ("{use: AdamW, lr: 0.1}", True),
+        ("{use: SGD, lr: 0.1, fused: false}", False),
+        ("{use: SGD, lr: 0.1, foreach: true}", None),
+        ("{use: RMSprop, lr: 0.1}", None),
+    ],
+)
+def test_optimizers_are_fused_where_torch_can(recipe, optimizer, fused):
+    component = recipe(f"optimizer={optimizer}").optimizer
+    built = build_optimizer(component, [nn.Parameter(torch.zeros(2))])
+    assert built.defaults.get("fused") is fused
+
+
+def test_complex_parameters_are_not_fused(recipe):
+    component = recipe("optimizer={use: SGD, lr: 0.1}").optimizer
+    parameter = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+    assert build_optimizer(component, [parameter]).defaults["fused"] is None
+
+
+def test_loader_workers_count_as_threads(recipe, monkeypatch):
+    monkeypatch.setattr("kdx.loop._cores", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for workers, threads in ((0, 6), (2, 4), (9, 1)):
+        accelerator_for(build(recipe(f"data.workers={workers}")))
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(1)
+
+
+def test_products_are_made_once_in_an_evaluation(recipe):
+    job = build(recipe(EXPANDED, "data.limit=600"))
+    loop = Loop(job, accelerator_for(job))
+    made: list[torch.Tensor] = []
+    fold = job.student.conv1._fold_now
+    job.student.conv1._fold_now = lambda: made.append(1) or fold()
+    loop.evaluate(job.student, job.splits.train)
+    assert len(job.splits.train) > 512  # three batches
+    assert len(made) == 1
+    job.student(Batch(*loop.job.train_views.__getitems__([(0, 0)])).images)
+    assert len(made) == 2
