@@ -3,8 +3,8 @@
     python -m benchmarks.expand_cost --only 'SmallNet-7*128'
 
 A step is forward, cross-entropy (of every pixel or cell where the network has them), backward
-and SGD with momentum, on one batch held in memory. Compact and folded alternate; unfolded, which
-is many times slower, is compared with compact afterwards, in fewer rounds.
+and SGD with momentum, on one batch held in memory. Compact, compact on channels-last images and
+folded alternate; unfolded, many times slower, is compared with compact afterwards, in fewer rounds.
 """
 
 import argparse
@@ -26,9 +26,10 @@ from kdx.cli import guarded
 
 __all__ = ["main"]
 
-CONTENDERS = ("compact", "folded", "unfolded")
-NOTE = """img/s and peak MB are the compact network's; all else is a ratio to it: the median of
-the rounds [quartiles]. paper: Table 13's ratio, of unfolded chains on a GPU."""
+CONTENDERS = ("compact", "channels last", "folded", "unfolded")
+NOTE = """img/s and peak MB are the compact network's in torch's default layout; all else is a ratio to
+it, the median of the rounds [quartiles], or to the compact network on channels-last images, as
+the folded one has them. paper: Table 13's ratio, of unfolded chains on a GPU."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -49,7 +50,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = options(__doc__, rounds=15)
     parser.add_argument("--batch-size", type=int, metavar="N", help="instead of the rows' own")
     parser.add_argument("--pixels", type=int, metavar="N", help="likewise; not for SmallNets")
-    parser.add_argument("--channels-last", action="store_true", help="networks and images")
     parser.add_argument("--bf16", action="store_true", help="under autocast")
     parser.add_argument("--fused", action="store_true", help="the fused SGD, for all contenders")
     parser.add_argument("--cpu", action="store_true", help="even if there is a GPU")
@@ -62,15 +62,17 @@ def _row(name: str, args: argparse.Namespace, device: torch.device) -> Row:
         case = replace(case, pixels=args.pixels)
     size = args.batch_size or case.batch_size
     builds = {who: partial(_step, case, who, size, args, device) for who in CONTENDERS}
-    compact, folded, unfolded = (Contender(who, build, size) for who, build in builds.items())
-    rounds = measure([compact, folded], rounds=args.rounds)
+    compact, last, folded, unfolded = (Contender(who, b, size) for who, b in builds.items())
+    rounds = measure([compact, last, folded], rounds=args.rounds)
     slow = measure([compact, unfolded], rounds=min(args.rounds, 3), warmup=1)
     peaks = {who: peak_memory(build, device) for who, build in builds.items()}
     return {
         "network": name,
         "images": f"{size} x {case.pixels}²",
         "img/s": rounds.speed("compact"),
+        "channels last": rounds.ratio("channels last", "compact"),
         "folded": rounds.ratio("folded", "compact"),
+        "to channels last": rounds.ratio("folded", "channels last"),
         "unfolded": slow.ratio("unfolded", "compact"),
         "paper": case.paper,
         "peak MB": peaks["compact"] / 1e6,
@@ -85,14 +87,14 @@ def _step(
     torch.manual_seed(0)
     model = case.build()
     batch = case.batch(model, batch_size)
-    if who != "compact":
+    if who in ("folded", "unfolded"):
         model = expand.expand(model, **case.options)
         expand.set_mode(model, "folded" if who == "folded" else "unfolded")
     return training_step(
         model,
         batch,
         device=device,
-        channels_last=args.channels_last,
+        channels_last=who in ("channels last", "folded"),
         bf16=args.bf16,
         fused=args.fused,
     )

@@ -23,7 +23,6 @@ def trainer(
     model: nn.Module,
     *,
     device: torch.device,
-    channels_last: bool = False,
     bf16: bool = False,
     fused: bool = False,
     wrap: Callable[[nn.Module], nn.Module] = nn.Module.train,
@@ -32,8 +31,7 @@ def trainer(
 
     `wrap` gets the model on its device and returns what is run, in train mode: DDP, say.
     """
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    wrapped = wrap(model.to(device).to(memory_format=layout)).train()
+    wrapped = wrap(model.to(device)).train()
     optimizer = sgd(model, fused=fused)
 
     def train(images: Tensor, labels: Tensor) -> None:
@@ -54,8 +52,11 @@ def training_step(
     channels_last: bool = False,
     **options: Any,
 ) -> Step:
-    """Return a step on one batch that stays in memory; `options` are those of `trainer`."""
+    """Return a step on one batch that stays in memory; `options` are those of `trainer`.
+
+    Convolutions give what comes in channels-last memory out in it, whatever their weights are.
+    """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     images, labels = batch[0].to(device, memory_format=layout), batch[1].to(device)
-    train = trainer(model, device=device, channels_last=channels_last, **options)
+    train = trainer(model, device=device, **options)
     return lambda: train(images, labels)

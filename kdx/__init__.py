@@ -5,6 +5,7 @@ import os
 __version__ = "0.1.0"
 __all__ = ["__version__"]
 
-# Before torch is imported: threads that wait for each other by spinning crawl where something
-# else wants the cores too (measured on 2 cores beside one other job: 124 against 2,927 images/s).
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before torch is imported: how long its threads spin before they sleep. Long spinning crawls where
+# something else wants the cores too, none at all makes small operations slow (benchmarks/LOG.md).
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -85,6 +85,9 @@ class Loop:
         job.student.to(accelerator.device)
         if job.teacher:
             job.teacher.to(accelerator.device)
+        asked = recipe.channels_last
+        half = accelerator.mixed_precision != "no"
+        self.channels_last = (accelerator.device.type == "cpu" or half) if asked is None else asked
         self.holds = [t.hold(job.student) for t in job.transforms if isinstance(t, Holding)]
         if recipe.compile:
             job.student.compile()
@@ -102,7 +105,7 @@ class Loop:
     def to_device(self, images: Tensor) -> Tensor:
         """Bring images [B, C, H, W] to the device, in the memory format that the recipe asks."""
         images = images.to(self.accelerator.device, non_blocking=True)
-        if self.job.recipe.channels_last:
+        if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return images
 

@@ -63,7 +63,7 @@ class Recipe(BaseModel):
     stages: Annotated[list[StageSection], AfterValidator(name_stages)] = []
     precision: Literal["no", "bf16", "fp16"] | None = None
     threads: Count | None = None
-    channels_last: StrictBool = False
+    channels_last: StrictBool | None = None
     compile: StrictBool = False
     accumulate: Count = 1
     clip: Positive | None = None
