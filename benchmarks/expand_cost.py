@@ -27,8 +27,8 @@ from kdx.cli import guarded
 __all__ = ["main"]
 
 CONTENDERS = ("compact", "channels last", "folded", "unfolded")
-NOTE = """img/s and peak MB are the compact network's in torch's default layout; all else is a ratio to
-it, the median of the rounds [quartiles], or to the compact network on channels-last images, as
+NOTE = """img/s and peak MB are the compact network's in torch's default layout; all else is a ratio
+to it, the median of the rounds [quartiles], or to the compact network on channels-last images, as
 the folded one has them. paper: Table 13's ratio, of unfolded chains on a GPU."""
 
 
