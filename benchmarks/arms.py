@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from io import StringIO
 from itertools import count
 from pathlib import Path
@@ -135,18 +135,21 @@ class Held:
         return self
 
 
-def _bare(bench: Bench) -> Step:
+def _bare(bench: Bench, *, channels_last: bool = False) -> Step:
     job, loader = bench.compact()
     batches = list(loader)
-    step = training_step(job.student, batches[0][:2], device=bench.accelerator.device)
+    device = bench.accelerator.device
+    step = training_step(job.student, batches[0][:2], device=device, channels_last=channels_last)
     return lambda: [step() for _ in batches]
 
 
 def _views(bench: Bench) -> Step:
     job, loader = bench.compact()
-    device = bench.accelerator.device
+    device, last = bench.accelerator.device, torch.channels_last
     train = trainer(job.student, device=device)
-    return lambda: [train(b.images.to(device), b.labels.to(device)) for b in loader]
+    return lambda: [
+        train(b.images.to(device, memory_format=last), b.labels.to(device)) for b in loader
+    ]
 
 
 def _step(bench: Bench) -> Step:
@@ -187,7 +190,8 @@ def _recipe(*overrides: str, **teacher: bool) -> Callable[[Bench], Step]:
 
 ARMS: Mapping[str, Arm] = {
     BARE: Arm(_bare),
-    "+ views": Arm(_views, BARE),
+    "+ channels last": Arm(partial(_bare, channels_last=True), BARE),
+    "+ views": Arm(_views, "+ channels last"),
     "+ kdx's step": Arm(_step, "+ views"),
     "+ schedule, checks, log": Arm(_recipe(*COMPACT, *ALONE), "+ kdx's step"),
     "+ expansion": Arm(_recipe(*ALONE), "+ schedule, checks, log"),
