@@ -89,10 +89,6 @@ class Loop:
         half = accelerator.mixed_precision != "no"
         self.channels_last = (accelerator.device.type == "cpu" or half) if asked is None else asked
         self.holds = [t.hold(job.student) for t in job.transforms if isinstance(t, Holding)]
-        if recipe.compile:
-            job.student.compile()
-            if job.teacher:
-                job.teacher.module.compile()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -145,6 +141,7 @@ class Loop:
         """Train all stages; evaluate, log and checkpoint each epoch that the recipe says."""
         epoch, seconds, images, best, best_epoch, metrics = 0, 0.0, 0, {}, 0, {}
         phase = None
+        self._compile()
         for stage in self.job.stages:
             self.job.enter(stage.stage.phase)
             if stage.stage.phase and stage.stage.phase != phase:
@@ -175,6 +172,13 @@ class Loop:
         values = [value]
         broadcast_object_list(values)
         return values[0]
+
+    def _compile(self) -> None:
+        """Compile student and teacher where the recipe says so; it happens at the first batch."""
+        if self.job.recipe.compile:
+            self.job.student.compile()
+            if self.job.teacher:
+                self.job.teacher.module.compile()
 
     def _share_buffers(self) -> None:
         """Give every process rank 0's BatchNorm statistics: those of the student that is kept."""

@@ -16,12 +16,22 @@ _WAYS = frozenset({"fused", "foreach", "differentiable"})
 def build_optimizer(
     component: Component, parameters: Sequence[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """Build the optimizer, in its fused implementation where torch has one for these parameters.
+    """Build the optimizer, in the fastest of its implementations (benchmarks/LOG.md).
 
-    A recipe that sets `fused`, `foreach` or `differentiable` itself has its way.
+    SGD goes over all parameters at once (`foreach`); the others are fused where torch can. A
+    recipe that sets `fused`, `foreach` or `differentiable` itself has its way.
     """
-    fusable = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
     known = inspect.signature(component.factory).parameters
-    if fusable and "fused" in known and not _WAYS & set(component.arguments):
-        return component.build(params=list(parameters), fused=True)
-    return component.build(params=list(parameters))
+    way: dict[str, bool] = {}
+    if not _WAYS & set(component.arguments):
+        if component.factory is torch.optim.SGD:
+            way = {"foreach": True}
+        elif "fused" in known and all(map(_fusable, parameters)):
+            way = {"fused": True}
+    return component.build(params=list(parameters), **way)
+
+
+def _fusable(parameter: nn.Parameter) -> bool:
+    """Whether a fused kernel, which walks the memory whatever the strides, may have it."""
+    dense = torch.empty_like(parameter).stride() == parameter.stride()
+    return dense and parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda")

@@ -33,6 +33,8 @@ class StageRunner:
         self.objective = stage.objective
         self.objective.to(loop.accelerator.device).train()
         self.objective.attach()
+        if loop.job.recipe.compile:
+            torch.compiler.reset()  # what is compiled does not see that the taps have changed
         trained = [p for p in self.objective.parameters() if p.requires_grad]
         optimizer = build_optimizer(stage.stage.optimizer, trained)
         self.base = [group["lr"] for group in optimizer.param_groups]
@@ -78,6 +80,7 @@ class StageRunner:
         """One optimizer step over this process's part of a global batch of `whole` samples."""
         accelerator, recipe = self.loop.accelerator, self.loop.job.recipe
         guide, view = self.loop.guide, self.loop.batches.view
+        wanted = self.objective.reads_teacher
         parts = list(cut(batch, recipe.accumulate))
         for index, (images, labels, indices) in enumerate(parts):
             images = self.loop.to_device(images)
@@ -85,7 +88,7 @@ class StageRunner:
             last = index + 1 == len(parts)
             with nullcontext() if last else accelerator.no_sync(self.wrapped):
                 with accelerator.autocast():
-                    said = guide(images, indices, view=view) if guide else None
+                    said = guide(images, indices, view=view) if guide and wanted else None
                 with self.loop.held():
                     total, terms = self.wrapped(images, labels, said)
                 # DDP averages over the processes: a mean over the whole batch comes out.

@@ -54,8 +54,9 @@ def _fill_view(loop: Loop, memo: Memo, view: int, console: Console) -> None:
     asked = _ask(loop, memo, list(loop.batches), console)
     loop.accelerator.wait_for_everyone()
     if loop.accelerator.is_main_process:  # the samples that the last batch of the epoch left out
-        rest, size = range(memo.plan.samples), loop.job.recipe.data.batch_size
-        keys = [(view, index) for index in rest if not memo.has(view, np.array([index]))[0]]
+        size = loop.job.recipe.data.batch_size
+        absent = np.flatnonzero(~memo.has(view, np.arange(memo.plan.samples)))
+        keys = [(view, int(index)) for index in absent]
         asked += _ask(loop, memo, [keys[i : i + size] for i in range(0, len(keys), size)], console)
     loop.accelerator.wait_for_everyone()
     rate = asked * loop.world / (time.perf_counter() - started)
@@ -77,7 +78,7 @@ def _ask(loop: Loop, memo: Memo, batches: Sequence[list[Key]], console: Console)
     ):
         for images, _, indices in cut(batch, recipe.accumulate):
             with accelerator.autocast():
-                memo(images.to(accelerator.device, non_blocking=True), indices, view=view)
+                memo(loop.to_device(images), indices, view=view)
     return sum(map(len, wanted))
 
 

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ def ingredients(
     return _as_json(
         {
             "format": FORMAT,
+            "versions": {name: version(name) for name in ("torch", "torchvision", "timm")},
             "teacher": {"use": component.use, **component.arguments},
             "weights": _digest(lambda add: _add_weights(add, teacher.module)),
             "teacher's input": asdict(teacher.own),
@@ -52,6 +54,7 @@ def ingredients(
             "dtype": memo.dtype,
             "top": memo.top,
             "precision": precision,
+            "device": next((p.device.type for p in teacher.module.parameters()), "cpu"),
         }
     )
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -57,7 +56,7 @@ class Memo:
             self._stores = {
                 name: Store(
                     plan.directory,
-                    quote(name, safe=""),
+                    name,
                     shape=plan.shape,
                     width=codec.width,
                     key=f"{fingerprint(plan.parts)} {name} {codec}",

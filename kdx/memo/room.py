@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kdx.memo.plan import LOGITS, Plan, in_bytes
 from kdx.memo.rows import TopK, Whole
+from kdx.memo.store import files
 
 __all__ = ["check_room"]
 
@@ -20,7 +21,12 @@ def check_room(plan: Plan) -> None:
         raise ValueError(_too_large(plan, bound, plan.limit))
     place = _existing(plan.directory)
     free = shutil.disk_usage(place).free
-    there = sum(path.stat().st_blocks * 512 for path in plan.directory.glob("*"))
+    own = [
+        path
+        for name, codec in plan.codecs.items()
+        for path, _ in files(plan.directory, name, plan.shape, codec.width)
+    ]
+    there = sum(path.stat().st_blocks * 512 for path in own if path.exists())
     if plan.size() - there > free:
         bound = f"but {place.absolute()} has {in_bytes(free)} free"
         raise ValueError(_too_large(plan, bound, free + there))

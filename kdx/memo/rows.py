@@ -118,6 +118,8 @@ class TopK:
 
 
 def _rounded(values: Tensor, dtype: Dtype) -> Tensor:
+    if values.isnan().any():
+        raise ValueError("not a number: look at the teacher's weights, input and precision")
     rounded = values.to(getattr(torch, dtype))
     if (rounded.isinf() & values.isfinite()).any():
         largest = values[values.isfinite()].abs().max().item()

@@ -14,11 +14,12 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Store", "count"]
+__all__ = ["Store", "count", "files"]
 
 CHECK = np.dtype("<u4")
 
@@ -35,12 +36,12 @@ class Store:
         self, directory: Path, name: str, *, shape: tuple[int, int], width: int, key: str
     ) -> None:
         self._key = zlib.crc32(key.encode())
-        files = _files(directory, name, shape, width)
-        self.notes = [note for path, size in files if (note := _misfit(path, size))]
-        if self.notes or not all(path.exists() for path, _ in files):
-            for path, size in files:
+        places = files(directory, name, shape, width)
+        self.notes = [note for path, size in places if (note := _misfit(path, size))]
+        if self.notes or not all(path.exists() for path, _ in places):
+            for path, size in places:
                 _create(path, size)
-        self._files = [os.open(path, os.O_RDWR) for path, _ in files]
+        self._files = [os.open(path, os.O_RDWR) for path, _ in places]
         maps = [mmap.mmap(file, 0, access=mmap.ACCESS_READ) for file in self._files]
         self._rows = np.frombuffer(maps[0], np.uint8).reshape(*shape, width)
         self._checks = np.frombuffer(maps[1], CHECK).reshape(shape)
@@ -90,20 +91,18 @@ def count(directory: Path, name: str, *, shape: tuple[int, int], width: int) -> 
 
     Nothing is verified, made or changed.
     """
-    files = _files(directory, name, shape, width)
-    if any(not path.exists() or _misfit(path, size) for path, size in files):
+    places = files(directory, name, shape, width)
+    if any(not path.exists() or _misfit(path, size) for path, size in places):
         return np.zeros(shape, bool)
-    return np.fromfile(files[1][0], CHECK).reshape(shape) != 0
+    return np.fromfile(places[1][0], CHECK).reshape(shape) != 0
 
 
-def _files(
-    directory: Path, name: str, shape: tuple[int, int], width: int
-) -> list[tuple[Path, int]]:
+def files(directory: Path, name: str, shape: tuple[int, int], width: int) -> list[tuple[Path, int]]:
     """The files of the rows and of the checksums, with the sizes that they should have."""
-    rows = shape[0] * shape[1]
+    rows, stem = shape[0] * shape[1], quote(name, safe="")
     return [
-        (directory / f"{name}.rows", rows * width),
-        (directory / f"{name}.checks", rows * CHECK.itemsize),
+        (directory / f"{stem}.rows", rows * width),
+        (directory / f"{stem}.checks", rows * CHECK.itemsize),
     ]
 
 

@@ -18,6 +18,7 @@ def trained(recipe, *overrides: str) -> dict[str, torch.Tensor]:
     """The student's state after three steps."""
     job = build(recipe(EXPANDED, *overrides))
     loop = Loop(job, accelerator_for(job))
+    loop._compile()
     runner = StageRunner(loop, job.stages[0])
     for step, batch in enumerate(loop.loader):
         runner.step(batch, loop.batches.size(step), {})
@@ -66,25 +67,41 @@ def test_a_compiled_run_trains_the_same_student(recipe, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "fused"),
+    ("optimizer", "way"),
     [
-        ("{use: SGD, lr: 0.1}", True),
-        ("{use: AdamW, lr: 0.1}", True),
-        ("{use: SGD, lr: 0.1, fused: false}", False),
-        ("{use: SGD, lr: 0.1, foreach: true}", None),
-        ("{use: RMSprop, lr: 0.1}", None),
+        ("{use: SGD, lr: 0.1}", {"foreach": True, "fused": None}),
+        ("{use: AdamW, lr: 0.1}", {"foreach": None, "fused": True}),
+        ("{use: AdamW, lr: 0.1, fused: false}", {"foreach": None, "fused": False}),
+        ("{use: AdamW, lr: 0.1, foreach: true}", {"foreach": True, "fused": None}),
+        ("{use: RMSprop, lr: 0.1}", {"foreach": None}),
     ],
 )
-def test_optimizers_are_fused_where_torch_can(recipe, optimizer, fused):
+def test_optimizers_run_in_their_fastest_way(recipe, optimizer, way):
     component = recipe(f"optimizer={optimizer}").optimizer
     built = build_optimizer(component, [nn.Parameter(torch.zeros(2))])
-    assert built.defaults.get("fused") is fused
+    assert {name: built.defaults[name] for name in way} == way
 
 
-def test_complex_parameters_are_not_fused(recipe):
-    component = recipe("optimizer={use: SGD, lr: 0.1}").optimizer
-    parameter = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
-    assert build_optimizer(component, [parameter]).defaults["fused"] is None
+def test_what_a_fused_kernel_would_get_wrong_is_not_fused(recipe):
+    component = recipe("optimizer={use: AdamW, lr: 0.1}").optimizer
+    channels_last = torch.zeros(2, 3, 5, 5).to(memory_format=torch.channels_last)
+    for values, fused in (
+        (torch.zeros(2, dtype=torch.complex64), None),
+        (torch.zeros(4, 4)[:, :2], None),
+        (torch.zeros(1).expand(3), None),
+        (channels_last, True),
+    ):
+        built = build_optimizer(component, [nn.Parameter(values)])
+        assert built.defaults["fused"] is fused
+
+
+@pytest.mark.parametrize("use", ["AdamW, eps: 0.1", "SGD, momentum: 0.9"])
+def test_the_fastest_way_goes_the_same_steps(recipe, use):
+    states = [
+        trained(recipe, f"optimizer={{use: {use}, lr: 0.01{way}}}")
+        for way in ("", ", foreach: false, fused: false")
+    ]
+    assert largest_difference(*states) < 1e-5
 
 
 def test_loader_workers_count_as_threads(recipe, monkeypatch):
@@ -94,6 +111,29 @@ def test_loader_workers_count_as_threads(recipe, monkeypatch):
         accelerator_for(build(recipe(f"data.workers={workers}")))
         assert torch.get_num_threads() == threads
     torch.set_num_threads(1)
+
+
+def test_a_compiled_run_sees_the_taps_of_each_stage(recipe, monkeypatch, teacher_run):
+    """What was compiled for one stage's features would not find another's."""
+    original = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self: original(self, backend="aot_eager"))
+    kd, hint = (
+        "losses: [{use: kd}]",
+        "losses: [{use: hint, student_layer: fc1, teacher_layer: fc1}]",
+    )
+    stages = ", ".join(f"{{epochs: 1, {losses}}}" for losses in (kd, hint, kd))
+    overrides = (f"teacher={{use: smallnet, weights: {teacher_run}}}", f"stages=[{stages}]")
+    fits = []
+    for compiled in ("false", "true"):
+        job = build(recipe(f"compile={compiled}", *overrides))
+        loop = Loop(job, accelerator_for(job))
+        loop._compile()
+        for stage in job.stages:
+            runner = StageRunner(loop, stage)
+            runner.step(next(iter(loop.loader)), loop.batches.size(0), {})
+            runner.finish()
+        fits.append(deepcopy(job.student.state_dict()))
+    assert largest_difference(*fits) < 1e-5
 
 
 def test_products_are_made_once_in_an_evaluation(recipe):

@@ -56,6 +56,12 @@ def test_values_beyond_half_precision():
         TopK(2, 1, "float16").encode(values)
 
 
+def test_what_is_not_a_number_is_refused():
+    values = torch.tensor([[1.0, torch.nan]])
+    with pytest.raises(ValueError, match="not a number: look at the teacher's weights"):
+        Whole((2,), "float32").encode(values)
+
+
 def test_infinite_logits_stay():
     values = torch.tensor([[1.0, -torch.inf]])
     assert torch.equal(Whole((2,), "float16").decode(Whole((2,), "float16").encode(values)), values)
