@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from timm.layers import Conv2dSame
+from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import nn
 from torch.ao.nn.quantized import Linear as QuantisedLinear
 from torch.ao.nn.quantized.dynamic import Linear as DynamicLinear
@@ -65,6 +67,33 @@ def test_a_network_with_tricks_comes_back_the_same(conv, linear):
     assert [type(m) for m in compact.modules()] == [type(m) for m in model.modules()]
     assert compact.parts["again"] is compact.shared
     assert not compact.frozen.weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Conv2dSame(4, 6, 3, stride=2, bias=True),
+        Conv2dSame(4, 6, 5, stride=2, dilation=2, bias=False),
+        StdConv2d(4, 6, 3, padding=1),
+        StdConv2dSame(4, 6, 5, stride=2),
+        ScaledStdConv2d(4, 6, 3, padding=1),
+        ScaledStdConv2dSame(4, 6, 3, stride=2),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_timms_convolutions_keep_their_own_forward(layer):
+    torch.manual_seed(0)
+    layer = copy.deepcopy(layer).double()
+    x = torch.randn(2, 4, 13, 13, dtype=torch.float64)
+    kept = expand.expand(layer, init="preserve")
+    assert relative_error(kept(x), layer(x)) < 1e-12
+    unit = expand.expand(layer, rate=2)
+    compact = expand.compress(unit)
+    assert type(compact) is type(layer)
+    assert relative_error(compact(x), unit(x)) < 1e-12
+    weights = torch.randn_like(unit(x))
+    direct = torch.autograd.grad((unit(x) * weights).sum(), list(unit.parameters()))
+    assert all(g.isfinite().all() and g.any() for g in direct)
 
 
 def test_frozen_layers_do_not_move():
