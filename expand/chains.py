@@ -95,7 +95,7 @@ def chain(
 def _check_widths(widths: Sequence[int], places: int, groups: int, strategy: Strategy) -> None:
     if len(widths) != places:
         raise ValueError(
-            f"widths: {list(widths)} for the {places} inner places of its {strategy.upper()} chain"
+            f"widths: {list(widths)}, but its {strategy.upper()} chain has {places} inside"
         )
     if odd := [width for width in widths if width % groups]:
         raise ValueError(f"widths: {odd[0]} is not a multiple of the layer's {groups} groups")

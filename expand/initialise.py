@@ -66,7 +66,7 @@ def _preserve(factors: Sequence[nn.Conv2d | nn.Linear], weight: Tensor, groups: 
         widths = ", ".join(str(start.shape[0]) for start in starts[:-1])
         raise ValueError(
             f"init='preserve' cannot be exact with inner widths {widths}: the best found is off "
-            f"by {approximate(starts, target, groups):.1%} of the weight's norm. Raise the rate "
+            f"by {approximate(starts, target, groups):.2g} of the weight's norm. Raise the rate "
             "(4 suffices for kernels of 5 and 7), use conv='cl', or another init"
         )
     for factor, value in zip(factors, values, strict=True):

@@ -89,6 +89,8 @@ def unfit(layer: nn.Module, shared: set[int]) -> str:
         return "its weight or bias is not a parameter of its own"
     if any(_identity(p) in shared for p in layer.parameters(recurse=False)):
         return "its weight is shared with another layer"
+    if not cast("nn.Parameter", layer.weight).requires_grad:
+        return "its weight is frozen"
     if taken := [name for name in OWN_NAMES if name in dir(layer)]:
         return f"it has a {taken[0]!r} of its own, which an expanded layer needs"
     return _unusual(layer)

@@ -40,8 +40,8 @@ def check_patterns(wanted: Iterable[str], sites: Sequence[Site]) -> None:
         if not any(_means(pattern, site) for site in sites):
             near = get_close_matches(pattern, paths, n=3) or paths[:8]
             raise ValueError(
-                f"{pattern!r} matches no linear layer. "
-                f"Known: {', '.join(near) if near else 'none, the network has no linear layer'}"
+                f"{pattern!r} matches no layer. Those of {len(sites)} that come near: "
+                f"{', '.join(near) if near else 'none, the network has no linear layer'}"
             )
 
 

@@ -38,6 +38,7 @@ MODES: tuple[Mode, ...] = ("folded", "unfolded", "nonlinear")
 
 CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _OWN_FORWARDS = {cls.forward for cls in (*CONVOLUTIONS, nn.Linear)}
+_OWN_CONVOLVES = {cls._conv_forward for cls in (nn.Conv1d, nn.Conv2d, nn.Conv3d)}
 
 Product = tuple[Tensor, Tensor | None]
 """The compact weight and bias of a unit."""
@@ -177,7 +178,8 @@ class ExpandedUnit(nn.Module):
 
 def is_chainable(cls: type[nn.Module]) -> bool:
     """Whether a chain can stand for a layer of this class: its forward is torch's own."""
-    return cls.forward in _OWN_FORWARDS
+    convolve = getattr(cls, "_conv_forward", None)  # which the forwards of convolutions call
+    return cls.forward in _OWN_FORWARDS and convolve in (None, *_OWN_CONVOLVES)
 
 
 def pads_in_convolution(conv: nn.Module) -> bool:

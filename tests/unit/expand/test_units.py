@@ -144,6 +144,21 @@ def test_a_subclass_keeps_its_own_forward():
     assert type(expand.compress(unit)) is Doubled
 
 
+def test_a_subclass_with_a_convolution_of_its_own_is_folded_in_every_mode():
+    class Centred(nn.Conv2d):
+        def _conv_forward(self, input, weight, bias):
+            return super()._conv_forward(input, weight - weight.mean(1, keepdim=True), bias)
+
+    torch.manual_seed(0)
+    layer = Centred(3, 4, 3)
+    x = torch.randn(1, 3, 8, 8)
+    for mode in ("folded", "unfolded"):
+        unit = expand.expand(layer, "cl", init="preserve", mode=mode, stem="expand")
+        assert relative_error(unit(x), layer(x)) < 1e-5
+    (row,) = expand.plan(layer, "cl", input_shape=(1, 3, 8, 8)).rows
+    assert row.cost.unfolded is None
+
+
 def test_copies_and_state_dicts_of_units_are_independent():
     torch.manual_seed(0)
     unit = expand.expand(nn.Conv2d(3, 4, 5, padding=2), conv="ck")
@@ -155,11 +170,13 @@ def test_copies_and_state_dicts_of_units_are_independent():
     assert torch.equal(twin(x), unit(x))
 
 
-def test_frozen_layers_stay_frozen():
+def test_frozen_weights_are_left_alone_and_frozen_units_stay_frozen():
     layer = nn.Conv2d(3, 4, 3)
     layer.weight.requires_grad_(False)
-    unit = expand.expand(layer, conv="cl")
-    assert [f.weight.requires_grad for f in unit.factors] == [False] * 3
+    assert expand.plan(layer, "cl").rows[0].reason == "its weight is frozen"
+    unit = expand.expand(nn.Conv2d(3, 4, 3), conv="cl")
+    for factor in unit.factors:
+        factor.weight.requires_grad_(False)
     compact = expand.compress(unit)
     assert (compact.weight.requires_grad, compact.bias.requires_grad) == (False, True)
 
