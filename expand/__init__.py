@@ -6,11 +6,12 @@
 Needs torch alone.
 """
 
+from expand.network import Hold, set_mode, units
 from expand.planning import LayerPlan, Plan, plan
 from expand.presets import PRESETS
 from expand.settings import Options, Settings
 from expand.transform import ExpandNet, compress, expand
-from expand.units import ExpandedUnit, Hold, set_mode, units
+from expand.units import ExpandedUnit
 
 __all__ = [
     "PRESETS",

@@ -11,7 +11,8 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from expand.chains import Geometry
-from expand.units import CONVOLUTIONS, OWN_NAMES, ExpandedUnit, units
+from expand.network import units
+from expand.units import CONVOLUTIONS, OWN_NAMES, ExpandedUnit
 
 __all__ = ["Site", "count", "geometry", "linear_layers", "shared_weights", "unfit"]
 

@@ -8,9 +8,10 @@ from torch import nn
 
 from expand.initialise import INITS, Init
 from expand.making import compress_unit, expand_layer
+from expand.network import Hold, set_mode, units
 from expand.planning import LayerPlan, Plan, plan
 from expand.settings import Conv, Options, check
-from expand.units import MODES, Hold, Mode, set_mode, units
+from expand.units import MODES, Mode
 
 __all__ = ["ExpandNet", "compress", "expand"]
 

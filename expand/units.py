@@ -5,10 +5,9 @@ A unit is the layer itself with another class: `ExpandedConv2d` is a `Conv2d` wh
 forward of any subclass keep their meaning, and every parent that reads `.weight` finds it.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from threading import get_ident
-from types import TracebackType
 from typing import Literal, SupportsIndex, cast
 
 import torch
@@ -24,13 +23,10 @@ __all__ = [
     "MODES",
     "OWN_NAMES",
     "ExpandedUnit",
-    "Hold",
     "Mode",
     "is_chainable",
     "pads_in_convolution",
-    "set_mode",
     "unit_class",
-    "units",
 ]
 
 Mode = Literal["folded", "unfolded", "nonlinear"]
@@ -185,53 +181,6 @@ def is_chainable(cls: type[nn.Module]) -> bool:
 def pads_in_convolution(conv: nn.Module) -> bool:
     """Whether the padding is zeros and numbers: then the first factor's convolution does it."""
     return conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-
-
-def units(model: nn.Module) -> Iterator[tuple[str, ExpandedUnit]]:
-    """Yield the path and the unit of every expanded layer in `model`."""
-    for path, module in model.named_modules():
-        if isinstance(module, ExpandedUnit):
-            yield path, module
-
-
-def set_mode(model: nn.Module, mode: Mode, paths: Collection[str] | None = None) -> None:
-    """Run the units of `model`, or those at `paths`, in `mode` from now on.
-
-    Raises ValueError for an unknown mode and where there is no unit.
-    """
-    if mode not in MODES:
-        raise ValueError(f"mode: {mode!r} is not one of {', '.join(MODES)}")
-    found = [unit for path, unit in units(model) if paths is None or path in paths]
-    if not found:
-        raise ValueError(f"{type(model).__name__} has no expanded layer to run as {mode!r}")
-    for unit in found:
-        unit.mode = mode
-
-
-class Hold:
-    """Inside `with Hold(model):` each unit's product is made once, and forgotten at the end.
-
-    For an evaluation, or for a forward pass that runs a layer several times. The factors must not
-    change inside, and a graph is run backwards once. Can be entered again and again.
-    """
-
-    def __init__(self, model: nn.Module, paths: Collection[str] | None = None) -> None:
-        self._units = [unit for path, unit in units(model) if paths is None or path in paths]
-
-    def __enter__(self) -> None:
-        """Let the units keep their products."""
-        for unit in self._units:
-            unit._held = {}
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Let the units forget them."""
-        for unit in self._units:
-            unit._held = None
 
 
 @cache

@@ -1,0 +1,57 @@
+"""What is done to all units of a network: find them, run them in a mode, hold their products."""
+
+from collections.abc import Collection, Iterator
+from types import TracebackType
+
+from torch import nn
+
+from expand.units import MODES, ExpandedUnit, Mode
+
+__all__ = ["Hold", "set_mode", "units"]
+
+
+def units(model: nn.Module) -> Iterator[tuple[str, ExpandedUnit]]:
+    """Yield the path and the unit of every expanded layer in `model`."""
+    for path, module in model.named_modules():
+        if isinstance(module, ExpandedUnit):
+            yield path, module
+
+
+def set_mode(model: nn.Module, mode: Mode, paths: Collection[str] | None = None) -> None:
+    """Run the units of `model`, or those at `paths`, in `mode` from now on.
+
+    Raises ValueError for an unknown mode and where there is no unit.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode: {mode!r} is not one of {', '.join(MODES)}")
+    found = [unit for path, unit in units(model) if paths is None or path in paths]
+    if not found:
+        raise ValueError(f"{type(model).__name__} has no expanded layer to run as {mode!r}")
+    for unit in found:
+        unit.mode = mode
+
+
+class Hold:
+    """Inside `with Hold(model):` each unit's product is made once, and forgotten at the end.
+
+    For an evaluation, or for a forward pass that runs a layer several times. The factors must not
+    change inside, and a graph is run backwards once. Can be entered again and again.
+    """
+
+    def __init__(self, model: nn.Module, paths: Collection[str] | None = None) -> None:
+        self._units = [unit for path, unit in units(model) if paths is None or path in paths]
+
+    def __enter__(self) -> None:
+        """Let the units keep their products."""
+        for unit in self._units:
+            unit._held = {}
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let the units forget them."""
+        for unit in self._units:
+            unit._held = None
