@@ -156,7 +156,7 @@ def test_a_function_of_kdx_that_makes_something_else_is_refused(plugin):
     [
         ("kdx.data.sets.unpickle.read_pickle", "dataset", "a dict[str, typing.Any]"),
         ("kdx.weights.read_metadata", "network", "a dict[str, typing.Any] | None"),
-        ("expand.units.units", "transform", "a collections.abc.Iterator[tuple[str,"),
+        ("expand.network.units", "transform", "a collections.abc.Iterator[tuple[str,"),
         ("expand.chains.Strategy", "network", "it does not say what it returns"),
         ("teachers.timm", "loss", "a Module: its instances do not answer"),
         ("kdx.losses.kd.KD", "schedule", "its instances do not answer"),
