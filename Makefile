@@ -1,16 +1,20 @@
 # make demo: set up and run the main job. make test: set up and run all tests.
 # make bench: what expanding a SmallNet and a whole recipe cost, on an otherwise idle machine.
+# make faults: kill, damage and fuzz at length (half an hour).
 # make zoo: expand and compress a random sample of timm's architectures (an hour).
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test bench zoo check clean
+.PHONY: demo test faults bench zoo check clean
 
 demo: .venv/installed
 	$(BIN)/python tools/demo.py
 
 test: .venv/installed-test
 	$(BIN)/pytest
+
+faults: .venv/installed-test
+	$(BIN)/pytest -m long
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.expand_cost --only 'SmallNet*'
