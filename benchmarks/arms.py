@@ -24,7 +24,7 @@ from kdx.loop import Loop, accelerator_for
 from kdx.memo.use import plan_memo, remembering
 from kdx.protocols import Outputs
 from kdx.recipe import Recipe, load
-from kdx.stage import StageRunner
+from kdx.stage import StageRunner, Tally
 from kdx.teacher import Teacher
 
 __all__ = ["ARMS", "BARE", "WARMUP", "Arm", "Bench"]
@@ -103,14 +103,8 @@ class Bench:
 
     def epochs(self, runner: StageRunner) -> Step:
         """Return a step that trains an epoch as a run does, with its progress bar and log."""
-        job = runner.loop.job
-        log = RunLog(
-            self.directory,
-            Console(file=StringIO(), force_terminal=True),
-            epochs=1,
-            input=job.data.input,
-            classes=job.classes,
-        )
+        directory = self.directory / f"log{len(list(self.directory.glob('log*')))}"
+        log = RunLog(directory, Console(file=StringIO(), force_terminal=True), epochs=1)
         self.stack.callback(log.close)
         numbers = count()
 
@@ -156,9 +150,9 @@ def _step(bench: Bench) -> Step:
     runner = bench.runner(*COMPACT, *ALONE)
 
     def epoch() -> None:
-        sums: dict[str, Tensor] = {}
+        tally = Tally()
         for batch in runner.loop.loader:
-            runner.step(batch, len(batch.labels), sums)
+            runner.step(batch, len(batch.labels), tally)
 
     return epoch
 

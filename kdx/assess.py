@@ -103,8 +103,8 @@ def compress_checkpoint(recipe: Recipe, checkpoint: Path, output: Path) -> Certi
         raise ValueError(f"{source}: not written by kdx: it does not say what its input is")
     compact = recipe.student.component.build(**facts(about["classes"], spec))
     student, transforms = apply_transforms(recipe, compact, spec)
-    for transform in transforms if state.phase else ():
-        transform.enter(student, state.phase or "")
+    for transform in transforms if state["phase"] else ():
+        transform.enter(student, state["phase"])
     weights.load(student, source)
     images = torch.randn(
         IMAGES, spec.channels, spec.size, spec.size, generator=torch.Generator().manual_seed(0)

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from kdx.recipe import RecipeError
 
 __all__ = ["add_common", "allow", "guarded"]
 
-FAILED, REFUSED = 1, 2
+FAILED, REFUSED, STOPPED = 1, 2, 3
 
 _FROM_WORKER = re.compile(
     r"Caught (\w+) in DataLoader worker.*Original Traceback.*^(?:\w+\.)*\1: (.*)", re.S | re.M
@@ -42,7 +43,8 @@ def allow(plugins: Sequence[str]) -> None:
 
 
 def guarded(main: Callable[[], None]) -> int:
-    """Run a tool; return its exit code: 0, 1 for a job that failed, 2 for what was refused.
+    """Run a tool; return its exit code: 0, 1 for a job that failed, 2 for what was refused,
+    3 for training that a signal stopped, with a checkpoint to go on from.
 
     A job fails by a loss that is no number, by a certificate, or for want of memory. Refused is
     what is wrong with a recipe, with data or weights, and files that cannot be read or written.
@@ -59,8 +61,12 @@ def guarded(main: Callable[[], None]) -> int:
     except (RecipeError, ValueError, OSError) as error:
         return _say(error, _reason(error), REFUSED)
     except Exception as error:
+        from kdx.health import TrainingError
         from kdx.run import CertificateError
-        from kdx.stage import TrainingError
+        from kdx.stopping import Stopped
+
+        if isinstance(error, Stopped):
+            return _stopped(error)
 
         if _is_out_of_memory(error):
             return _say(error, "out of memory: lower data.batch_size", FAILED)
@@ -68,6 +74,15 @@ def guarded(main: Callable[[], None]) -> int:
             raise
         return _say(error, str(error), FAILED)
     return 0
+
+
+def _stopped(error: Exception) -> int:
+    """Leave in order: a launcher that sees one process end signals the others."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"{error}: the same command with --resume goes on", file=sys.stderr)
+    _leave_group()
+    return STOPPED
 
 
 def _say(error: Exception, reason: str, code: int) -> int:

@@ -20,7 +20,7 @@ from kdx.networks import build_student, has_weights
 from kdx.protocols import Planned
 from kdx.recipe import Recipe
 from kdx.run import describe, teacher_recipe
-from kdx.stage import StageRunner
+from kdx.stage import StageRunner, Tally
 
 __all__ = ["dry_run"]
 
@@ -161,7 +161,7 @@ def _seconds_per_step(loop: Loop, runner: StageRunner) -> float:
     batches = cycle(loop.loader)
     for step in steps:
         started = time.perf_counter()
-        runner.step(next(batches), loop.batches.size(step), {})
+        runner.step(next(batches), loop.batches.size(step), Tally())
         if loop.accelerator.device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)

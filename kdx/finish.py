@@ -14,7 +14,9 @@ from kdx import weights
 from kdx.build import restore
 from kdx.certificate import Certificate, certify
 from kdx.data import Views
-from kdx.loop import Fitted, Loop
+from kdx.files import write_whole
+from kdx.fit import Fitted
+from kdx.loop import Loop
 from kdx.networks import facts
 from kdx.report import write_report
 from kdx.summary import Summary, write_summary
@@ -48,14 +50,15 @@ def finish(
         return loop.agree([])
     certificate = _certificate(loop, metrics)
     run_dir = job.recipe.run_dir
-    (run_dir / "certificate.json").write_text(json.dumps(certificate.to_json(), indent=2) + "\n")
+    text = json.dumps(certificate.to_json(), indent=2) + "\n"
+    write_whole(run_dir / "certificate.json", text)
     if not certificate.problems:
         path = run_dir / weights.FILE_IN_RUN
         weights.save(compact, path, input=job.data.input, classes=job.classes, extra=job.about)
         summary = _summary(loop, fitted, name, certificate, test, teacher)
-        write_summary(run_dir, summary)
         told = facts(job.classes, job.data.input)
         write_report(run_dir, job.recipe, summary, certificate, facts=told)
+        write_summary(run_dir, summary)  # last: a run that has one is finished
         _conclude(summary, certificate, path, console)
     return loop.agree(certificate.problems)
 

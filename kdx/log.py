@@ -1,47 +1,36 @@
-"""What a run writes while it runs: progress on the terminal, metrics on disk, checkpoints."""
+"""What a run writes while it runs: progress on the terminal, metrics on disk."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from kdx import checkpoints
-from kdx.checkpoints import Checkpoint
-from kdx.objective import Objective
-from kdx.protocols import InputSpec
-from kdx.recipe import Stage
+from kdx.files import write_whole
 
 __all__ = ["RunLog"]
+
+METRICS = "metrics.jsonl"
 
 
 class RunLog:
     """Writes for the main process; for the others every call does nothing.
 
-    `metrics.jsonl` gets a line an epoch, TensorBoard the same numbers. Of the checkpoints, the
-    newest and the best are kept.
+    `metrics.jsonl` gets a line an epoch, TensorBoard the same numbers, from the start: what an
+    earlier start of the run wrote there is removed.
     """
 
-    def __init__(
-        self,
-        run_dir: Path,
-        console: Console,
-        *,
-        epochs: int,
-        input: InputSpec,
-        classes: int,
-        extra: Mapping[str, Any] | None = None,
-        main: bool = True,
-    ) -> None:
+    def __init__(self, run_dir: Path, console: Console, *, epochs: int, main: bool = True) -> None:
         self.directory, self.console, self.epochs, self.main = run_dir, console, epochs, main
-        self.input, self.classes, self.extra = input, classes, extra
-        self.best: Path | None = None
-        self.newest: Path | None = None
-        self.board = SummaryWriter(str(run_dir / "tensorboard")) if main else None
+        self.board: SummaryWriter | None = None
+        if main:
+            shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)
+            (run_dir / METRICS).unlink(missing_ok=True)
+            self.board = SummaryWriter(str(run_dir / "tensorboard"))
 
     @contextmanager
     def progress(
@@ -67,43 +56,35 @@ class RunLog:
         """Record an epoch: a line on the terminal and in metrics.jsonl, points in TensorBoard."""
         if not self.main:
             return
-        with (self.directory / "metrics.jsonl").open("a") as file:
+        with (self.directory / METRICS).open("a") as file:
             file.write(json.dumps({"epoch": epoch, "stage": stage, **values}) + "\n")
-        assert self.board is not None
-        for name, value in values.items():
-            self.board.add_scalar(name, value, epoch)
+        self._add_points(epoch, values)
         line = _line(epoch, self.epochs, stage, values)
         self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
-    def checkpoint(
-        self,
-        objective: Objective,
-        epoch: int,
-        stage: Stage,
-        metrics: Mapping[str, float],
-        *,
-        best: bool,
-    ) -> None:
-        """Save a checkpoint, then remove those that are neither the newest nor the best."""
+    def go_on(self, metrics: str) -> None:
+        """Begin with the lines of an earlier start of the run; what it wrote after them is lost."""
         if not self.main:
             return
-        directory = self.directory / "checkpoints"
-        state = Checkpoint(epoch, stage.name, stage.phase, metrics)
-        self.newest = checkpoints.save(
-            directory,
-            objective,
-            state,
-            input=self.input,
-            classes=self.classes,
-            extra=self.extra,
-        )
-        self.best = self.newest if best else self.best
-        checkpoints.prune(directory, {p for p in (self.newest, self.best) if p})
+        write_whole(self.directory / METRICS, metrics)
+        for line in metrics.splitlines():
+            values = json.loads(line)
+            self._add_points(values.pop("epoch"), {k: v for k, v in values.items() if k != "stage"})
+
+    def lines(self) -> bytes:
+        """Return what metrics.jsonl holds."""
+        path = self.directory / METRICS
+        return path.read_bytes() if path.exists() else b""
 
     def close(self) -> None:
         """Finish writing."""
         if self.board is not None:
             self.board.close()
+
+    def _add_points(self, epoch: int, values: Mapping[str, float]) -> None:
+        assert self.board is not None, "the main process has a board"
+        for name, value in values.items():
+            self.board.add_scalar(name, value, epoch)
 
 
 def _line(epoch: int, epochs: int, stage: str, values: Mapping[str, float]) -> str:

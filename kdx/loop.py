@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,27 +14,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from kdx.build import Job
-from kdx.data import Batch, EpochBatches, Views, eval_loader, train_loader
+from kdx.data import Batch, EpochBatches, Views, eval_loader, most_batches, train_loader
 from kdx.evaluation import Evaluation, eval_mode, evaluate
-from kdx.log import RunLog
 from kdx.memo import Guide, live
 from kdx.protocols import Holding, ImageSource
-from kdx.stage import StageRunner
+from kdx.stopping import Stop
 from kdx.teacher import Teacher
 
-__all__ = ["Fitted", "Loop", "accelerator_for"]
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """The outcome of training. Epochs count from 1; seconds are those of training alone."""
-
-    last: dict[str, float]
-    best: dict[str, float]
-    best_epoch: int
-    epochs: int
-    seconds: float
-    images: int
+__all__ = ["Loop", "accelerator_for"]
 
 
 def accelerator_for(job: Job) -> Accelerator:
@@ -82,6 +68,7 @@ class Loop:
             job.train_views, self.batches, workers=recipe.data.workers
         )
         self.teacher_predictions: Tensor | None = None
+        self.stop = Stop(world=self.world)
         job.student.to(accelerator.device)
         if job.teacher:
             job.teacher.to(accelerator.device)
@@ -111,11 +98,12 @@ class Loop:
         return ("validation", splits.validation) if splits.validation else ("test", splits.test)
 
     def evaluate(self, network: nn.Module | Teacher, source: ImageSource) -> Evaluation:
-        """Evaluate a network on a split, over all processes."""
+        """Evaluate a network on a split, over all processes; Stopped where that was asked for."""
         job = self.job
+        batch_size = max(256, job.recipe.data.batch_size)
         loader = eval_loader(
             Views(source, job.data.input, seed=job.recipe.seed),
-            batch_size=max(256, job.recipe.data.batch_size),
+            batch_size=batch_size,
             rank=self.rank,
             world=self.world,
             workers=job.recipe.data.workers,
@@ -130,42 +118,12 @@ class Loop:
         with self.accelerator.autocast(), eval_mode(module), self.held():
             return evaluate(
                 predict,
-                loader,
+                self.stop.watched(loader, most=most_batches(len(source), batch_size, self.world)),
                 samples=len(source),
                 classes=job.classes,
                 device=self.accelerator.device,
                 teacher=self.teacher_predictions if of_epochs else None,
             )
-
-    def fit(self, log: RunLog) -> Fitted:
-        """Train all stages; evaluate, log and checkpoint each epoch that the recipe says."""
-        epoch, seconds, images, best, best_epoch, metrics = 0, 0.0, 0, {}, 0, {}
-        phase = None
-        self._compile()
-        for stage in self.job.stages:
-            self.job.enter(stage.stage.phase)
-            if stage.stage.phase and stage.stage.phase != phase:
-                phase = stage.stage.phase  # another function: its best epoch is not ours
-                best, best_epoch, log.best = {}, 0, None
-            runner = StageRunner(self, stage)
-            for within in range(stage.stage.epochs):
-                epoch += 1
-                trained = runner.run(epoch - 1, within, log)
-                seconds += trained["seconds"]
-                images += self.batches.samples
-                if epoch % self.job.recipe.evaluate_every and within + 1 < stage.stage.epochs:
-                    log.epoch(epoch, stage.stage.name, trained)
-                    continue
-                self._share_buffers()
-                name, source = self.evaluation_source()
-                metrics = self.evaluate(self.job.student, source).metrics
-                named = {f"{name}/{key}": value for key, value in metrics.items()}
-                is_best = metrics["top1"] > best.get("top1", -1.0)
-                best, best_epoch = (metrics, epoch) if is_best else (best, best_epoch)
-                log.epoch(epoch, stage.stage.name, trained | named)
-                log.checkpoint(runner.objective, epoch, stage.stage, named, best=is_best)
-            runner.finish()
-        return Fitted(metrics, best, best_epoch, epoch, seconds, images)
 
     def agree(self, value: Any) -> Any:
         """Return the main process's `value` on every process."""
@@ -173,14 +131,14 @@ class Loop:
         broadcast_object_list(values)
         return values[0]
 
-    def _compile(self) -> None:
+    def compile(self) -> None:
         """Compile student and teacher where the recipe says so; it happens at the first batch."""
         if self.job.recipe.compile:
             self.job.student.compile()
             if self.job.teacher:
                 self.job.teacher.module.compile()
 
-    def _share_buffers(self) -> None:
+    def share_buffers(self) -> None:
         """Give every process rank 0's BatchNorm statistics: those of the student that is kept."""
         if self.world > 1:
             for buffer in self.job.student.buffers():

@@ -1,22 +1,28 @@
 """The main job: from a recipe to a run directory with the compact student in it."""
 
 import shutil
-from contextlib import closing
+from contextlib import closing, nullcontext
 from math import sqrt
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from kdx import weights
 from kdx.build import Job, StageJob, build
+from kdx.checkpoints import Saved
 from kdx.finish import finish
+from kdx.fit import fit
 from kdx.log import RunLog
 from kdx.loop import Loop, accelerator_for
+from kdx.memo.plan import Plan
 from kdx.memo.use import plan_memo, remembering
 from kdx.networks import has_weights
 from kdx.recipe import Recipe
 from kdx.recipe.sections import Teacher as TeacherSection
+from kdx.resume import circumstances, compare, find, flat
+from kdx.run_dir import claimed, is_finished, is_taken
 from kdx.schedules import TABLE
 from kdx.words import counted
 
@@ -30,89 +36,99 @@ __all__ = [
 ]
 
 
-UNTRAINED = {"recipe.yaml", "tensorboard"}  # what a run writes before its first epoch is done
-
-
 class CertificateError(Exception):
     """The compact network is not the one that was trained; nothing was exported."""
 
 
-def run(recipe: Recipe, console: Console, *, overwrite: bool = False) -> Path:
+def run(recipe: Recipe, console: Console, *, overwrite: bool = False, resume: bool = False) -> Path:
     """Train as the recipe says and return the run directory.
 
-    Where the teacher has no weights yet and names a recipe, that one is run first. Raises
-    ValueError for what does not fit, FileExistsError where the run directory is taken, and
-    CertificateError (student.safetensors is not written then). A run that is overwritten stands
-    aside, as <name>.replaced, until the new one has succeeded.
+    Where the teacher has no weights yet and names a recipe, that one is run first. With `resume`
+    a run that stands there is gone on with, and a finished one is left alone. A run that is
+    overwritten stands aside, as <name>.replaced, until the new one has succeeded.
+
+    Raises ValueError for what does not fit, or is not what the run to resume was trained by;
+    FileExistsError where the run directory is taken; Stopped where a signal asks for it;
+    TrainingError for numbers that are not finite; CertificateError (student.safetensors is not
+    written then).
     """
-    if not overwrite and _is_taken(recipe.run_dir):
+    run_dir = recipe.run_dir
+    if resume and is_finished(run_dir):
+        _check_finished(recipe)
+        console.print(f"{run_dir} is finished: there is nothing to do",
+                      highlight=False, soft_wrap=True)  # fmt: skip
+        return run_dir
+    if not (overwrite or resume) and is_taken(run_dir):
         raise FileExistsError(
-            f"{recipe.run_dir} holds a run already: pass --overwrite to replace it, "
-            "or give this one another name (name=...)"
+            f"{run_dir} holds a run already: pass --resume to go on with it, --overwrite to "
+            "replace it, or give this one another name (name=...)"
         )
-    ensure_teacher(recipe, console)
+    ensure_teacher(recipe, console, resume=resume)
     job = build(recipe)
     loop = Loop(job, accelerator_for(job))
     memo = plan_memo(loop)
     main = loop.accelerator.is_main_process
     console.quiet = not main
-    aside = _claim(recipe) if main else None
-    _introduce(job, loop, console)
-    if aside:
-        console.print(f"note     the run that stood here waits in {aside} until this one succeeds",
-                      highlight=False, soft_wrap=True)  # fmt: skip
+    saved, notes = find(run_dir) if resume else (None, [])
+    about = circumstances(loop)
+    notes += _check_same(recipe, saved, about) if saved else []
+    with claimed(recipe, resume=resume) if main else nullcontext() as aside:
+        _introduce(job, loop, console)
+        if aside:
+            notes.append(f"the run that stood here waits in {aside} until this one succeeds")
+        if resume:
+            notes.append(f"resumed from {saved.name}" if saved else "nothing to resume: begun anew")
+        for note in notes:
+            console.print(f"note     {note}", highlight=False, soft_wrap=True)
+        _train(loop, memo, console, about=about, saved=saved)
+        if aside:
+            shutil.rmtree(aside)
+    return run_dir
+
+
+def _train(
+    loop: Loop, memo: Plan | None, console: Console, *, about: dict[str, Any], saved: Saved | None
+) -> None:
+    """Train, restore, certify and export; the run directory is ours."""
+    recipe, job = loop.job.recipe, loop.job
     teacher = check_teacher(loop, console)
-    log = RunLog(
-        recipe.run_dir,
-        console,
-        epochs=sum(stage.stage.epochs for stage in job.stages),
-        input=job.data.input,
-        classes=job.classes,
-        extra=job.about,
-        main=main,
-    )
+    epochs = sum(stage.stage.epochs for stage in job.stages)
+    log = RunLog(recipe.run_dir, console, epochs=epochs, main=loop.accelerator.is_main_process)
     with closing(log), remembering(loop, memo, console):
-        fitted = loop.fit(log)
-    best = loop.agree(log.best)
-    if recipe.select == "best" and best:
-        weights.load(job.student, best)
+        fitted = fit(loop, log, run=about, saved=saved)
+    if recipe.select == "best" and fitted.best_checkpoint:
+        weights.load(job.student, recipe.run_dir / "checkpoints" / fitted.best_checkpoint)
     problems = finish(loop, fitted, teacher, console)
     if problems:
         raise CertificateError(f"{recipe.run_dir}: {'; '.join(problems)}; nothing was exported")
-    if aside:
-        shutil.rmtree(aside)
-    return recipe.run_dir
 
 
-def _is_taken(run_dir: Path) -> bool:
-    """Whether something stands there, but for a run that ended before it had trained an epoch."""
-    if not run_dir.exists():
-        return False
-    found = {path.name for path in run_dir.iterdir()}
-    return bool(found) and not ("recipe.yaml" in found and found <= UNTRAINED)
+def _check_same(recipe: Recipe, saved: Saved, about: dict[str, Any]) -> list[str]:
+    """Refuse to go on with another run; return what changed, and is harmless."""
+    changes = compare(saved.run, about)
+    if changes.refused:
+        listed = "\n  ".join(changes.refused)
+        raise ValueError(
+            f"{recipe.run_dir}: it cannot be resumed, since what it is trained by has changed:\n"
+            f"  {listed}\nTake these back, pass --overwrite to start again, or give this run "
+            "another name (name=...)"
+        )
+    return [f"changed since, harmless but for rounding: {line}" for line in changes.accepted]
 
 
-def _claim(recipe: Recipe) -> Path | None:
-    """Make the run directory; return where the run that stood there stands aside, if one did.
+def _check_finished(recipe: Recipe) -> None:
+    """Refuse a recipe that is not the finished run's."""
+    saved, _ = find(recipe.run_dir)
+    if saved:
+        now = {"recipe": flat(recipe.plain())}
+        _check_same(recipe, saved, saved.run | now)
 
-    Only a directory that is a run is moved. Of two that were never finished, the first is kept.
+
+def ensure_teacher(recipe: Recipe, console: Console, *, resume: bool = False) -> None:
+    """Run the teacher's recipe first, where its weights are absent; errors of `teacher_recipe`.
+
+    With `resume` that run is gone on with, where it was stopped.
     """
-    run_dir, aside = recipe.run_dir, recipe.run_dir.with_name(f"{recipe.run_dir.name}.replaced")
-    if _is_taken(run_dir):
-        if not (run_dir / "recipe.yaml").is_file():
-            raise FileExistsError(f"{run_dir} is not a run of kdx: it is not replaced")
-        if aside.exists():
-            shutil.rmtree(run_dir)
-        else:
-            run_dir.rename(aside)
-    shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)  # of a run that trained nothing
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "recipe.yaml").write_text(recipe.to_yaml())
-    return aside if aside.exists() else None
-
-
-def ensure_teacher(recipe: Recipe, console: Console) -> None:
-    """Run the teacher's recipe first, where its weights are absent; errors of `teacher_recipe`."""
     teacher = teacher_recipe(recipe)
     if teacher is None:
         return
@@ -120,7 +136,7 @@ def ensure_teacher(recipe: Recipe, console: Console) -> None:
     trial = build(recipe, teacher_weights=False)
     plan_memo(Loop(trial, accelerator_for(trial)))
     console.print(f"[bold]The teacher has no weights yet: {teacher.name} is run first[/bold]")
-    run(teacher, console, overwrite=True)
+    run(teacher, console, overwrite=not resume, resume=resume)
 
 
 def teacher_recipe(recipe: Recipe) -> Recipe | None:

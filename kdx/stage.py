@@ -1,9 +1,9 @@
 """One stage of a run: its objective, optimizer and schedule, an epoch at a time."""
 
-import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
@@ -12,17 +12,37 @@ from torch import Tensor, nn
 
 from kdx.build import StageJob
 from kdx.data import Batch
+from kdx.health import ADVICE, GRADIENT, SHOWN, Health, TrainingError, bad_gradients
 from kdx.log import RunLog
 from kdx.optimizers import build_optimizer
 
 if TYPE_CHECKING:
     from kdx.loop import Loop
 
-__all__ = ["StageRunner", "TrainingError", "cut"]
+__all__ = ["StageRunner", "Tally", "cut"]
+
+SCALED = 20  # steps in a row that fp16 may skip unasked, while its scaler finds its scale
 
 
-class TrainingError(Exception):
-    """Training came to nothing: a loss is no finite number any more."""
+@dataclass
+class Tally:
+    """What one process counts while an epoch is under way.
+
+    `sums` are of the terms over its samples, `seen` the number of these, `samples` that of all
+    processes; `seconds` of training. Of the whole run: the steps that were `skipped`, and how
+    many of them came last, `in_row`.
+    """
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    seen: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    skipped: int = 0
+    in_row: int = 0
+
+    def of_next_epoch(self) -> "Tally":
+        """Return a new tally that goes on counting the run's."""
+        return Tally(skipped=self.skipped, in_row=self.in_row)
 
 
 class StageRunner:
@@ -35,40 +55,56 @@ class StageRunner:
         self.objective.attach()
         if loop.job.recipe.compile:
             torch.compiler.reset()  # what is compiled does not see that the taps have changed
-        trained = [p for p in self.objective.parameters() if p.requires_grad]
-        optimizer = build_optimizer(stage.stage.optimizer, trained)
+        self.trained = [p for p in self.objective.parameters() if p.requires_grad]
+        optimizer = build_optimizer(stage.stage.optimizer, self.trained)
         self.base = [group["lr"] for group in optimizer.param_groups]
         self.wrapped: nn.Module
         self.optimizer: torch.optim.Optimizer
         self.wrapped, self.optimizer = loop.accelerator.prepare(self.objective, optimizer)
+        rank = f", rank {loop.rank}" if loop.world > 1 else ""
+        self.health = Health(self.objective, place=f"stage {stage.stage.name!r}{rank}")
+        self.epoch = 0
 
-    def run(self, epoch: int, within: int, log: RunLog) -> dict[str, float]:
-        """Train for an epoch (the run's `epoch`, the stage's `within`); return its means."""
+    def run(
+        self,
+        epoch: int,
+        within: int,
+        log: RunLog,
+        *,
+        tally: Tally | None = None,
+        first_step: int = 0,
+        after: Callable[[int], object] = lambda step: None,
+    ) -> dict[str, float]:
+        """Train for an epoch (the run's `epoch`, the stage's `within`); return its means.
+
+        One that was under way goes on at `first_step` with its `tally`. `after` is called with
+        the number of steps done, after each.
+        """
         loop, steps = self.loop, self.loop.batches.steps
-        loop.batches.set_epoch(epoch)
-        sums: dict[str, Tensor] = {}
-        seen, rate = 0, 0.0
-        started = time.perf_counter()
+        tally = tally or Tally()
+        self.epoch = epoch
+        loop.batches.set_epoch(epoch, first_step=first_step)
+        started = time.perf_counter() - tally.seconds
         with log.progress(self.stage.stage.name, epoch + 1, steps) as progress:
-            for step, batch in enumerate(loop.loader):
-                rate = self._set_rate(within * steps + step, steps)
-                size = self.step(batch, loop.batches.size(step), sums)
-                seen += size
+            for step, batch in enumerate(loop.loader, first_step):
+                self._set_rate(within * steps + step, steps)
+                self.step(batch, loop.batches.size(step), tally, number=step + 1)
+                tally.seconds = time.perf_counter() - started
                 if step % loop.job.recipe.log_every == 0 or step + 1 == steps:
-                    losses = {name: float(value) / seen for name, value in sums.items()}
-                    self._check_finite(losses, f"by step {step + 1} of epoch {epoch + 1}")
-                    progress(step + 1, losses)
-        seconds = time.perf_counter() - started
-        samples = loop.batches.samples
-        means = self._means(sums, samples)
+                    self.health.check(epoch + 1)
+                    seen = max(1, tally.seen)
+                    progress(step + 1, {n: float(value) / seen for n, value in tally.sums.items()})
+                after(step + 1)
+        means = self._means(tally)
         weighted = self.objective.weighted(means)
         return {
-            "learning_rate": rate,
+            "learning_rate": self._set_rate(within * steps + steps - 1, steps),
             "loss/total": sum(weighted.values()),
             **{f"loss/{name}": value for name, value in means.items()},
             **{f"weighted/{name}": value for name, value in weighted.items()},
-            "images_per_second": samples / seconds,
-            "seconds": seconds,
+            **({"skipped_steps": tally.skipped} if self.may_skip else {}),
+            "images_per_second": loop.batches.samples / tally.seconds,
+            "seconds": tally.seconds,
         }
 
     def finish(self) -> None:
@@ -76,12 +112,57 @@ class StageRunner:
         self.objective.detach()
         self.loop.accelerator.free_memory(self.wrapped, self.optimizer)
 
-    def step(self, batch: Batch, whole: int, sums: dict[str, Tensor]) -> int:
-        """One optimizer step over this process's part of a global batch of `whole` samples."""
+    def check(self) -> None:
+        """Raise TrainingError where anything has become infinite or no number."""
+        self.health.check(self.epoch + 1)
+        self.health.check_weights()
+
+    def step(self, batch: Batch, whole: int, tally: Tally, *, number: int = 1) -> None:
+        """One optimizer step over this process's part of a global batch of `whole` samples.
+
+        `number` counts the steps of the epoch from 1, for errors. A step whose gradient is not
+        finite is left out where the recipe allows it.
+        """
+        buffers = [b.clone() for b in self.objective.buffers()] if self._checks_first else []
+        sums = self._backward(batch, whole)
+        norm = self._gradient_norm()
+        if self._checks_first and not norm.isfinite() and bad_gradients(self.objective):
+            for buffer, before in zip(self.objective.buffers(), buffers, strict=True):
+                buffer.copy_(before)  # BatchNorm has averaged the bad batch in
+            self._skip(tally, number)
+        else:
+            if not self._is_scaled:
+                self.health.observe(number, self.epoch + 1, {**sums, GRADIENT: norm})
+            self.optimizer.step()
+            if self.loop.accelerator.optimizer_step_was_skipped:
+                self._skip(tally, number)
+            else:
+                self._count(tally, sums, len(batch.labels), whole)
+        self.optimizer.zero_grad()
+
+    @property
+    def may_skip(self) -> int:
+        """How many steps in a row may be skipped."""
+        asked = self.loop.job.recipe.skip_bad_steps
+        return (SCALED if self._is_scaled else 0) if asked is None else asked
+
+    @property
+    def _is_scaled(self) -> bool:
+        """Whether fp16's scaler multiplies the gradients, and skips by itself."""
+        return self.loop.accelerator.scaler is not None
+
+    @property
+    def _checks_first(self) -> bool:
+        """Whether a step waits for its gradient to be looked at."""
+        return self.may_skip > 0 and not self._is_scaled
+
+    def _backward(self, batch: Batch, whole: int) -> dict[str, Tensor]:
+        """Bring the gradients; return the sums of the terms over the batch's samples."""
         accelerator, recipe = self.loop.accelerator, self.loop.job.recipe
         guide, view = self.loop.guide, self.loop.batches.view
         wanted = self.objective.reads_teacher
         parts = list(cut(batch, recipe.accumulate))
+        sums: dict[str, Tensor] = {}
         for index, (images, labels, indices) in enumerate(parts):
             images = self.loop.to_device(images)
             labels = labels.to(accelerator.device, non_blocking=True)
@@ -96,11 +177,32 @@ class StageRunner:
             for name, term in terms.items():
                 summed = term.detach().float() * len(labels)
                 sums[name] = sums[name] + summed if name in sums else summed
-        if recipe.clip:
-            accelerator.clip_grad_norm_(self.wrapped.parameters(), recipe.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return len(batch.labels)
+        return sums
+
+    def _gradient_norm(self) -> Tensor:
+        """Return the norm of the gradient, clipped where the recipe says so."""
+        accelerator, clip = self.loop.accelerator, self.loop.job.recipe.clip
+        if clip:
+            norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), clip)
+            assert norm is not None, "only of FSDP and DeepSpeed there may be none"
+            return norm
+        return nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None])
+
+    def _count(self, tally: Tally, sums: Mapping[str, Tensor], size: int, whole: int) -> None:
+        for name, value in sums.items():
+            tally.sums[name] = tally.sums[name] + value if name in tally.sums else value
+        tally.seen, tally.samples, tally.in_row = tally.seen + size, tally.samples + whole, 0
+
+    def _skip(self, tally: Tally, number: int) -> None:
+        """Count a step that is left out; TrainingError where there are too many in a row."""
+        tally.skipped, tally.in_row = tally.skipped + 1, tally.in_row + 1
+        if tally.in_row > self.may_skip:
+            bad = ", ".join(bad_gradients(self.objective)[:SHOWN])
+            place = f"{self.health.place}: step {number} of epoch {self.epoch + 1}"
+            raise TrainingError(
+                f"{place}: the gradient ({bad}) is infinite or no number for {tally.in_row} steps "
+                f"in a row, and skip_bad_steps is {self.may_skip}: {ADVICE}"
+            )
 
     def _set_rate(self, step: int, steps_per_epoch: int) -> float:
         factor = self.stage.schedule(
@@ -110,18 +212,10 @@ class StageRunner:
             group["lr"] = base * factor
         return self.base[0] * factor
 
-    def _means(self, sums: dict[str, Tensor], samples: int) -> dict[str, float]:
+    def _means(self, tally: Tally) -> dict[str, float]:
         """Means over the samples of all processes."""
-        reduce = self.loop.accelerator.reduce
-        return {n: cast("Tensor", reduce(v, "sum")).item() / samples for n, v in sums.items()}
-
-    def _check_finite(self, losses: Mapping[str, float], when: str) -> None:
-        for name, value in losses.items():
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"stage {self.stage.stage.name!r}: the loss {name!r} became {value} {when}: "
-                    "lower optimizer.lr, set `clip: 1.0`, or use a warm-up"
-                )
+        reduce, samples = self.loop.accelerator.reduce, max(1, tally.samples)
+        return {n: cast("Tensor", reduce(v, "sum")).item() / samples for n, v in tally.sums.items()}
 
 
 def cut(batch: Batch, count: int) -> Iterator[Batch]:

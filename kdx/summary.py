@@ -9,6 +9,8 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from kdx.files import write_whole
+
 __all__ = ["Summary", "comparison", "read_summary", "write_summary"]
 
 FILE = "summary.json"
@@ -40,7 +42,7 @@ class Summary:
 
 def write_summary(run_dir: Path, summary: Summary) -> None:
     """Write summary.json."""
-    (run_dir / FILE).write_text(json.dumps(asdict(summary), indent=2) + "\n")
+    write_whole(run_dir / FILE, json.dumps(asdict(summary), indent=2) + "\n")
 
 
 def read_summary(run_dir: Path) -> Summary:

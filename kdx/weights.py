@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from safetensors.torch import save as serialized
+from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
+from kdx.files import write_whole
 from kdx.protocols import InputSpec
 
-__all__ = ["load", "read_metadata", "read_spec", "save"]
+__all__ = ["load", "read_metadata", "read_spec", "save", "serialise"]
 
 FILE_IN_RUN = "student.safetensors"
 SHOWN = 10  # names in an error
@@ -35,20 +36,27 @@ def save(
 ) -> None:
     """Write the weights of `source`, a module or a state dict, to the .safetensors file `path`.
 
-    `extra` is anything JSON can hold. The file appears complete or not at all. Names that share
-    one tensor are each written in full.
+    `extra` is anything JSON can hold. The file appears complete or not at all.
+    """
+    content = serialise(source, input=input, classes=classes, extra=extra)
+    write_whole(Path(path), content)
+
+
+def serialise(
+    source: nn.Module | Mapping[str, Tensor],
+    *,
+    input: InputSpec,
+    classes: int,
+    extra: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Return the content of the file that `save` writes.
+
+    Names that share one tensor are each written in full.
     """
     state = source.state_dict() if isinstance(source, nn.Module) else source
     apart = {name: _own_copy(tensor) for name, tensor in state.items()}
     about = {"input": asdict(input), "classes": classes, "extra": dict(extra or {})}
-    content = serialized(apart, metadata={"kdx": json.dumps(about)})
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)  # with the usual permissions; save_file keeps it to its owner
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    return serialised(apart, metadata={"kdx": json.dumps(about)})
 
 
 def load(module: nn.Module, source: str | os.PathLike[str]) -> InputSpec | None:

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Conditional", "Faulty", "Pair", "Rescale", "plain", "published"]
+__all__ = ["Conditional", "Faulty", "Pair", "Rescale", "dropping", "plain", "published"]
 
 
 class Rescale:
@@ -117,3 +117,9 @@ def plain(*, num_classes: int, in_channels: int) -> nn.Sequential:
 def published(*, num_classes: int, pretrained: bool = False) -> nn.Sequential:
     """Return `plain` for grey images, as a network with published weights stands in a recipe."""
     return plain(num_classes=num_classes, in_channels=1)
+
+
+def dropping(*, num_classes: int, in_channels: int) -> nn.Sequential:
+    """Return `plain` with dropout before its classifier."""
+    network = plain(num_classes=num_classes, in_channels=in_channels)
+    return network.insert(4, nn.Dropout(0.5))

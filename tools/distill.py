@@ -21,8 +21,13 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. epochs=30")
     parser.add_argument("--dry-run", action="store_true", help="build all, print the plan and cost")
     parser.add_argument("--overwrite", action="store_true", help="replace a run of the same name")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run of the same name, if there is one"
+    )
     add_common(parser)
     args = parser.parse_intermixed_args()
+    if args.resume and args.overwrite:
+        parser.error("--resume goes on with a run, --overwrite replaces it: choose one")
     allow(args.plugins)
     recipe = load(args.recipe, args.overrides, plugins=args.plugins, output_root=args.output_root)
     if args.dry_run:
@@ -32,7 +37,7 @@ def main() -> None:
     else:
         from kdx.run import run
 
-        run(recipe, Console(), overwrite=args.overwrite)
+        run(recipe, Console(), overwrite=args.overwrite, resume=args.resume)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ A view of a sample is a pure function of (seed, epoch, index): see `kdx.data.vie
 from collections.abc import Callable, Mapping
 
 from kdx.data.augment import Augment
-from kdx.data.loading import EpochBatches, eval_loader, steps_per_epoch, train_loader
+from kdx.data.loading import EpochBatches, eval_loader, most_batches, steps_per_epoch, train_loader
 from kdx.data.sets.cifar import cifar10, cifar100
 from kdx.data.sets.digits import digits
 from kdx.data.sets.fashion_mnist import fashion_mnist
@@ -31,6 +31,7 @@ __all__ = [
     "eval_loader",
     "fashion_mnist",
     "image_folder",
+    "most_batches",
     "split",
     "steps_per_epoch",
     "subset",

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterable, Iterator
+from math import ceil
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from kdx.data.counter import permutation
 from kdx.data.views import Batch, Key, Views
 from kdx.words import counted
 
-__all__ = ["EpochBatches", "eval_loader", "steps_per_epoch", "train_loader"]
+__all__ = ["EpochBatches", "eval_loader", "most_batches", "steps_per_epoch", "train_loader"]
 
 
 class EpochBatches(Sampler[list[Key]]):
@@ -108,10 +109,18 @@ def eval_loader(
 
     Ranks may get different numbers of batches, even none.
     """
-    part = _part(len(views), rank, world)
-    step = max(1, batch_size // world)
+    part, step = _part(len(views), rank, world), _share(batch_size, world)
     keys = [[(0, i) for i in part[start : start + step]] for start in range(0, len(part), step)]
     return _loader(views, keys, workers)
+
+
+def most_batches(n: int, batch_size: int, world: int = 1) -> int:
+    """Return how many batches of `n` samples the rank with the most gets from `eval_loader`."""
+    return ceil(ceil(n / world) / _share(batch_size, world))
+
+
+def _share(batch_size: int, world: int) -> int:
+    return max(1, batch_size // world)
 
 
 def _part(n: int, rank: int, world: int) -> range:

@@ -2,24 +2,19 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from kdx.data import Augment, FileImages, MemoryImages, Views
-from kdx.protocols import ImageSource
+from kdx.data import Augment, Views
+from kdx.digests import DIGITS, digest_of_images, digest_of_weights
 from kdx.recipe.sections import Teacher as TeacherSection
 from kdx.teacher import Teacher
 
 __all__ = ["Ingredients", "differences", "fingerprint", "ingredients"]
 
 FORMAT = 1
-DIGEST = 32  # hexadecimal digits
 
 Ingredients = Mapping[str, Any]
 """Values that JSON holds, by the name of what they describe; long contents as digests."""
@@ -41,11 +36,11 @@ def ingredients(
             "format": FORMAT,
             "versions": {name: version(name) for name in ("torch", "torchvision", "timm")},
             "teacher": {"use": component.use, **component.arguments},
-            "weights": _digest(lambda add: _add_weights(add, teacher.module)),
+            "weights": digest_of_weights(teacher.module),
             "teacher's input": asdict(teacher.own),
             "data": {
                 "samples": len(views),
-                "content": _digest(lambda add: _add_images(add, views.source)),
+                "content": digest_of_images(views.source),
             },
             "input": asdict(views.input),
             "augment": asdict(views.augment or Augment()),
@@ -83,7 +78,7 @@ def _change(old: Any, new: Any) -> str:
 
 
 def _values(old: Any, new: Any) -> str:
-    if any(isinstance(value, str) and len(value) == DIGEST for value in (old, new)):
+    if any(isinstance(value, str) and len(value) == DIGITS for value in (old, new)):
         return ""
     return f" {_plain(old)} -> {_plain(new)}"
 
@@ -95,33 +90,3 @@ def _plain(value: Any) -> str:
 def _as_json(value: Any) -> Any:
     """Return what reading the value back from JSON gives, so that the two compare equal."""
     return json.loads(json.dumps(value, default=str))
-
-
-def _digest(feed: Callable[[Callable[[Any], None]], None]) -> str:
-    sha = hashlib.sha256()
-    feed(sha.update)
-    return sha.hexdigest()[:DIGEST]
-
-
-def _add_weights(add: Callable[[Any], None], module: nn.Module) -> None:
-    for name, value in module.state_dict().items():
-        if isinstance(value, Tensor):
-            _add_tensor(add, name, value)
-        else:  # a module's own extra state
-            add(f"{name} {value!r}\n".encode())
-
-
-def _add_tensor(add: Callable[[Any], None], name: str, value: Tensor) -> None:
-    add(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-    add(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-
-
-def _add_images(add: Callable[[Any], None], source: ImageSource) -> None:
-    if isinstance(source, MemoryImages):
-        return _add_tensor(add, "images", source.images)
-    assert isinstance(source, FileImages), "views are of one kind or the other"
-    shared = len(os.path.commonpath([os.path.dirname(path) for path in source.paths]))
-    for path in source.paths:
-        about = os.stat(path)
-        add(f"{path[shared:]} {about.st_size} {about.st_mtime_ns}\n".encode())
-    return None

@@ -30,7 +30,7 @@ from kdx.recipe.sections import (
     Teacher,
     Tolerance,
 )
-from kdx.recipe.writing import to_yaml
+from kdx.recipe.writing import plain, to_yaml
 
 __all__ = ["Recipe", "Stage"]
 
@@ -70,6 +70,9 @@ class Recipe(BaseModel):
     select: Literal["last", "best"] = "last"
     evaluate_every: Count = 1
     log_every: Count = 50
+    checkpoint_every: Count | None = None
+    keep_checkpoints: Count = 1
+    skip_bad_steps: Natural | None = None
     tolerance: Tolerance = Tolerance()
     _locations: Locations = PrivateAttr()
 
@@ -112,6 +115,10 @@ class Recipe(BaseModel):
             )
             for stage in self.stages or name_stages([StageSection()])
         ]
+
+    def plain(self) -> dict[str, Any]:
+        """Return the recipe with all defaults and overrides, as nested plain values."""
+        return plain(self)
 
     def to_yaml(self) -> str:
         """Return the recipe with all defaults and overrides, which `load` reads as the same.

@@ -10,23 +10,24 @@ from pydantic import BaseModel
 from kdx.recipe.component import Component
 from kdx.recipe.yaml_source import scalar
 
-__all__ = ["to_yaml"]
+__all__ = ["plain", "to_yaml"]
 
 
 def to_yaml(recipe: BaseModel, *, leave_out: Collection[str] = ()) -> str:
     """Return `recipe` as text, in the order of the schema, but for the keys in `leave_out`."""
-    kept = {key: value for key, value in _plain(recipe).items() if key not in leave_out}
+    kept = {key: value for key, value in plain(recipe).items() if key not in leave_out}
     return yaml.dump(kept, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a recipe, or a part of it, as nested dicts, lists and scalars."""
     if isinstance(value, Component):
         return {"use": value.use, **value.arguments}
     if isinstance(value, BaseModel):
-        fields = {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+        fields = {name: plain(getattr(value, name)) for name in type(value).model_fields}
         return {**fields.pop("component", {}), **fields}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     return str(value) if isinstance(value, Path) else value
 
 

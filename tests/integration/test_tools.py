@@ -134,7 +134,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(workplace):
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
-        ("distill", ["digits/kd.yaml"], "holds a run already: pass --overwrite"),
+        ("distill", ["digits/kd.yaml"], "holds a run already: pass --resume"),
         ("distill", ["absent.yaml"], "absent.yaml"),
         ("distill", ["digits/kd.yaml", "losses.1.use=kdd"], "'kdd' is not a loss. Did you mean"),
         ("distill", ["digits/kd.yaml", "name=../out"], "'../out'"),

@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "teachers": {"teachers", "torch", "torchvision", "timm"},
 }
 OUTSIDE = ("benchmarks", "expand", "teachers", "tools")
-USES_ACCELERATE = {"kdx/loop.py", "kdx/checkpoints.py", "kdx/log.py"}
+USES_ACCELERATE = {"kdx/keeper.py", "kdx/loop.py"}
 
 
 def files(package: str) -> list[Path]:

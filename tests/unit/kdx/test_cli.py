@@ -8,9 +8,9 @@ import torch
 from torch.utils import data
 
 from kdx.cli import add_common, allow, guarded
+from kdx.health import TrainingError
 from kdx.recipe import Problem, RecipeError, load
 from kdx.run import CertificateError
-from kdx.stage import TrainingError
 
 
 def raising(error):

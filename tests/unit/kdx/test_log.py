@@ -6,9 +6,6 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kdx.log import RunLog
-from kdx.recipe import Stage
-from tests.unit.kdx.test_checkpoints import objective
-from tests.unit.kdx.test_teacher import GREY
 
 VALUES = {
     "learning_rate": 0.01,
@@ -23,12 +20,11 @@ VALUES = {
     "test/top5": 0.99,
     "test/agreement": 0.75,
 }
-STAGE = Stage("linear", "linear", 1, [], None, None)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.fixture
 def log(tmp_path, console):
-    log = RunLog(tmp_path, console, epochs=30, input=GREY, classes=10)
+    log = RunLog(tmp_path, console, epochs=30)
     yield log
     log.close()
 
@@ -63,23 +59,30 @@ def test_an_epoch_is_a_line_of_json_and_points_in_tensorboard(log, tmp_path):
     assert points == [(1, pytest.approx(3.773)), (2, 3.0)]
 
 
-def test_the_newest_and_the_best_checkpoint_are_kept(log, tmp_path):
-    kept = []
-    for epoch, best in ((1, True), (2, False), (3, True), (4, False), (5, False)):
-        log.checkpoint(objective(), epoch, STAGE, {}, best=best)
-        kept.append(sorted(p.name for p in (tmp_path / "checkpoints").iterdir()))
-    one, two, three, four, five = (f"epoch_000{n}" for n in range(1, 6))
-    assert kept == [[one], [one, two], [three], [three, four], [three, five]]
-    assert log.best == tmp_path / "checkpoints" / three
-    assert log.newest == tmp_path / "checkpoints" / five
-    state = json.loads((log.newest / "state.json").read_text())
-    assert state == {"epoch": 5, "stage": "linear", "phase": "linear", "metrics": {}}
+def test_a_log_goes_on_from_earlier_lines(log, tmp_path):
+    log.epoch(1, "train", VALUES)
+    log.epoch(2, "train", VALUES)
+    kept = log.lines()
+    log.epoch(3, "train", VALUES)
+    log.close()
+    again = RunLog(tmp_path, log.console, epochs=30)
+    assert again.lines() == b""
+    again.go_on(kept.decode())
+    again.epoch(3, "train", VALUES | {"loss/kd": 2.0})
+    again.close()
+    lines = [json.loads(line) for line in again.lines().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert [line["loss/kd"] for line in lines] == [3.773, 3.773, 2.0]
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    points = [(event.step, event.value) for event in board.Scalars("loss/kd")]
+    assert points == [(1, pytest.approx(3.773)), (2, pytest.approx(3.773)), (3, 2.0)]
 
 
 def test_processes_other_than_the_main_one_write_nothing(tmp_path, console):
-    log = RunLog(tmp_path, console, epochs=1, input=GREY, classes=10, main=False)
+    log = RunLog(tmp_path, console, epochs=1, main=False)
     log.epoch(1, "train", VALUES)
-    log.checkpoint(objective(), 1, STAGE, {}, best=True)
+    log.go_on("")
     with log.progress("train", 1, 2) as show:
         show(1, {"kd": 1.0})
     log.close()
@@ -89,7 +92,7 @@ def test_processes_other_than_the_main_one_write_nothing(tmp_path, console):
 
 def test_progress_is_shown_on_a_terminal(tmp_path):
     console = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
-    log = RunLog(tmp_path, console, epochs=30, input=GREY, classes=10)
+    log = RunLog(tmp_path, console, epochs=30)
     with log.progress("linear", 3, 8) as show:
         show(8, {"kd": 1.25, "hint": 0.5})
     log.close()

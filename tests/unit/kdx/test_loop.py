@@ -7,9 +7,11 @@ import torch.nn.functional as F
 
 from kdx.build import build
 from kdx.data.counter import permutation
+from kdx.fit import fit as train
+from kdx.health import TrainingError
 from kdx.log import RunLog
-from kdx.loop import Loop, StageRunner, accelerator_for
-from kdx.stage import TrainingError
+from kdx.loop import Loop, accelerator_for
+from kdx.stage import StageRunner, Tally
 
 PLAIN = "student.use=tests.toys.plain"
 SGD = "optimizer={use: SGD, lr: 0.1}"
@@ -25,10 +27,9 @@ def fit(recipe, tmp_path, console):
         loop = Loop(job, accelerator_for(job))
         directory = job.recipe.run_dir
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "metrics.jsonl").unlink(missing_ok=True)
-        log = RunLog(directory, console, epochs=9, input=job.data.input, classes=job.classes)
+        log = RunLog(directory, console, epochs=9)
         try:
-            fitted = loop.fit(log)
+            fitted = train(loop, log)
         finally:
             log.close()
         lines = (directory / "metrics.jsonl").read_text().splitlines()
@@ -43,7 +44,7 @@ def first_step(recipe, *overrides):
     before = deepcopy(job.student)
     loop = Loop(job, accelerator_for(job))
     runner = StageRunner(loop, job.stages[0])
-    runner.step(next(iter(loop.loader)), loop.batches.size(0), {})
+    runner.step(next(iter(loop.loader)), loop.batches.size(0), Tally())
     return before, job.student, runner
 
 
@@ -107,7 +108,7 @@ def test_the_rate_is_set_for_every_group_of_parameters(recipe, tmp_path, console
     job = build(recipe(PLAIN, SGD, "schedule={use: linear, end: 0.25}", "epochs=2"))
     loop = Loop(job, accelerator_for(job))
     runner = StageRunner(loop, job.stages[0])
-    log = RunLog(tmp_path, console, epochs=2, input=job.data.input, classes=10)
+    log = RunLog(tmp_path, console, epochs=2)
     for epoch in range(2):
         runner.run(epoch, epoch, log)
     log.close()
@@ -176,9 +177,8 @@ def test_the_best_epoch_is_one_of_the_last_phase(fit):
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run(fit):
-    with pytest.raises(
-        TrainingError, match=r"stage 'train': the loss 'cross_entropy' became (nan|inf)"
-    ):
+    said = r"stage 'train': in step \d of epoch 1, the loss 'cross_entropy' became (nan|inf)"
+    with pytest.raises(TrainingError, match=said):
         fit("optimizer={use: SGD, lr: 1e30}")
 
 

@@ -88,7 +88,8 @@ def test_checkpoints_hold_the_expanded_student_and_adaptors_and_no_teacher(disti
     student = expand.expand(smallnet(in_channels=1), "cl", linear=True, rate=2)
     student.load_state_dict(contents(checkpoint), strict=True)
     assert load_file(checkpoint / "adaptors.safetensors").keys() == {"hint.regressor.weight"}
-    assert (state_of(checkpoint).stage, state_of(checkpoint).phase) == ("linear", "linear")
+    state = state_of(checkpoint)
+    assert (state["stage"], state["phase"]) == ("linear", "linear")
     compact = expand.compress(student).state_dict()
     assert all(torch.allclose(compact[k], v, atol=1e-6) for k, v in contents(run_dir).items())
 

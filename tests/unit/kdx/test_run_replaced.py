@@ -2,16 +2,14 @@
 
 import pytest
 
+from kdx.health import TrainingError
 from kdx.run import run
-from kdx.stage import TrainingError
 from tests.unit.kdx.runs import EXPAND, FILES, contents, listed, same
 
 
 def test_a_run_is_replaced_only_when_asked(recipe, console):
     first = contents(run(recipe(), console))
-    with pytest.raises(
-        FileExistsError, match=r"digits/plain holds a run already: pass --overwrite"
-    ):
+    with pytest.raises(FileExistsError, match=r"digits/plain holds a run already: pass --resume"):
         run(recipe("seed=1"), console)
     run_dir = run(recipe("seed=1"), console, overwrite=True)
     assert not same(first, contents(run_dir))

@@ -8,8 +8,9 @@ from torch import nn
 
 from kdx.build import build
 from kdx.data import Batch
-from kdx.loop import Loop, StageRunner, accelerator_for
+from kdx.loop import Loop, accelerator_for
 from kdx.optimizers import build_optimizer
+from kdx.stage import StageRunner, Tally
 
 EXPANDED = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true}]"
 
@@ -18,10 +19,10 @@ def trained(recipe, *overrides: str) -> dict[str, torch.Tensor]:
     """The student's state after three steps."""
     job = build(recipe(EXPANDED, *overrides))
     loop = Loop(job, accelerator_for(job))
-    loop._compile()
+    loop.compile()
     runner = StageRunner(loop, job.stages[0])
     for step, batch in enumerate(loop.loader):
-        runner.step(batch, loop.batches.size(step), {})
+        runner.step(batch, loop.batches.size(step), Tally())
     evaluation = loop.evaluate(job.student, job.splits.test)
     assert 0 <= evaluation.metrics["top1"] <= 1
     return deepcopy(job.student.state_dict())
@@ -127,10 +128,10 @@ def test_a_compiled_run_sees_the_taps_of_each_stage(recipe, monkeypatch, teacher
     for compiled in ("false", "true"):
         job = build(recipe(f"compile={compiled}", *overrides))
         loop = Loop(job, accelerator_for(job))
-        loop._compile()
+        loop.compile()
         for stage in job.stages:
             runner = StageRunner(loop, stage)
-            runner.step(next(iter(loop.loader)), loop.batches.size(0), {})
+            runner.step(next(iter(loop.loader)), loop.batches.size(0), Tally())
             runner.finish()
         fits.append(deepcopy(job.student.state_dict()))
     assert largest_difference(*fits) < 1e-5

@@ -1,0 +1,140 @@
+"""Going on with a run: which checkpoint, and whether it is still the same run."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdx import checkpoints
+from kdx.checkpoints import Saved
+from kdx.digests import digest_of_images, digest_of_weights
+from kdx.loop import Loop
+
+__all__ = ["Changes", "circumstances", "compare", "find", "flat"]
+
+FREE = (
+    "name", "select", "checkpoint_every", "keep_checkpoints", "log_every", "evaluate_every",
+    "threads", "compile", "channels_last", "tolerance", "data.workers",
+    "teacher.memo.limit", "teacher.memo.directory",
+)  # fmt: skip
+"""Keys that may change: they do not change what is trained, or only its rounding."""
+
+SEEN_OTHERWISE = ("data.", "teacher.")
+"""Sections whose arguments say where something is: a digest compares what it is."""
+
+KEPT = ("use", "batch_size", "augment", "memo", "input")  # but these of their keys
+
+
+def find(run_dir: Path) -> tuple[Saved | None, list[str]]:
+    """Return the newest checkpoint that verifies, and what is wrong with newer ones.
+
+    ValueError where there are checkpoints, but none of them can be used.
+    """
+    place, files, passed = checkpoints.newest(run_dir / "checkpoints")
+    if place is not None:
+        return Saved.of(place.name, files), passed
+    if passed:
+        raise ValueError(
+            f"{run_dir}: none of its checkpoints can be used: {'; '.join(passed)}. "
+            "Restore one from a backup, or pass --overwrite to start again"
+        )
+    return None, []
+
+
+def circumstances(loop: Loop) -> dict[str, Any]:
+    """Return what a run is trained by, as JSON holds it. Reads all images and the teacher."""
+    job, recipe = loop.job, loop.job.recipe
+    splits = {
+        "train": job.splits.train,
+        "validation": job.splits.validation,
+        "test": job.splits.test,
+    }
+    found = {
+        "recipe": flat(recipe.plain()),
+        "processes": loop.world,
+        "steps an epoch": loop.batches.steps,
+        "data": {
+            name: digest_of_images(split, times=False, labels=True)
+            for name, split in splits.items()
+            if split is not None
+        },
+        "input": asdict(job.data.input),
+        "classes": list(job.data.classes),
+        "student": {name: list(value.shape) for name, value in job.student.state_dict().items()},
+        "teacher": digest_of_weights(job.teacher.module) if job.teacher else None,
+        "precision": loop.accelerator.mixed_precision,
+        "device": loop.accelerator.device.type,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    return json.loads(json.dumps(found, default=str))
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is not as it was: what cannot be gone on with, and what can."""
+
+    refused: list[str]
+    accepted: list[str]
+
+
+def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
+    """Compare the circumstances of a checkpoint with those of now."""
+    refused, accepted = [], []
+    for key, before, now in _differences(old.get("recipe", {}), new["recipe"]):
+        line = f"{key}: {_said(before)}, now {_said(now)}"
+        (accepted if _is_free(key) else refused).append(line)
+    for what in ("data", "student"):
+        for key, before, now in _differences(old.get(what, {}), new[what]):
+            digests = what == "data"
+            said = "changed" if digests else f"was {_said(before)}, now {_said(now)}"
+            refused.append(f"{what}: {key} {'images or labels ' if digests else ''}{said}")
+    for what in ("input", "classes", "teacher", "steps an epoch", "precision"):
+        if old.get(what) != new[what]:
+            both = "changed" if what == "teacher" else f"was {old.get(what)}, now {new[what]}"
+            refused.append(f"{what}: {both}")
+    for what in ("processes", "device", "threads", "torch"):
+        if old.get(what) != new[what]:
+            accepted.append(f"{what}: {old.get(what)}, now {new[what]}")
+    return Changes(refused, accepted)
+
+
+def _is_free(key: str) -> bool:
+    if any(key == free or key.startswith(f"{free}.") for free in FREE):
+        return True
+    section, _, rest = key.partition(".")
+    return f"{section}." in SEEN_OTHERWISE and rest.split(".")[0] not in KEPT
+
+
+def flat(value: Any) -> dict[str, Any]:
+    """Return the leaves of nested mappings and lists by dotted paths, as JSON holds them."""
+    return json.loads(json.dumps(dict(_leaves(value, "")), default=str))
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    parts = (
+        value.items() if isinstance(value, dict)
+        else enumerate(value) if isinstance(value, list)
+        else None
+    )  # fmt: skip
+    if not parts:
+        yield path, value
+        return
+    for key, part in parts:
+        yield from _leaves(part, f"{path}.{key}" if path else str(key))
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for key in [*new, *(key for key in old if key not in new)]:
+        if key not in old or key not in new or old[key] != new[key]:
+            yield key, old.get(key, _ABSENT), new.get(key, _ABSENT)
+
+
+_ABSENT = object()
+
+
+def _said(value: Any) -> str:
+    return "absent" if value is _ABSENT else json.dumps(value)

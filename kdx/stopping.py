@@ -1,0 +1,151 @@
+"""Stopping on a signal: after the same step in every process, with time to save."""
+
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self, TypeVar
+
+import torch
+from torch import distributed
+
+__all__ = ["Stop", "Stopped"]
+
+T = TypeVar("T")
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+GRACE = 20.0  # seconds that several processes have to agree: launchers kill after 30
+AGAIN = 2.0  # seconds after which another Ctrl-C means it: a launcher forwards the first at once
+
+
+class Stopped(Exception):
+    """A signal asked the run to stop. `checkpoint` is where it can be resumed, None if nowhere."""
+
+    def __init__(self, checkpoint: Path | None = None) -> None:
+        self.checkpoint = checkpoint
+        where = f"resume from {checkpoint}" if checkpoint else "before the first step"
+        super().__init__(f"stopped by a signal: {where}")
+
+
+class Stop:
+    """While it is entered, SIGTERM and SIGINT ask for a stop instead of ending the process.
+
+    So does the end of the launcher, which may not forward the signal that it gets. Outside, and
+    in threads other than the main one, signals do what they always do.
+    """
+
+    def __init__(self, *, world: int) -> None:
+        self.world = world
+        self._asked_at: float | None = None
+        self._entered = False
+        self._launcher = os.getppid() if _is_launched() else None
+        self._pending: tuple[torch.Tensor, Any] | None = None
+        self._reached = threading.Event()
+        self._group: Any = None
+
+    def __enter__(self) -> Self:
+        self._entered, self._asked_at = True, None
+        self._before = {}
+        self._sockets: tuple[socket.socket, socket.socket] | None = None
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
+        if self.world > 1:
+            backend = distributed.get_backend()
+            self._group = None if backend == "gloo" else distributed.new_group(backend="gloo")
+            if self._before:
+                self._watch()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._reached.set()
+        if self._pending and (kind is None or issubclass(kind, Stopped)):
+            self._pending[1].wait()
+        self._pending, self._entered = None, False
+        if self._sockets:
+            signal.set_wakeup_fd(-1)
+            for end in self._sockets:
+                end.close()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @property
+    def asked(self) -> bool:
+        """Whether this process was asked to stop."""
+        orphaned = self._launcher is not None and os.getppid() != self._launcher
+        return self._asked_at is not None or orphaned
+
+    def agreed(self) -> bool:
+        """Say whether any process was asked to stop: the same on all that call it equally often.
+
+        Of several processes each learns of the others' at the call after the next: nobody waits.
+        """
+        if not self._entered or self.world == 1:
+            return self._entered and self.asked
+        agreed = False
+        if self._pending:
+            flag, work = self._pending
+            work.wait()
+            self._pending, agreed = None, bool(flag.item())
+        if agreed:
+            self._reached.set()
+        else:
+            flag = torch.tensor([int(self.asked)])
+            work = distributed.all_reduce(flag, group=self._group, async_op=True)
+            self._pending = flag, work
+        return agreed
+
+    def watched(self, batches: Iterable[T], *, most: int) -> Iterator[T]:
+        """Yield the batches, of which a process has at most `most`; raise Stopped when agreed."""
+        asked = 0
+        for batch in batches:
+            yield batch
+            asked += 1
+            if self.agreed():
+                raise Stopped
+        for _ in range(asked, most):
+            if self.agreed():
+                raise Stopped
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if number == signal.SIGINT and self._asked_at and now - self._asked_at > AGAIN:
+            raise KeyboardInterrupt
+        self._asked_at = self._asked_at or now
+
+    def _watch(self) -> None:
+        """End the process where a signal finds it waiting for others that will never come.
+
+        The interpreter runs no handler then: the byte that the system writes wakes a thread.
+        """
+        self._sockets = socket.socketpair()
+        for end in self._sockets:
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._sockets[1].fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._end_in_time, args=(self._sockets[0],), daemon=True).start()
+
+    def _end_in_time(self, woken: socket.socket) -> None:
+        with suppress(OSError, ValueError):  # closed, at the end
+            while not _asks(woken):
+                if self._reached.is_set():
+                    return
+            if not self._reached.wait(GRACE):
+                said = f"a signal asked to stop, and no step ended within {GRACE:g} s"
+                print(f"error: {said}: ended without a checkpoint", file=sys.stderr, flush=True)
+                os._exit(1)
+
+
+def _asks(woken: socket.socket) -> bool:
+    """Wait for at most a second, and say whether one of the signals came."""
+    ready, _, _ = select.select([woken], [], [], 1.0)
+    return bool(ready) and bool(set(SIGNALS) & set(woken.recv(64)))
+
+
+def _is_launched() -> bool:
+    """Whether `accelerate launch` or torchrun started this process, and should be its parent."""
+    return bool({"ACCELERATE_DYNAMO_BACKEND", "TORCHELASTIC_RUN_ID"} & set(os.environ))

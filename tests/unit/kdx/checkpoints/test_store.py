@@ -1,0 +1,122 @@
+import json
+
+import pytest
+
+from kdx import checkpoints
+
+FILES = {"state.json": b"{}", "student.safetensors": bytes(range(256)) * 8}
+
+
+def save(directory, name="epoch_0007", files=FILES):
+    return checkpoints.save(directory, name, files)
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_what_is_saved_is_read(tmp_path):
+    place = save(tmp_path)
+    assert place == tmp_path / "epoch_0007"
+    assert names(place) == ["manifest.json", "state.json", "student.safetensors"]
+    assert checkpoints.read(place) == FILES
+
+
+def test_a_checkpoint_replaces_one_of_its_name_whole(tmp_path):
+    save(tmp_path, files=FILES | {"adaptors.safetensors": b"1"})
+    assert checkpoints.read(save(tmp_path)) == FILES
+    assert names(tmp_path) == ["epoch_0007"]
+
+
+def test_what_was_cut_off_is_no_checkpoint_and_is_swept(tmp_path):
+    kept = save(tmp_path)
+    for left in (".epoch_0008.partial", ".epoch_0007.old"):
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "student.safetensors").touch()
+    assert checkpoints.newest(tmp_path) == (kept, FILES, [])
+    checkpoints.sweep(tmp_path)
+    assert names(tmp_path) == ["epoch_0007"]
+
+
+DAMAGES = {
+    "truncated": (lambda p: p.write_bytes(p.read_bytes()[:100]), "has 100 bytes, not 2,048"),
+    "flipped": (lambda p: p.write_bytes(b"\1" + p.read_bytes()[1:]), "was altered: its SHA-256"),
+    "missing": (lambda p: p.unlink(), "cannot be read (No such file or directory)"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_newest_that_verifies_is_taken_and_those_passed_over_are_named(tmp_path, damage):
+    harm, said = DAMAGES[damage]
+    good = save(tmp_path, "epoch_0009")
+    bad = save(tmp_path, "epoch_0010_step_000005")
+    harm(bad / "student.safetensors")
+    place, files, (passed,) = checkpoints.newest(tmp_path)
+    assert (place, files) == (good, FILES)
+    assert passed.startswith(f"{bad}: student.safetensors {said}")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 9999, '{"format": 1}',
+                                     '{"format": 1, "files": {"../x": {"bytes": 1, "sha256": ""}}}',
+                                     '{"format": 1, "files": {}}'])  # fmt: skip
+def test_a_damaged_manifest_is_refused(tmp_path, content):
+    place = save(tmp_path)
+    (place / "manifest.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"^{place}: manifest.json is damaged$"):
+        checkpoints.read(place)
+
+
+def test_a_manifest_of_the_future_is_refused(tmp_path):
+    place = save(tmp_path)
+    manifest = json.loads((place / "manifest.json").read_text())
+    (place / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
+    with pytest.raises(ValueError, match=r"manifest.json has the format 2, not 1$"):
+        checkpoints.read(place)
+
+
+def test_checkpoints_are_in_the_order_of_training(tmp_path):
+    order = ["epoch_0002", "epoch_0009_step_000100", "epoch_0009_step_1000000", "epoch_0010",
+             "epoch_10000"]  # fmt: skip
+    for name in reversed(order):
+        save(tmp_path, name)
+    for newest in reversed(order):
+        assert checkpoints.newest(tmp_path)[0] == tmp_path / newest
+        (tmp_path / newest / "manifest.json").unlink()
+
+
+def test_pruning_keeps_the_newest_and_the_best(tmp_path):
+    for epoch in (2, 10, 9, 3):
+        save(tmp_path, f"epoch_{epoch:04d}")
+    checkpoints.prune(tmp_path, keep=2, also=["epoch_0002"])
+    assert names(tmp_path) == ["epoch_0002", "epoch_0009", "epoch_0010"]
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    kept = save(tmp_path)
+
+    def full(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("kdx.checkpoints.store.put", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*epoch_0008\.partial/state"):
+        save(tmp_path, "epoch_0008")
+    assert names(tmp_path) == ["epoch_0007"]
+    assert checkpoints.read(kept) == FILES
+
+
+@pytest.mark.parametrize("meant", ["", "checkpoints", "checkpoints/epoch_0001", "summary.json"])
+def test_a_path_that_is_no_checkpoint_is_answered_with_those_there_are(tmp_path, meant):
+    paths = [save(tmp_path / "checkpoints", f"epoch_{n:04d}") for n in (10, 9)]
+    (tmp_path / "checkpoints" / "epoch_0011").mkdir()
+    there = f"{paths[1]}, {paths[0]}"
+    with pytest.raises(
+        ValueError, match=rf"{tmp_path / meant} is no checkpoint. There are: {there}$"
+    ):
+        checkpoints.state_of(tmp_path / meant)
+
+
+def test_where_there_are_no_checkpoints_that_is_said(tmp_path):
+    with pytest.raises(
+        ValueError, match=rf"{tmp_path} is no checkpoint, and there is none near it"
+    ):
+        checkpoints.state_of(tmp_path)
