@@ -1,11 +1,13 @@
 """From a recipe to everything that a run needs, checked before the first step is taken."""
 
 import os
+import random
 from collections.abc import Collection, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -89,7 +91,7 @@ def build(recipe: Recipe, *, teacher_weights: bool = True) -> Job:
     ValueError for what does not fit: module paths, shapes, class counts, a transform that does
     not come back to the compact network.
     """
-    torch.manual_seed(recipe.seed)
+    _seed(recipe.seed)
     data, splits = build_data(recipe)
     compact = build_student(recipe, data)
     student, transforms = apply_transforms(recipe, compact, data.input)
@@ -114,6 +116,13 @@ def build(recipe: Recipe, *, teacher_weights: bool = True) -> Job:
     for stage in stages:
         stage.objective.move_to(student)
     return Job(recipe, data, splits, compact, student, transforms, teacher, stages, rehearsal)
+
+
+def _seed(seed: int) -> None:
+    """Seed the ambient generators, which initialisation, dropout and plug-ins draw from."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def apply_transforms(

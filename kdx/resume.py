@@ -25,6 +25,7 @@ FREE = (
 SEEN_OTHERWISE = ("data.", "teacher.")
 """Sections whose arguments say where something is: a digest compares what it is."""
 
+SHOWN = 4  # tensors
 KEPT = ("use", "batch_size", "augment", "memo", "input")  # but these of their keys
 
 
@@ -87,11 +88,14 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
     for key, before, now in _differences(old.get("recipe", {}), new["recipe"]):
         line = f"{key}: {_said(before)}, now {_said(now)}"
         (accepted if _is_free(key) else refused).append(line)
-    for what in ("data", "student"):
-        for key, before, now in _differences(old.get(what, {}), new[what]):
-            digests = what == "data"
-            said = "changed" if digests else f"was {_said(before)}, now {_said(now)}"
-            refused.append(f"{what}: {key} {'images or labels ' if digests else ''}{said}")
+    for name, _, _ in _differences(old.get("data", {}), new["data"]):
+        refused.append(f"data: {name} images or labels changed")
+    tensors = [
+        f"student: {name} was {_said(before)}, now {_said(now)}"
+        for name, before, now in _differences(old.get("student", {}), new["student"])
+    ]
+    more = [f"student: {len(tensors) - SHOWN} more"] if len(tensors) > SHOWN else []
+    refused += tensors[:SHOWN] + more
     for what in ("input", "classes", "teacher", "steps an epoch", "precision"):
         if old.get(what) != new[what]:
             both = "changed" if what == "teacher" else f"was {old.get(what)}, now {new[what]}"

@@ -1,12 +1,14 @@
 """Plug-ins that the tests bring: a transform, and networks that are simple or unfit."""
 
+import time
 from copy import deepcopy
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Conditional", "Faulty", "Pair", "Rescale", "dropping", "plain", "published"]
+__all__ = ["Conditional", "Faulty", "Pair", "Rescale", "Slow", "dropping", "plain", "published"]
 
 
 class Rescale:
@@ -123,3 +125,14 @@ def dropping(*, num_classes: int, in_channels: int) -> nn.Sequential:
     """Return `plain` with dropout before its classifier."""
     network = plain(num_classes=num_classes, in_channels=in_channels)
     return network.insert(4, nn.Dropout(0.5))
+
+
+class Slow:
+    """A loss that takes its time: cross-entropy after `seconds` of sleep, in training only."""
+
+    def __init__(self, *, seconds: float = 0.02) -> None:
+        self.seconds = seconds
+
+    def __call__(self, student, teacher, target) -> Tensor:
+        time.sleep(self.seconds)
+        return F.cross_entropy(student.logits, target)

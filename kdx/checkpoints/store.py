@@ -44,6 +44,12 @@ def save(directory: Path, name: str, files: Mapping[str, bytes]) -> Path:
             place.rename(old)
         staging.rename(place)
         sync_directory(directory)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(
+            f"{place}: the checkpoint cannot be written ({reason}); those before it stand, and "
+            "--resume goes on from them"
+        ) from error
     finally:
         for left in (staging, old):
             shutil.rmtree(left, ignore_errors=True)
@@ -85,10 +91,13 @@ def newest(directory: Path) -> tuple[Path | None, dict[str, bytes], list[str]]:
 
 
 def prune(directory: Path, *, keep: int, also: Collection[str] = ()) -> None:
-    """Remove all but the newest `keep` checkpoints and those named in `also`."""
+    """Remove all but the newest `keep` checkpoints and those named in `also`.
+
+    One to be removed loses its name first: where that is cut off, `sweep` finishes it.
+    """
     for place in _checkpoints(directory)[:-keep]:
         if place.name not in also:
-            shutil.rmtree(place)
+            shutil.rmtree(place.rename(directory / f".{place.name}.old"))
 
 
 def sweep(directory: Path) -> None:

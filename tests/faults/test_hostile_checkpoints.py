@@ -1,0 +1,100 @@
+"""A checkpoint from elsewhere: what is damaged is passed over, what is hostile does not run."""
+
+import json
+import os
+import pickle
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from kdx.run import run
+from kdx.stopping import Stopped
+from tests.faults.resuming import differences, stop_after
+
+FILES = ("state.json", "run.json", "metrics.jsonl", "student.safetensors", "training.safetensors")
+
+
+class Payload:
+    """Runs when it is unpickled."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.witness),)
+
+
+@pytest.fixture
+def stopped(recipe, monkeypatch):
+    """Return a recipe whose run was stopped in its third epoch, with three checkpoints."""
+    stopped = recipe("epochs=3", "keep_checkpoints=3")
+    with stop_after(10, monkeypatch), pytest.raises(Stopped, match="resume from"):
+        run(stopped, Console(quiet=True))
+    return stopped
+
+
+def names(recipe):
+    return sorted(path.name for path in (recipe.run_dir / "checkpoints").iterdir())
+
+
+def sign(place: Path) -> None:
+    """Bring the manifest up to date, as somebody who plants a file would."""
+    manifest = json.loads((place / "manifest.json").read_text())
+    for name in manifest["files"]:
+        content = (place / name).read_bytes()
+        manifest["files"][name] = {
+            "bytes": len(content), "sha256": sha256(content).hexdigest()}  # fmt: skip
+    (place / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_damaged_checkpoints_are_named_and_the_run_goes_on_from_an_older_one(
+    stopped, recipe, console
+):
+    unbroken = run(recipe("epochs=3", "keep_checkpoints=3", name="unbroken"), Console(quiet=True))
+    assert names(stopped) == ["epoch_0001", "epoch_0002", "epoch_0002_step_000002"]
+    directory = stopped.run_dir / "checkpoints"
+    content = (directory / "epoch_0002_step_000002/student.safetensors").read_bytes()
+    flipped = bytes([*content[:500], content[500] ^ 1, *content[501:]])
+    (directory / "epoch_0002_step_000002/student.safetensors").write_bytes(flipped)
+    (directory / "epoch_0002/training.safetensors").unlink()
+    run(stopped, console, resume=True)
+    said = console.file.getvalue()
+    assert f"{directory}/epoch_0002_step_000002: student.safetensors was altered: its SHA" in said
+    assert f"{directory}/epoch_0002: training.safetensors cannot be read (No such file" in said
+    assert "note     resumed from epoch_0001\n" in said
+    assert differences(unbroken, stopped.run_dir) == []
+
+
+def test_where_no_checkpoint_verifies_nothing_is_overwritten(stopped, console):
+    directory = stopped.run_dir / "checkpoints"
+    for place in directory.iterdir():
+        (place / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match=r"none of its checkpoints can be used: .*0002: manifest"):
+        run(stopped, console, resume=True)
+    assert len(names(stopped)) == 3
+
+
+@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_planted_payload_does_not_run(stopped, console, tmp_path, name, signed):
+    witness = tmp_path / "witness"
+    for place in (stopped.run_dir / "checkpoints").iterdir():
+        (place / name).write_bytes(pickle.dumps(Payload(witness)))
+        if signed and name != "manifest.json":
+            sign(place)
+    refused = r"not one of kdx, refused" if signed else rf"{name} (has \d|is damaged|was altered)"
+    if name == "manifest.json":
+        refused = r"manifest\.json is damaged"
+    with pytest.raises(ValueError, match=refused):
+        run(stopped, console, resume=True)
+    assert not witness.exists()
+
+
+def test_what_lies_beside_the_listed_files_is_never_opened(stopped, console, tmp_path):
+    witness = tmp_path / "witness"
+    for place in (stopped.run_dir / "checkpoints").iterdir():
+        (place / "custom_checkpoint_0.pkl").write_bytes(pickle.dumps(Payload(witness)))
+    run(stopped, console, resume=True)
+    assert not witness.exists()
