@@ -83,6 +83,10 @@ class Memo:
         """Return of which samples [B] all outputs are remembered, [B]."""
         return np.logical_and.reduce([s.has(view, indices) for s in self._stores.values()])
 
+    def damaged(self) -> int:
+        """Return how many of the views that it was asked for had a damaged output until now."""
+        return len(set[tuple[int, int]]().union(*(s.damaged for s in self._stores.values())))
+
     def close(self) -> None:
         """Close the files."""
         for store in self._stores.values():

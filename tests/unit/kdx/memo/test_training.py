@@ -143,6 +143,24 @@ def test_a_partly_filled_memo_is_completed(guided, console, asked, tmp_path):
     assert losses(again) == pytest.approx(losses(first), rel=1e-4)
 
 
+def test_damaged_rows_are_counted_at_the_end_of_the_run(guided, console, asked, tmp_path):
+    what = (GUIDES["hint"], "epochs=3")
+    run(guided(*what, name="first"), console)
+    assert "rows of the memo" not in console.file.getvalue()
+    (memo,) = memos(tmp_path)
+    for path, width, indices in (("logits", 20, (3, 5, 70)), ("feature.relu_fc1", 128, (5, 64))):
+        with (memo / f"{path}.rows").open("r+b") as file:
+            for index in indices:
+                file.seek(index * width)
+                file.write(b"\x5a\xa5")
+    run(guided(*what, name="again"), console)
+    assert sum(asked) == 4
+    said = console.file.getvalue()
+    assert "note     4 of 128 rows of the memo were damaged and computed anew\n" in said
+    run(guided(*what, name="third"), console)
+    assert console.file.getvalue().count("rows of the memo") == 1
+
+
 def test_a_kd_run_and_a_hint_run_share_the_logits(guided, console, asked, tmp_path):
     run(guided(GUIDES["kd"], "epochs=2", name="kd"), console)
     (memo,) = memos(tmp_path)
