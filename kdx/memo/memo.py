@@ -73,7 +73,7 @@ class Memo:
             chosen = images if len(absent) == len(rows) else images[torch.from_numpy(absent)]
             self._learn(chosen, rows[absent], view)
         values = {
-            name: codec.decode(self._stores[name].read(view, rows)).to(images.device)
+            name: _to(codec.decode(self._stores[name].read(view, rows)), images.device)
             for name, codec in self.plan.codecs.items()
         }
         features = {path: values[feature(path)] for path in self.teacher.paths}
@@ -105,6 +105,12 @@ class Memo:
                 except ValueError as error:
                     raise ValueError(f"teacher.memo: the teacher's {name}: {error}") from error
                 store.write(view, indices[new], rows)
+
+
+def _to(values: Tensor, device: torch.device) -> Tensor:
+    """Bring values to the device; a GPU copies them, from pinned memory, while the CPU goes on."""
+    pinned = values.pin_memory() if device.type == "cuda" else values
+    return pinned.to(device, non_blocking=True)
 
 
 @contextmanager
