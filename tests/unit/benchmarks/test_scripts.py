@@ -27,6 +27,22 @@ def test_expand_cost(tmp_path, capsys):
     assert row["unfolded MB"] > 1.5
 
 
+def test_expand_cost_without_what_is_slow(tmp_path, capsys, monkeypatch):
+    built = []
+    step = expand_cost._step
+    monkeypatch.setattr(
+        expand_cost, "_step", lambda case, who, *rest: built.append(who) or step(case, who, *rest)
+    )
+    what = ("--only", "SmallNet-3 CL", "--no-unfolded")
+    (row,) = rows(expand_cost.main, tmp_path / "a.json", *what)
+    assert "unfolded" not in built
+    assert (row["unfolded"], row["unfolded MB"]) == (None, None)
+    assert row["folded"]["median"] > 0
+    assert row["folded MB"] > 1
+    (line,) = (x for x in capsys.readouterr().out.splitlines() if x.startswith(" SmallNet-3 CL"))
+    assert line.split().count("-") == 3  # the paper has no such row either
+
+
 def test_pipeline(tmp_path):
     found = rows(pipeline.main, tmp_path / "a.json", "--recipe", DIGITS, "--limit", 8)
     speeds = {row[""]: row["img/s"] for row in found}
