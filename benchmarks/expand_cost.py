@@ -4,7 +4,8 @@
 
 A step is forward, cross-entropy (of every pixel or cell where the network has them), backward
 and SGD with momentum, on one batch held in memory. Compact, compact on channels-last images and
-folded alternate; unfolded, many times slower, is compared with compact afterwards, in fewer rounds.
+folded alternate; unfolded, many times slower, is compared with compact afterwards, in fewer rounds,
+unless --no-unfolded says that it is not.
 """
 
 import argparse
@@ -50,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = options(__doc__, rounds=15)
     parser.add_argument("--batch-size", type=int, metavar="N", help="instead of the rows' own")
     parser.add_argument("--pixels", type=int, metavar="N", help="likewise; not for SmallNets")
+    parser.add_argument(
+        "--no-unfolded", action="store_false", dest="unfolded", help="leave out what takes longest"
+    )
     parser.add_argument("--bf16", action="store_true", help="under autocast")
     parser.add_argument("--fused", action="store_true", help="the fused SGD, for all contenders")
     parser.add_argument("--cpu", action="store_true", help="even if there is a GPU")
@@ -61,10 +65,13 @@ def _row(name: str, args: argparse.Namespace, device: torch.device) -> Row:
     if args.pixels:
         case = replace(case, pixels=args.pixels)
     size = args.batch_size or case.batch_size
-    builds = {who: partial(_step, case, who, size, args, device) for who in CONTENDERS}
-    compact, last, folded, unfolded = (Contender(who, b, size) for who, b in builds.items())
+    asked = CONTENDERS if args.unfolded else CONTENDERS[:-1]
+    builds = {who: partial(_step, case, who, size, args, device) for who in asked}
+    compact, last, folded, *unfolded = (Contender(who, b, size) for who, b in builds.items())
     rounds = measure([compact, last, folded], rounds=args.rounds)
-    slow = measure([compact, unfolded], rounds=min(args.rounds, 3), warmup=1)
+    slow = None
+    if unfolded:
+        slow = measure([compact, *unfolded], rounds=min(args.rounds, 3), warmup=1)
     peaks = {who: peak_memory(build, device) for who, build in builds.items()}
     return {
         "network": name,
@@ -73,11 +80,11 @@ def _row(name: str, args: argparse.Namespace, device: torch.device) -> Row:
         "channels last": rounds.ratio("channels last", "compact"),
         "folded": rounds.ratio("folded", "compact"),
         "to channels last": rounds.ratio("folded", "channels last"),
-        "unfolded": slow.ratio("unfolded", "compact"),
+        "unfolded": slow.ratio("unfolded", "compact") if slow else None,
         "paper": case.paper,
         "peak MB": peaks["compact"] / 1e6,
         "folded MB": peaks["folded"] / peaks["compact"],
-        "unfolded MB": peaks["unfolded"] / peaks["compact"],
+        "unfolded MB": peaks["unfolded"] / peaks["compact"] if slow else None,
     }
 
 

@@ -1,31 +1,25 @@
 """A dry run: build everything, print the plan, take a few steps, say what the run would cost."""
 
 import resource
-import statistics
 import sys
-import time
-from collections.abc import Iterator
-from itertools import cycle, islice
 
 import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from kdx.build import Job, StageJob, build
+from kdx.build import Job, build
 from kdx.certificate import count_parameters
 from kdx.loop import Loop, accelerator_for
+from kdx.memo import Plan
 from kdx.memo.use import plan_memo, show
 from kdx.networks import build_student, has_weights
 from kdx.protocols import Planned
 from kdx.recipe import Recipe
 from kdx.run import describe, teacher_recipe
-from kdx.stage import StageRunner, Tally
+from kdx.trials import trials
 
 __all__ = ["dry_run"]
-
-WARM_UP, TIMED = 1, 5  # steps of each stage
-PATIENCE = 10.0  # seconds, after which fewer steps will do
 
 
 def dry_run(recipe: Recipe, console: Console) -> None:
@@ -45,8 +39,7 @@ def dry_run(recipe: Recipe, console: Console) -> None:
             show(memo, console, "memo: ")
         else:
             console.print(f"memo: {memo.rows()}, when there is a teacher", highlight=False)
-        console.print("memo: the steps below ask the teacher, as those that fill it do")
-    seconds = _print_stages(job, loop, console)
+    seconds = _print_stages(loop, memo, console)
     before = f", after {_duration(_training_of(first))} of the teacher's own" if first else ""
     console.print(
         f"cost: about {_duration(seconds)} of training{before}; {_memory(loop)} of memory",
@@ -107,7 +100,7 @@ def _print_teacher(job: Job, first: Recipe | None, console: Console) -> None:
     )  # fmt: skip
 
 
-def _print_stages(job: Job, loop: Loop, console: Console) -> float:
+def _print_stages(loop: Loop, memo: Plan | None, console: Console) -> float:
     """Try every stage, print what all of its epochs would cost, and return the seconds of all."""
     table = Table(title="Stages", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("stage", "losses"):
@@ -115,17 +108,19 @@ def _print_stages(job: Job, loop: Loop, console: Console) -> float:
     for heading in ("epochs", "steps", "ms/step", "img/s", "training"):
         table.add_column(heading, justify="right", no_wrap=True)
     total = 0.0
-    for stage, steps, seconds in _trials(job, loop):
-        total += steps * seconds
+    for trial in trials(loop, memo):
+        stage, seconds = trial.stage, trial.seconds
+        total += trial.steps * seconds
         table.add_row(
-            stage.stage.name,
-            "\n+ ".join(f"{t.weight:g} {t.name}" for t in stage.stage.losses),
-            str(stage.stage.epochs),
-            f"{steps:,}",
+            stage.name + (f"\n+ {trial.guide}" if trial.guide else ""),
+            "\n+ ".join(f"{t.weight:g} {t.name}" for t in stage.losses),
+            f"{trial.epochs:.1f}".removesuffix(".0"),
+            f"{trial.steps:,.0f}",
             f"{seconds * 1000:.1f}",
-            f"{job.recipe.data.batch_size / seconds:,.0f}",
-            _duration(steps * seconds),
+            f"{loop.batches.batch_size / seconds:,.0f}",
+            _duration(trial.steps * seconds),
         )
+    for stage in loop.job.stages:
         if stage.unused:
             console.print(
                 f"{stage.stage.name}: its losses do not reach {len(stage.unused)} of the "
@@ -139,35 +134,8 @@ def _print_stages(job: Job, loop: Loop, console: Console) -> float:
 def _training_of(recipe: Recipe) -> float:
     """Return the seconds that the training of another recipe would take."""
     job = build(recipe, teacher_weights=False)
-    trials = _trials(job, Loop(job, accelerator_for(job)))
-    return sum(steps * seconds for _, steps, seconds in trials)
-
-
-def _trials(job: Job, loop: Loop) -> Iterator[tuple[StageJob, int, float]]:
-    """Take a few real steps of every stage: yields it, its number of steps, and seconds a step."""
-    for stage in job.stages:
-        job.enter(stage.stage.phase)
-        runner = StageRunner(loop, stage)
-        seconds = _seconds_per_step(loop, runner)
-        runner.finish()
-        yield stage, loop.batches.steps * stage.stage.epochs, seconds
-
-
-def _seconds_per_step(loop: Loop, runner: StageRunner) -> float:
-    """The median over a few steps on real batches, after a warm-up; over one where it is slow."""
-    times: list[float] = []
-    steps = islice(cycle(range(loop.batches.steps)), WARM_UP + TIMED)
-    loop.batches.set_epoch(0)
-    batches = cycle(loop.loader)
-    for step in steps:
-        started = time.perf_counter()
-        runner.step(next(batches), loop.batches.size(step), Tally())
-        if loop.accelerator.device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-        if len(times) > WARM_UP and sum(times) > PATIENCE:
-            break
-    return statistics.median(times[WARM_UP:])
+    loop = Loop(job, accelerator_for(job))
+    return sum(trial.steps * trial.seconds for trial in trials(loop, plan_memo(loop)))
 
 
 def _memory(loop: Loop) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from kdx.build import Job
+from kdx.compiling import check_compiler
 from kdx.data import Batch, EpochBatches, Views, eval_loader, most_batches, train_loader
 from kdx.evaluation import Evaluation, eval_mode, evaluate
 from kdx.memo import Guide, live
@@ -28,7 +29,8 @@ def accelerator_for(job: Job) -> Accelerator:
     """Return the Accelerator of a run: precision as the recipe says, or as the launcher does.
 
     Sets the number of CPU threads, too: the recipe's, or on the CPU a share of the cores.
-    Raises ValueError for fp16 on the CPU, which Accelerate would silently run in float32.
+    Raises ValueError for fp16 on the CPU, which Accelerate would silently run in float32, and for
+    `compile: true` where torch.compile does not work.
     """
     unused = any(stage.unused for stage in job.stages)
     AcceleratorState._reset_state()  # a teacher's recipe may have had another precision
@@ -42,6 +44,8 @@ def accelerator_for(job: Job) -> Accelerator:
     if on_cpu or job.recipe.threads:
         workers = job.recipe.data.workers
         torch.set_num_threads(job.recipe.threads or _threads(accelerator.num_processes, workers))
+    if job.recipe.compile:
+        check_compiler(accelerator.device)
     return accelerator
 
 

@@ -73,7 +73,7 @@ class Memo:
             chosen = images if len(absent) == len(rows) else images[torch.from_numpy(absent)]
             self._learn(chosen, rows[absent], view)
         values = {
-            name: codec.decode(self._stores[name].read(view, rows)).to(images.device)
+            name: _to(codec.decode(self._stores[name].read(view, rows)), images.device)
             for name, codec in self.plan.codecs.items()
         }
         features = {path: values[feature(path)] for path in self.teacher.paths}
@@ -82,6 +82,10 @@ class Memo:
     def has(self, view: int, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return of which samples [B] all outputs are remembered, [B]."""
         return np.logical_and.reduce([s.has(view, indices) for s in self._stores.values()])
+
+    def damaged(self) -> int:
+        """Return how many of the views that it was asked for had a damaged output until now."""
+        return len(set[tuple[int, int]]().union(*(s.damaged for s in self._stores.values())))
 
     def close(self) -> None:
         """Close the files."""
@@ -101,6 +105,12 @@ class Memo:
                 except ValueError as error:
                     raise ValueError(f"teacher.memo: the teacher's {name}: {error}") from error
                 store.write(view, indices[new], rows)
+
+
+def _to(values: Tensor, device: torch.device) -> Tensor:
+    """Bring values to the device; a GPU copies them, from pinned memory, while the CPU goes on."""
+    pinned = values.pin_memory() if device.type == "cuda" else values
+    return pinned.to(device, non_blocking=True)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kdx.data import Views
 from kdx.memo.fingerprint import Ingredients, differences, fingerprint, ingredients
@@ -51,10 +52,14 @@ class Plan:
 
     def filled(self) -> float:
         """Return the share of its rows that are on disk, by their checksums; none is verified."""
+        return float(self.filled_views().mean())
+
+    def filled_views(self) -> NDArray[np.float64]:
+        """Return that share for each view, [K]."""
         there = np.ones(self.shape, bool)
         for name, codec in self.codecs.items():
             there &= count(self.directory, name, shape=self.shape, width=codec.width)
-        return float(there.mean())
+        return there.mean(1)
 
     def __str__(self) -> str:
         """Say what it holds, how large it is, and where."""

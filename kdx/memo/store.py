@@ -28,7 +28,8 @@ class Store:
     """Rows by (view, index), opened for reading and writing; made where absent.
 
     `key` is what only rows of this very output share: it enters the checksums. Files of another
-    size are started anew, which `notes` then say. Several processes must not open one store at
+    size are started anew, which `notes` then say. `damaged` are the (view, index) of the rows that
+    were looked for and did not have their checksum. Several processes must not open one store at
     the same time, hence a lock around this; everything else they may.
     """
 
@@ -46,6 +47,7 @@ class Store:
         self._rows = np.frombuffer(maps[0], np.uint8).reshape(*shape, width)
         self._checks = np.frombuffer(maps[1], CHECK).reshape(shape)
         self._verified = np.zeros(shape, bool)
+        self.damaged: set[tuple[int, int]] = set()
 
     def has(self, view: int, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which of the rows [B] are there and whole, [B]; each is verified once."""
@@ -54,6 +56,8 @@ class Store:
             for at in np.flatnonzero(~found & (self._checks[view, indices] != 0)):
                 index = int(indices[at])
                 found[at] = self._checks[view, index] == self._check(view, index)
+                if not found[at]:
+                    self.damaged.add((view, index))
             self._verified[view, indices] = found
         return found
 

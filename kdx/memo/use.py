@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import torch
 from rich.console import Console
+from torch import Tensor
 
 from kdx.memo.memo import Memo
 from kdx.memo.plan import Plan, make_plan
@@ -32,7 +34,11 @@ def plan_memo(loop: "Loop") -> Plan | None:
 
 @contextmanager
 def remembering(loop: "Loop", plan: Plan | None, console: Console) -> Iterator[Memo | None]:
-    """Let the loop ask the memo, where there is a plan of one, instead of the teacher."""
+    """Let the loop ask the memo, where there is a plan of one, instead of the teacher.
+
+    At the end it says how many rows were damaged: on all processes together, so that all must
+    come there.
+    """
     if plan is None:
         yield None
         return
@@ -46,9 +52,17 @@ def remembering(loop: "Loop", plan: Plan | None, console: Console) -> Iterator[M
     loop.guide = memo
     try:
         yield memo
+        if damaged := _over_processes(loop, memo.damaged()):
+            rows = f"{damaged:,} of {plan.views * plan.samples:,} rows of the memo were damaged"
+            console.print(f"note     {rows} and computed anew", highlight=False, soft_wrap=True)
     finally:
         loop.guide = guide
         memo.close()
+
+
+def _over_processes(loop: "Loop", count: int) -> int:
+    counts = torch.tensor(count, device=loop.accelerator.device)
+    return int(cast("Tensor", loop.accelerator.reduce(counts, "sum")))
 
 
 def show(plan: Plan, console: Console, heading: str) -> None:

@@ -1,6 +1,7 @@
 """Who may import whom, over every file of the packages."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -81,6 +82,35 @@ def test_tools_are_thin():
     for path in files("tools"):
         lines = len(path.read_text().splitlines())
         assert lines <= 60, f"{path.name} has {lines} lines"
+
+
+LATE = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "accelerate",
+    "torchmetrics",
+    "tensorboard",
+    "sklearn",
+)
+"""What takes long to import, so that not even an error in a recipe waits for it."""
+
+
+def loaded(code: str) -> list[str]:
+    """Return which of `LATE` a new Python has imported after `code`."""
+    code += f"; import sys; print(*(name for name in {LATE} if name in sys.modules))"
+    printed = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)
+    return printed.splitlines()[-1].split()
+
+
+def test_recipes_and_command_lines_wait_for_nothing_heavy():
+    tools = "; ".join(f"import tools.{path.stem}" for path in files("tools"))
+    assert loaded(f"import kdx; import kdx.cli; import kdx.recipe; {tools}") == []
+
+
+def test_a_run_imports_what_it_uses_alone():
+    assert not {"timm", "torchvision", "sklearn", "torchmetrics"} & set(loaded("import kdx.run"))
 
 
 def test_the_rules_see_every_kind_of_import(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import expand_cost, peers, pipeline, scaling
+from benchmarks import expand_cost, peers, pipeline, scaling, startup
 from benchmarks.peer_loops import Spec
 from benchmarks.peer_process import Peer
 
@@ -25,6 +25,22 @@ def test_expand_cost(tmp_path, capsys):
     assert row["images"] == "4 x 32²"
     assert row["folded"]["median"] > 0
     assert row["unfolded MB"] > 1.5
+
+
+def test_expand_cost_without_what_is_slow(tmp_path, capsys, monkeypatch):
+    built = []
+    step = expand_cost._step
+    monkeypatch.setattr(
+        expand_cost, "_step", lambda case, who, *rest: built.append(who) or step(case, who, *rest)
+    )
+    what = ("--only", "SmallNet-3 CL", "--no-unfolded")
+    (row,) = rows(expand_cost.main, tmp_path / "a.json", *what)
+    assert "unfolded" not in built
+    assert (row["unfolded"], row["unfolded MB"]) == (None, None)
+    assert row["folded"]["median"] > 0
+    assert row["folded MB"] > 1
+    (line,) = (x for x in capsys.readouterr().out.splitlines() if x.startswith(" SmallNet-3 CL"))
+    assert line.split().count("-") == 3  # the paper has no such row either
 
 
 def test_pipeline(tmp_path):
@@ -46,6 +62,23 @@ def test_a_peer_that_fails_says_so(tmp_path):
     peer = Peer("plain", Spec(DIGITS, tmp_path, ()), python="false", threads=None)
     with pytest.raises(RuntimeError, match="a contender failed"), peer:
         pass
+
+
+def test_startup(tmp_path, capsys):
+    path = tmp_path / "a.json"
+    startup.main(["--rounds", "2", "--only", "*--help", "--json", str(path)])
+    assert "Until something happens, 2 rounds" in capsys.readouterr().out
+    (row,) = json.loads(path.read_text())["rows"]
+    seconds, cpu = startup._start(tmp_path, 1, "first step")
+    assert 0 < row["seconds"]["median"] < seconds
+    assert 0 < row["CPU seconds"]["median"] < cpu
+    assert row["of import torch"] is None
+
+
+def test_a_start_that_fails_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(startup.COMMANDS, "a", ("-c", "raise SystemExit('no such step')"))
+    with pytest.raises(RuntimeError, match="a: it ended with 1:\nno such step"):
+        startup.main(["--rounds", "1", "--only", "a"])
 
 
 def test_scaling(tmp_path):

@@ -77,7 +77,7 @@ def test_a_slow_network_is_tried_for_fewer_steps(recipe, console, monkeypatch):
     monkeypatch.setattr(StageRunner, "step", lambda *a: steps.append(0) or step(*a))
     printed(recipe(), console)
     assert len(steps) == 6
-    monkeypatch.setattr("kdx.dry_run.PATIENCE", 0.0)
+    monkeypatch.setattr("kdx.trials.PATIENCE", 0.0)
     printed(recipe(), console)
     assert len(steps) == 6 + 2
 

@@ -8,8 +8,10 @@ from torch import nn
 
 from kdx.build import build
 from kdx.data import Batch
+from kdx.dry_run import dry_run
 from kdx.loop import Loop, accelerator_for
 from kdx.optimizers import build_optimizer
+from kdx.run import run
 from kdx.stage import StageRunner, Tally
 
 EXPANDED = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true}]"
@@ -64,7 +66,26 @@ def test_a_compiled_run_trains_the_same_student(recipe, monkeypatch):
     plain = trained(recipe)
     assert compiled == []
     assert largest_difference(plain, trained(recipe, "compile=true")) < 1e-5
-    assert len(compiled) == 1
+    assert [type(module).__name__ for module in compiled] == ["ReLU", "SmallNet"]  # a probe first
+
+
+def test_a_compiler_that_does_not_work_is_found_out_before_anything_is_done(
+    recipe, console, monkeypatch
+):
+    def broken(graph, inputs):
+        raise RuntimeError("no working compiler\n\nand a page more")
+
+    original = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self: original(self, backend=broken))
+    recipe(name="first")
+    teacher = "teacher={use: smallnet, weights: runs/digits/first, recipe: first.yaml}"
+    what = recipe("compile=true", teacher, "losses=[{use: kd}]")
+    said = r"compile does not work here: .*Error: no working compiler\. It needs .*`compile: false`"
+    for start in (run, dry_run):
+        with pytest.raises(ValueError, match=said):
+            start(what, console)
+    assert not what.run_dir.parent.exists()
+    assert console.file.getvalue() == ""
 
 
 @pytest.mark.parametrize(

@@ -56,15 +56,21 @@ def test_files_are_sparse(tmp_path):
 def test_a_damaged_row_is_absent_and_can_be_written_again(full):
     patched(full / "logits.rows", (5 + 2) * WIDTH + 3, b"\x5a")
     again = opened(full)
+    assert again.damaged == set()  # nobody has looked yet
     assert again.has(1, ALL).tolist() == [True, True, False, True, True]
     assert again.has(0, ALL).all()
+    assert not again.has(1, ALL).all()
     again.write(1, np.array([2]), some_rows(1))
+    assert again.has(1, ALL).all()
+    assert again.damaged == {(1, 2)}
     assert opened(full).has(1, ALL).all()
 
 
 def test_a_zeroed_checksum_is_no_row(full):
     patched(full / "logits.checks", 4 * 4, bytes(4))
-    assert opened(full).has(0, ALL).tolist() == [True, True, True, True, False]
+    again = opened(full)
+    assert again.has(0, ALL).tolist() == [True, True, True, True, False]
+    assert again.damaged == set()
 
 
 def test_rows_at_a_wrong_place_do_not_count(full):

@@ -12,6 +12,7 @@ from kdx.memo.fill import fill
 from kdx.memo.use import plan_memo, remembering
 from kdx.run import run
 from kdx.teacher import Teacher
+from kdx.trials import trials
 
 GUIDES = {
     "kd": "losses=[{use: kd, temperature: 4}]",
@@ -142,6 +143,24 @@ def test_a_partly_filled_memo_is_completed(guided, console, asked, tmp_path):
     assert losses(again) == pytest.approx(losses(first), rel=1e-4)
 
 
+def test_damaged_rows_are_counted_at_the_end_of_the_run(guided, console, asked, tmp_path):
+    what = (GUIDES["hint"], "epochs=3")
+    run(guided(*what, name="first"), console)
+    assert "rows of the memo" not in console.file.getvalue()
+    (memo,) = memos(tmp_path)
+    for path, width, indices in (("logits", 20, (3, 5, 70)), ("feature.relu_fc1", 128, (5, 64))):
+        with (memo / f"{path}.rows").open("r+b") as file:
+            for index in indices:
+                file.seek(index * width)
+                file.write(b"\x5a\xa5")
+    run(guided(*what, name="again"), console)
+    assert sum(asked) == 4
+    said = console.file.getvalue()
+    assert "note     4 of 128 rows of the memo were damaged and computed anew\n" in said
+    run(guided(*what, name="third"), console)
+    assert console.file.getvalue().count("rows of the memo") == 1
+
+
 def test_a_kd_run_and_a_hint_run_share_the_logits(guided, console, asked, tmp_path):
     run(guided(GUIDES["kd"], "epochs=2", name="kd"), console)
     (memo,) = memos(tmp_path)
@@ -170,8 +189,69 @@ def test_a_dry_run_shows_the_memo_and_writes_nothing(guided, console, tmp_path):
     dry_run(recipe, console)
     lines = [line for line in console.file.getvalue().splitlines() if line.startswith("memo: ")]
     assert lines[0].startswith("memo: 64 samples x 2 views x (10 logits) in float16: 3.1 kB of at")
-    assert [line.partition("; ")[2] for line in lines[::2]] == ["0% filled", "50% filled"]
-    assert lines[1] == lines[3] == "memo: the steps below ask the teacher, as those that fill it do"
+    assert [line.partition("; ")[2] for line in lines] == ["0% filled", "50% filled"]
+
+
+def test_a_dry_run_has_a_line_for_each_price(guided, console):
+    dry_run(guided("epochs=5"), console)
+    rows = [line.split() for line in console.file.getvalue().splitlines()]
+    first = next(number for number, row in enumerate(rows) if row[:1] == ["train"])
+    assert [row[:5] for row in rows[first : first + 4 : 2]] == [
+        ["train", "1", "kd", "2", "8"], ["train", "1", "kd", "3", "12"]]  # fmt: skip
+    assert rows[first + 1 : first + 4 : 2] == [["+", "teacher"], ["+", "memo"]]
+
+
+@pytest.fixture
+def quoted(loop_of):
+    """Return a function: a recipe to the epochs and steps that each kind of step is quoted for."""
+
+    def quoted(recipe):
+        loop = loop_of(recipe)
+        found = trials(loop, plan_memo(loop))
+        return [(t.stage.name, t.guide, round(t.epochs, 3), t.steps) for t in found]
+
+    return quoted
+
+
+def test_a_dry_run_quotes_the_teacher_for_the_views_that_the_memo_lacks(guided, console, quoted):
+    run(guided("epochs=1", name="first"), console)
+    assert quoted(guided("epochs=9")) == [("train", "teacher", 1, 4), ("train", "memo", 8, 32)]
+    run(guided("epochs=2", name="again"), console)
+    assert quoted(guided("epochs=9")) == [("train", "memo", 9, 36)]
+    assert quoted(guided("epochs=9", "teacher.memo=null")) == [("train", "", 9, 36)]
+
+
+def test_a_dry_run_quotes_a_part_of_a_view(guided, console, quoted, tmp_path):
+    run(guided("epochs=2", name="first"), console)
+    (memo,) = memos(tmp_path)
+    checks = (memo / "logits.checks").read_bytes()
+    (memo / "logits.checks").write_bytes(bytes(4 * 16) + checks[64:])
+    assert quoted(guided("epochs=3"))[0] == ("train", "teacher", 0.25, 1)
+    (memo / "logits.checks").write_bytes(bytes(4 * 2) + checks[8:])  # not worth a line
+    assert quoted(guided("epochs=3"))[0][1:3] == ("memo", 2.969)
+
+
+def test_a_dry_run_quotes_every_stage_by_the_views_that_it_shows_first(guided, quoted):
+    plain = "{epochs: 1, losses: [{use: cross_entropy}]}"
+    stages = f"stages=[{plain}, {{name: one, epochs: 1}}, {{name: two, epochs: 3}}]"
+    assert quoted(guided(stages)) == [
+        ("stage1", "", 1, 4),
+        ("one", "teacher", 1, 4),
+        ("two", "teacher", 1, 4),
+        ("two", "memo", 2, 8),
+    ]
+
+
+def test_a_dry_run_quotes_a_filled_memo_without_the_teacher(guided, loop_of, asked):
+    """Which is asked in the warm-up alone; the recipe's smaller last batch is one more."""
+    loop = loop_of(guided("epochs=5", "data.limit=58"))
+    steps = trials(loop, plan_memo(loop))
+    asked.clear()
+    assert next(steps).guide == "teacher"
+    assert asked == [16, 16, 16, 10, 16, 16]
+    asked.clear()
+    assert next(steps).guide == "memo"
+    assert asked == [16, 10]
 
 
 def test_a_dry_run_without_a_teacher_yet(guided, recipe, console, tmp_path):

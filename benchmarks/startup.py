@@ -1,0 +1,116 @@
+"""How long a command takes before it does anything.
+
+    python -m benchmarks.startup
+
+Every row is a process of its own, from its start to its end; the last two are ended after their
+first optimizer step, on scikit-learn's digits. Seconds, and seconds of CPU, which other work on the
+machine changes less.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+
+from benchmarks.harness import Rounds, Spread, interleave
+from benchmarks.output import Row, options, selected, show, write
+from kdx.cli import guarded
+
+__all__ = ["main"]
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOL = "tools/distill.py"
+TORCH = "import torch"
+ALONE = "configs/digits/smallnet3.yaml"
+DISTILLED = "configs/digits/resnet18_to_smallnet3_cl_fc_kd.yaml"
+UNTAUGHT = ("teacher.weights=null", "teacher.recipe=null", "teacher.allow_chance=true")
+FIRST_STEP = """
+import os
+from kdx.stage import StageRunner
+from tools import distill
+
+step = StageRunner.step
+
+def once(*arguments):
+    step(*arguments)
+    os._exit(0)
+
+StageRunner.step = once
+distill.main()
+os._exit(1)
+"""
+COMMANDS: Mapping[str, Sequence[str]] = {
+    "python alone": ("-c", ""),
+    TORCH: ("-c", TORCH),
+    "import kdx": ("-c", "import kdx"),
+    "import kdx.recipe": ("-c", "import kdx.recipe"),
+    "distill --help": (TOOL, "--help"),
+    "a recipe that is not there": (TOOL, "configs/digits/nothing.yaml"),
+    "a refused recipe": (TOOL, ALONE, "epoch=3"),
+    "first step": ("-c", FIRST_STEP, ALONE),
+    "first step, ExpandNet and KD": ("-c", FIRST_STEP, DISTILLED, *UNTAUGHT),
+}
+REFUSED = 2  # the exit code of a recipe that is refused
+NOTE = "Medians of the rounds [quartiles]; the ratio is that of the seconds within a round."
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure the rows that are asked for, print the table, write JSON where asked."""
+    args = options(__doc__, rounds=7).parse_args(arguments)
+    names = selected(list(COMMANDS), args.only)
+    used: dict[str, list[float]] = {name: [] for name in names}
+    with TemporaryDirectory() as directory:
+        start = partial(_start, Path(directory), args.threads)
+
+        def run(name: str) -> float:
+            seconds, cpu = start(name)
+            used[name].append(cpu)
+            return seconds
+
+        console = Console()
+        with console.status("reading all files once"):
+            for name in names:
+                start(name)
+            rounds = interleave(run, names, rounds=args.rounds)
+    rows = [_row(name, rounds, Spread.of(used[name])) for name in names]
+    show(f"Until something happens, {args.rounds} rounds", rows, console, note=NOTE)
+    if args.json:
+        write(args.json, rows, rounds=args.rounds)
+
+
+def _row(name: str, rounds: Rounds, cpu: Spread) -> Row:
+    torch = rounds.ratio(name, TORCH) if TORCH in rounds.speeds else None
+    return {"": name, "seconds": rounds.speed(name), "CPU seconds": cpu, "of import torch": torch}
+
+
+def _start(directory: Path, threads: int | None, name: str) -> tuple[float, float]:
+    """Run a command to its end; return its seconds, and its seconds of CPU."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    if threads:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    command = [sys.executable, *COMMANDS[name]]
+    if any(word.endswith(".yaml") for word in command):
+        command += ["--output-root", str(directory)]
+    before, started = _used(), time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    seconds, cpu = time.perf_counter() - started, _used() - before
+    if done.returncode not in (0, REFUSED):
+        raise RuntimeError(f"{name}: it ended with {done.returncode}:\n{done.stderr}")
+    return seconds, cpu
+
+
+def _used() -> float:
+    """Seconds of CPU of all processes that this one started and that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
