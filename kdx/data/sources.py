@@ -32,8 +32,8 @@ class MemoryImages:
     def __post_init__(self) -> None:
         if not _is(self.images, torch.uint8, 4):
             raise ValueError(
-                f"{self.origin}: images must be uint8 [N, C, H, W], not {_found(self.images)}; "
-                "bring them to 0..255, round, and convert them by .to(torch.uint8)"
+                f"{self.origin}: images must be a uint8 tensor [N, C, H, W], not "
+                f"{_found(self.images)}; bring them to 0..255, round them, convert them to it"
             )
         _check_type(self.labels, self.origin)
         if len(self.images) != len(self.labels):
@@ -106,7 +106,7 @@ def check_labels(source: ImageSource, *, classes: int) -> None:
 
 def _check_type(labels: Tensor, origin: str) -> None:
     if not _is(labels, torch.int64, 1):
-        raise ValueError(f"{origin}: labels must be int64 [N], not {_found(labels)}")
+        raise ValueError(f"{origin}: labels must be an int64 tensor [N], not {_found(labels)}")
 
 
 def _is(value: Any, dtype: torch.dtype, dimensions: int) -> bool:
@@ -116,7 +116,7 @@ def _is(value: Any, dtype: torch.dtype, dimensions: int) -> bool:
 def _found(value: Any) -> str:
     """Say what stands where a tensor of another kind should, and where it is NaN or infinite."""
     if not isinstance(value, Tensor):
-        return f"a {type(value).__module__}.{type(value).__name__}"
+        return type(value).__name__
     bad = value.isfinite().logical_not().nonzero()
     where = f" with {value[tuple(bad[0])]} in sample {int(bad[0, 0])}" if bad.numel() else ""
     return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}{where}"

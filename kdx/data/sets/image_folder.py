@@ -45,20 +45,11 @@ def image_folder(
             raise ValueError(f"image_folder: {name}: {value} must be {least} or more")
     splits = {name: _scan(Path(root, name)) for name in (train, test)}
     _check_classes(root, splits)
-    paths = [path for folders in splits.values() for images in folders.values() for path in images]
     notes = []
-    if skip_bad or verify or (verify is None and len(paths) <= VERIFY_AT_MOST):
-        bad = _faults(paths, pixels=skip_bad > 0)
-        share = f"{len(bad):,} of {counted(len(paths), 'file')}"
-        if len(bad) > skip_bad:
-            raise ValueError(
-                f"image_folder: {share} cannot be read, and skip_bad: {skip_bad} are left out at "
-                f"most{_files(bad)}"
-            )
-        if bad:
-            notes.append(f"image_folder: {share} left out, which cannot be read{_files(bad)}")
-            splits = {name: _without(folders, bad) for name, folders in splits.items()}
-            _check_classes(root, splits)
+    files = sum(len(images) for folders in splits.values() for images in folders.values())
+    if skip_bad or verify or (verify is None and files <= VERIFY_AT_MOST):
+        splits, notes = _sifted(splits, skip_bad)
+        _check_classes(root, splits)
     return ImageData(
         _source(splits[train]),
         _source(splits[test]),
@@ -100,26 +91,34 @@ def _source(folders: Folders) -> FileImages:
     return FileImages(paths, torch.arange(len(folders)).repeat_interleave(counts))
 
 
-def _faults(paths: Sequence[str], *, pixels: bool) -> Mapping[str, str]:
-    """Return why files cannot be read, by path, those that can left out."""
+def _sifted(
+    splits: Mapping[str, Folders], skip_bad: int
+) -> tuple[Mapping[str, Folders], Sequence[str]]:
+    """Return the splits without what cannot be read, and a note that names it.
+
+    With `skip_bad` 0 a file's header is all that is read. ValueError for more bad files than that.
+    """
+    paths = [path for folders in splits.values() for images in folders.values() for path in images]
     with ThreadPoolExecutor(THREADS) as threads:
-        found = threads.map(partial(fault, pixels=pixels), paths)
-        return {path: why for path, why in zip(paths, found, strict=True) if why}
+        faults = threads.map(partial(fault, pixels=skip_bad > 0), paths)
+        bad = {path: why for path, why in zip(paths, faults, strict=True) if why}
+    if not bad:
+        return splits, []
+    share = f"{len(bad):,} of {counted(len(paths), 'file')}"
+    listed = _listed([f"{path}: {why}" for path, why in bad.items()], "; ")
+    if len(bad) > skip_bad:
+        raise ValueError(
+            f"image_folder: {share} cannot be read: {listed}. Mend or remove them, or leave them "
+            f"out by skip_bad: {len(bad)} or more"
+        )
+    kept = {name: _without(folders, bad) for name, folders in splits.items()}
+    return kept, [f"image_folder: {share} left out, which cannot be read: {listed}"]
 
 
 def _without(folders: Folders, bad: Collection[str]) -> Folders:
     return {name: [path for path in images if path not in bad] for name, images in folders.items()}
 
 
-def _files(bad: Mapping[str, str]) -> str:
-    lines = _shown([f"{path}: {why}" for path, why in bad.items()])
-    return "".join(f"\n  {line}" for line in lines)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(_shown(names))
-
-
-def _shown(names: Sequence[str]) -> Sequence[str]:
-    more = [f"and {len(names) - SHOWN:,} more"] if len(names) > SHOWN else []
-    return [*names[:SHOWN], *more]
+def _listed(names: Sequence[str], separator: str = ", ") -> str:
+    more = f"{separator}and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return separator.join(names[:SHOWN]) + more

@@ -82,12 +82,14 @@ BROKEN = FLOATS.index_fill(0, torch.tensor([3]), torch.nan)
         (FLOATS / 0, r"float32 \[5, 1, 2, 2\] with nan in sample 0"),
         (FLOATS.to(torch.int16), r"int16 \[5, 1, 2, 2\]"),
         (FLOATS.byte()[0], r"uint8 \[1, 2, 2\]"),
-        (FLOATS.byte().numpy(), r"a numpy\.ndarray"),
-        (None, r"a builtins\.NoneType"),
+        (FLOATS.byte().numpy(), "ndarray"),
+        (None, "NoneType"),
     ],
 )
 def test_images_of_another_kind(images, found):
-    with pytest.raises(ValueError, match=rf"toy: images must be uint8 \[N, C, H, W\], not {found}"):
+    with pytest.raises(
+        ValueError, match=rf"toy: images must be a uint8 tensor \[N, C, H, W\], not {found}"
+    ):
         MemoryImages(images, torch.zeros(5).long(), "toy")
 
 
@@ -99,11 +101,15 @@ def test_images_of_another_kind(images, found):
         (torch.zeros(2, dtype=torch.int32), r"int32 \[2\]"),
         (torch.zeros(2, 10).long(), r"int64 \[2, 10\]"),
         (torch.tensor(0), r"int64 \[\]"),
-        ([0, 1], r"a builtins\.list"),
+        ([0, 1], "list"),
     ],
 )
 def test_labels_of_another_kind(labels, found):
-    with pytest.raises(ValueError, match=rf"toy: labels must be int64 \[N\], not {found}"):
+    with pytest.raises(
+        ValueError, match=rf"toy: labels must be an int64 tensor \[N\], not {found}"
+    ):
         MemoryImages(torch.zeros(2, 1, 2, 2, dtype=torch.uint8), labels, "toy")
-    with pytest.raises(ValueError, match=rf"image files: labels must be int64 \[N\], not {found}"):
+    with pytest.raises(
+        ValueError, match=rf"image files: labels must be an int64 tensor \[N\], not {found}"
+    ):
         FileImages(["a.png", "b.png"], labels)
