@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdx.certificate import Certificate, certify
-from kdx.data import Augment, Splits, Views, split
+from kdx.data import Augment, Splits, Views, check_data, split
 from kdx.evaluation import eval_mode
 from kdx.networks import build_student, build_teacher, check_logits
 from kdx.objective import Objective, Term
@@ -143,9 +143,13 @@ def apply_transforms(
 
 
 def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
-    """Open the data set and split it as the recipe says."""
-    section = recipe.data
-    data: ImageData = section.component.build()
+    """Open the data set, check what it holds, and split it as the recipe says."""
+    section, part = recipe.data, recipe.data.component
+    data: ImageData = part.build()
+    try:
+        check_data(data)
+    except ValueError as error:
+        raise ValueError(f"{part.place}: {part.where}: {part.use!r}: {error}") from error
     return data, split(data, validation=section.validation, limit=section.limit, seed=recipe.seed)
 
 

@@ -61,6 +61,8 @@ def _print_data(job: Job, console: Console) -> None:
         f"{job.classes} classes: {len(splits.train):,} training, {held}{len(splits.test):,} test",
         highlight=False,
     )
+    for note in job.data.notes:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _print_plan(job: Job, console: Console) -> None:

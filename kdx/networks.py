@@ -23,6 +23,7 @@ def build_student(recipe: Recipe, data: ImageData) -> nn.Module:
     section = recipe.student
     student = section.component.build(**facts(len(data.classes), data.input))
     if section.weights:
+        _check_classes(section.weights, len(data.classes), "student")
         weights.load(student, section.weights)
     return student
 
@@ -42,6 +43,7 @@ def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
         del known["in_channels"], known["image_size"]  # those of the published weights
     module: nn.Module = section.component.build(**known)
     if section.weights and load:
+        _check_classes(section.weights, len(data.classes), "teacher")
         weights.load(module, section.weights)
     own = spec or (_published(module) if pretrained else None) or data.input
     if section.input:
@@ -54,6 +56,16 @@ def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
             )
         own = InputSpec(len(mean), changes.get("size", own.size), tuple(mean), tuple(std))
     return Teacher(module, own=own, given=data.input)
+
+
+def _check_classes(path: str, classes: int, role: str) -> None:
+    """Refuse weights that say themselves that they are for other data."""
+    trained = (weights.read_metadata(path) or {}).get("classes", classes)
+    if trained != classes:
+        raise ValueError(
+            f"{role}.weights: {path} is for {counted(trained, 'class', 'classes')}, and the data "
+            f"have {classes:,}: use weights that were trained on the same classes"
+        )
 
 
 def _published(module: nn.Module) -> InputSpec | None:

@@ -129,12 +129,16 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set: the training and the test images, and what every network must know of them."""
+    """A data set: the training and the test images, and what every network must know of them.
+
+    `notes`: what a run shall say of it, such as images that were left out.
+    """
 
     train: ImageSource
     test: ImageSource
     classes: Sequence[str]
     input: InputSpec
+    notes: Sequence[str] = ()
 
 
 class DatasetFactory(Protocol):

@@ -185,6 +185,8 @@ def _introduce(job: Job, loop: Loop, console: Console) -> None:
         f"device   {describe(loop)}",
         highlight=False,
     )
+    for note in job.data.notes:
+        console.print(f"note     {note}", highlight=False, soft_wrap=True, markup=False)
     for stage in job.stages:
         if note := _idle_schedule(stage, loop.batches.steps):
             console.print(f"note     {stage.stage.name}: {note}", highlight=False, soft_wrap=True)

@@ -6,6 +6,7 @@ A view of a sample is a pure function of (seed, epoch, index): see `kdx.data.vie
 from collections.abc import Callable, Mapping
 
 from kdx.data.augment import Augment
+from kdx.data.check import check_data
 from kdx.data.loading import EpochBatches, eval_loader, most_batches, steps_per_epoch, train_loader
 from kdx.data.sets.cifar import cifar10, cifar100
 from kdx.data.sets.digits import digits
@@ -25,6 +26,7 @@ __all__ = [
     "MemoryImages",
     "Splits",
     "Views",
+    "check_data",
     "cifar10",
     "cifar100",
     "digits",

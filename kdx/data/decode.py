@@ -1,15 +1,24 @@
-"""An image file to the pixels of a view. The geometry is torchvision's, to the pixel."""
+"""An image file to the pixels of a view. The geometry is torchvision's, to the pixel.
+
+Pixels are those of torchvision's ImageFolder (`Image.convert("RGB")`): grey and palette become
+RGB, alpha is dropped, CMYK is converted without a profile, of an animation the first frame is
+taken, and what EXIF says of the orientation is left alone. Of 16 bits a channel in colour the
+upper 8 are kept. Images of one 16-bit, 32-bit or float channel (modes I;16, I and F) are refused:
+what range of their values is to be seen nobody can tell, and `convert` would clip them at 255.
+"""
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-__all__ = ["ATTEMPTS", "center_crop", "decode", "resized_crop"]
+__all__ = ["ATTEMPTS", "center_crop", "decode", "fault", "resized_crop"]
 
 ATTEMPTS = 10
 _SIDES = 4 / 3  # the most that a random crop is longer than wide, or wider than long
@@ -19,14 +28,28 @@ _BILINEAR = Image.Resampling.BILINEAR
 def decode(path: str, crop: Callable[[Image.Image], Image.Image]) -> Tensor:
     """Return what `crop` leaves of the image in the file, uint8 [3, H, W].
 
-    Raises ValueError naming a file that is missing, damaged or no image.
+    Raises ValueError naming a file that is missing, damaged, no image, or not of 8 bits.
     """
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             pixels = np.array(crop(image.convert("RGB")))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: the image cannot be decoded: {error}") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def fault(path: str, *, pixels: bool) -> str | None:
+    """Return why the image in the file cannot be decoded, None where nothing speaks against it.
+
+    Reads the header, and with `pixels` all of the image.
+    """
+    try:
+        with _opened(path) as image:
+            if pixels:
+                image.convert("RGB")
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
@@ -69,3 +92,29 @@ def _random_box(
             return int(left * (width - w + 1)), int(top * (height - h + 1)), w, h
     w, h = min(width, round(height * _SIDES)), min(height, round(width * _SIDES))
     return (width - w) // 2, (height - h) // 2, w, h
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Image.Image]:
+    """Open an image of 8 bits; ValueError says what is wrong with it, there or in its use."""
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(
+                    f"mode {image.mode} has more than 8 bits, which would be clipped: "
+                    "scale it to 8 bits"
+                )
+            yield image
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file can raise anything
+        raise ValueError(_reason(path, error)) from error
+
+
+def _reason(path: str, error: Exception) -> str:
+    """Say what is wrong with a file, without its path."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image" if os.path.getsize(path) else "the file is empty"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

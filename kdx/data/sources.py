@@ -5,6 +5,7 @@ N: samples, C: channels, H x W: pixels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,9 +30,12 @@ class MemoryImages:
     numbers: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
-            found = f"{self.images.dtype} {list(self.images.shape)}"
-            raise ValueError(f"{self.origin}: images must be uint8 [N, C, H, W], not {found}")
+        if not _is(self.images, torch.uint8, 4):
+            raise ValueError(
+                f"{self.origin}: images must be a uint8 tensor [N, C, H, W], not "
+                f"{_found(self.images)}; bring them to 0..255, round them, convert them to it"
+            )
+        _check_type(self.labels, self.origin)
         if len(self.images) != len(self.labels):
             raise ValueError(
                 f"{self.origin}: {counted(len(self.images), 'image')} but "
@@ -55,6 +59,7 @@ class FileImages:
     labels: Tensor
 
     def __post_init__(self) -> None:
+        _check_type(self.labels, "image files")
         if len(self.paths) != len(self.labels):
             raise ValueError(
                 f"{counted(len(self.paths), 'image file')} but {counted(len(self.labels), 'label')}"
@@ -87,11 +92,31 @@ def unknown_kind(source: object) -> str:
     return f"{type(source).__name__} is not a source of images: use MemoryImages or FileImages"
 
 
-def check_labels(labels: Tensor, *, classes: int, origin: str) -> None:
+def check_labels(source: ImageSource, *, classes: int) -> None:
     """Raise ValueError naming the first sample whose label is not in [0, classes)."""
+    labels = source.labels
     bad = ((labels < 0) | (labels >= classes)).nonzero().flatten()
     if len(bad):
+        first = int(bad[0])
         raise ValueError(
-            f"{origin}[{int(bad[0])}]: label {int(labels[bad[0]])} is not in "
-            f"[0, {classes}); {len(bad)} of {len(labels)} labels are wrong"
+            f"{source.name(first)}: label {int(labels[first])} is not in "
+            f"[0, {classes}); {len(bad):,} of {len(labels):,} labels are wrong"
         )
+
+
+def _check_type(labels: Tensor, origin: str) -> None:
+    if not _is(labels, torch.int64, 1):
+        raise ValueError(f"{origin}: labels must be an int64 tensor [N], not {_found(labels)}")
+
+
+def _is(value: Any, dtype: torch.dtype, dimensions: int) -> bool:
+    return isinstance(value, Tensor) and value.dtype == dtype and value.ndim == dimensions
+
+
+def _found(value: Any) -> str:
+    """Say what stands where a tensor of another kind should, and where it is NaN or infinite."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    bad = value.isfinite().logical_not().nonzero()
+    where = f" with {value[tuple(bad[0])]} in sample {int(bad[0, 0])}" if bad.numel() else ""
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}{where}"

@@ -48,6 +48,8 @@ class Views(Dataset[Batch]):
             raise ValueError(unknown_kind(source))
         if isinstance(source, MemoryImages):
             _check_fits(source, input, augment)
+        elif input.channels != 3:
+            raise ValueError(f"image files are RGB: an input of {input.channels} channels is not")
         self.source = source
         self.input = input
         self.seed = seed

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdx.data.sets.fetch import fetch
+from kdx.data.sets.fetch import Remote, fetch_archive, reading
 from kdx.data.sets.unpickle import read_pickle
 from kdx.data.sources import MemoryImages, check_labels
 from kdx.protocols import ImageData, InputSpec
@@ -14,11 +14,12 @@ from kdx.protocols import ImageData, InputSpec
 __all__ = ["cifar10", "cifar100"]
 
 SIDE = 32
+SITE = "https://www.cs.toronto.edu/~kriz"
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a set lies on disk, and torchvision's class that downloads it."""
+    """How a set lies on disk, and the archive that it comes in."""
 
     origin: str
     folder: str
@@ -28,7 +29,7 @@ class _Layout:
     labels: str
     names: str
     classes: int
-    torchvision: str
+    archive: Remote
     spec: InputSpec
 
 
@@ -41,7 +42,10 @@ _CIFAR10 = _Layout(
     labels="labels",
     names="label_names",
     classes=10,
-    torchvision="CIFAR10",
+    archive=Remote(
+        f"{SITE}/cifar-10-python.tar.gz",
+        sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    ),
     spec=InputSpec(
         channels=3,
         size=SIDE,
@@ -58,7 +62,10 @@ _CIFAR100 = _Layout(
     labels="fine_labels",
     names="fine_label_names",
     classes=100,
-    torchvision="CIFAR100",
+    archive=Remote(
+        f"{SITE}/cifar-100-python.tar.gz",
+        sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+    ),
     spec=InputSpec(
         channels=3, size=SIDE, mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761)
     ),
@@ -68,8 +75,8 @@ _CIFAR100 = _Layout(
 def cifar10(*, root: str = "data", download: bool = True) -> ImageData:
     """Open CIFAR-10 from `root`/cifar-10-batches-py, as torchvision keeps it.
 
-    What is not there is downloaded. Raises ValueError for files that are absent, damaged, or hold
-    anything but images and labels.
+    What is not there is unpacked from the archive in `root`, or downloaded, and verified. Raises
+    ValueError for files that are absent, damaged, or hold anything but images and labels.
     """
     return _open(_CIFAR10, Path(root), download)
 
@@ -81,38 +88,34 @@ def cifar100(*, root: str = "data", download: bool = True) -> ImageData:
 
 def _open(layout: _Layout, root: Path, download: bool) -> ImageData:
     if not (root / layout.folder).is_dir():
-        fetch(layout.origin, root, download=(lambda: _download(layout, root)) if download else None)
-    meta = root / layout.folder / layout.meta
-    classes = read_pickle(meta).get(layout.names, [])
-    if len(classes) != layout.classes:
-        raise ValueError(f"{meta}: {len(classes)} {layout.names} should be {layout.classes}")
-    return ImageData(
-        train=_read(layout, root, "train", layout.train),
-        test=_read(layout, root, "test", layout.test),
-        classes=classes,
-        input=layout.spec,
-    )
+        fetch_archive(
+            layout.origin, root, archive=layout.archive, folder=layout.folder, download=download
+        )
+    with reading(root / layout.folder):
+        return ImageData(
+            train=_read(layout, root, "train", layout.train),
+            test=_read(layout, root, "test", layout.test),
+            classes=_read_names(root / layout.folder / layout.meta, layout),
+            input=layout.spec,
+        )
 
 
-def _download(layout: _Layout, root: Path) -> None:
-    """Fetch the archive and unpack it; torchvision's own reader would run the pickles."""
-    from torchvision import datasets
-    from torchvision.datasets.utils import download_and_extract_archive
-
-    source = getattr(datasets, layout.torchvision)
-    download_and_extract_archive(
-        source.url, str(root), filename=source.filename, md5=source.tgz_md5
-    )
+def _read_names(path: Path, layout: _Layout) -> list[str]:
+    names = read_pickle(path).get(layout.names)
+    if not isinstance(names, list) or len(names) != layout.classes:
+        found = len(names) if isinstance(names, list) else "no list of"
+        raise ValueError(f"{path}: {found} {layout.names} should be {layout.classes}")
+    return [str(name) for name in names]
 
 
 def _read(layout: _Layout, root: Path, part: str, files: tuple[str, ...]) -> MemoryImages:
-    origin = f"{layout.origin} {part}"
     batches = [_read_batch(root / layout.folder / file, layout.labels) for file in files]
     images, labels = (
         torch.from_numpy(np.concatenate(parts)) for parts in zip(*batches, strict=True)
     )
-    check_labels(labels, classes=layout.classes, origin=origin)
-    return MemoryImages(images, labels, origin)
+    source = MemoryImages(images, labels, f"{layout.origin} {part}")
+    check_labels(source, classes=layout.classes)
+    return source
 
 
 def _read_batch(path: Path, key: str) -> tuple[np.ndarray, np.ndarray]:

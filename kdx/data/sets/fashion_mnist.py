@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import Tensor
 from torch.nn import functional
 
-from kdx.data.sets.fetch import fetch
+from kdx.data.sets.fetch import Remote, fetch_files, reading
 from kdx.data.sets.idx import find_idx, read_idx
 from kdx.data.sets.resize import grey_input, resize
 from kdx.data.sources import MemoryImages, check_labels
@@ -21,9 +21,13 @@ MEAN, STD = 0.2860, 0.3530  # of the 28 x 28 training images
 SIDE = 28
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist
 TORCHVISION = Path("FashionMNIST/raw")
-FILES = tuple(
-    f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
-)
+SITE = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+FILES = {  # the SHA-256 of each, gzipped as its authors did
+    "train-images-idx3-ubyte": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    "train-labels-idx1-ubyte": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    "t10k-images-idx3-ubyte": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+    "t10k-labels-idx1-ubyte": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+}
 
 
 def fashion_mnist(
@@ -32,17 +36,18 @@ def fashion_mnist(
     """Open Fashion-MNIST, zero-padded to `size`, or resized where that is below 28.
 
     Read from `root`: idx files, gzipped or not, or torchvision's folder of them. Without a root,
-    from Debian's package or `data`. What is not there is downloaded. Raises ValueError for files
-    that are absent, damaged, or disagree.
+    from Debian's package or `data`. What is not there is downloaded and verified. Raises ValueError
+    for files that are absent, damaged, or disagree.
     """
     spec = grey_input("fashion_mnist", size, channels=channels, mean=MEAN, std=STD)
     folder = _find(root) or _download(Path(root or "data"), allowed=download)
-    return ImageData(
-        train=_read(folder, "train", origin="fashion_mnist train", size=size),
-        test=_read(folder, "t10k", origin="fashion_mnist test", size=size),
-        classes=CLASSES,
-        input=spec,
-    )
+    with reading(folder):
+        return ImageData(
+            train=_read(folder, "train", origin="fashion_mnist train", size=size),
+            test=_read(folder, "t10k", origin="fashion_mnist test", size=size),
+            classes=CLASSES,
+            input=spec,
+        )
 
 
 def _find(root: str | None) -> Path | None:
@@ -52,20 +57,17 @@ def _find(root: str | None) -> Path | None:
 
 
 def _download(root: Path, *, allowed: bool) -> Path:
-    def download() -> None:
-        from torchvision.datasets import FashionMNIST
-
-        FashionMNIST(root, download=True)
-
-    fetch("fashion_mnist", root, download=download if allowed else None)
+    files = [Remote(f"{SITE}/{name}.gz", sha256) for name, sha256 in FILES.items()]
+    fetch_files("fashion_mnist", root, files=files, folder=TORCHVISION, download=allowed)
     return root / TORCHVISION
 
 
 def _read(folder: Path, part: str, *, origin: str, size: int) -> MemoryImages:
     images = read_idx(find_idx(folder, f"{part}-images-idx3-ubyte"), shape=(SIDE, SIDE))[:, None]
     labels = read_idx(find_idx(folder, f"{part}-labels-idx1-ubyte"), shape=()).long()
-    check_labels(labels, classes=len(CLASSES), origin=origin)
-    return MemoryImages(_sized(images, size), labels, origin)
+    source = MemoryImages(_sized(images, size), labels, origin)
+    check_labels(source, classes=len(CLASSES))
+    return source
 
 
 def _sized(images: Tensor, size: int) -> Tensor:

@@ -1,24 +1,133 @@
-"""Downloads, with an error that says what else would work."""
+"""Downloads that are whole, or not there: verified beside their place, then renamed into it."""
 
-from collections.abc import Callable
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
 
-__all__ = ["fetch"]
+from rich.console import Console
+from rich.progress import wrap_file
+
+from kdx.data.sets.unpack import unpack, write_whole
+
+__all__ = ["Remote", "fetch_archive", "fetch_files", "reading"]
+
+TIMEOUT = 60  # seconds without a byte
 
 
-def fetch(origin: str, root: Path, *, download: Callable[[], object] | None) -> None:
-    """Call `download` to put a data set below `root`.
+@dataclass(frozen=True)
+class Remote:
+    """A file to download, and the SHA-256 that it must have."""
 
-    Raises ValueError where that is not allowed (None), or fails.
+    url: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return self.url.rpartition("/")[2]
+
+
+def fetch_archive(origin: str, root: Path, *, archive: Remote, folder: str, download: bool) -> None:
+    """Put `folder` of a .tar.gz into `root`, unless it is there.
+
+    The archive itself may lie in `root` already. Raises ValueError where a download is not
+    allowed, fails, or is not what it must be; nothing is left behind then.
     """
-    if download is None:
+    with _staging(origin, root, download) as staging:
+        if (root / folder).exists():  # another process has fetched it meanwhile
+            return
+        source = root / archive.name
+        if not source.is_file() or _sha256(source) != archive.sha256:
+            source = _download(archive, staging)
+        unpack(source, staging / "unpacked")
+        if not (staging / "unpacked" / folder).is_dir():
+            raise ValueError(f"{archive.name} holds no folder {folder}")
+        (staging / "unpacked" / folder).rename(root / folder)
+
+
+def fetch_files(
+    origin: str, root: Path, *, files: Sequence[Remote], folder: Path, download: bool
+) -> None:
+    """Put the files that are missing there into `root`/`folder`; errors as `fetch_archive`."""
+    with _staging(origin, root, download) as staging:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for remote in files:
+            place = root / folder / remote.name
+            if not place.exists():
+                _download(remote, staging).rename(place)
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Say what helps where the files of a published set are damaged."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. Restore the files in {str(folder)!r}, or set root to another folder"
+        ) from error
+
+
+@contextmanager
+def _staging(origin: str, root: Path, allowed: bool) -> Iterator[Path]:
+    """Give this process alone a new folder in `root` to fetch into, and remove it afterwards.
+
+    What a killed process left in it is removed, and its lock is gone with it.
+    """
+    import fcntl  # here, because only POSIX has it, and who downloads nothing needs none
+
+    if not allowed:
         raise ValueError(
             f"{origin}: not found in {str(root)!r}; set root to where it is, or download: true"
         )
+    staging = root / f".{origin}.partial"
     try:
-        download()
-    except (OSError, RuntimeError) as error:
+        root.mkdir(parents=True, exist_ok=True)
+        with (root / f".{origin}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir()
+            try:
+                yield staging
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"{origin}: not found in {str(root)!r}, and the download failed ({error}); "
             "set root to where it is"
         ) from error
+
+
+def _download(remote: Remote, folder: Path) -> Path:
+    """Download a file into `folder` and return its path; ValueError if it is not the right one."""
+    path, screen = folder / remote.name, Console(stderr=True)
+    try:
+        with urlopen(remote.url, timeout=TIMEOUT) as response:
+            total = int(response.headers["Content-Length"] or 0)
+            with wrap_file(response, total, description=remote.name, console=screen) as content:
+                write_whole(content, path)
+    except (OSError, HTTPException) as error:
+        raise ValueError(f"{remote.url}: {_reason(error)}") from error
+    size, found = path.stat().st_size, _sha256(path)
+    if total and size != total:
+        raise ValueError(f"{remote.url}: ended after {size:,} of {total:,} bytes")
+    if found != remote.sha256:
+        raise ValueError(f"{remote.url}: its SHA-256 is {found}, not {remote.sha256}")
+    return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, URLError) and not isinstance(error, HTTPError):
+        return str(error.reason)
+    return str(error) or type(error).__name__

@@ -1,12 +1,13 @@
 """Image files in ImageNet's layout: root/split/class/image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
-from PIL import Image
 
+from kdx.data.decode import fault
 from kdx.data.sources import FileImages
 from kdx.protocols import ImageData, InputSpec
 from kdx.words import counted
@@ -29,22 +30,33 @@ def image_folder(
     train: str = "train",
     test: str = "val",
     verify: bool | None = None,
+    skip_bad: int = 0,
 ) -> ImageData:
     """Open the images in `root`/`train`/class and `root`/`test`/class, seen at size x size.
 
     Classes are numbered in the order of their names. `verify` opens the header of every file now
-    rather than in the middle of an epoch; None does so for at most 100,000 files. Raises
-    ValueError listing folders that are missing, classes that are empty or in one split only, and
-    files that are no images.
+    rather than in the middle of an epoch; None does so for at most 100,000 files. With `skip_bad`
+    every file is decoded whole now, and of both splits at most so many are left out that cannot
+    be; the set's notes name them. Raises ValueError listing folders that are missing, classes that
+    are empty or in one split only, and files that cannot be read (see `kdx.data.decode`).
     """
-    if size < 1:
-        raise ValueError(f"image_folder: size: {size} must be 1 pixel or more")
-    splits = [_scan(Path(root, name)) for name in (train, test)]
-    _check_classes(root, {train: splits[0], test: splits[1]})
-    sources = [_source(folders) for folders in splits]
-    if verify or (verify is None and sum(map(len, sources)) <= VERIFY_AT_MOST):
-        _verify([path for source in sources for path in source.paths])
-    return ImageData(*sources, classes=list(splits[0]), input=InputSpec(3, size, MEAN, STD))
+    for name, value, least in (("size", size, 1), ("skip_bad", skip_bad, 0)):
+        if value < least:
+            raise ValueError(f"image_folder: {name}: {value} must be {least} or more")
+    splits = {name: _scan(Path(root, name)) for name in (train, test)}
+    _check_classes(root, splits)
+    notes = []
+    files = sum(len(images) for folders in splits.values() for images in folders.values())
+    if skip_bad or verify or (verify is None and files <= VERIFY_AT_MOST):
+        splits, notes = _sifted(splits, skip_bad)
+        _check_classes(root, splits)
+    return ImageData(
+        _source(splits[train]),
+        _source(splits[test]),
+        classes=list(splits[train]),
+        input=InputSpec(3, size, MEAN, STD),
+        notes=notes,
+    )
 
 
 def _scan(split: Path) -> Folders:
@@ -79,24 +91,34 @@ def _source(folders: Folders) -> FileImages:
     return FileImages(paths, torch.arange(len(folders)).repeat_interleave(counts))
 
 
-def _verify(paths: Sequence[str]) -> None:
+def _sifted(
+    splits: Mapping[str, Folders], skip_bad: int
+) -> tuple[Mapping[str, Folders], Sequence[str]]:
+    """Return the splits without what cannot be read, and a note that names it.
+
+    With `skip_bad` 0 a file's header is all that is read. ValueError for more bad files than that.
+    """
+    paths = [path for folders in splits.values() for images in folders.values() for path in images]
     with ThreadPoolExecutor(THREADS) as threads:
-        opened = threads.map(_opens, paths)
-        bad = [path for path, opens in zip(paths, opened, strict=True) if not opens]
-    if bad:
-        files = counted(len(bad), "file")
-        raise ValueError(f"image_folder: no readable image in {files}: {_listed(bad)}")
+        faults = threads.map(partial(fault, pixels=skip_bad > 0), paths)
+        bad = {path: why for path, why in zip(paths, faults, strict=True) if why}
+    if not bad:
+        return splits, []
+    share = f"{len(bad):,} of {counted(len(paths), 'file')}"
+    listed = _listed([f"{path}: {why}" for path, why in bad.items()], "; ")
+    if len(bad) > skip_bad:
+        raise ValueError(
+            f"image_folder: {share} cannot be read: {listed}. Mend or remove them, or leave them "
+            f"out by skip_bad: {len(bad)} or more"
+        )
+    kept = {name: _without(folders, bad) for name, folders in splits.items()}
+    return kept, [f"image_folder: {share} left out, which cannot be read: {listed}"]
 
 
-def _opens(path: str) -> bool:
-    """Say whether the header is an image's; the pixels are not decoded."""
-    try:
-        with Image.open(path):
-            return True
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return False
+def _without(folders: Folders, bad: Collection[str]) -> Folders:
+    return {name: [path for path in images if path not in bad] for name, images in folders.items()}
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+def _listed(names: Sequence[str], separator: str = ", ") -> str:
+    more = f"{separator}and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return separator.join(names[:SHOWN]) + more

@@ -1,7 +1,8 @@
 """Reads pickles of plain data, and nothing else.
 
 A pickle can name any importable function and call it. This reader knows the few names with which
-NumPy 1 and 2 write an array, and refuses every other.
+NumPy 1 and 2 write an array, and refuses every other; for these it has stand-ins, which check what
+NumPy would believe.
 """
 
 import pickle
@@ -14,7 +15,7 @@ __all__ = ["read_pickle"]
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """Return the dictionary of bytes, text, numbers, lists and arrays that the file holds.
+    """Return the dictionary that the file holds: bytes, text, numbers, lists of these, and arrays.
 
     Strings of Python 2 come as text (latin-1). Raises ValueError naming the file, and what was
     refused or wrong in it.
@@ -26,14 +27,51 @@ def read_pickle(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__}, not a dictionary")
-    return content
+    return {key: v.plain if isinstance(v, _Array) else v for key, v in content.items()}
 
 
-def _dtype(code: str, align: object = False, copy: object = False) -> np.dtype:
-    """Make the types of plain numbers; NumPy 1 wrote the flags as 0 and 1."""
-    if code not in {f"{kind}{size}" for kind in "iuf" for size in (1, 2, 4, 8)}:
-        raise pickle.UnpicklingError(f"refused: an array of {code!r}")
-    return np.dtype(code, align=bool(align), copy=bool(copy))
+class _Dtype:
+    """Stands in for a type of plain numbers.
+
+    NumPy's own takes flags from a pickle that make it read numbers as pointers.
+    """
+
+    def __init__(self, code: str, align: object = False, copy: object = False) -> None:
+        if code not in {f"{kind}{size}" for kind in "iuf" for size in (1, 2, 4, 8)}:
+            raise pickle.UnpicklingError(f"refused: an array of {code!r}")
+        self.plain = np.dtype(code)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.plain = self.plain.newbyteorder(state[1])
+
+
+class _Array:
+    """Stands in for an array, which is None until its content comes."""
+
+    plain: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple[int, Any, _Dtype, bool, bytes | str]) -> None:
+        _, shape, dtype, fortran, raw = state
+        content = raw.encode("latin1") if isinstance(raw, str) else raw  # Python 2 wrote text
+        self.plain = _filled(content, dtype, shape, "F" if fortran else "C")
+
+
+def _filled(content: bytes, dtype: _Dtype, shape: Any, order: Any) -> np.ndarray:
+    if order not in ("C", "F"):
+        raise pickle.UnpicklingError(f"refused: an array in the order {order!r}")
+    return np.frombuffer(content, dtype.plain).reshape(shape, order=order).copy()
+
+
+def _reconstruct(*_: object) -> _Array:
+    """Begin an array, whose content follows: how protocols below 5 write it."""
+    return _Array()
+
+
+def _from_buffer(content: bytes, dtype: _Dtype, shape: Any, order: Any, *_: object) -> _Array:
+    """Make an array at once: how protocol 5 writes it."""
+    array = _Array()
+    array.plain = _filled(content, dtype, shape, order)
+    return array
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -43,22 +81,16 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode(encoding)
 
 
-def _known_names() -> dict[tuple[str, str], Any]:
-    """List what a pickled array names; NumPy itself says how it rebuilds one."""
-    reconstruct: Any = np.zeros(1).__reduce__()[0]
-    from_buffer: Any = np.zeros(1).__reduce_ex__(5)[0]
-    names: dict[tuple[str, str], Any] = {
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): _dtype,
-        ("_codecs", "encode"): _encode,
-    }
-    for core in ("numpy.core", "numpy._core"):
-        names[f"{core}.multiarray", "_reconstruct"] = reconstruct
-        names[f"{core}.numeric", "_frombuffer"] = from_buffer
-    return names
-
-
-_NAMES = _known_names()
+_NAMES: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): _encode,
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
+}
+"""What a pickled array names, by NumPy 1 and 2, and what stands in for it here."""
 
 
 class _PlainUnpickler(pickle.Unpickler):

@@ -1,11 +1,17 @@
+import re
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets.folder import pil_loader
 from torchvision.transforms import v2
+from torchvision.transforms.functional import pil_to_tensor
 
 from kdx.data.counter import uniform
-from kdx.data.decode import ATTEMPTS, _random_box, center_crop, decode, resized_crop
+from kdx.data.decode import ATTEMPTS, _random_box, center_crop, decode, fault, resized_crop
 
 
 def photo(width: int, height: int) -> Image.Image:
@@ -54,19 +60,103 @@ def test_where_no_box_fits_the_middle_is_taken(sides, box):
     assert _random_box(*sides, scale=(1.0, 1.0), numbers=numbers(0)) == box
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
-def test_every_kind_of_image_becomes_rgb(mode, tmp_path):
-    path = tmp_path / "image.tif"
-    photo(6, 5).convert(mode).save(path)
-    pixels = decode(str(path), lambda image: image)
+def saved(tmp_path, name: str, image: Image.Image, **options) -> str:
+    path = str(tmp_path / name)
+    image.save(path, **options)
+    return path
+
+
+def rotated(image: Image.Image) -> Image.Exif:
+    exif = image.getexif()
+    exif[0x0112] = 6  # orientation: to be turned by a quarter
+    return exif
+
+
+KINDS = {
+    "grey": ("a.png", lambda image: image.convert("L"), {}),
+    "two colours": ("a.png", lambda image: image.convert("1"), {}),
+    "palette": ("a.gif", lambda image: image.quantize(16), {}),
+    "alpha": ("a.png", lambda image: image.convert("RGBA"), {}),
+    "half transparent": ("a.png", lambda image: Image.merge("RGBA", [*image.split() * 2][:4]), {}),
+    "grey with alpha": ("a.png", lambda image: image.convert("LA"), {}),
+    "CMYK": ("a.jpg", lambda image: image.convert("CMYK"), {}),
+    "YCbCr": ("a.tif", lambda image: image.convert("YCbCr"), {}),
+    "animation": ("a.gif", lambda image: image, {"save_all": True, "append_images": [photo(6, 5)]}),
+    "orientation": ("a.jpg", lambda image: image, {"exif": rotated(photo(6, 5))}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pixels_are_those_of_torchvisions_image_folder(kind, tmp_path):
+    name, convert, options = KINDS[kind]
+    path = saved(tmp_path, name, convert(photo(6, 5)), **options)
+    pixels = decode(path, lambda image: image)
     assert (pixels.dtype, pixels.shape) == (torch.uint8, (3, 5, 6))
+    assert torch.equal(pixels, pil_to_tensor(pil_loader(path)))
+    assert fault(path, pixels=True) is None
+
+
+def test_of_16_bits_in_colour_the_upper_8_are_kept(tmp_path):
+    values = np.random.default_rng(0).integers(0, 2**16, (5, 6, 3), dtype=np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = [(b"IHDR", struct.pack(">2I5B", 6, 5, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows))]
+    with (tmp_path / "a.png").open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for name, content in [*chunks, (b"IEND", b"")]:
+            crc = zlib.crc32(name + content)
+            file.write(struct.pack(">I", len(content)) + name + content + struct.pack(">I", crc))
+    pixels = decode(str(tmp_path / "a.png"), lambda image: image)
+    assert np.array_equal(pixels.permute(1, 2, 0), values >> 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [("a.png", "I;16"), ("a.tif", "I;16"), ("a.tif", "I;16B"), ("a.tif", "I"), ("a.tif", "F")],
+)
+def test_more_than_8_bits_in_one_channel_are_refused(name, mode, tmp_path):
+    path = saved(tmp_path, name, Image.new(mode, (6, 5), 300))
+    reason = rf"mode {mode} has more than 8 bits, which would be clipped: scale it to 8 bits"
+    with pytest.raises(ValueError, match=rf"{name}: the image cannot be decoded: {reason}"):
+        decode(path, lambda image: image)
+    assert re.fullmatch(reason, fault(path, pixels=False) or "")
 
 
 def test_a_file_that_cannot_be_decoded(tmp_path):
-    good, cut, text = (tmp_path / name for name in ("good.png", "cut.png", "text.png"))
+    good, cut, text, empty = (tmp_path / f"{name}.png" for name in ("good", "cut", "text", "empty"))
     photo(64, 64).save(good)
     cut.write_bytes(good.read_bytes()[:5000])
     text.write_text("no image")
-    for path in (cut, text, tmp_path / "absent.png"):
-        with pytest.raises(ValueError, match=rf"{path.name}: the image cannot be decoded: "):
-            decode(str(path), lambda image: image)
+    empty.touch()
+    (tmp_path / "folder.png").mkdir()
+    for name, reason in (
+        ("cut", "image file is truncated"),
+        ("text", "no image"),
+        ("empty", "the file is empty"),
+        ("absent", "No such file or directory"),
+        ("folder", "Is a directory"),
+    ):
+        path = str(tmp_path / f"{name}.png")
+        with pytest.raises(
+            ValueError, match=rf"{name}\.png: the image cannot be decoded: {reason}"
+        ):
+            decode(path, lambda image: image)
+        assert (fault(path, pixels=True) or "").startswith(reason)
+    assert fault(str(cut), pixels=False) is None  # the header is whole
+    assert fault(str(good), pixels=True) is None
+
+
+def test_whatever_a_damaged_file_raises_names_it(tmp_path):
+    def fail(image):
+        raise IndexError("deep inside")
+
+    path = saved(tmp_path, "a.png", photo(6, 5))
+    with pytest.raises(ValueError, match=r"a\.png: the image cannot be decoded: deep inside"):
+        decode(path, fail)
+
+
+def test_want_of_memory_is_no_fault_of_the_file(tmp_path):
+    def fail(image):
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        decode(saved(tmp_path, "a.png", photo(6, 5)), fail)

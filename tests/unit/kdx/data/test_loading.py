@@ -138,6 +138,7 @@ def test_a_damaged_file_is_named_through_a_worker(tmp_path):
     path = tmp_path / "damaged.png"
     Image.new("RGB", (64, 64)).save(path)
     path.write_bytes(path.read_bytes()[:60])
-    data = Views(FileImages([str(path)], torch.zeros(1).long()), SPEC, seed=0)
+    spec = InputSpec(3, 4, (0.5,) * 3, (0.5,) * 3)
+    data = Views(FileImages([str(path)], torch.zeros(1).long()), spec, seed=0)
     with pytest.raises(ValueError, match=r"damaged\.png: the image cannot be decoded"):
         list(eval_loader(data, batch_size=1, workers=1))

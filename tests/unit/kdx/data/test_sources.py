@@ -48,8 +48,6 @@ def test_other_sources_are_refused():
 
 def test_wrong_images_and_counts():
     labels = torch.zeros(2, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"toy: images must be uint8 .* not torch.float32"):
-        MemoryImages(torch.zeros(2, 1, 2, 2), labels, "toy")
     with pytest.raises(ValueError, match="toy: 3 images but 2 labels"):
         MemoryImages(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), labels, "toy")
     with pytest.raises(ValueError, match="1 image file but 2 labels"):
@@ -58,6 +56,60 @@ def test_wrong_images_and_counts():
 
 @pytest.mark.parametrize("wrong", [-1, 3])
 def test_labels_out_of_range(wrong):
-    check_labels(torch.tensor([0, 2, 1]), classes=3, origin="toy test")
-    with pytest.raises(ValueError, match=rf"toy test\[1\]: label {wrong} is not in \[0, 3\); 2 of"):
-        check_labels(torch.tensor([0, wrong, wrong]), classes=3, origin="toy test")
+    source = memory()
+    check_labels(source, classes=3)
+    source.labels[[2, 4]] = wrong
+    part = subset(source, torch.tensor([5, 4, 2]))
+    for labelled, first, n in ((source, 2, 6), (part, 4, 3)):
+        message = (
+            rf"toy train\[{first}\]: label {wrong} is not in \[0, 3\); 2 of {n} labels are wrong"
+        )
+        with pytest.raises(ValueError, match=message):
+            check_labels(labelled, classes=3)
+    with pytest.raises(ValueError, match=rf"b\.png: label {wrong} is not in \[0, 2\)"):
+        check_labels(FileImages(["a.png", "b.png"], torch.tensor([1, wrong])), classes=2)
+
+
+FLOATS = torch.zeros(5, 1, 2, 2)
+BROKEN = FLOATS.index_fill(0, torch.tensor([3]), torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("images", "found"),
+    [
+        (FLOATS, r"float32 \[5, 1, 2, 2\]; bring them to 0\.\.255, round"),
+        (BROKEN, r"float32 \[5, 1, 2, 2\] with nan in sample 3; bring them"),
+        (FLOATS / 0, r"float32 \[5, 1, 2, 2\] with nan in sample 0"),
+        (FLOATS.to(torch.int16), r"int16 \[5, 1, 2, 2\]"),
+        (FLOATS.byte()[0], r"uint8 \[1, 2, 2\]"),
+        (FLOATS.byte().numpy(), "ndarray"),
+        (None, "NoneType"),
+    ],
+)
+def test_images_of_another_kind(images, found):
+    with pytest.raises(
+        ValueError, match=rf"toy: images must be a uint8 tensor \[N, C, H, W\], not {found}"
+    ):
+        MemoryImages(images, torch.zeros(5).long(), "toy")
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (torch.zeros(2), r"float32 \[2\]"),
+        (torch.tensor([0, torch.inf]), r"float32 \[2\] with inf in sample 1"),
+        (torch.zeros(2, dtype=torch.int32), r"int32 \[2\]"),
+        (torch.zeros(2, 10).long(), r"int64 \[2, 10\]"),
+        (torch.tensor(0), r"int64 \[\]"),
+        ([0, 1], "list"),
+    ],
+)
+def test_labels_of_another_kind(labels, found):
+    with pytest.raises(
+        ValueError, match=rf"toy: labels must be an int64 tensor \[N\], not {found}"
+    ):
+        MemoryImages(torch.zeros(2, 1, 2, 2, dtype=torch.uint8), labels, "toy")
+    with pytest.raises(
+        ValueError, match=rf"image files: labels must be an int64 tensor \[N\], not {found}"
+    ):
+        FileImages(["a.png", "b.png"], labels)

@@ -109,6 +109,8 @@ def test_what_does_not_fit_is_refused(tmp_path):
         Views(memory(channels=2), SPEC, seed=0)
     with pytest.raises(ValueError, match=r"toy train: augment.resized_crop is for image files"):
         Views(memory(), SPEC, seed=0, augment=Augment(resized_crop=(0.2, 1.0)))
+    with pytest.raises(ValueError, match="image files are RGB: an input of 1 channels is not"):
+        Views(files(tmp_path), InputSpec(1, 8, (0.5,), (0.5,)), seed=0)
     with pytest.raises(ValueError, match="str is not a source of images"):
         Views("images", SPEC, seed=0)  # pyright: ignore[reportArgumentType]
 

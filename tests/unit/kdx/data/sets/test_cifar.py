@@ -1,10 +1,15 @@
+import hashlib
 import pickle
+import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from kdx.data import MemoryImages, cifar10, cifar100
+from kdx.data.sets import cifar
+from kdx.data.sets.fetch import Remote
 
 NAMES = [f"class {i}" for i in range(100)]
 
@@ -92,22 +97,43 @@ def test_absent_and_no_download(tmp_path):
         cifar100(root=str(tmp_path), download=False)
 
 
-def test_a_download_is_the_archive_alone(root10, tmp_path_factory, monkeypatch):
+def offered(monkeypatch, path):
+    """Let the file stand for CIFAR-10's archive."""
+    remote = Remote(path.as_uri(), hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(cifar, "_CIFAR10", replace(cifar._CIFAR10, archive=remote))
+
+
+def test_the_archive_is_downloaded_and_unpacked(root10, tmp_path_factory, monkeypatch):
     place = tmp_path_factory.mktemp("data")
-
-    def download(url, root, *, filename, md5):
-        assert url.endswith("cifar-10-python.tar.gz")
-        assert (filename, len(md5)) == ("cifar-10-python.tar.gz", 32)
-        (root10 / "cifar-10-batches-py").rename(f"{root}/cifar-10-batches-py")
-
-    monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", download)
+    path = root10 / "cifar-10-python.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(root10 / "cifar-10-batches-py", "cifar-10-batches-py")
+    offered(monkeypatch, path)
     assert len(cifar10(root=str(place)).train) == 20
+    assert len(cifar10(root=str(place), download=False).train) == 20
 
 
 def test_a_failed_download(tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise OSError("no network")
+    path = tmp_path / "cifar-10-python.tar.gz"
+    path.write_text("no archive")
+    offered(monkeypatch, path)
+    path.unlink()
+    with pytest.raises(
+        ValueError, match=r"cifar10: not found in '.*data', .* failed \(file://.*No"
+    ):
+        cifar10(root=str(tmp_path / "data"))
 
-    monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", fail)
-    with pytest.raises(ValueError, match=r"cifar10: .* the download failed \(no network\)"):
-        cifar10(root=str(tmp_path))
+
+@pytest.mark.parametrize("names", [None, "ten", 10])
+def test_names_that_are_no_list(root10, names):
+    write(root10 / "cifar-10-batches-py" / "batches.meta", label_names=names)
+    with pytest.raises(ValueError, match=r"batches\.meta: no list of label_names should be 10"):
+        cifar10(root=str(root10))
+
+
+@pytest.mark.parametrize("keep", [0, 1, 500, 12_000])
+def test_a_batch_cut_short_is_named_with_what_helps(root10, keep):
+    path = root10 / "cifar-10-batches-py" / "data_batch_2"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"data_batch_2: cannot be read: .*Restore the files in"):
+        cifar10(root=str(root10))

@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import struct
 
 import pytest
@@ -70,25 +71,59 @@ def test_absent_and_no_download(tmp_path):
         fashion_mnist(root=str(tmp_path), download=False)
 
 
-def test_a_failed_download(tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise RuntimeError("no network")
+@pytest.fixture
+def offered(tmp_path_factory, monkeypatch):
+    """A folder of the four gzipped files that stands for the site they are published on."""
+    site = tmp_path_factory.mktemp("site")
+    digests = {}
+    for part, n in (("train", 20), ("t10k", 10)):
+        for kind, values in (("images-idx3", images(n)), ("labels-idx1", labels(n))):
+            path = site / f"{part}-{kind}-ubyte.gz"
+            path.write_bytes(gzip.compress(idx(values)))
+            digests[path.stem] = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(module, "SITE", site.as_uri())
+    monkeypatch.setattr(module, "FILES", digests)
+    return site
 
-    monkeypatch.setattr("torchvision.datasets.FashionMNIST", fail)
-    with pytest.raises(ValueError, match=r"and the download failed \(no network\); set root to"):
-        fashion_mnist(root=str(tmp_path))
+
+def test_what_is_not_there_is_downloaded(offered, tmp_path):
+    data = fashion_mnist(root=str(tmp_path / "data"))
+    assert (len(data.train), len(data.test)) == (20, 10)
+    assert len(fashion_mnist(root=str(tmp_path / "data"), download=False).train) == 20
 
 
-def test_a_download_is_read(root, tmp_path_factory, monkeypatch):
-    base = tmp_path_factory.mktemp("base")
+def test_a_failed_download(offered, tmp_path):
+    (offered / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(
+        ValueError, match=r"download failed \(.*t10k-labels-idx1-ubyte\.gz: .*set root"
+    ):
+        fashion_mnist(root=str(tmp_path / "data"))
 
-    def download(place, *, download):
-        assert download
-        (place / "FashionMNIST").mkdir()
-        root.rename(place / "FashionMNIST" / "raw")
 
-    monkeypatch.setattr("torchvision.datasets.FashionMNIST", download)
-    assert len(fashion_mnist(root=str(base)).train) == 20
+def test_a_download_of_other_content(offered, tmp_path):
+    (offered / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images(21))))
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte\.gz: its SHA-256 is"):
+        fashion_mnist(root=str(tmp_path / "data"))
+    with pytest.raises(ValueError, match="fashion_mnist: not found in"):
+        fashion_mnist(root=str(tmp_path / "data"), download=False)
+
+
+def test_the_names_are_the_published_ones():
+    from torchvision.datasets import FashionMNIST
+
+    assert FashionMNIST.mirrors == [f"{module.SITE}/"]
+    assert sorted(f"{name}.gz" for name in module.FILES) == sorted(
+        name for name, _ in FashionMNIST.resources
+    )
+
+
+def test_damage_is_told_with_what_helps(root):
+    path = root / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(
+        ValueError, match=r"15,695 bytes, not 15,696 for 20 items\. Restore the files"
+    ):
+        fashion_mnist(root=str(root))
 
 
 def test_a_label_out_of_range(root):
@@ -133,7 +168,8 @@ def test_damaged_gzip(damage, tmp_path):
 
 
 @pytest.mark.skipif(
-    not find_idx(module.DEBIAN, module.FILES[0]).is_file(), reason="dataset-fashion-mnist is absent"
+    not find_idx(module.DEBIAN, "train-images-idx3-ubyte").is_file(),
+    reason="dataset-fashion-mnist is absent",
 )
 def test_the_real_set():
     data = fashion_mnist(size=28)

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from PIL import Image
 
@@ -60,19 +62,73 @@ def test_no_classes(tmp_path):
         image_folder(root=str(tmp_path))
 
 
-def test_a_wrong_size(root):
-    with pytest.raises(ValueError, match="image_folder: size: 0 must be 1 pixel or more"):
+def test_wrong_numbers(root):
+    with pytest.raises(ValueError, match="image_folder: size: 0 must be 1 or more"):
         image_folder(root=str(root), size=0)
+    with pytest.raises(ValueError, match="image_folder: skip_bad: -1 must be 0 or more"):
+        image_folder(root=str(root), skip_bad=-1)
 
 
 def test_unreadable_files_are_all_counted(root, monkeypatch):
     (root / "val" / "ant" / "1.JPEG").write_text("no image")
-    with pytest.raises(ValueError, match=r"no readable image in 1 file: .*val/ant/1\.JPEG$"):
+    message = (
+        r"1 of 15 files cannot be read: .*ant/1\.JPEG: no image\. Mend .* skip_bad: 1 or more$"
+    )
+    with pytest.raises(ValueError, match=message):
         image_folder(root=str(root))
     for i in range(12):
         (root / "train" / "bee" / f"bad{i:02}.png").touch()
-    with pytest.raises(ValueError, match=r"13 files: .*bad00.*bad09\.png and 3 more$"):
+    message = r"13 of 27 files .*bad00\.png: the file is empty; .*bad09.*; and 3 more\. Mend"
+    with pytest.raises(ValueError, match=message):
         image_folder(root=str(root), verify=True)
     assert len(image_folder(root=str(root), verify=False).train) == 21
     monkeypatch.setattr(module, "VERIFY_AT_MOST", 20)
     assert len(image_folder(root=str(root)).train) == 21
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def test_bad_files_are_left_out_counted_and_named(root):
+    cut(root / "train" / "bee" / "1.JPEG")  # the header is whole
+    (root / "val" / "owl" / "0.JPEG").write_text("no image")
+    whole = image_folder(root=str(root), verify=False)
+    data = image_folder(root=str(root), skip_bad=2)
+    assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert data.test.labels.tolist() == [0, 0, 1, 1, 2]
+    assert isinstance(data.train, FileImages)
+    assert isinstance(whole.train, FileImages)
+    assert set(whole.train.paths) - set(data.train.paths) == {str(root / "train/bee/1.JPEG")}
+    (note,) = data.notes
+    assert re.fullmatch(
+        "image_folder: 2 of 15 files left out, which cannot be read: "
+        rf"{root}/train/bee/1\.JPEG: .*[Tt]runcated.*; {root}/val/owl/0\.JPEG: no image",
+        note,
+    )
+
+
+def test_more_bad_files_than_may_be_left_out(root):
+    cut(root / "train" / "bee" / "1.JPEG")
+    cut(root / "train" / "owl" / "0.JPEG")
+    message = r"2 of 15 files cannot be read: .*bee/1.*; .*owl/0.* skip_bad: 2 or more$"
+    with pytest.raises(ValueError, match=message):
+        image_folder(root=str(root), skip_bad=1)
+
+
+def test_a_class_that_is_left_without_images(root):
+    for image in (root / "val" / "bee").iterdir():
+        image.write_text("no image")
+    with pytest.raises(ValueError, match=r"in '.*', val has no images in bee$"):
+        image_folder(root=str(root), skip_bad=9)
+
+
+def test_nothing_to_leave_out(root):
+    data = image_folder(root=str(root), skip_bad=5)
+    assert (len(data.train), len(data.test), list(data.notes)) == (9, 6, [])
+
+
+def test_16_bit_images_are_seen_in_the_header(root):
+    Image.new("I;16", (20, 10)).save(root / "train" / "owl" / "depth.png")
+    with pytest.raises(ValueError, match=r"owl/depth\.png: mode I;16 has more than 8 bits"):
+        image_folder(root=str(root))

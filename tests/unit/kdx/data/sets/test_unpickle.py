@@ -62,6 +62,46 @@ def test_a_planted_call_is_refused_and_not_run(function, protocol, tmp_path):
     assert not planted.exists()
 
 
+def pickled_array(state: bytes) -> bytes:
+    """Write {"d": ARRAY of bytes} with `state` as what its dtype is told: pushed by opcodes."""
+    dtype = b"cnumpy\ndtype\n(X\x02\x00\x00\x00u1\x89\x88tR" + state + b"b"
+    array = b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tC\x01btR"
+    array += b"(K\x01(K\x08t" + dtype + b"\x89C\x08" + b"A" * 8 + b"tb"
+    return b"\x80\x03}X\x01\x00\x00\x00d" + array + b"s."
+
+
+def test_a_dtype_cannot_be_told_that_numbers_are_pointers(tmp_path):
+    # NumPy would follow these 8 bytes: the flag 63 says that they are an object.
+    path = tmp_path / "batch"
+    none = b"(K\x03X\x01\x00\x00\x00|NNN" + b"J\xff\xff\xff\xff" * 2
+    for flags in (0, 63):
+        path.write_bytes(pickled_array(none + bytes([ord("K"), flags]) + b"t"))
+        read = read_pickle(path)["d"]
+        assert (read.dtype, read.tobytes()) == (np.dtype("u1"), b"A" * 8)
+        assert not read.dtype.hasobject
+
+
+def test_the_order_of_bytes_and_of_axes(tmp_path):
+    path = tmp_path / "batch"
+    for protocol in range(6):
+        content = {
+            "big": ARRAY.astype(">i4"),
+            "turned": np.asfortranarray(ARRAY),
+            "row": ARRAY[0],
+        }
+        path.write_bytes(pickle.dumps(content, protocol))
+        read = read_pickle(path)
+        assert all(np.array_equal(read[key], content[key]) for key in content)
+        assert all(read[key].shape == content[key].shape for key in content)
+
+
+def test_an_unknown_order_of_axes_is_refused(tmp_path):
+    path = tmp_path / "batch"
+    path.write_bytes(pickle.dumps({"data": ARRAY}, 5).replace(b"\x8c\x01C", b"\x8c\x01K"))
+    with pytest.raises(ValueError, match="refused: an array in the order 'K'"):
+        read_pickle(path)
+
+
 def test_attributes_of_known_names_are_refused(tmp_path):
     path = tmp_path / "batch"
     path.write_bytes(b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93.")
