@@ -1,8 +1,16 @@
 """Numbers in sentences."""
 
-__all__ = ["counted"]
+__all__ = ["counted", "in_bytes"]
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
     """Return "1 epoch", "2 epochs", "1,437 epochs"; `plural` where it is more than an added s."""
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def in_bytes(size: float) -> str:
+    """Return a size as people write it: "7.2 MB"."""
+    for unit, worth in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= worth:
+            return f"{size / worth:,.1f} {unit}".replace(".0 ", " ")
+    return f"{size:.0f} bytes"

@@ -38,10 +38,11 @@ class Component:
         except Exception as error:  # the factory may be anybody's, and raise anything
             expected = isinstance(error, TypeError | ValueError)
             said = str(error) if expected else f"{type(error).__name__}: {error}"
-            raise self._error(said) from error
+            raise self.refusal(said) from error
         if reason := lack_built(built, self.kind):
-            raise self._error(reason)
+            raise self.refusal(reason)
         return built
 
-    def _error(self, message: str) -> RecipeError:
+    def refusal(self, message: str) -> RecipeError:
+        """Return the error that says what is wrong with the component, at its place."""
         return RecipeError([Problem(self.place, self.where, f"{self.use!r}: {message}")])

@@ -28,6 +28,7 @@ __all__ = [
     "Range",
     "RecipePath",
     "RunName",
+    "Samples",
 ]
 
 
@@ -62,8 +63,9 @@ def _held_out(value: Any) -> Any:
     return value
 
 
-Count = Annotated[int, Strict(), Field(ge=1)]
-Natural = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
+Count = Annotated[int, Strict(), Field(ge=1, le=10**6)]
+Samples = Annotated[int, Strict(), Field(ge=1, le=10**12)]
+Natural = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
 Finite = Annotated[float, Strict(), AllowInfNan(False)]
 Positive = Annotated[Finite, Field(gt=0)]
 HeldOut = Annotated[float | int | None, PlainValidator(_held_out)]

@@ -11,7 +11,7 @@ from kdx.protocols import ImageData
 __all__ = ["digits"]
 
 MEAN, STD = 0.3053, 0.3760  # of the 8 x 8 images
-TEST_IMAGES = 360
+IMAGES, TEST_IMAGES = 1797, 360
 
 
 def digits(*, size: int = 32, channels: int = 1) -> ImageData:
@@ -21,7 +21,7 @@ def digits(*, size: int = 32, channels: int = 1) -> ImageData:
     """
     from sklearn.datasets import load_digits
 
-    spec = grey_input("digits", size, channels=channels, mean=MEAN, std=STD)
+    spec = grey_input("digits", size, channels=channels, mean=MEAN, std=STD, images=IMAGES)
     pixels, targets = load_digits(return_X_y=True)  # [1797, 64], 0 to 16
     raw = torch.as_tensor(pixels).mul(255 / 16).round().to(torch.uint8)
     images, labels = resize(raw.view(-1, 1, 8, 8), size), torch.as_tensor(targets).long()
