@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from kdx.recipe import RecipeError
+from kdx.words import printable
 
 __all__ = ["add_common", "allow", "guarded"]
 
@@ -63,7 +64,7 @@ def guarded(main: Callable[[], None]) -> int:
         from kdx.stage import TrainingError
 
         if _is_out_of_memory(error):
-            return _say(error, "out of memory: lower data.batch_size", FAILED)
+            return _say(error, "out of memory: lower data.batch_size, or what is large", FAILED)
         if not isinstance(error, CertificateError | TrainingError):
             raise
         return _say(error, str(error), FAILED)
@@ -75,7 +76,8 @@ def _say(error: Exception, reason: str, code: int) -> int:
         traceback.print_exc()
     rank = int(os.environ.get("RANK", "0"))
     if not isinstance(error, RecipeError):
-        print(f"[rank {rank}] error: {reason}" if rank else f"error: {reason}", file=sys.stderr)
+        said = printable(f"[rank {rank}] error: {reason}" if rank else f"error: {reason}")
+        print(said, file=sys.stderr)
     elif rank == 0:
         print(reason, file=sys.stderr)
     return code

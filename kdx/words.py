@@ -1,6 +1,6 @@
 """Numbers in sentences."""
 
-__all__ = ["counted", "in_bytes"]
+__all__ = ["counted", "in_bytes", "printable"]
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
@@ -14,3 +14,10 @@ def in_bytes(size: float) -> str:
         if size >= worth:
             return f"{size / worth:,.1f} {unit}".replace(".0 ", " ")
     return f"{size:.0f} bytes"
+
+
+def printable(text: str) -> str:
+    """Return `text` with what is no line and does not print, a terminal's codes say, escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

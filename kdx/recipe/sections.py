@@ -13,7 +13,6 @@ from pydantic import (
     Field,
     InstanceOf,
     StrictBool,
-    StrictStr,
     model_validator,
 )
 
@@ -22,6 +21,7 @@ from kdx.recipe.fields import (
     Count,
     Finite,
     HeldOut,
+    Label,
     Name,
     Natural,
     OutputPath,
@@ -145,7 +145,7 @@ class StageSection(BaseModel):
 
     model_config = _SECTION
     name: Name = ""
-    phase: StrictStr | None = None
+    phase: Label | None = None
     epochs: Count | None = None
     losses: Losses | None = None
     optimizer: InstanceOf[Component] | None = None

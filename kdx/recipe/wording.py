@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from kdx.words import counted
+from kdx.words import counted, printable
 
 __all__ = ["explain", "plain", "show", "unknown"]
 
@@ -34,9 +34,7 @@ def show(value: Any) -> str:
 
 def plain(text: str) -> str:
     """Return `text` on one line of at most 1,000 characters, escaped where it does not print."""
-    line = " ".join(text.splitlines())
-    if not line.isprintable():
-        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    line = printable(" ".join(text.splitlines()))
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
 
 
