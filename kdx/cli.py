@@ -64,7 +64,7 @@ def guarded(main: Callable[[], None]) -> int:
         from kdx.stage import TrainingError
 
         if _is_out_of_memory(error):
-            return _say(error, "out of memory: lower data.batch_size, or what is large", FAILED)
+            return _say(error, "out of memory: lower data.batch_size", FAILED)
         if not isinstance(error, CertificateError | TrainingError):
             raise
         return _say(error, str(error), FAILED)

@@ -16,6 +16,7 @@ from kdx.loop import Loop, accelerator_for
 from kdx.memo.use import plan_memo, remembering
 from kdx.networks import has_weights
 from kdx.recipe import Recipe
+from kdx.recipe.paths import refuse_links
 from kdx.recipe.sections import Teacher as TeacherSection
 from kdx.schedules import TABLE
 from kdx.words import counted
@@ -105,9 +106,10 @@ def _claim(recipe: Recipe) -> Path | None:
             shutil.rmtree(run_dir)
         else:
             run_dir.rename(aside)
+    refuse_links(run_dir)
     shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)  # of a run that trained nothing
     run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "recipe.yaml").write_text(recipe.to_yaml())
+    (run_dir / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     return aside if aside.exists() else None
 
 
@@ -178,7 +180,8 @@ def _idle_schedule(stage: StageJob, per_epoch: int) -> str:
     """Say where a schedule that should lower the learning rate ends without having done so."""
     epochs, schedule = stage.stage.epochs, stage.stage.schedule
     steps = epochs * per_epoch
-    factors = [stage.schedule(step, steps, per_epoch) for step in range(steps)]
+    tried = (*range(0, steps, 1 + steps // 10_000), steps - 1)
+    factors = [stage.schedule(step, steps, per_epoch) for step in tried]
     if schedule.use == "constant" or factors[-1] < max(factors):
         return ""
     note = (

@@ -116,9 +116,7 @@ def allocate():
 def test_out_of_memory(main, capsys, monkeypatch):
     monkeypatch.delenv("KDX_DEBUG", raising=False)
     assert guarded(main) == 1
-    assert (
-        capsys.readouterr().err == "error: out of memory: lower data.batch_size, or what is large\n"
-    )
+    assert capsys.readouterr().err == "error: out of memory: lower data.batch_size\n"
 
 
 def test_mistakes_of_the_program_are_not_hidden():
