@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kdx.certificate import Certificate, certify
 from kdx.data import Augment, Splits, Views, split
 from kdx.evaluation import eval_mode
-from kdx.memory import check_fits, limited
+from kdx.memory import check_fits, limited, said
 from kdx.networks import build_student, build_teacher, check_logits
 from kdx.objective import Objective, Term
 from kdx.optimizers import rehearse
@@ -131,8 +131,8 @@ def apply_transforms(
         transforms.append(part.build(input_shape=shape))
         try:
             student = transforms[-1].apply(student)
-        except (ValueError, RuntimeError, MemoryError) as error:  # torch's allocator raises such
-            raise ValueError(f"{part.place}: {part.where}: {error}") from error
+        except Exception as error:  # the transform may be anybody's, and the memory too small
+            raise ValueError(f"{part.place}: {part.where}: {said(error)}") from error
     return student, transforms
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from kdx.memory import said
 from kdx.recipe import Component
 
 __all__ = ["build_optimizer", "rehearse"]
@@ -43,7 +44,7 @@ def rehearse(component: Component, parameters: Sequence[nn.Parameter]) -> None:
     try:
         optimizer.step()
     except Exception as error:  # torch's, or a plug-in's
-        raise component.refusal(f"its first step fails: {error}") from error
+        raise component.refusal(f"its first step fails: {said(error)}") from error
 
 
 def _fusable(parameter: nn.Parameter) -> bool:

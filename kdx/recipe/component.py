@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kdx.memory import said
 from kdx.recipe.arguments import fill
 from kdx.recipe.errors import Problem, RecipeError
 
@@ -36,9 +37,7 @@ class Component:
         try:
             built = self.factory(**fill(self.factory, self.arguments, provided))
         except Exception as error:  # the factory may be anybody's, and raise anything
-            expected = isinstance(error, TypeError | ValueError)
-            said = str(error) if expected else f"{type(error).__name__}: {error}"
-            raise self.refusal(said) from error
+            raise self.refusal(said(error)) from error
         if reason := lack_built(built, self.kind):
             raise self.refusal(reason)
         return built

@@ -8,6 +8,9 @@ from kdx.protocols import InputSpec
 
 __all__ = ["grey_input", "resize"]
 
+LARGEST = 1024  # pixels a side
+COPIES = 3  # of the images, while they are resized and split
+
 
 def resize(images: Tensor, size: int) -> Tensor:
     """Return uint8 [N, C, size, size]: torchvision's antialiased bilinear resize, to the bit."""
@@ -24,7 +27,7 @@ def grey_input(
     """
     if channels not in (1, 3):
         raise ValueError(f"{origin}: channels: {channels} must be 1 (grey) or 3 (grey, repeated)")
-    if size < 1:
-        raise ValueError(f"{origin}: size: {size} must be 1 pixel or more")
-    check_fits(images * size**2, f"{origin}: {images:,} images of size: {size} in memory")
+    if not 1 <= size <= LARGEST:
+        raise ValueError(f"{origin}: size: {size} must be 1 pixel or more, at most {LARGEST}")
+    check_fits(COPIES * images * size**2, f"{origin}: {images:,} images of size: {size}")
     return InputSpec(channels, size, (mean,) * channels, (std,) * channels)
