@@ -11,8 +11,8 @@ __all__ = ["Conv", "Options", "Settings", "check", "complete", "layer_settings"]
 
 Conv = Literal["cl", "ck", "auto", "none"]
 
-LARGEST_RATE = 1024
-"""Far beyond any use, and below what would exhaust the memory instead of failing."""
+LARGEST_RATE, LARGEST_WIDTH = 64, 2**20
+"""Far beyond any use, and below what would take hours or all memory instead of failing."""
 
 
 class Options(TypedDict, total=False):
@@ -21,7 +21,7 @@ class Options(TypedDict, total=False):
     preset: one of the paper's plans by name (`expand.PRESETS`); what stands beside it is added,
     and wins. `conv: auto` leaves the preset's strategy.
     linear: whether fully-connected layers are expanded (FC). Default false.
-    rate: the expansion rate r, above 0 and at most 1024. Default 4.
+    rate: the expansion rate r, above 0 and at most 64. Default 4.
     select, exclude: patterns of module paths (`layer1.*`), as of `fnmatch`, or kinds of layers:
     `@stem` (the first convolution), `@depthwise`, `@strided`. Default: all, none.
     stem: `keep` leaves the first inner width of the first convolution at its input channels.
@@ -156,4 +156,5 @@ def _check_overrides(default: Settings, overrides: Mapping[str, Mapping[str, Any
 
 
 def _are_counts(widths: object) -> bool:
-    return isinstance(widths, list | tuple) and all(type(w) is int and w > 0 for w in widths)
+    counts = isinstance(widths, list | tuple)
+    return counts and all(type(w) is int and 0 < w <= LARGEST_WIDTH for w in widths)

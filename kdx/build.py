@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from kdx.certificate import Certificate, certify
 from kdx.data import Augment, Splits, Views, check_data, split
 from kdx.evaluation import eval_mode
+from kdx.memory import check_fits, limited, said
 from kdx.networks import build_student, build_teacher, check_logits
 from kdx.objective import Objective, Term
-from kdx.optimizers import build_optimizer
+from kdx.optimizers import rehearse
 from kdx.protocols import ImageData, InputSpec, StudentTransform
 from kdx.recipe import Recipe, Stage
 from kdx.schedules import Schedule
@@ -84,6 +85,7 @@ class Job:
             transform.enter(self.student, phase or "")
 
 
+@limited()
 def build(recipe: Recipe, *, teacher_weights: bool = True) -> Job:
     """Build data, student, teacher and objectives, and probe them on a batch.
 
@@ -97,6 +99,7 @@ def build(recipe: Recipe, *, teacher_weights: bool = True) -> Job:
     student, transforms = apply_transforms(recipe, compact, data.input)
     teacher = build_teacher(recipe, data, load=teacher_weights) if recipe.teacher else None
     views = train_views(recipe, data, splits)
+    _check_batches(recipe, len(views), [data.input, *([teacher.own] if teacher else [])])
     images, labels, _ = views.__getitems__([(0, i) for i in range(min(PROBE, len(views)))])
     check_logits(student, images, len(data.classes), "student")
     if teacher:
@@ -137,8 +140,8 @@ def apply_transforms(
         transforms.append(part.build(input_shape=shape))
         try:
             student = transforms[-1].apply(student)
-        except ValueError as error:
-            raise ValueError(f"{part.place}: {part.where}: {error}") from error
+        except Exception as error:  # the transform may be anybody's, and the memory too small
+            raise ValueError(f"{part.place}: {part.where}: {said(error)}") from error
     return student, transforms
 
 
@@ -151,6 +154,18 @@ def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
     except ValueError as error:
         raise ValueError(f"{part.place}: {part.where}: {part.use!r}: {error}") from error
     return data, split(data, validation=section.validation, limit=section.limit, seed=recipe.seed)
+
+
+def _check_batches(recipe: Recipe, samples: int, inputs: Sequence[InputSpec]) -> None:
+    """Refuse a batch whose images alone exceed the memory, padded or as a network takes them."""
+    batch = min(recipe.data.batch_size, samples)
+    crop, seen = recipe.data.augment.crop, inputs[0]
+    padded = batch * seen.channels * (seen.size + 2 * crop) ** 2
+    check_fits(padded, f"data.augment.crop: {batch:,} images padded by {crop} pixels")
+    for input in inputs:
+        shape = f"{input.channels} x {input.size} x {input.size}"
+        size = 4 * batch * input.channels * input.size**2
+        check_fits(size, f"data.batch_size: {batch:,} images of {shape} at once")
 
 
 def restore(student: nn.Module, transforms: Sequence[StudentTransform]) -> nn.Module:
@@ -189,7 +204,7 @@ def _build_stage(
     objective = Objective(student, terms, known=known)
     objective.probe(images, labels, teacher)
     unused = objective.unused(images, labels, teacher(images) if teacher else None)
-    build_optimizer(stage.optimizer, list(objective.parameters()))  # to fail now, not later
+    rehearse(stage.optimizer, list(objective.parameters()))  # to fail now, not later
     return StageJob(stage, objective, stage.schedule.build(), unused)
 
 

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from kdx.recipe import RecipeError
+from kdx.words import printable
 
 __all__ = ["add_common", "allow", "guarded"]
 
@@ -90,7 +91,8 @@ def _say(error: Exception, reason: str, code: int) -> int:
         traceback.print_exc()
     rank = int(os.environ.get("RANK", "0"))
     if not isinstance(error, RecipeError):
-        print(f"[rank {rank}] error: {reason}" if rank else f"error: {reason}", file=sys.stderr)
+        said = printable(f"[rank {rank}] error: {reason}" if rank else f"error: {reason}")
+        print(said, file=sys.stderr)
     elif rank == 0:
         print(reason, file=sys.stderr)
     return code

@@ -30,7 +30,7 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     loop = Loop(job, accelerator_for(job))
     console.quiet = not loop.accelerator.is_main_process
     console.rule(f"[bold]{recipe.name}: dry run")
-    console.print(f"device: {describe(loop)}", highlight=False)
+    console.print(f"device: {describe(loop)}", highlight=False, markup=False)
     _print_data(job, console)
     _print_plan(job, console)
     _print_teacher(job, first, console)
@@ -38,18 +38,21 @@ def dry_run(recipe: Recipe, console: Console) -> None:
         if there:
             show(memo, console, "memo: ")
         else:
-            console.print(f"memo: {memo.rows()}, when there is a teacher", highlight=False)
+            console.print(
+                f"memo: {memo.rows()}, when there is a teacher", highlight=False, markup=False
+            )
     seconds = _print_stages(loop, memo, console)
     before = f", after {_duration(_training_of(first))} of the teacher's own" if first else ""
     console.print(
         f"cost: about {_duration(seconds)} of training{before}; {_memory(loop)} of memory",
         highlight=False,
+        markup=False,
     )
     error = job.rehearsal.float32.max_rel_error
     console.print(
         f"rehearsal: restored, the student is the compact network again, within {error:.1e} of "
         f"the largest logit; a run would write {recipe.run_dir}",
-        highlight=False, soft_wrap=True,
+        highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
 
 
@@ -60,6 +63,7 @@ def _print_data(job: Job, console: Console) -> None:
         f"data: {job.recipe.data.component.use}, {input.channels} x {input.size} x {input.size}, "
         f"{job.classes} classes: {len(splits.train):,} training, {held}{len(splits.test):,} test",
         highlight=False,
+        markup=False,
     )
     for note in job.data.notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
@@ -78,6 +82,7 @@ def _print_plan(job: Job, console: Console) -> None:
         f"student: {job.recipe.student.component.use}, {counts['compact']:,} parameters, "
         f"trained with {counts['trained']:,}",
         highlight=False,
+        markup=False,
     )
 
 
@@ -98,7 +103,7 @@ def _print_teacher(job: Job, first: Recipe | None, console: Console) -> None:
     count = count_parameters(job.teacher.module)
     console.print(
         f"teacher: {section.component.use}, {count:,} parameters; {source}",
-        highlight=False, soft_wrap=True,
+        highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
 
 
@@ -127,7 +132,7 @@ def _print_stages(loop: Loop, memo: Plan | None, console: Console) -> float:
             console.print(
                 f"{stage.stage.name}: its losses do not reach {len(stage.unused)} of the "
                 f"trained tensors, such as {stage.unused[0]}",
-                soft_wrap=True, highlight=False,
+                soft_wrap=True, highlight=False, markup=False,
             )  # fmt: skip
     console.print(table)
     return total

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from kdx.memory import said
 from kdx.recipe import Component
 
-__all__ = ["build_optimizer"]
+__all__ = ["build_optimizer", "rehearse"]
 
 _WAYS = frozenset({"fused", "foreach", "differentiable"})
 
@@ -29,6 +30,21 @@ def build_optimizer(
         elif "fused" in known and all(map(_fusable, parameters)):
             way = {"fused": True}
     return component.build(params=list(parameters), **way)
+
+
+def rehearse(component: Component, parameters: Sequence[nn.Parameter]) -> None:
+    """Build the optimizer for `parameters`, and take a step with it on a small copy of one.
+
+    Raises RecipeError where torch refuses an argument, which some do in the first step only.
+    """
+    build_optimizer(component, parameters)
+    small = nn.Parameter(torch.zeros(2, 2))
+    small.grad = torch.ones(2, 2)
+    optimizer = build_optimizer(component, [small])
+    try:
+        optimizer.step()
+    except Exception as error:  # torch's, or a plug-in's
+        raise component.refusal(f"its first step fails: {said(error)}") from error
 
 
 def _fusable(parameter: nn.Parameter) -> bool:

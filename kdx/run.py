@@ -196,7 +196,8 @@ def _idle_schedule(stage: StageJob, per_epoch: int) -> str:
     """Say where a schedule that should lower the learning rate ends without having done so."""
     epochs, schedule = stage.stage.epochs, stage.stage.schedule
     steps = epochs * per_epoch
-    factors = [stage.schedule(step, steps, per_epoch) for step in range(steps)]
+    tried = (*range(0, steps, 1 + steps // 10_000), steps - 1)
+    factors = [stage.schedule(step, steps, per_epoch) for step in tried]
     if schedule.use == "constant" or factors[-1] < max(factors):
         return ""
     note = (

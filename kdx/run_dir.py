@@ -9,6 +9,7 @@ from pathlib import Path
 from kdx import checkpoints
 from kdx.files import write_whole
 from kdx.recipe import Recipe
+from kdx.recipe.paths import refuse_links
 from kdx.summary import FILE as SUMMARY
 from kdx.weights import FILE_IN_RUN
 
@@ -36,7 +37,7 @@ def claimed(recipe: Recipe, *, resume: bool) -> Iterator[Path | None]:
 
     Without `resume` the run that stands there is moved aside, if it is one of kdx: of two that
     were never finished, the first is kept. FileExistsError where it is none, or where another
-    process trains it.
+    process trains it; ValueError for links in it, which are not written through.
     """
     run_dir, aside = recipe.run_dir, recipe.run_dir.with_name(f"{recipe.run_dir.name}.replaced")
     if is_taken(run_dir):
@@ -46,6 +47,7 @@ def claimed(recipe: Recipe, *, resume: bool) -> Iterator[Path | None]:
         if not resume:
             with _locked(run_dir):
                 _move(run_dir, aside)
+    refuse_links(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     with _locked(run_dir):
         checkpoints.sweep(run_dir / "checkpoints")

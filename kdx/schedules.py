@@ -6,10 +6,14 @@ accumulation. `step` counts optimizer steps from 0; the last one is steps - 1.
 """
 
 from collections.abc import Sequence
-from math import cos, pi
+from math import cos, log10, pi
 from typing import Protocol
 
 __all__ = ["TABLE", "Schedule", "constant", "cosine", "linear", "multistep"]
+
+
+LARGEST = 30  # the logarithm of a factor that leaves the learning rate a number
+LONGEST = 10**6  # epochs
 
 
 class Schedule(Protocol):
@@ -35,6 +39,8 @@ def multistep(*, milestones: Sequence[float], gamma: float = 0.1, warmup: float 
         raise ValueError(f"milestones: {list(milestones)} must be above 0 and ascending")
     if not gamma > 0:
         raise ValueError(f"gamma: {gamma} must be above 0")
+    if len(milestones) * log10(gamma) > LARGEST:
+        raise ValueError(f"gamma: {gamma} at {len(milestones)} milestones is above 1e{LARGEST}")
 
     def factor(progress: float, epoch: float, epochs: float) -> float:
         return gamma ** sum(epoch >= (m * epochs if m < 1 else m) for m in milestones)
@@ -64,8 +70,8 @@ class _Factor(Protocol):
 
 def _warmed(warmup: float, factor: _Factor) -> Schedule:
     """Rise linearly over the first `warmup` epochs (a fraction of the stage when below 1)."""
-    if warmup < 0:
-        raise ValueError(f"warmup: {warmup} must be 0 or more epochs")
+    if not 0 <= warmup <= LONGEST:
+        raise ValueError(f"warmup: {warmup} must be 0 or more epochs, at most {LONGEST:,}")
 
     def schedule(step: int, steps: int, steps_per_epoch: int) -> float:
         rising = round(warmup * (steps if warmup < 1 else steps_per_epoch))

@@ -5,25 +5,28 @@ A file's metadata holds, under "kdx", JSON of "input" (an `InputSpec`), "classes
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from kdx.files import write_whole
 from kdx.protocols import InputSpec
+from kdx.weight_files import about_of, read, spec_of
+from kdx.words import counted
 
 __all__ = ["load", "read_metadata", "read_spec", "save", "serialise"]
 
 FILE_IN_RUN = "student.safetensors"
 SHOWN = 10  # names in an error
+KINDS = {
+    "real": (torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    "whole": (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+}
 
 
 def save(
@@ -66,14 +69,15 @@ def load(module: nn.Module, source: str | os.PathLike[str]) -> InputSpec | None:
     of tensors, plain or under "state_dict" or "model", with or without DDP's "module." prefixes.
 
     FileNotFoundError for a missing file. ValueError for one that is unreadable, that holds more
-    than tensors (nothing in it is run), or whose names or shapes are not the module's; the module
-    is untouched then.
+    than tensors (nothing in it is run), whose names, shapes or kinds of numbers are not the
+    module's, or whose numbers are not finite where the module's are; the module is untouched then.
     """
     path = _file(source)
     spec = read_spec(path)
-    found = _read(path)
+    found = read(path)
     expected = module.state_dict()
     _check_fit(path, expected, found)
+    _check_finite(path, expected, found)
     expected.update(found)  # keeps the layout versions that state_dict() records
     module.load_state_dict(expected)
     return spec
@@ -84,14 +88,9 @@ def read_spec(source: str | os.PathLike[str]) -> InputSpec | None:
 
     Takes what `load` takes, reads no tensor; errors as `load`.
     """
-    about = read_metadata(source)
-    if about is None:
-        return None
-    try:
-        spec = about["input"]
-        return InputSpec(**spec | {"mean": tuple(spec["mean"]), "std": tuple(spec["std"])})
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{source}: its metadata describes no input: {error!r}") from error
+    path = _file(source)
+    about = read_metadata(path)
+    return None if about is None else spec_of(path, about)
 
 
 def read_metadata(source: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -100,14 +99,7 @@ def read_metadata(source: str | os.PathLike[str]) -> dict[str, Any] | None:
     Takes what `load` takes, reads no tensor; errors as `load`.
     """
     path = _file(source)
-    if path.suffix != ".safetensors":
-        return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        return json.loads(metadata["kdx"]) if "kdx" in metadata else None
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not a readable safetensors file: {error}") from error
+    return about_of(path) if path.suffix == ".safetensors" else None
 
 
 def _own_copy(tensor: Tensor) -> Tensor:
@@ -122,41 +114,11 @@ def _file(source: str | os.PathLike[str]) -> Path:
         path /= FILE_IN_RUN
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or run directory")
+    if not path.is_file():
+        raise ValueError(f"{path}: a pipe or a device, not a file of weights")
     if path.suffix not in (".safetensors", ".pth", ".pt"):
         raise ValueError(f"{path}: want a run directory or a .safetensors, .pth or .pt file")
     return path
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # a broken pickle raises anything
-        raise ValueError(f"{path}: {_refusal(error)}") from error
-    return _state_dict(path, content)
-
-
-def _refusal(error: Exception) -> str:
-    """Say why torch.load gave up, without its advice to load the file unsafely."""
-    if named := re.search(r"GLOBAL (\S+)", str(error)):
-        return f"refused: it holds {named[1]}, and only tensors are loaded; nothing was run"
-    reason = str(error).partition("\n")[0]
-    return f"not a readable checkpoint: {type(error).__name__}: {reason}"
-
-
-def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
-    """Unwrap `content` to names and tensors."""
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()
-    ):
-        raise ValueError(f"{path}: holds no state dict, plain or under 'state_dict' or 'model'")
-    if all(name.startswith("module.") for name in content):
-        return {name.removeprefix("module."): value for name, value in content.items()}
-    return content
 
 
 def _check_fit(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
@@ -168,10 +130,45 @@ def _check_fit(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, T
         for k in expected
         if k in found and found[k].shape != expected[k].shape
     ]
-    problems = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+    kinds = [
+        f"{k} {_kind(found[k])}, not {_kind(expected[k])}"
+        for k in expected
+        if k in found and _kind(found[k]) != _kind(expected[k])
+    ]
+    problems = {
+        "missing": missing,
+        "unexpected": unexpected,
+        "of another shape": shapes,
+        "of another kind": kinds,
+    }
     lines = [f"{len(v)} {k}: {_some(v)}" for k, v in problems.items() if v]
     if lines:
         raise ValueError(f"{path} does not fit the network\n  " + "\n  ".join(lines))
+
+
+def _kind(tensor: Tensor) -> str:
+    """Say what the numbers are; those of one kind are converted to each other as they load."""
+    if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
+        return f"{'meta' if tensor.is_meta else tensor.layout} {tensor.dtype}"
+    return next(
+        (kind for kind, dtypes in KINDS.items() if tensor.dtype in dtypes), f"{tensor.dtype}"
+    )
+
+
+def _check_finite(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Raise ValueError for inf and NaN, but where the network has them itself (a mask, say)."""
+    bad = []
+    for name, value in found.items():
+        there = expected[name]
+        if there.is_floating_point() or there.is_complex():
+            converted = value.to(there.dtype)
+            wrong = int((~converted.isfinite() & there.isfinite().to(value.device)).sum())
+            bad += [f"{name} ({wrong:,} of {there.numel():,} numbers)"] * bool(wrong)
+    if bad:
+        raise ValueError(
+            f"{path}: inf or NaN in {counted(len(bad), 'tensor')}: {_some(bad)}. Their training "
+            "diverged, or the file is damaged: use other weights"
+        )
 
 
 def _some(names: list[str]) -> str:

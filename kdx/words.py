@@ -1,8 +1,23 @@
 """Numbers in sentences."""
 
-__all__ = ["counted"]
+__all__ = ["counted", "in_bytes", "printable"]
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
     """Return "1 epoch", "2 epochs", "1,437 epochs"; `plural` where it is more than an added s."""
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def in_bytes(size: float) -> str:
+    """Return a size as people write it: "7.2 MB"."""
+    for unit, worth in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= worth:
+            return f"{size / worth:,.1f} {unit}".replace(".0 ", " ")
+    return f"{size:.0f} bytes"
+
+
+def printable(text: str) -> str:
+    """Return `text` with what is no line and does not print, a terminal's codes say, escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

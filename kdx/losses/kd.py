@@ -1,7 +1,5 @@
 """Knowledge distillation (Hinton, Vinyals, Dean 2015). B: batch, C: classes."""
 
-from math import isfinite
-
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -11,17 +9,21 @@ from kdx.protocols import Outputs
 
 __all__ = ["KD"]
 
+LARGEST = 1e6  # softer than any difference that float32 keeps
+
 
 class KD:
     """T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the batch.
 
     From section 2 of Hinton et al.: T^2 keeps the gradient's size when T changes. `temperature`
-    is T > 0; ValueError otherwise.
+    is T > 0, at most 1e6; ValueError otherwise.
     """
 
     def __init__(self, *, temperature: float = 4.0) -> None:
-        if not (temperature > 0 and isfinite(temperature)):
-            raise ValueError(f"temperature: {temperature} is not a finite number above 0")
+        if not 0 < temperature <= LARGEST:
+            raise ValueError(
+                f"temperature: {temperature} is not a number above 0 and at most {LARGEST:g}"
+            )
         self.temperature = temperature
 
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from kdx.memo.fingerprint import fingerprint
 from kdx.memo.plan import LOGITS, Plan, about, feature, readable
 from kdx.memo.store import Store
 from kdx.protocols import Outputs
+from kdx.recipe.paths import refuse_links
 from kdx.teacher import Teacher
 
 __all__ = ["Guide", "Memo", "live"]
@@ -51,6 +52,7 @@ class Memo:
     def __init__(self, plan: Plan, teacher: Teacher) -> None:
         self.plan, self.teacher = plan, teacher
         plan.directory.mkdir(parents=True, exist_ok=True)
+        refuse_links(plan.directory)
         with _locked(plan.directory):
             self.notes = _describe(plan)
             self._stores = {

@@ -17,6 +17,7 @@ from kdx.protocols import Outputs
 from kdx.recipe import Recipe
 from kdx.recipe.sections import MemoSection
 from kdx.teacher import Teacher
+from kdx.words import in_bytes
 
 __all__ = ["LOGITS", "Plan", "about", "feature", "make_plan", "readable"]
 
@@ -117,14 +118,6 @@ def readable(directory: Path) -> dict[str, Any] | None:
 def feature(path: str) -> str:
     """Return the name of the output that is the feature at a module path."""
     return f"feature.{path}"
-
-
-def in_bytes(size: float) -> str:
-    """Return a size as people write it: "7.2 MB"."""
-    for unit, worth in (("GB", GB), ("MB", 10**6), ("kB", 10**3)):
-        if size >= worth:
-            return f"{size / worth:.1f} {unit}".replace(".0 ", " ")
-    return f"{size:.0f} bytes"
 
 
 def _probe(teacher: Teacher, views: Views) -> Outputs:

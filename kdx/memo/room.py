@@ -4,9 +4,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from kdx.memo.plan import LOGITS, Plan, in_bytes
+from kdx.memo.plan import LOGITS, Plan
 from kdx.memo.rows import TopK, Whole
 from kdx.memo.store import files
+from kdx.words import in_bytes
 
 __all__ = ["check_room"]
 

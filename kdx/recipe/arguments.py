@@ -3,7 +3,6 @@
 import copy
 import inspect
 import json
-import math
 import typing
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -20,6 +19,8 @@ _PROVIDED = {
     "transform": frozenset({"input_shape"}),
 }
 """What kdx itself gives to a factory of each kind, where its signature names it."""
+
+_LARGEST_RATE = 10**6
 
 
 def check(
@@ -96,8 +97,8 @@ def _check_rate(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     rate = arguments["lr"]
     if isinstance(rate, bool) or not isinstance(rate, int | float):
         yield "lr", f"{show(rate)} is not a number"
-    elif not 0 < rate < math.inf:
-        yield "lr", f"{show(rate)} should be greater than 0, and finite"
+    elif not 0 < rate <= _LARGEST_RATE:
+        yield "lr", f"{show(rate)} should be greater than 0, and at most {_LARGEST_RATE:,}"
 
 
 def _adapters(factory: Any, arguments: Mapping[str, Any]) -> dict[str, TypeAdapter[Any]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kdx.memory import said
 from kdx.recipe.arguments import fill
 from kdx.recipe.errors import Problem, RecipeError
 
@@ -36,12 +37,11 @@ class Component:
         try:
             built = self.factory(**fill(self.factory, self.arguments, provided))
         except Exception as error:  # the factory may be anybody's, and raise anything
-            expected = isinstance(error, TypeError | ValueError)
-            said = str(error) if expected else f"{type(error).__name__}: {error}"
-            raise self._error(said) from error
+            raise self.refusal(said(error)) from error
         if reason := lack_built(built, self.kind):
-            raise self._error(reason)
+            raise self.refusal(reason)
         return built
 
-    def _error(self, message: str) -> RecipeError:
+    def refusal(self, message: str) -> RecipeError:
+        """Return the error that says what is wrong with the component, at its place."""
         return RecipeError([Problem(self.place, self.where, f"{self.use!r}: {message}")])

@@ -5,7 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from kdx.recipe.wording import plain, show
+from kdx.words import counted
+
 __all__ = ["KeyPath", "Problem", "RecipeError", "Report", "dotted"]
+
+_SHOWN = 20  # problems in the text of an error
 
 KeyPath = tuple[str | int, ...]
 """The way from the top of a recipe to a value: ("losses", 0, "use")."""
@@ -24,17 +29,23 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        """Return the problem on one line."""
+        """Return the problem on one line, which a terminal can show."""
         parts = (self.place, self.where, self.message)
-        return ": ".join(" ".join(part.splitlines()) for part in parts if part)
+        return ": ".join(plain(part) for part in parts if part)
 
 
 class RecipeError(ValueError):
-    """Everything that is wrong with a recipe: `problems`, and as text one line for each."""
+    """Everything that is wrong with a recipe: `problems`, and as text a line for each.
+
+    The text has the first 20 of them.
+    """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(map(str, self.problems)))
+        lines = [str(problem) for problem in problems[:_SHOWN]]
+        if more := len(problems) - len(lines):
+            lines.append(f"... and {counted(more, 'more problem')}")
+        super().__init__("\n".join(lines))
 
 
 class Report:
@@ -91,17 +102,17 @@ class Report:
 
     def _spell(self, origin: int | str) -> str:
         if isinstance(origin, str):
-            return f"override {origin!r}"
+            return f"override {show(origin)}"
         return f"{self.file}:{origin}" if origin else self.file
 
 
 def dotted(path: KeyPath) -> str:
-    """Return `path` as people write it: losses[0].use."""
+    """Return `path` as people write it: losses[0].use. Long keys are shortened."""
     text = ""
     for part in path:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            shown = part if re.fullmatch(r"[\w-]+", part) else repr(part)
+            shown = part if re.fullmatch(r"[\w-]{1,80}", part) else show(part)
             text += f".{shown}" if text else shown
     return text

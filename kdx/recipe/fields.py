@@ -1,5 +1,6 @@
 """The kinds of values that a recipe holds, and how each is checked."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ __all__ = [
     "Count",
     "Finite",
     "HeldOut",
+    "Label",
     "Name",
     "Natural",
     "OutputPath",
@@ -28,6 +30,7 @@ __all__ = [
     "Range",
     "RecipePath",
     "RunName",
+    "Samples",
 ]
 
 
@@ -48,6 +51,13 @@ def _name(value: str, info: ValidationInfo) -> str:
     return _locations(info).name(value)
 
 
+def _label(value: str) -> str:
+    if not re.fullmatch(r"[\w .+-]{0,100}", value):
+        rule = "at most 100 letters, digits, spaces, '.', '_', '+' and '-'"
+        raise ValueError(f"{show(value)} is not a name: {rule}")
+    return value
+
+
 def _ordered(value: tuple[float, float]) -> tuple[float, float]:
     if not 0 < value[0] <= value[1] <= 1:
         raise ValueError(f"{show(list(value))} is not [low, high] with 0 < low <= high <= 1")
@@ -62,13 +72,17 @@ def _held_out(value: Any) -> Any:
     return value
 
 
-Count = Annotated[int, Strict(), Field(ge=1)]
-Natural = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
+Count = Annotated[int, Strict(), Field(ge=1, le=10**6)]
+Samples = Annotated[int, Strict(), Field(ge=1, le=10**12)]
+Natural = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
 Finite = Annotated[float, Strict(), AllowInfNan(False)]
 Positive = Annotated[Finite, Field(gt=0)]
 HeldOut = Annotated[float | int | None, PlainValidator(_held_out)]
 Range = Annotated[tuple[Finite, Finite], AfterValidator(_ordered)]
-Name = Annotated[StrictStr, BeforeValidator(lambda value: "" if value is None else value)]
-RunName = Annotated[Name, AfterValidator(_name)]
+Label = Annotated[StrictStr, AfterValidator(_label)]
+Name = Annotated[Label, BeforeValidator(lambda value: "" if value is None else value)]
+RunName = Annotated[
+    StrictStr, BeforeValidator(lambda value: "" if value is None else value), AfterValidator(_name)
+]
 OutputPath = Annotated[StrictStr, Field(min_length=1), AfterValidator(_output)]
 RecipePath = Annotated[Path, AfterValidator(_recipe)]

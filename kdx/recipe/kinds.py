@@ -23,6 +23,8 @@ def lack(factory: Any, kind: str, *, annotated: bool = False) -> str | None:
     if not callable(factory):
         return f"it is {_a(type(factory))}, which cannot be called"
     meets, words = _CONTRACTS[kind]
+    if factory is _BUILT[kind][0]:
+        return "it is what others have to be, and nothing of its own"
     if isinstance(factory, type):
         return None if meets(factory) else words
     returned = _returned(factory)

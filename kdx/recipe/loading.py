@@ -1,6 +1,7 @@
 """Reading a recipe: file, overrides, components, schema; all problems at once."""
 
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,10 @@ from kdx.recipe.registry import allowed_modules
 from kdx.recipe.schema import Recipe
 from kdx.recipe.sections import Augment, InputOverride, MemoSection, StageSection, Tolerance
 from kdx.recipe.wording import explain, show, unknown
-from kdx.recipe.yaml_source import parse
+from kdx.recipe.yaml_source import LARGEST, parse
 
 __all__ = ["load", "read"]
 
-_LARGEST = 2**20
 _MODELS: dict[KeyPath, type[BaseModel]] = {
     (): Recipe,
     ("data", "augment"): Augment,
@@ -51,6 +51,7 @@ def read(locations: Locations, overrides: Sequence[str] = ()) -> Recipe:
     data = _defaults() | _read(locations.file, report)
     override(data, overrides, report)
     _check_relations(data, report)
+    _check_memo(data, locations, report)
     _check_epochs(data, report)
     bound = Binder(allowed_modules(locations.plugins), report).recipe(data)
     recipe = _validate(bound, locations, report)
@@ -79,17 +80,24 @@ def _read(path: Path, report: Report) -> dict[str, Any]:
 
 def _text(path: Path, report: Report) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST + 1)
+        content = _content(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         report.fail(f"cannot read the recipe: {reason}")
-    if len(content) > _LARGEST:
-        report.fail("larger than 1 MB: a recipe is about twenty lines")
+    if len(content) > LARGEST:
+        report.fail(f"larger than {LARGEST // 1024} kB: a recipe is about twenty lines")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         report.fail("not UTF-8", line=content.count(b"\n", 0, error.start) + 1)
+
+
+def _content(path: Path) -> bytes:
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ValueError("it is a pipe or a device, not a file")
+    with path.open("rb") as file:
+        return file.read(LARGEST + 1)
 
 
 def _get(section: Any, key: str) -> Any:
@@ -112,6 +120,21 @@ def _check_relations(data: dict[str, Any], report: Report) -> None:
             if phase := _get(stage, "phase"):
                 message = f"phase {show(phase)} but the student has no transforms"
                 report.add(("stages", index, "phase"), message)
+
+
+def _check_memo(data: dict[str, Any], locations: Locations, report: Report) -> None:
+    """Report memos outside the output root, unless an override asks for them there.
+
+    A recipe may be from elsewhere; the command line is the user's own.
+    """
+    path = ("teacher", "memo", "directory")
+    memo = _get(data.get("teacher"), "memo")
+    given = _get(memo, "directory") or "runs/memos"
+    asked = report.overridden(path) and _get(memo, "directory")
+    if isinstance(memo, dict) and isinstance(given, str) and not (asked or locations.holds(given)):
+        root = locations.output_root
+        message = f"{show(given)} is outside the output root {root}, below which a recipe writes"
+        report.add(path, f"{message}: give it on the command line, teacher.memo.directory=...")
 
 
 def _check_epochs(data: dict[str, Any], report: Report) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 from kdx.recipe.errors import KeyPath, Report, dotted
 from kdx.recipe.wording import show
-from kdx.recipe.yaml_source import DEEPEST, parse
+from kdx.recipe.yaml_source import DEEPEST, LARGEST, parse
 from kdx.words import counted
 
 __all__ = ["override"]
 
 _INDEX = re.compile("[0-9]{1,6}")
+_MOST = 1000
 
 
 def override(data: dict[str, Any], overrides: Sequence[str], report: Report) -> None:
@@ -20,14 +21,18 @@ def override(data: dict[str, Any], overrides: Sequence[str], report: Report) -> 
 
     A key is dotted; a number steps into a list, and its length appends. What is missing on the
     way is made: a list where a number steps into it, else a mapping. A value is YAML, read as in
-    a recipe.
+    a recipe. All overrides together are as large as a recipe may be, at most.
     """
+    if sum(map(len, overrides)) > LARGEST or len(overrides) > _MOST:
+        report.fail(f"overrides: at most {_MOST}, of {LARGEST // 1024} kB together")
     for text in overrides:
         key, equals, value = text.partition("=")
         parts = key.split(".")
         try:
             if not equals:
                 raise ValueError("an override is written key=value")
+            if not key.isprintable():
+                raise ValueError(f"key {show(key)} holds characters that do not print")
             if not all(parts):
                 raise ValueError(f"key {show(key)} has an empty part")
             if len(parts) > DEEPEST:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from kdx.recipe.wording import show
 
-__all__ = ["Locations"]
+__all__ = ["Locations", "refuse_links"]
 
 _RUNS = "runs"
+_LONGEST = 240  # characters of a name, which others are made of
+_TEACHERS = 8  # recipes that lead to one another
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,28 @@ class Locations:
         file = Path(os.path.abspath(self.file))
         name = given or "/".join(filter(None, (file.parent.name, file.stem)))
         parts = name.split("/")
-        if any(not re.fullmatch(r"[A-Za-z0-9._-]{1,255}", p) or p in (".", "..") for p in parts):
+        if any(not re.fullmatch(r"[A-Za-z0-9._-]+", p) or p in (".", "..") for p in parts):
             rule = "a relative path of letters, digits, '.', '_' and '-', without '..'"
             raise ValueError(f"{show(name)} is not {rule}")
-        real = Path(os.path.realpath(self.output_root / name))
-        if not real.is_relative_to(os.path.realpath(self.output_root)):
-            raise ValueError(f"{show(name)} leads out of {self.output_root} through a link: {real}")
+        if len(name) > _LONGEST:
+            raise ValueError(f"{show(name)} has {len(name):,} characters: at most {_LONGEST}")
+        place = self.output_root
+        for part in parts:
+            place /= part
+            if place.is_symlink():
+                raise ValueError(f"{show(name)} leads through a link, {place}: remove it")
         return name
+
+    def holds(self, given: str) -> bool:
+        """Whether a path that `output` takes is below the output root, links followed."""
+        root = os.path.realpath(self.output_root)
+        return Path(os.path.realpath(self.output(given))).is_relative_to(root)
 
     def output(self, given: str) -> str:
         """Return the path of what runs leave: a first part `runs` means the output root."""
         if not given.startswith(f"{_RUNS}/"):
             return given
-        path = self.output_root / given.removeprefix(f"{_RUNS}/")
+        path = self.output_root / given.removeprefix(f"{_RUNS}/").lstrip("/")
         # Such a path must mean the same when the resolved recipe is read again.
         again = self.output_root != Path(_RUNS) and path.parts[0] == _RUNS
         return str(path.absolute() if again else path)
@@ -59,9 +70,11 @@ class Locations:
 
         Raises ValueError where there is no such file, and where the recipes would go in a circle.
         """
-        path = (self.file.parent / given).resolve()
-        if not path.is_file():
+        path = Path(os.path.realpath(self.file.parent / given))
+        if not os.path.isfile(path):
             raise ValueError(f"{show(str(given))} does not exist: looked for {path}")
+        if len(self.before) >= _TEACHERS:
+            raise ValueError(f"{show(str(given))}: more than {_TEACHERS} teachers of teachers")
         if path == self.file.resolve():
             raise ValueError(f"{show(str(given))} is this recipe itself")
         if path in self.before:
@@ -69,3 +82,18 @@ class Locations:
             names = " -> ".join(each.name for each in circle)
             raise ValueError(f"{show(str(given))} leads here itself, in a circle: {names}")
         return path
+
+
+def refuse_links(directory: Path) -> None:
+    """Raise ValueError where a directory to write in is a link, or holds one at any depth."""
+    entries = (
+        os.path.join(folder, name)
+        for folder, folders, files in os.walk(directory)
+        for name in (*folders, *files)
+    )
+    for place in (directory, *entries):
+        if os.path.islink(place):
+            target = os.path.realpath(place)
+            raise ValueError(
+                f"{place} is a link, to {target}: it is not written through; remove it"
+            )

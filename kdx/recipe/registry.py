@@ -28,6 +28,7 @@ _TABLES = {
 
 _HOUSE = frozenset({"kdx", "expand", "teachers"})
 _GROUP = "kdx.plugins"
+_LONGEST = 200
 
 
 def allowed_modules(plugins: Iterable[str] = ()) -> frozenset[str]:
@@ -74,8 +75,11 @@ def _optimizers() -> Mapping[str, Any]:
 
 
 def _dotted(use: str, allowed: Iterable[str]) -> Any:
-    if not all(part.isidentifier() for part in use.split(".")):
+    parts = use.split(".")
+    if len(use) > _LONGEST or not all(part.isidentifier() for part in parts):
         raise ValueError(f"{show(use)} is not a dotted name such as expand.ExpandNet")
+    if special := [part for part in parts if part.startswith("__")]:
+        raise ValueError(f"{show(use)}: {special[0]!r} is Python's own, not a public name")
     module, _, name = use.rpartition(".")
     if not any(f"{module}.".startswith(f"{root}.") for root in allowed):
         known = ", ".join(sorted(allowed))

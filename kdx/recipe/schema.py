@@ -22,6 +22,7 @@ from kdx.recipe.fields import Count, Natural, Positive, RunName
 from kdx.recipe.names import name_stages
 from kdx.recipe.paths import Locations
 from kdx.recipe.sections import (
+    MOST,
     Data,
     Losses,
     LossTerm,
@@ -60,9 +61,9 @@ class Recipe(BaseModel):
     optimizer: InstanceOf[Component]
     schedule: InstanceOf[Component]
     epochs: Count = 150
-    stages: Annotated[list[StageSection], AfterValidator(name_stages)] = []
+    stages: Annotated[list[StageSection], Field(max_length=MOST), AfterValidator(name_stages)] = []
     precision: Literal["no", "bf16", "fp16"] | None = None
-    threads: Count | None = None
+    threads: Annotated[Count, Field(le=256)] | None = None
     channels_last: StrictBool | None = None
     compile: StrictBool = False
     accumulate: Count = 1

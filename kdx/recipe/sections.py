@@ -13,7 +13,6 @@ from pydantic import (
     Field,
     InstanceOf,
     StrictBool,
-    StrictStr,
     model_validator,
 )
 
@@ -22,16 +21,19 @@ from kdx.recipe.fields import (
     Count,
     Finite,
     HeldOut,
+    Label,
     Name,
     Natural,
     OutputPath,
     Positive,
     Range,
     RecipePath,
+    Samples,
 )
 from kdx.recipe.names import name_terms
 
 __all__ = [
+    "MOST",
     "Augment",
     "Data",
     "InputOverride",
@@ -43,6 +45,9 @@ __all__ = [
     "Teacher",
     "Tolerance",
 ]
+
+MOST = 100
+"""Losses, transforms and stages: each is built, and tried, before a run begins."""
 
 _SECTION = ConfigDict(extra="forbid", frozen=True)
 
@@ -66,18 +71,18 @@ class Data(BaseModel):
     component: InstanceOf[Component]
     batch_size: Count = 128
     augment: Augment = Augment()
-    limit: Count | None = None
+    limit: Samples | None = None
     validation: HeldOut = None
-    workers: Natural = 0
+    workers: Annotated[Natural, Field(le=256)] = 0
 
 
 class InputOverride(BaseModel):
     """How a teacher's images are normalised and sized, where its weights do not say."""
 
     model_config = _SECTION
-    mean: Annotated[list[Finite], Field(min_length=1)] | None = None
-    std: Annotated[list[Positive], Field(min_length=1)] | None = None
-    size: Count | None = None
+    mean: Annotated[list[Finite], Field(min_length=1, max_length=64)] | None = None
+    std: Annotated[list[Positive], Field(min_length=1, max_length=64)] | None = None
+    size: Annotated[Count, Field(le=4096)] | None = None
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
@@ -120,7 +125,7 @@ class Student(BaseModel):
     model_config = _SECTION
     component: InstanceOf[Component]
     weights: OutputPath | None = None
-    transforms: list[InstanceOf[Component]] = []
+    transforms: Annotated[list[InstanceOf[Component]], Field(max_length=MOST)] = []
 
 
 class LossTerm(BaseModel):
@@ -132,7 +137,7 @@ class LossTerm(BaseModel):
     name: Name = ""
 
 
-Losses = Annotated[list[LossTerm], Field(min_length=1), AfterValidator(name_terms)]
+Losses = Annotated[list[LossTerm], Field(min_length=1, max_length=MOST), AfterValidator(name_terms)]
 
 
 class StageSection(BaseModel):
@@ -140,7 +145,7 @@ class StageSection(BaseModel):
 
     model_config = _SECTION
     name: Name = ""
-    phase: StrictStr | None = None
+    phase: Label | None = None
     epochs: Count | None = None
     losses: Losses | None = None
     optimizer: InstanceOf[Component] | None = None

@@ -4,9 +4,11 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from kdx.words import counted
+from kdx.words import counted, printable
 
-__all__ = ["explain", "show", "unknown"]
+__all__ = ["explain", "plain", "show", "unknown"]
+
+_LONGEST = 1000  # characters of a message
 
 _TYPES = {
     "bool": "true or false",
@@ -28,6 +30,12 @@ def show(value: Any) -> str:
     """Return `value` as it is quoted in a message, shortened."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def plain(text: str) -> str:
+    """Return `text` on one line of at most 1,000 characters, escaped where it does not print."""
+    line = printable(" ".join(text.splitlines()))
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
 
 
 def unknown(name: str, known: Iterable[str]) -> str:
@@ -58,6 +66,8 @@ def explain(error: Any) -> str:
         limit = context["min_length" if kind == "too_short" else "max_length"]
         entries = counted(context["actual_length"], "entry", "entries")
         return f"has {entries}, but needs {bound} {limit}"
+    if kind == "less_than_equal":
+        return f"{show(value)} should be at most {context['le']:,}"
     message = error["msg"]
     return f"{show(value)} {message.removeprefix('Input ')}"
 

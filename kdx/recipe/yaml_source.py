@@ -2,7 +2,7 @@
 
 Scalars are those of YAML 1.2's core schema, in lower case and decimal: true, false, null, `~`,
 `1e-3`, `.inf`, `.nan`; anything else is a string, and what is quoted always is. Duplicate keys,
-anchors, aliases, merge keys, tags and several documents are refused.
+anchors, aliases, merge keys, tags and several documents are refused, and what is too large.
 """
 
 import re
@@ -14,7 +14,10 @@ import yaml
 from kdx.recipe.errors import KeyPath, Report
 from kdx.recipe.wording import show
 
-__all__ = ["DEEPEST", "parse", "scalar"]
+__all__ = ["DEEPEST", "LARGEST", "parse", "scalar"]
+
+LARGEST = 2**16
+"""Characters in a recipe, which is about twenty lines: they are read in a fraction of a second."""
 
 DEEPEST = 32
 """Mappings and lists may be nested this deep."""
@@ -24,6 +27,8 @@ _INTEGER = re.compile(r"[-+]?[0-9]+", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
 _SPECIAL = re.compile(r"([-+]?)\.(inf|nan)")
 _DIGITS = 300
+_MOST = 5000
+"""Values in a recipe: each of them may be a problem, or a part of the run."""
 
 
 class _Unreadable(Exception):
@@ -73,6 +78,7 @@ class _Reader:
         self._events: Iterator[yaml.Event] = iter(yaml.parse(text, Loader=yaml.SafeLoader))
         self._report = report
         self._origin = origin
+        self._values = 0
 
     def document(self, path: KeyPath) -> Any:
         next(self._events)  # the stream begins
@@ -80,7 +86,7 @@ class _Reader:
             return None
         event = next(self._events)
         self._report.locate(path, self._at(event))
-        data = self._value(path, event, 0)
+        data = self._value(path, event, len(path))
         next(self._events)  # the document ends
         after = next(self._events)
         if not isinstance(after, yaml.StreamEndEvent):
@@ -90,6 +96,10 @@ class _Reader:
     def _value(self, path: KeyPath, event: yaml.Event, depth: int) -> Any:
         if depth > DEEPEST:
             raise _Unreadable(f"nested deeper than {DEEPEST}", _line(event))
+        self._values += 1
+        if self._values > _MOST:
+            message = f"more than {_MOST:,} values: a recipe is about twenty lines"
+            raise _Unreadable(message, _line(event))
         self._refuse_extras(path, event)
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(path, depth)

@@ -16,7 +16,7 @@ from kdx.protocols import ImageData
 __all__ = ["digits"]
 
 MEAN, STD = 0.3053, 0.3760  # of the 8 x 8 images
-TEST_IMAGES = 360
+IMAGES, TEST_IMAGES = 1797, 360
 
 
 def digits(*, size: int = 32, channels: int = 1) -> ImageData:
@@ -24,7 +24,7 @@ def digits(*, size: int = 32, channels: int = 1) -> ImageData:
 
     The set has no split of its own; this one is fixed, and stratified by label.
     """
-    spec = grey_input("digits", size, channels=channels, mean=MEAN, std=STD)
+    spec = grey_input("digits", size, channels=channels, mean=MEAN, std=STD, images=IMAGES)
     pixels, labels = _read().split((64, 1), dim=1)
     raw = pixels.mul(255 / 16).round().to(torch.uint8)
     images, labels = resize(raw.view(-1, 1, 8, 8), size), labels.squeeze(1).long()

@@ -18,7 +18,7 @@ CLASSES = (
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 MEAN, STD = 0.2860, 0.3530  # of the 28 x 28 training images
-SIDE = 28
+SIDE, IMAGES = 28, 70_000
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist
 TORCHVISION = Path("FashionMNIST/raw")
 SITE = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
@@ -39,7 +39,7 @@ def fashion_mnist(
     from Debian's package or `data`. What is not there is downloaded and verified. Raises ValueError
     for files that are absent, damaged, or disagree.
     """
-    spec = grey_input("fashion_mnist", size, channels=channels, mean=MEAN, std=STD)
+    spec = grey_input("fashion_mnist", size, channels=channels, mean=MEAN, std=STD, images=IMAGES)
     folder = _find(root) or _download(Path(root or "data"), allowed=download)
     with reading(folder):
         return ImageData(

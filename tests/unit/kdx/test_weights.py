@@ -176,7 +176,10 @@ def test_files_without_a_state_dict(tmp_path, content):
     [
         ("{", "not a readable safetensors file"),
         ("[]", "describes no input"),
-        ('{"input": {"size": 3}}', "describes no input: KeyError.'mean'"),
+        (
+            '{"input": {"size": 3}, "classes": 2, "extra": {}}',
+            "describes no input: KeyError.'mean'",
+        ),
     ],
 )
 def test_damaged_metadata(tmp_path, text, message):

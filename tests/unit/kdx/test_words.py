@@ -1,4 +1,6 @@
-from kdx.words import counted
+import pytest
+
+from kdx.words import counted, in_bytes
 
 
 def test_one_is_singular_and_thousands_are_grouped():
@@ -6,3 +8,18 @@ def test_one_is_singular_and_thousands_are_grouped():
         "0 epochs", "1 epoch", "2 epochs", "1,437 epochs",
     ]  # fmt: skip
     assert [counted(n, "process", "processes") for n in (1, 2)] == ["1 process", "2 processes"]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (12, "12 bytes"),
+        (1000, "1 kB"),
+        (7.2e6, "7.2 MB"),
+        (1e10, "10 GB"),
+        (1.25e9, "1.2 GB"),
+        (4e15, "4,000 TB"),
+    ],
+)
+def test_sizes_are_written_as_people_do(size, text):
+    assert in_bytes(size) == text

@@ -5,7 +5,6 @@ from torch import nn
 
 from kdx.features import FeatureWanted
 from kdx.memo import Plan, check_room, make_plan
-from kdx.memo.plan import in_bytes
 from kdx.memo.rows import Whole
 from kdx.memo.use import plan_memo, remembering
 from kdx.teacher import Teacher
@@ -122,11 +121,3 @@ def test_the_disk_is_limited(tmp_path, monkeypatch):
 
 def test_small_plans_of_the_tests_fit(tmp_path):
     check_room(plan(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(12, "12 bytes"), (1000, "1 kB"), (7.2e6, "7.2 MB"), (1e10, "10 GB"), (1.25e9, "1.2 GB")],
-)
-def test_sizes_are_written_as_people_do(size, text):
-    assert in_bytes(size) == text

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from kdx.recipe import RecipeError, load
+from kdx.recipe.paths import refuse_links
 from kdx.recipe.yaml_source import scalar
 
 FULL = """\
@@ -134,10 +135,34 @@ def test_memos_are_below_the_output_root(write):
         ("", "out/memos"),
         (", memo: {views: 1}", "out/memos"),
         (", memo: {views: 1, directory: runs/x}", "out/x"),
-        (", memo: {views: 1, directory: /fast/memos}", "/fast/memos"),
+        (", memo: {views: 1, directory: runs//x}", "out/x"),
+        (", memo: {views: 1, directory: out/x/../y}", "out/x/../y"),
     ):
         recipe = load(write(teacher % given), output_root="out")
         assert recipe.memos_dir == Path(expected)
+
+
+@pytest.mark.parametrize("given", ["/fast/memos", "memos", "runs/../x", "../x", "out/../x"])
+def test_memos_lie_elsewhere_only_when_the_command_line_says_so(write, given):
+    teacher = "data: {use: digits}\nstudent: {use: smallnet}\nteacher: {use: smallnet, memo: %s}\n"
+    path = write(teacher % f"{{views: 1, directory: {given}}}")
+    message = r"yaml:3: teacher.memo.directory: .* is outside the output root out, below which a"
+    with pytest.raises(RecipeError, match=message):
+        load(path, output_root="out")
+    with pytest.raises(RecipeError, match=message):
+        load(path, ["teacher.memo.views=2"], output_root="out")
+    asked = load(path, [f"teacher.memo.directory={given}"], output_root="out")
+    assert asked.memos_dir == Path(given.replace("runs/", "out/"))
+
+
+def test_a_link_of_memos_out_of_the_output_root_is_refused(write, tmp_path):
+    root = tmp_path / "out"
+    root.mkdir()
+    (root / "memos").symlink_to(tmp_path)
+    teacher = "teacher: {use: smallnet, memo: {views: 1}}"
+    path = write(f"data: {{use: digits}}\nstudent: {{use: smallnet}}\n{teacher}\n")
+    with pytest.raises(RecipeError, match=r"'runs/memos' is outside the output root .*/out, below"):
+        load(path, output_root=root)
 
 
 def test_weights_mean_the_same_when_read_again_with_a_root_below_runs(write):
@@ -174,7 +199,7 @@ def test_recipes_that_are_each_others_teacher_are_refused(write):
 
 @pytest.mark.parametrize(
     "name",
-    ["..", "../x", "a/../../x", "/etc", "a//b", "a/", "./a", "a b", "a\\b", "é", "~/a", "a" * 300],
+    ["..", "../x", "a/../../x", "/etc", "a//b", "a/", "./a", "a b", "a\\b", "é", "~/a", "a\n"],
 )
 def test_a_name_that_could_leave_the_output_root_is_refused(write, name):
     expected = r"name: .* is not a relative path of letters, digits, '.', '_' and '-', without"
@@ -193,9 +218,42 @@ def test_a_link_out_of_the_output_root_is_refused(write, tmp_path):
     (root / "away").symlink_to(tmp_path)
     (root / "here").symlink_to(root / "real")
     (root / "round").symlink_to(root / "round")
-    with pytest.raises(RecipeError, match=r"'away/x' leads out of .*out through a link: .*/x"):
-        load(write(), ["name=away/x"], output_root=root)
-    assert load(write(), ["name=here/x"], output_root=root).run_dir == root / "here" / "x"
+    for name in ("away/x", "here/x", "round/x", "away", "here/x/y"):
+        link = name.partition("/")[0]
+        with pytest.raises(RecipeError, match=rf"'{name}' leads through a link, .*/out/{link}: re"):
+            load(write(), [f"name={name}"], output_root=root)
+
+
+def test_a_root_that_is_a_link_itself_is_the_users_own(write, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    assert load(write(), ["name=a/b"], output_root=tmp_path / "out").name == "a/b"
+
+
+def test_a_directory_with_links_is_not_written_in(tmp_path):
+    run = tmp_path / "run"
+    (run / "tensorboard").mkdir(parents=True)
+    refuse_links(run)
+    refuse_links(tmp_path / "absent")
+    (run / "tensorboard" / "events").symlink_to(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"tensorboard/events is a link, to .*/other: it is not w"):
+        refuse_links(run)
+    (tmp_path / "link").symlink_to(tmp_path / "absent")
+    with pytest.raises(ValueError, match=r"/link is a link, to .*/absent: it is not written"):
+        refuse_links(tmp_path / "link")
+
+
+def test_names_and_chains_of_teachers_have_an_end(write):
+    with pytest.raises(RecipeError, match=r"name: 'a{70}.* has 300 characters: at most 240"):
+        load(write(), [f"name={'a' * 300}"])
+    teacher = "teacher: {use: smallnet, weights: runs/x, recipe: %d.yaml}\n"
+    text = "data: {use: digits}\nstudent: {use: smallnet}\n"
+    paths = [write(text + teacher % (n + 1), f"digits/{n}.yaml") for n in range(11)]
+    recipe = load(paths[0])
+    for path in paths[1:8]:
+        recipe = recipe.beside(path)
+    with pytest.raises(RecipeError, match=r"8.yaml:3: .*'9.yaml': more than 8 teachers of teac"):
+        recipe.beside(paths[8])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 
 from kdx.recipe import RecipeError, load
+from kdx.recipe.wording import show
 
 RECIPE = """\
 data: {use: digits}
@@ -82,6 +83,12 @@ BROKEN = {
     "data.augment.crop=-1": "override 'data.augment.crop=-1': data.augment.crop: -1 should be",
     "data.augment={crop: -1}": "override 'data.augment={crop: -1}': data.augment.crop: -1 should",
     "student.transforms.0.rate=x": "student.transforms[0].rate: 'x' is not a whole number",
+    "a\x1b[31m.b=3": r"key 'a\x1b[31m.b' holds characters that do not print",
+    "a\udcff=3": r"key 'a\udcff' holds characters that do not print",
+    "a=\udcff": r"a: not YAML: character '\udcff' is not allowed",
+    "a.999999999=1": "a: unknown key",
+    f"student.path={'[' * 31}1": "nested deeper than 32",
+    f"{'k' * 50_000}=1": "k...: unknown key",
     "stages.1.epochs=1": "1 is out of range: stages has 0 entries, and 0 appends one",
 }
 
@@ -91,8 +98,16 @@ def test_a_broken_override_is_named(path, text, expected):
     with pytest.raises(RecipeError) as raised:
         load(path, [text], plugins=["recipe_plugin"])
     assert len(raised.value.problems) == 1
-    assert str(raised.value).startswith(f"override {text!r}: ")
+    assert str(raised.value).startswith(f"override {show(text)}: ")
     assert expected in str(raised.value)
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 3000
+
+
+@pytest.mark.parametrize("overrides", [["seed=1"] * 1001, [f"name={'a' * 40_000}"] * 2])
+def test_overrides_are_not_without_end(path, overrides):
+    with pytest.raises(RecipeError, match=r"plain.yaml: overrides: at most 1000, of 64 kB toget"):
+        load(path, overrides, plugins=["recipe_plugin"])
 
 
 def test_a_section_made_by_an_override_is_blamed_on_it(write):
