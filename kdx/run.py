@@ -15,6 +15,8 @@ from kdx.log import RunLog
 from kdx.loop import Loop, accelerator_for
 from kdx.memo.use import plan_memo, remembering
 from kdx.networks import has_weights
+from kdx.precision import in_words
+from kdx.processes import join
 from kdx.recipe import Recipe
 from kdx.recipe.sections import Teacher as TeacherSection
 from kdx.schedules import TABLE
@@ -45,6 +47,7 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False) -> Path:
     CertificateError (student.safetensors is not written then). A run that is overwritten stands
     aside, as <name>.replaced, until the new one has succeeded.
     """
+    join(recipe)
     if not overwrite and _is_taken(recipe.run_dir):
         raise FileExistsError(
             f"{recipe.run_dir} holds a run already: pass --overwrite to replace it, "
@@ -197,8 +200,7 @@ def describe(loop: Loop) -> str:
     processes = counted(loop.world, "process", "processes")
     on_cpu = accelerator.device.type == "cpu"
     threads = f", {counted(torch.get_num_threads(), 'thread')}" if on_cpu else ""
-    names = {"no": "float32"}
-    precision = names.get(accelerator.mixed_precision, accelerator.mixed_precision)
+    precision = in_words(loop.job.recipe.precision, accelerator.mixed_precision)
     return f"{accelerator.device.type}, {processes}{threads}, {precision}"
 
 

@@ -62,6 +62,7 @@ class Recipe(BaseModel):
     epochs: Count = 150
     stages: Annotated[list[StageSection], AfterValidator(name_stages)] = []
     precision: Literal["no", "bf16", "fp16"] | None = None
+    processes: Count | None = None
     threads: Count | None = None
     channels_last: StrictBool | None = None
     compile: StrictBool = False
