@@ -48,22 +48,29 @@ def guarded(main: Callable[[], None]) -> int:
     what is wrong with a recipe, with data or weights, and files that cannot be read or written.
 
     Errors that a person can act on are printed without a traceback; KDX_DEBUG=1 shows it. Of
-    several processes the first says what is wrong with a recipe, and each what it alone may see.
+    several processes the first says what is wrong with a recipe as it is read, and each what it
+    alone may see.
     """
     try:
         main()
-        _leave_group()
+        if _joined():
+            from kdx.processes import leave
+
+            leave()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except (RecipeError, ValueError, OSError) as error:
         return _say(error, _reason(error), REFUSED)
     except Exception as error:
+        from kdx.processes import lost_peer
         from kdx.run import CertificateError
         from kdx.stage import TrainingError
 
         if _is_out_of_memory(error):
             return _say(error, "out of memory: lower data.batch_size", FAILED)
+        if lost := lost_peer(error):
+            return _say(error, lost, FAILED)
         if not isinstance(error, CertificateError | TrainingError):
             raise
         return _say(error, str(error), FAILED)
@@ -74,10 +81,10 @@ def _say(error: Exception, reason: str, code: int) -> int:
     if os.environ.get("KDX_DEBUG"):
         traceback.print_exc()
     rank = int(os.environ.get("RANK", "0"))
-    if not isinstance(error, RecipeError):
-        print(f"[rank {rank}] error: {reason}" if rank else f"error: {reason}", file=sys.stderr)
-    elif rank == 0:
-        print(reason, file=sys.stderr)
+    of_recipe = isinstance(error, RecipeError)
+    if rank == 0 or not of_recipe or _joined():
+        said = reason if of_recipe else f"error: {reason}"
+        print(f"[rank {rank}] {said}" if rank else said, file=sys.stderr)
     return code
 
 
@@ -93,8 +100,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     return known or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
-def _leave_group() -> None:
-    """Leave the process group in order: a rank that just exits can abort one that is slower."""
-    torch = sys.modules.get("torch")  # loaded only by a tool that needed it
-    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+def _joined() -> bool:
+    """Whether this process has joined others: from then on it may fail alone."""
+    processes = sys.modules.get("kdx.processes")  # loaded only by a tool that needed it
+    return processes is not None and processes.joined()

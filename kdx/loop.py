@@ -55,6 +55,7 @@ def accelerator_for(job: Job) -> Accelerator:
     if accelerator.device.type == "cpu" or job.recipe.threads:
         workers = job.recipe.data.workers
         torch.set_num_threads(job.recipe.threads or _threads(accelerator.num_processes, workers))
+    accelerator.wait_for_everyone()  # for a process that cannot build the job: before any writes
     return accelerator
 
 

@@ -13,7 +13,13 @@ MAY_IMPORT = {
     "teachers": {"teachers", "torch", "torchvision", "timm"},
 }
 OUTSIDE = ("benchmarks", "expand", "teachers", "tools")
-USES_ACCELERATE = {"kdx/loop.py", "kdx/checkpoints.py", "kdx/log.py", "kdx/processes.py"}
+USES_ACCELERATE = {
+    "kdx/loop.py",
+    "kdx/checkpoints.py",
+    "kdx/log.py",
+    "kdx/processes.py",
+    "kdx/launcher.py",
+}
 
 
 def files(package: str) -> list[Path]:
