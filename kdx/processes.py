@@ -41,6 +41,7 @@ def join(recipe: Recipe) -> None:
     """
     _check_ranks()
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    assert state.device is not None
     for asked, problem in _requests(recipe, state.num_processes, state.device):
         if asked != state.num_processes:
             raise ValueError(f"{problem}. {_remedy(asked, state.device)}")

@@ -5,7 +5,10 @@ import pytest
 import torch
 
 from kdx import processes
+from kdx.dry_run import dry_run
+from kdx.memo.fill import fill
 from kdx.processes import join, joined, lost_peer
+from kdx.run import run
 
 NAMES = (
     "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE",
@@ -117,6 +120,18 @@ def test_precision_is_checked(joins):
     with pytest.raises(ValueError, match="'fp8' is not supported"):
         joins(ACCELERATE_MIXED_PRECISION="fp8")
     joins("precision=bf16", ACCELERATE_MIXED_PRECISION="fp8")
+
+
+@pytest.mark.parametrize("job", [run, dry_run, fill])
+@pytest.mark.parametrize("override", ["precision=fp16", "processes=2"])
+def test_jobs_are_refused_before_anything_is_built(job, override, recipe, console, monkeypatch):
+    monkeypatch.setattr(sys.modules[job.__module__], "build", None)
+    memo = "teacher={use: smallnet, memo: {views: 1}}"
+    refused = recipe(override, memo, "losses=[{use: kd}]")
+    with pytest.raises(ValueError, match=r"'fp16' does not exist on the CPU|asks for 2 processes"):
+        job(refused, console)
+    assert console.file.getvalue() == ""
+    assert not refused.run_dir.exists()
 
 
 @pytest.mark.parametrize(
