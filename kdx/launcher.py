@@ -44,12 +44,13 @@ def _options(words: list[str]) -> list[str] | None:
 
 def _asked_by(options: list[str]) -> int | None:
     """Read the options as `accelerate launch` reads them."""
-    from accelerate.commands.config.config_args import default_config_file, load_config_from_file
+    from accelerate.commands.config import config_args
     from accelerate.commands.launch import launch_command_parser
 
     args, _ = launch_command_parser().parse_known_args(options)
     if args.num_processes is not None:
         return args.num_processes
-    if args.config_file or (Path(default_config_file).is_file() and not args.cpu):
-        return load_config_from_file(args.config_file).num_processes
-    return None
+    if not args.config_file and (args.cpu or not Path(config_args.default_config_file).is_file()):
+        return None
+    config = config_args.load_config_from_file(args.config_file)
+    return config.num_processes if isinstance(config, config_args.ClusterConfig) else None
