@@ -44,18 +44,18 @@ def allow(plugins: Sequence[str]) -> None:
 
 
 def guarded(main: Callable[[], None]) -> int:
-    """Run a tool; return its exit code: 0, 1 for a job that failed, 2 for what was refused,
-    3 for training that a signal stopped, with a checkpoint to go on from.
+    """Run a tool; return its exit code: 0, 1 failed, 2 refused, 3 stopped by a signal.
 
-    A job fails by a loss that is no number, by a certificate, or for want of memory. Refused is
+    Training that is stopped leaves a checkpoint to go on from. A job fails by a loss that is no number, by a certificate, or for want of memory. Refused is
     what is wrong with a recipe, with data or weights, and files that cannot be read or written.
 
     Errors that a person can act on are printed without a traceback; KDX_DEBUG=1 shows it. Of
-    several processes the first says what is wrong with a recipe, and each what it alone may see.
+    several processes the first says what is wrong with a recipe as it is read, and each what it
+    alone may see.
     """
     try:
         main()
-        _leave_group()
+        _leave()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -63,14 +63,16 @@ def guarded(main: Callable[[], None]) -> int:
         return _say(error, _reason(error), REFUSED)
     except Exception as error:
         from kdx.health import TrainingError
+        from kdx.processes import lost_peer
         from kdx.run import CertificateError
         from kdx.stopping import Stopped
 
         if isinstance(error, Stopped):
             return _stopped(error)
-
         if _is_out_of_memory(error):
             return _say(error, "out of memory: lower data.batch_size", FAILED)
+        if lost := lost_peer(error):
+            return _say(error, lost, FAILED)
         if not isinstance(error, CertificateError | TrainingError):
             raise
         return _say(error, str(error), FAILED)
@@ -82,7 +84,7 @@ def _stopped(error: Exception) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if int(os.environ.get("RANK", "0")) == 0:
         print(f"{error}: the same command with --resume goes on", file=sys.stderr)
-    _leave_group()
+    _leave()
     return STOPPED
 
 
@@ -90,11 +92,10 @@ def _say(error: Exception, reason: str, code: int) -> int:
     if os.environ.get("KDX_DEBUG"):
         traceback.print_exc()
     rank = int(os.environ.get("RANK", "0"))
-    if not isinstance(error, RecipeError):
-        said = printable(f"[rank {rank}] error: {reason}" if rank else f"error: {reason}")
-        print(said, file=sys.stderr)
-    elif rank == 0:
-        print(reason, file=sys.stderr)
+    of_recipe = isinstance(error, RecipeError)
+    if rank == 0 or not of_recipe or _joined():
+        said = reason if of_recipe else f"error: {reason}"
+        print(printable(f"[rank {rank}] {said}" if rank else said), file=sys.stderr)
     return code
 
 
@@ -110,8 +111,15 @@ def _is_out_of_memory(error: Exception) -> bool:
     return known or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
-def _leave_group() -> None:
-    """Leave the process group in order: a rank that just exits can abort one that is slower."""
-    torch = sys.modules.get("torch")  # loaded only by a tool that needed it
-    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+def _leave() -> None:
+    """Leave the other processes in order, where this one has joined any."""
+    if _joined():
+        from kdx.processes import leave
+
+        leave()
+
+
+def _joined() -> bool:
+    """Whether this process has joined others: from then on it may fail alone."""
+    processes = sys.modules.get("kdx.processes")  # loaded only by a tool that needed it
+    return processes is not None and processes.joined()

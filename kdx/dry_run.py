@@ -14,6 +14,7 @@ from kdx.loop import Loop, accelerator_for
 from kdx.memo import Plan
 from kdx.memo.use import plan_memo, show
 from kdx.networks import build_student, has_weights
+from kdx.processes import join
 from kdx.protocols import Planned
 from kdx.recipe import Recipe
 from kdx.run import describe, teacher_recipe
@@ -24,6 +25,7 @@ __all__ = ["dry_run"]
 
 def dry_run(recipe: Recipe, console: Console) -> None:
     """Print what `run` would do. Nothing is written; errors are those of a real run."""
+    join(recipe)
     there = recipe.teacher is None or has_weights(recipe.teacher.weights)
     first = teacher_recipe(recipe) if recipe.teacher and recipe.teacher.recipe else None
     job = build(recipe, teacher_weights=there)

@@ -18,6 +18,7 @@ from kdx.compiling import check_compiler
 from kdx.data import Batch, EpochBatches, Views, eval_loader, most_batches, train_loader
 from kdx.evaluation import Evaluation, eval_mode, evaluate
 from kdx.memo import Guide, live
+from kdx.processes import join
 from kdx.protocols import Holding, ImageSource
 from kdx.stopping import Stop
 from kdx.teacher import Teacher
@@ -29,23 +30,22 @@ def accelerator_for(job: Job) -> Accelerator:
     """Return the Accelerator of a run: precision as the recipe says, or as the launcher does.
 
     Sets the number of CPU threads, too: the recipe's, or on the CPU a share of the cores.
-    Raises ValueError for fp16 on the CPU, which Accelerate would silently run in float32, and for
-    `compile: true` where torch.compile does not work.
+    Raises ValueError as `kdx.processes.join`, and for `compile: true` where torch.compile does
+    not work.
     """
+    join(job.recipe)
     unused = any(stage.unused for stage in job.stages)
     AcceleratorState._reset_state()  # a teacher's recipe may have had another precision
     accelerator = Accelerator(
         mixed_precision=job.recipe.precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
     )
-    on_cpu = accelerator.device.type == "cpu"
-    if on_cpu and accelerator.mixed_precision == "fp16":
-        raise ValueError("precision: 'fp16' does not exist on the CPU: use 'bf16' or 'no'")
-    if on_cpu or job.recipe.threads:
+    if accelerator.device.type == "cpu" or job.recipe.threads:
         workers = job.recipe.data.workers
         torch.set_num_threads(job.recipe.threads or _threads(accelerator.num_processes, workers))
     if job.recipe.compile:
         check_compiler(accelerator.device)
+    accelerator.wait_for_everyone()  # for a process that cannot build the job: before any writes
     return accelerator
 
 

@@ -16,7 +16,7 @@ from kdx.loop import Loop
 __all__ = ["Changes", "circumstances", "compare", "find", "flat"]
 
 FREE = (
-    "name", "select", "checkpoint_every", "keep_checkpoints", "log_every", "evaluate_every",
+    "name", "processes", "select", "checkpoint_every", "keep_checkpoints", "log_every", "evaluate_every",
     "threads", "compile", "channels_last", "tolerance", "data.workers",
     "teacher.memo.limit", "teacher.memo.directory",
 )  # fmt: skip

@@ -19,6 +19,8 @@ from kdx.loop import Loop, accelerator_for
 from kdx.memo.plan import Plan
 from kdx.memo.use import plan_memo, remembering
 from kdx.networks import has_weights
+from kdx.precision import in_words
+from kdx.processes import join
 from kdx.recipe import Recipe
 from kdx.recipe.sections import Teacher as TeacherSection
 from kdx.resume import circumstances, compare, find, flat
@@ -52,6 +54,7 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False, resume: bo
     TrainingError for numbers that are not finite; CertificateError (student.safetensors is not
     written then).
     """
+    join(recipe)
     run_dir = recipe.run_dir
     if resume and is_finished(run_dir):
         _check_finished(recipe)
@@ -216,8 +219,7 @@ def describe(loop: Loop) -> str:
     processes = counted(loop.world, "process", "processes")
     on_cpu = accelerator.device.type == "cpu"
     threads = f", {counted(torch.get_num_threads(), 'thread')}" if on_cpu else ""
-    names = {"no": "float32"}
-    precision = names.get(accelerator.mixed_precision, accelerator.mixed_precision)
+    precision = in_words(loop.job.recipe.precision, accelerator.mixed_precision)
     return f"{accelerator.device.type}, {processes}{threads}, {precision}"
 
 

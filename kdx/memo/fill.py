@@ -13,6 +13,7 @@ from kdx.data.views import Key
 from kdx.loop import Loop, accelerator_for
 from kdx.memo.memo import Memo
 from kdx.memo.use import plan_memo, remembering
+from kdx.processes import join
 from kdx.recipe import Recipe
 from kdx.run import check_teacher, describe, ensure_teacher
 from kdx.stage import cut
@@ -32,6 +33,7 @@ def fill(recipe: Recipe, console: Console) -> None:
             "teacher.memo: the recipe remembers nothing: add `memo: {views: 5}` to its "
             "`teacher:`, or pass `teacher.memo.views=5`"
         )
+    join(recipe)
     ensure_teacher(recipe, console)
     job = build(recipe)
     loop = Loop(job, accelerator_for(job))

@@ -63,6 +63,7 @@ class Recipe(BaseModel):
     epochs: Count = 150
     stages: Annotated[list[StageSection], Field(max_length=MOST), AfterValidator(name_stages)] = []
     precision: Literal["no", "bf16", "fp16"] | None = None
+    processes: Count | None = None
     threads: Annotated[Count, Field(le=256)] | None = None
     channels_last: StrictBool | None = None
     compile: StrictBool = False

@@ -81,6 +81,16 @@ def test_each_process_says_what_it_alone_may_see(error, code, said, capsys, monk
     assert capsys.readouterr().err == said
 
 
+def test_each_process_says_what_is_wrong_with_a_recipe_after_it_joined(capsys, monkeypatch):
+    monkeypatch.delenv("KDX_DEBUG", raising=False)
+    monkeypatch.setattr("kdx.processes.joined", lambda: True)
+    error = RecipeError([Problem("x.yaml:3", "data", "root: it is not there")])
+    for rank, said in (("0", ""), ("1", "[rank 1] ")):
+        monkeypatch.setenv("RANK", rank)
+        assert guarded(raising(error)) == 2
+        assert capsys.readouterr().err == f"{said}x.yaml:3: data: root: it is not there\n"
+
+
 class Unreadable(data.Dataset):
     """Its images are damaged, which it finds out by another error."""
 
