@@ -46,8 +46,9 @@ def allow(plugins: Sequence[str]) -> None:
 def guarded(main: Callable[[], None]) -> int:
     """Run a tool; return its exit code: 0, 1 failed, 2 refused, 3 stopped by a signal.
 
-    Training that is stopped leaves a checkpoint to go on from. A job fails by a loss that is no number, by a certificate, or for want of memory. Refused is
-    what is wrong with a recipe, with data or weights, and files that cannot be read or written.
+    Training that is stopped leaves a checkpoint to go on from. A job fails by a loss that is no
+    number, by a certificate, or for want of memory. Refused is what is wrong with a recipe, with
+    data or weights, and files that cannot be read or written.
 
     Errors that a person can act on are printed without a traceback; KDX_DEBUG=1 shows it. Of
     several processes the first says what is wrong with a recipe as it is read, and each what it

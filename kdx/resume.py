@@ -16,8 +16,8 @@ from kdx.loop import Loop
 __all__ = ["Changes", "circumstances", "compare", "find", "flat"]
 
 FREE = (
-    "name", "processes", "select", "checkpoint_every", "keep_checkpoints", "log_every", "evaluate_every",
-    "threads", "compile", "channels_last", "tolerance", "data.workers",
+    "name", "processes", "threads", "compile", "channels_last", "tolerance", "select",
+    "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints", "data.workers",
     "teacher.memo.limit", "teacher.memo.directory",
 )  # fmt: skip
 """Keys that may change: they do not change what is trained, or only its rounding."""
