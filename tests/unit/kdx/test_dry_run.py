@@ -1,9 +1,11 @@
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from kdx.data import TABLE, digits
 from kdx.dry_run import dry_run
 from kdx.stage import StageRunner
 
@@ -110,3 +112,9 @@ def test_every_stage_is_tried(recipe, console):
 def test_what_a_run_would_refuse_is_refused(recipe, console):
     with pytest.raises(ValueError, match=r"student: it cannot take images of \[1, 32, 32\]"):
         dry_run(recipe("student.in_channels=3"), console)
+
+
+def test_notes_on_the_data_are_printed(recipe, console, monkeypatch):
+    noted = replace(digits(), notes=["digits: 1 of 1,797 [files] left out"])
+    monkeypatch.setitem(TABLE, "digits", lambda: noted)
+    assert "note: digits: 1 of 1,797 [files] left out\n" in printed(recipe(), console)

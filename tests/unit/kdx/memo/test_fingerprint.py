@@ -91,7 +91,7 @@ def test_image_files_count_by_name_size_and_time(guided, loop_of, tmp_path):
     def parts(folder):
         paths = [str(path) for path in sorted(folder.glob("*/*.png"))]
         source = FileImages(paths, torch.zeros(len(paths)).long())
-        spec = InputSpec(1, 32, (0.5,), (0.5,))
+        spec = InputSpec(3, 32, (0.5,) * 3, (0.5,) * 3)
         loop = loop_of(guided())
         views = Views(source, spec, seed=0)
         return ingredients_of(loop.job.recipe.teacher, loop.job.teacher, views, precision="no")

@@ -39,7 +39,7 @@ def test_folders_and_files(tmp_path):
 
 HOSTILE = {
     "climbs": (member("set/../../out", b"x"), r"'set/\.\./\.\./out' leads out of the folder"),
-    "absolute": (member("/tmp/out", b"x"), r"'/tmp/out' leads out of the folder"),
+    "absolute": (member("/out", b"x"), r"'/out' leads out of the folder"),
     "symbolic link": (member("out", type=tarfile.SYMTYPE, linkname="/etc"), "'out' is neither"),
     "hard link": (member("out", type=tarfile.LNKTYPE, linkname="set/a"), "'out' is neither a file"),
     "device": (member("out", type=tarfile.CHRTYPE), "'out' is neither a file nor a folder"),
