@@ -12,7 +12,7 @@ from typing import Protocol
 __all__ = ["TABLE", "Schedule", "constant", "cosine", "linear", "multistep"]
 
 
-LARGEST = 30  # the logarithm of a factor that leaves the learning rate a number
+LARGEST = 8  # the logarithm of a factor that leaves the learning rate a number
 LONGEST = 10**6  # epochs
 
 

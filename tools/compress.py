@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="a directory in a run's checkpoints/")
     parser.add_argument("-o", "--output", type=Path, help="default: <run>/<checkpoint>.safetensors")
     parser.add_argument("--recipe", type=Path, help="its recipe, where none lies above it")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     add_common(parser)
     args = parser.parse_args()
     allow(args.plugins)
@@ -30,6 +31,8 @@ def main() -> None:
     )
     run_dir = args.checkpoint.resolve().parent.parent
     output = args.output or run_dir / f"{args.checkpoint.resolve().name}.safetensors"
+    if output.exists() and not args.overwrite:
+        raise FileExistsError(f"{output} exists: name another file by -o, or pass --overwrite")
     certificate = compress_checkpoint(recipe, args.checkpoint, output)
     counts, errors = certificate.parameters, (certificate.float32, certificate.float64)
     print(

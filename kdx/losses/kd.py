@@ -22,7 +22,7 @@ class KD:
     def __init__(self, *, temperature: float = 4.0) -> None:
         if not 0 < temperature <= LARGEST:
             raise ValueError(
-                f"temperature: {temperature} is not a number above 0 and at most {LARGEST:g}"
+                f"temperature: {temperature} is not a finite number above 0, at most {LARGEST:g}"
             )
         self.temperature = temperature
 

@@ -20,7 +20,7 @@ _PROVIDED = {
 }
 """What kdx itself gives to a factory of each kind, where its signature names it."""
 
-_LARGEST_RATE = 10**6
+_LARGEST_RATE = 1e30
 
 
 def check(
@@ -98,7 +98,7 @@ def _check_rate(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if isinstance(rate, bool) or not isinstance(rate, int | float):
         yield "lr", f"{show(rate)} is not a number"
     elif not 0 < rate <= _LARGEST_RATE:
-        yield "lr", f"{show(rate)} should be greater than 0, and at most {_LARGEST_RATE:,}"
+        yield "lr", f"{show(rate)} should be greater than 0, and at most {_LARGEST_RATE:g}"
 
 
 def _adapters(factory: Any, arguments: Mapping[str, Any]) -> dict[str, TypeAdapter[Any]]:

@@ -156,6 +156,11 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(workplace):
         ("compress", ["digits"], "digits is no checkpoint, and there is none near it\n"),
         (
             "compress",
+            ["runs/digits/kd/checkpoints/epoch_0002", "-o", "runs/digits/kd/student.safetensors"],
+            "student.safetensors exists: name another file by -o, or pass --overwrite",
+        ),
+        (
+            "compress",
             ["runs/digits/kd/checkpoints/epoch_0002", "-o", "out/compact.pth"],
             "out/compact.pth: the compact student is written to a .safetensors file",
         ),
