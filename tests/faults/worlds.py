@@ -14,7 +14,7 @@ __all__ = ["LAUNCHERS", "Ended", "start"]
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHERS = ("accelerate", "torchrun", "by hand")
-PATIENCE = 120  # seconds for a whole run on a busy machine
+PATIENCE = 300  # seconds for a whole run on a busy machine
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def _wait(running: list[subprocess.Popen[bytes]], place: Path) -> list[Ended]:
         time.sleep(0.05)
     for process in running:
         process.kill()
+        process.wait()
     assert len(ended) == len(running), f"only {sorted(ended)} ended"
     return [ended[i] for i in range(len(running))]
 
