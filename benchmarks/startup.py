@@ -38,8 +38,8 @@ from tools import distill
 
 step = StageRunner.step
 
-def once(*arguments):
-    step(*arguments)
+def once(*arguments, **named):
+    step(*arguments, **named)
     os._exit(0)
 
 StageRunner.step = once

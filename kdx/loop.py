@@ -81,6 +81,18 @@ class Loop:
         self.channels_last = (accelerator.device.type == "cpu" or half) if asked is None else asked
         self.holds = [t.hold(job.student) for t in job.transforms if isinstance(t, Holding)]
 
+    def prepare(
+        self, objective: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Return the two as Accelerate wraps them.
+
+        An optimizer stays as it is where it can: Accelerate's own looks for a package on the disk
+        at every step (benchmarks/LOG.md). It is for fp16's scaler, and other ways than DDP.
+        """
+        wrapped, prepared = self.accelerator.prepare(objective, optimizer)
+        plain = self.accelerator.distributed_type in ("NO", "MULTI_CPU", "MULTI_GPU")
+        return wrapped, optimizer if plain and self.accelerator.scaler is None else prepared
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Let the transforms save work while the student's parameters do not change."""

@@ -60,7 +60,7 @@ class StageRunner:
         self.base = [group["lr"] for group in optimizer.param_groups]
         self.wrapped: nn.Module
         self.optimizer: torch.optim.Optimizer
-        self.wrapped, self.optimizer = loop.accelerator.prepare(self.objective, optimizer)
+        self.wrapped, self.optimizer = loop.prepare(self.objective, optimizer)
         rank = f", rank {loop.rank}" if loop.world > 1 else ""
         self.health = Health(self.objective, place=f"stage {stage.stage.name!r}{rank}")
         self.epoch = 0
@@ -173,7 +173,9 @@ class StageRunner:
                 with self.loop.held():
                     total, terms = self.wrapped(images, labels, said)
                 # DDP averages over the processes: a mean over the whole batch comes out.
-                accelerator.backward(total * (len(labels) * accelerator.num_processes / whole))
+                share = len(labels) * accelerator.num_processes / whole
+                total = total if share == 1 else total * share
+                accelerator.backward(total) if self._is_scaled else total.backward()
             for name, term in terms.items():
                 summed = term.detach().float() * len(labels)
                 sums[name] = sums[name] + summed if name in sums else summed

@@ -101,14 +101,13 @@ def test_a_body_cut_short_ends_the_run_with_its_name(part, job, root, tmp_path, 
 def test_a_file_that_vanishes_after_opening(job, root, monkeypatch, capfd):
     from kdx import run as module
 
-    opened = module.build
+    train = module._train
 
-    def build(recipe):
-        built = opened(recipe)
+    def vanished(*arguments, **named):
         (root / "train/owl/7.png").unlink()
-        return built
+        train(*arguments, **named)
 
-    monkeypatch.setattr(module, "build", build)
+    monkeypatch.setattr(module, "_train", vanished)
     assert job()[0] == 2
     said = capfd.readouterr().err
     path = f"{root}/train/owl/7.png"

@@ -83,6 +83,23 @@ def run(launcher, place: Path, name: str, *more: str) -> str:
     return ended.printed
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """Return a function: a launcher to a run of the recipe in its processes that never stopped."""
+    runs: dict[int, Path] = {}
+
+    def unbroken(launcher) -> Path:
+        processes = 2 if launcher == TWO else 1
+        if processes not in runs:
+            place = tmp_path_factory.mktemp("unbroken")
+            (place / "recipe.yaml").write_text(RECIPE)
+            run(launcher, place, "unbroken")
+            runs[processes] = place / "unbroken"
+        return runs[processes]
+
+    return unbroken
+
+
 @pytest.mark.parametrize(
     ("launcher", "number", "group"),
     [
@@ -94,7 +111,7 @@ def run(launcher, place: Path, name: str, *more: str) -> str:
     ],
     ids=["python, SIGINT", "launcher, SIGTERM", "Ctrl-C", "two, SIGTERM", "two, Ctrl-C"],
 )
-def test_a_signal_stops_all_with_one_checkpoint(tmp_path, launcher, number, group):
+def test_a_signal_stops_all_with_one_checkpoint(tmp_path, unbroken, launcher, number, group):
     """`accelerate launch` turns the exit code 3 into 1, or dies of the signal itself."""
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     ended = stopped(launcher, tmp_path, number, group=group)
@@ -110,10 +127,10 @@ def test_a_signal_stops_all_with_one_checkpoint(tmp_path, launcher, number, grou
     assert len(state["training"]["ranks"]) == (2 if launcher == TWO else 1)
     printed = run(launcher, tmp_path, "resumed", "--resume")
     assert f"note     resumed from {checkpoint.name}\n" in printed
-    run(launcher, tmp_path, "unbroken")
-    assert differences(tmp_path / "unbroken", tmp_path / "resumed") == []
+    assert differences(unbroken(launcher), tmp_path / "resumed") == []
 
 
+@pytest.mark.long
 def test_two_processes_go_on_as_one(tmp_path):
     """Harmless with the same global batch, and said; dropout's masks differ, so rounding does not
     show here: that is what tests/integration/test_processes.py compares.
