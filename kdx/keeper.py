@@ -45,9 +45,20 @@ class Keeper:
     def restore(self, runner: StageRunner, saved: Saved) -> Tally:
         """Bring a stage to where a checkpoint was saved; return this process's tally of the epoch.
 
-        Among another number of processes, the first takes what all had summed. ValueError, before
-        anything is touched, where it does not fit.
+        Among another number of processes, the first takes what all had summed. ValueError where
+        the checkpoint does not fit, or is not one of kdx for all its right checksums.
         """
+        try:
+            tally = self._restore(runner, saved)
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
+            said = f"{type(error).__name__}: {error}"
+            raise ValueError(
+                f"checkpoint {saved.name}: not one of kdx, refused ({said})"
+            ) from error
+        self.saved = saved.name
+        return tally
+
+    def _restore(self, runner: StageRunner, saved: Saved) -> Tally:
         restore(
             saved,
             student=runner.objective.student,
@@ -64,7 +75,6 @@ class Keeper:
         tally = tallies[mine] if same else _together(tallies, first=mine == 0)
         device = self.loop.accelerator.device
         tally.sums = {name: value.to(device) for name, value in tally.sums.items()}
-        self.saved = saved.name
         return tally
 
     def _files(

@@ -46,9 +46,9 @@ class Saved:
             return cls(
                 name,
                 Progress(**state["progress"]),
-                json.loads(files[RUN]),
+                dict(json.loads(files[RUN])),
                 files[METRICS].decode(),
-                training,
+                {part: training[part] for part in ("optimizer", "scaler", "ranks")},
                 parsed(files[STUDENT]),
                 parsed(files[ADAPTORS]) if ADAPTORS in files else {},
             )

@@ -92,6 +92,22 @@ def test_a_planted_payload_does_not_run(stopped, console, tmp_path, name, signed
     assert not witness.exists()
 
 
+EMPTY = {"optimizer": {"state": {}, "groups": []}, "scaler": None, "ranks": [{}]}
+
+
+@pytest.mark.parametrize("change", [
+    {"training": {}}, {"training": {"$tensor": "no"}}, {"progress": {"stage": 0, "surprise": 1}},
+    {"training": EMPTY}, {"training": EMPTY | {"optimizer": {"state": 5, "groups": [{}]}}},
+])  # fmt: skip
+def test_a_state_that_is_none_is_refused(stopped, console, change):
+    for place in (stopped.run_dir / "checkpoints").iterdir():
+        state = json.loads((place / "state.json").read_text())
+        (place / "state.json").write_text(json.dumps(state | change))
+        sign(place)
+    with pytest.raises(ValueError, match=r"epoch_0002_step_000002(: not one of kdx| does not fit)"):
+        run(stopped, console, resume=True)
+
+
 def test_what_lies_beside_the_listed_files_is_never_opened(stopped, console, tmp_path):
     witness = tmp_path / "witness"
     for place in (stopped.run_dir / "checkpoints").iterdir():
