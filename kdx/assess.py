@@ -8,13 +8,14 @@ from typing import Literal
 import torch
 
 from kdx import checkpoints, weights
-from kdx.build import apply_transforms, build_data, restore
+from kdx.build import build_data
 from kdx.certificate import Certificate, certify, count_parameters
 from kdx.data import Views, eval_loader
 from kdx.evaluation import eval_mode, evaluate
 from kdx.networks import facts
 from kdx.recipe import Recipe, load
 from kdx.teacher import adapt
+from kdx.transforms import apply_transforms, restore
 
 __all__ = ["Assessment", "assess", "compress_checkpoint", "recipe_of"]
 

@@ -1,6 +1,5 @@
 """From a recipe to everything that a run needs, checked before the first step is taken."""
 
-import os
 import random
 from collections.abc import Collection, Sequence
 from copy import deepcopy
@@ -11,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdx.certificate import Certificate, certify
+from kdx.certificate import Certificate
 from kdx.data import Augment, Splits, Views, check_data, split
-from kdx.evaluation import eval_mode
-from kdx.memory import check_fits, limited, said
+from kdx.memory import check_fits, limited
 from kdx.networks import build_student, build_teacher, check_logits
 from kdx.objective import Objective, Term
 from kdx.optimizers import rehearse
@@ -22,14 +20,13 @@ from kdx.protocols import ImageData, InputSpec, StudentTransform
 from kdx.recipe import Recipe, Stage
 from kdx.schedules import Schedule
 from kdx.teacher import Teacher
+from kdx.transforms import apply_transforms, check_kept, rehearse_restoring
 
 __all__ = [
     "Job",
     "StageJob",
-    "apply_transforms",
     "build",
     "build_data",
-    "restore",
 ]
 
 PROBE = 8  # samples in the batch that sizes adaptors and finds module paths
@@ -105,7 +102,7 @@ def build(recipe: Recipe, *, teacher_weights: bool = True) -> Job:
     if teacher:
         check_logits(teacher.module, teacher.see(images), len(data.classes), "teacher")
     if recipe.student.weights or recipe.student.component.arguments.get("pretrained"):
-        _check_kept(compact, student, images)
+        check_kept(compact, student, images)
     trial = deepcopy(student)  # takes the phases and the probes; training starts without
     known = [name for name, _ in compact.named_modules()]
     stages = [
@@ -115,7 +112,7 @@ def build(recipe: Recipe, *, teacher_weights: bool = True) -> Job:
     if teacher:
         _check_taught(recipe, stages)
         teacher.settle(images)
-    rehearsal = _rehearse(recipe, compact, trial, transforms, images)
+    rehearsal = rehearse_restoring(recipe, compact, trial, transforms, images)
     for stage in stages:
         stage.objective.move_to(student)
     return Job(recipe, data, splits, compact, student, transforms, teacher, stages, rehearsal)
@@ -126,23 +123,6 @@ def _seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def apply_transforms(
-    recipe: Recipe, student: nn.Module, input: InputSpec
-) -> tuple[nn.Module, list[StudentTransform]]:
-    """Return the student to train, and the recipe's transforms, each applied to it in turn."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    batch = max(1, recipe.data.batch_size // recipe.accumulate // processes)
-    shape = (batch, input.channels, input.size, input.size)
-    transforms: list[StudentTransform] = []
-    for part in recipe.student.transforms:
-        transforms.append(part.build(input_shape=shape))
-        try:
-            student = transforms[-1].apply(student)
-        except Exception as error:  # the transform may be anybody's, and the memory too small
-            raise ValueError(f"{part.place}: {part.where}: {said(error)}") from error
-    return student, transforms
 
 
 def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
@@ -166,13 +146,6 @@ def _check_batches(recipe: Recipe, samples: int, inputs: Sequence[InputSpec]) ->
         shape = f"{input.channels} x {input.size} x {input.size}"
         size = 4 * batch * input.channels * input.size**2
         check_fits(size, f"data.batch_size: {batch:,} images of {shape} at once")
-
-
-def restore(student: nn.Module, transforms: Sequence[StudentTransform]) -> nn.Module:
-    """Return the compact network: the transforms restored, the last one first."""
-    for transform in reversed(transforms):
-        student = transform.restore(student)
-    return student
 
 
 def train_views(recipe: Recipe, data: ImageData, splits: Splits) -> Views:
@@ -219,52 +192,3 @@ def _check_taught(recipe: Recipe, stages: Sequence[StageJob]) -> None:
         f"{part.place}: {part.where}: no loss looks at it; the losses are {', '.join(uses)}. Add "
         "one that learns from a teacher, such as kd, hint or pkt, or leave the teacher out"
     )
-
-
-def _rehearse(
-    recipe: Recipe,
-    compact: nn.Module,
-    student: nn.Module,
-    transforms: Sequence[StudentTransform],
-    images: Tensor,
-) -> Certificate:
-    """Restore the untrained student as the end of the run will, and refuse what would fail then.
-
-    Costs a moment before training, where finding out afterwards costs the training.
-    """
-    try:
-        restored = restore(student, transforms)
-    except ValueError as error:
-        raise ValueError(f"student.transforms: after the last stage: {error}") from error
-    _check_same_network(compact, restored)
-    certificate = certify(
-        student, lambda network: restore(network, transforms), [images], recipe.tolerance
-    )
-    if certificate.problems:
-        raise ValueError(f"student.transforms: {'; '.join(certificate.problems)}")
-    return certificate
-
-
-@torch.no_grad()
-def _check_kept(compact: nn.Module, student: nn.Module, images: Tensor) -> None:
-    """Refuse transforms that lose the weights that the recipe starts the student from."""
-    with eval_mode(compact), eval_mode(student):
-        before, after = compact(images), student(images)
-    if (after - before).abs().max() > 1e-3 * before.abs().max():
-        raise ValueError(
-            "student.transforms: they give the student another function than that of the weights "
-            "it starts from, which would be lost: use `init: preserve` (expand.ExpandNet)"
-        )
-
-
-def _check_same_network(compact: nn.Module, restored: nn.Module) -> None:
-    before = {k: tuple(v.shape) for k, v in compact.state_dict().items()}
-    after = {k: tuple(v.shape) for k, v in restored.state_dict().items()}
-    if list(before.items()) != list(after.items()):
-        changed = sorted({k for k, _ in set(before.items()) ^ set(after.items())}) or "their order"
-        raise ValueError(
-            f"student.transforms: restored is another network than the student: {changed} differ"
-        )
-    classes = [type(m).__name__ for m in compact.modules()]
-    if classes != [type(m).__name__ for m in restored.modules()]:
-        raise ValueError("student.transforms: restored has other classes than the student")

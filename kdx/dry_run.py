@@ -17,7 +17,8 @@ from kdx.networks import build_student, has_weights
 from kdx.processes import join
 from kdx.protocols import Planned
 from kdx.recipe import Recipe
-from kdx.run import describe, teacher_recipe
+from kdx.run import describe
+from kdx.teacher_run import teacher_recipe
 from kdx.trials import trials
 
 __all__ = ["dry_run"]

@@ -11,7 +11,6 @@ from rich.markup import escape
 from torch import Tensor
 
 from kdx import weights
-from kdx.build import restore
 from kdx.certificate import Certificate, certify
 from kdx.data import Views
 from kdx.files import write_whole
@@ -20,6 +19,7 @@ from kdx.loop import Loop
 from kdx.networks import facts
 from kdx.report import write_report
 from kdx.summary import Summary, write_summary
+from kdx.transforms import restore
 from kdx.words import counted
 
 __all__ = ["finish"]

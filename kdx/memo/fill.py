@@ -15,8 +15,9 @@ from kdx.memo.memo import Memo
 from kdx.memo.use import plan_memo, remembering
 from kdx.processes import join
 from kdx.recipe import Recipe
-from kdx.run import check_teacher, describe, ensure_teacher
+from kdx.run import describe, ensure_teacher
 from kdx.stage import cut
+from kdx.teacher_run import check_teacher
 
 __all__ = ["fill"]
 

@@ -49,7 +49,8 @@ PATHS = st.sampled_from(
 NAMES = st.sampled_from(
     ["os.system", "builtins.eval", "kdx.weights.os.system", "kdx.__init__.os", "kdx.recipe.load",
      "kdx.__doc__.join", "expand.__loader__.x", "teachers.zoo.torchvision", "torch.load",
-     "kdx.protocols.ImageData", "kdx.networks.build_student", "expand.expand", "kdx.build.restore",
+     "kdx.protocols.ImageData", "kdx.networks.build_student", "expand.expand",
+     "kdx.transforms.restore",
      "timm", "torchvision", "teachers.timm", "hf-hub:a/b", "local-dir:/tmp", "kdx." + "a." * 400,
      "smallnet", "SGD", "Adam", "LBFGS", "Muon", "kd", "pkt", "cosine", "image_folder", "..."]
 )  # fmt: skip

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from kdx import weights
-from kdx.build import build, build_data, restore
+from kdx.build import build, build_data
 from kdx.networks import build_student, has_weights
 from kdx.students import SmallNet
+from kdx.transforms import restore
 from tests.toys import Rescale
 
 EXPAND = "student.transforms=[{use: expand.ExpandNet, conv: cl}]"
