@@ -84,7 +84,7 @@ def _stopped(error: Exception) -> int:
     """Leave in order: a launcher that sees one process end signals the others."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if int(os.environ.get("RANK", "0")) == 0:
-        print(f"{error}: the same command with --resume goes on", file=sys.stderr)
+        print(f"{error}, by the same command (tools/distill.py --resume)", file=sys.stderr)
     _leave()
     return STOPPED
 

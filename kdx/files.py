@@ -1,23 +1,32 @@
 """Files that appear whole or not at all."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["put", "sync_directory", "write_whole"]
+__all__ = ["append", "put", "sync_directory", "write_whole"]
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file beside its place, bring it to the disk, and rename it there.
 
-    OSError where it cannot be written, a full disk say; what stood at `path` stands there still.
+    OSError with the path where it cannot be written, a full disk say; what stood there still does.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        put(partial, content.encode() if isinstance(content, str) else content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _placed(path):
+        try:
+            put(partial, content.encode() if isinstance(content, str) else content)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
     sync_directory(path.parent)
+
+
+def append(path: Path, text: str) -> None:
+    """Add text to a file, made where there is none; OSError with the path."""
+    with _placed(path), path.open("a") as file:
+        file.write(text)
 
 
 def put(path: Path, content: bytes) -> None:
@@ -35,6 +44,16 @@ def sync_directory(directory: Path) -> None:
     except OSError:  # Windows opens no directories
         return
     try:
-        os.fsync(handle)
+        with suppress(OSError):  # some network file systems cannot
+            os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _placed(path: Path) -> Iterator[None]:
+    """Say which file it is that cannot be written: errors of writing do not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written ({error.strerror or error})") from error

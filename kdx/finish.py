@@ -12,9 +12,9 @@ from torch import Tensor
 
 from kdx import weights
 from kdx.certificate import Certificate, certify
+from kdx.checkpoints import Progress
 from kdx.data import Views
 from kdx.files import write_whole
-from kdx.fit import Fitted
 from kdx.loop import Loop
 from kdx.networks import facts
 from kdx.report import write_report
@@ -29,7 +29,7 @@ BATCH = 256
 
 
 def finish(
-    loop: Loop, fitted: Fitted, teacher: dict[str, float] | None, console: Console
+    loop: Loop, fitted: Progress, teacher: dict[str, float] | None, console: Console
 ) -> list[str]:
     """Turn the trained student into the compact one, and write what the run leaves behind.
 
@@ -106,7 +106,7 @@ def _images(views: Views, count: int) -> list[Tensor]:
 
 def _summary(
     loop: Loop,
-    fitted: Fitted,
+    fitted: Progress,
     evaluated_on: str,
     certificate: Certificate,
     test: dict[str, float],

@@ -1,6 +1,5 @@
 """Training: all stages, epoch by epoch, from the start or from a checkpoint."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,26 +12,13 @@ from kdx.loop import Loop
 from kdx.stage import StageRunner, Tally
 from kdx.stopping import Stopped
 
-__all__ = ["Fitted", "fit"]
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """The outcome of training. Epochs count from 1; seconds are those of training alone."""
-
-    last: dict[str, float]
-    best: dict[str, float]
-    best_epoch: int
-    best_checkpoint: str | None
-    epochs: int
-    seconds: float
-    images: int
+__all__ = ["fit"]
 
 
 def fit(
     loop: Loop, log: RunLog, *, run: dict[str, Any] | None = None, saved: Saved | None = None
-) -> Fitted:
-    """Train all stages, from `saved` on where given; evaluate, log and checkpoint.
+) -> Progress:
+    """Train all stages, from `saved` on where given; evaluate, log and checkpoint. Return the end.
 
     `run` is put into the checkpoints, for a resume to compare. Raises Stopped, with the
     checkpoint to go on from, where a signal asks for it.
@@ -40,16 +26,7 @@ def fit(
     fitting = _Fitting(loop, log, Keeper(loop, log, run or {}), saved)
     with loop.stop:
         fitting.run()
-    progress = fitting.progress
-    return Fitted(
-        progress.last,
-        progress.best,
-        progress.best_epoch,
-        progress.best_checkpoint,
-        progress.epochs,
-        progress.seconds,
-        progress.images,
-    )
+    return fitting.progress
 
 
 class _Fitting:
@@ -80,8 +57,7 @@ class _Fitting:
         if phase and phase != self.phase:
             self.phase = phase
             if not self.saved:  # another function: the best epoch so far is not its
-                progress = self.progress
-                progress.best, progress.best_epoch, progress.best_checkpoint = {}, 0, None
+                self.progress.forget_best()
 
     def _stage(self, stage: StageJob) -> None:
         runner = StageRunner(self.loop, stage)
@@ -113,7 +89,7 @@ class _Fitting:
         progress.seconds += trained["seconds"]
         progress.images += self.loop.batches.samples
         progress.epochs, progress.epoch, progress.step = number, progress.epoch + 1, 0
-        progress.skipped, self.tally = self.tally.skipped, self.tally.of_next_epoch()
+        self.tally = self.tally.of_next_epoch()
         self.log.epoch(number, stage.name, trained | named)
         if due:
             self.keeper.save(runner, progress, self.tally)

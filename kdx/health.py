@@ -10,7 +10,7 @@ __all__ = ["ADVICE", "GRADIENT", "SHOWN", "Health", "TrainingError", "bad_gradie
 
 GRADIENT = "gradient"
 SHOWN = 4
-ADVICE = "lower optimizer.lr, set `clip: 1.0`, or use a warm-up"
+ADVICE = "lower optimizer.lr, set `clip: 1.0`, or use a warm-up, and start again (--overwrite)"
 
 
 class TrainingError(Exception):
@@ -26,6 +26,7 @@ class Health:
 
     def __init__(self, objective: nn.Module, *, place: str) -> None:
         self.objective, self.place = objective, place
+        self._masks = set(_bad(objective.named_buffers()))  # infinite by design
         self._names: list[str] = []
         self._first: Tensor | None = None
 
@@ -56,11 +57,13 @@ class Health:
         step = min(first.values())
         if isfinite(step):
             found = {name: float("nan") for name, at in first.items() if at == step}
-            self._fail(found, f"in step {int(step)} of epoch {epoch}")
+            if set(found) - {GRADIENT} or _bad(self.objective.named_parameters()):
+                self._fail(found, f"in step {int(step)} of epoch {epoch}, seen later")
 
     def check_weights(self) -> None:
         """Raise TrainingError where a weight or a buffer is not finite; reads all of them."""
-        bad = _bad([*self.objective.named_parameters(), *self.objective.named_buffers()])
+        buffers = ((n, b) for n, b in self.objective.named_buffers() if n not in self._masks)
+        bad = _bad([*self.objective.named_parameters(), *buffers])
         if bad:
             raise TrainingError(
                 f"{self.place}: {_some(bad)} became infinite or no number; no checkpoint of that "
@@ -70,7 +73,7 @@ class Health:
     def _fail(self, found: Mapping[str, float], when: str) -> None:
         what = [f"the loss {n!r} became {value}" for n, value in found.items() if n != GRADIENT]
         if weights := _bad(self.objective.named_parameters()):
-            what.append(f"after an earlier step had made the weights {_some(weights)} so")
+            what.append(f"the weights {_some(weights)} are so already")
         elif gradients := bad_gradients(self.objective):
             what.append(f"the gradient of {_some(gradients)} is infinite or no number")
         raise TrainingError(f"{self.place}: {when}, {', '.join(what)}: {ADVICE}")

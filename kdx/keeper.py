@@ -34,12 +34,15 @@ class Keeper:
         if self.saved == place.name:
             return place
         runner.check()
-        ranks = gather_object([rank_state(runner.objective, vars(tally))])
-        if self.loop.accelerator.is_main_process:
-            checkpoints.save(self.directory, place.name, self._files(runner, progress, ranks))
-            also = [progress.best_checkpoint] if progress.best_checkpoint else []
-            checkpoints.prune(self.directory, keep=self.loop.job.recipe.keep_checkpoints, also=also)
-        self.saved = self.loop.agree(place.name)  # nobody goes on, or ends, before it is written
+        with self.loop.stop.patient():
+            ranks = gather_object([rank_state(runner.objective, vars(tally))])
+            if self.loop.accelerator.is_main_process:
+                checkpoints.save(self.directory, place.name, self._files(runner, progress, ranks))
+                keep = self.loop.job.recipe.keep_checkpoints
+                also = [progress.best_checkpoint] if progress.best_checkpoint else []
+                checkpoints.prune(self.directory, place.name, keep=keep, also=also)
+            # Nobody goes on, or ends, before it is written.
+            self.saved = self.loop.agree(place.name)
         return place
 
     def restore(self, runner: StageRunner, saved: Saved) -> Tally:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from kdx.files import write_whole
+from kdx.files import append, write_whole
 
 __all__ = ["RunLog"]
 
@@ -35,10 +36,13 @@ class RunLog:
     @contextmanager
     def progress(
         self, stage: str, epoch: int, steps: int
-    ) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
-        """Show a bar for an epoch; yields a function to call with the step and the losses."""
+    ) -> Iterator[Callable[[int, Mapping[str, Tensor | float], int], None]]:
+        """Show a bar for an epoch; yields a function to call with the step and sums of losses.
+
+        It divides them by a number of samples; where there is no bar, nobody waits for them.
+        """
         if not (self.main and self.console.is_terminal):
-            yield lambda step, losses: None
+            yield lambda step, sums, samples: None
             return
         columns = (
             TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
@@ -46,8 +50,9 @@ class RunLog:
         with Progress(*columns, console=self.console, transient=True) as bar:
             task = bar.add_task(f"{stage} {epoch}/{self.epochs}", total=steps, losses="")
 
-            def show(step: int, losses: Mapping[str, float]) -> None:
-                text = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+            def show(step: int, sums: Mapping[str, Tensor | float], samples: int) -> None:
+                means = {name: float(value) / max(1, samples) for name, value in sums.items()}
+                text = "  ".join(f"{name} {value:.3f}" for name, value in means.items())
                 bar.update(task, completed=step, losses=text)
 
             yield show
@@ -56,8 +61,8 @@ class RunLog:
         """Record an epoch: a line on the terminal and in metrics.jsonl, points in TensorBoard."""
         if not self.main:
             return
-        with (self.directory / METRICS).open("a") as file:
-            file.write(json.dumps({"epoch": epoch, "stage": stage, **values}) + "\n")
+        line = json.dumps({"epoch": epoch, "stage": stage, **values})
+        append(self.directory / METRICS, f"{line}\n")
         self._add_points(epoch, values)
         line = _line(epoch, self.epochs, stage, values)
         self.console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from kdx.checkpoints.packing import pack
 from kdx.memory import said
 from kdx.recipe import Component
 
@@ -35,7 +36,8 @@ def build_optimizer(
 def rehearse(component: Component, parameters: Sequence[nn.Parameter]) -> None:
     """Build the optimizer for `parameters`, and take a step with it on a small copy of one.
 
-    Raises RecipeError where torch refuses an argument, which some do in the first step only.
+    Raises RecipeError where torch refuses an argument, which some do in the first step only, and
+    where its state is nothing that a checkpoint can hold.
     """
     build_optimizer(component, parameters)
     small = nn.Parameter(torch.zeros(2, 2))
@@ -45,6 +47,10 @@ def rehearse(component: Component, parameters: Sequence[nn.Parameter]) -> None:
         optimizer.step()
     except Exception as error:  # torch's, or a plug-in's
         raise component.refusal(f"its first step fails: {said(error)}") from error
+    try:
+        pack(optimizer.state_dict())
+    except ValueError as error:
+        raise component.refusal(str(error)) from error
 
 
 def _fusable(parameter: nn.Parameter) -> bool:

@@ -13,20 +13,17 @@ from kdx.checkpoints import Saved
 from kdx.digests import digest_of_images, digest_of_weights
 from kdx.loop import Loop
 
-__all__ = ["Changes", "circumstances", "compare", "find", "flat"]
+__all__ = ["Changes", "chosen", "circumstances", "compare", "find", "flat"]
 
 FREE = (
     "name", "processes", "threads", "compile", "channels_last", "tolerance", "select",
-    "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints", "data.workers",
+    "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints", "skip_bad_steps",
+    "data.root", "data.workers", "teacher.weights", "teacher.recipe", "teacher.allow_chance",
     "teacher.memo.limit", "teacher.memo.directory",
 )  # fmt: skip
-"""Keys that may change: they do not change what is trained, or only its rounding."""
-
-SEEN_OTHERWISE = ("data.", "teacher.")
-"""Sections whose arguments say where something is: a digest compares what it is."""
+"""Keys that may change: what they change is compared by itself, or is a matter of rounding."""
 
 SHOWN = 4  # tensors
-KEPT = ("use", "batch_size", "augment", "memo", "input")  # but these of their keys
 
 
 def find(run_dir: Path) -> tuple[Saved | None, list[str]]:
@@ -34,15 +31,41 @@ def find(run_dir: Path) -> tuple[Saved | None, list[str]]:
 
     ValueError where there are checkpoints, but none of them can be used.
     """
-    place, files, passed = checkpoints.newest(run_dir / "checkpoints")
-    if place is not None:
-        return Saved.of(place.name, files), passed
-    if passed:
+    directory = run_dir / "checkpoints"
+    saved, passed = checkpoints.newest(directory, Saved.of)
+    if saved is None and passed:
         raise ValueError(
             f"{run_dir}: none of its checkpoints can be used: {'; '.join(passed)}. "
             "Restore one from a backup, or pass --overwrite to start again"
         )
-    return None, []
+    if saved is not None and saved.progress.best_checkpoint:
+        try:
+            checkpoints.read(directory / saved.progress.best_checkpoint)
+        except ValueError as error:
+            passed.append(f"the best epoch's checkpoint is lost, another is chosen: {error}")
+            saved.progress.forget_best()
+    return saved, passed
+
+
+def chosen(run_dir: Path, loop: Loop) -> tuple[Saved | None, list[str]]:
+    """Return what `find` returns on the main process, on every process.
+
+    ValueError where this process sees another checkpoint under that name.
+    """
+    main = loop.accelerator.is_main_process
+    saved, notes = find(run_dir) if main else (None, [])
+    directory = run_dir / "checkpoints"
+    mine = checkpoints.digest_of(directory / saved.name) if saved else None
+    name, digest, notes = loop.agree((saved.name if saved else None, mine, notes))
+    if main or name is None:
+        return saved, notes
+    place = directory / name
+    if not place.is_dir() or checkpoints.digest_of(place) != digest:
+        raise ValueError(f"{place}: not the checkpoint that the main process sees there")
+    saved = Saved.of(name, checkpoints.read(place))
+    if any("is lost" in note for note in notes):
+        saved.progress.forget_best()
+    return saved, notes
 
 
 def circumstances(loop: Loop) -> dict[str, Any]:
@@ -107,10 +130,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
 
 
 def _is_free(key: str) -> bool:
-    if any(key == free or key.startswith(f"{free}.") for free in FREE):
-        return True
-    section, _, rest = key.partition(".")
-    return f"{section}." in SEEN_OTHERWISE and rest.split(".")[0] not in KEPT
+    return any(key == free or key.startswith(f"{free}.") for free in FREE)
 
 
 def flat(value: Any) -> dict[str, Any]:

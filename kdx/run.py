@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from kdx import weights
+from kdx import checkpoints
 from kdx.build import Job, StageJob, build
 from kdx.checkpoints import Saved
 from kdx.finish import finish
@@ -20,7 +20,7 @@ from kdx.memo.use import plan_memo, remembering
 from kdx.precision import in_words
 from kdx.processes import join
 from kdx.recipe import Recipe
-from kdx.resume import circumstances, compare, find, flat
+from kdx.resume import chosen, circumstances, compare, find, flat
 from kdx.run_dir import claimed, is_finished, is_taken
 from kdx.schedules import TABLE
 from kdx.teacher_run import check_teacher, teacher_recipe
@@ -62,15 +62,15 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False, resume: bo
             f"{run_dir} holds a run already: pass --resume to go on with it, --overwrite to "
             "replace it, or give this one another name (name=...)"
         )
-    ensure_teacher(recipe, console, resume=resume)
+    ensure_teacher(recipe, console)
     job = build(recipe)
     loop = Loop(job, accelerator_for(job))
     memo = plan_memo(loop)
     main = loop.accelerator.is_main_process
     console.quiet = not main
-    saved, notes = find(run_dir) if resume else (None, [])
-    about = circumstances(loop)
-    notes += _check_same(recipe, saved, about) if saved else []
+    saved, notes = chosen(run_dir, loop) if resume else (None, [])
+    about = circumstances(loop) if main else {}
+    notes += _check_same(recipe, saved, about) if saved and main else []
     with claimed(recipe, resume=resume) if main else nullcontext() as aside:
         _introduce(job, loop, console)
         if aside:
@@ -96,7 +96,9 @@ def _train(
     with closing(log), remembering(loop, memo, console):
         fitted = fit(loop, log, run=about, saved=saved)
     if recipe.select == "best" and fitted.best_checkpoint:
-        weights.load(job.student, recipe.run_dir / "checkpoints" / fitted.best_checkpoint)
+        place = recipe.run_dir / "checkpoints" / fitted.best_checkpoint
+        best = Saved.of(place.name, checkpoints.read(place))
+        job.student.load_state_dict(job.student.state_dict() | dict(best.student))
     problems = finish(loop, fitted, teacher, console)
     if problems:
         raise CertificateError(f"{recipe.run_dir}: {'; '.join(problems)}; nothing was exported")
@@ -123,10 +125,10 @@ def _check_finished(recipe: Recipe) -> None:
         _check_same(recipe, saved, saved.run | now)
 
 
-def ensure_teacher(recipe: Recipe, console: Console, *, resume: bool = False) -> None:
+def ensure_teacher(recipe: Recipe, console: Console) -> None:
     """Run the teacher's recipe first, where its weights are absent; errors of `teacher_recipe`.
 
-    With `resume` that run is gone on with, where it was stopped.
+    A run of it that was stopped is gone on with.
     """
     teacher = teacher_recipe(recipe)
     if teacher is None:
@@ -135,7 +137,7 @@ def ensure_teacher(recipe: Recipe, console: Console, *, resume: bool = False) ->
     trial = build(recipe, teacher_weights=False)
     plan_memo(Loop(trial, accelerator_for(trial)))
     console.print(f"[bold]The teacher has no weights yet: {teacher.name} is run first[/bold]")
-    run(teacher, console, overwrite=not resume, resume=resume)
+    run(teacher, console, resume=True)
 
 
 def _introduce(job: Job, loop: Loop, console: Console) -> None:

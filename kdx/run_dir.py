@@ -9,12 +9,13 @@ from pathlib import Path
 from kdx import checkpoints
 from kdx.files import write_whole
 from kdx.recipe import Recipe
-from kdx.recipe.paths import refuse_links
+from kdx.recipe.paths import REPLACED, refuse_links
 from kdx.summary import FILE as SUMMARY
 from kdx.weights import FILE_IN_RUN
 
 __all__ = ["claimed", "is_finished", "is_taken"]
 
+MARK = ".replaced"  # in a run that stands aside
 UNTRAINED = {"recipe.yaml", "tensorboard"}  # what a run writes before its first epoch is done
 
 
@@ -39,7 +40,7 @@ def claimed(recipe: Recipe, *, resume: bool) -> Iterator[Path | None]:
     were never finished, the first is kept. FileExistsError where it is none, or where another
     process trains it; ValueError for links in it, which are not written through.
     """
-    run_dir, aside = recipe.run_dir, recipe.run_dir.with_name(f"{recipe.run_dir.name}.replaced")
+    run_dir, aside = recipe.run_dir, recipe.run_dir.with_name(f"{recipe.run_dir.name}{REPLACED}")
     if is_taken(run_dir):
         if not (run_dir / "recipe.yaml").is_file():
             done = "resumed" if resume else "replaced"
@@ -52,19 +53,26 @@ def claimed(recipe: Recipe, *, resume: bool) -> Iterator[Path | None]:
     with _locked(run_dir):
         checkpoints.sweep(run_dir / "checkpoints")
         write_whole(run_dir / "recipe.yaml", recipe.to_yaml())
-        yield aside if aside.exists() else None
+        yield aside if (aside / MARK).is_file() else None
 
 
 def _move(run_dir: Path, aside: Path) -> None:
-    if aside.exists():
+    """Move a run aside, with a mark: what has none is never removed."""
+    if (aside / MARK).is_file():
         shutil.rmtree(run_dir)
-    else:
-        run_dir.rename(aside)
+        return
+    if aside.exists():
+        raise FileExistsError(f"{aside} is in the way of the run to replace: move it")
+    (run_dir / MARK).touch()
+    run_dir.rename(aside)
 
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Keep other processes from it; a killed one lets go. Without POSIX there is no lock."""
+    """Keep other processes of this machine from it; a killed one lets go.
+
+    Without POSIX, or on a file system that has no locks, nothing is kept.
+    """
     try:
         import fcntl
     except ImportError:
@@ -78,6 +86,8 @@ def _locked(directory: Path) -> Iterator[None]:
         raise FileExistsError(
             f"{directory} is being trained by another process: wait for it, or stop it"
         ) from None
+    except OSError:  # a file system without locks
+        pass
     try:
         yield
     finally:

@@ -92,9 +92,13 @@ class StageRunner:
                 tally.seconds = time.perf_counter() - started
                 if step % loop.job.recipe.log_every == 0 or step + 1 == steps:
                     self.health.check(epoch + 1)
-                    seen = max(1, tally.seen)
-                    progress(step + 1, {n: float(value) / seen for n, value in tally.sums.items()})
+                    progress(step + 1, tally.sums, tally.seen)
                 after(step + 1)
+        if not tally.samples:
+            raise TrainingError(
+                f"{self.health.place}: every step of epoch {epoch + 1} was left out, since its "
+                f"gradient was infinite or no number: {ADVICE}"
+            )
         means = self._means(tally)
         weighted = self.objective.weighted(means)
         return {
@@ -133,8 +137,7 @@ class StageRunner:
         else:
             if not self._is_scaled:
                 self.health.observe(number, self.epoch + 1, {**sums, GRADIENT: norm})
-            self.optimizer.step()
-            if self.loop.accelerator.optimizer_step_was_skipped:
+            if self._update_was_skipped():
                 self._skip(tally, number)
             else:
                 self._count(tally, sums, len(batch.labels), whole)
@@ -155,6 +158,17 @@ class StageRunner:
     def _checks_first(self) -> bool:
         """Whether a step waits for its gradient to be looked at."""
         return self.may_skip > 0 and not self._is_scaled
+
+    def _update_was_skipped(self) -> bool:
+        """Step the optimizer; say whether fp16's scaler kept it from that.
+
+        The scaler lowers its scale then. Accelerate's own word is not taken: it sees no skip by an
+        optimizer that is fused, which skips by itself.
+        """
+        scaler = self.loop.accelerator.scaler
+        scale = scaler.get_scale() if scaler is not None else 0.0
+        self.optimizer.step()
+        return scaler is not None and scaler.get_scale() < scale
 
     def _backward(self, batch: Batch, whole: int) -> dict[str, Tensor]:
         """Bring the gradients; return the sums of the terms over the batch's samples."""
@@ -184,6 +198,8 @@ class StageRunner:
     def _gradient_norm(self) -> Tensor:
         """Return the norm of the gradient, clipped where the recipe says so."""
         accelerator, clip = self.loop.accelerator, self.loop.job.recipe.clip
+        if self._is_scaled and not clip:
+            return torch.zeros(())  # the scaler looks at it by itself
         if clip:
             norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), clip)
             assert norm is not None, "only of FSDP and DeepSpeed there may be none"
@@ -216,7 +232,7 @@ class StageRunner:
 
     def _means(self, tally: Tally) -> dict[str, float]:
         """Means over the samples of all processes."""
-        reduce, samples = self.loop.accelerator.reduce, max(1, tally.samples)
+        reduce, samples = self.loop.accelerator.reduce, tally.samples
         return {n: cast("Tensor", reduce(v, "sum")).item() / samples for n, v in tally.sums.items()}
 
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self, TypeVar
@@ -20,7 +20,7 @@ __all__ = ["Stop", "Stopped"]
 
 T = TypeVar("T")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-GRACE = 20.0  # seconds that several processes have to agree: launchers kill after 30
+GRACE = float(os.environ.get("KDX_GRACE", "20"))  # seconds without a step; launchers kill after 30
 AGAIN = 2.0  # seconds after which another Ctrl-C means it: a launcher forwards the first at once
 
 
@@ -47,6 +47,8 @@ class Stop:
         self._launcher = os.getppid() if _is_launched() else None
         self._pending: tuple[torch.Tensor, Any] | None = None
         self._reached = threading.Event()
+        self._alive = time.monotonic()
+        self._patient = False
         self._group: Any = None
 
     def __enter__(self) -> Self:
@@ -85,6 +87,7 @@ class Stop:
 
         Of several processes each learns of the others' at the call after the next: nobody waits.
         """
+        self._alive = time.monotonic()
         if not self._entered or self.world == 1:
             return self._entered and self.asked
         agreed = False
@@ -99,6 +102,15 @@ class Stop:
             work = distributed.all_reduce(flag, group=self._group, async_op=True)
             self._pending = flag, work
         return agreed
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """Let what takes its time, such as saving, take it, also after a signal."""
+        self._patient = True
+        try:
+            yield
+        finally:
+            self._patient, self._alive = False, time.monotonic()
 
     def watched(self, batches: Iterable[T], *, most: int) -> Iterator[T]:
         """Yield the batches, of which a process has at most `most`; raise Stopped when agreed."""
@@ -134,7 +146,10 @@ class Stop:
             while not _asks(woken):
                 if self._reached.is_set():
                     return
-            if not self._reached.wait(GRACE):
+            asked_at = time.monotonic()
+            while not self._reached.wait(0.5):
+                if self._patient or time.monotonic() - max(self._alive, asked_at) < GRACE:
+                    continue
                 said = f"a signal asked to stop, and no step ended within {GRACE:g} s"
                 print(f"error: {said}: ended without a checkpoint", file=sys.stderr, flush=True)
                 os._exit(1)

@@ -12,6 +12,7 @@ checkpoints/epoch_0007/student.safetensors   the student with its transforms app
 from kdx.checkpoints.capture import Saved, capture, restore
 from kdx.checkpoints.progress import Progress
 from kdx.checkpoints.store import (
+    digest_of,
     newest,
     prune,
     read,
@@ -24,6 +25,7 @@ __all__ = [
     "Progress",
     "Saved",
     "capture",
+    "digest_of",
     "newest",
     "prune",
     "read",

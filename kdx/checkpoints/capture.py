@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load as parsed
 from safetensors.torch import save as serialised
@@ -23,6 +24,7 @@ STUDENT, ADAPTORS, TRAINING = (
     f"{name}.safetensors" for name in ("student", "adaptors", "training")
 )
 RUN, METRICS = "run.json", "metrics.jsonl"
+PROGRESS = TypeAdapter(Progress)
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,15 @@ class Saved:
             training = unpack(state["training"], parsed(files[TRAINING]))
             return cls(
                 name,
-                Progress(**state["progress"]),
+                PROGRESS.validate_json(json.dumps(state["progress"]), strict=True),
                 dict(json.loads(files[RUN])),
-                files[METRICS].decode(),
+                _lines(files[METRICS]),
                 {part: training[part] for part in ("optimizer", "scaler", "ranks")},
                 parsed(files[STUDENT]),
                 parsed(files[ADAPTORS]) if ADAPTORS in files else {},
             )
         except (KeyError, RecursionError, SafetensorError, TypeError, ValueError) as error:
-            said = f"{type(error).__name__}: {error}"
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise ValueError(f"checkpoint {name}: not one of kdx, refused ({said})") from error
 
 
@@ -121,8 +123,8 @@ def rank_state(objective: nn.Module, tally: Mapping[str, Any]) -> dict[str, Any]
         "numpy": (name, np.asarray(keys).tolist(), *place),
         "torch": torch.get_rng_state(),
         "device": device,
-        "buffers": dict(objective.named_buffers()),
-        "tally": dict(tally),
+        "buffers": {name: buffer.cpu() for name, buffer in objective.named_buffers()},
+        "tally": dict(tally) | {"sums": {n: value.cpu() for n, value in tally["sums"].items()}},
     }
 
 
@@ -145,6 +147,14 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Return an optimizer's state dict under names of our own."""
     state = optimizer.state_dict()
     return {"state": state["state"], "groups": state["param_groups"]}
+
+
+def _lines(content: bytes) -> str:
+    """Return the lines of metrics.jsonl; ValueError for what is none."""
+    text = content.decode()
+    if not all("epoch" in json.loads(line) for line in text.splitlines()):
+        raise ValueError(f"{METRICS} has a line without an epoch")
+    return text
 
 
 def _json(value: Any) -> bytes:

@@ -46,6 +46,8 @@ def _pack(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, Tensor):
+        while where in tensors:  # "a.b" may be one key, or two
+            where += "'"
         tensors[where] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {TENSOR: where}
     if isinstance(value, tuple):

@@ -1,8 +1,14 @@
 """Where training stands."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
 
 __all__ = ["Progress"]
+
+NAME = r"^epoch_\d{4,9}$"
+Natural = Annotated[int, Field(ge=0)]
 
 
 @dataclass
@@ -15,20 +21,23 @@ class Progress:
     are of training alone; `skipped` counts the steps that were left out as not finite.
     """
 
-    stage: int = 0
-    epoch: int = 0
-    step: int = 0
-    epochs: int = 0
+    stage: Natural = 0
+    epoch: Natural = 0
+    step: Natural = 0
+    epochs: Natural = 0
     seconds: float = 0.0
-    images: int = 0
+    images: Natural = 0
     last: dict[str, float] = field(default_factory=dict)
     best: dict[str, float] = field(default_factory=dict)
-    best_epoch: int = 0
-    best_checkpoint: str | None = None
-    skipped: int = 0
+    best_epoch: Natural = 0
+    best_checkpoint: Annotated[str, Field(pattern=NAME)] | None = None
 
     @property
     def name(self) -> str:
         """The name of the checkpoint of this place: `epoch_0007`, `epoch_0007_step_000123`."""
         within = f"_step_{self.step:06d}" if self.step else ""
         return f"epoch_{self.epochs:04d}{within}"
+
+    def forget_best(self) -> None:
+        """Choose the best epoch anew, among those to come."""
+        self.best, self.best_epoch, self.best_checkpoint = {}, 0, None

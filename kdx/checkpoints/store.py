@@ -1,25 +1,29 @@
 """Checkpoints as directories: committed by one rename, verified before use."""
 
 import json
+import os
 import re
 import shutil
-from collections.abc import Collection, Mapping
+import stat
+from collections.abc import Callable, Collection, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kdx.files import put, sync_directory
 
-__all__ = ["newest", "prune", "read", "save", "state_of", "sweep"]
+__all__ = ["digest_of", "newest", "prune", "read", "save", "state_of", "sweep"]
 
 MANIFEST, STATE, FORMAT = "manifest.json", "state.json", 1
-NAME = re.compile(r"epoch_(\d+)(?:_step_(\d+))?")
+NAME = re.compile(r"epoch_(\d{4,9})(?:_step_(\d{6,9}))?")
+
+T = TypeVar("T")
 
 
 def save(directory: Path, name: str, files: Mapping[str, bytes]) -> Path:
     """Write a checkpoint beside its place, bring it to the disk, then rename it there.
 
-    Where the process is killed, or the disk is full (OSError), what was there before still is;
+    Where the process is killed, or the disk is full (OSError), the other checkpoints still stand;
     nothing that bears a checkpoint's name is ever incomplete.
     """
     place, staging, old = (
@@ -65,39 +69,54 @@ def read(place: Path) -> dict[str, bytes]:
     files, problems = {}, []
     for name, entry in entries.items():
         try:
-            content = (place / name).read_bytes()
+            about = os.lstat(place / name)
+            if not stat.S_ISREG(about.st_mode):
+                problems.append(f"{name} is no plain file")
+            elif about.st_size != entry["bytes"]:
+                problems.append(f"{name} has {about.st_size:,} bytes, not {entry['bytes']:,}")
+            else:
+                files[name] = (place / name).read_bytes()
         except OSError as error:
             problems.append(f"{name} cannot be read ({error.strerror})")
-            continue
-        files[name] = content
-        if len(content) != entry["bytes"]:
-            problems.append(f"{name} has {len(content):,} bytes, not {entry['bytes']:,}")
-        elif sha256(content).hexdigest() != entry["sha256"]:
+        if name in files and sha256(files[name]).hexdigest() != entry["sha256"]:
             problems.append(f"{name} was altered: its SHA-256 is not the manifest's")
     if problems:
         raise ValueError(f"{place}: {'; '.join(problems)}")
     return files
 
 
-def newest(directory: Path) -> tuple[Path | None, dict[str, bytes], list[str]]:
-    """Return the newest checkpoint that verifies, its files, and what is wrong with newer ones."""
+def digest_of(place: Path) -> str:
+    """Return the SHA-256 of a checkpoint's manifest, and so of all that it lists."""
+    return sha256((place / MANIFEST).read_bytes()).hexdigest()
+
+
+def newest(
+    directory: Path, parse: Callable[[str, Mapping[str, bytes]], T]
+) -> tuple[T | None, list[str]]:
+    """Return what `parse(name, files)` makes of the newest one, and what is wrong with newer ones.
+
+    One that does not verify, or that `parse` refuses by a ValueError, is passed over.
+    """
     passed = []
     for place in reversed(_checkpoints(directory)):
         try:
-            return place, read(place), passed
+            return parse(place.name, read(place)), passed
         except ValueError as error:
             passed.append(str(error))
-    return None, {}, passed
+    return None, passed
 
 
-def prune(directory: Path, *, keep: int, also: Collection[str] = ()) -> None:
-    """Remove all but the newest `keep` checkpoints and those named in `also`.
+def prune(directory: Path, newest: str, *, keep: int, also: Collection[str] = ()) -> None:
+    """Remove all but `keep` checkpoints up to `newest`, and those named in `also`.
 
-    One to be removed loses its name first: where that is cut off, `sweep` finishes it.
+    Those after the newest are of no use: a resume has passed them over. What is to be removed
+    loses its name first: where that is cut off, or the system holds a file, `sweep` finishes it.
     """
-    for place in _checkpoints(directory)[:-keep]:
-        if place.name not in also:
-            shutil.rmtree(place.rename(directory / f".{place.name}.old"))
+    upto = [place for place in _checkpoints(directory) if _order(place.name) <= _order(newest)]
+    kept = {place.name for place in upto[-keep:]} | set(also)
+    for place in _checkpoints(directory):
+        if place.name not in kept:
+            shutil.rmtree(place.rename(directory / f".{place.name}.old"), ignore_errors=True)
 
 
 def sweep(directory: Path) -> None:
@@ -144,11 +163,11 @@ def _manifest(place: Path) -> dict[str, dict[str, Any]]:
 def _checkpoints(directory: Path) -> list[Path]:
     """List what bears a checkpoint's name, the newest last."""
     places = [place for place in directory.glob("epoch_*") if NAME.fullmatch(place.name)]
-    return sorted(places, key=_order)
+    return sorted(places, key=lambda place: _order(place.name))
 
 
-def _order(place: Path) -> tuple[int, int]:
-    found = NAME.fullmatch(place.name)
+def _order(name: str) -> tuple[int, int]:
+    found = NAME.fullmatch(name)
     assert found, "only checkpoints are listed"
     return int(found[1]), int(found[2] or 0)
 
@@ -157,4 +176,4 @@ def _near(path: Path) -> list[Path]:
     """List the checkpoints that may be meant by a path that is none, in order."""
     places = (path, path.parent, path / "checkpoints", path.parent / "checkpoints")
     found = (manifest for place in places for manifest in place.glob(f"epoch_*/{MANIFEST}"))
-    return sorted({manifest.parent for manifest in found}, key=_order)
+    return sorted({manifest.parent for manifest in found}, key=lambda place: _order(place.name))

@@ -3,6 +3,7 @@
 `rank` of `world` processes takes its part of what would be one process's batches.
 """
 
+import signal
 from collections.abc import Iterable, Iterator
 from math import ceil
 from typing import Any
@@ -136,7 +137,17 @@ def _loader(views: Views, batches: Iterable[list[Key]], workers: int) -> DataLoa
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         generator=torch.Generator(),  # leaves the ambient one alone: dropout's, say
+        worker_init_fn=_leave_signals,
     )
+
+
+def _leave_signals(worker: int) -> None:
+    """Leave signals to the main process: one to all of a job's processes stops it in order.
+
+    Workers end when it tells them, and when it is gone.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_is(batch: Any) -> Any:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from kdx.recipe.wording import show
 
-__all__ = ["Locations", "refuse_links"]
+__all__ = ["REPLACED", "Locations", "refuse_links"]
 
+REPLACED = ".replaced"  # what the name of a run that stands aside ends with
 _RUNS = "runs"
 _LONGEST = 240  # characters of a name, which others are made of
 _TEACHERS = 8  # recipes that lead to one another
@@ -42,13 +43,18 @@ class Locations:
         if any(not re.fullmatch(r"[A-Za-z0-9._-]+", p) or p in (".", "..") for p in parts):
             rule = "a relative path of letters, digits, '.', '_' and '-', without '..'"
             raise ValueError(f"{show(name)} is not {rule}")
+        if name.endswith(REPLACED):
+            raise ValueError(f"{show(name)} ends like a run that was replaced: choose another")
         if len(name) > _LONGEST:
             raise ValueError(f"{show(name)} has {len(name):,} characters: at most {_LONGEST}")
         place = self.output_root
         for part in parts:
             place /= part
             if place.is_symlink():
-                raise ValueError(f"{show(name)} leads through a link, {place}: remove it")
+                raise ValueError(
+                    f"{show(name)} leads through a link, {place}: remove it, or write runs "
+                    "elsewhere by --output-root"
+                )
         return name
 
     def holds(self, given: str) -> bool:

@@ -25,6 +25,24 @@ CASES = {
     "phases of an ExpandNet": ([EXPAND, PHASES], False),
     "hint, then KD": ([STAGES], True),
     "a memo": ([TWO, AUGMENT, "losses=[{use: kd}]", "teacher.memo={views: 1}"], True),
+    "stages of their own": (
+        ["stages=[{epochs: 1}, {epochs: 2, optimizer: {use: Adam, lr: 0.01}}]", "evaluate_every=2"],
+        False,
+    ),
+    "all at once": (
+        [
+            TWO,
+            AUGMENT,
+            "data.limit=58",
+            "data.workers=1",
+            "accumulate=3",
+            "clip=0.5",
+            "skip_bad_steps=2",
+            "student={use: tests.toys.dropping}",
+            "checkpoint_every=1",
+        ],
+        False,
+    ),
     "best, of a validation split": ([TWO, "data.validation=32", "select=best"], False),
 }
 

@@ -15,10 +15,11 @@ from tests.faults.resuming import differences
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """\
-data: {use: digits, limit: 64, batch_size: 16, augment: {crop: 2}}
+data: {use: digits, limit: 64, batch_size: 16, augment: {crop: 2}, workers: 1}
 student: {use: tests.toys.dropping}
 losses: [{use: tests.toys.Slow, name: slow, seconds: 0.05}]
 optimizer: {use: SGD, lr: 0.05, momentum: 0.9}
+accumulate: 4
 epochs: 8
 """
 PLAIN = [sys.executable]
@@ -103,16 +104,24 @@ def unbroken(tmp_path_factory):
 @pytest.mark.parametrize(
     ("launcher", "number", "group"),
     [
-        (PLAIN, signal.SIGINT, False),
+        (PLAIN, signal.SIGTERM, True),
+        pytest.param(PLAIN, signal.SIGINT, False, marks=pytest.mark.long),
         (ONE, signal.SIGTERM, False),
         pytest.param(ONE, signal.SIGINT, True, marks=pytest.mark.long),
         (TWO, signal.SIGTERM, False),
         pytest.param(TWO, signal.SIGINT, True, marks=pytest.mark.long),
     ],
-    ids=["python, SIGINT", "launcher, SIGTERM", "Ctrl-C", "two, SIGTERM", "two, Ctrl-C"],
+    ids=[
+        "all, SIGTERM",
+        "python, SIGINT",
+        "launcher, SIGTERM",
+        "Ctrl-C",
+        "two, SIGTERM",
+        "two, Ctrl-C",
+    ],
 )
 def test_a_signal_stops_all_with_one_checkpoint(tmp_path, unbroken, launcher, number, group):
-    """`accelerate launch` turns the exit code 3 into 1, or dies of the signal itself."""
+    """Loader workers get it too, where all do. `accelerate launch` makes the exit code 3 a 1."""
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     ended = stopped(launcher, tmp_path, number, group=group)
     assert ended.code == (3 if launcher == PLAIN else ended.code) != 0
@@ -135,7 +144,7 @@ def test_two_processes_go_on_as_one(tmp_path):
     """Harmless with the same global batch, and said; dropout's masks differ, so rounding does not
     show here: that is what tests/integration/test_processes.py compares.
     """
-    recipe = RECIPE.replace("dropping", "plain").replace("crop: 2", "flip: true")
+    recipe = RECIPE.replace("dropping", "plain").replace("accumulate: 4", "accumulate: 1")
     (tmp_path / "recipe.yaml").write_text(recipe)
     stopped(TWO, tmp_path, signal.SIGTERM)
     printed = run(PLAIN, tmp_path, "resumed", "--resume")

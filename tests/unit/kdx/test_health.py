@@ -4,6 +4,7 @@ from torch import nn
 
 from kdx.build import build
 from kdx.health import GRADIENT, Health, TrainingError
+from kdx.log import RunLog
 from kdx.loop import Loop, accelerator_for
 from kdx.stage import StageRunner, Tally
 
@@ -49,7 +50,7 @@ def test_a_norm_that_overflows_is_no_fault(health):
 
 def test_a_weight_is_named_as_the_cause(health):
     spoil(health.objective[0].weight)
-    said = r"the loss 'ce' became nan, after an earlier step had made the weights 0\.weight so"
+    said = r"the loss 'ce' became nan, the weights 0\.weight are so already"
     with pytest.raises(TrainingError, match=said):
         health.observe(3, 2, {"ce": FINE * float("nan"), GRADIENT: FINE})
 
@@ -66,9 +67,20 @@ def test_elsewhere_than_on_the_cpu_the_first_bad_step_is_read_later(health):
     for step, value in ((1, 1.0), (2, float("inf")), (3, float("nan"))):
         scalars = {"ce": FINE, "kd": torch.tensor(value)}
         health.note(step, scalars)
-    with pytest.raises(TrainingError, match=r"in step 2 of epoch 5, the loss 'kd' became nan"):
+    with pytest.raises(TrainingError, match=r"in step 2 of epoch 5, seen later, the loss 'kd'"):
         health.check(5)
     health.check(5)
+
+
+def test_a_norm_that_overflowed_elsewhere_is_no_fault(health):
+    health.note(1, {"ce": FINE, GRADIENT: FINE * float("inf")})
+    health.check(1)
+
+
+def test_a_mask_may_be_infinite(recipe):
+    network = nn.Linear(2, 2)
+    network.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    Health(network, place="stage 'train'").check_weights()
 
 
 @pytest.fixture
@@ -110,6 +122,33 @@ def test_too_many_in_a_row_end_the_run(runner):
     said = r"step 2 of epoch 1: the gradient \(student\.conv1.*2 steps in a row.*_bad_steps is 1"
     with pytest.raises(TrainingError, match=said):
         runner.step(poison(batches[0]), 16, tally, number=2)
+
+
+def test_an_epoch_of_nothing_but_bad_steps_ends_the_run(runner, tmp_path, console, monkeypatch):
+    runner, batches = runner("skip_bad_steps=9")
+    runner.loop.loader = [poison(batch) for batch in batches]
+    log = RunLog(tmp_path, console, epochs=1)
+    with pytest.raises(TrainingError, match=r"train': every step of epoch 1 was left out"):
+        runner.run(0, 0, log)
+    log.close()
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_the_scaler_of_fp16_skips_and_is_counted(recipe, optimizer):
+    """On the CPU Accelerate has no fp16, so that its scaler is put there by hand."""
+    job = build(recipe(f"optimizer={{use: {optimizer}, lr: 0.01}}"))
+    loop = Loop(job, accelerator_for(job))
+    loop.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    runner, tally = StageRunner(loop, job.stages[0]), Tally()
+    batches = list(loop.loader)
+    runner.step(batches[0], 16, tally)
+    before = [p.detach().clone() for p in runner.trained]
+    runner.step(poison(batches[1]), 16, tally)
+    assert (tally.skipped, tally.in_row, tally.samples) == (1, 1, 16)
+    assert all(torch.equal(p, old) for p, old in zip(runner.trained, before, strict=True))
+    runner.step(batches[2], 16, tally)
+    assert (tally.skipped, tally.in_row, tally.samples) == (1, 0, 32)
+    assert runner.may_skip == 20
 
 
 def test_otherwise_the_first_ends_it(runner):

@@ -84,7 +84,7 @@ def test_processes_other_than_the_main_one_write_nothing(tmp_path, console):
     log.epoch(1, "train", VALUES)
     log.go_on("")
     with log.progress("train", 1, 2) as show:
-        show(1, {"kd": 1.0})
+        show(1, {"kd": 1.0}, 1)
     log.close()
     assert list(tmp_path.iterdir()) == []
     assert console.file.getvalue() == ""
@@ -94,7 +94,7 @@ def test_progress_is_shown_on_a_terminal(tmp_path):
     console = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
     log = RunLog(tmp_path, console, epochs=30)
     with log.progress("linear", 3, 8) as show:
-        show(8, {"kd": 1.25, "hint": 0.5})
+        show(8, {"kd": 2.5, "hint": 1.0}, 2)
     log.close()
     written = console.file.getvalue()
     assert "linear 3/30" in written

@@ -50,3 +50,8 @@ def test_a_missing_tensor_is_said():
     plain, _ = pack({"a": torch.zeros(2)})
     with pytest.raises(ValueError, match=r"^the tensor 'a' is missing$"):
         unpack(plain, {})
+
+
+def test_names_that_look_alike_are_kept_apart():
+    value = {"x.y": torch.zeros(1), "x": {"y": torch.ones(1)}}
+    assert same(unpack(*pack(value)), value)

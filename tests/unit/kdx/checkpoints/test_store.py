@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -9,6 +10,16 @@ FILES = {"state.json": b"{}", "student.safetensors": bytes(range(256)) * 8}
 
 def save(directory, name="epoch_0007", files=FILES):
     return checkpoints.save(directory, name, files)
+
+
+def newest(directory):
+    """Return the name of the newest checkpoint, and what is wrong with newer ones."""
+
+    def parse(name, files):
+        assert files == FILES
+        return name
+
+    return checkpoints.newest(directory, parse)
 
 
 def names(directory):
@@ -33,7 +44,7 @@ def test_what_was_cut_off_is_no_checkpoint_and_is_swept(tmp_path):
     for left in (".epoch_0008.partial", ".epoch_0007.old"):
         (tmp_path / left).mkdir()
         (tmp_path / left / "student.safetensors").touch()
-    assert checkpoints.newest(tmp_path) == (kept, FILES, [])
+    assert newest(tmp_path) == (kept.name, [])
     checkpoints.sweep(tmp_path)
     assert names(tmp_path) == ["epoch_0007"]
 
@@ -51,8 +62,8 @@ def test_the_newest_that_verifies_is_taken_and_those_passed_over_are_named(tmp_p
     good = save(tmp_path, "epoch_0009")
     bad = save(tmp_path, "epoch_0010_step_000005")
     harm(bad / "student.safetensors")
-    place, files, (passed,) = checkpoints.newest(tmp_path)
-    assert (place, files) == (good, FILES)
+    name, (passed,) = newest(tmp_path)
+    assert name == good.name
     assert passed.startswith(f"{bad}: student.safetensors {said}")
 
 
@@ -79,16 +90,44 @@ def test_checkpoints_are_in_the_order_of_training(tmp_path):
              "epoch_10000"]  # fmt: skip
     for name in reversed(order):
         save(tmp_path, name)
-    for newest in reversed(order):
-        assert checkpoints.newest(tmp_path)[0] == tmp_path / newest
-        (tmp_path / newest / "manifest.json").unlink()
+    for name in reversed(order):
+        assert newest(tmp_path)[0] == name
+        (tmp_path / name / "manifest.json").unlink()
 
 
 def test_pruning_keeps_the_newest_and_the_best(tmp_path):
     for epoch in (2, 10, 9, 3):
         save(tmp_path, f"epoch_{epoch:04d}")
-    checkpoints.prune(tmp_path, keep=2, also=["epoch_0002"])
+    checkpoints.prune(tmp_path, "epoch_0010", keep=2, also=["epoch_0002"])
     assert names(tmp_path) == ["epoch_0002", "epoch_0009", "epoch_0010"]
+
+
+def test_pruning_never_removes_the_one_just_written(tmp_path):
+    """A damaged one that sorts after it was passed over, and is of no use."""
+    for name in ("epoch_0001", "epoch_0001_step_000001", "epoch_0002_step_000001"):
+        save(tmp_path, name)
+    checkpoints.prune(tmp_path, "epoch_0001_step_000001", keep=1, also=["epoch_0001"])
+    assert names(tmp_path) == ["epoch_0001", "epoch_0001_step_000001"]
+
+
+def test_what_a_parser_refuses_is_passed_over(tmp_path):
+    for name in ("epoch_0001", "epoch_0002"):
+        save(tmp_path, name)
+
+    def parse(name, files):
+        if name == "epoch_0002":
+            raise ValueError("not this one")
+        return name
+
+    assert checkpoints.newest(tmp_path, parse) == ("epoch_0001", ["not this one"])
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    place = save(tmp_path)
+    (place / "state.json").unlink()
+    os.mkfifo(place / "state.json")
+    with pytest.raises(ValueError, match=r"epoch_0007: state\.json is no plain file$"):
+        checkpoints.read(place)
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
