@@ -9,10 +9,12 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from rich.console import Console
+
 from kdx.recipe import RecipeError
 from kdx.words import printable
 
-__all__ = ["add_common", "allow", "guarded"]
+__all__ = ["add_common", "allow", "guarded", "terminal"]
 
 FAILED, REFUSED, STOPPED = 1, 2, 3
 
@@ -41,6 +43,18 @@ def allow(plugins: Sequence[str]) -> None:
     if plugins and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
         importlib.invalidate_caches()
+
+
+def terminal() -> Console:
+    """Return a console for a tool. A closed pipe does not end the run: it goes on unseen."""
+    return _Terminal()
+
+
+class _Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        """Write nowhere from now on; rich would end the process."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def guarded(main: Callable[[], None]) -> int:
@@ -84,7 +98,8 @@ def _stopped(error: Exception) -> int:
     """Leave in order: a launcher that sees one process end signals the others."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if int(os.environ.get("RANK", "0")) == 0:
-        print(f"{error}, by the same command (tools/distill.py --resume)", file=sys.stderr)
+        again = "the same command (of distill.py, with --resume) goes on"
+        print(f"{error}; {again}", file=sys.stderr)
     _leave()
     return STOPPED
 
@@ -101,8 +116,10 @@ def _say(error: Exception, reason: str, code: int) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """Return what the error says; of one out of a DataLoader's worker, what it said there."""
+    """Return what the error says, of the system's the file first, of a worker's what it said."""
     worker = _FROM_WORKER.fullmatch(str(error))
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
     return worker[2].strip() if worker else str(error)
 
 

@@ -10,7 +10,7 @@ __all__ = ["ADVICE", "GRADIENT", "SHOWN", "Health", "TrainingError", "bad_gradie
 
 GRADIENT = "gradient"
 SHOWN = 4
-ADVICE = "lower optimizer.lr, set `clip: 1.0`, or use a warm-up, and start again (--overwrite)"
+ADVICE = "lower the learning rate, set `clip: 1.0`, or use a warm-up, and start again (--overwrite)"
 
 
 class TrainingError(Exception):

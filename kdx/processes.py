@@ -32,8 +32,8 @@ _BROKEN = (  # what gloo, torch's store and NCCL make of it
 )
 
 
-def join(recipe: Recipe) -> None:
-    """Join the processes of this launch: the first thing that each of them does with a recipe.
+def join(recipe: Recipe) -> bool:
+    """Join the processes of this launch, as each does first; say whether this is the main one.
 
     When one of them ends from here on, its connections break, and so the others learn of it.
     Raises ValueError where the environment contradicts itself, where another number of processes
@@ -46,6 +46,7 @@ def join(recipe: Recipe) -> None:
         if asked != state.num_processes:
             raise ValueError(f"{problem}. {_remedy(asked, state.device)}")
     check_precision(recipe.precision, state.device)
+    return state.is_main_process
 
 
 def joined() -> bool:

@@ -35,15 +35,15 @@ def find(run_dir: Path) -> tuple[Saved | None, list[str]]:
     saved, passed = checkpoints.newest(directory, Saved.of)
     if saved is None and passed:
         raise ValueError(
-            f"{run_dir}: none of its checkpoints can be used: {'; '.join(passed)}. "
-            "Restore one from a backup, or pass --overwrite to start again"
+            "\n  ".join([f"{run_dir}: none of its checkpoints can be used:", *passed])
+            + "\nRestore one from a backup, or pass --overwrite to start again"
         )
     if saved is not None and saved.progress.best_checkpoint:
         try:
             checkpoints.read(directory / saved.progress.best_checkpoint)
         except ValueError as error:
             passed.append(f"the best epoch's checkpoint is lost, another is chosen: {error}")
-            saved.progress.forget_best()
+            saved.progress.lose_best()
     return saved, passed
 
 
@@ -64,7 +64,7 @@ def chosen(run_dir: Path, loop: Loop) -> tuple[Saved | None, list[str]]:
         raise ValueError(f"{place}: not the checkpoint that the main process sees there")
     saved = Saved.of(name, checkpoints.read(place))
     if any("is lost" in note for note in notes):
-        saved.progress.forget_best()
+        saved.progress.lose_best()
     return saved, notes
 
 
@@ -109,6 +109,8 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
     """Compare the circumstances of a checkpoint with those of now."""
     refused, accepted = [], []
     for key, before, now in _differences(old.get("recipe", {}), new["recipe"]):
+        if key in ("processes", "threads"):  # what there really are is compared below
+            continue
         line = f"{key}: {_said(before)}, now {_said(now)}"
         (accepted if _is_free(key) else refused).append(line)
     for name, _, _ in _differences(old.get("data", {}), new["data"]):
@@ -121,11 +123,15 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
     refused += tensors[:SHOWN] + more
     for what in ("input", "classes", "teacher", "steps an epoch", "precision"):
         if old.get(what) != new[what]:
-            both = "changed" if what == "teacher" else f"was {old.get(what)}, now {new[what]}"
+            both = (
+                "its weights changed"
+                if what == "teacher"
+                else f"was {old.get(what)}, now {new[what]}"
+            )
             refused.append(f"{what}: {both}")
     for what in ("processes", "device", "threads", "torch"):
         if old.get(what) != new[what]:
-            accepted.append(f"{what}: {old.get(what)}, now {new[what]}")
+            accepted.append(f"{what}: {old.get(what)}, now {new[what]}, which rounds otherwise")
     return Changes(refused, accepted)
 
 

@@ -50,7 +50,7 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False, resume: bo
     TrainingError for numbers that are not finite; CertificateError (student.safetensors is not
     written then).
     """
-    join(recipe)
+    console.quiet |= not join(recipe)
     run_dir = recipe.run_dir
     if resume and is_finished(run_dir):
         _check_finished(recipe)
@@ -67,7 +67,6 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False, resume: bo
     loop = Loop(job, accelerator_for(job))
     memo = plan_memo(loop)
     main = loop.accelerator.is_main_process
-    console.quiet = not main
     saved, notes = chosen(run_dir, loop) if resume else (None, [])
     about = circumstances(loop) if main else {}
     notes += _check_same(recipe, saved, about) if saved and main else []
@@ -114,7 +113,7 @@ def _check_same(recipe: Recipe, saved: Saved, about: dict[str, Any]) -> list[str
             f"  {listed}\nTake these back, pass --overwrite to start again, or give this run "
             "another name (name=...)"
         )
-    return [f"changed since, harmless but for rounding: {line}" for line in changes.accepted]
+    return [f"changed since: {line}" for line in changes.accepted]
 
 
 def _check_finished(recipe: Recipe) -> None:

@@ -11,7 +11,7 @@ from kdx.files import write_whole
 from kdx.recipe import Recipe
 from kdx.recipe.paths import REPLACED, refuse_links
 from kdx.summary import FILE as SUMMARY
-from kdx.weights import FILE_IN_RUN
+from kdx.weights import FILE_IN_RUN, read_spec
 
 __all__ = ["claimed", "is_finished", "is_taken"]
 
@@ -28,8 +28,17 @@ def is_taken(run_dir: Path) -> bool:
 
 
 def is_finished(run_dir: Path) -> bool:
-    """Whether a run stands there that has exported its student; its summary is written last."""
-    return (run_dir / SUMMARY).is_file() and (run_dir / FILE_IN_RUN).is_file()
+    """Whether a run stands there that has exported its student; its summary is written last.
+
+    An export that cannot be read is written again from the last checkpoint.
+    """
+    student = run_dir / FILE_IN_RUN
+    if not (run_dir / SUMMARY).is_file() or not student.is_file():
+        return False
+    try:
+        return read_spec(student) is not None
+    except ValueError:
+        return False
 
 
 @contextmanager
@@ -42,7 +51,7 @@ def claimed(recipe: Recipe, *, resume: bool) -> Iterator[Path | None]:
     """
     run_dir, aside = recipe.run_dir, recipe.run_dir.with_name(f"{recipe.run_dir.name}{REPLACED}")
     if is_taken(run_dir):
-        if not (run_dir / "recipe.yaml").is_file():
+        if not (run_dir / "recipe.yaml").is_file() and not (resume and checkpoints.any_at(run_dir)):
             done = "resumed" if resume else "replaced"
             raise FileExistsError(f"{run_dir} is not a run of kdx: it is not {done}")
         if not resume:

@@ -16,10 +16,10 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import distributed
 
-__all__ = ["Stop", "Stopped"]
+__all__ = ["SIGNALS", "Stop", "Stopped"]
 
 T = TypeVar("T")
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, *filter(None, [getattr(signal, "SIGHUP", None)]))
 GRACE = float(os.environ.get("KDX_GRACE", "20"))  # seconds without a step; launchers kill after 30
 AGAIN = 2.0  # seconds after which another Ctrl-C means it: a launcher forwards the first at once
 
@@ -29,12 +29,12 @@ class Stopped(Exception):
 
     def __init__(self, checkpoint: Path | None = None) -> None:
         self.checkpoint = checkpoint
-        where = f"resume from {checkpoint}" if checkpoint else "before the first step"
-        super().__init__(f"stopped by a signal: {where}")
+        where = f"saved in {checkpoint}" if checkpoint else "before the first step"
+        super().__init__(f"stopped by a signal, {where}")
 
 
 class Stop:
-    """While it is entered, SIGTERM and SIGINT ask for a stop instead of ending the process.
+    """While it is entered, SIGTERM, SIGINT and SIGHUP ask for a stop instead of ending the process.
 
     So does the end of the launcher, which may not forward the signal that it gets. Outside, and
     in threads other than the main one, signals do what they always do.
@@ -56,7 +56,8 @@ class Stop:
         self._before = {}
         self._sockets: tuple[socket.socket, socket.socket] | None = None
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
+            heard = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]  # not by nohup
+            self._before = {number: signal.signal(number, self._ask) for number in heard}
         if self.world > 1:
             backend = distributed.get_backend()
             self._group = None if backend == "gloo" else distributed.new_group(backend="gloo")

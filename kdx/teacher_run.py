@@ -31,7 +31,8 @@ def teacher_recipe(recipe: Recipe) -> Recipe | None:
     if teacher.run_dir.resolve() != Path(section.weights or "").resolve():
         raise ValueError(
             f"teacher.weights: {section.weights} does not exist, and {section.recipe} would "
-            f"write {teacher.run_dir}: make its `name:` and the weights the same"
+            f"write {teacher.run_dir}: make its `name:` and the weights the same, or, if they were "
+            "moved, say where they are (teacher.weights=...)"
         )
     _check_same_teacher(section, teacher)
     return teacher

@@ -6,9 +6,7 @@ accelerate launch tools/distill.py configs/<dataset>/<recipe>.yaml [key=value ..
 import argparse
 import sys
 
-from rich.console import Console
-
-from kdx.cli import add_common, allow, guarded
+from kdx.cli import add_common, allow, guarded, terminal
 from kdx.recipe import load
 
 
@@ -33,11 +31,11 @@ def main() -> None:
     if args.dry_run:
         from kdx.dry_run import dry_run
 
-        dry_run(recipe, Console())
+        dry_run(recipe, terminal())
     else:
         from kdx.run import run
 
-        run(recipe, Console(), overwrite=args.overwrite, resume=args.resume)
+        run(recipe, terminal(), overwrite=args.overwrite, resume=args.resume)
 
 
 if __name__ == "__main__":

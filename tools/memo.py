@@ -6,9 +6,7 @@ accelerate launch tools/memo.py configs/<dataset>/<recipe>.yaml [key=value ...]
 import argparse
 import sys
 
-from rich.console import Console
-
-from kdx.cli import add_common, allow, guarded
+from kdx.cli import add_common, allow, guarded, terminal
 from kdx.recipe import load
 
 
@@ -27,7 +25,7 @@ def main() -> None:
     recipe = load(args.recipe, args.overrides, plugins=args.plugins, output_root=args.output_root)
     from kdx.memo.fill import fill
 
-    fill(recipe, Console())
+    fill(recipe, terminal())
 
 
 if __name__ == "__main__":

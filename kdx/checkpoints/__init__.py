@@ -12,6 +12,7 @@ checkpoints/epoch_0007/student.safetensors   the student with its transforms app
 from kdx.checkpoints.capture import Saved, capture, restore
 from kdx.checkpoints.progress import Progress
 from kdx.checkpoints.store import (
+    any_at,
     digest_of,
     newest,
     prune,
@@ -24,6 +25,7 @@ from kdx.checkpoints.store import (
 __all__ = [
     "Progress",
     "Saved",
+    "any_at",
     "capture",
     "digest_of",
     "newest",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 __all__ = ["Progress"]
 
@@ -21,6 +21,7 @@ class Progress:
     are of training alone; `skipped` counts the steps that were left out as not finite.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")  # where one is read from a file
     stage: Natural = 0
     epoch: Natural = 0
     step: Natural = 0
@@ -41,3 +42,9 @@ class Progress:
     def forget_best(self) -> None:
         """Choose the best epoch anew, among those to come."""
         self.best, self.best_epoch, self.best_checkpoint = {}, 0, None
+
+    def lose_best(self) -> None:
+        """Choose the best epoch anew, among the one that this is the end of and those to come."""
+        self.forget_best()
+        if not self.step:
+            self.best, self.best_epoch, self.best_checkpoint = self.last, self.epochs, self.name

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from kdx.files import put, sync_directory
 
-__all__ = ["digest_of", "newest", "prune", "read", "save", "state_of", "sweep"]
+__all__ = ["any_at", "digest_of", "newest", "prune", "read", "save", "state_of", "sweep"]
 
 MANIFEST, STATE, FORMAT = "manifest.json", "state.json", 1
 NAME = re.compile(r"epoch_(\d{4,9})(?:_step_(\d{6,9}))?")
@@ -83,6 +83,11 @@ def read(place: Path) -> dict[str, bytes]:
     if problems:
         raise ValueError(f"{place}: {'; '.join(problems)}")
     return files
+
+
+def any_at(run_dir: Path) -> bool:
+    """Whether a run directory has checkpoints."""
+    return any((run_dir / "checkpoints").glob(f"epoch_*/{MANIFEST}"))
 
 
 def digest_of(place: Path) -> str:

@@ -39,7 +39,7 @@ def run_stopped_at(recipe, steps, monkeypatch) -> Path:
     """Run a recipe, stop it after each of `steps` counted from the last stop, and resume it."""
     console = Console(quiet=True)
     for count in steps:
-        with stop_after(count, monkeypatch), pytest.raises(Stopped, match="resume from"):
+        with stop_after(count, monkeypatch), pytest.raises(Stopped, match="saved in"):
             run(recipe, console, resume=True)
     return run(recipe, console, resume=True)
 

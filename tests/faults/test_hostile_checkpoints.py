@@ -11,6 +11,7 @@ from rich.console import Console
 
 from kdx.run import run
 from kdx.stopping import Stopped
+from kdx.summary import read_summary
 from tests.faults.resuming import differences, stop_after
 
 FILES = ("state.json", "run.json", "metrics.jsonl", "student.safetensors", "training.safetensors")
@@ -30,7 +31,7 @@ class Payload:
 def stopped(recipe, monkeypatch):
     """Return a recipe whose run was stopped in its third epoch, with three checkpoints."""
     stopped = recipe("epochs=3", "keep_checkpoints=3")
-    with stop_after(10, monkeypatch), pytest.raises(Stopped, match="resume from"):
+    with stop_after(10, monkeypatch), pytest.raises(Stopped, match="saved in"):
         run(stopped, Console(quiet=True))
     return stopped
 
@@ -71,7 +72,7 @@ def test_where_no_checkpoint_verifies_nothing_is_overwritten(stopped, console):
     directory = stopped.run_dir / "checkpoints"
     for place in directory.iterdir():
         (place / "manifest.json").write_text("{")
-    with pytest.raises(ValueError, match=r"none of its checkpoints can be used: .*0002: manifest"):
+    with pytest.raises(ValueError, match=r"none of its checkpoints can be used:\n  .*: manifest"):
         run(stopped, console, resume=True)
     assert len(names(stopped)) == 3
 
@@ -114,3 +115,44 @@ def test_what_lies_beside_the_listed_files_is_never_opened(stopped, console, tmp
         (place / "custom_checkpoint_0.pkl").write_bytes(pickle.dumps(Payload(witness)))
     run(stopped, console, resume=True)
     assert not witness.exists()
+
+
+def test_a_damaged_best_checkpoint_is_not_exported(recipe, console):
+    best = recipe("epochs=3", "data.validation=32", "select=best", "keep_checkpoints=3",
+                  "optimizer={use: AdamW, lr: 0.01}")  # fmt: skip
+    run(best, Console(quiet=True))
+    (best.run_dir / "summary.json").unlink()  # as if killed before it was finished
+    for place in (best.run_dir / "checkpoints").iterdir():
+        state = json.loads((place / "state.json").read_text())
+        state["progress"]["best_checkpoint"] = "epoch_0001"
+        (place / "state.json").write_text(json.dumps(state))
+        sign(place)
+    student = best.run_dir / "checkpoints/epoch_0001/student.safetensors"
+    content = bytearray(student.read_bytes())
+    content[-1] ^= 1
+    student.write_bytes(content)
+    run(best, console, resume=True)
+    said = console.file.getvalue()
+    assert "note     the best epoch's checkpoint is lost, another is chosen: " in said
+    assert read_summary(best.run_dir).exported_epoch == 3
+
+
+def test_a_damaged_export_is_written_again(recipe, console):
+    finished = run(recipe("epochs=1"), Console(quiet=True))
+    student = finished / "student.safetensors"
+    content = student.read_bytes()
+    student.write_bytes(content[:100])
+    run(recipe("epochs=1"), console, resume=True)
+    assert student.read_bytes() == content
+
+
+def test_a_run_that_bears_the_name_of_another_that_was_replaced(recipe):
+    with pytest.raises(ValueError, match=r"ends like a run that was replaced: choose another"):
+        recipe("name=digits/plain.replaced")
+    run(recipe("epochs=1"), Console(quiet=True))
+    place = recipe().run_dir
+    beside = place.with_name("plain.replaced")
+    beside.mkdir()
+    with pytest.raises(FileExistsError, match=r"plain\.replaced is in the way of the run to re"):
+        run(recipe("epochs=1"), Console(quiet=True), overwrite=True)
+    assert (place / "student.safetensors").exists()

@@ -86,7 +86,7 @@ def test_stopped_in_an_evaluation(unbroken_and_recipe, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(Stop, "agreed", counted)
-        with pytest.raises(Stopped, match="resume from") as stopped:
+        with pytest.raises(Stopped, match="saved in") as stopped:
             run(recipe, Console(quiet=True))
     assert stopped.value.checkpoint.name == "epoch_0000_step_000004"
     assert not (recipe.run_dir / "metrics.jsonl").exists()

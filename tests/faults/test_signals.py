@@ -127,11 +127,11 @@ def test_a_signal_stops_all_with_one_checkpoint(tmp_path, unbroken, launcher, nu
     assert ended.code == (3 if launcher == PLAIN else ended.code) != 0
     if launcher == PLAIN:
         assert "Traceback" not in ended.printed
-    assert ended.printed.count("stopped by a signal: resume from ") == 1, ended.printed
+    assert ended.printed.count("stopped by a signal, saved in ") == 1, ended.printed
     place = tmp_path / "resumed" / "checkpoints"
     assert not list(place.glob(".*"))
     checkpoint = max(place.iterdir())
-    assert f"resume from {checkpoint}:" in ended.printed
+    assert f"saved in {checkpoint};" in ended.printed
     state = json.loads((checkpoint / "state.json").read_text())
     assert len(state["training"]["ranks"]) == (2 if launcher == TWO else 1)
     printed = run(launcher, tmp_path, "resumed", "--resume")
@@ -148,7 +148,7 @@ def test_two_processes_go_on_as_one(tmp_path):
     (tmp_path / "recipe.yaml").write_text(recipe)
     stopped(TWO, tmp_path, signal.SIGTERM)
     printed = run(PLAIN, tmp_path, "resumed", "--resume")
-    assert "note     changed since, harmless but for rounding: processes: 2, now 1\n" in printed
+    assert "note     changed since: processes: 2, now 1, which rounds otherwise\n" in printed
     run(PLAIN, tmp_path, "unbroken")
     lines = [
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]

@@ -31,7 +31,7 @@ def test_what_is_finite_passes(health):
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_a_loss_is_named_with_step_and_rank(health, value):
-    said = rf"^stage 'train', rank 1: in step 3 of epoch 2, the loss 'kd' became {value}: lower opt"
+    said = rf"^stage 'train', rank 1: in step 3 of epoch 2, the loss 'kd' became {value}: lower the"
     with pytest.raises(TrainingError, match=said):
         health.observe(3, 2, {"ce": FINE, "kd": torch.tensor(float(value)), GRADIENT: FINE})
 
