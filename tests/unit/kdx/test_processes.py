@@ -26,7 +26,9 @@ def joins(recipe, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["tools/distill.py", "a b.yaml", "epochs=3"])
 
     def joins(*overrides, running=1, device="cpu", launcher=None, **environment):
-        state = SimpleNamespace(is_main_process=True, num_processes=running, device=torch.device(device))
+        state = SimpleNamespace(
+            is_main_process=True, num_processes=running, device=torch.device(device)
+        )
         with monkeypatch.context() as patch:
             patch.setattr(processes, "PartialState", lambda cpu: state)
             patch.setattr(processes, "processes_asked", lambda: launcher)
