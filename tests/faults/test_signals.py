@@ -106,6 +106,7 @@ def unbroken(tmp_path_factory):
     [
         (PLAIN, signal.SIGTERM, True),
         pytest.param(PLAIN, signal.SIGINT, False, marks=pytest.mark.long),
+        pytest.param(PLAIN, signal.SIGHUP, True, marks=pytest.mark.long),
         (ONE, signal.SIGTERM, False),
         pytest.param(ONE, signal.SIGINT, True, marks=pytest.mark.long),
         (TWO, signal.SIGTERM, False),
@@ -114,6 +115,7 @@ def unbroken(tmp_path_factory):
     ids=[
         "all, SIGTERM",
         "python, SIGINT",
+        "all, SIGHUP",
         "launcher, SIGTERM",
         "Ctrl-C",
         "two, SIGTERM",
@@ -156,3 +158,14 @@ def test_two_processes_go_on_as_one(tmp_path):
     ]
     for resumed, unbroken in zip(*lines, strict=True):
         assert resumed["loss/slow"] == pytest.approx(unbroken["loss/slow"], rel=1e-4)
+
+
+def test_a_reader_that_goes_away_does_not_end_the_run(tmp_path):
+    """As `| head` does: the run goes on unseen, to its end."""
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("epochs: 8", "epochs: 3"))
+    process = start(PLAIN, tmp_path, "unread")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(PATIENCE) == 0
+    assert (tmp_path / "unread" / "student.safetensors").exists()
