@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +52,18 @@ def chosen(run_dir: Path, loop: Loop) -> tuple[Saved | None, list[str]]:
 
     ValueError where this process sees another checkpoint under that name.
     """
-    main = loop.accelerator.is_main_process
+    main, directory = loop.accelerator.is_main_process, run_dir / "checkpoints"
     saved, notes = find(run_dir) if main else (None, [])
-    directory = run_dir / "checkpoints"
-    mine = checkpoints.digest_of(directory / saved.name) if saved else None
-    name, digest, notes = loop.agree((saved.name if saved else None, mine, notes))
-    if main or name is None:
+    digest = checkpoints.digest_of(directory / saved.name) if saved else ""
+    about = (saved.name, saved.progress, digest) if saved else None
+    about, notes = loop.agree((about, notes))
+    if main or about is None:
         return saved, notes
+    name, progress, digest = about
     place = directory / name
     if not place.is_dir() or checkpoints.digest_of(place) != digest:
         raise ValueError(f"{place}: not the checkpoint that the main process sees there")
-    saved = Saved.of(name, checkpoints.read(place))
-    if any("is lost" in note for note in notes):
-        saved.progress.lose_best()
-    return saved, notes
+    return replace(Saved.of(name, checkpoints.read(place)), progress=progress), notes
 
 
 def circumstances(loop: Loop) -> dict[str, Any]:
@@ -121,14 +119,11 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
     ]
     more = [f"student: {len(tensors) - SHOWN} more"] if len(tensors) > SHOWN else []
     refused += tensors[:SHOWN] + more
-    for what in ("input", "classes", "teacher", "steps an epoch", "precision"):
+    if old.get("teacher") != new["teacher"]:
+        refused.append("teacher: its weights changed")
+    for what in ("input", "classes", "steps an epoch", "precision"):
         if old.get(what) != new[what]:
-            both = (
-                "its weights changed"
-                if what == "teacher"
-                else f"was {old.get(what)}, now {new[what]}"
-            )
-            refused.append(f"{what}: {both}")
+            refused.append(f"{what}: was {old.get(what)}, now {new[what]}")
     for what in ("processes", "device", "threads", "torch"):
         if old.get(what) != new[what]:
             accepted.append(f"{what}: {old.get(what)}, now {new[what]}, which rounds otherwise")

@@ -3,7 +3,9 @@
 `rank` of `world` processes takes its part of what would be one process's batches.
 """
 
+import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from math import ceil
 from typing import Any
@@ -144,11 +146,21 @@ def _loader(views: Views, batches: Iterable[list[Key]], workers: int) -> DataLoa
 def _leave_signals(worker: int) -> None:
     """Leave signals to the main process: one to all of a job's processes stops it in order.
 
-    Workers end when it tells them, and when it is gone.
+    A SIGTERM of the main process itself still ends the worker, as torch's own handler would have
+    it. Where the system does not say who sent a signal, SIGTERM is not touched.
     """
-    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+    for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):  # not all on Windows
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_by, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_by(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def _as_is(batch: Any) -> Any:
