@@ -20,7 +20,7 @@ __all__ = ["SIGNALS", "Stop", "Stopped"]
 
 T = TypeVar("T")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, *filter(None, [getattr(signal, "SIGHUP", None)]))
-GRACE = float(os.environ.get("KDX_GRACE", "20"))  # seconds without a step; launchers kill after 30
+GRACE = 20.0  # seconds without a step, unless KDX_GRACE says other: launchers kill after 30
 AGAIN = 2.0  # seconds after which another Ctrl-C means it: a launcher forwards the first at once
 
 
@@ -49,6 +49,7 @@ class Stop:
         self._reached = threading.Event()
         self._alive = time.monotonic()
         self._patient = False
+        self._grace = _grace()
         self._group: Any = None
 
     def __enter__(self) -> Self:
@@ -149,9 +150,9 @@ class Stop:
                     return
             asked_at = time.monotonic()
             while not self._reached.wait(0.5):
-                if self._patient or time.monotonic() - max(self._alive, asked_at) < GRACE:
+                if self._patient or time.monotonic() - max(self._alive, asked_at) < self._grace:
                     continue
-                said = f"a signal asked to stop, and no step ended within {GRACE:g} s"
+                said = f"a signal asked to stop, and no step ended within {self._grace:g} s"
                 print(f"error: {said}: ended without a checkpoint", file=sys.stderr, flush=True)
                 os._exit(1)
 
@@ -160,6 +161,18 @@ def _asks(woken: socket.socket) -> bool:
     """Wait for at most a second, and say whether one of the signals came."""
     ready, _, _ = select.select([woken], [], [], 1.0)
     return bool(ready) and bool(set(SIGNALS) & set(woken.recv(64)))
+
+
+def _grace() -> float:
+    """The seconds of KDX_GRACE; ValueError where they are none."""
+    said = os.environ.get("KDX_GRACE", str(GRACE))
+    try:
+        grace = float(said)
+    except ValueError:
+        grace = 0.0
+    if not grace > 0:
+        raise ValueError(f"KDX_GRACE={said!r} in the environment is no number of seconds above 0")
+    return grace
 
 
 def _is_launched() -> bool:

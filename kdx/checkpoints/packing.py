@@ -1,6 +1,6 @@
 """Nested values as JSON and named tensors, and back: what a pickle would do, without one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,9 +23,8 @@ def pack(value: Any) -> tuple[Any, dict[str, Tensor]]:
 
 def unpack(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
     """Return what was packed; ValueError where a tensor is missing."""
-    again = lambda value: unpack(value, tensors)  # noqa: E731
     if isinstance(plain, list):
-        return [again(value) for value in plain]
+        return [unpack(value, tensors) for value in plain]
     if not isinstance(plain, dict):
         return plain
     if TENSOR in plain:
@@ -33,16 +32,13 @@ def unpack(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
             raise ValueError(f"the tensor {plain[TENSOR]!r} is missing")
         return tensors[plain[TENSOR]]
     if TUPLE in plain:
-        return tuple(again(plain[TUPLE]))
+        return tuple(unpack(plain[TUPLE], tensors))
     if ITEMS in plain:
-        return {again(key): again(value) for key, value in plain[ITEMS]}
-    return {key: again(value) for key, value in plain.items()}
+        return {key: unpack(value, tensors) for key, value in plain[ITEMS]}
+    return {key: unpack(value, tensors) for key, value in plain.items()}
 
 
 def _pack(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
-    inside: Callable[[Any, Any], Any] = lambda part, name: _pack(  # noqa: E731
-        part, f"{where}.{name}" if where else str(name), tensors
-    )
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, Tensor):
@@ -50,12 +46,24 @@ def _pack(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
             where += "'"
         tensors[where] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {TENSOR: where}
-    if isinstance(value, tuple):
-        return {TUPLE: [inside(part, i) for i, part in enumerate(value)]}
-    if isinstance(value, list):
-        return [inside(part, i) for i, part in enumerate(value)]
+    if isinstance(value, list | tuple):
+        parts = [_pack(part, _inside(where, i), tensors) for i, part in enumerate(value)]
+        return {TUPLE: parts} if isinstance(value, tuple) else parts
     if isinstance(value, dict):
-        if all(isinstance(key, str) and not key.startswith("$") for key in value):
-            return {key: inside(part, key) for key, part in value.items()}
-        return {ITEMS: [[inside(k, f"{k} as a key"), inside(v, k)] for k, v in value.items()]}
+        return _pack_dict(value, where, tensors)
     raise ValueError(f"{where}: {type(value).__name__} {value!r} cannot be kept in a checkpoint")
+
+
+def _pack_dict(value: dict[Any, Any], where: str, tensors: dict[str, Tensor]) -> Any:
+    parts = [(key, _pack(part, _inside(where, key), tensors)) for key, part in value.items()]
+    if all(isinstance(key, str) and not key.startswith("$") for key in value):
+        return dict(parts)
+    if not all(key is None or type(key) in (bool, int, float, str) for key in value):
+        raise ValueError(
+            f"{where}: a dict with keys {list(value)!r} cannot be kept in a checkpoint"
+        )
+    return {ITEMS: [[key, part] for key, part in parts]}
+
+
+def _inside(where: str, name: object) -> str:
+    return f"{where}.{name}" if where else str(name)

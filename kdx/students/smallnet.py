@@ -1,6 +1,7 @@
 """The compact networks of the ExpandNets paper. B: batch, C: channels, S: image size."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -34,7 +35,7 @@ class SmallNet(nn.Module):
         if padding is None:
             padding = 0 if kernel_size == 3 else kernel_size // 2
         widths = [in_channels, *channels]
-        for i, (width, out) in enumerate(zip(widths, channels, strict=False), start=1):
+        for i, (width, out) in enumerate(pairwise(widths), start=1):
             self.add_module(f"conv{i}", nn.Conv2d(width, out, kernel_size, padding=padding))
             self.add_module(f"bn{i}", nn.BatchNorm2d(out))
             self.add_module(f"relu{i}", nn.ReLU())

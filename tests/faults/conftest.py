@@ -1,4 +1,8 @@
 """What the tests of failures share with those of whole runs."""
 
-from tests.unit.kdx.conftest import *  # noqa: F403
-from tests.unit.kdx.conftest import _one_thread  # noqa: F401
+from tests.unit.kdx.conftest import (  # noqa: F401 - pytest finds fixtures by their names here
+    _one_thread,
+    console,
+    recipe,
+    teacher_run,
+)

@@ -94,6 +94,16 @@ def test_a_run_killed_thirty_times_is_one_that_never_was(recipe):
     assert kills >= 10, "it was over too early: the test shows little"
 
 
+def assert_first_epoch_stands(recipe) -> None:
+    """Of three epochs the first has its checkpoint, alone, and the run goes on from there."""
+    place = recipe().run_dir / "checkpoints"
+    assert [path.name for path in place.iterdir()] == ["epoch_0001"]
+    checkpoints.read(place / "epoch_0001")
+    resumed = run(recipe("epochs=3"), Console(quiet=True), resume=True)
+    unbroken = run(recipe("epochs=3", name="unbroken"), Console(quiet=True))
+    assert differences(unbroken, resumed) == []
+
+
 def test_a_full_disk_ends_the_run_and_loses_nothing(recipe, monkeypatch):
     """The second checkpoint's second file does not fit; with room again the run goes on."""
     put, puts = store.put, 0
@@ -110,12 +120,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(recipe, monkeypatch):
         patched.setattr(store, "put", full)
         with pytest.raises(OSError, match=r"epoch_0002: .* cannot be written \(No space left"):
             run(recipe("epochs=3"), Console(quiet=True))
-    place = recipe().run_dir / "checkpoints"
-    assert [path.name for path in place.iterdir()] == ["epoch_0001"]
-    checkpoints.read(place / "epoch_0001")
-    resumed = run(recipe("epochs=3"), Console(quiet=True), resume=True)
-    unbroken = run(recipe("epochs=3", name="unbroken"), Console(quiet=True))
-    assert differences(unbroken, resumed) == []
+    assert_first_epoch_stands(recipe)
 
 
 def test_numbers_gone_wrong_leave_the_last_good_checkpoint(recipe, monkeypatch):
@@ -134,8 +139,4 @@ def test_numbers_gone_wrong_leave_the_last_good_checkpoint(recipe, monkeypatch):
         patched.setattr(StageRunner, "step", spoiling)
         with pytest.raises(TrainingError, match=r"student\.conv3\.weight.* became infinite or no"):
             run(recipe("epochs=3"), Console(quiet=True))
-    place = recipe().run_dir / "checkpoints"
-    assert [path.name for path in place.iterdir()] == ["epoch_0001"]
-    resumed = run(recipe("epochs=3"), Console(quiet=True), resume=True)
-    unbroken = run(recipe("epochs=3", name="unbroken"), Console(quiet=True))
-    assert differences(unbroken, resumed) == []
+    assert_first_epoch_stands(recipe)

@@ -104,4 +104,4 @@ def test_scaled_keeps_signals_alive_without_batchnorm():
 
 def test_unknown_inits_are_refused():
     with pytest.raises(ValueError, match="init: 'zeros' is not one of default, scaled, preserve"):
-        expand.expand(SmallNet(3), init="zeros")  # type: ignore[arg-type]
+        expand.expand(SmallNet(3), init="zeros")

@@ -108,7 +108,7 @@ def test_what_cannot_be_expanded_is_refused():
     with pytest.raises(ValueError, match="CK needs a kernel above 3, not 3x3"):
         expand.expand(nn.Conv2d(3, 8, 3), "ck")
     with pytest.raises(ValueError, match="mode: 'flat' is not one of"):
-        expand.expand(SmallNet(3), mode="flat")  # type: ignore[arg-type]
+        expand.expand(SmallNet(3), mode="flat")
     with pytest.raises(ValueError, match="SmallNet has no expanded layer to compress"):
         expand.compress(SmallNet(3))
 

@@ -183,7 +183,7 @@ def test_frozen_weights_are_left_alone_and_frozen_units_stay_frozen():
 
 def test_set_mode_refuses_unknown_modes_and_plain_networks():
     with pytest.raises(ValueError, match="'fold' is not one of folded, unfolded, nonlinear"):
-        expand.set_mode(expand.expand(nn.Conv2d(3, 4, 3)), "fold")  # type: ignore[arg-type]
+        expand.set_mode(expand.expand(nn.Conv2d(3, 4, 3)), "fold")
     with pytest.raises(ValueError, match="Linear has no expanded layer"):
         expand.set_mode(nn.Linear(2, 2), "folded")
 

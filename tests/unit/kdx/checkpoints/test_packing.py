@@ -55,3 +55,8 @@ def test_a_missing_tensor_is_said():
 def test_names_that_look_alike_are_kept_apart():
     value = {"x.y": torch.zeros(1), "x": {"y": torch.ones(1)}}
     assert same(unpack(*pack(value)), value)
+
+
+def test_keys_that_json_cannot_hold_are_refused():
+    with pytest.raises(ValueError, match=r"^groups: a dict with keys \[\(1, 2\)\] cannot be kept"):
+        pack({"groups": {(1, 2): 3}})

@@ -42,7 +42,8 @@ def test_resized_crop_is_torchvisions():
 def test_random_boxes_have_the_stated_areas_and_shapes():
     boxes = [_random_box(500, 400, scale=(0.2, 0.6), numbers=numbers(i)) for i in range(2000)]
     left, top, width, height = np.array(boxes).T
-    assert (left >= 0).all() and (top >= 0).all()  # noqa: PT018
+    assert (left >= 0).all()
+    assert (top >= 0).all()
     assert (left + width <= 500).all()
     assert (top + height <= 400).all()
     area, ratio = width * height / 200_000, np.log(width / height) / np.log(4 / 3)

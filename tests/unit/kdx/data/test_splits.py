@@ -40,7 +40,8 @@ def test_nothing_held_out():
 def test_a_limit_moves_no_sample():
     whole = split(DATA, validation=40, limit=None, seed=3)
     limited = split(DATA, validation=40, limit=25, seed=3)
-    assert whole.validation and limited.validation  # noqa: PT018
+    assert whole.validation is not None
+    assert limited.validation is not None
     for part in (limited.train, limited.validation, limited.test):
         assert len(names(part)) == 25
     assert names(limited.train) < names(whole.train)
