@@ -4,6 +4,8 @@ import pytest
 
 from kdx.build import build
 from kdx.loop import Loop, accelerator_for
+from kdx.memo.memo import Memo
+from kdx.teacher import Teacher
 
 CROPPED = "data.augment={crop: 2, flip: true}"
 
@@ -28,3 +30,21 @@ def loop_of():
         return Loop(job, accelerator_for(job))
 
     return loop_of
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Return the numbers of images that the teacher was run on since a memo was opened."""
+    numbers, call, opened = [], Teacher.__call__, Memo.__init__
+
+    def counted(teacher, images):
+        numbers.append(len(images))
+        return call(teacher, images)
+
+    def cleared(memo, plan, teacher):
+        opened(memo, plan, teacher)
+        numbers.clear()
+
+    monkeypatch.setattr(Teacher, "__call__", counted)
+    monkeypatch.setattr(Memo, "__init__", cleared)
+    return numbers
