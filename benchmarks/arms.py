@@ -68,7 +68,7 @@ class Bench:
     def images(self) -> int:
         """The images of an epoch."""
         _, loader = self.compact()
-        return sum(len(batch.labels) for batch in loader)
+        return sum(len(batch.targets) for batch in loader)
 
     @cached_property
     def accelerator(self) -> Accelerator:
@@ -142,7 +142,7 @@ def _views(bench: Bench) -> Step:
     device, last = bench.accelerator.device, torch.channels_last
     train = trainer(job.student, device=device)
     return lambda: [
-        train(b.images.to(device, memory_format=last), b.labels.to(device)) for b in loader
+        train(b.images.to(device, memory_format=last), b.targets.to(device)) for b in loader
     ]
 
 
@@ -152,14 +152,14 @@ def _step(bench: Bench) -> Step:
     def epoch() -> None:
         tally = Tally()
         for batch in runner.loop.loader:
-            runner.step(batch, len(batch.labels), tally)
+            runner.step(batch, len(batch.targets), tally)
 
     return epoch
 
 
 def _views_alone(bench: Bench) -> Step:
     _, loader = bench.compact()
-    return lambda: [batch.labels for batch in loader]
+    return lambda: [batch.targets for batch in loader]
 
 
 def _teacher_alone(bench: Bench) -> Step:

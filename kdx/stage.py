@@ -140,7 +140,7 @@ class StageRunner:
             if self._update_was_skipped():
                 self._skip(tally, number)
             else:
-                self._count(tally, sums, len(batch.labels), whole)
+                self._count(tally, sums, len(batch.targets), whole)
         self.optimizer.zero_grad()
 
     @property
@@ -238,7 +238,7 @@ class StageRunner:
 
 def cut(batch: Batch, count: int) -> Iterator[Batch]:
     """Cut a batch into at most `count` near-equal parts of two samples or more."""
-    n = len(batch.labels)
+    n = len(batch.targets)
     count = max(1, min(count, n // 2))
     bounds = [n * i // count for i in range(count + 1)]
     for start, end in pairwise(bounds):

@@ -6,6 +6,8 @@ batch, the worker or the process that asks. Each word of the key is hashed in tu
 of the public-domain splitmix64.c by Sebastiano Vigna).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-__all__ = ["Draw", "integers", "permutation", "uniform"]
+__all__ = ["Draw", "integers", "permutation", "seeded", "uniform"]
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -30,6 +32,8 @@ class Draw(IntEnum):
     VALIDATION = 4
     LIMIT = 5
     TEST = 6
+    SCENE = 7
+    SIZE = 8
     RESIZED_CROP = 64  # the first of a block: see kdx.data.decode
 
 
@@ -51,6 +55,21 @@ def integers(
 def permutation(seed: int, epoch: int, n: int, *, draw: int = Draw.ORDER) -> Tensor:
     """Return the numbers 0..n-1 in random order, [n] int64."""
     return torch.from_numpy(np.argsort(_hash(seed, epoch, draw, np.arange(n)), kind="stable"))
+
+
+@contextmanager
+def seeded(seed: int, epoch: int, index: int, draw: int) -> Iterator[None]:
+    """Let torch's CPU generator stand where the arguments alone say; give it back as it was.
+
+    For random transforms that draw from it, such as torchvision's.
+    """
+    generator = torch.default_generator
+    state = generator.get_state()
+    try:
+        generator.manual_seed(int(_hash(seed, epoch, draw, index)[0] >> np.uint64(1)))
+        yield
+    finally:
+        generator.set_state(state)
 
 
 def _hash(*words: ArrayLike) -> NDArray[np.uint64]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdx.protocols import ImageSource
+from kdx.protocols import ImageSource, SceneSource
 from kdx.words import counted
 
 __all__ = ["FileImages", "MemoryImages", "check_labels", "subset", "unknown_kind"]
@@ -73,11 +73,13 @@ class FileImages:
         return self.paths[index]
 
 
-def subset(source: ImageSource, indices: Tensor) -> MemoryImages | FileImages:
+def subset(source: ImageSource, indices: Tensor) -> ImageSource:
     """Return the samples at `indices` [n], in that order, under the names they had.
 
     Raises ValueError for a source of another kind.
     """
+    if isinstance(source, SceneSource):
+        return source.subset(indices)
     labels = source.labels[indices]
     if isinstance(source, FileImages):
         return FileImages([source.paths[int(i)] for i in indices.tolist()], labels)
@@ -88,8 +90,11 @@ def subset(source: ImageSource, indices: Tensor) -> MemoryImages | FileImages:
 
 
 def unknown_kind(source: object) -> str:
-    """Say that a source is neither of the kinds that views can be made of."""
-    return f"{type(source).__name__} is not a source of images: use MemoryImages or FileImages"
+    """Say that a source is none of the kinds that views can be made of."""
+    return (
+        f"{type(source).__name__} is not a source of images: use MemoryImages or FileImages, or "
+        "give it what kdx.protocols.SceneSource has"
+    )
 
 
 def check_labels(source: ImageSource, *, classes: int) -> None:

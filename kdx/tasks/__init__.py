@@ -1,0 +1,11 @@
+"""What networks are trained for: a data set brings its task (`kdx.protocols.Task`)."""
+
+from kdx.protocols import ImageData, Task
+from kdx.tasks.classification import Classification
+
+__all__ = ["Classification", "task_of"]
+
+
+def task_of(data: ImageData) -> Task:
+    """Return the task of a data set: classification, where it brings no other."""
+    return data.task or Classification(num_classes=len(data.classes))

@@ -1,0 +1,72 @@
+"""One class an image. B: batch, C: classes."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdx.data.sources import check_labels
+from kdx.protocols import ImageSource, Meter
+
+__all__ = ["Classification"]
+
+
+class Classification:
+    """The task of answering images with logits [B, C]; targets are classes [B]."""
+
+    metrics: Mapping[str, str] = {"top1": "top-1", "top5": "top-5"}
+
+    def __init__(self, *, num_classes: int) -> None:
+        self.facts = {"num_classes": num_classes}
+        self.chance = 1 / num_classes
+
+    def check(self, answer: object, images: Tensor) -> None:
+        """Raise ValueError where `answer` is not logits [B, C]."""
+        classes = self.facts["num_classes"]
+        if not isinstance(answer, Tensor) or answer.shape != (len(images), classes):
+            got = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+            raise ValueError(
+                f"it answers {len(images)} images with {got}, not with logits "
+                f"[{len(images)}, {classes}] for the data's {classes} classes"
+            )
+
+    def check_source(self, source: ImageSource) -> None:
+        """Raise ValueError naming the first sample whose label is not in [0, C)."""
+        check_labels(source, classes=self.facts["num_classes"])
+
+    def meter(self, device: torch.device) -> Meter:
+        """Return a meter of top1 and top5, in [0, 1], and loss (cross-entropy)."""
+        return _Meter(self.facts["num_classes"], device)
+
+    def decide(self, answer: Tensor) -> Tensor:
+        """Return the likeliest class of each image [B]."""
+        return answer.argmax(1)
+
+    def draw(self, image: Tensor, target: Tensor, answer: Tensor) -> None:
+        """Draw nothing: there is nothing to see but the image."""
+
+
+class _Meter:
+    """Each sample counted once, over all processes."""
+
+    def __init__(self, classes: int, device: torch.device) -> None:
+        from torchmetrics import MeanMetric, Metric  # here: it takes as long to import as torch
+        from torchmetrics.classification import MulticlassAccuracy
+
+        top = partial(MulticlassAccuracy, classes, average="micro", validate_args=False)
+        self.top: dict[str, Metric] = {
+            "top1": top(top_k=1).to(device),
+            "top5": top(top_k=min(5, classes)).to(device),
+        }
+        self.loss = MeanMetric(nan_strategy="disable").to(device)  # NaN shall show
+
+    def update(self, answer: Tensor, target: Tensor) -> None:
+        for metric in self.top.values():
+            metric.update(answer, target)
+        self.loss.update(F.cross_entropy(answer, target, reduction="none"))
+
+    def compute(self) -> dict[str, float]:
+        metrics = {**self.top, "loss": self.loss}
+        return {name: float(metric.compute()) for name, metric in metrics.items()}
