@@ -210,12 +210,12 @@ def test_other_suffixes(tmp_path):
 
 def test_an_input_may_be_higher_than_wide(tmp_path):
     spec = InputSpec(3, (48, 32), SPEC.mean, SPEC.std)
-    save(network(), tmp_path / "a.safetensors", input=spec, classes=2)
-    assert read_spec(tmp_path / "a.safetensors") == spec
+    weights.save(network(), tmp_path / "a.safetensors", input=spec, classes=2)
+    assert weights.read_spec(tmp_path / "a.safetensors") == spec
 
 
 def test_an_input_has_two_sides_at_most(tmp_path):
     spec = InputSpec(3, (48, 32, 16), SPEC.mean, SPEC.std)  # pyright: ignore[reportArgumentType]
-    save(network(), tmp_path / "a.safetensors", input=spec, classes=2)
+    weights.save(network(), tmp_path / "a.safetensors", input=spec, classes=2)
     with pytest.raises(ValueError, match=r"size: \[48, 32, 16\] is not height and width"):
-        read_spec(tmp_path / "a.safetensors")
+        weights.read_spec(tmp_path / "a.safetensors")
