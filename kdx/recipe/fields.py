@@ -20,12 +20,14 @@ from kdx.recipe.wording import show
 
 __all__ = [
     "Count",
+    "Factors",
     "Finite",
     "HeldOut",
     "Label",
     "Name",
     "Natural",
     "OutputPath",
+    "Pixels",
     "Positive",
     "Range",
     "RecipePath",
@@ -64,6 +66,12 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
+def _factors(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < value[0] <= value[1]:
+        raise ValueError(f"{show(list(value))} is not [low, high] with 0 < low <= high")
+    return value
+
+
 def _held_out(value: Any) -> Any:
     share = isinstance(value, float) and 0 < value < 1
     count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
@@ -79,6 +87,8 @@ Finite = Annotated[float, Strict(), AllowInfNan(False)]
 Positive = Annotated[Finite, Field(gt=0)]
 HeldOut = Annotated[float | int | None, PlainValidator(_held_out)]
 Range = Annotated[tuple[Finite, Finite], AfterValidator(_ordered)]
+Factors = Annotated[tuple[Finite, Finite], AfterValidator(_factors)]
+Pixels = Annotated[Count, Field(le=16384)]
 Label = Annotated[StrictStr, AfterValidator(_label)]
 Name = Annotated[Label, BeforeValidator(lambda value: "" if value is None else value)]
 RunName = Annotated[

@@ -19,12 +19,14 @@ from pydantic import (
 from kdx.recipe.component import Component
 from kdx.recipe.fields import (
     Count,
+    Factors,
     Finite,
     HeldOut,
     Label,
     Name,
     Natural,
     OutputPath,
+    Pixels,
     Positive,
     Range,
     RecipePath,
@@ -53,12 +55,16 @@ _SECTION = ConfigDict(extra="forbid", frozen=True)
 
 
 class Augment(BaseModel):
-    """Random changes to a training image; `crop` is the padding in pixels before a crop."""
+    """Random changes to a training image, see `kdx.data.Augment`."""
 
     model_config = _SECTION
     crop: Annotated[Natural, Field(le=1024)] = 0
     flip: StrictBool = False
     resized_crop: Range | None = None
+    scale: Factors | None = None
+    window: Pixels | tuple[Pixels, Pixels] | None = None
+    color: Annotated[Finite, Field(ge=0, le=1)] = 0.0
+    sizes: Annotated[tuple[Pixels, ...], Field(max_length=MOST)] = ()
 
 
 class Data(BaseModel):
