@@ -108,8 +108,7 @@ class BoxImages:
 
 def largest_classes(boxes: Sequence[Tensor], *, classes: int) -> Tensor:
     """Return the class of each image's largest box, [N] int64; `classes` where there is none."""
-    areas = (each[:, 3] * each[:, 4] for each in boxes)
-    pairs = zip(boxes, areas, strict=True)
-    return torch.tensor(
-        [int(each[area.argmax(), 0]) if len(each) else classes for each, area in pairs]
-    )
+    largest = [
+        int(rows[(rows[:, 3] * rows[:, 4]).argmax(), 0]) if len(rows) else classes for rows in boxes
+    ]
+    return torch.tensor(largest, dtype=torch.int64)
