@@ -27,13 +27,16 @@ __all__ = [
     "Name",
     "Natural",
     "OutputPath",
-    "Pixels",
     "Positive",
     "Range",
     "RecipePath",
     "RunName",
     "Samples",
+    "Side",
 ]
+
+
+LARGEST_FACTOR = 100
 
 
 def _locations(info: ValidationInfo) -> Locations:
@@ -67,8 +70,9 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
 
 
 def _factors(value: tuple[float, float]) -> tuple[float, float]:
-    if not 0 < value[0] <= value[1]:
-        raise ValueError(f"{show(list(value))} is not [low, high] with 0 < low <= high")
+    if not 0 < value[0] <= value[1] <= LARGEST_FACTOR:
+        rule = f"[low, high] with 0 < low <= high <= {LARGEST_FACTOR}"
+        raise ValueError(f"{show(list(value))} is not {rule}")
     return value
 
 
@@ -88,7 +92,7 @@ Positive = Annotated[Finite, Field(gt=0)]
 HeldOut = Annotated[float | int | None, PlainValidator(_held_out)]
 Range = Annotated[tuple[Finite, Finite], AfterValidator(_ordered)]
 Factors = Annotated[tuple[Finite, Finite], AfterValidator(_factors)]
-Pixels = Annotated[Count, Field(le=16384)]
+Side = Annotated[int, Strict(), Field(ge=1, le=16_384)]
 Label = Annotated[StrictStr, AfterValidator(_label)]
 Name = Annotated[Label, BeforeValidator(lambda value: "" if value is None else value)]
 RunName = Annotated[

@@ -26,11 +26,11 @@ from kdx.recipe.fields import (
     Name,
     Natural,
     OutputPath,
-    Pixels,
     Positive,
     Range,
     RecipePath,
     Samples,
+    Side,
 )
 from kdx.recipe.names import name_terms
 
@@ -55,16 +55,16 @@ _SECTION = ConfigDict(extra="forbid", frozen=True)
 
 
 class Augment(BaseModel):
-    """Random changes to a training image, see `kdx.data.Augment`."""
+    """Random changes to a training image: see `kdx.data.Augment`."""
 
     model_config = _SECTION
     crop: Annotated[Natural, Field(le=1024)] = 0
     flip: StrictBool = False
     resized_crop: Range | None = None
     scale: Factors | None = None
-    window: Pixels | tuple[Pixels, Pixels] | None = None
+    window: Side | tuple[Side, Side] | None = None
     color: Annotated[Finite, Field(ge=0, le=1)] = 0.0
-    sizes: Annotated[tuple[Pixels, ...], Field(max_length=MOST)] = ()
+    sizes: Annotated[tuple[Side, ...], Field(max_length=MOST)] = ()
 
 
 class Data(BaseModel):
