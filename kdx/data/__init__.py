@@ -7,11 +7,19 @@ from collections.abc import Callable, Mapping
 
 from kdx.data.augment import Augment
 from kdx.data.check import check_data
-from kdx.data.loading import EpochBatches, eval_loader, most_batches, steps_per_epoch, train_loader
+from kdx.data.loading import (
+    EpochBatches,
+    cut,
+    eval_loader,
+    most_batches,
+    steps_per_epoch,
+    train_loader,
+)
 from kdx.data.sets.cifar import cifar10, cifar100
 from kdx.data.sets.digits import digits
 from kdx.data.sets.fashion_mnist import fashion_mnist
 from kdx.data.sets.image_folder import image_folder
+from kdx.data.sizes import resized, side
 from kdx.data.sources import FileImages, MemoryImages, subset
 from kdx.data.splits import Splits, split
 from kdx.data.views import Batch, Views
@@ -29,11 +37,14 @@ __all__ = [
     "check_data",
     "cifar10",
     "cifar100",
+    "cut",
     "digits",
     "eval_loader",
     "fashion_mnist",
     "image_folder",
     "most_batches",
+    "resized",
+    "side",
     "split",
     "steps_per_epoch",
     "subset",
