@@ -26,6 +26,7 @@ class Segmentation:
         "mprec": "mean precision",
         "accuracy": "pixel accuracy",
     }
+    spatial = True
 
     def __init__(self, *, classes: Sequence[str], colors: Sequence[Color] | None = None) -> None:
         if not classes or len(set(classes)) < len(classes):
