@@ -2,8 +2,9 @@
 
 from kdx.protocols import ImageData, Task
 from kdx.tasks.classification import Classification
+from kdx.tasks.segmentation import Segmentation
 
-__all__ = ["Classification", "headline", "task_of"]
+__all__ = ["Classification", "Segmentation", "headline", "task_of"]
 
 
 def task_of(data: ImageData) -> Task:
