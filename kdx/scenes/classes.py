@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from torchvision.datasets import Cityscapes
 
 from kdx.data.sets.fashion_mnist import CLASSES
-from kdx.scenes.compose import CLUTTER, RING
+from kdx.scenes.visible import CLUTTER, RING
 
 __all__ = ["COLOURS", "LABEL_IDS", "LAYER_IDS", "NAMES", "class_map"]
 

@@ -1,4 +1,4 @@
-"""One scene: a background, objects one on top of the other, and what can be seen of each.
+"""One scene: a background, a patch of clutter, and objects one on top of the other.
 
 H x W: pixels of the scene, h x w: of a sprite.
 """
@@ -8,40 +8,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 from kdx.scenes.items import Items
 from kdx.scenes.sprite import Sprite, make_sprite
 from kdx.scenes.texture import texture
+from kdx.scenes.visible import CLUTTER, RING, Found, Layers, annotate
 
-__all__ = ["CLUTTER", "RING", "Found", "Scene", "compose"]
+__all__ = ["Scene", "compose"]
 
-Layers = NDArray[np.uint8]
-
-CLUTTER, RING = 254, 255  # in `layers`; objects count from 1
 CLUTTERED = 0.3  # the share of scenes with a patch that is no class
 BEYOND = 0.25  # of an object, at most, beyond each border
 KEPT = 0.15  # of each object below, where one of so many tries finds such a place:
 TRIES = 3
-SEEN = 1 / 3  # of an object; with less it is difficult
-TINY = 64  # pixels; with less it is difficult
-RINGS = 160  # pixels of the shorter side for each pixel of the ring's width
 GRAIN = 0.02  # the standard deviation of the camera's noise
-
-
-@dataclass(frozen=True)
-class Found:
-    """An object that can be seen: its number in `layers`, and its annotation.
-
-    `box` is (left, top, right, bottom), the first and the last pixel counted from 0. It is
-    `truncated` where a part is cut off or covered, `difficult` where little can be seen.
-    """
-
-    number: int
-    label: int
-    box: tuple[int, int, int, int]
-    truncated: bool
-    difficult: bool
 
 
 @dataclass(frozen=True)
@@ -73,11 +53,9 @@ def compose(
         sprites.append(make_sprite(rng, items.draw(rng), shorter=min(size)))
         _paste(sprites[-1], _place(rng, sprites, layers), canvas, layers, number)
     canvas += GRAIN * rng.standard_normal(canvas.shape, np.float32)
-    seen = np.bincount(layers.ravel(), minlength=256)
-    layers[_ring(layers)] = RING
-    found = [_found(number, sprite, layers, seen) for number, sprite in enumerate(sprites, start=1)]
+    wholes = [(sprite.label, int(sprite.mask.sum())) for sprite in sprites]
     image = (canvas.clip(0, 1) * 255).round().astype(np.uint8)
-    return Scene(image, layers, [one for one in found if one])
+    return Scene(image, *annotate(layers, wholes))
 
 
 def _add_clutter(rng: np.random.Generator, canvas: NDArray, layers: Layers) -> None:
@@ -135,28 +113,3 @@ def _windows(
         for start, end, place in zip(starts, ends, at, strict=True)
     )
     return there, here
-
-
-def _ring(layers: Layers) -> NDArray[np.bool_]:
-    """Return the pixels that are next to an object which lies above what they show."""
-    depth = np.where(layers == CLUTTER, 0, layers)
-    grown = Image.fromarray(depth)
-    for _ in range(max(1, round(min(layers.shape) / RINGS))):
-        grown = grown.filter(ImageFilter.MaxFilter(3))
-    return np.asarray(grown) > depth
-
-
-def _found(number: int, sprite: Sprite, layers: Layers, seen: NDArray) -> Found | None:
-    """Return the annotation of an object; None where the others and their rings hide it."""
-    rows, columns = np.nonzero(layers == number)
-    if not len(rows):
-        return None
-    whole, visible = int(sprite.mask.sum()), int(seen[number])
-    box = (columns.min(), rows.min(), columns.max(), rows.max())
-    return Found(
-        number,
-        sprite.label,
-        (int(box[0]), int(box[1]), int(box[2]), int(box[3])),
-        truncated=visible < whole,
-        difficult=visible < SEEN * whole or visible < TINY,
-    )

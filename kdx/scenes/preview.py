@@ -7,7 +7,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kdx.scenes.cityscapes import label_ids
 from kdx.scenes.classes import COLOURS, LABEL_IDS, NAMES
-from kdx.scenes.compose import Found, Scene
+from kdx.scenes.compose import Scene
+from kdx.scenes.visible import Found
 
 __all__ = ["sheet"]
 

@@ -8,7 +8,8 @@ from xml.etree.ElementTree import Element, SubElement
 from PIL import Image
 
 from kdx.scenes.classes import NAMES
-from kdx.scenes.compose import Found, Scene
+from kdx.scenes.compose import Scene
+from kdx.scenes.visible import Found
 
 __all__ = ["save_scene", "save_sets"]
 
