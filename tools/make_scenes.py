@@ -1,10 +1,12 @@
-"""Write pictures to detect and segment on, made of Fashion-MNIST's items, in VOC's and Cityscapes'
-layouts.
+"""Write pictures to detect and segment on, made of Fashion-MNIST's items.
+
+They lie there twice: in the layouts of Pascal VOC and of Cityscapes.
 
 python tools/make_scenes.py data/scenes [--size 160] [--seed 0]
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -31,22 +33,17 @@ def main() -> None:
         parser.error("--size takes one number, or height and width")
     from kdx.scenes import Plan, write_scenes
 
-    console = terminal()
     plan = Plan(
         images=(args.images, args.val_images, args.test_images),
         size=(args.size[0], args.size[-1]),
         objects=tuple(args.objects),
         seed=args.seed,
     )
-    write_scenes(args.out, plan, root=args.root, overwrite=args.overwrite, console=console)
-    console.print(
-        f"{args.out}: {sum(plan.images):,} scenes; look at {args.out / 'preview.png'}. To go on:"
-    )
+    write_scenes(args.out, plan, root=args.root, overwrite=args.overwrite, console=terminal())
+    print(f"{args.out}: {sum(plan.images):,} scenes; look at {args.out / 'preview.png'}. To go on:")
     for recipe in ("yolo_lite", "unet"):
-        print(
-            f"    accelerate launch tools/distill.py configs/scenes/{recipe}.yaml "
-            f"data.root={args.out}"
-        )
+        command = f"accelerate launch tools/distill.py configs/scenes/{recipe}.yaml"
+        print(f"    {command} data.root={shlex.quote(str(args.out))}")
 
 
 if __name__ == "__main__":

@@ -74,7 +74,9 @@ def _check_free(out: Path, overwrite: bool) -> None:
     if not (out / ABOUT).is_file():
         raise FileExistsError(f"{out} is no set of scenes: it is not replaced")
     if not overwrite:
-        raise FileExistsError(f"{out} holds a set of scenes: name another folder, or overwrite it")
+        raise FileExistsError(
+            f"{out} holds a set of scenes: name another folder, or pass --overwrite"
+        )
 
 
 @contextmanager
