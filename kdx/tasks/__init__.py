@@ -2,8 +2,9 @@
 
 from kdx.protocols import ImageData, Task
 from kdx.tasks.classification import Classification
+from kdx.tasks.detection import Detection
 
-__all__ = ["Classification", "task_of"]
+__all__ = ["Classification", "Detection", "task_of"]
 
 
 def task_of(data: ImageData) -> Task:
