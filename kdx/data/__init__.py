@@ -8,10 +8,6 @@ from collections.abc import Callable, Mapping
 from kdx.data.augment import Augment
 from kdx.data.boxes import BoxImages
 from kdx.data.check import check_data
-<<<<<<< HEAD
-from kdx.data.loading import EpochBatches, eval_loader, most_batches, steps_per_epoch, train_loader
-from kdx.data.masks import MaskImages
-=======
 from kdx.data.loading import (
     EpochBatches,
     cut,
@@ -20,17 +16,14 @@ from kdx.data.loading import (
     steps_per_epoch,
     train_loader,
 )
->>>>>>> core
+from kdx.data.masks import MaskImages
 from kdx.data.sets.cifar import cifar10, cifar100
 from kdx.data.sets.cityscapes import cityscapes
 from kdx.data.sets.digits import digits
 from kdx.data.sets.fashion_mnist import fashion_mnist
 from kdx.data.sets.image_folder import image_folder
-<<<<<<< HEAD
 from kdx.data.sets.voc import voc
-=======
 from kdx.data.sizes import resized, side
->>>>>>> core
 from kdx.data.sources import FileImages, MemoryImages, subset
 from kdx.data.splits import Splits, split
 from kdx.data.views import Batch, Views
@@ -50,11 +43,8 @@ __all__ = [
     "check_data",
     "cifar10",
     "cifar100",
-<<<<<<< HEAD
     "cityscapes",
-=======
     "cut",
->>>>>>> core
     "digits",
     "eval_loader",
     "fashion_mnist",
