@@ -24,7 +24,8 @@ from kdx.loop import Loop, accelerator_for
 from kdx.memo.use import plan_memo, remembering
 from kdx.protocols import Outputs
 from kdx.recipe import Recipe, load
-from kdx.stage import StageRunner, Tally
+from kdx.stage import StageRunner
+from kdx.tally import Tally
 from kdx.teacher import Teacher
 
 __all__ = ["ARMS", "BARE", "WARMUP", "Arm", "Bench"]

@@ -95,7 +95,7 @@ def _step(
     model = case.build()
     batch = case.batch(model, batch_size)
     if who in ("folded", "unfolded"):
-        model = expand.expand(model, **case.options)
+        model = expand.expand(model, preset=case.preset)
         expand.set_mode(model, "folded" if who == "folded" else "unfolded")
     return training_step(
         model,

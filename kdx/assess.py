@@ -12,8 +12,10 @@ from kdx.build import build_data
 from kdx.certificate import Certificate, certify, count_parameters
 from kdx.data import Views, eval_loader
 from kdx.evaluation import eval_mode, evaluate
-from kdx.networks import facts
+from kdx.memory import at_once
+from kdx.networks import facts, of_size
 from kdx.recipe import Recipe, load
+from kdx.tasks import task_of
 from kdx.teacher import adapt
 from kdx.transforms import apply_transforms, restore
 
@@ -24,9 +26,13 @@ IMAGES = 256  # random images on which a compressed checkpoint is compared
 
 @dataclass(frozen=True)
 class Assessment:
-    """A compact student on a split: metrics as of `kdx.evaluation`, and what was counted."""
+    """A compact student on a split: metrics as of `kdx.evaluation`, and what was counted.
+
+    `headings` are those of the task's metrics by name.
+    """
 
     metrics: dict[str, float]
+    headings: dict[str, str]
     split: str
     images: int
     parameters: int
@@ -71,20 +77,23 @@ def assess(
     images = {"test": splits.test, "validation": splits.validation, "train": splits.train}[split]
     if images is None:
         raise ValueError("validation: the recipe holds nothing out (data.validation)")
-    own = own or data.input
-    student = recipe.student.component.build(**facts(len(data.classes), own))
+    task = task_of(data)
+    own = of_size(own or data.input, data.input, task)
+    student = recipe.student.component.build(**facts(task.facts, own))
     weights.load(student, source)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     views = Views(images, data.input, seed=recipe.seed)
     with eval_mode(student.to(device)):
         metrics = evaluate(
             lambda batch: student(adapt(batch, data.input, own)),
-            eval_loader(views, batch_size=256, workers=recipe.data.workers),
+            eval_loader(
+                views, batch_size=min(256, at_once(views.shape)), workers=recipe.data.workers
+            ),
+            task=task,
             samples=len(views),
-            classes=len(data.classes),
             device=device,
         ).metrics
-    return Assessment(metrics, split, len(views), count_parameters(student))
+    return Assessment(metrics, dict(task.metrics), split, len(views), count_parameters(student))
 
 
 def compress_checkpoint(recipe: Recipe, checkpoint: Path, output: Path) -> Certificate:
@@ -102,16 +111,20 @@ def compress_checkpoint(recipe: Recipe, checkpoint: Path, output: Path) -> Certi
     about, spec = weights.read_metadata(source), weights.read_spec(source)
     if about is None or spec is None:
         raise ValueError(f"{source}: not written by kdx: it does not say what its input is")
-    compact = recipe.student.component.build(**facts(about["classes"], spec))
-    student, transforms = apply_transforms(recipe, compact, spec)
+    told = facts({"num_classes": about["classes"], **about["extra"].get("facts", {})}, spec)
+    compact = recipe.student.component.build(**told)
+    student, transforms = apply_transforms(recipe, compact, spec.shape)
     for transform in transforms if state["phase"] else ():
         transform.enter(student, state["phase"])
     weights.load(student, source)
-    images = torch.randn(
-        IMAGES, spec.channels, spec.size, spec.size, generator=torch.Generator().manual_seed(0)
-    )
+    size = min(64, at_once(spec.shape))
+    count = min(IMAGES, 8 * size)
+    images = torch.randn(count, *spec.shape, generator=torch.Generator().manual_seed(0))
     certificate = certify(
-        student, lambda network: restore(network, transforms), images.split(64), recipe.tolerance
+        student,
+        lambda network: restore(network, transforms),
+        images.split(size),
+        recipe.tolerance,
     )
     if certificate.problems:
         raise ValueError(f"{checkpoint}: {'; '.join(certificate.problems)}")

@@ -1,9 +1,10 @@
 """From a recipe to everything that a run needs, checked before the first step is taken."""
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ from torch import Tensor, nn
 
 from kdx.certificate import Certificate
 from kdx.data import Augment, Splits, Views, check_data, split
-from kdx.memory import check_fits, limited
-from kdx.networks import build_student, build_teacher, check_logits
+from kdx.memory import at_once, check_fits, limited
+from kdx.networks import build_student, build_teacher, check_answer, facts
 from kdx.objective import Objective, Term
 from kdx.optimizers import rehearse
-from kdx.protocols import ImageData, InputSpec, StudentTransform
+from kdx.protocols import ImageData, StudentTransform, Task
 from kdx.recipe import Recipe, Stage
 from kdx.schedules import Schedule
+from kdx.tasks import task_of
 from kdx.teacher import Teacher
 from kdx.transforms import apply_transforms, check_kept, rehearse_restoring
 
@@ -65,6 +67,16 @@ class Job:
         return len(self.data.classes)
 
     @property
+    def task(self) -> Task:
+        """What the networks are trained for."""
+        return task_of(self.data)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the factories of networks and losses were told, where they asked."""
+        return facts(self.task.facts, self.data.input)
+
+    @property
     def train_views(self) -> Views:
         """The training images, augmented."""
         return train_views(self.recipe, self.data, self.splits)
@@ -74,7 +86,12 @@ class Job:
         """What a file of the student's weights says of the network, beside its input."""
         student = self.recipe.student.component
         names = list(self.data.classes)
-        return {"use": student.use, "arguments": dict(student.arguments), "class_names": names}
+        return {
+            "use": student.use,
+            "arguments": dict(student.arguments),
+            "class_names": names,
+            "facts": dict(self.task.facts),
+        }
 
     def enter(self, phase: str | None) -> None:
         """Let the transforms enter a phase; None leaves them as they are."""
@@ -92,27 +109,29 @@ def build(recipe: Recipe, *, teacher_weights: bool = True) -> Job:
     """
     _seed(recipe.seed)
     data, splits = build_data(recipe)
+    task, views = task_of(data), train_views(recipe, data, splits)
     compact = build_student(recipe, data)
-    student, transforms = apply_transforms(recipe, compact, data.input)
+    student, transforms = apply_transforms(recipe, compact, views.shape)
     teacher = build_teacher(recipe, data, load=teacher_weights) if recipe.teacher else None
-    views = train_views(recipe, data, splits)
-    _check_batches(recipe, len(views), [data.input, *([teacher.own] if teacher else [])])
-    images, labels, _ = views.__getitems__([(0, i) for i in range(min(PROBE, len(views)))])
-    check_logits(student, images, len(data.classes), "student")
+    _check_batches(recipe, views, teacher)
+    probe = min(PROBE, len(views), max(2, at_once(views.shape)))
+    images, targets, _ = views.__getitems__([(0, i) for i in range(probe)])
+    check_answer(student, images, task, "student")
     if teacher:
-        check_logits(teacher.module, teacher.see(images), len(data.classes), "teacher")
+        check_answer(teacher.module, teacher.see(images), task, "teacher")
     if recipe.student.weights or recipe.student.component.arguments.get("pretrained"):
         check_kept(compact, student, images)
     trial = deepcopy(student)  # takes the phases and the probes; training starts without
     known = [name for name, _ in compact.named_modules()]
+    told = facts(task.facts, data.input)
     stages = [
-        _build_stage(stage, index, trial, transforms, teacher, (images, labels), known)
+        _build_stage(stage, index, trial, transforms, teacher, (images, targets), known, told)
         for index, stage in enumerate(recipe.resolved_stages())
     ]
     if teacher:
         _check_taught(recipe, stages)
         teacher.settle(images)
-    rehearsal = rehearse_restoring(recipe, compact, trial, transforms, images)
+    rehearsal = rehearse_restoring(recipe, compact, trial, transforms, images, task.decide)
     for stage in stages:
         stage.objective.move_to(student)
     return Job(recipe, data, splits, compact, student, transforms, teacher, stages, rehearsal)
@@ -131,21 +150,22 @@ def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
     data: ImageData = part.build()
     try:
         check_data(data)
+        for source in (data.train, data.test):
+            task_of(data).check_source(source)
     except ValueError as error:
         raise ValueError(f"{part.place}: {part.where}: {part.use!r}: {error}") from error
     return data, split(data, validation=section.validation, limit=section.limit, seed=recipe.seed)
 
 
-def _check_batches(recipe: Recipe, samples: int, inputs: Sequence[InputSpec]) -> None:
+def _check_batches(recipe: Recipe, views: Views, teacher: Teacher | None) -> None:
     """Refuse a batch whose images alone exceed the memory, padded or as a network takes them."""
-    batch = min(recipe.data.batch_size, samples)
-    crop, seen = recipe.data.augment.crop, inputs[0]
-    padded = batch * seen.channels * (seen.size + 2 * crop) ** 2
+    batch = min(recipe.data.batch_size, len(views))
+    crop, (channels, height, width) = recipe.data.augment.crop, views.shape
+    padded = batch * channels * (height + 2 * crop) * (width + 2 * crop)
     check_fits(padded, f"data.augment.crop: {batch:,} images padded by {crop} pixels")
-    for input in inputs:
-        shape = f"{input.channels} x {input.size} x {input.size}"
-        size = 4 * batch * input.channels * input.size**2
-        check_fits(size, f"data.batch_size: {batch:,} images of {shape} at once")
+    for shape in (views.shape, *([teacher.own.shape] if teacher else [])):
+        text = f"data.batch_size: {batch:,} images of {' x '.join(map(str, shape))} at once"
+        check_fits(4 * batch * prod(shape), text)
 
 
 def train_views(recipe: Recipe, data: ImageData, splits: Splits) -> Views:
@@ -162,8 +182,9 @@ def _build_stage(
     teacher: Teacher | None,
     batch: tuple[Tensor, Tensor],
     known: Collection[str],
+    told: Mapping[str, Any],
 ) -> StageJob:
-    images, labels = batch
+    images, targets = batch
     for transform in transforms if stage.phase else ():
         try:
             transform.enter(student, stage.phase or "")
@@ -173,17 +194,22 @@ def _build_stage(
     for section in stage.losses:
         part = section.component
         place = f"{part.place}: {part.where}"
-        terms.append(Term(section.name, section.weight, part.build(), place))
+        terms.append(Term(section.name, section.weight, part.build(**told), place))
     objective = Objective(student, terms, known=known)
-    objective.probe(images, labels, teacher)
-    unused = objective.unused(images, labels, teacher(images) if teacher else None)
+    objective.probe(images, targets, teacher)
+    unused = objective.unused(images, targets, teacher(images) if teacher else None)
     rehearse(stage.optimizer, list(objective.parameters()))  # to fail now, not later
     return StageJob(stage, objective, stage.schedule.build(), unused)
 
 
 def _check_taught(recipe: Recipe, stages: Sequence[StageJob]) -> None:
-    """Refuse a teacher whose outputs no loss looked at in the probe."""
+    """Refuse a teacher whose outputs no loss looked at, and a memo that cannot be kept."""
     assert recipe.teacher is not None
+    if recipe.teacher.memo and recipe.data.augment.sizes:
+        raise ValueError(
+            "teacher.memo: data.augment.sizes changes the images' size from step to step, so that "
+            "a view has no one answer: leave out one of the two"
+        )
     if any(stage.objective.reads_teacher for stage in stages):
         return
     part = recipe.teacher.component

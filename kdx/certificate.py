@@ -39,12 +39,14 @@ class Errors:
 class Certificate:
     """Expanded against compact, in eval mode, on the same images.
 
+    `predictions` counts what was decided: classes of images or of pixels, objects of a grid.
     `metrics` are those of both on the evaluation split, `parameters` those of both.
     """
 
     float32: Errors
     float64: Errors
     predictions_changed: int
+    predictions: int
     parameters: dict[str, int]
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
@@ -63,6 +65,10 @@ class Certificate:
         return {"holds": not self.problems} | asdict(self)
 
 
+def _likeliest(answer: Tensor) -> Tensor:
+    return answer.argmax(1)
+
+
 @torch.no_grad()
 def certify(
     trained: nn.Module,
@@ -70,14 +76,15 @@ def certify(
     batches: Sequence[Tensor],
     tolerance: Tolerances,
     *,
+    decide: Callable[[Tensor], Tensor] = _likeliest,
     in_float64: int = 1,
     metrics: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Certificate:
     """Compare `trained` with `restore(trained)` on batches of images [B, C, H, W].
 
     Runs on the CPU, where float32 is float32 (no TF32) and float64 exists. The first
-    `in_float64` batches are compared in float64 as well. `trained` is left alone. `metrics` are
-    put down as they are.
+    `in_float64` batches are compared in float64 as well. `trained` is left alone. `decide` says
+    what an answer's predictions are, `metrics` are put down as they are.
     """
     single = deepcopy(trained).to("cpu", torch.float32).eval()
     compact = restore(single).eval()
@@ -92,7 +99,8 @@ def certify(
     return Certificate(
         _errors(pairs, tolerance.float32),
         _errors(pairs_double, tolerance.float64),
-        sum(int((a.argmax(1) != b.argmax(1)).sum()) for a, b in pairs),
+        sum(int((decide(a) != decide(b)).sum()) for a, b in pairs),
+        sum(decide(a).numel() for a, _ in pairs),
         {"trained": count_parameters(trained), "compact": count_parameters(compact)},
         dict(metrics or {}),
     )

@@ -63,7 +63,7 @@ def _print_data(job: Job, console: Console) -> None:
     input, splits = job.data.input, job.splits
     held = f"{len(splits.validation):,} validation, " if splits.validation else ""
     console.print(
-        f"data: {job.recipe.data.component.use}, {input.channels} x {input.size} x {input.size}, "
+        f"data: {job.recipe.data.component.use}, {input}, "
         f"{job.classes} classes: {len(splits.train):,} training, {held}{len(splits.test):,} test",
         highlight=False,
         markup=False,

@@ -3,6 +3,7 @@
 import json
 import platform
 from importlib.metadata import version
+from math import prod
 from pathlib import Path
 
 import torch
@@ -16,7 +17,8 @@ from kdx.checkpoints import Progress
 from kdx.data import Views
 from kdx.files import write_whole
 from kdx.loop import Loop
-from kdx.networks import facts
+from kdx.memory import at_once
+from kdx.pictures import write_pictures
 from kdx.report import write_report
 from kdx.summary import Summary, write_summary
 from kdx.transforms import restore
@@ -25,6 +27,7 @@ from kdx.words import counted
 __all__ = ["finish"]
 
 CERTIFIED = 1024  # images of the evaluation split on which the certificate compares logits
+MOST_PIXELS = 2**24  # of them all, where the images are large
 BATCH = 256
 
 
@@ -56,8 +59,10 @@ def finish(
         path = run_dir / weights.FILE_IN_RUN
         weights.save(compact, path, input=job.data.input, classes=job.classes, extra=job.about)
         summary = _summary(loop, fitted, name, certificate, test, teacher)
-        told = facts(job.classes, job.data.input)
-        write_report(run_dir, job.recipe, summary, certificate, facts=told)
+        pictures = write_pictures(
+            run_dir, compact, job.task, Views(job.splits.test, job.data.input, seed=job.recipe.seed)
+        )
+        write_report(run_dir, job.recipe, summary, certificate, facts=job.facts, pictures=pictures)
         write_summary(run_dir, summary)  # last: a run that has one is finished
         _conclude(summary, certificate, path, console)
     return loop.agree(certificate.problems)
@@ -93,15 +98,19 @@ def _certificate(loop: Loop, metrics: dict[str, dict[str, float]]) -> Certificat
     return certify(
         job.student,
         lambda student: restore(student, job.transforms),
-        _images(views, min(CERTIFIED, len(views))),
+        _images(views),
         job.recipe.tolerance,
+        decide=job.task.decide,
         metrics=metrics,
     )
 
 
-def _images(views: Views, count: int) -> list[Tensor]:
-    keys = [(0, index) for index in range(count)]
-    return [views.__getitems__(keys[i : i + BATCH]).images for i in range(0, count, BATCH)]
+def _images(views: Views) -> list[Tensor]:
+    """Return the first images in batches, two images at least where there are two."""
+    most = max(2, MOST_PIXELS // prod(views.shape[1:]))
+    keys = [(0, index) for index in range(min(CERTIFIED, most, len(views)))]
+    size = min(BATCH, at_once(views.shape))
+    return [views.__getitems__(keys[i : i + size]).images for i in range(0, len(keys), size)]
 
 
 def _summary(
@@ -128,21 +137,24 @@ def _summary(
         images_per_second=fitted.images / fitted.seconds,
         teacher=teacher,
         environment=_environment(loop),
+        headings=dict(job.task.metrics),
     )
 
 
 def _conclude(summary: Summary, certificate: Certificate, path: Path, console: Console) -> None:
+    first = summary.headline
     lines = [
-        f"compact  {summary.parameters['compact']:,} parameters, {summary.test['top1']:.2%} top-1 "
-        f"on {counted(summary.test_images, 'test image')} (best epoch on {summary.evaluated_on}: "
-        f"{summary.best['top1']:.2%}, epoch {summary.best_epoch})"
+        f"compact  {summary.parameters['compact']:,} parameters, {summary.test[first]:.2%} "
+        f"{summary.headings[first]} on {counted(summary.test_images, 'test image')} (best epoch on "
+        f"{summary.evaluated_on}: {summary.best[first]:.2%}, epoch {summary.best_epoch})"
     ]
     if summary.parameters["trained"] != summary.parameters["compact"]:
         single, double = certificate.float32, certificate.float64
         lines.append(
             f"         differs from the trained network by {single.max_rel_error:.1e} (float32), "
             f"{double.max_rel_error:.1e} (float64) of the largest logit; "
-            f"{certificate.predictions_changed} of {counted(single.images, 'prediction')} changed"
+            f"{certificate.predictions_changed:,} of "
+            f"{counted(certificate.predictions, 'prediction')} changed"
         )
     lines.append(f"student  [bold]{escape(str(path))}[/bold]")
     lines.append(f"report   {escape(str(path.parent / 'report.md'))}")

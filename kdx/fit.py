@@ -9,8 +9,10 @@ from kdx.checkpoints import Progress, Saved
 from kdx.keeper import Keeper
 from kdx.log import RunLog
 from kdx.loop import Loop
-from kdx.stage import StageRunner, Tally
+from kdx.stage import StageRunner
 from kdx.stopping import Stopped
+from kdx.tally import Tally
+from kdx.tasks import headline
 
 __all__ = ["fit"]
 
@@ -110,7 +112,8 @@ class _Fitting:
         name, source = self.loop.evaluation_source()
         metrics = self.loop.evaluate(self.loop.job.student, source).metrics
         progress.last = metrics
-        if metrics["top1"] > progress.best.get("top1", -1.0):
+        first = headline(self.loop.job.task)
+        if metrics[first] > progress.best.get(first, -1.0):
             progress.best, progress.best_epoch = metrics, number
             progress.best_checkpoint = f"epoch_{number:04d}"
         return {f"{name}/{key}": value for key, value in metrics.items()}

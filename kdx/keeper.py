@@ -11,7 +11,8 @@ from kdx.checkpoints import Progress, Saved
 from kdx.checkpoints.capture import optimizer_state, rank_state, restore, restore_rank
 from kdx.log import RunLog
 from kdx.loop import Loop
-from kdx.stage import StageRunner, Tally
+from kdx.stage import StageRunner
+from kdx.tally import Tally
 
 __all__ = ["Keeper"]
 

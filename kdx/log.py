@@ -22,11 +22,21 @@ class RunLog:
     """Writes for the main process; for the others every call does nothing.
 
     `metrics.jsonl` gets a line an epoch, TensorBoard the same numbers, from the start: what an
-    earlier start of the run wrote there is removed.
+    earlier start of the run wrote there is removed. `headline` is the metric that the terminal
+    shows of an evaluation.
     """
 
-    def __init__(self, run_dir: Path, console: Console, *, epochs: int, main: bool = True) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        console: Console,
+        *,
+        epochs: int,
+        headline: str = "top1",
+        main: bool = True,
+    ) -> None:
         self.directory, self.console, self.epochs, self.main = run_dir, console, epochs, main
+        self.headline = headline
         self.board: SummaryWriter | None = None
         if main:
             shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)
@@ -64,7 +74,7 @@ class RunLog:
         line = json.dumps({"epoch": epoch, "stage": stage, **values})
         append(self.directory / METRICS, f"{line}\n")
         self._add_points(epoch, values)
-        line = _line(epoch, self.epochs, stage, values)
+        line = self._line(epoch, stage, values)
         self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def go_on(self, metrics: str) -> None:
@@ -91,17 +101,16 @@ class RunLog:
         for name, value in values.items():
             self.board.add_scalar(name, value, epoch)
 
-
-def _line(epoch: int, epochs: int, stage: str, values: Mapping[str, float]) -> str:
-    """` 3/30 train  loss 3.449 (cross_entropy 0.538, kd 3.773)  test 91.94%  1,366 img/s`."""
-    losses = {name[5:]: value for name, value in values.items() if name.startswith("loss/")}
-    total = losses.pop("total")
-    terms = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
-    parts = [f"{epoch:>{len(str(epochs))}}/{epochs} {stage}"]
-    parts.append(f"loss {total:.3f}" + (f" ({terms})" if len(losses) > 1 else ""))
-    for name, value in values.items():
-        split, _, metric = name.partition("/")
-        if metric in ("top1", "agreement"):
-            parts.append(f"{split if metric == 'top1' else metric} {value:.2%}")
-    parts.append(f"{values['images_per_second']:,.0f} img/s")
-    return "  ".join(parts)
+    def _line(self, epoch: int, stage: str, values: Mapping[str, float]) -> str:
+        """` 3/30 train  loss 3.449 (cross_entropy 0.538, kd 3.773)  test 91.94%  1,366 img/s`."""
+        losses = {name[5:]: value for name, value in values.items() if name.startswith("loss/")}
+        total = losses.pop("total")
+        terms = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        parts = [f"{epoch:>{len(str(self.epochs))}}/{self.epochs} {stage}"]
+        parts.append(f"loss {total:.3f}" + (f" ({terms})" if len(losses) > 1 else ""))
+        for name, value in values.items():
+            split, _, metric = name.partition("/")
+            if metric in (self.headline, "agreement"):
+                parts.append(f"{split if metric == self.headline else metric} {value:.2%}")
+        parts.append(f"{values['images_per_second']:,.0f} img/s")
+        return "  ".join(parts)

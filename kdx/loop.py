@@ -18,6 +18,7 @@ from kdx.compiling import check_compiler
 from kdx.data import Batch, EpochBatches, Views, eval_loader, most_batches, train_loader
 from kdx.evaluation import Evaluation, eval_mode, evaluate
 from kdx.memo import Guide, live
+from kdx.memory import at_once
 from kdx.processes import join
 from kdx.protocols import Holding, ImageSource
 from kdx.stopping import Stop
@@ -116,7 +117,7 @@ class Loop:
     def evaluate(self, network: nn.Module | Teacher, source: ImageSource) -> Evaluation:
         """Evaluate a network on a split, over all processes; Stopped where that was asked for."""
         job = self.job
-        batch_size = max(256, job.recipe.data.batch_size)
+        batch_size = min(max(256, job.recipe.data.batch_size), at_once(job.data.input.shape))
         loader = eval_loader(
             Views(source, job.data.input, seed=job.recipe.seed),
             batch_size=batch_size,
@@ -135,8 +136,8 @@ class Loop:
             return evaluate(
                 predict,
                 self.stop.watched(loader, most=most_batches(len(source), batch_size, self.world)),
+                task=job.task,
                 samples=len(source),
-                classes=job.classes,
                 device=self.accelerator.device,
                 teacher=self.teacher_predictions if of_epochs else None,
             )

@@ -2,13 +2,14 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
 from kdx.words import in_bytes
 
-__all__ = ["check_fits", "limited", "said"]
+__all__ = ["at_once", "check_fits", "limited", "said"]
 
 _KB = 1024
 
@@ -18,6 +19,14 @@ def check_fits(needed: int, what: str) -> None:
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
         raise ValueError(f"{what}: {in_bytes(needed)}, but this machine has {in_bytes(there)}")
+
+
+def at_once(shape: Sequence[int]) -> int:
+    """Return how many images of `shape` (C, H, W) a network may see at once without gradients.
+
+    At least one; 83 of 224 x 224, 2 of 1024 x 2048: the layers' outputs are tens of times as large.
+    """
+    return max(1, 2**22 // prod(shape[1:]))
 
 
 @contextmanager

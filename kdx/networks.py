@@ -1,18 +1,22 @@
 """From a recipe's sections to its networks, with the weights that they start from."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kdx import weights
 from kdx.evaluation import eval_mode
-from kdx.protocols import ImageData, InputSpec
+from kdx.protocols import ImageData, InputSpec, Task
 from kdx.recipe import Recipe
+from kdx.tasks import task_of
 from kdx.teacher import Teacher
 from kdx.words import counted
 
-__all__ = ["build_student", "build_teacher", "check_logits", "facts", "has_weights"]
+__all__ = ["build_student", "build_teacher", "check_answer", "facts", "has_weights", "of_size"]
 
 
 def build_student(recipe: Recipe, data: ImageData) -> nn.Module:
@@ -21,7 +25,7 @@ def build_student(recipe: Recipe, data: ImageData) -> nn.Module:
     It is a new one at every call.
     """
     section = recipe.student
-    student = section.component.build(**facts(len(data.classes), data.input))
+    student = section.component.build(**facts(task_of(data).facts, data.input))
     if section.weights:
         _check_classes(section.weights, len(data.classes), "student")
         weights.load(student, section.weights)
@@ -32,13 +36,13 @@ def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
     """Build the recipe's teacher, with its weights where `load` says so.
 
     Its input is what its weights say, else the published weights', else the data's;
-    `teacher.input` overrides each.
+    `teacher.input` overrides each. Where the task is spatial, its images have the data's size.
     """
-    section = recipe.teacher
+    section, task = recipe.teacher, task_of(data)
     assert section is not None
     pretrained = bool(section.component.arguments.get("pretrained"))
     spec = weights.read_spec(section.weights) if section.weights and load else None
-    known = facts(len(data.classes), spec or data.input)
+    known = facts(task.facts, spec or data.input)
     if pretrained:
         del known["in_channels"], known["image_size"]  # those of the published weights
     module: nn.Module = section.component.build(**known)
@@ -54,8 +58,18 @@ def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
                 f"teacher.input: {counted(len(mean), 'mean')} but "
                 f"{counted(len(std), 'standard deviation')}: give both"
             )
+        if task.spatial and "size" in changes:
+            raise ValueError(
+                "teacher.input.size: its answers are of places in the image, so that it sees the "
+                "student's images: leave the size out"
+            )
         own = InputSpec(len(mean), changes.get("size", own.size), tuple(mean), tuple(std))
-    return Teacher(module, own=own, given=data.input)
+    return Teacher(module, own=of_size(own, data.input, task), given=data.input)
+
+
+def of_size(own: InputSpec, given: InputSpec, task: Task) -> InputSpec:
+    """Return how a network of input `own` sees images that are `given`, which may be larger."""
+    return replace(own, size=given.size) if task.spatial else own
 
 
 def _check_classes(path: str, classes: int, role: str) -> None:
@@ -77,9 +91,9 @@ def _published(module: nn.Module) -> InputSpec | None:
     return InputSpec(channels, size, tuple(config["mean"]), tuple(config["std"]))
 
 
-def facts(classes: int, input: InputSpec) -> dict[str, int]:
-    """Return what a network factory may ask to know of its data."""
-    return {"num_classes": classes, "in_channels": input.channels, "image_size": input.size}
+def facts(task: Mapping[str, Any], input: InputSpec) -> dict[str, Any]:
+    """Return what a network's or a loss's factory may ask to know: of its task, and its images."""
+    return {**task, "in_channels": input.channels, "image_size": input.size}
 
 
 def has_weights(path: str | None) -> bool:
@@ -91,17 +105,15 @@ def has_weights(path: str | None) -> bool:
 
 
 @torch.no_grad()
-def check_logits(network: nn.Module, images: Tensor, classes: int, role: str) -> None:
-    """Raise ValueError where `network` does not answer images with logits [B, classes]."""
+def check_answer(network: nn.Module, images: Tensor, task: Task, role: str) -> None:
+    """Raise ValueError where `network` does not answer images as the task wants it."""
     try:
         with eval_mode(network):
-            logits = network(images)
+            answer = network(images)
     except (RuntimeError, ValueError, AssertionError) as error:
         shape = list(images.shape[1:])
         raise ValueError(f"{role}: it cannot take images of {shape}: {error}") from error
-    if not isinstance(logits, Tensor) or logits.shape != (len(images), classes):
-        got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(
-            f"{role}: it answers {len(images)} images with {got}, not with logits "
-            f"[{len(images)}, {classes}] for the data's {classes} classes"
-        )
+    try:
+        task.check(answer, images)
+    except ValueError as error:
+        raise ValueError(f"{role}: {error}") from error

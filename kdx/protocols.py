@@ -197,7 +197,8 @@ class Task(Protocol):
 
     `metrics` are headings of shares in [0, 1] by name, the one that chooses the best epoch first.
     `facts` are what networks and losses may ask to know, with `num_classes` among them.
-    `chance` is what a network that knows nothing reaches in the first metric.
+    `chance` is what a network that knows nothing reaches in the first metric. `spatial` says that
+    an answer is of places in the image: a teacher then sees images of the student's size.
 
     Answers and targets are one tensor each, batch first. Classification: [B, C], and classes [B].
     Segmentation: [B, C, H, W], and classes [B, H, W], -100 where a pixel does not count.
@@ -218,6 +219,11 @@ class Task(Protocol):
     @property
     def chance(self) -> float:
         """In [0, 1]."""
+        ...
+
+    @property
+    def spatial(self) -> bool:
+        """Whether an answer is of places in the image."""
         ...
 
     def check(self, answer: object, images: Tensor) -> None:

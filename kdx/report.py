@@ -41,11 +41,13 @@ def write_report(
     summary: Summary,
     certificate: Certificate,
     *,
-    facts: Mapping[str, int],
+    facts: Mapping[str, Any],
+    pictures: Sequence[str] = (),
 ) -> Path:
     """Write report.md beside the run's other files; return its path.
 
-    `facts` are what the student's factory was told of its data (`kdx.networks.facts`).
+    `facts` are what the student's factory was told of its data (`kdx.networks.facts`), `pictures`
+    are files below the run directory.
     """
     epochs = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     sections = [
@@ -53,7 +55,8 @@ def write_report(
         _what(recipe),
         "## Result\n\n" + _result(summary),
         "## Certificate\n\n" + _certificate(certificate),
-        "## Epochs\n\n" + _epochs(epochs),
+        *([_pictures(pictures)] if pictures else []),
+        "## Epochs\n\n" + _epochs(epochs, summary.headline),
         "## Where it ran\n\n"
         + _table(("", ""), [(k, str(v)) for k, v in summary.environment.items()]),
         "## Load it\n\n" + _load(recipe.student.component, run_dir, facts),
@@ -83,13 +86,17 @@ def _what(recipe: Recipe) -> str:
 
 
 def _result(summary: Summary) -> str:
-    rows = [("student (exported)", f"test, n = {summary.test_images}", *_scores(summary.test))]
-    rows.append((f"student, last epoch ({summary.epochs})", summary.evaluated_on,
-                 *_scores(summary.last)))  # fmt: skip
-    rows.append((f"student, best epoch ({summary.best_epoch})", summary.evaluated_on,
-                 *_scores(summary.best)))  # fmt: skip
+    found = [
+        ("student (exported)", f"test, n = {summary.test_images}", summary.test),
+        (f"student, last epoch ({summary.epochs})", summary.evaluated_on, summary.last),
+        (f"student, best epoch ({summary.best_epoch})", summary.evaluated_on, summary.best),
+    ]
     if summary.teacher:
-        rows.append(("teacher", summary.evaluated_on, *_scores(summary.teacher)))
+        found.append(("teacher", summary.evaluated_on, summary.teacher))
+    names = list(summary.headings)
+    if any("agreement" in metrics for _, _, metrics in found):
+        names.append("agreement")
+    rows = [(what, on, *_scores(metrics, names)) for what, on, metrics in found]
     note = (
         "The best epoch was chosen on the test images, so its figure is optimistic: hold out a "
         "`data.validation` split to choose on.\n"
@@ -101,14 +108,13 @@ def _result(summary: Summary) -> str:
         f"training), {summary.seconds:.1f} s of training, "
         f"{summary.images_per_second:,.0f} images/s. One run, one seed."
     )
-    heading = ("network", "on", "top-1", "top-5", "agreement with the teacher")
+    headings = summary.headings | {"agreement": "agreement with the teacher"}
+    heading = ("network", "on", *(headings[name] for name in names))
     return f"{_table(heading, rows)}\n\n{sizes}\n{note}".rstrip()
 
 
-def _scores(metrics: Mapping[str, float]) -> tuple[str, str, str]:
-    agreement = metrics.get("agreement")
-    shown = "" if agreement is None else f"{agreement:.2%}"
-    return f"{metrics['top1']:.2%}", f"{metrics['top5']:.2%}", shown
+def _scores(metrics: Mapping[str, float], names: Sequence[str]) -> list[str]:
+    return [f"{metrics[name]:.2%}" if name in metrics else "" for name in names]
 
 
 def _certificate(certificate: Certificate) -> str:
@@ -118,14 +124,21 @@ def _certificate(certificate: Certificate) -> str:
         for name, errors in (("float32", certificate.float32), ("float64", certificate.float64))
     ]  # fmt: skip
     heading = ("type", "largest error", "of the largest logit", "tolerance", "images")
-    changed = f"Predictions changed by compression: {certificate.predictions_changed}."
+    changed = (
+        f"Predictions changed by compression: {certificate.predictions_changed:,} of "
+        f"{certificate.predictions:,}."
+    )
     return f"{_table(heading, rows)}\n\n{changed}"
 
 
-def _epochs(epochs: Sequence[Mapping[str, Any]]) -> str:
-    shown = (
-        n for e in epochs for n in e if n.startswith("loss/") or n.endswith(("/top1", "/agreement"))
-    )
+def _pictures(names: Sequence[str]) -> str:
+    shown = "\n".join(f"![test image]({name})" for name in names)
+    return f"## Pictures\n\nTest images, as they are and as the student sees them.\n\n{shown}"
+
+
+def _epochs(epochs: Sequence[Mapping[str, Any]], headline: str) -> str:
+    ends = (f"/{headline}", "/agreement")
+    shown = (n for e in epochs for n in e if n.startswith("loss/") or n.endswith(ends))
     names = list(dict.fromkeys(shown))
     rows = [
         (str(e["epoch"]), e["stage"], f"{e['learning_rate']:.3g}",
@@ -135,7 +148,7 @@ def _epochs(epochs: Sequence[Mapping[str, Any]]) -> str:
     return _table(("epoch", "stage", "learning rate", *names), rows)
 
 
-def _load(student: Component, run_dir: Path, facts: Mapping[str, int]) -> str:
+def _load(student: Component, run_dir: Path, facts: Mapping[str, Any]) -> str:
     """Return code that evaluates the student, and code that builds and loads it."""
     use = student.use if "." in student.use else f"kdx.students.{student.use}"
     module, _, name = use.rpartition(".")

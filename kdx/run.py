@@ -23,6 +23,7 @@ from kdx.recipe import Recipe
 from kdx.resume import chosen, circumstances, compare, find, flat
 from kdx.run_dir import claimed, is_finished, is_taken
 from kdx.schedules import TABLE
+from kdx.tasks import headline
 from kdx.teacher_run import check_teacher, teacher_recipe
 from kdx.words import counted
 
@@ -91,7 +92,13 @@ def _train(
     recipe, job = loop.job.recipe, loop.job
     teacher = check_teacher(loop, console)
     epochs = sum(stage.stage.epochs for stage in job.stages)
-    log = RunLog(recipe.run_dir, console, epochs=epochs, main=loop.accelerator.is_main_process)
+    log = RunLog(
+        recipe.run_dir,
+        console,
+        epochs=epochs,
+        headline=headline(job.task),
+        main=loop.accelerator.is_main_process,
+    )
     with closing(log), remembering(loop, memo, console):
         fitted = fit(loop, log, run=about, saved=saved)
     if recipe.select == "best" and fitted.best_checkpoint:

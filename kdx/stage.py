@@ -1,48 +1,26 @@
 """One stage of a run: its objective, optimizer and schedule, an epoch at a time."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from kdx.build import StageJob
-from kdx.data import Batch
+from kdx.data import Batch, cut, resized, side
 from kdx.health import ADVICE, GRADIENT, SHOWN, Health, TrainingError, bad_gradients
 from kdx.log import RunLog
 from kdx.optimizers import build_optimizer
+from kdx.tally import Tally
 
 if TYPE_CHECKING:
     from kdx.loop import Loop
 
-__all__ = ["StageRunner", "Tally", "cut"]
+__all__ = ["StageRunner"]
 
 SCALED = 20  # steps in a row that fp16 may skip unasked, while its scaler finds its scale
-
-
-@dataclass
-class Tally:
-    """What one process counts while an epoch is under way.
-
-    `sums` are of the terms over its samples, `seen` the number of these, `samples` that of all
-    processes; `seconds` of training. Of the whole run: the steps that were `skipped`, and how
-    many of them came last, `in_row`.
-    """
-
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    seen: int = 0
-    samples: int = 0
-    seconds: float = 0.0
-    skipped: int = 0
-    in_row: int = 0
-
-    def of_next_epoch(self) -> "Tally":
-        """Return a new tally that goes on counting the run's."""
-        return Tally(skipped=self.skipped, in_row=self.in_row)
 
 
 class StageRunner:
@@ -128,7 +106,9 @@ class StageRunner:
         finite is left out where the recipe allows it.
         """
         buffers = [b.clone() for b in self.objective.buffers()] if self._checks_first else []
-        sums = self._backward(batch, whole)
+        sizes, seed = self.loop.job.recipe.data.augment.sizes, self.loop.job.recipe.seed
+        size = side(sizes, seed=seed, epoch=self.epoch, step=number - 1)
+        sums = self._backward(batch, whole, size)
         norm = self._gradient_norm()
         if self._checks_first and not norm.isfinite() and bad_gradients(self.objective):
             for buffer, before in zip(self.objective.buffers(), buffers, strict=True):
@@ -170,28 +150,28 @@ class StageRunner:
         self.optimizer.step()
         return scaler is not None and scaler.get_scale() < scale
 
-    def _backward(self, batch: Batch, whole: int) -> dict[str, Tensor]:
+    def _backward(self, batch: Batch, whole: int, size: int | None) -> dict[str, Tensor]:
         """Bring the gradients; return the sums of the terms over the batch's samples."""
         accelerator, recipe = self.loop.accelerator, self.loop.job.recipe
         guide, view = self.loop.guide, self.loop.batches.view
         wanted = self.objective.reads_teacher
         parts = list(cut(batch, recipe.accumulate))
         sums: dict[str, Tensor] = {}
-        for index, (images, labels, indices) in enumerate(parts):
-            images = self.loop.to_device(images)
-            labels = labels.to(accelerator.device, non_blocking=True)
+        for index, (images, targets, indices) in enumerate(parts):
+            images = self.loop.to_device(resized(images, size))
+            targets = targets.to(accelerator.device, non_blocking=True)
             last = index + 1 == len(parts)
             with nullcontext() if last else accelerator.no_sync(self.wrapped):
                 with accelerator.autocast():
                     said = guide(images, indices, view=view) if guide and wanted else None
                 with self.loop.held():
-                    total, terms = self.wrapped(images, labels, said)
+                    total, terms = self.wrapped(images, targets, said)
                 # DDP averages over the processes: a mean over the whole batch comes out.
-                share = len(labels) * accelerator.num_processes / whole
+                share = len(targets) * accelerator.num_processes / whole
                 total = total if share == 1 else total * share
                 accelerator.backward(total) if self._is_scaled else total.backward()
             for name, term in terms.items():
-                summed = term.detach().float() * len(labels)
+                summed = term.detach().float() * len(targets)
                 sums[name] = sums[name] + summed if name in sums else summed
         return sums
 
@@ -234,12 +214,3 @@ class StageRunner:
         """Means over the samples of all processes."""
         reduce, samples = self.loop.accelerator.reduce, tally.samples
         return {n: cast("Tensor", reduce(v, "sum")).item() / samples for n, v in tally.sums.items()}
-
-
-def cut(batch: Batch, count: int) -> Iterator[Batch]:
-    """Cut a batch into at most `count` near-equal parts of two samples or more."""
-    n = len(batch.targets)
-    count = max(1, min(count, n // 2))
-    bounds = [n * i // count for i in range(count + 1)]
-    for start, end in pairwise(bounds):
-        yield Batch(*(tensor[start:end] for tensor in batch))

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from math import sqrt
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from kdx.files import write_whole
+from kdx.tasks import Classification
 
 __all__ = ["Summary", "comparison", "read_summary", "write_summary"]
 
@@ -18,8 +20,9 @@ FILE = "summary.json"
 
 @dataclass(frozen=True)
 class Summary:
-    """A finished run. Accuracies are those of the compact student, in [0, 1].
+    """A finished run. Metrics are those of the compact student, shares in [0, 1] but for the loss.
 
+    `headings` are those of the task's metrics by name, the one that chose the epoch first.
     `evaluated_on` is the split that `last`, `best` and the choice of epoch speak of; `test` is
     the final word on the test images. `seconds` and `images_per_second` are of training alone.
     """
@@ -38,6 +41,12 @@ class Summary:
     images_per_second: float
     teacher: dict[str, float] | None
     environment: dict[str, str | int]
+    headings: dict[str, str] = field(default_factory=partial(dict, Classification.metrics))
+
+    @property
+    def headline(self) -> str:
+        """The name of the metric that chose the best epoch."""
+        return next(iter(self.headings))
 
 
 def write_summary(run_dir: Path, summary: Summary) -> None:
@@ -54,19 +63,20 @@ def read_summary(run_dir: Path) -> Summary:
 
 
 def comparison(rows: Sequence[tuple[str, Summary]], title: str) -> Table:
-    """Return a table of runs on the same test images, one run each."""
+    """Return a table of classifiers on the same test images, one run each."""
     first = rows[0][1]
-    p, n = first.test["top1"], first.test_images
-    error = f"one run each; standard error of a top-1 near {p:.0%} on {n:,} images"
+    name, heading = first.headline, first.headings[first.headline]
+    p, n = first.test[name], first.test_images
+    error = f"one run each; standard error of a {heading} near {p:.0%} on {n:,} images"
     caption = f"{error}: {sqrt(p * (1 - p) / n):.2%}"
     table = Table(title=title, caption=caption, box=SIMPLE_HEAD)
     table.add_column("network", no_wrap=True)
-    for heading in ("test\ntop-1", "parameters", "while\ntraining", "training", "img/s"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for column in (f"test\n{heading}", "parameters", "while\ntraining", "training", "img/s"):
+        table.add_column(column, justify="right", no_wrap=True)
     for label, summary in rows:
         table.add_row(
             label,
-            f"{summary.test['top1']:.2%}",
+            f"{summary.test[name]:.2%}",
             f"{summary.parameters['compact']:,}",
             f"{summary.parameters['trained']:,}",
             f"{summary.seconds:.1f} s",

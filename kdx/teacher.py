@@ -25,7 +25,7 @@ class Teacher:
         self._tapped = Tapped(self.module, role="teacher")
 
     def __call__(self, images: Tensor) -> Outputs:
-        """Return logits [B, C] and the tapped features, without gradients."""
+        """Return logits and the tapped features, without gradients."""
         assert not self.module.training, "something put the teacher into train mode"
         with torch.no_grad():
             return self._tapped(self.see(images))
@@ -51,7 +51,7 @@ class Teacher:
 
 
 def adapt(images: Tensor, given: InputSpec, own: InputSpec) -> Tensor:
-    """Turn a batch [B, c, S, S] normalised as `given` into one normalised as `own`.
+    """Turn a batch [B, c, H, W] normalised as `given` into one normalised as `own`.
 
     (x - m) / s of one is s / s' * y + (m - m') / s' of the other. Grey becomes colour by
     repetition; a change of size is bilinear, antialiased.
@@ -61,7 +61,7 @@ def adapt(images: Tensor, given: InputSpec, own: InputSpec) -> Tensor:
         images = images * scale + shift
     if given.size != own.size:
         images = F.interpolate(
-            images, size=(own.size, own.size), mode="bilinear", antialias=True, align_corners=False
+            images, size=own.hw, mode="bilinear", antialias=True, align_corners=False
         )
     return images
 

@@ -9,6 +9,7 @@ from kdx.loop import Loop
 from kdx.networks import has_weights
 from kdx.recipe import Recipe
 from kdx.recipe.sections import Teacher as TeacherSection
+from kdx.tasks import headline
 from kdx.words import counted
 
 __all__ = ["check_teacher", "teacher_recipe"]
@@ -56,14 +57,15 @@ def check_teacher(loop: Loop, console: Console) -> dict[str, float] | None:
     name, source = loop.evaluation_source()
     evaluation = loop.evaluate(job.teacher, source)
     loop.teacher_predictions = evaluation.predictions
-    top1, chance = evaluation.metrics["top1"], 1 / job.classes
+    first, chance = headline(job.task), job.task.chance
+    share, heading = evaluation.metrics[first], job.task.metrics[first]
     images = counted(len(source), f"{name} image")
-    console.print(f"teacher  {top1:.2%} top-1 on {images}", highlight=False)
+    console.print(f"teacher  {share:.2%} {heading} on {images}", highlight=False)
     bound = chance + 2 * sqrt(chance * (1 - chance) / len(source))
     section = job.recipe.teacher
-    if top1 <= bound and section and not section.allow_chance:
+    if share <= bound and section and not section.allow_chance:
         raise ValueError(
-            f"teacher: {top1:.2%} top-1 on {images} is no better than chance, which is "
+            f"teacher: {share:.2%} {heading} on {images} is no better than chance, which is "
             f"{chance:.2%} and reaches {bound:.2%} by luck (two standard errors). "
             f"{_why_at_chance(section)}. `teacher.allow_chance: true` trains with it all the same"
         )

@@ -1,7 +1,7 @@
 """The student's transforms: applied before training, restored after it, rehearsed in between."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,22 +9,24 @@ from torch import Tensor, nn
 from kdx.certificate import Certificate, certify
 from kdx.evaluation import eval_mode
 from kdx.memory import said
-from kdx.protocols import InputSpec, StudentTransform
+from kdx.protocols import StudentTransform
 from kdx.recipe import Recipe
 
 __all__ = ["apply_transforms", "check_kept", "rehearse_restoring", "restore"]
 
 
 def apply_transforms(
-    recipe: Recipe, student: nn.Module, input: InputSpec
+    recipe: Recipe, student: nn.Module, image: tuple[int, int, int]
 ) -> tuple[nn.Module, list[StudentTransform]]:
-    """Return the student to train, and the recipe's transforms, each applied to it in turn."""
+    """Return the student to train, and the recipe's transforms, each applied to it in turn.
+
+    `image` is the (C, H, W) that it will be trained on.
+    """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     batch = max(1, recipe.data.batch_size // recipe.accumulate // processes)
-    shape = (batch, input.channels, input.size, input.size)
     transforms: list[StudentTransform] = []
     for part in recipe.student.transforms:
-        transforms.append(part.build(input_shape=shape))
+        transforms.append(part.build(input_shape=(batch, *image)))
         try:
             student = transforms[-1].apply(student)
         except Exception as error:  # the transform may be anybody's, and the memory too small
@@ -45,6 +47,7 @@ def rehearse_restoring(
     student: nn.Module,
     transforms: Sequence[StudentTransform],
     images: Tensor,
+    decide: Callable[[Tensor], Tensor],
 ) -> Certificate:
     """Restore the untrained student as the end of the run will, and refuse what would fail then.
 
@@ -56,7 +59,11 @@ def rehearse_restoring(
         raise ValueError(f"student.transforms: after the last stage: {error}") from error
     _check_same_network(compact, restored)
     certificate = certify(
-        student, lambda network: restore(network, transforms), [images], recipe.tolerance
+        student,
+        lambda network: restore(network, transforms),
+        [images],
+        recipe.tolerance,
+        decide=decide,
     )
     if certificate.problems:
         raise ValueError(f"student.transforms: {'; '.join(certificate.problems)}")

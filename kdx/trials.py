@@ -16,7 +16,8 @@ from kdx.loop import Loop
 from kdx.memo import Plan
 from kdx.protocols import Outputs
 from kdx.recipe import Stage
-from kdx.stage import StageRunner, Tally
+from kdx.stage import StageRunner
+from kdx.tally import Tally
 
 __all__ = ["Trial", "trials"]
 

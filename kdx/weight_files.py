@@ -65,7 +65,8 @@ def spec_of(path: Path, about: Mapping[str, Any]) -> InputSpec:
     """Return the input that `about_of` a file describes; ValueError where there is none such."""
     try:
         given = about["input"]
-        spec = InputSpec(**given | {"mean": tuple(given["mean"]), "std": tuple(given["std"])})
+        size = given["size"] if isinstance(given["size"], int) else tuple(given["size"])
+        spec = InputSpec(given["channels"], size, tuple(given["mean"]), tuple(given["std"]))
         _check_spec(spec)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: its metadata describes no input: {error!r}") from error
@@ -139,7 +140,9 @@ def _check_about(path: Path, about: Any) -> None:
 
 
 def _check_spec(spec: InputSpec) -> None:
-    for value in (spec.channels, spec.size):
+    if len(spec.hw) != 2:
+        raise ValueError(f"size: {list(spec.hw)} is not height and width")
+    for value in spec.shape:
         if type(value) is not int or not 1 <= value <= LARGEST_INPUT:
             raise ValueError(f"{value!r} is not a count from 1 to {LARGEST_INPUT:,}")
     numbers = (*spec.mean, *spec.std)

@@ -1,6 +1,6 @@
 """Teacher networks, with random weights or published ones. Usable without kdx."""
 
 from teachers.resnet import resnet18, resnet152
-from teachers.zoo import timm, torchvision
+from teachers.zoo import segmentation, timm, torchvision
 
-__all__ = ["resnet18", "resnet152", "timm", "torchvision"]
+__all__ = ["resnet18", "resnet152", "segmentation", "timm", "torchvision"]

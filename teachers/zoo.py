@@ -1,18 +1,18 @@
-"""Any classifier of timm or torchvision as a teacher, with random or published weights.
+"""Any classifier of timm or torchvision as a teacher, and torchvision's networks for segmentation.
 
-A network with published weights says how its images are prepared, in timm's convention:
-`model.pretrained_cfg` with "mean" and "std" per channel, for pixels in [0, 1], and "input_size"
-(C, H, W). Without published weights it is None or absent.
+Their weights are random or published. A network with published ones says how its images are
+prepared, in timm's convention: `model.pretrained_cfg` with "mean" and "std" per channel, for pixels
+in [0, 1], and "input_size" (C, H, W). Otherwise it is None or absent.
 """
 
 from difflib import get_close_matches
 from pickle import UnpicklingError
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
-__all__ = ["timm", "torchvision"]
+__all__ = ["segmentation", "timm", "torchvision"]
 
 AUXILIARY = ("googlenet", "inception_v3")  # would give several outputs in training
 
@@ -76,13 +76,7 @@ def torchvision(
     """
     from torchvision import models
 
-    known = models.list_models(module=models)
-    if name not in known:
-        raise ValueError(f"torchvision has no model {_nearest(name, known)}")
-    if in_channels != 3:
-        raise ValueError(
-            f"torchvision {name} takes 3 channels, not {in_channels}: set `data.channels: 3`"
-        )
+    _check(name, in_channels, models.list_models(module=models))
     weights = _published(name, pretrained, num_classes) if pretrained else None
     if weights is None and name in AUXILIARY:
         kwargs = {"aux_logits": False, "init_weights": True} | kwargs
@@ -91,8 +85,49 @@ def torchvision(
     except TypeError as error:
         raise ValueError(f"torchvision {name}: {error}") from error
     if weights is not None:
-        model.pretrained_cfg = _preparation(weights)  # pyright: ignore[reportArgumentType]
+        images = weights.transforms()
+        cfg = _preparation(images, images.crop_size)
+        model.pretrained_cfg = cfg  # pyright: ignore[reportArgumentType]
     return model
+
+
+def segmentation(
+    *, name: str, num_classes: int = 21, in_channels: int = 3, pretrained: str | None = None
+) -> nn.Module:
+    """Return torchvision's `name` for segmentation: images [B, 3, H, W] to logits [B, C, H, W].
+
+    Such as "fcn_resnet50", "deeplabv3_resnet50", "lraspp_mobilenet_v3_large". The auxiliary
+    classifier is left out, which keys of published weights name; otherwise the keys are the same.
+    `pretrained`: published weights, "COCO_WITH_VOC_LABELS_V1" or "DEFAULT", of 21 classes; without
+    them all of it begins at random. ValueError as for `torchvision`.
+    """
+    from torchvision import models
+
+    _check(name, in_channels, models.list_models(module=models.segmentation))
+    weights = _published(name, pretrained, num_classes) if pretrained else None
+    network: Any = models.get_model(
+        name, weights=weights, weights_backbone=None, num_classes=num_classes
+    )
+    if weights is not None:
+        images = weights.transforms()
+        network.pretrained_cfg = _preparation(images, images.resize_size)
+        network.aux_classifier = None
+    network.register_forward_hook(_answer_alone)
+    return network
+
+
+def _answer_alone(_network: nn.Module, _images: object, answers: dict[str, Tensor]) -> Tensor:
+    """Return the one answer of the several that torchvision's networks give."""
+    return answers["out"]
+
+
+def _check(name: str, in_channels: int, known: list[str]) -> None:
+    if name not in known:
+        raise ValueError(f"torchvision has no model {_nearest(name, known)}")
+    if in_channels != 3:
+        raise ValueError(
+            f"torchvision {name} takes 3 channels, not {in_channels}: set `data.channels: 3`"
+        )
 
 
 def _published(name: str, pretrained: str, num_classes: int) -> WeightsEnum:
@@ -121,10 +156,12 @@ def _published(name: str, pretrained: str, num_classes: int) -> WeightsEnum:
     return weights
 
 
-def _preparation(weights: WeightsEnum) -> dict[str, Any]:
-    images = weights.transforms()
-    side = images.crop_size[0]
-    return {"mean": tuple(images.mean), "std": tuple(images.std), "input_size": (3, side, side)}
+def _preparation(images: Any, size: list[int]) -> dict[str, Any]:
+    return {
+        "mean": tuple(images.mean),
+        "std": tuple(images.std),
+        "input_size": (3, size[0], size[0]),
+    }
 
 
 def _nearest(name: str, known: list[str]) -> str:

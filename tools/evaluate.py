@@ -37,8 +37,10 @@ def main() -> None:
         return
     images = counted(result.images, f"{result.split} image")
     print(f"{args.student}: {result.parameters:,} parameters, {images}")
+    width = max(map(len, result.metrics))
     for name, value in result.metrics.items():
-        print(f"  {name:<6} {value:.4f}" if name == "loss" else f"  {name:<6} {value:.2%}")
+        shown = f"{value:.4f}" if name == "loss" else f"{value:.2%}"
+        print(f"  {name:<{width}} {shown}")
 
 
 if __name__ == "__main__":

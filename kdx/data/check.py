@@ -2,7 +2,6 @@
 
 import math
 
-from kdx.data.sources import check_labels
 from kdx.data.views import Views
 from kdx.protocols import ImageData, InputSpec
 
@@ -13,23 +12,21 @@ def check_data(data: ImageData) -> None:
     """Raise ValueError where a data set cannot be trained on, naming the part or the sample.
 
     Refused: fewer than two classes, an input that no pixels can be normalised to, images of
-    another size or number of channels than the input's, a split without images, and labels that
-    are not in [0, classes).
+    another size or number of channels than the input's, and a split without images.
     """
     if len(data.classes) < 2:
-        raise ValueError(f"its classes are {list(data.classes)}: a classifier needs two or more")
+        raise ValueError(f"its classes are {list(data.classes)}: a network needs two or more")
     _check_input(data.input)
     for part, source in (("train", data.train), ("test", data.test)):
         Views(source, data.input, seed=0)  # refuses images that do not fit
         if not len(source):
             raise ValueError(f"{part}: it has no images")
-        check_labels(source, classes=len(data.classes))
 
 
 def _check_input(spec: InputSpec) -> None:
-    if spec.size < 1 or not len(spec.mean) == len(spec.std) == spec.channels:
+    if min(spec.hw) < 1 or not len(spec.mean) == len(spec.std) == spec.channels:
         raise ValueError(
-            f"{spec}: size must be 1 or more, and mean and std have a number for each channel"
+            f"{spec!r}: size must be 1 or more, and mean and std have a number for each channel"
         )
     if not all(map(math.isfinite, spec.mean)) or not all(0 < s < math.inf for s in spec.std):
-        raise ValueError(f"{spec}: mean must be finite, and std above 0")
+        raise ValueError(f"{spec!r}: mean must be finite, and std above 0")

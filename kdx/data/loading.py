@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from math import ceil
 from typing import Any
 
@@ -17,7 +18,7 @@ from kdx.data.counter import permutation
 from kdx.data.views import Batch, Key, Views
 from kdx.words import counted
 
-__all__ = ["EpochBatches", "eval_loader", "most_batches", "steps_per_epoch", "train_loader"]
+__all__ = ["EpochBatches", "cut", "eval_loader", "most_batches", "steps_per_epoch", "train_loader"]
 
 
 class EpochBatches(Sampler[list[Key]]):
@@ -120,6 +121,15 @@ def eval_loader(
 def most_batches(n: int, batch_size: int, world: int = 1) -> int:
     """Return how many batches of `n` samples the rank with the most gets from `eval_loader`."""
     return ceil(ceil(n / world) / _share(batch_size, world))
+
+
+def cut(batch: Batch, count: int) -> Iterator[Batch]:
+    """Cut a batch into at most `count` near-equal parts of two samples or more."""
+    n = len(batch.targets)
+    count = max(1, min(count, n // 2))
+    bounds = [n * i // count for i in range(count + 1)]
+    for start, end in pairwise(bounds):
+        yield Batch(*(tensor[start:end] for tensor in batch))
 
 
 def _share(batch_size: int, world: int) -> int:

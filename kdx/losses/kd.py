@@ -1,9 +1,12 @@
-"""Knowledge distillation (Hinton, Vinyals, Dean 2015). B: batch, C: classes."""
+"""Knowledge distillation (Hinton, Vinyals, Dean 2015), of images or of their pixels.
+
+B: batch, C: classes.
+"""
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdx.losses.checks import need_teacher
+from kdx.losses.checks import check_classes, need_teacher
 from kdx.losses.precision import full_precision
 from kdx.protocols import Outputs
 
@@ -13,29 +16,33 @@ LARGEST = 1e6  # softer than any difference that float32 keeps
 
 
 class KD:
-    """T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the batch.
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the batch, and its pixels.
 
     From section 2 of Hinton et al.: T^2 keeps the gradient's size when T changes. `temperature`
-    is T > 0, at most 1e6; ValueError otherwise.
+    is T > 0, at most 1e6; ValueError otherwise. The labels are not read: pixels that they leave
+    out are taught, too. With `num_classes` logits of another number of channels are refused.
     """
 
-    def __init__(self, *, temperature: float = 4.0) -> None:
+    def __init__(self, *, temperature: float = 4.0, num_classes: int | None = None) -> None:
         if not 0 < temperature <= LARGEST:
             raise ValueError(
                 f"temperature: {temperature} is not a finite number above 0, at most {LARGEST:g}"
             )
         self.temperature = temperature
+        self.num_classes = num_classes
 
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
-        """Return the scalar from logits [B, C]; `target` is not read.
+        """Return the scalar from logits [B, C, ...]; `target` is not read.
 
-        ValueError without a teacher, or where its classes are not the student's.
+        ValueError without a teacher, where its classes or its positions are not the student's,
+        and where C is not what it should be.
         """
         soft = need_teacher(teacher, "kd").logits
+        check_classes(student.logits, self.num_classes, "kd", on_grid="yolo_kd")
         if soft.shape != student.logits.shape:
             raise ValueError(
                 f"kd: the student's logits are {tuple(student.logits.shape)}, the teacher's "
-                f"{tuple(soft.shape)}: both networks must have the same classes"
+                f"{tuple(soft.shape)}: both networks must have the same classes, height and width"
             )
         return _divergence(student.logits, soft, temperature=self.temperature)
 
@@ -44,5 +51,6 @@ class KD:
 def _divergence(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
     log_student = F.log_softmax(student / temperature, dim=1)
     log_teacher = F.log_softmax(teacher.detach() / temperature, dim=1)
-    kl = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
-    return temperature**2 * kl
+    kl = F.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
+    positions = student.numel() // student.shape[1]
+    return temperature**2 * (kl / positions)

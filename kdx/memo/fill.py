@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import track
 
 from kdx.build import build
-from kdx.data import train_loader
+from kdx.data import cut, train_loader
 from kdx.data.views import Key
 from kdx.loop import Loop, accelerator_for
 from kdx.memo.memo import Memo
@@ -16,7 +16,6 @@ from kdx.memo.use import plan_memo, remembering
 from kdx.processes import join
 from kdx.recipe import Recipe
 from kdx.run import describe, ensure_teacher
-from kdx.stage import cut
 from kdx.teacher_run import check_teacher
 
 __all__ = ["fill"]

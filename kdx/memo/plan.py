@@ -81,8 +81,8 @@ def make_plan(recipe: Recipe, teacher: Teacher, views: Views, *, precision: str)
     """Plan the memo of a recipe that has one, for a teacher whose features are tapped.
 
     `precision` is what the teacher runs in. Asks the teacher once, for the shapes. Raises
-    ValueError for a `top` that is too large, and for a feature whose first dimension is not the
-    batch.
+    ValueError for a `top` that is too large, or of answers other than [B, C], and for a feature
+    whose first dimension is not the batch.
     """
     section = recipe.teacher
     assert section is not None
@@ -135,10 +135,15 @@ def _probe(teacher: Teacher, views: Views) -> Outputs:
 
 
 def _codecs(outputs: Outputs, memo: MemoSection) -> dict[str, Codec]:
-    classes = outputs.logits.shape[1]
-    codecs: dict[str, Codec] = {LOGITS: Whole((classes,), memo.dtype)}
+    shape = tuple(outputs.logits.shape[1:])
+    codecs: dict[str, Codec] = {LOGITS: Whole(shape, memo.dtype)}
     if memo.top is not None:
-        codecs[LOGITS] = TopK(classes, memo.top, memo.dtype)
+        if len(shape) != 1:
+            raise ValueError(
+                f"teacher.memo.top: {memo.top}, but the teacher's answer to an image is "
+                f"{codecs[LOGITS]} and not a logit for each class: leave it out"
+            )
+        codecs[LOGITS] = TopK(*shape, memo.top, memo.dtype)
     for path, value in outputs.features.items():
         codecs[feature(path)] = Whole(tuple(value.shape[1:]), memo.dtype)
     return codecs

@@ -44,7 +44,8 @@ def _too_large(plan: Plan, bound: str, room: float) -> str:
 def _largest_top(plan: Plan, room: float) -> int:
     """Return the largest `top` that fits with all the views, 0 where none does."""
     logits = plan.codecs[LOGITS]
-    classes = logits.shape[0] if isinstance(logits, Whole) else 1  # 1: a `top` is set already
+    shape = logits.shape if isinstance(logits, Whole) else ()
+    classes = shape[0] if len(shape) == 1 else 1  # 1: a `top` is set already, or cannot be
 
     def fits(top: int) -> bool:
         kept = TopK(classes, top, plan.parts["dtype"])

@@ -14,7 +14,8 @@ from kdx.recipe.wording import explain, show, unknown
 __all__ = ["check", "fill"]
 
 _PROVIDED = {
-    "network": frozenset({"num_classes", "in_channels", "image_size"}),
+    "network": frozenset({"num_classes", "in_channels", "image_size", "anchors"}),
+    "loss": frozenset({"num_classes", "in_channels", "image_size", "anchors"}),
     "optimizer": frozenset({"params"}),
     "transform": frozenset({"input_shape"}),
 }

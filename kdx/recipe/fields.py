@@ -20,6 +20,7 @@ from kdx.recipe.wording import show
 
 __all__ = [
     "Count",
+    "Factors",
     "Finite",
     "HeldOut",
     "Label",
@@ -31,7 +32,11 @@ __all__ = [
     "RecipePath",
     "RunName",
     "Samples",
+    "Side",
 ]
+
+
+LARGEST_FACTOR = 100
 
 
 def _locations(info: ValidationInfo) -> Locations:
@@ -64,6 +69,13 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
+def _factors(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < value[0] <= value[1] <= LARGEST_FACTOR:
+        rule = f"[low, high] with 0 < low <= high <= {LARGEST_FACTOR}"
+        raise ValueError(f"{show(list(value))} is not {rule}")
+    return value
+
+
 def _held_out(value: Any) -> Any:
     share = isinstance(value, float) and 0 < value < 1
     count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
@@ -79,6 +91,8 @@ Finite = Annotated[float, Strict(), AllowInfNan(False)]
 Positive = Annotated[Finite, Field(gt=0)]
 HeldOut = Annotated[float | int | None, PlainValidator(_held_out)]
 Range = Annotated[tuple[Finite, Finite], AfterValidator(_ordered)]
+Factors = Annotated[tuple[Finite, Finite], AfterValidator(_factors)]
+Side = Annotated[int, Strict(), Field(ge=1, le=16_384)]
 Label = Annotated[StrictStr, AfterValidator(_label)]
 Name = Annotated[Label, BeforeValidator(lambda value: "" if value is None else value)]
 RunName = Annotated[

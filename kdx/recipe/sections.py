@@ -19,6 +19,7 @@ from pydantic import (
 from kdx.recipe.component import Component
 from kdx.recipe.fields import (
     Count,
+    Factors,
     Finite,
     HeldOut,
     Label,
@@ -29,6 +30,7 @@ from kdx.recipe.fields import (
     Range,
     RecipePath,
     Samples,
+    Side,
 )
 from kdx.recipe.names import name_terms
 
@@ -53,12 +55,16 @@ _SECTION = ConfigDict(extra="forbid", frozen=True)
 
 
 class Augment(BaseModel):
-    """Random changes to a training image; `crop` is the padding in pixels before a crop."""
+    """Random changes to a training image: see `kdx.data.Augment`."""
 
     model_config = _SECTION
     crop: Annotated[Natural, Field(le=1024)] = 0
     flip: StrictBool = False
     resized_crop: Range | None = None
+    scale: Factors | None = None
+    window: Side | tuple[Side, Side] | None = None
+    color: Annotated[Finite, Field(ge=0, le=1)] = 0.0
+    sizes: Annotated[tuple[Side, ...], Field(max_length=MOST)] = ()
 
 
 class Data(BaseModel):

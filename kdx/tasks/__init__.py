@@ -3,10 +3,16 @@
 from kdx.protocols import ImageData, Task
 from kdx.tasks.classification import Classification
 from kdx.tasks.detection import Detection
+from kdx.tasks.segmentation import Segmentation
 
-__all__ = ["Classification", "Detection", "task_of"]
+__all__ = ["Classification", "Detection", "Segmentation", "headline", "task_of"]
 
 
 def task_of(data: ImageData) -> Task:
     """Return the task of a data set: classification, where it brings no other."""
     return data.task or Classification(num_classes=len(data.classes))
+
+
+def headline(task: Task) -> str:
+    """Return the name of the metric that chooses the best epoch."""
+    return next(iter(task.metrics))

@@ -17,6 +17,7 @@ class Classification:
     """The task of answering images with logits [B, C]; targets are classes [B]."""
 
     metrics: Mapping[str, str] = {"top1": "top-1", "top5": "top-5"}
+    spatial = False
 
     def __init__(self, *, num_classes: int) -> None:
         self.facts = {"num_classes": num_classes}

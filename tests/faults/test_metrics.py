@@ -15,6 +15,7 @@ from kdx.data import Views, eval_loader
 from kdx.data.sources import MemoryImages
 from kdx.evaluation import evaluate
 from kdx.protocols import InputSpec
+from kdx.tasks import Classification
 
 CLASSES, BATCH = 10, 6
 SIZES = (1, 2, 10, 13, 16, 17)  # of one and two samples, some of three processes get none
@@ -40,7 +41,8 @@ def measure(n, rank, world):
     def answer(table, images):
         return table[images.flatten().round().long()]
 
-    how = {"samples": n, "classes": CLASSES, "device": torch.device("cpu")}
+    task = Classification(num_classes=CLASSES)
+    how = {"task": task, "samples": n, "device": torch.device("cpu")}
     batches = partial(eval_loader, views, batch_size=BATCH, rank=rank, world=world)
     said = evaluate(partial(answer, teacher), batches(), **how)
     return evaluate(partial(answer, student), batches(), teacher=said.predictions, **how)

@@ -5,7 +5,7 @@ import torch
 
 import expand
 from benchmarks.cases import CASES
-from benchmarks.networks import UNet, yolo_lite
+from kdx.students import yolo_lite
 
 COUNTS = {
     "SmallNet-7 CL 128": (66_186, 547_102),
@@ -27,7 +27,7 @@ def test_parameters_are_those_of_the_paper(name):
     case = CASES[name]
     with torch.device("meta"):
         model = case.build()
-    assert expand.plan(model, **case.options).parameters == COUNTS[name]
+    assert expand.plan(model, preset=case.preset).parameters == COUNTS[name]
 
 
 def test_every_case_is_counted():
@@ -37,9 +37,7 @@ def test_every_case_is_counted():
     assert {n for n in CASES if not n[-1].isdigit()} == {n for n in COUNTS if not n[-1].isdigit()}
 
 
-def test_outputs_and_classes_have_the_shape_of_the_task():
-    assert UNet(num_classes=5)(torch.zeros(1, 3, 32, 48)).shape == (1, 5, 32, 48)
-    assert yolo_lite()(torch.zeros(1, 3, 64, 96)).shape == (1, 125, 2, 3)
+def test_classes_have_the_shape_of_the_task():
     images, labels = CASES["YOLO-LITE CL"].batch(yolo_lite(), 3)
     assert images.shape == (3, 3, 224, 224)
     assert labels.shape == (3, 7, 7)

@@ -8,6 +8,7 @@ from torch import nn
 
 from kdx.data import Batch
 from kdx.evaluation import eval_mode, evaluate
+from kdx.tasks import Classification
 
 CPU = torch.device("cpu")
 
@@ -31,7 +32,8 @@ def run(logits, labels, indices=None, **how):
     indices = torch.arange(n) if indices is None else indices
     answer = partial(torch.index_select, logits, 0)
     what = batches(labels, indices)
-    return evaluate(answer, what, samples=n, classes=classes, device=CPU, **how)
+    task = Classification(num_classes=classes)
+    return evaluate(answer, what, task=task, samples=n, device=CPU, **how)
 
 
 @pytest.mark.parametrize("n", [10, 13, 16, 17])

@@ -6,7 +6,8 @@ from kdx.build import build
 from kdx.health import GRADIENT, Health, TrainingError
 from kdx.log import RunLog
 from kdx.loop import Loop, accelerator_for
-from kdx.stage import StageRunner, Tally
+from kdx.stage import StageRunner
+from kdx.tally import Tally
 
 FINE = torch.tensor(1.0)
 

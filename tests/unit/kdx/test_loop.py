@@ -11,7 +11,8 @@ from kdx.fit import fit as train
 from kdx.health import TrainingError
 from kdx.log import RunLog
 from kdx.loop import Loop, accelerator_for
-from kdx.stage import StageRunner, Tally
+from kdx.stage import StageRunner
+from kdx.tally import Tally
 
 PLAIN = "student.use=tests.toys.plain"
 SGD = "optimizer={use: SGD, lr: 0.1}"

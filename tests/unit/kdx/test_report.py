@@ -11,7 +11,7 @@ from kdx.summary import read_summary
 from tests.unit.kdx.test_summary import SUMMARY
 
 CERTIFICATE = Certificate(
-    Errors(0.00123, 4.56e-7, 1e-4, 1024), Errors(1e-14, 2e-16, 1e-9, 256), 3, {}
+    Errors(0.00123, 4.56e-7, 1e-4, 1024), Errors(1e-14, 2e-16, 1e-9, 256), 3, 1024, {}
 )
 
 
@@ -36,10 +36,10 @@ def rows(text, heading):
 def test_the_report_says_what_came_out(recipe, tmp_path):
     text = written(recipe("select=last"), tmp_path)
     assert rows(text, "Result")[2:] == [
-        ["student (exported)", "test, n = 360", "59.38%", "90.00%", ""],
-        ["student, last epoch (3)", "validation", "50.00%", "90.00%", ""],
-        ["student, best epoch (2)", "validation", "62.50%", "95.00%", ""],
-        ["teacher", "validation", "75.00%", "100.00%", ""],
+        ["student (exported)", "test, n = 360", "59.38%", "90.00%"],
+        ["student, last epoch (3)", "validation", "50.00%", "90.00%"],
+        ["student, best epoch (2)", "validation", "62.50%", "95.00%"],
+        ["teacher", "validation", "75.00%", "100.00%"],
     ]
     assert "15,050 parameters (314,654 while training), 12.3 s of training" in text
     assert "optimistic" not in text
@@ -47,7 +47,7 @@ def test_the_report_says_what_came_out(recipe, tmp_path):
         ["float32", "0.00123", "4.56e-07", "0.0001", "1024"],
         ["float64", "1e-14", "2e-16", "1e-09", "256"],
     ]
-    assert "Predictions changed by compression: 3." in text
+    assert "Predictions changed by compression: 3 of 1,024." in text
     assert rows(text, "Epochs") == [
         ["epoch", "stage", "learning rate", "loss/total", "loss/kd", "test/top1"],
         ["---"] * 6,

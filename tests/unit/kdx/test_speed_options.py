@@ -12,7 +12,8 @@ from kdx.dry_run import dry_run
 from kdx.loop import Loop, accelerator_for
 from kdx.optimizers import build_optimizer
 from kdx.run import run
-from kdx.stage import StageRunner, Tally
+from kdx.stage import StageRunner
+from kdx.tally import Tally
 
 EXPANDED = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true}]"
 

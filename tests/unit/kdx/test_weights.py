@@ -178,7 +178,7 @@ def test_files_without_a_state_dict(tmp_path, content):
         ("[]", "describes no input"),
         (
             '{"input": {"size": 3}, "classes": 2, "extra": {}}',
-            "describes no input: KeyError.'mean'",
+            "describes no input: KeyError.'channels'",
         ),
     ],
 )
@@ -206,3 +206,16 @@ def test_other_suffixes(tmp_path):
     (tmp_path / "a.onnx").touch()
     with pytest.raises(ValueError, match=r"a\.onnx: want a run directory or a \.safetensors"):
         weights.load(network(), tmp_path / "a.onnx")
+
+
+def test_an_input_may_be_higher_than_wide(tmp_path):
+    spec = InputSpec(3, (48, 32), SPEC.mean, SPEC.std)
+    weights.save(network(), tmp_path / "a.safetensors", input=spec, classes=2)
+    assert weights.read_spec(tmp_path / "a.safetensors") == spec
+
+
+def test_an_input_has_two_sides_at_most(tmp_path):
+    spec = InputSpec(3, (48, 32, 16), SPEC.mean, SPEC.std)  # pyright: ignore[reportArgumentType]
+    weights.save(network(), tmp_path / "a.safetensors", input=spec, classes=2)
+    with pytest.raises(ValueError, match=r"size: \[48, 32, 16\] is not height and width"):
+        weights.read_spec(tmp_path / "a.safetensors")

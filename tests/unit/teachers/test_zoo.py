@@ -1,4 +1,5 @@
 import inspect
+from copy import deepcopy
 from functools import partial
 from pickle import UnpicklingError
 from urllib.error import URLError
@@ -80,6 +81,43 @@ def test_torchvision_refusals(monkeypatch):
     failing_download(monkeypatch, UnpicklingError("posix.system"))
     with pytest.raises(ValueError, match=r"damaged or holds more than tensors, and was refused"):
         teachers.resnet18(num_classes=1000, pretrained="DEFAULT")
+
+
+SMALL = "lraspp_mobilenet_v3_large"
+
+
+@pytest.mark.parametrize("name", [SMALL, "deeplabv3_mobilenet_v3_large"])
+def test_segmentation_answers_with_one_tensor_of_the_images_size(name):
+    network = teachers.segmentation(name=name, num_classes=7).eval()
+    assert network(torch.zeros(1, 3, 64, 96)).shape == (1, 7, 64, 96)
+    assert deepcopy(network)(torch.zeros(1, 3, 32, 32)).shape == (1, 7, 32, 32)
+    assert not [
+        key for key in network.state_dict() if not key.startswith(("backbone", "classifier"))
+    ]
+
+
+def test_segmentation_published_weights_without_the_auxiliary_classifier(monkeypatch):
+    name = "deeplabv3_mobilenet_v3_large"
+    torch.manual_seed(0)
+    plain = {"weights_backbone": None, "num_classes": 21}
+    state = models.get_model(name, aux_loss=True, **plain).state_dict()
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda *_a, **_k: state)
+    network = teachers.segmentation(name=name, num_classes=21, pretrained="COCO_WITH_VOC_LABELS_V1")
+    kept = {key: value for key, value in state.items() if not key.startswith("aux_classifier")}
+    assert len(kept) < len(state)
+    assert same(network.state_dict(), kept)
+    assert network.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 21, 64, 64)
+    assert network.pretrained_cfg["mean"] == (0.485, 0.456, 0.406)
+    assert network.pretrained_cfg["input_size"] == (3, 520, 520)
+
+
+def test_segmentation_refusals():
+    with pytest.raises(ValueError, match=r"no model 'resnet18'. Nearest: .*resnet"):
+        teachers.segmentation(name="resnet18")
+    with pytest.raises(ValueError, match=r"takes 3 channels, not 1: set `data.channels: 3`"):
+        teachers.segmentation(name=SMALL, in_channels=1)
+    with pytest.raises(ValueError, match=r"COCO_WITH_VOC_LABELS_V1 has 21 classes, not 34"):
+        teachers.segmentation(name=SMALL, num_classes=34, pretrained="COCO_WITH_VOC_LABELS_V1")
 
 
 @pytest.fixture

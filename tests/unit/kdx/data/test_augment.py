@@ -3,7 +3,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as reference
 
-from kdx.data.augment import Augment, flip, normalise, pad_and_crop
+from kdx.data.augment import Augment, flip, normalise, pad_and_crop, pair
 from kdx.protocols import InputSpec
 
 
@@ -52,3 +52,27 @@ def test_wrong_arguments():
             Augment(resized_crop=area)
     with pytest.raises(ValueError, match="use crop or resized_crop, not both"):
         Augment(crop=4, resized_crop=(0.08, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scale": (0.0, 1.0)}, r"augment.scale: \[0.0, 1.0\] is not a range of factors above 0"),
+        ({"scale": (2.0, 1.0)}, r"augment.scale: \[2.0, 1.0\] is not a range"),
+        ({"color": 1.5}, r"augment.color: 1.5 is not a share in \[0, 1\]"),
+        ({"window": (8, 0)}, r"augment.window: \(8, 0\) is not a size in pixels"),
+        ({"sizes": (96, 0)}, r"augment.sizes: \[96, 0\] are not sides in pixels"),
+    ],
+)
+def test_changes_out_of_range(change, message):
+    with pytest.raises(ValueError, match=message):
+        Augment(**change)
+
+
+def test_it_names_the_changes_that_are_asked_for():
+    assert Augment().changes == []
+    assert Augment(flip=True, scale=(0.5, 2.0), window=64).changes == ["flip", "scale", "window"]
+
+
+def test_a_size_may_be_one_number():
+    assert (pair(4), pair((4, 6))) == ((4, 4), (4, 6))

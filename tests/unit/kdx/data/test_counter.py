@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+import torch
 
-from kdx.data.counter import Draw, _hash, integers, permutation, uniform
+from kdx.data.counter import Draw, _hash, integers, permutation, seeded, uniform
 
 N = 100_000
 
@@ -71,3 +72,26 @@ def test_permutation_is_one_and_its_own_per_epoch():
 def test_draws_do_not_overlap():
     assert len({*Draw}) == len(Draw.__members__)
     assert max(Draw) == Draw.RESIZED_CROP
+
+
+def test_torch_stands_where_the_key_says_and_goes_on_as_if_nothing_was():
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    first = torch.rand(1)
+    with seeded(1, 2, 3, Draw.SCENE):
+        drawn = torch.rand(4)
+    assert torch.equal(torch.cat([first, torch.rand(1)]), expected)
+    with seeded(1, 2, 3, Draw.SCENE):
+        assert torch.equal(torch.rand(4), drawn)
+    for key in ((0, 2, 3), (1, 0, 3), (1, 2, 0)):
+        with seeded(*key, Draw.SCENE):
+            assert not torch.equal(torch.rand(4), drawn)
+
+
+def test_torch_goes_on_where_an_error_left_the_key():
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    with pytest.raises(ValueError, match="lost"), seeded(1, 2, 3, Draw.SCENE):
+        raise ValueError("lost")
+    assert torch.equal(torch.get_rng_state(), state)

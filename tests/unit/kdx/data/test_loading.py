@@ -129,7 +129,7 @@ def test_evaluation_sees_each_sample_once(n, world):
     seen = []
     for rank in range(world):
         for batch in eval_loader(views(n), batch_size=8, rank=rank, world=world):
-            assert 1 <= len(batch.labels) <= 8 // world
+            assert 1 <= len(batch.targets) <= 8 // world
             seen += batch.indices.tolist()
     assert seen == list(range(n))
 

@@ -58,7 +58,7 @@ def test_seeds_give_different_views():
 
 def test_a_batch_says_what_it_holds():
     batch = Views(memory(), SPEC, seed=0).__getitems__([(0, 13), (0, 4)])
-    assert batch.labels.tolist() == [3, 4]
+    assert batch.targets.tolist() == [3, 4]
     assert batch.indices.tolist() == [13, 4]
     assert (batch.images.dtype, batch.images.shape) == (torch.float32, (2, 3, 8, 8))
 
@@ -109,8 +109,14 @@ def test_what_does_not_fit_is_refused(tmp_path):
         Views(memory(channels=2), SPEC, seed=0)
     with pytest.raises(ValueError, match=r"toy train: augment.resized_crop is for image files"):
         Views(memory(), SPEC, seed=0, augment=Augment(resized_crop=(0.2, 1.0)))
-    with pytest.raises(ValueError, match="image files are RGB: an input of 1 channels is not"):
+    with pytest.raises(
+        ValueError, match="image files are RGB and seen as squares: an input of 1 x 8 x 8 is"
+    ):
         Views(files(tmp_path), InputSpec(1, 8, (0.5,), (0.5,)), seed=0)
+    with pytest.raises(ValueError, match=r"an input of 3 x 8 x 16 is not"):
+        Views(files(tmp_path), InputSpec(3, (8, 16), SPEC.mean, SPEC.std), seed=0)
+    with pytest.raises(ValueError, match=r"augment.color, scale: for images with boxes or masks"):
+        Views(memory(), SPEC, seed=0, augment=Augment(scale=(0.5, 1), color=0.1))
     with pytest.raises(ValueError, match="str is not a source of images"):
         Views("images", SPEC, seed=0)  # pyright: ignore[reportArgumentType]
 

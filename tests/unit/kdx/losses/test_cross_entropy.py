@@ -42,3 +42,95 @@ def test_gradient_reaches_the_student_alone():
 def test_smoothing_out_of_range(smoothing):
     with pytest.raises(ValueError, match=rf"label_smoothing: {smoothing} is not in \[0, 1\)"):
         CrossEntropy(label_smoothing=smoothing)
+
+
+def test_equal_logits_of_pixels_cost_the_log_of_the_classes():
+    target = torch.tensor([[[0, 1], [-100, 2]]])
+    value = CrossEntropy()(Outputs(torch.zeros(1, 3, 2, 2, dtype=torch.float64)), None, target)
+    assert value.item() == pytest.approx(log(3), abs=1e-12)
+
+
+def pixels(dtype=torch.float64):
+    """Logits [3, 5, 4, 6], and targets of which the second image has few, the third has none."""
+    torch.manual_seed(0)
+    target = torch.randint(5, (3, 4, 6))
+    target[1, 1:] = -100
+    target[2] = -100
+    return torch.randn(3, 5, 4, 6, dtype=dtype), target
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("weights", [None, [0.5, 0, 1, 2, 4]])
+def test_pixels_against_numpy(smoothing, weights):
+    logits, target = pixels()
+    loss = CrossEntropy(label_smoothing=smoothing, class_weights=weights)
+    value = loss(Outputs(logits), None, target)
+    logp = logits.log_softmax(1).numpy()
+    w = np.array(weights or [1] * 5)
+    images = []
+    for image, wanted in zip(logp, target.numpy(), strict=True):
+        each = [
+            -(1 - smoothing) * w[c] * image[c, i, j] - smoothing / 5 * (w @ image[:, i, j])
+            for (i, j), c in np.ndenumerate(wanted)
+            if c != -100
+        ]
+        images.append(np.mean(each) if each else 0)
+    assert value.item() == pytest.approx(np.mean(images), abs=1e-12)
+
+
+def test_parts_of_a_batch_add_up_to_the_whole():
+    logits, target = pixels()
+    values, gradients = [], []
+    for parts in ([3], [1, 2]):
+        leaf = logits.clone().requires_grad_()
+        value = sum(
+            len(t) / 3 * CrossEntropy(class_weights=[1, 2, 3, 4, 5])(Outputs(part), None, t)
+            for part, t in zip(leaf.split(parts), target.split(parts), strict=True)
+        )
+        value.backward()
+        values.append(value.detach())
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*values, rtol=1e-14, atol=0)
+    torch.testing.assert_close(*gradients, rtol=1e-14, atol=0)
+
+
+def test_pixels_that_are_ignored_get_no_gradient():
+    logits, target = pixels()
+    logits.requires_grad_()
+    CrossEntropy(label_smoothing=0.1)(Outputs(logits), None, target).backward()
+    reached = logits.grad.abs().sum(1) > 0
+    assert torch.equal(reached, target != -100)
+
+
+def test_a_batch_without_any_pixel_costs_nothing():
+    logits = torch.randn(2, 5, 3, 3, requires_grad=True)
+    value = CrossEntropy()(Outputs(logits), None, torch.full((2, 3, 3), -100))
+    value.backward()
+    assert value == 0
+    assert not logits.grad.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_pixels_of_half_precision_are_computed_in_float32(dtype):
+    logits, target = pixels(dtype)
+    loss = CrossEntropy(class_weights=[1, 2, 3, 4, 5])
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss(Outputs(logits), None, target)
+    assert torch.equal(value, loss(Outputs(logits.float()), None, target))
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("inf")])
+def test_class_weights_out_of_range(weight):
+    with pytest.raises(ValueError, match=f"class_weights: {weight} is not a finite number"):
+        CrossEntropy(class_weights=[1, weight])
+
+
+def test_what_does_not_fit():
+    with pytest.raises(ValueError, match="class_weights: 2 for 5 classes"):
+        CrossEntropy(class_weights=[1, 1])(outputs({}), None, TARGET)
+    grid = Outputs(torch.zeros(2, 30, 3, 3))
+    message = r"cross_entropy: the logits \[2, 30, 3, 3\] have 30 channels, .* of 10 .* use `yolo`"
+    with pytest.raises(ValueError, match=message):
+        CrossEntropy(num_classes=10)(grid, None, torch.zeros(2, 4, 6))
+    with pytest.raises(ValueError, match=r"targets \[2, 6, 6\] do not fit logits \[2, 30, 3, 3\]"):
+        CrossEntropy()(grid, None, torch.zeros(2, 6, 6, dtype=torch.int64))

@@ -14,6 +14,27 @@ HINT = "losses=[{use: kd}, {use: hint, student_layer: pool3, teacher_layer: pool
 TWO = "stages=[{losses: [{use: pkt, student_layer: fc1, teacher_layer: fc1}]}, {}]"
 
 
+class Everywhere(nn.Module):
+    """Answers each pixel with logits of 10 classes."""
+
+    def forward(self, images):
+        return images[:, :1].expand(-1, 10, -1, -1)
+
+
+def test_answers_of_more_than_one_place(guided, loop_of):
+    job = loop_of(guided()).job
+    size = job.data.input.size
+    teacher = Teacher(Everywhere(), own=job.data.input, given=job.data.input)
+    made = make_plan(job.recipe, teacher, job.train_views, precision="no")
+    assert f"x 2 views x (10 x {size} x {size} logits) in float16" in made.rows()
+    with pytest.raises(ValueError, match=r"would take [\d.]+ MB, .*: `views: 1` would fit$"):
+        check_room(replace(made, limit=made.size() / 2 + 1))
+    top = guided("teacher.memo.top=3")
+    message = rf"teacher.memo.top: 3, but .* is 10 x {size} x {size} and not a logit for each class"
+    with pytest.raises(ValueError, match=message):
+        make_plan(top, teacher, job.train_views, precision="no")
+
+
 def fashion(classes: int, *, limit: float, views: int = 5, place=None) -> Plan:
     codecs = {"logits": Whole((classes,), "float16")}
     return Plan(place, {"dtype": "float16"}, 60_000, views, codecs, limit)

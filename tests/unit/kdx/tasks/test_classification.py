@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from kdx.data import MemoryImages
+from kdx.protocols import ImageData, InputSpec
+from kdx.tasks import Classification, headline, task_of
+
+TASK = Classification(num_classes=3)
+IMAGES = torch.zeros(2, 1, 4, 4)
+
+
+def source(*labels):
+    pixels = torch.zeros(len(labels), 1, 4, 4, dtype=torch.uint8)
+    return MemoryImages(pixels, torch.tensor(labels), "toy")
+
+
+def test_a_data_set_without_a_task_is_classified():
+    data = ImageData(source(0), source(1), "abcd", InputSpec(1, 4, (0.5,), (0.5,)))
+    task = task_of(data)
+    assert (dict(task.facts), task.chance, headline(task)) == ({"num_classes": 4}, 0.25, "top1")
+    assert task_of(ImageData(data.train, data.test, "ab", data.input, task=TASK)) is TASK
+
+
+def test_answers_are_logits():
+    TASK.check(torch.zeros(2, 3), IMAGES)
+    with pytest.raises(ValueError, match=r"answers 2 images with \[2, 4\], not with logits \[2, 3"):
+        TASK.check(torch.zeros(2, 4), IMAGES)
+    with pytest.raises(ValueError, match="answers 2 images with dict, not with logits"):
+        TASK.check({}, IMAGES)
+
+
+def test_labels_are_classes():
+    TASK.check_source(source(0, 2, 1))
+    with pytest.raises(ValueError, match=r"toy\[2\]: label 3 is not in \[0, 3\); 1 of 3 labels"):
+        TASK.check_source(source(0, 1, 3))
+    with pytest.raises(ValueError, match=r"toy\[0\]: label -1 is not in \[0, 3\); 1 of 2 labels"):
+        TASK.check_source(source(-1, 0))
+
+
+def test_it_decides_for_the_likeliest_class_and_draws_nothing():
+    answer = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 1.0]])
+    assert TASK.decide(answer).tolist() == [1, 0]
+    pixels = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    assert TASK.draw(pixels, torch.tensor(1), answer[0]) is None
