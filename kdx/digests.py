@@ -1,7 +1,7 @@
 """SHA-256 of what a run depends on: weights and images."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import Any
@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdx.data import FileImages, MemoryImages
-from kdx.protocols import ImageSource
+from kdx.data import BoxImages, FileImages, MaskImages, MemoryImages
+from kdx.protocols import ImageSource, SceneSource
 
 __all__ = ["DIGITS", "digest_of_images", "digest_of_weights"]
 
@@ -32,25 +32,36 @@ def digest_of_weights(module: nn.Module) -> str:
 
 
 def digest_of_images(source: ImageSource, *, times: bool = True, labels: bool = False) -> str:
-    """Return the digest of images, and of their labels where asked.
+    """Return the digest of images, and of their labels, boxes or classes of ids where asked.
 
-    Of image files it reads name, size and, with `times`, the time of change, not the content.
+    Of files it reads name, size and, with `times`, the time of change, not the content.
     """
     sha = sha256()
     if isinstance(source, MemoryImages):
         _add_tensor(sha.update, "images", source.images)
     else:
-        assert isinstance(source, FileImages), "views are of one kind or the other"
-        _add_files(sha.update, source, times=times)
+        assert isinstance(source, FileImages | SceneSource), "views are of one of these kinds"
+        paths = source.paths if isinstance(source, FileImages) else source.files
+        _add_files(sha.update, paths, times=times)
     if labels:
         _add_tensor(sha.update, "labels", source.labels)
+        _add_targets(sha.update, source)
     return sha.hexdigest()[:DIGITS]
 
 
-def _add_files(add: Add, source: FileImages, *, times: bool) -> None:
-    shared = len(os.path.commonpath([os.path.dirname(path) for path in source.paths]))
+def _add_targets(add: Add, source: ImageSource) -> None:
+    """Add what two sets of the same files may differ in."""
+    if isinstance(source, MaskImages):
+        _add_tensor(add, "table", source.table)
+    if isinstance(source, BoxImages):
+        for boxes in source.boxes:
+            _add_tensor(add, "boxes", boxes)
+
+
+def _add_files(add: Add, paths: Sequence[str], *, times: bool) -> None:
+    shared = len(os.path.commonpath([os.path.dirname(path) for path in paths]))
     with ThreadPoolExecutor(THREADS) as threads:
-        for path, about in zip(source.paths, threads.map(os.stat, source.paths), strict=True):
+        for path, about in zip(paths, threads.map(os.stat, paths), strict=True):
             time = f" {about.st_mtime_ns}" if times else ""
             add(f"{path[shared:]} {about.st_size}{time}\n".encode())
 

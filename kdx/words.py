@@ -1,11 +1,21 @@
-"""Numbers in sentences."""
+"""Numbers and lists in sentences."""
 
-__all__ = ["counted", "in_bytes", "printable"]
+from collections.abc import Sequence
+
+__all__ = ["counted", "in_bytes", "listed", "printable"]
+
+SHOWN = 10
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
     """Return "1 epoch", "2 epochs", "1,437 epochs"; `plural` where it is more than an added s."""
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def listed(names: Sequence[str], separator: str = ", ") -> str:
+    """Return the first ten, and how many more there are."""
+    more = f"{separator}and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return separator.join(names[:SHOWN]) + more
 
 
 def in_bytes(size: float) -> str:

@@ -3,17 +3,20 @@
 B: batch, C: classes.
 """
 
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from kdx.protocols import Loss, Outputs, StudentTransform
+from kdx.data import Augment
+from kdx.protocols import InputSpec, Loss, Outputs, SceneSource, StudentTransform
 from tests.unit.expand.networks import relative_error, warm_up
 
-__all__ = ["check_loss", "check_transform", "outputs"]
+__all__ = ["check_loss", "check_scenes", "check_transform", "outputs"]
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -178,3 +181,40 @@ def _move_weights(network: nn.Module) -> None:
     """Stand in for training: a transform may be right at its birth alone."""
     for parameter in network.parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))
+
+
+def check_scenes(source: SceneSource, input: InputSpec, augment: Augment | None) -> None:
+    """Assert what a source of scenes owes, with an input and an augmentation that it takes.
+
+    Views are uint8 [3, H, W] of the size that it says, with targets of one dimension or more. They
+    depend on torch's CPU generator alone, and without `augment` not on it. A subset has the
+    samples that were asked for, under their names; a copy in another process has them, too. Its
+    files are there. An input of two channels is refused.
+    """
+    assert isinstance(source, SceneSource)
+    assert source.labels.dtype == torch.int64
+    assert source.labels.shape == (len(source),)
+    assert all(Path(file).is_file() for file in source.files)
+    with pytest.raises(ValueError, match=r"\w"):
+        source.check(InputSpec(2, input.size, (0.0,) * 2, (1.0,) * 2), augment)
+    source.check(input, augment)
+    chosen = torch.arange(len(source)).flip(0)
+    turned, copied = source.subset(chosen), pickle.loads(pickle.dumps(source))
+    assert torch.equal(turned.labels, source.labels[chosen])
+    for index in range(len(source)):
+        image, target = _scene(source, index, input, augment)
+        assert image.dtype == torch.uint8
+        assert image.shape == (3, *source.view_size(input, augment))
+        assert target.ndim >= 1
+        other = len(source) - 1 - index
+        assert turned.name(other) == copied.name(index) == source.name(index)
+        same = [(source, index), (turned, other), (copied, index)]
+        again = [_scene(each, i, input, augment) for each, i in same]
+        again += [] if augment else [_scene(source, index, input, augment, seed=1)]
+        assert all(torch.equal(a, image) and torch.equal(b, target) for a, b in again)
+
+
+def _scene(source, index, input, augment, seed=0) -> tuple[Tensor, Tensor]:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        return source.view(index, input, augment)

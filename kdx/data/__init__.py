@@ -6,6 +6,7 @@ A view of a sample is a pure function of (seed, epoch, index): see `kdx.data.vie
 from collections.abc import Callable, Mapping
 
 from kdx.data.augment import Augment
+from kdx.data.boxes import BoxImages
 from kdx.data.check import check_data
 from kdx.data.loading import (
     EpochBatches,
@@ -15,10 +16,13 @@ from kdx.data.loading import (
     steps_per_epoch,
     train_loader,
 )
+from kdx.data.masks import MaskImages
 from kdx.data.sets.cifar import cifar10, cifar100
+from kdx.data.sets.cityscapes import cityscapes
 from kdx.data.sets.digits import digits
 from kdx.data.sets.fashion_mnist import fashion_mnist
 from kdx.data.sets.image_folder import image_folder
+from kdx.data.sets.voc import voc
 from kdx.data.sizes import resized, side
 from kdx.data.sources import FileImages, MemoryImages, subset
 from kdx.data.splits import Splits, split
@@ -29,14 +33,17 @@ __all__ = [
     "TABLE",
     "Augment",
     "Batch",
+    "BoxImages",
     "EpochBatches",
     "FileImages",
+    "MaskImages",
     "MemoryImages",
     "Splits",
     "Views",
     "check_data",
     "cifar10",
     "cifar100",
+    "cityscapes",
     "cut",
     "digits",
     "eval_loader",
@@ -49,6 +56,7 @@ __all__ = [
     "steps_per_epoch",
     "subset",
     "train_loader",
+    "voc",
 ]
 
 TABLE: Mapping[str, Callable[..., ImageData]] = {
@@ -57,4 +65,6 @@ TABLE: Mapping[str, Callable[..., ImageData]] = {
     "cifar10": cifar10,
     "cifar100": cifar100,
     "image_folder": image_folder,
+    "voc": voc,
+    "cityscapes": cityscapes,
 }

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from kdx.protocols import InputSpec
 
-__all__ = ["Augment", "flip", "normalise", "pad_and_crop", "pair"]
+__all__ = ["Augment", "check_scenes", "flip", "normalise", "pad_and_crop", "pair"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,19 @@ class Augment:
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:
     """Return (height, width) of a size that may be one number."""
     return (size, size) if isinstance(size, int) else size
+
+
+def check_scenes(
+    kind: str, input: InputSpec, augment: Augment | None, *, takes: Sequence[str]
+) -> None:
+    """Raise ValueError where image files of a kind, "with masks" say, cannot be seen as asked.
+
+    `takes` are the changes that they can have.
+    """
+    if input.channels != 3:
+        raise ValueError(f"image files {kind} are RGB: an input of {input} is not")
+    if refused := [name for name in (augment.changes if augment else ()) if name not in takes]:
+        raise ValueError(f"augment.{', '.join(refused)}: images {kind} take {', '.join(takes)}")
 
 
 def pad_and_crop(images: Tensor, padding: int, *, top: NDArray, left: NDArray) -> Tensor:

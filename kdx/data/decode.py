@@ -5,6 +5,8 @@ RGB, alpha is dropped, CMYK is converted without a profile, of an animation the 
 taken, and what EXIF says of the orientation is left alone. Of 16 bits a channel in colour the
 upper 8 are kept. Images of one 16-bit, 32-bit or float channel (modes I;16, I and F) are refused:
 what range of their values is to be seen nobody can tell, and `convert` would clip them at 255.
+
+Masks are images of one channel of 8 bits (modes L and P), read as they are.
 """
 
 import math
@@ -18,7 +20,16 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-__all__ = ["ATTEMPTS", "center_crop", "decode", "fault", "resized_crop"]
+__all__ = [
+    "ATTEMPTS",
+    "center_crop",
+    "decode",
+    "decode_mask",
+    "fault",
+    "image_size",
+    "resized_crop",
+    "whole",
+]
 
 ATTEMPTS = 10
 _SIDES = 4 / 3  # the most that a random crop is longer than wide, or wider than long
@@ -31,11 +42,37 @@ def decode(path: str, crop: Callable[[Image.Image], Image.Image]) -> Tensor:
     Raises ValueError naming a file that is missing, damaged, no image, or not of 8 bits.
     """
     try:
-        with _opened(path) as image:
+        with _opened(path, _check_range) as image:
             pixels = np.array(crop(image.convert("RGB")))
     except ValueError as error:
         raise ValueError(f"{path}: the image cannot be decoded: {error}") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def decode_mask(path: str) -> Tensor:
+    """Return the ids in a mask's file, uint8 [H, W]; of a palette, its indices.
+
+    Raises ValueError as `decode`, and for more than one channel or another depth than 8 bits.
+    """
+    try:
+        with _opened(path, _check_ids) as image:
+            return torch.from_numpy(np.array(image))
+    except ValueError as error:
+        raise ValueError(f"{path}: the mask cannot be decoded: {error}") from error
+
+
+def image_size(path: str, *, mask: bool = False) -> tuple[int, int]:
+    """Return (H, W) as the file's header has it.
+
+    Raises ValueError, without the path, for what `decode` or `decode_mask` would refuse.
+    """
+    with _opened(path, _check_ids if mask else _check_range) as image:
+        return image.height, image.width
+
+
+def whole(image: Image.Image) -> Image.Image:
+    """Return the image as it is: a crop that leaves all of it."""
+    return image
 
 
 def fault(path: str, *, pixels: bool) -> str | None:
@@ -44,7 +81,7 @@ def fault(path: str, *, pixels: bool) -> str | None:
     Reads the header, and with `pixels` all of the image.
     """
     try:
-        with _opened(path) as image:
+        with _opened(path, _check_range) as image:
             if pixels:
                 image.convert("RGB")
     except ValueError as error:
@@ -95,20 +132,28 @@ def _random_box(
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[Image.Image]:
-    """Open an image of 8 bits; ValueError says what is wrong with it, there or in its use."""
+def _opened(path: str, check: Callable[[str], None]) -> Iterator[Image.Image]:
+    """Open an image whose mode passes `check`; ValueError says what is wrong, also in its use."""
     try:
         with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(
-                    f"mode {image.mode} has more than 8 bits, which would be clipped: "
-                    "scale it to 8 bits"
-                )
+            check(image.mode)
             yield image
     except MemoryError:
         raise
     except Exception as error:  # a damaged file can raise anything
         raise ValueError(_reason(path, error)) from error
+
+
+def _check_range(mode: str) -> None:
+    if mode.startswith(("I", "F")):
+        raise ValueError(
+            f"mode {mode} has more than 8 bits, which would be clipped: scale it to 8 bits"
+        )
+
+
+def _check_ids(mode: str) -> None:
+    if mode not in ("L", "P"):
+        raise ValueError(f"mode {mode} is not of one channel of 8 bits, an id for each pixel")
 
 
 def _reason(path: str, error: Exception) -> str:

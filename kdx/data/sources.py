@@ -13,7 +13,14 @@ from torch import Tensor
 from kdx.protocols import ImageSource, SceneSource
 from kdx.words import counted
 
-__all__ = ["FileImages", "MemoryImages", "check_labels", "subset", "unknown_kind"]
+__all__ = [
+    "FileImages",
+    "MemoryImages",
+    "check_labels",
+    "check_type",
+    "subset",
+    "unknown_kind",
+]
 
 
 @dataclass(eq=False)
@@ -35,7 +42,7 @@ class MemoryImages:
                 f"{self.origin}: images must be a uint8 tensor [N, C, H, W], not "
                 f"{_found(self.images)}; bring them to 0..255, round them, convert them to it"
             )
-        _check_type(self.labels, self.origin)
+        check_type(self.labels, self.origin)
         if len(self.images) != len(self.labels):
             raise ValueError(
                 f"{self.origin}: {counted(len(self.images), 'image')} but "
@@ -59,7 +66,7 @@ class FileImages:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        _check_type(self.labels, "image files")
+        check_type(self.labels, "image files")
         if len(self.paths) != len(self.labels):
             raise ValueError(
                 f"{counted(len(self.paths), 'image file')} but {counted(len(self.labels), 'label')}"
@@ -109,7 +116,8 @@ def check_labels(source: ImageSource, *, classes: int) -> None:
         )
 
 
-def _check_type(labels: Tensor, origin: str) -> None:
+def check_type(labels: Tensor, origin: str) -> None:
+    """Raise ValueError for labels that are no int64 tensor [N]."""
     if not _is(labels, torch.int64, 1):
         raise ValueError(f"{origin}: labels must be an int64 tensor [N], not {_found(labels)}")
 

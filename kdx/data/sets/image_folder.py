@@ -10,7 +10,7 @@ import torch
 from kdx.data.decode import fault
 from kdx.data.sources import FileImages
 from kdx.protocols import ImageData, InputSpec
-from kdx.words import counted
+from kdx.words import counted, listed
 
 __all__ = ["image_folder"]
 
@@ -20,7 +20,6 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 VERIFY_AT_MOST = 100_000
 THREADS = 16
-SHOWN = 10
 
 
 def image_folder(
@@ -78,9 +77,9 @@ def _check_classes(root: str, splits: Mapping[str, Folders]) -> None:
     problems = []
     for split, folders in splits.items():
         if missing := sorted(every - set(folders)):
-            problems.append(f"{split} lacks the classes {_listed(missing)}")
+            problems.append(f"{split} lacks the classes {listed(missing)}")
         if empty := [name for name, images in folders.items() if not images]:
-            problems.append(f"{split} has no images in {_listed(empty)}")
+            problems.append(f"{split} has no images in {listed(empty)}")
     if problems:
         raise ValueError(f"image_folder: in {root!r}, {'; '.join(problems)}")
 
@@ -105,20 +104,15 @@ def _sifted(
     if not bad:
         return splits, []
     share = f"{len(bad):,} of {counted(len(paths), 'file')}"
-    listed = _listed([f"{path}: {why}" for path, why in bad.items()], "; ")
+    faulty = listed([f"{path}: {why}" for path, why in bad.items()], "; ")
     if len(bad) > skip_bad:
         raise ValueError(
-            f"image_folder: {share} cannot be read: {listed}. Mend or remove them, or leave them "
+            f"image_folder: {share} cannot be read: {faulty}. Mend or remove them, or leave them "
             f"out by skip_bad: {len(bad)} or more"
         )
     kept = {name: _without(folders, bad) for name, folders in splits.items()}
-    return kept, [f"image_folder: {share} left out, which cannot be read: {listed}"]
+    return kept, [f"image_folder: {share} left out, which cannot be read: {faulty}"]
 
 
 def _without(folders: Folders, bad: Collection[str]) -> Folders:
     return {name: [path for path in images if path not in bad] for name, images in folders.items()}
-
-
-def _listed(names: Sequence[str], separator: str = ", ") -> str:
-    more = f"{separator}and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return separator.join(names[:SHOWN]) + more

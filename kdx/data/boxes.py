@@ -1,0 +1,114 @@
+"""Images with boxes around objects. N: samples, n: boxes of an image, H, W: a view's pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kdx.data.augment import Augment, check_scenes
+from kdx.data.decode import decode, whole
+from kdx.data.sources import check_type
+from kdx.protocols import InputSpec
+from kdx.words import counted
+
+__all__ = ["BoxImages", "largest_classes"]
+
+GREY = 127
+"""Around an image that does not fill its view, as in darknet's letterbox."""
+LEAST_SEEN = 0.25
+"""The share of a box that a random view must show, for the box to count."""
+CELL = 32
+"""Pixels of a view, along a side, to a cell of YOLO's grid."""
+
+
+@dataclass(eq=False)
+class BoxImages:
+    """Image files with boxes; `labels` [N] (int64) are what splits go by (`largest_classes`).
+
+    `boxes` are [n, 6] (float32) for each image, rows of (class, x, y, w, h, difficult), centre and
+    size as shares of the image. `annotations` are the files that they were read from.
+
+    A view is the image letterboxed: as large as fits, in the middle of grey. With `augment.scale`
+    it is enlarged by a factor drawn evenly from that range, and lies anywhere, as in darknet; of
+    the boxes that its border cuts those count that show a quarter of themselves.
+    Raises ValueError for lists that do not fit each other, and for boxes of another type or shape.
+    """
+
+    paths: Sequence[str]
+    boxes: Sequence[Tensor]
+    labels: Tensor
+    annotations: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        check_type(self.labels, "images with boxes")
+        if not len(self.paths) == len(self.boxes) == len(self.labels):
+            raise ValueError(
+                f"{counted(len(self.paths), 'image file')}, boxes of {len(self.boxes):,}, and "
+                f"{counted(len(self.labels), 'label')}"
+            )
+        for path, boxes in zip(self.paths, self.boxes, strict=True):
+            if boxes.dtype != torch.float32 or boxes.shape[1:] != (6,):
+                raise ValueError(
+                    f"{path}: its boxes must be float32 [n, 6], rows of (class, x, y, w, h, "
+                    f"difficult), not {str(boxes.dtype).removeprefix('torch.')} "
+                    f"{list(boxes.shape)}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The images and the annotations."""
+        return [*self.paths, *self.annotations]
+
+    def name(self, index: int) -> str:
+        """Return the path of the image."""
+        return self.paths[index]
+
+    def subset(self, indices: Tensor) -> "BoxImages":
+        """Return the samples at `indices` [n], in that order."""
+        chosen = [int(i) for i in indices.tolist()]
+        return BoxImages(
+            [self.paths[i] for i in chosen],
+            [self.boxes[i] for i in chosen],
+            self.labels[indices],
+            [self.annotations[i] for i in chosen] if self.annotations else (),
+        )
+
+    def check(self, input: InputSpec, augment: Augment | None) -> None:
+        """Raise ValueError for an input that is not RGB, and for changes that boxes cannot have."""
+        check_scenes("with boxes", input, augment, takes=("flip", "scale", "color", "sizes"))
+        sizes = augment.sizes if augment else ()
+        if odd := [size for size in sizes if size % CELL]:
+            raise ValueError(
+                f"augment.sizes: {odd} are not multiples of {CELL}, the pixels of a cell of the "
+                "grid"
+            )
+
+    def view_size(self, input: InputSpec, augment: Augment | None) -> tuple[int, int]:
+        """Return (H, W), the input's."""
+        return input.hw
+
+    def view(self, index: int, input: InputSpec, augment: Augment | None) -> tuple[Tensor, Tensor]:
+        """Return an image, uint8 [3, H, W], and its boxes [n, 6], as shares of the view."""
+        from kdx.data.geometry import place  # here: torchvision takes as long to import as torch
+
+        image, rows = decode(self.paths[index], whole), self.boxes[index]
+        height, width = image.shape[1:]
+        fit = min(input.hw[0] / height, input.hw[1] / width)
+        placed = place((height, width), input.hw, scales=(fit, fit), augment=augment)
+        boxes, seen = placed.boxes(rows[:, 1:5], (height, width))
+        target = torch.cat([rows[:, :1], boxes, rows[:, 5:]], dim=1)
+        if augment is not None:
+            target = target[seen >= LEAST_SEEN]
+        return placed.image(image, [GREY] * 3), target
+
+
+def largest_classes(boxes: Sequence[Tensor], *, classes: int) -> Tensor:
+    """Return the class of each image's largest box, [N] int64; `classes` where there is none."""
+    largest = [
+        int(rows[(rows[:, 3] * rows[:, 4]).argmax(), 0]) if len(rows) else classes for rows in boxes
+    ]
+    return torch.tensor(largest, dtype=torch.int64)

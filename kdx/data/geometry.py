@@ -1,0 +1,164 @@
+"""Where an image lies in its view, and its boxes and its mask with it.
+
+Geometry and colour are torchvision's (transforms v2); what is random, here and there, draws from
+torch's CPU generator. h, w: the image's pixels, H, W: the view's, n: boxes.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import ColorJitter, functional
+from torchvision.tv_tensors import BoundingBoxFormat
+
+from kdx.data.augment import Augment
+
+__all__ = ["Placement", "Span", "place", "span"]
+
+CORNERS = BoundingBoxFormat.XYXY
+
+
+class Span(NamedTuple):
+    """Along one side: `part` pixels of the image, from `start`, are seen on `length` of the view.
+
+    `before` and `after` are the pixels of the view that they leave free.
+    """
+
+    start: int
+    part: int
+    before: int
+    length: int
+    after: int
+
+
+class Placement(NamedTuple):
+    """What is seen of an image, and where; whether mirrored; how far its colours may change."""
+
+    rows: Span
+    columns: Span
+    mirrored: bool
+    color: float
+
+    def image(self, image: Tensor, fill: list[float]) -> Tensor:
+        """Return the view [3, H, W] of an image [3, h, w], both uint8; `fill` [3] pads it."""
+        image = functional.resized_crop(image, *self._part, size=self._size, antialias=True)
+        if self.mirrored:
+            image = functional.horizontal_flip(image)
+        if self.color:
+            image = _recoloured(image, self.color)
+        return functional.pad(image, self._padding, fill=fill)
+
+    def boxes(self, boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return boxes [n, 4] in the view, clipped, and the share [n] of each that is seen.
+
+        Boxes are (x, y, w, h), centre and size as shares: of an image of `size` (h, w), then of
+        the view.
+        """
+        corners = functional.convert_bounding_box_format(
+            boxes * _sides(size), BoundingBoxFormat.CXCYWH, CORNERS
+        )
+        zoom = self.rows.length / self.rows.part * self.columns.length / self.columns.part
+        whole = _area(corners) * zoom
+        corners, _ = functional.resized_crop_bounding_boxes(
+            corners, CORNERS, *self._part, size=self._size
+        )
+        height, width = self._size
+        if self.mirrored:
+            corners = functional.horizontal_flip_bounding_boxes(corners, CORNERS, (height, width))
+        seen = _area(corners) / whole
+        corners, view = functional.pad_bounding_boxes(
+            corners, CORNERS, (height, width), self._padding
+        )
+        moved = functional.convert_bounding_box_format(corners, CORNERS, BoundingBoxFormat.CXCYWH)
+        return moved / _sides(view), seen
+
+    def mask(self, mask: Tensor) -> Tensor:
+        """Return what is seen of a mask [h, w] (uint8), without padding.
+
+        A pixel takes the value at its centre. torchvision's masks take its corner's, which lies
+        half a pixel beside the image.
+        """
+        part = functional.crop(mask[None], *self._part)
+        part = functional.resize(part, self._size, InterpolationMode.NEAREST_EXACT)
+        return (functional.horizontal_flip(part) if self.mirrored else part)[0]
+
+    def pad_mask(self, mask: Tensor, fill: int) -> Tensor:
+        """Return what is seen of a mask padded to [H, W]."""
+        left, top, right, bottom = self._padding
+        return pad(mask, (left, right, top, bottom), value=fill)
+
+    @property
+    def _part(self) -> tuple[int, int, int, int]:
+        return self.rows.start, self.columns.start, self.rows.part, self.columns.part
+
+    @property
+    def _size(self) -> list[int]:
+        return [self.rows.length, self.columns.length]
+
+    @property
+    def _padding(self) -> list[int]:
+        return [self.columns.before, self.rows.before, self.columns.after, self.rows.after]
+
+
+def place(
+    size: tuple[int, int],
+    view: tuple[int, int],
+    *,
+    scales: tuple[float, float],
+    augment: Augment | None,
+) -> Placement:
+    """Place an image of `size` (h, w), enlarged by `scales` of height and width, on a view (H, W).
+
+    In the middle, unless the augmentation has a scale, by which it is enlarged further, or a
+    window: then anywhere, all places being equally likely.
+    """
+    factor, top, left, mirrored, color = 1.0, 0.5, 0.5, False, 0.0
+    if augment is not None:
+        draws = torch.rand(4).tolist()
+        if augment.scale is not None or augment.window is not None:
+            top, left = draws[:2]
+        if augment.scale is not None:
+            low, high = augment.scale
+            factor = low + (high - low) * draws[2]
+        mirrored, color = augment.flip and draws[3] < 0.5, augment.color
+    rows, columns = (
+        span(side, room, scale=scale * factor, where=where)
+        for side, room, scale, where in zip(size, view, scales, (top, left), strict=True)
+    )
+    return Placement(rows, columns, mirrored, color)
+
+
+def span(side: int, view: int, *, scale: float, where: float) -> Span:
+    """Return how `side` pixels, enlarged by `scale`, lie on `view` pixels.
+
+    Where they are too many a part is seen, else they are padded; `where`, in [0, 1), chooses among
+    the places that there are, from the first to the last.
+    """
+    length = max(1, round(side * scale))
+    if length <= view:
+        before = _chosen(where, view - length)
+        return Span(0, side, before, length, view - length - before)
+    part = min(side, max(1, round(view / scale)))
+    return Span(_chosen(where, side - part), part, 0, view, 0)
+
+
+def _chosen(where: float, most: int) -> int:
+    return int(where * (most + 1))
+
+
+def _recoloured(image: Tensor, color: float) -> Tensor:
+    """Change brightness, contrast and saturation by up to `color`, the hue by a quarter of it."""
+    jitter = ColorJitter(brightness=color, contrast=color, saturation=color, hue=color / 4)
+    picture = functional.to_pil_image(image)  # twice as fast as on tensors
+    return functional.pil_to_tensor(jitter(picture))
+
+
+def _sides(size: tuple[int, int]) -> Tensor:
+    return torch.tensor(size[::-1] * 2)
+
+
+def _area(corners: Tensor) -> Tensor:
+    left, top, right, bottom = corners.unbind(1)
+    return (right - left) * (bottom - top)

@@ -1,0 +1,111 @@
+"""Images with masks, an id for each pixel. N: samples, H, W: a view's pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kdx.data.augment import Augment, check_scenes, pair
+from kdx.data.decode import decode, decode_mask, whole
+from kdx.data.sources import check_type
+from kdx.protocols import InputSpec
+from kdx.words import counted, listed
+
+__all__ = ["IDS", "IGNORED", "UNKNOWN", "MaskImages", "other_size"]
+
+IDS = 256
+IGNORED = -100
+"""The class of a pixel that does not count, as in torch's cross-entropy."""
+UNKNOWN = -1
+"""The class of an id that no mask should have."""
+
+
+@dataclass(eq=False)
+class MaskImages:
+    """Image files with masks, files of as many ids; `labels` [N] (int64) are what splits go by.
+
+    `table` [256] (int64) has the class of each id: IGNORED where such pixels do not count, UNKNOWN
+    where a mask with that id is refused.
+
+    A view is the whole image, resized to the input; the mask takes the nearest pixel's id. With
+    `augment.scale` it is enlarged by a factor drawn evenly from that range, with `augment.window` a
+    part of so many pixels is seen; either lies anywhere. Where the view reaches beyond the image
+    it has the mean colour, and is ignored.
+    Raises ValueError for lists that do not fit each other and for a table of another kind.
+    """
+
+    paths: Sequence[str]
+    masks: Sequence[str]
+    table: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        check_type(self.labels, "images with masks")
+        if not len(self.paths) == len(self.masks) == len(self.labels):
+            raise ValueError(
+                f"{counted(len(self.paths), 'image file')}, {counted(len(self.masks), 'mask')} "
+                f"and {counted(len(self.labels), 'label')}"
+            )
+        if self.table.dtype != torch.int64 or self.table.shape != (IDS,):
+            raise ValueError(
+                f"table: the classes of ids must be int64 [{IDS}], not "
+                f"{str(self.table.dtype).removeprefix('torch.')} {list(self.table.shape)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The images and the masks."""
+        return [*self.paths, *self.masks]
+
+    def name(self, index: int) -> str:
+        """Return the path of the image."""
+        return self.paths[index]
+
+    def subset(self, indices: Tensor) -> "MaskImages":
+        """Return the samples at `indices` [n], in that order."""
+        chosen = [int(i) for i in indices.tolist()]
+        paths = [self.paths[i] for i in chosen]
+        masks = [self.masks[i] for i in chosen]
+        return MaskImages(paths, masks, self.table, self.labels[indices])
+
+    def check(self, input: InputSpec, augment: Augment | None) -> None:
+        """Raise ValueError for an input that is not RGB, and for changes that masks cannot have."""
+        check_scenes("with masks", input, augment, takes=("flip", "scale", "window", "color"))
+
+    def view_size(self, input: InputSpec, augment: Augment | None) -> tuple[int, int]:
+        """Return (H, W): the window's, where there is one, or the input's."""
+        return input.hw if augment is None or augment.window is None else pair(augment.window)
+
+    def view(self, index: int, input: InputSpec, augment: Augment | None) -> tuple[Tensor, Tensor]:
+        """Return an image, uint8 [3, H, W], and its classes, int64 [H, W]."""
+        from kdx.data.geometry import place  # here: torchvision takes as long to import as torch
+
+        image, mask = decode(self.paths[index], whole), decode_mask(self.masks[index])
+        height, width = image.shape[1:]
+        self._check(index, mask, (height, width))
+        scales = (input.hw[0] / height, input.hw[1] / width)
+        view = self.view_size(input, augment)
+        placed = place((height, width), view, scales=scales, augment=augment)
+        ids = placed.mask(mask)
+        classes = self.table.index_select(0, ids.flatten().int()).view(ids.shape)  # no int64 of ids
+        fill: list[float] = [round(255 * mean) for mean in input.mean]
+        return placed.image(image, fill), placed.pad_mask(classes, IGNORED)
+
+    def _check(self, index: int, mask: Tensor, size: tuple[int, int]) -> None:
+        if mask.shape != size:
+            raise ValueError(f"{self.masks[index]}: {other_size(tuple(mask.shape), size)}")
+        counts = mask.flatten().bincount(minlength=IDS)
+        if len(unknown := (counts * (self.table == UNKNOWN)).nonzero().flatten()):
+            ids = [f"{i} ({counted(int(counts[i]), 'pixel')})" for i in unknown.tolist()]
+            raise ValueError(
+                f"{self.masks[index]}: the data set has no class for the ids {listed(ids)}"
+            )
+
+
+def other_size(mask: tuple[int, ...], image: tuple[int, int]) -> str:
+    """Say that a mask of (H, W) is not of its image's size."""
+    return f"a mask of {mask[0]} x {mask[1]} for an image of {image[0]} x {image[1]}"

@@ -1,0 +1,116 @@
+"""Cityscapes, and what lies in its layout: street scenes with a class for each pixel.
+
+Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding", 2016.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from kdx.data.decode import image_size
+from kdx.data.masks import IDS, IGNORED, UNKNOWN, MaskImages, other_size
+from kdx.data.sets.image_folder import MEAN, STD
+from kdx.protocols import ImageData, InputSpec
+from kdx.words import counted, listed
+
+__all__ = ["cityscapes"]
+
+VOID = 255
+"""The train id of classes that do not count; among the ids it is -1, in 8 bits."""
+ENDING = "_leftImg8bit.png"
+FOLDERS = {"fine": "gtFine", "coarse": "gtCoarse"}
+THREADS = 16
+
+Files = tuple[str, str]
+"""An image and its mask."""
+
+
+def cityscapes(
+    *,
+    root: str,
+    size: int | tuple[int, int] = (1024, 2048),
+    ids: Literal["train", "all"] = "train",
+    train: str = "train",
+    test: str = "val",
+    mode: Literal["fine", "coarse"] = "fine",
+) -> ImageData:
+    """Open images with masks in Cityscapes' layout, as torchvision's Cityscapes finds them.
+
+    `root` holds leftImg8bit and gtFine or, for `mode: coarse`, gtCoarse, with split/city/image;
+    masks are the files *_labelIds.png. `size` is (height, width), or a side, to which the images
+    are resized where they have another. `ids` are the 19 classes of the benchmark, the other pixels
+    being ignored, or all 34.
+
+    The headers of all files are read now, masks' contents when they are seen. Raises ValueError
+    listing images without a mask, masks of another size than their image, and files that cannot
+    be read.
+    """
+    from torchvision.datasets import Cityscapes  # here: it takes as long to import as torch
+
+    from kdx.tasks.segmentation import Segmentation
+
+    files = [_listed(root, split, mode) for split in (train, test)]
+    _check([pair for part in files for pair in part])
+    known = [each for each in Cityscapes.classes if each.id >= 0]
+    seen = [each for each in known if ids == "all" or each.train_id != VOID]
+    table = torch.full((IDS,), UNKNOWN)
+    table[[VOID, *(each.id for each in known)]] = IGNORED
+    table[[each.id for each in seen]] = torch.arange(len(seen))
+    names = [each.name for each in seen]
+    return ImageData(
+        *(_source(part, table) for part in files),
+        classes=names,
+        input=InputSpec(3, size, MEAN, STD),
+        task=Segmentation(classes=names, colors=[each.color for each in seen]),
+    )
+
+
+def _listed(root: str, split: str, mode: str) -> list[Files]:
+    """Return image and mask of each sample, in the order of their names."""
+    from torchvision.datasets import Cityscapes
+
+    folders = [Path(root, name, split) for name in ("leftImg8bit", FOLDERS[mode])]
+    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise ValueError(
+            f"cityscapes: no folder {' nor '.join(missing)}: set root, train, test, mode"
+        )
+    try:
+        found = Cityscapes(root, split=split, mode=mode, target_type="semantic")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cityscapes: in {root!r}: {error}") from error
+    pairs = zip(found.images, (masks[0] for masks in found.targets), strict=True)
+    files = sorted(pair for pair in pairs if not Path(pair[0]).name.startswith("."))
+    if not files:
+        raise ValueError(f"cityscapes: no images in {folders[0]}, as city/*{ENDING}")
+    return files
+
+
+def _check(files: Sequence[Files]) -> None:
+    with ThreadPoolExecutor(THREADS) as threads:
+        problems = [problem for problem in threads.map(_fault, files) if problem]
+    if problems:
+        count = f"{len(problems):,} of {counted(len(files), 'image')}"
+        raise ValueError(f"cityscapes: {count} cannot be used: {listed(problems, '; ')}")
+
+
+def _fault(files: Files) -> str | None:
+    """Say what is wrong with an image or its mask, as far as their headers tell."""
+    path, mask = files
+    if not path.endswith(ENDING):
+        return f"{path}: its name does not end in {ENDING}"
+    try:
+        size = image_size(path)
+        path = mask
+        found = image_size(mask, mask=True)
+    except ValueError as error:
+        return f"{path}: {error}"
+    return f"{mask}: {other_size(found, size)}" if found != size else None
+
+
+def _source(files: Sequence[Files], table: Tensor) -> MaskImages:
+    paths, masks = ([each[i] for each in files] for i in (0, 1))
+    return MaskImages(paths, masks, table, torch.zeros(len(files), dtype=torch.int64))

@@ -1,0 +1,201 @@
+"""Pascal VOC, and what lies in its layout: photographs with boxes (Everingham et al. 2010)."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdx.data.boxes import BoxImages, largest_classes
+from kdx.data.decode import image_size
+from kdx.data.sets.voc_xml import VocObject, read_annotation
+from kdx.protocols import ImageData, InputSpec
+from kdx.words import counted, listed
+
+__all__ = ["voc"]
+
+CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
+ANCHORS = (  # YOLOv2's for VOC (Redmon and Farhadi 2016), in cells: of its yolov2-voc.cfg
+    (1.3221, 1.73145),
+    (3.19275, 4.00944),
+    (5.05587, 8.09892),
+    (9.47112, 4.84053),
+    (11.2364, 10.0071),
+)
+THREADS = 16
+
+
+Files = tuple[str, str]
+"""An image and its annotation."""
+
+
+class Sample(NamedTuple):
+    """An image, its annotation, its size (height, width), and the objects in it."""
+
+    image: str
+    annotation: str
+    size: tuple[int, int]
+    objects: Sequence[VocObject]
+
+
+Samples = Mapping[str, Sequence[Sample]]
+"""Those of train, and those of test."""
+
+
+def voc(
+    *,
+    root: str,
+    size: int | tuple[int, int] = 416,
+    anchors: Sequence[tuple[float, float]] = ANCHORS,
+    train: str | Sequence[str] = ("2007_trainval", "2012_trainval"),
+    test: str | Sequence[str] = "2007_test",
+    classes: Sequence[str] | Literal["auto"] | None = None,
+    other: Literal["refuse", "ignore"] = "refuse",
+) -> ImageData:
+    """Open images with boxes in VOC's layout, as torchvision's VOCDetection finds them.
+
+    `root` holds VOCdevkit. `train` and `test` are splits as <year>_<image set>, one or several.
+    `size` is (height, width) or a side, which a network sees, in values from 0 to 1 as YOLO's do;
+    `anchors` are widths and heights in cells of the grid. `classes` are VOC's 20, others by their
+    names, or all that the annotations have, in the order of their names ("auto"). Objects of
+    other classes are refused, or left out (`other: ignore`): the set's notes count them.
+
+    Every annotation and the header of every image are read now. Raises ValueError listing what
+    cannot be read, boxes that are none (see `kdx.data.sets.voc_xml`), and unknown classes.
+    """
+    from kdx.tasks.detection import Detection  # here: torchvision takes as long to import as torch
+
+    samples = _read({"train": _listed(root, train), "test": _listed(root, test)})
+    known = _classes(classes, samples)
+    notes = [*_left_out(samples, known, refused=other == "refuse"), *_shared(samples)]
+    return ImageData(
+        _source(samples["train"], known),
+        _source(samples["test"], known),
+        classes=known,
+        input=InputSpec(3, size, (0.0,) * 3, (1.0,) * 3),
+        notes=notes,
+        task=Detection(classes=known, anchors=anchors),
+    )
+
+
+def _listed(root: str, splits: str | Sequence[str]) -> list[Files]:
+    """Return image and annotation of each sample in the splits, in order."""
+    names = [splits] if isinstance(splits, str) else splits
+    files = [pair for name in names for pair in _split(root, name)]
+    if twice := [image for (image, _), times in Counter(files).items() if times > 1]:
+        raise ValueError(f"voc: in {', '.join(names)}, images come more than once: {listed(twice)}")
+    return files
+
+
+def _split(root: str, name: str) -> Iterator[Files]:
+    from torchvision.datasets import VOCDetection
+
+    year, _, images = name.partition("_")
+    try:
+        found = VOCDetection(root, year=year, image_set=images)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"voc: there is no split {name!r} in {root!r}: {error}. Splits are <year>_<image set>, "
+            "as 2007_trainval, which lies in VOCdevkit/VOC2007; root holds VOCdevkit"
+        ) from error
+    for files in zip(found.images, found.annotations, strict=True):
+        if Path(files[0]).suffix:  # an empty line has none
+            yield files
+
+
+def _read(parts: Mapping[str, Sequence[Files]]) -> Samples:
+    files = {pair: None for part in parts.values() for pair in part}
+    with ThreadPoolExecutor(THREADS) as threads:
+        read = dict(zip(files, threads.map(_sample, files), strict=True))
+    if problems := [problem for problem in read.values() if isinstance(problem, str)]:
+        count = f"{len(problems):,} of {counted(len(read), 'image')}"
+        raise ValueError(f"voc: {count} cannot be used: {listed(problems, '; ')}")
+    good = {pair: each for pair, each in read.items() if isinstance(each, Sample)}
+    return {part: [good[pair] for pair in pairs] for part, pairs in parts.items()}
+
+
+def _sample(files: Files) -> Sample | str:
+    """Read an annotation, and the header of its image; or say what is wrong with either."""
+    image, annotation = files
+    path = image
+    try:
+        size = image_size(image)
+        path = annotation
+        return Sample(image, annotation, size, read_annotation(annotation, size))
+    except ValueError as error:
+        return f"{path}: {error}"
+
+
+def _classes(classes: Sequence[str] | Literal["auto"] | None, samples: Samples) -> list[str]:
+    if classes is None:
+        return list(CLASSES)
+    if classes == "auto":
+        return sorted({each.name for each in _objects(samples)})
+    if twice := [name for name, times in Counter(classes).items() if times > 1]:
+        raise ValueError(f"voc: classes: {', '.join(twice)} stand there more than once")
+    return list(classes)
+
+
+def _left_out(samples: Samples, classes: Sequence[str], *, refused: bool) -> Iterator[str]:
+    """Yield what to say of objects of other classes; ValueError where they are refused."""
+    counts = Counter(each.name for each in _objects(samples) if each.name not in classes)
+    if not counts:
+        return
+    names = listed([f"{name!r} ({counted(n, 'object')})" for name, n in counts.most_common()])
+    if refused:
+        raise ValueError(
+            f"voc: objects of classes that are not among the {len(classes)} of the data set: "
+            f"{names}. Name them in classes, or take all that there are (classes: auto), or leave "
+            "these objects out (other: ignore)"
+        )
+    yield f"voc: objects of other classes are left out: {names}"
+
+
+def _shared(samples: Samples) -> Iterator[str]:
+    train, test = ({each.image for each in part} for part in samples.values())
+    if shared := sorted(train & test):
+        verb = "is" if len(shared) == 1 else "are"
+        yield (
+            f"voc: {counted(len(shared), 'image')} of the test split {verb} trained on too: "
+            f"{listed(shared)}"
+        )
+
+
+def _objects(samples: Samples) -> Iterator[VocObject]:
+    return (found for part in samples.values() for each in part for found in each.objects)
+
+
+def _source(samples: Sequence[Sample], classes: Sequence[str]) -> BoxImages:
+    numbers = {name: number for number, name in enumerate(classes)}
+    boxes = [_boxes(sample, numbers) for sample in samples]
+    return BoxImages(
+        [sample.image for sample in samples],
+        boxes,
+        largest_classes(boxes, classes=len(classes)),
+        [sample.annotation for sample in samples],
+    )
+
+
+def _boxes(sample: Sample, numbers: Mapping[str, int]) -> Tensor:
+    """Return [n, 6]: class, centre and size as shares of the image, difficult."""
+    height, width = sample.size
+    rows = [
+        (
+            numbers[name],
+            (left + right) / 2 / width,
+            (top + bottom) / 2 / height,
+            (right - left) / width,
+            (bottom - top) / height,
+            difficult,
+        )
+        for name, (left, top, right, bottom), difficult in sample.objects
+        if name in numbers
+    ]
+    return torch.tensor(rows, dtype=torch.float32).view(-1, 6)

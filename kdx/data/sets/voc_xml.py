@@ -1,0 +1,117 @@
+"""Annotations of VOC: an XML file for each image, with an object for each box."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers.expat import ExpatError, ParserCreate
+
+from kdx.words import listed
+
+__all__ = ["VocObject", "read_annotation"]
+
+BEYOND = 1.0
+"""Pixels that a box may reach over the image's border: it is clipped."""
+EDGES = ("xmin", "ymin", "xmax", "ymax")
+
+
+class VocObject(NamedTuple):
+    """An object's class, its edges (left, top, right, bottom) in pixels, if difficult."""
+
+    name: str
+    edges: tuple[float, float, float, float]
+    difficult: bool
+
+
+def read_annotation(path: str, size: tuple[int, int]) -> list[VocObject]:
+    """Read the objects of an image of `size` (height, width).
+
+    VOC's boxes have the numbers of their first and last pixels, from 1; edges lie between pixels,
+    from 0. A box is clipped where it reaches one pixel beyond the image. The boxes of an object's
+    parts are left out, and so is what else there is. Raises ValueError, without the path, that
+    lists all that is wrong: XML that cannot be read or that defines entities, another size than the
+    image's, objects without name or box, boxes of no size or beyond the image.
+    """
+    root = _root(path)
+    if root.tag != "annotation":
+        raise ValueError(f"it is a <{root.tag}>, not an <annotation>")
+    objects, problems = [], list(_other_size(root, size))
+    for number, element in enumerate(root.findall("object"), 1):
+        name = (element.findtext("name") or "").strip()
+        try:
+            objects.append(_object(element, name, size))
+        except ValueError as error:
+            problems.append(f"object {number}, {name!r}: {error}")
+    if problems:
+        raise ValueError(listed(problems))
+    return objects
+
+
+def _root(path: str) -> Element:
+    builder = TreeBuilder()
+    parser = ParserCreate()
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = _refuse_entities
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    try:
+        parser.Parse(Path(path).read_bytes(), True)
+        return builder.close()
+    except OSError as error:
+        raise ValueError(error.strerror) from error
+    except (ExpatError, LookupError) as error:  # an encoding that there is not
+        raise ValueError(f"it is no XML: {error}") from error
+
+
+def _refuse_entities(*_: object) -> None:
+    raise ValueError("it has a DOCTYPE, whose entities could take all memory: remove it")
+
+
+def _other_size(root: Element, size: tuple[int, int]) -> Iterator[str]:
+    """Yield what is wrong with the size that the annotation gives; it need not give one."""
+    given = [(root.findtext(f"size/{side}") or "0").strip() for side in ("height", "width")]
+    if given != ["0", "0"] and given != [str(side) for side in size]:
+        yield "it is of {} x {} pixels, but its image of {} x {}".format(*given, *size)
+
+
+def _object(element: Element, name: str, size: tuple[int, int]) -> VocObject:
+    box = element.find("bndbox")
+    if not name or box is None:
+        raise ValueError("it has no name" if not name else "it has no bndbox")
+    difficult = element.find("difficult") is not None and _number(element, "difficult") != 0
+    xmin, ymin, xmax, ymax = (_number(box, key) for key in EDGES)
+    return VocObject(name, _clipped(xmin, ymin, xmax, ymax, size), difficult)
+
+
+def _clipped(
+    xmin: float, ymin: float, xmax: float, ymax: float, size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    if xmin > xmax or ymin > ymax:
+        raise ValueError(f"xmin {xmin:g}, xmax {xmax:g}, ymin {ymin:g}, ymax {ymax:g} are no box")
+    height, width = size
+    left, top, right, bottom = (
+        max(xmin - 1, 0),
+        max(ymin - 1, 0),
+        min(xmax, width),
+        min(ymax, height),
+    )
+    over = max(left - (xmin - 1), top - (ymin - 1), xmax - right, ymax - bottom)
+    if over > BEYOND or left >= right or top >= bottom:
+        raise ValueError(
+            f"its box, {xmin:g} to {xmax:g} and {ymin:g} to {ymax:g}, lies outside of the image, "
+            f"{width} wide and {height} high"
+        )
+    return left, top, right, bottom
+
+
+def _number(element: Element, key: str) -> float:
+    text = (element.findtext(key) or "").strip()
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{key} {text!r} is not a number")
+    return value
