@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 from PIL import Image
@@ -111,6 +113,14 @@ def test_views_do_not_depend_on_workers(tmp_path):
 @pytest.mark.parametrize("augment", AUGMENTS, ids=named)
 def test_the_contract(augment, tmp_path):
     check_scenes(drawn(tmp_path), SPEC, augment)
+
+
+def test_workers_get_one_tensor(tmp_path):
+    source = drawn(tmp_path, 3)
+    copied = pickle.loads(pickle.dumps(source))
+    assert all(torch.equal(a, b) for a, b in zip(copied.boxes, source.boxes, strict=True))
+    assert len({rows.untyped_storage().data_ptr() for rows in copied.boxes}) == 1
+    assert len(pickle.loads(pickle.dumps(source.subset(torch.tensor([]).long())))) == 0
 
 
 def test_the_largest_box_is_what_splits_go_by():
