@@ -37,6 +37,8 @@ class Detection:
     `notes` says so where it is not installed. ValueError for anchors that are none.
     """
 
+    spatial = True
+
     def __init__(self, *, classes: Sequence[str], anchors: Sequence[Sequence[float]]) -> None:
         self.classes, self.anchors = list(classes), anchor_table(anchors)
         self.facts: Mapping[str, Any] = {

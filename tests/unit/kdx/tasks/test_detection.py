@@ -5,6 +5,8 @@ import torch
 from torch import Tensor
 
 from kdx.tasks import Detection, detection
+from tests.unit.kdx.tasks.measuring_boxes import SIZES, measured, part
+from tests.unit.kdx.tasks.worlds import shared
 
 CLASSES, ANCHORS = ["ant", "bee", "cat"], [[1, 1], [2, 2]]
 CPU = torch.device("cpu")
@@ -35,6 +37,7 @@ def test_what_it_says_of_itself(task):
     assert task.facts == {"num_classes": 3, "anchors": [[1.0, 1.0], [2.0, 2.0]]}
     assert task.metrics == {"map": "mAP (VOC 2007)", "map_coco": "mAP (COCO)"}
     assert task.chance == 0
+    assert task.spatial
     assert not task.notes
     with pytest.raises(ValueError, match=r"anchors: \[1\] is not a width and a height in cells"):
         Detection(classes=CLASSES, anchors=[[1]])
@@ -63,6 +66,15 @@ def test_its_meter_measures(task):
     assert measured["map_area"] == pytest.approx((1 + 1 / 2) / 2)
     assert measured["map_coco"] == pytest.approx((1 + 51 / 101) / 2)
     assert measured["map_coco_50"] == pytest.approx(measured["map_coco"])
+
+
+def test_two_processes_measure_what_one_does(tmp_path):
+    both = shared(part, tmp_path)
+    for n in SIZES:
+        alone = measured(n)
+        assert 0.05 < alone["map_coco"] < alone["map"] <= 1
+        for found in both:  # each knows them, as it chooses the best epoch by them
+            assert found[n] == pytest.approx(alone, abs=1e-9)
 
 
 def test_it_accepts_answers_of_any_scale_on_a_square_grid(task):
