@@ -43,10 +43,12 @@ class BoxImages:
 
     def __post_init__(self) -> None:
         check_type(self.labels, "images with boxes")
-        if not len(self.paths) == len(self.boxes) == len(self.labels):
+        lengths = {len(self.paths), len(self.boxes), len(self.labels)}
+        if len(lengths | {len(self.annotations) or len(self.paths)}) > 1:
             raise ValueError(
-                f"{counted(len(self.paths), 'image file')}, boxes of {len(self.boxes):,}, and "
-                f"{counted(len(self.labels), 'label')}"
+                f"{counted(len(self.paths), 'image file')}, boxes of {len(self.boxes):,}, "
+                f"{counted(len(self.labels), 'label')} and "
+                f"{counted(len(self.annotations), 'annotation')}"
             )
         for path, boxes in zip(self.paths, self.boxes, strict=True):
             if boxes.dtype != torch.float32 or boxes.shape[1:] != (6,):

@@ -151,8 +151,10 @@ def test_an_input_that_is_not_rgb(tmp_path):
 
 def test_lists_that_do_not_fit_each_other():
     labels = torch.tensor([0])
-    with pytest.raises(ValueError, match="1 image file, boxes of 2, and 1 label"):
+    with pytest.raises(ValueError, match="1 image file, boxes of 2, 1 label and 0 annotations"):
         BoxImages(["a"], [torch.empty(0, 6)] * 2, labels)
+    with pytest.raises(ValueError, match="1 image file, boxes of 1, 1 label and 2 annotations"):
+        BoxImages(["a"], [torch.empty(0, 6)], labels, ["b", "c"])
     with pytest.raises(
         ValueError, match=r"a: its boxes must be float32 \[n, 6\], .* not int64 \[6\]"
     ):
