@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "IGNORED",
     "DatasetFactory",
     "Holding",
     "ImageData",
@@ -27,6 +28,9 @@ __all__ = [
     "StudentTransform",
     "Task",
 ]
+
+IGNORED = -100
+"""The class of a pixel that does not count, as in torch's cross-entropy."""
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,12 @@ from torch import Tensor
 from kdx.data.augment import Augment, check_scenes, pair
 from kdx.data.decode import decode, decode_mask, whole
 from kdx.data.sources import check_type
-from kdx.protocols import InputSpec
+from kdx.protocols import IGNORED, InputSpec
 from kdx.words import counted, listed
 
-__all__ = ["IDS", "IGNORED", "UNKNOWN", "MaskImages", "other_size"]
+__all__ = ["IDS", "UNKNOWN", "MaskImages", "other_size"]
 
 IDS = 256
-IGNORED = -100
-"""The class of a pixel that does not count, as in torch's cross-entropy."""
 UNKNOWN = -1
 """The class of an id that no mask should have."""
 

@@ -9,12 +9,9 @@ from torch.nn import functional as F
 
 from kdx.losses.checks import check_classes
 from kdx.losses.precision import full_precision
-from kdx.protocols import Outputs
+from kdx.protocols import IGNORED, Outputs
 
-__all__ = ["IGNORED", "CrossEntropy", "image_cross_entropy"]
-
-IGNORED = -100
-"""The target of a pixel that does not count."""
+__all__ = ["CrossEntropy", "image_cross_entropy"]
 
 
 class CrossEntropy:

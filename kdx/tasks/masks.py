@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from kdx.losses.cross_entropy import IGNORED
+from kdx.protocols import IGNORED
 
 __all__ = ["Color", "draw_masks", "palette"]
 

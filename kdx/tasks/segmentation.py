@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from kdx.losses.cross_entropy import IGNORED, image_cross_entropy
-from kdx.protocols import ImageSource, Meter, SceneSource
+from kdx.losses.cross_entropy import image_cross_entropy
+from kdx.protocols import IGNORED, ImageSource, Meter, SceneSource
 from kdx.tasks.masks import Color, draw_masks, palette
 
 __all__ = ["Segmentation", "scores"]

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from kdx.data.decode import image_size
-from kdx.data.masks import IDS, IGNORED, UNKNOWN, MaskImages, other_size
+from kdx.data.masks import IDS, UNKNOWN, MaskImages, other_size
 from kdx.data.sets.image_folder import MEAN, STD
-from kdx.protocols import ImageData, InputSpec
+from kdx.protocols import IGNORED, ImageData, InputSpec
 from kdx.words import counted, listed
 
 __all__ = ["cityscapes"]

@@ -74,15 +74,14 @@ def voc(
 
     samples = _read({"train": _listed(root, train), "test": _listed(root, test)})
     known = _classes(classes, samples)
+    notes = [*_left_out(samples, known, refused=other == "refuse"), *_shared(samples)]
     task = Detection(classes=known, anchors=anchors)
-    refused = other == "refuse"
-    notes = [*_left_out(samples, known, refused=refused), *_shared(samples), *task.notes]
     return ImageData(
         _source(samples["train"], known),
         _source(samples["test"], known),
         classes=known,
         input=InputSpec(3, size, (0.0,) * 3, (1.0,) * 3),
-        notes=notes,
+        notes=[*notes, *task.notes],
         task=task,
     )
 

@@ -4,8 +4,8 @@ from PIL import Image
 from torch.nn.functional import max_pool2d
 
 from kdx.data import Augment, MaskImages, Views
-from kdx.data.masks import IGNORED, UNKNOWN
-from kdx.protocols import InputSpec
+from kdx.data.masks import UNKNOWN
+from kdx.protocols import IGNORED, InputSpec
 from tests.contracts import check_scenes
 from tests.unit.kdx.data.test_boxes import named
 from tests.unit.kdx.data.test_views import assert_views_are_pure
