@@ -44,10 +44,10 @@ def test_anchors_fit_the_boxes_as_a_network_sees_them(recipe):
 def test_the_tool_prints_a_line_for_the_recipe(recipe, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["anchors.py", str(recipe), "--k", "2", "data.workers=0"])
     assert guarded(anchors.main) == 0
-    first, second = capsys.readouterr().out.splitlines()
-    assert len(yaml.safe_load(first)["anchors"]) == 2
-    assert re.fullmatch(r"anchors: .*\]\]  # mean best IoU 0\.\d{3} with 5 boxes", first)
-    assert re.fullmatch(r"the recipe's 5: mean best IoU 0\.\d{3}", second)
+    printed = capsys.readouterr().out
+    assert len(yaml.safe_load(printed)["anchors"]) == 2
+    fits = r"# mean best IoU with 5 boxes: 0\.\d{3}, of the recipe's 5 anchors: 0\.\d{3}\n"
+    assert re.fullmatch(rf"anchors: \[\[.*\]\]\n{fits}", printed)
 
 
 def test_refusals(recipe, tmp_path):
