@@ -12,6 +12,7 @@ from kdx.detection import anchor_table, cluster, mean_best_iou
 from kdx.protocols import InputSpec
 from kdx.recipe import Recipe
 from kdx.tasks import task_of
+from kdx.words import counted
 
 __all__ = ["Proposal", "propose"]
 
@@ -32,8 +33,9 @@ class Proposal:
     def __str__(self) -> str:
         pairs = [[round(side, 2) for side in anchor] for anchor in self.anchors.tolist()]
         return (
-            f"anchors: {pairs}  # mean best IoU {self.fit:.3f} with {self.boxes:,} boxes\n"
-            f"the recipe's {self.present_anchors}: mean best IoU {self.present:.3f}"
+            f"anchors: {pairs}\n# mean best IoU with {counted(self.boxes, 'box', 'boxes')}: "
+            f"{self.fit:.3f}, of the recipe's {counted(self.present_anchors, 'anchor')}: "
+            f"{self.present:.3f}"
         )
 
 

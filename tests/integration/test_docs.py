@@ -17,6 +17,7 @@ from kdx.recipe import load
 from kdx.recipe.schema import Recipe
 from kdx.recipe.sections import Data, Student, Teacher
 from kdx.recipe.yaml_source import scalar
+from kdx.tasks import Detection
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(ROOT.glob("configs/*/*.yaml"))
@@ -30,7 +31,9 @@ def test_every_shipped_recipe_is_valid(path, tmp_path):
         assert recipe.teacher.recipe is not None
         teacher = recipe.beside(recipe.teacher.recipe)
         assert str(teacher.run_dir) == recipe.teacher.weights
-        assert dict(teacher.student.component.arguments) == dict(recipe.teacher.component.arguments)
+        trained = dict(teacher.student.component.arguments)
+        trained.pop("pretrained", None)  # what it started from, before it had weights of its own
+        assert trained == dict(recipe.teacher.component.arguments)
 
 
 def test_the_readme_shows_the_recipe_that_it_names():
@@ -93,7 +96,7 @@ def documented_default(parameter: inspect.Parameter) -> object:
     ],
 )
 def test_every_argument_is_documented_with_its_default(heading, table):
-    provided = PROVIDED if heading in ("network", "loss") else ()
+    provided = {"network": PROVIDED, "loss": PROVIDED | {"anchors"}}.get(heading, ())
     assert documented_arguments(heading) == {
         (name, each.name, documented_default(each))
         for name, factory in table.items()
@@ -126,6 +129,25 @@ def test_the_readmes_loading_code_runs(tmp_path, monkeypatch):
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert torch.equal(namespace["student"](images), trained.eval()(images))
     assert namespace["images"] == json.loads(json.dumps(asdict(spec)))
+
+
+def test_the_guide_to_detectors_runs(capsys):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "detection.md").read_text(), re.S)
+    assert code is not None
+    torch.manual_seed(0)
+    sure = code.group(1).replace("score=0.3", "score=0.02")  # random weights are not
+    namespace: dict = {}
+    exec(sure, namespace)
+    assert namespace["answer"].shape == (1, 2 * 25, 13, 13)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(namespace["found"].scores) > 0
+
+
+def test_every_metric_of_detection_is_documented():
+    text = (ROOT / "docs" / "detection.md").read_text()
+    task = Detection(classes=["ant", "bee"], anchors=[[1, 1]])
+    measured = task.meter(torch.device("cpu")).compute()
+    assert [name for name in {*measured, *task.metrics} if f"`{name}`" not in text] == []
 
 
 def test_the_plugin_guides_loss_runs(tmp_path, monkeypatch):
