@@ -6,6 +6,7 @@ B: batch, C: classes.
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,8 @@ def check_loss(
     *,
     student: Shapes | None = None,
     teacher: Shapes | None = None,
+    logits: Shape = LOGITS,
+    target: Tensor = TARGET,
     may_overflow: bool = False,
 ) -> None:
     """Assert what every loss owes.
@@ -40,58 +43,77 @@ def check_loss(
     autocast what the same inputs give in float32; float64 from float64.
 
     `factory` makes a fresh loss. `student` and `teacher` are the shapes [4, ...] of the features
-    that it reads, by layer. `may_overflow` allows an infinite value, not gradient, at 1e30.
+    that it reads, by layer; `logits` and `target` are those of its task, classification's by
+    default. `may_overflow` allows an infinite value, not gradient, at 1e30.
     """
-    shapes = (student or {}, teacher or {})
-    _check_deterministic(factory, shapes)
-    _check_inputs_left_alone(factory, shapes)
-    _check_finite(factory, shapes, may_overflow)
-    _check_precision(factory, shapes)
+    asked = _Asked(factory, (student or {}, teacher or {}), logits, target)
+    _check_deterministic(asked)
+    _check_inputs_left_alone(asked)
+    _check_finite(asked, may_overflow)
+    _check_precision(asked)
 
 
-def outputs(shapes: Shapes, *, fill: Fill | None = None, dtype=torch.float32, seed=0) -> Outputs:
-    """Return logits [4, 5] and features of `shapes`, leaves that want gradients."""
+def outputs(
+    shapes: Shapes,
+    *,
+    fill: Fill | None = None,
+    dtype=torch.float32,
+    seed=0,
+    logits: Shape = LOGITS,
+) -> Outputs:
+    """Return logits [4, 5], or others, and features of `shapes`, leaves that want gradients."""
     torch.manual_seed(seed)
     fill = fill or torch.randn
     tensors = {n: fill(s).to(dtype).requires_grad_() for n, s in shapes.items()}
-    return Outputs(fill(LOGITS).to(dtype).requires_grad_(), tensors)
+    return Outputs(fill(logits).to(dtype).requires_grad_(), tensors)
 
 
 def _tensors(of: Outputs) -> list[Tensor]:
     return [of.logits, *of.features.values()]
 
 
-def _pair(shapes: tuple[Shapes, Shapes], **how) -> tuple[Outputs, Outputs]:
-    return outputs(shapes[0], seed=1, **how), outputs(shapes[1], seed=2, **how)
+@dataclass(frozen=True)
+class _Asked:
+    """A loss, and what it is asked about."""
+
+    factory: Callable[[], Loss]
+    shapes: tuple[Shapes, Shapes]
+    logits: Shape
+    target: Tensor
+
+    def pair(self, **how) -> tuple[Outputs, Outputs]:
+        """Return the outputs of a student and of a teacher."""
+        student, teacher = self.shapes
+        how["logits"] = self.logits
+        return outputs(student, seed=1, **how), outputs(teacher, seed=2, **how)
+
+    def fresh(self, pair: tuple[Outputs, Outputs]) -> Tensor:
+        """Return the first value of a new loss, whose parameters are seeded."""
+        torch.manual_seed(0)
+        return self.factory()(*pair, self.target)
 
 
-def _fresh(factory: Callable[[], Loss], pair: tuple[Outputs, Outputs]) -> Tensor:
-    """Return the first value of a new loss, whose parameters are seeded."""
+def _check_deterministic(asked: _Asked) -> None:
+    pair = asked.pair()
+    loss = asked.factory()
     torch.manual_seed(0)
-    return factory()(*pair, TARGET)
-
-
-def _check_deterministic(factory, shapes) -> None:
-    pair = _pair(shapes)
-    loss = factory()
-    torch.manual_seed(0)
-    value = loss(*pair, TARGET)
+    value = loss(*pair, asked.target)
     assert value.shape == ()
-    assert torch.equal(value, loss(*pair, TARGET))
-    assert torch.equal(value, _fresh(factory, pair))
+    assert torch.equal(value, loss(*pair, asked.target))
+    assert torch.equal(value, asked.fresh(pair))
 
 
-def _check_inputs_left_alone(factory, shapes) -> None:
-    student, teacher = _pair(shapes)
+def _check_inputs_left_alone(asked: _Asked) -> None:
+    student, teacher = asked.pair()
     before = [t.detach().clone() for t in _tensors(student) + _tensors(teacher)]
-    _fresh(factory, (student, teacher)).backward()
+    asked.fresh((student, teacher)).backward()
     after = _tensors(student) + _tensors(teacher)
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert all(t.grad is None for t in _tensors(teacher))
     assert any(t.grad is not None and t.grad.any() for t in _tensors(student))
 
 
-def _check_finite(factory, shapes, may_overflow) -> None:
+def _check_finite(asked: _Asked, may_overflow: bool) -> None:
     fills: list[tuple[Fill, torch.dtype]] = [
         (torch.zeros, torch.float32),
         (lambda s: torch.full(s, 3.0), torch.float32),
@@ -101,8 +123,8 @@ def _check_finite(factory, shapes, may_overflow) -> None:
         (lambda s: 1e4 * torch.randn(s).sign(), torch.float16),
     ]
     for number, (fill, dtype) in enumerate(fills):
-        student, teacher = _pair(shapes, fill=fill, dtype=dtype)
-        value = _fresh(factory, (student, teacher))
+        student, teacher = asked.pair(fill=fill, dtype=dtype)
+        value = asked.fresh((student, teacher))
         value.backward()
         overflows = may_overflow and number in (2, 3)
         assert value.isfinite() or overflows, f"fill {number}: {value}"
@@ -110,17 +132,17 @@ def _check_finite(factory, shapes, may_overflow) -> None:
         assert all(g.isfinite().all() for g in gradients), f"fill {number}"
 
 
-def _check_precision(factory, shapes) -> None:
-    plain = _fresh(factory, _pair(shapes))
+def _check_precision(asked: _Asked) -> None:
+    plain = asked.fresh(asked.pair())
     assert plain.dtype == torch.float32
-    assert _fresh(factory, _pair(shapes, dtype=torch.float64)).dtype == torch.float64
+    assert asked.fresh(asked.pair(dtype=torch.float64)).dtype == torch.float64
     for dtype in (torch.bfloat16, torch.float16):
-        rounded = _fresh(factory, _pair(shapes, fill=lambda s, d=dtype: torch.randn(s).to(d)))
-        half = _pair(shapes, dtype=dtype)
-        assert torch.equal(_fresh(factory, half), rounded)
+        rounded = asked.fresh(asked.pair(fill=lambda s, d=dtype: torch.randn(s).to(d)))
+        half = asked.pair(dtype=dtype)
+        assert torch.equal(asked.fresh(half), rounded)
         with torch.autocast("cpu", torch.bfloat16):
-            assert torch.equal(_fresh(factory, half), rounded)
-            assert torch.equal(_fresh(factory, _pair(shapes)), plain)
+            assert torch.equal(asked.fresh(half), rounded)
+            assert torch.equal(asked.fresh(asked.pair()), plain)
 
 
 def check_transform(

@@ -39,11 +39,15 @@ def main() -> None:
         objects=tuple(args.objects),
         seed=args.seed,
     )
-    write_scenes(args.out, plan, root=args.root, overwrite=args.overwrite, console=terminal())
-    print(f"{args.out}: {sum(plan.images):,} scenes; look at {args.out / 'preview.png'}. To go on:")
+    console = terminal()
+    write_scenes(args.out, plan, root=args.root, overwrite=args.overwrite, console=console)
+    lines = [
+        f"{args.out}: {sum(plan.images):,} scenes; look at {args.out / 'preview.png'}. To go on:"
+    ]
     for recipe in ("yolo_lite", "unet"):
         command = f"accelerate launch tools/distill.py configs/scenes/{recipe}.yaml"
-        print(f"    {command} data.root={shlex.quote(str(args.out))}")
+        lines.append(f"    {command} data.root={shlex.quote(str(args.out))}")
+    console.out("\n".join(lines), highlight=False)
 
 
 if __name__ == "__main__":

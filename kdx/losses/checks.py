@@ -1,10 +1,12 @@
 """The refusals that losses share."""
 
+from math import inf
+
 from torch import Tensor
 
 from kdx.protocols import Outputs
 
-__all__ = ["check_classes", "need_teacher"]
+__all__ = ["check_classes", "check_scales", "need_teacher"]
 
 
 def need_teacher(teacher: Outputs | None, loss: str) -> Outputs:
@@ -24,3 +26,10 @@ def check_classes(logits: Tensor, num_classes: int | None, loss: str, *, on_grid
             f"{loss}: the logits {list(logits.shape)} have {logits.shape[1]} channels, not one for "
             f"each of {num_classes} classes; for detection on a grid use `{on_grid}`"
         )
+
+
+def check_scales(**scales: float) -> None:
+    """Raise ValueError for the first of the weights, by name, that is negative or not finite."""
+    for name, scale in scales.items():
+        if not 0 <= scale < inf:
+            raise ValueError(f"{name}: {scale} is not a finite number, 0 or above")

@@ -13,7 +13,8 @@ from kdx.scenes.visible import Found
 __all__ = ["sheet"]
 
 PAIRS = 3  # of picture and mask, side by side
-WIDTH, GAP = 256, 6  # of a picture, and between two; pixels
+AREA = 256**2  # pixels of a picture
+GAP = 6  # pixels between two
 LETTERS = 12
 
 
@@ -32,7 +33,7 @@ def sheet(scenes: Sequence[Scene]) -> Image.Image:
 
 def _boxed(scene: Scene) -> Image.Image:
     picture = _fitted(Image.fromarray(scene.image), Image.Resampling.BICUBIC)
-    scale = WIDTH / scene.image.shape[1]
+    scale = picture.width / scene.image.shape[1]
     for found in scene.objects:
         _draw_box(ImageDraw.Draw(picture), found, scale)
     return picture
@@ -45,8 +46,8 @@ def _masked(scene: Scene) -> Image.Image:
 
 
 def _fitted(picture: Image.Image, resample: Image.Resampling) -> Image.Image:
-    size = (WIDTH, round(WIDTH * picture.height / picture.width))
-    return picture.resize(size, resample)
+    scale = (AREA / (picture.width * picture.height)) ** 0.5
+    return picture.resize((round(picture.width * scale), round(picture.height * scale)), resample)
 
 
 def _draw_box(draw: ImageDraw.ImageDraw, found: Found, scale: float) -> None:

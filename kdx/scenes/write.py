@@ -38,10 +38,9 @@ def write_scenes(
     items = load_items(root)
     with _staged(out) as staging:
         names = _names(plan)
-        jobs = [(split, name) for split in SPLITS for name in names[split]]
-        for split, name in track(jobs, description=str(out), console=console):
-            first = int(names[split][0])
-            scene = _scene(plan, items, split, int(name) - first)
+        jobs = [(split, *job) for split in SPLITS for job in enumerate(names[split])]
+        for split, index, name in track(jobs, description=out.name, console=console):
+            scene = _scene(plan, items, split, index)
             voc.save_scene(scene, staging, name=name)
             cityscapes.save_scene(scene, staging, split=split, name=name)
         voc.save_sets(names, staging)

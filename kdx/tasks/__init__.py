@@ -2,9 +2,10 @@
 
 from kdx.protocols import ImageData, Task
 from kdx.tasks.classification import Classification
+from kdx.tasks.detection import Detection
 from kdx.tasks.segmentation import Segmentation
 
-__all__ = ["Classification", "Segmentation", "headline", "task_of"]
+__all__ = ["Classification", "Detection", "Segmentation", "headline", "task_of"]
 
 
 def task_of(data: ImageData) -> Task:

@@ -80,7 +80,7 @@ def documented_default(parameter: inspect.Parameter) -> object:
     default = parameter.default
     if default is parameter.empty:
         return ...
-    return str(list(default)) if isinstance(default, tuple) else default
+    return json.dumps(default) if isinstance(default, tuple) else default
 
 
 @pytest.mark.parametrize(

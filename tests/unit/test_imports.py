@@ -65,11 +65,20 @@ def test_protocols_import_nothing_of_kdx():
     assert not breaches(ROOT / "kdx/protocols.py", lambda name: not inside(name, "kdx"))
 
 
-def test_losses_import_protocols_and_each_other():
+def test_losses_import_protocols_and_each_other_and_the_arithmetic_of_boxes():
     def allowed(name):
-        return inside(name, "kdx.protocols", "kdx.losses") or not inside(name, "kdx")
+        known = inside(name, "kdx.protocols", "kdx.losses", "kdx.detection")
+        return known or not inside(name, "kdx")
 
     for path in files("kdx/losses"):
+        assert not breaches(path, allowed)
+
+
+def test_the_arithmetic_of_boxes_imports_nothing_else_of_kdx():
+    def allowed(name):
+        return inside(name, "kdx.detection") or not inside(name, "kdx")
+
+    for path in files("kdx/detection"):
         assert not breaches(path, allowed)
 
 

@@ -75,13 +75,14 @@ def voc(
     samples = _read({"train": _listed(root, train), "test": _listed(root, test)})
     known = _classes(classes, samples)
     notes = [*_left_out(samples, known, refused=other == "refuse"), *_shared(samples)]
+    task = Detection(classes=known, anchors=anchors)
     return ImageData(
         _source(samples["train"], known),
         _source(samples["test"], known),
         classes=known,
         input=InputSpec(3, size, (0.0,) * 3, (1.0,) * 3),
-        notes=notes,
-        task=Detection(classes=known, anchors=anchors),
+        notes=[*notes, *task.notes],
+        task=task,
     )
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kdx.data import Augment, BoxImages, Views
+from kdx.data import Augment, BoxImages, EpochBatches, Views, train_loader
 from kdx.data.boxes import largest_classes
 from kdx.protocols import InputSpec
 from tests.contracts import check_scenes
@@ -95,6 +95,17 @@ def test_the_border_is_grey(tmp_path):
 
 def test_views_are_pure(tmp_path):
     assert_views_are_pure(Views(drawn(tmp_path), SPEC, seed=1, augment=AUGMENTS[-1]))
+
+
+def test_views_do_not_depend_on_workers(tmp_path):
+    views = Views(drawn(tmp_path), SPEC, seed=1, augment=AUGMENTS[-1])
+    loaders = [
+        train_loader(views, EpochBatches(6, batch_size=3, seed=0), workers=workers)
+        for workers in (0, 2)
+    ]
+    for alone, shared in zip(*loaders, strict=True):
+        assert torch.equal(alone.images, shared.images)
+        assert torch.equal(alone.targets, shared.targets)
 
 
 @pytest.mark.parametrize("augment", AUGMENTS, ids=named)

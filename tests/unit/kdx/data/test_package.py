@@ -5,7 +5,9 @@ import kdx.data
 
 
 def test_the_table_and_the_public_names():
-    assert set(kdx.data.TABLE) == {"digits", "fashion_mnist", "cifar10", "cifar100", "image_folder"}
+    assert set(kdx.data.TABLE) == {
+        *("digits", "fashion_mnist", "cifar10", "cifar100", "image_folder", "voc", "cityscapes")
+    }
     assert all(name in kdx.data.__all__ for name in kdx.data.TABLE)
 
 

@@ -119,8 +119,8 @@ def test_more_scenes_leave_the_others_as_they_are(out, root, tmp_path):
 
 def test_the_preview_shows_pictures_and_masks(out):
     with Image.open(out / "preview.png") as sheet:
-        assert sheet.size == (6 * 262 + 6, 2 * (192 + 6) + 6)
-        left, right = (np.asarray(sheet.crop((x, 6, x + 256, 198))) for x in (6, 268))
+        assert sheet.size == (6 * (296 + 6) + 6, 2 * (222 + 6) + 6)
+        left, right = (np.asarray(sheet.crop((x, 6, x + 296, 228))) for x in (6, 308))
     assert len(np.unique(left.reshape(-1, 3), axis=0)) > 1000
     purple = (right[..., 1] < right[..., 0]) & (right[..., 1] < right[..., 2])
     assert purple.mean() > 0.3  # the road that most of a scene is

@@ -8,7 +8,8 @@ from kdx.losses import CrossEntropy
 from kdx.protocols import Outputs
 from kdx.tasks import Segmentation
 from kdx.tasks.segmentation import scores
-from tests.unit.kdx.tasks.measuring import NAMES, TASK, answers, measured, share
+from tests.unit.kdx.tasks.measuring import NAMES, TASK, answers, measured, part
+from tests.unit.kdx.tasks.worlds import shared
 
 
 def test_scores_by_hand():
@@ -77,11 +78,8 @@ def test_a_loss_that_is_not_a_number_is_shown():
 
 def test_two_processes_measure_what_one_does(tmp_path):
     alone = measured(*answers())
-    other = torch.multiprocessing.get_context("spawn").Process(target=share, args=(1, tmp_path))
-    other.start()
-    assert share(0, tmp_path) == pytest.approx(alone, rel=1e-6)
-    other.join()
-    assert torch.load(tmp_path / "1.pth") == pytest.approx(alone, rel=1e-6)
+    for each in shared(part, tmp_path):
+        assert each == pytest.approx(alone, rel=1e-6)
 
 
 def test_what_networks_and_losses_are_told():

@@ -1,0 +1,96 @@
+"""Average precision by the rules of PASCAL VOC (Everingham et al. 2010, section 4.2).
+
+D: detections, T: objects, of one image or of all; C: classes. Rows of detections are (class,
+score, x1, y1, x2, y2), rows of objects (class, difficult, x1, y1, x2, y2), with corners in any
+unit; all on the CPU.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["AveragePrecision", "average_precision", "mean"]
+
+POINTS = 11
+
+
+class AveragePrecision(NamedTuple):
+    """Of each class [C] (float64), NaN where there is no object to find.
+
+    `eleven` is the mean of the precision at the recalls 0, 0.1, ..., 1 (VOC 2007), `area` the area
+    under the curve (VOC 2010 and later); at a recall the best precision there or beyond counts.
+    """
+
+    eleven: Tensor
+    area: Tensor
+
+
+def average_precision(
+    found: Sequence[Tensor], objects: Sequence[Tensor], *, num_classes: int, iou: float = 0.5
+) -> AveragePrecision:
+    """Return the average precision of each class from rows [D, 6] and [T, 6] of each image.
+
+    By the devkit's rule: the surest detections first, each is held against the object of its class
+    and image with which it has the best IoU. Below `iou` it is false. Otherwise it is true, or
+    false where a surer one had the object; it does not count where the object is difficult, and
+    difficult objects are none to be found. Boxes are as wide as x2 - x1, a pixel less than in the
+    devkit.
+    """
+    found, objects = ([torch.zeros(0, 6), *rows] for rows in (found, objects))
+    matches, before = [], 0
+    for seen, there in zip(found, objects, strict=True):
+        match = _best_object(seen, there, iou)
+        matches.append(torch.where(match >= 0, match + before, -1))
+        before += len(there)
+    detections, truths = torch.cat(found), torch.cat(objects)
+    order = detections[:, 1].argsort(descending=True, stable=True)
+    counted, true = _judged(torch.cat(matches)[order], truths[:, 1] > 0)
+    kinds = detections[order, 0]
+    curves = []
+    for number in range(num_classes):
+        mine = counted & (kinds == number)
+        positives = ((truths[:, 0] == number) & (truths[:, 1] <= 0)).sum()
+        curves.append(_areas(true[mine], int(positives)))
+    return AveragePrecision(*torch.tensor(curves, dtype=torch.float64).reshape(-1, 2).T)
+
+
+def mean(values: Tensor) -> float:
+    """Return the mean of [C] over the classes that have objects, 0.0 where none has."""
+    return float(values.nanmean().nan_to_num(0.0))
+
+
+def _best_object(found: Tensor, objects: Tensor, iou: float) -> Tensor:
+    """Return for each detection of an image the number of its object, -1 without one: [D]."""
+    from torchvision.ops import box_iou
+
+    if not len(objects):
+        return torch.full((len(found),), -1)
+    overlaps = box_iou(found[:, 2:], objects[:, 2:])
+    overlaps = overlaps.where(found[:, None, 0] == objects[:, 0], -1)
+    best, number = overlaps.max(dim=1)
+    return torch.where(best >= iou, number, -1)
+
+
+def _judged(matches: Tensor, difficult: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which detections [D], the surest first, count, and which are true."""
+    hit = matches >= 0
+    numbers = torch.arange(len(matches))
+    first = torch.full((len(difficult) + 1,), len(matches))
+    first = first.scatter_reduce(0, matches.where(hit, len(difficult)), numbers, "amin")
+    ignored = torch.zeros_like(hit)
+    ignored[hit] = difficult[matches[hit]]
+    return ~ignored, hit & ~ignored & (first[matches] == numbers)
+
+
+def _areas(true: Tensor, positives: int) -> tuple[float, float]:
+    """Return both average precisions of a class from its counted detections, the surest first."""
+    if not positives:
+        return torch.nan, torch.nan
+    hits = true.cumsum(0)
+    precision = hits.double() / torch.arange(1, len(true) + 1)
+    best = precision.flip(0).cummax(0).values.flip(0)
+    reached = [best[hits * (POINTS - 1) >= k * positives] for k in range(POINTS)]
+    eleven = sum(float(values[0]) for values in reached if len(values)) / POINTS
+    return eleven, float(best[true].sum()) / positives

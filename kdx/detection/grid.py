@@ -1,0 +1,90 @@
+"""What a detector answers: boxes on a grid (YOLO9000: Redmon & Farhadi 2016, section 2).
+
+B: batch, A: anchors, C: classes, GH, GW: the grid's rows and columns.
+torchvision is imported where it is called: runs without boxes do not wait for it.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Parts", "anchor_table", "coordinates", "decode", "shape_iou", "split"]
+
+LARGEST = 10.0  # of tw and th when they are decoded: exp(10) anchors are wider than any image
+
+
+class Parts(NamedTuple):
+    """An answer by its parts, all of them raw: nothing has been squashed yet.
+
+    `offsets` [B, A, GH, GW, 2] are (tx, ty), `sizes` [B, A, GH, GW, 2] are (tw, th), `objectness`
+    is [B, A, GH, GW], `classes` [B, A, GH, GW, C].
+    """
+
+    offsets: Tensor
+    sizes: Tensor
+    objectness: Tensor
+    classes: Tensor
+
+
+def split(answer: Tensor, *, num_classes: int) -> Parts:
+    """Return the parts of an answer [B, A * (5 + C), GH, GW], as views of it.
+
+    Channel a * (5 + C) + k is (tx, ty, tw, th, objectness, classes...)[k] of anchor a. ValueError
+    where the channels are no multiple of 5 + C.
+    """
+    values = 5 + num_classes
+    if answer.ndim != 4 or answer.shape[1] == 0 or answer.shape[1] % values:
+        raise ValueError(
+            f"an answer of {list(answer.shape)} has no boxes: it must be [B, A * {values}, rows, "
+            f"columns] with A anchors of 5 + {num_classes} values"
+        )
+    boxes = answer.unflatten(1, (-1, values)).movedim(2, -1)
+    return Parts(boxes[..., 0:2], boxes[..., 2:4], boxes[..., 4], boxes[..., 5:])
+
+
+def coordinates(parts: Parts) -> Tensor:
+    """Return what a coordinate loss compares, [B, A, GH, GW, 4]: the place in the cell, tw, th."""
+    return torch.cat([parts.offsets.sigmoid(), parts.sizes], dim=-1)
+
+
+def decode(parts: Parts, anchors: Tensor) -> Tensor:
+    """Return boxes [B, A, GH, GW, 4] (x, y, w, h): centre and size as shares of the image.
+
+    YOLO9000, section 2: x = (sigmoid(tx) + column) / GW, w = exp(tw) * anchor's w / GW; y and h
+    likewise. `anchors` [A, 2] are (w, h) in cells. tw and th above 10 count as 10, so that no
+    box is infinite.
+    """
+    rows, columns = parts.objectness.shape[2:]
+    kind = {"dtype": anchors.dtype, "device": anchors.device}
+    x, y = torch.arange(columns, **kind), torch.arange(rows, **kind)
+    corners = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    cells = corners.new_tensor([columns, rows])
+    centres = (parts.offsets.sigmoid() + corners) / cells
+    sizes = parts.sizes.clamp(max=LARGEST).exp() * anchors[:, None, None] / cells
+    return torch.cat([centres, sizes], dim=-1)
+
+
+def shape_iou(sizes: Tensor, anchors: Tensor) -> Tensor:
+    """Return the IoU [N, A] of boxes of `sizes` [N, 2] and `anchors` [A, 2] that share a corner."""
+    from torchvision.ops import box_iou
+
+    return box_iou(F.pad(sizes, (2, 0)), F.pad(anchors, (2, 0)))
+
+
+def anchor_table(anchors: Sequence[Sequence[float]]) -> Tensor:
+    """Return anchors, pairs of width and height in cells, as [A, 2] (float32).
+
+    ValueError where there are none, or one that is no pair of finite numbers above 0.
+    """
+    for anchor in anchors:
+        if len(anchor) != 2 or not all(0 < side < math.inf for side in anchor):
+            raise ValueError(
+                f"anchors: {list(anchor)} is not a width and a height in cells, such as [1.3, 1.7]"
+            )
+    if not anchors:
+        raise ValueError("anchors: there are none: tools/anchors.py finds some for a data set")
+    return torch.tensor([list(map(float, anchor)) for anchor in anchors])

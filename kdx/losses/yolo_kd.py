@@ -1,0 +1,82 @@
+"""Distillation of a detector on the same grid (Mehta & Ozturk 2018).
+
+B: batch, A: anchors, C: classes, GH, GW: the grid's rows and columns.
+"""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdx.detection import coordinates, split
+from kdx.losses.checks import check_scales, need_teacher
+from kdx.losses.kd import KD
+from kdx.losses.precision import full_precision
+from kdx.protocols import Outputs
+
+__all__ = ["YoloKD"]
+
+
+class YoloKD:
+    """The objectness scaled distillation of "Object Detection at 200 Frames Per Second".
+
+    Summed over the grid and the anchors of an image, with o the teacher's objectness in [0, 1]:
+    `object_scale` (o - student's)^2 / 2; o `class_scale` T^2 KL(softmax(teacher's classes / T) ||
+    softmax(student's / T)); o `coord_scale` |teacher's (sigmoid(tx), sigmoid(ty), tw, th) -
+    student's|^2 / 2. So boxes and classes are learned where the teacher sees an object, and
+    objectness everywhere, as in the paper. Its suppression of neighbouring boxes is left out.
+
+    `num_classes` is a fact of the task; `temperature` is T > 0. ValueError for another, and for
+    weights that are negative.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        temperature: float = 1.0,
+        coord_scale: float = 1.0,
+        object_scale: float = 1.0,
+        class_scale: float = 1.0,
+    ) -> None:
+        self.num_classes = num_classes
+        self.temperature = KD(temperature=temperature).temperature  # it refuses what is none
+        self.scales = {
+            "coord_scale": coord_scale,
+            "object_scale": object_scale,
+            "class_scale": class_scale,
+        }
+        check_scales(**self.scales)
+
+    def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
+        """Return the scalar from logits [B, A * (5 + C), GH, GW]; `target` is not read.
+
+        ValueError without a teacher, or where its grid or its anchors are not the student's.
+        """
+        guide = need_teacher(teacher, "yolo_kd").logits
+        if guide.shape != student.logits.shape:
+            raise ValueError(
+                f"yolo_kd: the student answers with {list(student.logits.shape)}, the teacher with "
+                f"{list(guide.shape)}: both must have the same grid, anchors and classes"
+            )
+        return _distance(student.logits, guide.detach(), self)
+
+
+@full_precision
+def _distance(student: Tensor, teacher: Tensor, given: YoloKD) -> Tensor:
+    own, guide = (split(each, num_classes=given.num_classes) for each in (student, teacher))
+    sure = guide.objectness.sigmoid()
+    scales, t = given.scales, given.temperature
+    far = coordinates(guide) - coordinates(own)
+    boxes = (sure.sqrt()[..., None] * far).square().sum(-1) / 2  # 0 where far overflows unseen
+    kl = F.kl_div(
+        F.log_softmax(own.classes / t, dim=-1),
+        F.log_softmax(guide.classes / t, dim=-1),
+        reduction="none",
+        log_target=True,
+    ).sum(-1)
+    seen = (sure - own.objectness.sigmoid()).square() / 2
+    total = (
+        scales["coord_scale"] * boxes
+        + scales["class_scale"] * t**2 * sure * kl
+        + scales["object_scale"] * seen
+    )
+    return total.flatten(1).sum(1).mean()

@@ -1,0 +1,166 @@
+"""Boxes around objects, found on a grid. B: batch, A: anchors, C: classes, GH, GW: the grid."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdx.detection import Detections, anchor_table, detect, split
+from kdx.detection.coco import coco_available
+from kdx.protocols import ImageSource, Meter
+from kdx.words import counted
+
+__all__ = ["BoxSource", "Detection"]
+
+SURE = 0.3  # the score of what is shown, the objectness of what is decided
+SMALLEST = 480  # pixels of a picture's longer side: labels of 10 pixels can be read on it
+TRUTH, FOUND = "lime", "yellow"
+
+
+@runtime_checkable
+class BoxSource(ImageSource, Protocol):
+    """Images with objects: `boxes[i]` [n, 6] are rows (class, x, y, w, h, difficult), float32.
+
+    Centre and size are shares of the original image, in [0, 1].
+    """
+
+    boxes: Sequence[Tensor]
+
+
+class Detection:
+    """The task of answering images with boxes on a grid, [B, A * (5 + C), GH, GW], as YOLOv2.
+
+    Targets are [B, M, 6]: see `kdx.protocols.Task`. `anchors` are (width, height) in cells of the
+    grid. The first metric is mAP by the rule of VOC 2007; those of COCO need pycocotools, and
+    `notes` says so where it is not installed. ValueError for anchors that are none.
+    """
+
+    spatial = True
+
+    def __init__(self, *, classes: Sequence[str], anchors: Sequence[Sequence[float]]) -> None:
+        self.classes, self.anchors = list(classes), anchor_table(anchors)
+        self.facts: Mapping[str, Any] = {
+            "num_classes": len(self.classes),
+            "anchors": [list(map(float, anchor)) for anchor in anchors],
+        }
+        self.chance = 0.0
+        self.metrics: Mapping[str, str] = {"map": "mAP (VOC 2007)"}
+        self.notes: Sequence[str] = ()
+        if coco_available():
+            self.metrics |= {"map_coco": "mAP (COCO)"}
+        else:
+            self.notes = ["pycocotools is not installed: mAP as COCO has it is left out"]
+
+    def check(self, answer: object, images: Tensor) -> None:
+        """Raise ValueError where `answer` is not on a grid of the images' shape, or of other C."""
+        height, width = images.shape[2:]
+        channels = len(self.anchors) * (5 + len(self.classes))
+        shape = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        if not isinstance(answer, Tensor) or shape[:2] != [len(images), channels]:
+            raise ValueError(
+                f"it answers {len(images)} images with {shape}, not with [{len(images)}, {channels}"
+                f", rows, columns]: {counted(len(self.anchors), 'anchor')} of 5 + "
+                f"{counted(len(self.classes), 'class', 'classes')}"
+            )
+        if len(shape) != 4 or shape[2] * width != shape[3] * height:
+            raise ValueError(
+                f"it answers images of {height} x {width} with {shape}: the cells of a grid must be"
+                " square, as with sides that are multiples of the network's stride"
+            )
+
+    def check_source(self, source: ImageSource) -> None:
+        """Raise ValueError naming the first sample with a box that is none."""
+        if not isinstance(source, BoxSource):
+            raise ValueError(f"{type(source).__name__} has no boxes: detection needs a BoxSource")
+        counts = torch.tensor([len(rows) for rows in source.boxes])
+        rows = torch.cat([torch.zeros(0, 6), *source.boxes])
+        kinds, centres, sizes = rows[:, 0], rows[:, 1:3], rows[:, 3:5]
+        known = (kinds >= 0) & (kinds < len(self.classes)) & (kinds == kinds.floor())
+        inside = ((centres >= 0) & (centres <= 1) & (sizes > 0) & (sizes <= 1)).all(1)
+        bad = (~(known & inside)).nonzero().flatten()
+        if len(bad):
+            first = int(bad[0])
+            index = int(torch.repeat_interleave(counts)[first])
+            raise ValueError(
+                f"{source.name(index)}: a box {rows[first].tolist()} is no (class, x, y, w, h, "
+                f"difficult) with a class in [0, {len(self.classes)}), the centre in the image and "
+                f"a size above 0, at most 1; {len(bad):,} of {len(rows):,} boxes are wrong"
+            )
+
+    def meter(self, device: torch.device) -> Meter:
+        """Return a meter that counts all boxes with a score above 0.005, as darknet does.
+
+        `map` (VOC 2007), `map_area` (VOC 2010), `map_coco` and `map_coco_50`, in [0, 1]; 0.0 where
+        there is nothing to find. Classes without objects are left out of the means.
+        """
+        return _Meter(self, device)
+
+    def detect(self, answer: Tensor, **how: Any) -> list[Detections]:
+        """Return the detections of each image: see `kdx.detection.detect`."""
+        return detect(answer, num_classes=len(self.classes), anchors=self.anchors, **how)
+
+    def decide(self, answer: Tensor) -> Tensor:
+        """Return the likeliest class of each box, -1 below an objectness of 0.3: [B, A, GH, GW]."""
+        parts = split(answer, num_classes=len(self.classes))
+        return parts.classes.argmax(-1).where(parts.objectness.sigmoid() >= SURE, -1)
+
+    def draw(self, image: Tensor, target: Tensor, answer: Tensor) -> Tensor:
+        """Draw the objects in green, and beside them what is found in yellow, with its scores."""
+        found = self.detect(answer[None].float(), score=SURE)[0]
+        rows = _objects(target)
+        truth = [self.classes[int(row[0])] + "?" * bool(row[1] > 0) for row in rows]
+        seen = [
+            f"{self.classes[int(kind)]} {score:.2f}"
+            for kind, score in zip(found.classes, found.scores, strict=True)
+        ]
+        return torch.cat(
+            [_drawn(image, rows[:, 2:], truth, TRUTH), _drawn(image, found.boxes, seen, FOUND)],
+            dim=2,
+        )
+
+
+def _objects(target: Tensor) -> Tensor:
+    """Return the objects of an image [T, 6]: class, difficult, corners; without padding."""
+    from torchvision.ops import box_convert
+
+    rows = target[target[:, 0] >= 0].float()
+    return torch.cat([rows[:, [0, 5]], box_convert(rows[:, 1:5], "cxcywh", "xyxy")], dim=1)
+
+
+def _drawn(image: Tensor, boxes: Tensor, labels: list[str], color: str) -> Tensor:
+    """Draw boxes [N, 4], shares of the image, on a copy that is large enough to read."""
+    from torchvision.utils import draw_bounding_boxes
+
+    factor = max(1, round(SMALLEST / max(image.shape[1:])))
+    large = F.interpolate(image[None], scale_factor=factor)[0]
+    if not len(boxes):
+        return large
+    sides = large.shape[2], large.shape[1]
+    corners = (boxes.clamp(0, 1).cpu() * torch.tensor([*sides, *sides])).round()
+    return draw_bounding_boxes(
+        large, corners, labels, colors=color, width=2, fill_labels=True, label_colors="black"
+    )
+
+
+class _Meter:
+    """Each image counted once, over all processes."""
+
+    def __init__(self, task: Detection, device: torch.device) -> None:
+        from kdx.detection.metric import MeanAveragePrecision  # here: torchmetrics is slow to come
+
+        self.task = task
+        self.metric = MeanAveragePrecision(num_classes=len(task.classes)).to(device)
+        self.metric.update([], [])
+
+    def update(self, answer: Tensor, target: Tensor) -> None:
+        found = self.task.detect(answer, score=0.005, limit=300)
+        rows = [
+            torch.cat([each.classes[:, None], each.scores[:, None], each.boxes], dim=1)
+            for each in found
+        ]
+        self.metric.update(rows, [_objects(each) for each in target])
+
+    def compute(self) -> dict[str, float]:
+        return self.metric.compute()

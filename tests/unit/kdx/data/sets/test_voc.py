@@ -1,0 +1,158 @@
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from kdx.data import BoxImages, Views, voc
+from kdx.data.sets.voc import ANCHORS, CLASSES
+from kdx.tasks.detection import Detection
+from tests.contracts import check_scenes
+from tests.unit.kdx.data.sets.test_voc_xml import thing, xml
+
+SPLITS = ("2007_train", "2007_val", "2007_test", "2012_train")
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Return a folder of four splits of two images each: a dog, and a difficult cat and a dog."""
+    for split in SPLITS:
+        year, name = split.split("_")
+        add(tmp_path, split, f"{year}_{name}1", thing((3, 4, 20, 25)))
+        cat = thing((1, 1, 30, 15), name="cat", difficult=1)
+        add(tmp_path, split, f"{year}_{name}2", thing((7, 9, 7, 9)), cat)
+    return tmp_path
+
+
+def add(root, split: str, name: str, *objects: str, listed: bool = True) -> None:
+    year, images = split.split("_")
+    folder = root / "VOCdevkit" / f"VOC{year}"
+    for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 30)).save(folder / f"JPEGImages/{name}.jpg")
+    (folder / f"Annotations/{name}.xml").write_text(xml(*objects))
+    if listed:
+        with (folder / f"ImageSets/Main/{images}.txt").open("a") as file:
+            file.write(f"{name}\n")
+
+
+def opened(root, **arguments):
+    return voc(root=str(root), **{"train": "2007_train", "test": "2007_test", **arguments})
+
+
+def boxes(source) -> list[list[list[float]]]:
+    assert isinstance(source, BoxImages)
+    return [each.tolist() for each in source.boxes]
+
+
+def test_boxes_are_shares_of_the_image(root):
+    data = opened(root)
+    dog, cat = CLASSES.index("dog"), CLASSES.index("cat")
+    expected = [
+        [[dog, 11 / 40, 14 / 30, 18 / 40, 22 / 30, 0]],
+        [[dog, 6.5 / 40, 8.5 / 30, 1 / 40, 1 / 30, 0], [cat, 15 / 40, 7.5 / 30, 30 / 40, 0.5, 1]],
+    ]
+    for source in (data.train, data.test):
+        for found, rows in zip(boxes(source), expected, strict=True):
+            torch.testing.assert_close(torch.tensor(found), torch.tensor(rows))
+    assert data.train.labels.tolist() == [dog, cat]
+    assert data.train.name(1).endswith("VOCdevkit/VOC2007/JPEGImages/2007_train2.jpg")
+
+
+def test_what_a_network_sees(root):
+    data = opened(root, size=(64, 96))
+    assert (data.input.hw, data.input.mean, data.input.std) == ((64, 96), (0,) * 3, (1,) * 3)
+    assert isinstance(data.task, Detection)
+    assert (len(data.classes), list(data.notes)) == (20, list(data.task.notes))
+    assert data.task.facts["num_classes"] == 20
+    assert data.task.facts["anchors"] == [list(anchor) for anchor in ANCHORS]
+    assert len(ANCHORS) == 5
+    data.task.check_source(data.train)
+    batch = Views(data.train, data.input, seed=0).__getitems__([(0, 0), (0, 1)])
+    assert batch.images.shape == (2, 3, 64, 96)
+    assert batch.targets.shape == (2, 2, 6)
+    check_scenes(data.test, data.input, None)
+
+
+def test_splits_of_several_years(root):
+    data = opened(root, train=["2007_train", "2007_val", "2012_train"])
+    names = [Path(data.train.name(i)).stem for i in (0, 2, 4)]
+    assert names == ["2007_train1", "2007_val1", "2012_train1"]
+    (root / "VOCdevkit/VOC2007/ImageSets/Main/trainval.txt").write_text("2007_train1\n\n2007_val2")
+    (root / "VOCdevkit/VOC2012/ImageSets/Main/trainval.txt").write_text("2012_train1\n")
+    data = voc(root=str(root))
+    assert (len(data.train), len(data.test)) == (3, 2)
+
+
+def test_images_without_objects(root):
+    add(root, "2007_train", "empty")
+    data = opened(root)
+    assert boxes(data.train)[2] == []
+    assert data.train.labels[2] == 20
+
+
+def test_other_classes(root):
+    add(root, "2007_train", "odd", thing(name="drone"), thing(name="owl"), thing(name="drone"))
+    message = (
+        r"objects of classes that are not among the 20 of the data set: 'drone' \(2 objects\), "
+        r"'owl' \(1 object\)\. Name them in classes, or take all that there are \(classes: auto\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        opened(root)
+    data = opened(root, other="ignore")
+    assert boxes(data.train)[2] == []
+    assert data.notes[0] == (
+        "voc: objects of other classes are left out: 'drone' (2 objects), 'owl' (1 object)"
+    )
+    assert opened(root, classes="auto").classes == ["cat", "dog", "drone", "owl"]
+    named = opened(root, classes=["owl", "drone", "dog", "cat"])
+    assert [row[0] for row in boxes(named.train)[2]] == [1, 0, 1]
+    with pytest.raises(ValueError, match="voc: classes: dog stand there more than once"):
+        opened(root, classes=["dog", "cat", "dog"])
+
+
+def test_images_in_both_parts_are_told(root):
+    notes = opened(root, train=["2007_train", "2007_test"]).notes
+    assert re.fullmatch(
+        r"voc: 2 images of the test split are trained on too: .*test1\.jpg, .*test2\.jpg", notes[0]
+    )
+
+
+def test_images_that_come_twice(root):
+    message = r"voc: in 2007_train, 2007_train, images come more than once: .*train1\.jpg, .*train2"
+    with pytest.raises(ValueError, match=message):
+        opened(root, train=["2007_train", "2007_train"])
+
+
+def test_all_problems_at_once(root):
+    folder = root / "VOCdevkit" / "VOC2007"
+    add(root, "2007_train", "far", thing((3, 4, 50, 20)), thing((9, 1, 8, 2)))
+    add(root, "2007_train", "gone", thing())
+    (folder / "JPEGImages/gone.jpg").unlink()
+    add(root, "2007_train", "bare")
+    (folder / "Annotations/bare.xml").unlink()
+    (folder / "JPEGImages/2007_test1.jpg").write_text("no image")
+    (folder / "Annotations/2007_test2.xml").write_text("<annotation>")
+    message = (
+        r"voc: 5 of 7 images cannot be used: .*/far\.xml: object 1, 'dog': its box, 3 to 50 .*, "
+        r"object 2, 'dog': xmin 9.* no box; .*/gone\.jpg: No such file or directory; "
+        r".*/bare\.xml: No such file .*; .*test1\.jpg: no image; .*test2\.xml: it is no XML"
+    )
+    with pytest.raises(ValueError, match=message):
+        opened(root)
+
+
+@pytest.mark.parametrize(
+    ("split", "reason"),
+    [
+        ("2007_trainval", "No such file or directory: .*trainval.txt"),
+        ("2011_train", "not found or corrupted"),
+        ("2013_train", "Unknown value '2013' for argument year"),
+        ("2012_test", "Unknown value 'test' for argument image_set"),
+        ("train", "Unknown value 'train' for argument year"),
+    ],
+)
+def test_splits_that_are_not_there(split, reason, root):
+    with pytest.raises(ValueError, match=rf"voc: there is no split '{split}' in '.*': .*{reason}"):
+        opened(root, train=split)

@@ -1,0 +1,146 @@
+import pytest
+
+from kdx.data.sets.voc_xml import VocObject, read_annotation
+
+SIZE = (30, 40)
+
+
+def xml(*objects: str, size: str = "") -> str:
+    return f"<annotation>{size}{''.join(objects)}</annotation>"
+
+
+def thing(
+    box=(1, 1, 10, 10), *, name: str = "dog", difficult: object = None, inside: str = ""
+) -> str:
+    edges = "".join(
+        f"<{key}>{value}</{key}>"
+        for key, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+    )
+    flag = "" if difficult is None else f"<difficult>{difficult}</difficult>"
+    return f"<object><name>{name}</name>{flag}{inside}<bndbox>{edges}</bndbox></object>"
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Return a function: the objects of an annotation with that content."""
+
+    def reading(content: str | bytes) -> list[VocObject]:
+        path = tmp_path / "a.xml"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return read_annotation(str(path), SIZE)
+
+    return reading
+
+
+def test_first_and_last_pixels_become_edges(read):
+    assert read(xml(thing((3, 4, 20, 25)))) == [VocObject("dog", (2, 3, 20, 25), False)]
+
+
+@pytest.mark.parametrize(
+    ("box", "edges"),
+    [
+        ((1, 1, 40, 30), (0, 0, 40, 30)),  # at the border
+        ((0, 0, 41, 31), (0, 0, 40, 30)),  # one pixel beyond it
+        ((7, 9, 7, 9), (6, 8, 7, 9)),  # one pixel
+        ((40, 30, 40, 30), (39, 29, 40, 30)),
+        ((45.5e-1, 2.25, 9.5, "10.75"), (3.55, 1.25, 9.5, 10.75)),
+        ((" 2 ", "2", "5\n", "5"), (1, 1, 5, 5)),
+    ],
+)
+def test_awkward_boxes(box, edges, read):
+    (found,) = read(xml(thing(box)))
+    assert found.edges == pytest.approx(edges)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_difficult"), [(None, False), (0, False), (1, True), ("1.0", True)]
+)
+def test_difficult_objects(text, is_difficult, read):
+    assert read(xml(thing(difficult=text)))[0].difficult is is_difficult
+
+
+def test_no_object_at_all(read):
+    assert read(xml()) == []
+
+
+def test_parts_are_not_objects(read):
+    part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
+    assert read(xml(thing((2, 2, 9, 9), name="person", inside=part))) == [
+        VocObject("person", (1, 1, 9, 9), False)
+    ]
+
+
+def test_what_else_there_is_and_encodings(read):
+    content = xml("<folder>VOC2007</folder>", thing(name="bête"))
+    for encoding in ("utf-8", "utf-16", "latin-1"):
+        head = f'<?xml version="1.0" encoding="{encoding}"?><!-- by hand -->'
+        assert read((head + content).encode(encoding))[0].name == "bête"
+
+
+@pytest.mark.parametrize(
+    ("box", "problem"),
+    [
+        ((20, 4, 10, 25), r"xmin 20, xmax 10, ymin 4, ymax 25 are no box"),
+        ((3, 9, 20, 8.5), r"xmin 3, xmax 20, ymin 9, ymax 8\.5 are no box"),
+        (
+            (3, 4, 42, 25),
+            r"its box, 3 to 42 and 4 to 25, lies outside of the image, 40 wide and 30",
+        ),
+        ((-1, 4, 9, 25), "its box, -1 to 9 and 4 to 25, lies outside"),
+        ((41, 4, 41, 25), "its box, 41 to 41 and 4 to 25, lies outside"),
+        ((3, 4, "nan", 25), "xmax 'nan' is not a number"),
+        ((3, 4, "1e999", 25), "xmax '1e999' is not a number"),
+        (("", 4, 9, 25), "xmin '' is not a number"),
+    ],
+)
+def test_boxes_that_are_none(box, problem, read):
+    with pytest.raises(ValueError, match=f"^object 1, 'dog': {problem}"):
+        read(xml(thing(box)))
+
+
+def test_all_problems_of_an_annotation(read):
+    size = "<size><width>41</width><height>30</height></size>"
+    objects = (
+        thing(name=" "),
+        "<object><name>cat</name></object>",
+        thing(difficult="maybe"),
+        thing(),
+        thing((5, 5, 4, 4)),
+    )
+    message = (
+        "it is of 30 x 41 pixels, but its image of 30 x 40, object 1, '': it has no name, "
+        "object 2, 'cat': it has no bndbox, object 3, 'dog': difficult 'maybe' is not a number, "
+        "object 5, 'dog': xmin 5, xmax 4"
+    )
+    with pytest.raises(ValueError, match=f"^{message}"):
+        read(xml(*objects, size=size))
+
+
+def test_a_size_need_not_be_given(read):
+    for size in ("", "<size><width>0</width><height>0</height></size>", "<size/>"):
+        assert len(read(xml(thing(), size=size))) == 1
+
+
+BOMB = """<!DOCTYPE annotation [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>"""
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("", "it is no XML: no element found"),
+        ("<annotation><object></annotation>", "it is no XML: mismatched tag: line 1, column 22"),
+        (b"\xff\xd8\xff\xe0", "it is no XML: not well-formed"),
+        ('<?xml version="1.0" encoding="none"?><annotation/>', "it is no XML: unknown encoding"),
+        ("<html/>", "it is a <html>, not an <annotation>"),
+        (BOMB + xml(thing(name="&b;")), "it has a DOCTYPE, whose entities could take all memory"),
+        ((BOMB + xml(thing(name="&b;"))).encode("utf-16"), "it has a DOCTYPE"),
+    ],
+)
+def test_files_that_are_no_annotations(content, problem, read):
+    with pytest.raises(ValueError, match=f"^{problem}"):
+        read(content)
+
+
+def test_an_annotation_that_is_missing(tmp_path):
+    with pytest.raises(ValueError, match=r"^No such file or directory$"):
+        read_annotation(str(tmp_path / "a.xml"), SIZE)
