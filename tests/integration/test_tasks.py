@@ -1,0 +1,136 @@
+"""Detection and segmentation by the same loop, certificate and tools as classification."""
+
+import json
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from kdx.assess import assess, compress_checkpoint, recipe_of
+from kdx.recipe import load
+from kdx.run import run
+from kdx.scenes import Plan, write_scenes
+from kdx.summary import read_summary
+from tests.faults.resuming import differences, run_stopped_at
+from tests.integration.test_processes import distill
+from tests.unit.kdx.scenes.conftest import write_items
+
+DETECTION = """\
+data:
+  use: voc
+  root: {root}
+  train: 2007_train
+  classes: [tshirt, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, boot]
+  anchors: [[0.5, 0.5], [1, 1.5]]
+  size: 64
+  batch_size: 8
+  augment: {{flip: true, scale: [0.8, 1.25], color: 0.2, sizes: [64, 96]}}
+teacher: {{use: yolo_lite, allow_chance: true}}
+student: {{use: yolo_lite, transforms: [{{use: expand.ExpandNet, preset: yolo_lite_cl, rate: 2}}]}}
+losses: [{{use: yolo}}, {{use: yolo_kd, weight: 0.5}}]
+optimizer: {{use: SGD, lr: 0.001}}
+stages: [{{phase: nonlinear, epochs: 1}}, {{phase: linear, epochs: 1}}]
+"""
+SEGMENTATION = """\
+data:
+  use: cityscapes
+  root: {root}
+  test: test
+  size: 64
+  batch_size: 8
+  augment: {{flip: true, scale: [0.8, 1.25], window: 32}}
+teacher: {{use: unet, widths: [4, 8], allow_chance: true}}
+student:
+  use: unet
+  widths: [4, 8]
+  transforms: [{{use: expand.ExpandNet, preset: unet_cl, rate: 2, init: scaled}}]
+losses: [{{use: cross_entropy}}, {{use: kd, weight: 0.5}}]
+optimizer: {{use: SGD, lr: 0.05}}
+epochs: 2
+"""
+RECIPES = {"detection": DETECTION, "segmentation": SEGMENTATION}
+HEADLINES = {"detection": "map", "segmentation": "miou"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Return a folder with scenes of 64 pixels, and a recipe for each task."""
+    folder = tmp_path_factory.mktemp("tasks")
+    write_items(folder / "items")
+    plan = Plan(images=(26, 2, 10), size=(64, 64), objects=(0, 3))
+    console = Console(quiet=True)
+    write_scenes(folder / "scenes", plan, root=str(folder / "items"), console=console)
+    for task, text in RECIPES.items():
+        (folder / f"{task}.yaml").write_text(text.format(root=folder / "scenes"))
+    return folder
+
+
+def recipe(place, task, name):
+    return load(place / f"{task}.yaml", [f"name={name}"], output_root=place / "runs")
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def finished(place, request):
+    """Return a task, and a run of its recipe from beginning to end."""
+    task = request.param
+    return task, run(recipe(place, task, f"{task}/whole"), Console(quiet=True))
+
+
+def test_a_run_leaves_a_certified_student_and_pictures(finished):
+    task, run_dir = finished
+    certificate = json.loads((run_dir / "certificate.json").read_text())
+    assert certificate["holds"]
+    assert (
+        certificate["predictions"]
+        == {"detection": 10 * 2 * 2 * 2, "segmentation": 10 * 64**2}[task]
+    )
+    assert certificate["predictions_changed"] == 0
+    summary = read_summary(run_dir)
+    assert summary.headline == HEADLINES[task]
+    assert summary.test == pytest.approx(certificate["metrics"]["trained"], abs=1e-6)
+    pictures = sorted((run_dir / "pictures").iterdir())
+    assert len(pictures) == 8
+    report = (run_dir / "report.md").read_text()
+    assert all(f"(pictures/{picture.name})" in report for picture in pictures)
+    assert summary.headings[HEADLINES[task]] in report
+
+
+def test_tools_take_the_student_and_the_checkpoint(finished, tmp_path):
+    task, run_dir = finished
+    again = recipe_of(run_dir, None)
+    found = assess(again, run_dir)
+    assert found.metrics == pytest.approx(read_summary(run_dir).test, abs=1e-6)
+    compressed = tmp_path / "student.safetensors"
+    compress_checkpoint(again, run_dir / "checkpoints" / "epoch_0002", compressed)
+    exported = load_file(run_dir / "student.safetensors")
+    for name, value in load_file(compressed).items():
+        torch.testing.assert_close(value, exported[name])
+
+
+def test_a_resumed_run_is_one_that_never_stopped(finished, place, monkeypatch):
+    task, run_dir = finished
+    resumed = run_stopped_at(recipe(place, task, f"{task}/resumed"), [2, 3], monkeypatch)
+    assert differences(run_dir, resumed) == []
+
+
+def test_two_processes_segment_as_one(place):
+    """Batches of 8 and a last one of 2; the test images are five for each process."""
+    (place / "recipe.yaml").write_text((place / "segmentation.yaml").read_text())
+    one, two = (distill(place, processes) for processes in (1, 2))
+    summaries = [read_summary(run_dir) for run_dir in (one, two)]
+    assert [summary.environment["processes"] for summary in summaries] == [1, 2]
+    assert summaries[0].test == pytest.approx(summaries[1].test, abs=1e-4)
+    students = [load_file(run_dir / "student.safetensors") for run_dir in (one, two)]
+    for name, tensor in students[0].items():
+        assert (tensor - students[1][name]).abs().max() < 1e-5
+
+
+def test_two_processes_detect(place):
+    """What both found together is what the student finds alone."""
+    (place / "recipe.yaml").write_text((place / "detection.yaml").read_text())
+    run_dir = distill(place, 2, "seed=1")
+    summary = read_summary(run_dir)
+    assert summary.environment["processes"] == 2
+    found = assess(recipe_of(run_dir, None), run_dir)
+    assert found.metrics == pytest.approx(summary.test, abs=1e-4)
