@@ -15,9 +15,9 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from benchmarks.harness import Step
 from benchmarks.training import trainer, training_step
 from kdx.build import Job, build
+from kdx.complexity.rounds import Step
 from kdx.data import Batch, EpochBatches, train_loader
 from kdx.log import RunLog
 from kdx.loop import Loop, accelerator_for

@@ -5,12 +5,15 @@ a GPU and an unfolded chain, stand beside ours. A SmallNet's images are always 3
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kdx import students
+from kdx.complexity.table13 import TABLE, Row
+from kdx.recipe import load_student
 
 __all__ = ["CASES", "Case"]
 
@@ -38,33 +41,31 @@ class Case:
         return images, torch.randint(outputs.shape[1], (size, *outputs.shape[2:]))
 
 
-def _seven() -> nn.Module:
-    return students.smallnet(kernel_size=7)
+def _build(student: Mapping[str, Any]) -> nn.Module:
+    return load_student(student).component.build()
 
 
-def _three() -> nn.Module:
-    return students.smallnet(kernel_size=3)
+def _cases(row: Row) -> dict[str, Case]:
+    """The expansions of a network of Table 13, by its strategies' names."""
+    batch_size, pixels, _ = row.trial
+    build = partial(_build, row.student)
+    return {
+        each.name.removeprefix("ExpandNet-"): Case(
+            build, each.preset, pixels, batch_size, each.speed / row.speed
+        )
+        for each in row.expansions
+    }
 
 
-SEVEN = {
-    "CL": ("cl", 64651.81 / 147822.51),
-    "CL+FC": ("cl_fc", 61379.95 / 147822.51),
-    "CK": ("ck", 75065.09 / 147822.51),
-    "CK+FC": ("ck_fc", 68679.89 / 147822.51),
-}
+SEVEN, *OTHERS = TABLE
+THREE = partial(_build, {"use": "smallnet", "kernel_size": 3})
 CASES: Mapping[str, Case] = {
     **{
-        f"SmallNet-7 {name} {size}": Case(_seven, preset, 32, size, paper)
+        f"SmallNet-7 {name} {size}": replace(case, batch_size=size)
         for size in (128, 512)
-        for name, (preset, paper) in SEVEN.items()
+        for name, case in _cases(SEVEN).items()
     },
-    "SmallNet-3 CL": Case(_three, "cl", 32, 128),
-    "SmallNet-3 CL+FC": Case(_three, "cl_fc", 32, 128),
-    "MobileNet CL": Case(students.mobilenet, "mobilenet_cl", 64, 128, 729.78 / 3797.21),
-    "MobileNetV2 CL": Case(students.mobilenet_v2, "mobilenet_v2_cl", 64, 128, 1009.25 / 3417.20),
-    "ShuffleNetV2 0.5x CL": Case(
-        students.shufflenet_v2, "shufflenet_v2_cl", 64, 128, 4228.10 / 5404.06
-    ),
-    "U-Net CL": Case(students.unet, "unet_cl", 256, 8, 2.98 / 8.25),
-    "YOLO-LITE CL": Case(students.yolo_lite, "yolo_lite_cl", 224, 16, 6.07 / 7.94),
+    "SmallNet-3 CL": Case(THREE, "cl", 32, 128),
+    "SmallNet-3 CL+FC": Case(THREE, "cl_fc", 32, 128),
+    **{f"{row.name} {name}": case for row in OTHERS for name, case in _cases(row).items()},
 }

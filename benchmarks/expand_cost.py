@@ -19,11 +19,11 @@ from rich.progress import track
 
 import expand
 from benchmarks.cases import CASES, Case
-from benchmarks.harness import Contender, Step, measure
 from benchmarks.memory import peak_memory
 from benchmarks.output import Row, options, selected, show, write
 from benchmarks.training import training_step
 from kdx.cli import guarded
+from kdx.complexity.rounds import Contender, Step, measure
 
 __all__ = ["main"]
 

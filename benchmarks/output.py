@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from benchmarks.harness import Spread
+from kdx.complexity.rounds import Spread
 
 __all__ = ["Row", "options", "selected", "show", "write"]
 

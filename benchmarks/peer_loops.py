@@ -20,9 +20,9 @@ from torchvision.transforms import v2
 
 import expand
 from benchmarks.arms import COMPACT, Bench
-from benchmarks.harness import Step
 from benchmarks.training import sgd
 from kdx.build import Job, build
+from kdx.complexity.rounds import Step
 from kdx.data import MemoryImages
 
 __all__ = ["LOOPS", "Spec"]

@@ -21,11 +21,11 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.harness import interleave
 from benchmarks.output import Row, options, selected, show, write
 from benchmarks.peer_loops import Spec
 from benchmarks.peer_process import Peer, environment
 from kdx.cli import guarded
+from kdx.complexity.rounds import interleave
 
 __all__ = ["main"]
 

@@ -19,9 +19,9 @@ import torch
 from rich.console import Console
 
 from benchmarks.arms import ARMS, BARE, WARMUP, Bench
-from benchmarks.harness import Contender, Rounds, Spread, measure
 from benchmarks.output import Row, options, selected, show, write
 from kdx.cli import guarded
+from kdx.complexity.rounds import Contender, Rounds, Spread, measure
 
 __all__ = ["main"]
 

@@ -25,11 +25,11 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 import expand
-from benchmarks.harness import Contender, Rounds, Step, measure
 from benchmarks.memory import peak_memory
 from benchmarks.output import Row, options, selected, show, write
 from benchmarks.training import training_step
 from kdx.cli import guarded
+from kdx.complexity.rounds import Contender, Rounds, Step, measure
 from kdx.students import smallnet
 
 __all__ = ["Size", "main"]

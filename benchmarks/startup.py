@@ -19,9 +19,9 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from benchmarks.harness import Rounds, Spread, interleave
 from benchmarks.output import Row, options, selected, show, write
 from kdx.cli import guarded
+from kdx.complexity.rounds import Rounds, Spread, interleave
 
 __all__ = ["main"]
 

@@ -14,6 +14,7 @@ from torchvision.models import WeightsEnum
 
 __all__ = ["segmentation", "timm", "torchvision"]
 
+IMAGENET = 1000  # classes
 AUXILIARY = ("googlenet", "inception_v3")  # would give several outputs in training
 
 
@@ -92,21 +93,30 @@ def torchvision(
 
 
 def segmentation(
-    *, name: str, num_classes: int = 21, in_channels: int = 3, pretrained: str | None = None
+    *,
+    name: str,
+    num_classes: int = 21,
+    in_channels: int = 3,
+    pretrained: str | None = None,
+    backbone: str | None = None,
 ) -> nn.Module:
     """Return torchvision's `name` for segmentation: images [B, 3, H, W] to logits [B, C, H, W].
 
     Such as "fcn_resnet50", "deeplabv3_resnet50", "lraspp_mobilenet_v3_large". The auxiliary
-    classifier is left out, which keys of published weights name; otherwise the keys are the same.
-    `pretrained`: published weights, "COCO_WITH_VOC_LABELS_V1" or "DEFAULT", of 21 classes; without
-    them all of it begins at random. ValueError as for `torchvision`.
+    classifier is left out; the other keys of the state dict are torchvision's. `pretrained`:
+    published weights, "COCO_WITH_VOC_LABELS_V1" or "DEFAULT", of 21 classes. `backbone`: published
+    weights of the classifier that it is built on, "IMAGENET1K_V1"; the rest begins at random.
+    ValueError as for `torchvision`, and for both at once.
     """
     from torchvision import models
 
     _check(name, in_channels, models.list_models(module=models.segmentation))
+    if pretrained and backbone:
+        raise ValueError(f"torchvision {name}: `pretrained` has a backbone: leave `backbone` out")
     weights = _published(name, pretrained, num_classes) if pretrained else None
+    below = _published(name.partition("_")[2], backbone, IMAGENET) if backbone else None
     network: Any = models.get_model(
-        name, weights=weights, weights_backbone=None, num_classes=num_classes
+        name, weights=weights, weights_backbone=below, num_classes=num_classes
     )
     if weights is not None:
         images = weights.transforms()

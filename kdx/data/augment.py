@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from kdx.protocols import InputSpec
 
-__all__ = ["Augment", "check_scenes", "flip", "normalise", "pad_and_crop", "pair"]
+__all__ = ["Augment", "check_view", "flip", "normalise", "pad_and_crop", "pair"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-def check_scenes(
+def check_view(
     kind: str, input: InputSpec, augment: Augment | None, *, takes: Sequence[str]
 ) -> None:
     """Raise ValueError where image files of a kind, "with masks" say, cannot be seen as asked.

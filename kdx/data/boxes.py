@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from kdx.data.augment import Augment, check_scenes
+from kdx.data.augment import Augment, check_view
 from kdx.data.decode import decode, whole
 from kdx.data.sources import check_type
 from kdx.protocols import InputSpec
@@ -42,10 +43,12 @@ class BoxImages:
 
     def __post_init__(self) -> None:
         check_type(self.labels, "images with boxes")
-        if not len(self.paths) == len(self.boxes) == len(self.labels):
+        lengths = {len(self.paths), len(self.boxes), len(self.labels)}
+        if len(lengths | {len(self.annotations) or len(self.paths)}) > 1:
             raise ValueError(
-                f"{counted(len(self.paths), 'image file')}, boxes of {len(self.boxes):,}, and "
-                f"{counted(len(self.labels), 'label')}"
+                f"{counted(len(self.paths), 'image file')}, boxes of {len(self.boxes):,}, "
+                f"{counted(len(self.labels), 'label')} and "
+                f"{counted(len(self.annotations), 'annotation')}"
             )
         for path, boxes in zip(self.paths, self.boxes, strict=True):
             if boxes.dtype != torch.float32 or boxes.shape[1:] != (6,):
@@ -77,9 +80,15 @@ class BoxImages:
             [self.annotations[i] for i in chosen] if self.annotations else (),
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the boxes as one tensor: of each tensor that a worker gets a file stays open."""
+        counts = [len(rows) for rows in self.boxes]
+        rows = torch.cat([torch.empty(0, 6), *self.boxes])
+        return _unpacked, (self.paths, rows, counts, self.labels, self.annotations)
+
     def check(self, input: InputSpec, augment: Augment | None) -> None:
         """Raise ValueError for an input that is not RGB, and for changes that boxes cannot have."""
-        check_scenes("with boxes", input, augment, takes=("flip", "scale", "color", "sizes"))
+        check_view("with boxes", input, augment, takes=("flip", "scale", "color", "sizes"))
         sizes = augment.sizes if augment else ()
         if odd := [size for size in sizes if size % CELL]:
             raise ValueError(
@@ -104,6 +113,16 @@ class BoxImages:
         if augment is not None:
             target = target[seen >= LEAST_SEEN]
         return placed.image(image, [GREY] * 3), target
+
+
+def _unpacked(
+    paths: Sequence[str],
+    rows: Tensor,
+    counts: list[int],
+    labels: Tensor,
+    annotations: Sequence[str],
+) -> BoxImages:
+    return BoxImages(paths, rows.split(counts), labels, annotations)
 
 
 def largest_classes(boxes: Sequence[Tensor], *, classes: int) -> Tensor:

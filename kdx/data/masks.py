@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kdx.data.augment import Augment, check_scenes, pair
+from kdx.data.augment import Augment, check_view, pair
 from kdx.data.decode import decode, decode_mask, whole
 from kdx.data.sources import check_type
 from kdx.protocols import IGNORED, InputSpec
@@ -72,7 +72,7 @@ class MaskImages:
 
     def check(self, input: InputSpec, augment: Augment | None) -> None:
         """Raise ValueError for an input that is not RGB, and for changes that masks cannot have."""
-        check_scenes("with masks", input, augment, takes=("flip", "scale", "window", "color"))
+        check_view("with masks", input, augment, takes=("flip", "scale", "window", "color"))
 
     def view_size(self, input: InputSpec, augment: Augment | None) -> tuple[int, int]:
         """Return (H, W): the window's, where there is one, or the input's."""

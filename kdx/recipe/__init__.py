@@ -8,7 +8,7 @@
 
 from kdx.recipe.component import Component
 from kdx.recipe.errors import Problem, RecipeError
-from kdx.recipe.loading import load
+from kdx.recipe.loading import load, load_student
 from kdx.recipe.schema import Recipe, Stage
 
-__all__ = ["Component", "Problem", "Recipe", "RecipeError", "Stage", "load"]
+__all__ = ["Component", "Problem", "Recipe", "RecipeError", "Stage", "load", "load_student"]

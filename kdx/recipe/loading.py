@@ -1,8 +1,9 @@
 """Reading a recipe: file, overrides, components, schema; all problems at once."""
 
+import copy
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,18 @@ from kdx.recipe.overrides import override
 from kdx.recipe.paths import Locations
 from kdx.recipe.registry import allowed_modules
 from kdx.recipe.schema import Recipe
-from kdx.recipe.sections import Augment, InputOverride, MemoSection, StageSection, Tolerance
+from kdx.recipe.sections import (
+    Augment,
+    InputOverride,
+    MemoSection,
+    StageSection,
+    Student,
+    Tolerance,
+)
 from kdx.recipe.wording import explain, show, unknown
 from kdx.recipe.yaml_source import LARGEST, parse
 
-__all__ = ["load", "read"]
+__all__ = ["load", "load_student", "read"]
 
 _MODELS: dict[KeyPath, type[BaseModel]] = {
     (): Recipe,
@@ -58,6 +66,28 @@ def read(locations: Locations, overrides: Sequence[str] = ()) -> Recipe:
     report.raise_any()
     assert recipe is not None, "a recipe without problems is valid"
     return recipe
+
+
+def load_student(
+    section: Mapping[str, Any], overrides: Sequence[str] = (), *, plugins: Iterable[str] = ()
+) -> Student:
+    """Return a recipe's `student:` section that stands in no file, with overrides of its keys.
+
+    `kernel_size=7` sets `student.kernel_size`. Raises RecipeError with all problems.
+    """
+    report = Report("the network")
+    data: dict[str, Any] = {"student": copy.deepcopy(dict(section))}
+    override(data, [f"student.{text}" for text in overrides], report)
+    bound = Binder(allowed_modules(plugins), report).recipe(data)["student"]
+    try:
+        student = Student.model_validate(bound, context=Locations(Path(), Path("runs")))
+    except ValidationError as invalid:
+        for error in invalid.errors():
+            report.add(("student", *error["loc"]), explain(error))
+        student = None
+    report.raise_any()
+    assert student is not None, "a section without problems is valid"
+    return student
 
 
 def _defaults() -> dict[str, Any]:

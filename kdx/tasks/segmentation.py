@@ -74,26 +74,27 @@ def scores(confusion: Tensor, classes: Sequence[str]) -> dict[str, float]:
     """Return the metrics of a confusion matrix [C, C] of pixels, truth by row, each in [0, 1].
 
     Of a class, IoU is TP / (TP + FP + FN), recall TP / (TP + FN) and precision TP / (TP + FP).
-    miou, mrec and mprec are means over the classes for which that is not 0 / 0, as in Cityscapes'
-    evaluation (Cordts et al. 2016): a class that is answered but never true has an IoU of 0 and no
-    recall, one that is never answered an IoU and a recall of 0 and no precision, one that is
-    neither counts nowhere. accuracy is the share of the pixels that are right; iou/<class> is
-    there for each class that has one. Without pixels all are 0.
+    miou, mrec and mprec are means over the classes. As in Cityscapes' evaluation (Cordts et al.
+    2016), what is 0 / 0 is left out: a class that is neither true nor answered anywhere, and the
+    recall of one that is answered but never true, whose IoU and precision are 0. Only the precision
+    of one that is true but never answered is 0 all the same: silence shall not pay. accuracy is the
+    share of the pixels that are right; iou/<class> is there for each class that has one. Without
+    pixels all are 0.
     """
     matrix = confusion.double()
     right, truth, said = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
     union = truth + said - right
-    means = {
-        name: _mean(right, whole)
-        for name, whole in (("miou", union), ("mrec", truth), ("mprec", said))
+    return {
+        "miou": _mean(right, union, of=union > 0),
+        "mrec": _mean(right, truth, of=truth > 0),
+        "mprec": _mean(right, said, of=union > 0),
+        "accuracy": float(right.sum() / truth.sum().clamp(min=1)),
+        **dict(_each(right, union, classes)),
     }
-    means["accuracy"] = float(right.sum() / truth.sum().clamp(min=1))
-    return means | dict(_each(right, union, classes))
 
 
-def _mean(right: Tensor, whole: Tensor) -> float:
-    defined = whole > 0
-    return float((right[defined] / whole[defined]).sum() / defined.sum().clamp(min=1))
+def _mean(right: Tensor, whole: Tensor, *, of: Tensor) -> float:
+    return float((right / whole.clamp(min=1))[of].sum() / of.sum().clamp(min=1))
 
 
 def _each(right: Tensor, union: Tensor, classes: Sequence[str]) -> Iterator[tuple[str, float]]:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import expand
 import teachers
 from kdx import data, losses, schedules, students, weights
+from kdx.data.augment import normalise
 from kdx.protocols import InputSpec
 from kdx.recipe import load
 from kdx.recipe.schema import Recipe
@@ -158,3 +160,27 @@ def test_the_plugin_guides_loss_runs(tmp_path, monkeypatch):
     exec(code.group(1), namespace)
     outputs = [type("O", (), {"logits": torch.full((2, 3), value)}) for value in (1.0, 3.0)]
     assert float(namespace["LogitMSE"](scale=2.0)(*outputs, None)) == 8.0
+
+
+def test_the_segmentation_guides_code_runs(tmp_path, monkeypatch, capsys):
+    text = (ROOT / "docs" / "segmentation.md").read_text()
+    ids, use = re.findall(r"```python\n(.*?)```", text, re.S)
+    namespace: dict = {}
+    exec(ids, namespace)
+    assert namespace["ids"][:3] == [7, 8, 11]
+    assert len(namespace["ids"]) == 19
+    monkeypatch.chdir(tmp_path)
+    Path("runs/scenes/unet").mkdir(parents=True)
+    names = [each.name for each in namespace["evaluated"]]
+    recipe = load(ROOT / "configs/scenes/unet.yaml", output_root=tmp_path)
+    trained = recipe.student.component.build(num_classes=19, in_channels=3)
+    spec = InputSpec(3, (32, 48), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    path = "runs/scenes/unet/student.safetensors"
+    weights.save(trained, path, input=spec, classes=19, extra={"class_names": names})
+    pixels = torch.randint(256, (32, 48, 3), dtype=torch.uint8)
+    Image.fromarray(pixels.numpy()).save("scene.png")
+    exec(use, namespace)
+    with torch.no_grad():
+        answer = trained.eval()(normalise(pixels.permute(2, 0, 1)[None], spec))
+    assert torch.equal(namespace["mask"], answer.argmax(1)[0])
+    assert capsys.readouterr().out == f"{[names[n] for n in answer.argmax(1).unique()]}\n"

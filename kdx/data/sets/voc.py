@@ -96,15 +96,18 @@ def _listed(root: str, splits: str | Sequence[str]) -> list[Files]:
 
 
 def _split(root: str, name: str) -> Iterator[Files]:
-    from torchvision.datasets import VOCDetection
+    from torchvision.datasets.voc import DATASET_YEAR_DICT, VOCDetection
 
     year, _, images = name.partition("_")
     try:
         found = VOCDetection(root, year=year, image_set=images)
-    except (OSError, RuntimeError, ValueError) as error:
+    except RuntimeError as error:
+        folder = Path(root, DATASET_YEAR_DICT[year]["base_dir"])
+        raise ValueError(f"voc: {name}: there is no folder {str(folder)!r}: set root") from error
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"voc: there is no split {name!r} in {root!r}: {error}. Splits are <year>_<image set>, "
-            "as 2007_trainval, which lies in VOCdevkit/VOC2007; root holds VOCdevkit"
+            "as 2007_trainval"
         ) from error
     for files in zip(found.images, found.annotations, strict=True):
         if Path(files[0]).suffix:  # an empty line has none

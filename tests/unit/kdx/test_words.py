@@ -1,6 +1,6 @@
 import pytest
 
-from kdx.words import counted, in_bytes
+from kdx.words import counted, in_bytes, listed
 
 
 def test_one_is_singular_and_thousands_are_grouped():
@@ -23,3 +23,9 @@ def test_one_is_singular_and_thousands_are_grouped():
 )
 def test_sizes_are_written_as_people_do(size, text):
     assert in_bytes(size) == text
+
+
+def test_long_lists_are_cut():
+    assert listed(["a", "b"]) == "a, b"
+    assert listed(["a"] * 10, "; ") == "; ".join("a" * 10)
+    assert listed(["a"] * 1012, "; ").endswith("a; a; and 1,002 more")

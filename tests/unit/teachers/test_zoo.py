@@ -111,7 +111,21 @@ def test_segmentation_published_weights_without_the_auxiliary_classifier(monkeyp
     assert network.pretrained_cfg["input_size"] == (3, 520, 520)
 
 
+def test_segmentation_on_a_published_backbone(monkeypatch):
+    torch.manual_seed(0)
+    state = models.mobilenet_v3_large().state_dict()
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda *_a, **_k: state)
+    network = teachers.segmentation(name=SMALL, num_classes=7, backbone="IMAGENET1K_V1")
+    kept = {f"backbone.{key[9:]}": v for key, v in state.items() if key.startswith("features.")}
+    assert same(network.backbone.state_dict(prefix="backbone."), kept)
+    assert network.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 7, 64, 64)
+
+
 def test_segmentation_refusals():
+    with pytest.raises(ValueError, match="`pretrained` has a backbone: leave `backbone` out"):
+        teachers.segmentation(name=SMALL, pretrained="DEFAULT", backbone="DEFAULT")
+    with pytest.raises(ValueError, match=r"resnet50 has no weights 'COCO'. Nearest: IMAGENET"):
+        teachers.segmentation(name="fcn_resnet50", backbone="COCO")
     with pytest.raises(ValueError, match=r"no model 'resnet18'. Nearest: .*resnet"):
         teachers.segmentation(name="resnet18")
     with pytest.raises(ValueError, match=r"takes 3 channels, not 1: set `data.channels: 3`"):

@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 from PIL import Image
@@ -113,6 +115,14 @@ def test_the_contract(augment, tmp_path):
     check_scenes(drawn(tmp_path), SPEC, augment)
 
 
+def test_workers_get_one_tensor(tmp_path):
+    source = drawn(tmp_path, 3)
+    copied = pickle.loads(pickle.dumps(source))
+    assert all(torch.equal(a, b) for a, b in zip(copied.boxes, source.boxes, strict=True))
+    assert len({rows.untyped_storage().data_ptr() for rows in copied.boxes}) == 1
+    assert len(pickle.loads(pickle.dumps(source.subset(torch.tensor([]).long())))) == 0
+
+
 def test_the_largest_box_is_what_splits_go_by():
     one = torch.tensor([[2, 0.5, 0.5, 0.1, 0.1, 0], [1, 0.5, 0.5, 0.3, 0.2, 1]])
     labels = largest_classes([one, torch.empty(0, 6), one[:1]], classes=3)
@@ -141,8 +151,10 @@ def test_an_input_that_is_not_rgb(tmp_path):
 
 def test_lists_that_do_not_fit_each_other():
     labels = torch.tensor([0])
-    with pytest.raises(ValueError, match="1 image file, boxes of 2, and 1 label"):
+    with pytest.raises(ValueError, match="1 image file, boxes of 2, 1 label and 0 annotations"):
         BoxImages(["a"], [torch.empty(0, 6)] * 2, labels)
+    with pytest.raises(ValueError, match="1 image file, boxes of 1, 1 label and 2 annotations"):
+        BoxImages(["a"], [torch.empty(0, 6)], labels, ["b", "c"])
     with pytest.raises(
         ValueError, match=r"a: its boxes must be float32 \[n, 6\], .* not int64 \[6\]"
     ):

@@ -11,7 +11,16 @@ from torchvision.transforms import v2
 from torchvision.transforms.functional import pil_to_tensor
 
 from kdx.data.counter import uniform
-from kdx.data.decode import ATTEMPTS, _random_box, center_crop, decode, fault, resized_crop
+from kdx.data.decode import (
+    ATTEMPTS,
+    _random_box,
+    center_crop,
+    decode,
+    decode_mask,
+    fault,
+    image_size,
+    resized_crop,
+)
 
 
 def photo(width: int, height: int) -> Image.Image:
@@ -120,6 +129,35 @@ def test_more_than_8_bits_in_one_channel_are_refused(name, mode, tmp_path):
     with pytest.raises(ValueError, match=rf"{name}: the image cannot be decoded: {reason}"):
         decode(path, lambda image: image)
     assert re.fullmatch(reason, fault(path, pixels=False) or "")
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_masks_are_read_as_they_are(mode, tmp_path):
+    ids = np.random.default_rng(0).integers(0, 256, (5, 6), dtype=np.uint8)
+    image = Image.fromarray(ids)
+    if mode == "P":
+        image.putpalette([255 - value // 3 for value in range(768)])
+    path = saved(tmp_path, "a.png", image)
+    assert torch.equal(decode_mask(path), torch.from_numpy(ids))
+    assert image_size(path, mask=True) == image_size(path) == (5, 6)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "I;16", "1", "LA"])
+def test_what_is_no_mask(mode, tmp_path):
+    path = saved(tmp_path, "a.png", Image.new(mode, (6, 5)))
+    reason = f"mode {mode} is not of one channel of 8 bits, an id for each pixel"
+    with pytest.raises(ValueError, match=rf"a\.png: the mask cannot be decoded: {reason}$"):
+        decode_mask(path)
+    with pytest.raises(ValueError, match=rf"^{reason}$"):
+        image_size(path, mask=True)
+
+
+def test_a_size_of_what_is_no_image(tmp_path):
+    (tmp_path / "a.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"^no image$"):
+        image_size(str(tmp_path / "a.png"))
+    with pytest.raises(ValueError, match=r"^mode I;16 has more than 8 bits"):
+        image_size(saved(tmp_path, "a.png", Image.new("I;16", (6, 5))))
 
 
 def test_a_file_that_cannot_be_decoded(tmp_path):

@@ -35,12 +35,12 @@ def test_a_class_that_is_answered_and_never_true_has_no_recall():
     assert found["mprec"] == pytest.approx((1 + 1 + 0) / 3)
 
 
-def test_a_class_that_is_true_and_never_answered_has_no_precision():
+def test_a_class_that_is_true_and_never_answered_has_a_precision_of_zero():
     matrix = torch.tensor([[6, 0, 0, 0], [0, 4, 0, 0], [2, 0, 0, 0], [0, 0, 0, 0]])
     found = scores(matrix, NAMES)
     assert found["miou"] == pytest.approx((6 / 8 + 1 + 0) / 3)
     assert found["mrec"] == pytest.approx((1 + 1 + 0) / 3)
-    assert found["mprec"] == pytest.approx((6 / 8 + 1) / 2)
+    assert found["mprec"] == pytest.approx((6 / 8 + 1 + 0) / 3)
 
 
 def test_without_pixels_there_is_nothing_right():

@@ -5,7 +5,8 @@ import torch
 from PIL import Image
 
 from kdx.data import MaskImages, Views, cityscapes
-from kdx.data.masks import IGNORED, UNKNOWN
+from kdx.data.masks import UNKNOWN
+from kdx.protocols import IGNORED
 from tests.contracts import check_scenes
 
 CITIES = {"train": ("ulm", "bochum"), "val": ("lindau",)}

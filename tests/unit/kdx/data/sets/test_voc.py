@@ -143,11 +143,16 @@ def test_all_problems_at_once(root):
         opened(root)
 
 
+def test_a_year_that_is_not_there(root):
+    message = r"voc: 2011_train: there is no folder '.*/TrainVal/VOCdevkit/VOC2011': set root"
+    with pytest.raises(ValueError, match=message):
+        opened(root, test="2011_train")
+
+
 @pytest.mark.parametrize(
     ("split", "reason"),
     [
         ("2007_trainval", "No such file or directory: .*trainval.txt"),
-        ("2011_train", "not found or corrupted"),
         ("2013_train", "Unknown value '2013' for argument year"),
         ("2012_test", "Unknown value 'test' for argument image_set"),
         ("train", "Unknown value 'train' for argument year"),

@@ -1,12 +1,6 @@
-import json
 import time
 
-import pytest
-import torch
-from rich.console import Console
-
-from benchmarks.harness import Contender, Rounds, Spread, interleave, measure
-from benchmarks.output import selected, show, write
+from kdx.complexity.rounds import Contender, Rounds, Spread, interleave, measure
 
 
 def test_a_spread_is_the_median_between_the_quartiles():
@@ -40,22 +34,3 @@ def test_a_contender_is_built_once_warmed_up_and_repeated():
     assert (len(built), len(calls)) == (1, 2 + 4 * 5)
     assert all(0 < speed < 3 / 0.002 for speed in speeds)
     assert len(measure([slow], rounds=1, seconds=0.02).speeds["slow"]) == 1
-
-
-def test_rows_are_chosen_by_name():
-    assert selected(["SmallNet-7 CL", "U-Net CL"], "smallnet*") == ["SmallNet-7 CL"]
-    with pytest.raises(ValueError, match=r"--only x: no row matches\. Known: a, b"):
-        selected(["a", "b"], "x")
-
-
-def test_a_table_is_as_wide_as_it_needs_and_json_says_where_it_comes_from(tmp_path, capsys):
-    rows = [{"network": "a" * 70, "ratio": Spread(0.5, 0.4, 0.6), "paper": None, "MB": 1.234}]
-    show("title", rows, Console(width=40), note="median [quartiles]")
-    out = capsys.readouterr().out
-    assert f"{'a' * 70}   0.50 [0.40, 0.60]       -   1.23" in out
-    assert "median [quartiles]" in out
-    write(tmp_path / "new" / "a.json", rows, rounds=3)
-    whole = json.loads((tmp_path / "new" / "a.json").read_text())
-    assert whole["rows"][0]["ratio"] == {"median": 0.5, "low": 0.4, "high": 0.6}
-    assert (whole["rounds"], whole["torch"]) == (3, torch.__version__)
-    assert {"command", "date", "threads", "cpu", "cores"} < set(whole)
