@@ -83,10 +83,11 @@ class Detection:
         if len(bad):
             first = int(bad[0])
             index = int(torch.repeat_interleave(counts)[first])
+            box = [round(value, 4) for value in rows[first].tolist()]
             raise ValueError(
-                f"{source.name(index)}: a box {rows[first].tolist()} is no (class, x, y, w, h, "
-                f"difficult) with a class in [0, {len(self.classes)}), the centre in the image and "
-                f"a size above 0, at most 1; {len(bad):,} of {len(rows):,} boxes are wrong"
+                f"{source.name(index)}: a box {box} is no (class, x, y, w, h, difficult) with a "
+                f"class in [0, {len(self.classes)}), the centre in the image and a size above 0, "
+                f"at most 1; {len(bad):,} of {len(rows):,} boxes are wrong"
             )
 
     def meter(self, device: torch.device) -> Meter:
