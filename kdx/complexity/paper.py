@@ -124,14 +124,14 @@ def rebuild(
         for each in (None, *row.expansions)
     ]
     expanded = [line for line in lines if line.expansion]
-    speeds = {
+    measured = {
         id(line): _measure(line, rounds)
         for line in _tracked(expanded if measure else [], "measuring", console)
     }
     _print_table(lines, console)
     _print_more(expanded, console)
     if measure:
-        _print_speeds(expanded, speeds, console)
+        _print_speeds(expanded, measured, console)
         over = counted(rounds, "round")
         console.print(f"Measured: {where()}, {over}, their median.", highlight=False)
     cells = [cell for line in lines for cell in line.cells]
@@ -142,7 +142,7 @@ def rebuild(
     ]
     agreeing = f"{len(cells) - len(differences)} of {len(cells)} figures equal the paper's"
     console.print(agreeing, *differences, sep="\n", style="bold", highlight=False, soft_wrap=True)
-    plain = [_plain(line, speeds.get(id(line))) for line in lines]
+    plain = [_plain(line, measured.get(id(line))) for line in lines]
     return {"differences": differences, "lines": plain}
 
 
