@@ -42,7 +42,8 @@ def examine(
     counted = costs(variants)
     batch = None if measure is False else _measurable(variants.batch, counted, must=measure)
     measured = _measured(variants, counted, batch, rounds) if batch else None
-    console.print(f"{name}, batches of {size(variants.batch)}", style="bold", highlight=False)
+    title = f"{name}, batches of {size(variants.batch)}"
+    console.print(title, style="bold", highlight=False, markup=False, soft_wrap=True)
     _print(variants.batch, counted, measured, console)
     notes = [NOTE, *_notes(variants.functional)]
     if measured and batch:

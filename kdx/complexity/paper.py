@@ -28,7 +28,10 @@ MORE = (
     *("What it leaves out", "a batch", "MACs to train", "unfolded", "folded"),
     *("peak memory", "unfolded", "folded", "speed in the paper"),
 )
-MEASURED = ("measured on", "forward, unfolded", "folded", "training, unfolded", "folded")
+MEASURED = (
+    *("Speed beside the compact network's", "in the paper", "measured on"),
+    *("forward, unfolded", "folded", "training, unfolded", "folded"),
+)
 TABLE_NOTE = """\
 An ExpandNet trains as an unfolded chain, as in the paper; at test it is compressed. FLOPs by the
 paper's rules, MACs (multiply-adds) as torch's counter sees them: both of one image, forward.
@@ -82,6 +85,18 @@ class Line:
         return self.costs["unfolded" if self.expansion else COMPACT]
 
     @property
+    def short(self) -> str:
+        """Return "U-Net CL" for an expansion."""
+        assert self.expansion is not None
+        return f"{self.row.name} {self.expansion.name.removeprefix('ExpandNet-')}"
+
+    @property
+    def speed(self) -> float:
+        """Return the paper's speed of an expansion, as a ratio to the compact network's."""
+        assert self.expansion is not None
+        return self.expansion.speed / self.row.speed
+
+    @property
     def cells(self) -> list[Cell]:
         """Return parameters, those at test, FLOPs, those at test."""
         row, printed = self.row, self.expansion or self.row
@@ -109,13 +124,14 @@ def rebuild(
         for each in (None, *row.expansions)
     ]
     expanded = [line for line in lines if line.expansion]
-    speeds = {
+    measured = {
         id(line): _measure(line, rounds)
         for line in _tracked(expanded if measure else [], "measuring", console)
     }
     _print_table(lines, console)
-    _print_more(expanded, speeds, console)
+    _print_more(expanded, console)
     if measure:
+        _print_speeds(expanded, measured, console)
         over = counted(rounds, "round")
         console.print(f"Measured: {where()}, {over}, their median.", highlight=False)
     cells = [cell for line in lines for cell in line.cells]
@@ -126,7 +142,7 @@ def rebuild(
     ]
     agreeing = f"{len(cells) - len(differences)} of {len(cells)} figures equal the paper's"
     console.print(agreeing, *differences, sep="\n", style="bold", highlight=False, soft_wrap=True)
-    plain = [_plain(line, speeds.get(id(line))) for line in lines]
+    plain = [_plain(line, measured.get(id(line))) for line in lines]
     return {"differences": differences, "lines": plain}
 
 
@@ -143,7 +159,7 @@ def _variants(row: Row, each: Expansion | None, image: Sequence[int] | None = No
 def _line(row: Row, each: Expansion | None) -> Line:
     with torch.device("meta"):  # without values, for nothing is computed
         variants = _variants(row, each)
-        return Line(row, each, variants.batch, costs(variants))
+    return Line(row, each, variants.batch, costs(variants))
 
 
 def _measure(line: Line, rounds: int) -> Speeds:
@@ -167,34 +183,42 @@ def _print_table(lines: Sequence[Line], console: Console) -> None:
     console.print(TABLE_NOTE, highlight=False, soft_wrap=True)
 
 
-def _print_more(expanded: Sequence[Line], measured: Mapping[int, Speeds], console: Console) -> None:
-    made = table((*MORE, *MEASURED) if measured else MORE)
+def _print_more(expanded: Sequence[Line], console: Console) -> None:
+    made = table(MORE)
     for line in expanded:
-        assert line.expansion is not None
         steps = {name: cost.step for name, cost in line.costs.items()}
         compact = steps[COMPACT]
         made.add_row(
-            f"{line.row.name} {line.expansion.name.removeprefix('ExpandNet-')}",
+            line.short,
             size(line.batch),
             in_units(compact.macs / line.batch[0]),
             *(f"{steps[way].macs / compact.macs:.2f}" for way in WAYS),
             in_bytes(compact.peak),
             *(f"{steps[way].peak / compact.peak:.2f}" for way in WAYS),
-            f"{line.expansion.speed / line.row.speed:.2f}",
-            *(_speeds(line, measured[id(line)]) if measured else ()),
+            f"{line.speed:.2f}",
         )
     print_wide(made, console)
     console.print(MORE_NOTE, highlight=False, soft_wrap=True)
 
 
-def _speeds(line: Line, measured: Speeds) -> list[str]:
-    batch, *sides = line.row.trial
-    ratios = [
-        f"{rounds.ratio(way, COMPACT).median:.2f}"
-        for rounds in (measured.forward, measured.training)
-        for way in WAYS
-    ]
-    return [size((batch, 3, *sides)), *ratios]
+def _print_speeds(
+    expanded: Sequence[Line], measured: Mapping[int, Speeds], console: Console
+) -> None:
+    made = table(MEASURED)
+    for line in expanded:
+        batch, *sides = line.row.trial
+        ours = measured[id(line)]
+        made.add_row(
+            line.short,
+            f"{line.speed:.2f}",
+            size((batch, 3, *sides)),
+            *(
+                f"{rounds.ratio(way, COMPACT).median:.2f}"
+                for rounds in (ours.forward, ours.training)
+                for way in WAYS
+            ),
+        )
+    print_wide(made, console)
 
 
 def _plain(line: Line, measured: Speeds | None) -> dict[str, Any]:
@@ -206,7 +230,8 @@ def _plain(line: Line, measured: Speeds | None) -> dict[str, Any]:
         "networks": {name: asdict(cost) for name, cost in line.costs.items()},
     }
     if line.expansion:
-        plain["paper"]["speed"] = line.expansion.speed / line.row.speed
+        plain["paper"]["speed"] = line.speed
     if measured:
-        plain["measured"] = measured.plain() | {"batch": line.row.trial}
+        batch, *sides = line.row.trial
+        plain["measured"] = measured.plain() | {"batch": [batch, 3, *sides]}
     return plain

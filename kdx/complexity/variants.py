@@ -59,7 +59,7 @@ def named(
     if network:
         plan = expansion(NETWORKS.get(network, OTHERS).preset)
         section = load_student({"use": network, "transforms": [plan]}, words, plugins=plugins)
-        return network, of_network(section, image=image, classes=classes)
+        return " ".join((network, *words)), of_network(section, image=image, classes=classes)
     recipe = load(words[0], words[1:], plugins=plugins, output_root=output_root)
     return recipe.name, of_recipe(recipe, image=image, classes=classes)
 
@@ -140,7 +140,7 @@ def _variants(student: nn.Module, section: Student, batch: Shape) -> Variants:
             try:
                 network = transforms[-1].apply(network)
             except Exception as error:  # the transform may be anybody's
-                raise part.refusal(said(error)) from error
+                raise ValueError(f"{part.place}: {part.where}: {said(error)}") from error
         trained[way] = network
         compact = restore(network, transforms)
     known = NETWORKS.get(section.component.use)

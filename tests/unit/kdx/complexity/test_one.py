@@ -76,7 +76,7 @@ def test_the_tool_counts_a_network(monkeypatch, tmp_path, capsys):
     what = ("--network", "smallnet4", "transforms=[]", "kernel_size=5", "--image", "1x28x28")
     tool(monkeypatch, *what, "--no-measure", "--json", tmp_path / "a.json")
     written = json.loads((tmp_path / "a.json").read_text())
-    assert written["name"] == "smallnet4"
+    assert written["name"] == "smallnet4 transforms=[] kernel_size=5"
     assert written["batch"] == [128, 1, 28, 28]
     assert "compact" in capsys.readouterr().out
 

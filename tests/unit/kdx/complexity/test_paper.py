@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -30,6 +31,13 @@ def test_every_figure_is_the_papers(rebuilt):
     assert "60 of 60 figures equal the paper's" in text
     assert "82.97M = 82.97M   7.76M = 7.76M   2586.02G = 2586.02G   389.26G = 389.26G" in text
     assert "0.6G = 0.6G" in text
+
+
+def test_the_documentation_shows_the_table(rebuilt):
+    shown = (Path(__file__).parents[4] / "docs" / "complexity.md").read_text().splitlines()
+    printed = [line.strip() for line in rebuilt[1].splitlines() if " = " in line]
+    assert len(printed) == 1 + 15
+    assert {line.strip() for line in shown} >= set(printed)
 
 
 def test_more_digits_than_are_printed(rebuilt):
