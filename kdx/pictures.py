@@ -24,7 +24,7 @@ def write_pictures(run_dir: Path, network: nn.Module, task: Task, views: Views) 
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     count = min(SHOWN, len(views))
     written: list[str] = []
-    for index in range(len(views) // (2 * count), len(views), len(views) // count):
+    for index in ((2 * i + 1) * len(views) // (2 * count) for i in range(count)):
         images, targets, _ = views.__getitems__([(0, index)])
         with eval_mode(network):
             answer = network(images.to(device)).float().cpu()
