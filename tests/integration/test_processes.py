@@ -26,12 +26,14 @@ epochs: 3
 """
 
 
-def distill(place: Path, processes: int, *overrides: str, tool: str = "distill") -> Path:
-    name = f"run{processes}"
+def distill(
+    place: Path, processes: int, *overrides: str, tool: str = "distill", recipe: str = "recipe.yaml"
+) -> Path:
+    name = f"{Path(recipe).stem}{processes}"
     launcher = [sys.executable, "-m", "accelerate.commands.launch"]
     if processes > 1:
         launcher += ["--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0"]
-    command = [*launcher, ROOT / f"tools/{tool}.py", place / "recipe.yaml", f"name={name}",
+    command = [*launcher, ROOT / f"tools/{tool}.py", place / recipe, f"name={name}",
                *overrides, "--plugin", "tests.toys", "--output-root", place]  # fmt: skip
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
