@@ -1,0 +1,89 @@
+"""Networks, losses and transforms. B: batch, C: classes, A: anchors, H, W, GH, GW: sizes."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+__all__ = ["Holding", "Loss", "NetworkFactory", "Outputs", "Planned", "StudentTransform"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network said of a batch: its answer and the features that losses asked for.
+
+    `logits` are [B, C] in classification, [B, C, H, W] in segmentation, [B, A * (5 + C), GH, GW]
+    in detection. `features[path]` is the output of the module at `path` of the *compact* network.
+    """
+
+    logits: Tensor
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Loss(Protocol):
+    """An unweighted scalar from a batch's outputs; an `nn.Module` where it owns parameters.
+
+    A loss reads the features that it needs by module path, `student.features["conv3"]`: reading
+    is asking for them. Its first call comes on a probe batch, before the optimizer exists; a loss
+    with parameters sizes and creates them then. It is a mean over the batch of what each image
+    gives, so that a batch may be seen in parts.
+
+    Of the facts of its task (`Task.facts`) its factory gets those that its signature names.
+    """
+
+    def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
+        """Return a scalar. `target` is the task's, see `Task`; `teacher` is None without one."""
+        ...
+
+
+@runtime_checkable
+class StudentTransform(Protocol):
+    """A rewriting of the student that holds during training only.
+
+    Its factory gets `input_shape`, the batches (B, channels, H, W) that the student will see at
+    once, where its signature names it and the recipe does not set it.
+    """
+
+    def apply(self, student: nn.Module) -> nn.Module:
+        """Return the student to train; ValueError where nothing in `student` matches."""
+        ...
+
+    def enter(self, student: nn.Module, phase: str) -> None:
+        """Start a stage of the recipe that names `phase`; ValueError for an unknown phase."""
+        ...
+
+    def restore(self, student: nn.Module) -> nn.Module:
+        """Return the compact network as a new module: the same function in eval mode."""
+        ...
+
+
+@runtime_checkable
+class Planned(Protocol):
+    """A transform that can say beforehand what it would do; optional."""
+
+    def plan(self, student: nn.Module) -> object:
+        """Return what `apply` would do to `student`; `str()` of it is a table to print."""
+        ...
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """A transform that saves work while the student's parameters do not change; optional."""
+
+    def hold(self, student: nn.Module) -> AbstractContextManager[object]:
+        """Return a context for an evaluation or a forward pass, to be entered many times."""
+        ...
+
+
+class NetworkFactory(Protocol):
+    """Builds a network: images [B, channels, H, W] to the one tensor that its task asks for.
+
+    Of `in_channels`, `image_size` and the facts of the task (`num_classes` for all), the ones that
+    its signature names are filled in from the data set, unless the recipe sets them.
+    """
+
+    def __call__(self, *args: Any, **arguments: Any) -> nn.Module:
+        """Return a new network with random weights, or with published ones where asked."""
+        ...

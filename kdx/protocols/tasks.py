@@ -1,0 +1,88 @@
+"""What networks are trained for.
+
+B: batch, C: classes, H, W: height and width in pixels, A: anchors, GH, GW: the grid's rows and
+columns, M: the most boxes of an image in the batch.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from kdx.protocols.images import ImageSource
+
+__all__ = ["IGNORED", "Meter", "Task"]
+
+IGNORED = -100
+"""The class of a pixel that does not count, as in torch's cross-entropy."""
+
+
+class Meter(Protocol):
+    """Adds up how good the answers are, a batch at a time, each sample once."""
+
+    def update(self, answer: Tensor, target: Tensor) -> None:
+        """Take a network's answer to a batch, in float32, and the batch's target."""
+        ...
+
+    def compute(self) -> Mapping[str, float]:
+        """Return the metrics by name, over all processes: those of `Task.metrics`, and others."""
+        ...
+
+
+class Task(Protocol):
+    """What the networks of a data set answer, and how an answer is judged.
+
+    `metrics` are headings of shares in [0, 1] by name, the one that chooses the best epoch first.
+    `facts` are what networks and losses may ask to know, with `num_classes` among them.
+    `chance` is what a network that knows nothing reaches in the first metric. `spatial` says that
+    an answer is of places in the image: a teacher then sees images of the student's size.
+
+    Answers and targets are one tensor each, batch first. Classification: [B, C], and classes [B].
+    Segmentation: [B, C, H, W], and classes [B, H, W], -100 where a pixel does not count.
+    Detection: [B, A * (5 + C), GH, GW], and boxes [B, M, 6] as (class, x, y, w, h, difficult),
+    centre and size as shares of the image, images of fewer boxes filled up with rows of -1.
+    """
+
+    @property
+    def metrics(self) -> Mapping[str, str]:
+        """Headings by name, the first one chooses."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Arguments by name, as JSON can hold them."""
+        ...
+
+    @property
+    def chance(self) -> float:
+        """In [0, 1]."""
+        ...
+
+    @property
+    def spatial(self) -> bool:
+        """Whether an answer is of places in the image."""
+        ...
+
+    def check(self, answer: object, images: Tensor) -> None:
+        """Raise ValueError where `answer` cannot be a network's answer to `images`."""
+        ...
+
+    def check_source(self, source: ImageSource) -> None:
+        """Raise ValueError that names the first sample whose target is none of the task's."""
+        ...
+
+    def meter(self, device: torch.device) -> Meter:
+        """Return an empty meter that works on a device."""
+        ...
+
+    def decide(self, answer: Tensor) -> Tensor:
+        """Return what the answer says for sure, int64 [B, ...]: the likeliest classes, say."""
+        ...
+
+    def draw(self, image: Tensor, target: Tensor, answer: Tensor) -> Tensor | None:
+        """Draw target and answer on an image, uint8 [3, H, W]; None where there is no picture.
+
+        `target` and `answer` are of this image alone, without batch.
+        """
+        ...
