@@ -36,7 +36,7 @@ class Segmentation:
         self.classes = classes
         self.colors = colors or palette(len(classes))
         self.facts = {"num_classes": len(classes)}
-        self.chance = 1 / len(classes)  # the most that one class everywhere can reach
+        self.chance = 1 / len(classes)  # the most of one class everywhere, where all occur
 
     def check(self, answer: object, images: Tensor) -> None:
         """Raise ValueError where `answer` is not logits [B, C, H, W] of the images' size."""
