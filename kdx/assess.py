@@ -13,7 +13,7 @@ from kdx.certificate import Certificate, certify, count_parameters
 from kdx.data import Views, eval_loader
 from kdx.evaluation import eval_mode, evaluate
 from kdx.memory import at_once
-from kdx.networks import facts, of_size
+from kdx.networks import check_facts, facts, of_size
 from kdx.recipe import Recipe, load
 from kdx.tasks import task_of
 from kdx.teacher import adapt
@@ -70,7 +70,8 @@ def assess(
     """Load a compact student strictly and evaluate it on a split of the recipe's data.
 
     Its file says how it wants its images: they are re-normalised and resized where the data set
-    has them otherwise.
+    has them otherwise. ValueError where it was trained with other facts of the task than the data
+    have, such as anchors.
     """
     own = weights.read_spec(source)
     data, splits = build_data(recipe)
@@ -78,6 +79,7 @@ def assess(
     if images is None:
         raise ValueError("validation: the recipe holds nothing out (data.validation)")
     task = task_of(data)
+    check_facts(source, task, "student")
     own = of_size(own or data.input, data.input, task)
     student = recipe.student.component.build(**facts(task.facts, own))
     weights.load(student, source)

@@ -119,6 +119,8 @@ def build(recipe: Recipe, *, teacher_weights: bool = True) -> Job:
     check_answer(student, images, task, "student")
     if teacher:
         check_answer(teacher.module, teacher.see(images), task, "teacher")
+    if views.shape != data.input.shape:  # trained on windows, evaluated on the whole
+        check_answer(compact, torch.zeros(1, *data.input.shape), task, "student")
     if recipe.student.weights or recipe.student.component.arguments.get("pretrained"):
         check_kept(compact, student, images)
     trial = deepcopy(student)  # takes the phases and the probes; training starts without

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,16 @@ class Certificate:
         return {"holds": not self.problems} | asdict(self)
 
 
+class _Batch(NamedTuple):
+    """What is kept of the logits of a batch, which are large where they are of pixels."""
+
+    difference: Tensor
+    largest: Tensor
+    images: int
+    predictions: int
+    changed: int
+
+
 def _likeliest(answer: Tensor) -> Tensor:
     return answer.argmax(1)
 
@@ -91,26 +101,37 @@ def certify(
     double = deepcopy(trained).to("cpu", torch.float64).eval()
     compact_double = restore(double).eval()
     batches = [images.cpu().float() for images in batches]
-    pairs = [(single(images), compact(images)) for images in batches]
-    pairs_double = [
-        (double(images.double()), compact_double(images.double()))
-        for images in batches[:in_float64]
+    seen = [_compared(single(images), compact(images), decide) for images in batches]
+    seen_double = [
+        _compared(double(images), compact_double(images), decide)
+        for images in (part.double() for part in batches[:in_float64])
     ]
     return Certificate(
-        _errors(pairs, tolerance.float32),
-        _errors(pairs_double, tolerance.float64),
-        sum(int((decide(a) != decide(b)).sum()) for a, b in pairs),
-        sum(decide(a).numel() for a, _ in pairs),
+        _errors(seen, tolerance.float32),
+        _errors(seen_double, tolerance.float64),
+        sum(each.changed for each in seen),
+        sum(each.predictions for each in seen),
         {"trained": count_parameters(trained), "compact": count_parameters(compact)},
         dict(metrics or {}),
     )
 
 
-def _errors(pairs: Sequence[tuple[Tensor, Tensor]], tolerance: float) -> Errors:
-    difference = torch.stack([(a - b).abs().max() for a, b in pairs]).max().item()
-    largest = torch.stack([a.abs().max() for a, _ in pairs]).max().item()
+def _compared(trained: Tensor, compact: Tensor, decide: Callable[[Tensor], Tensor]) -> _Batch:
+    predictions = decide(trained)
+    return _Batch(
+        (trained - compact).abs().max(),
+        trained.abs().max(),
+        len(trained),
+        predictions.numel(),
+        int((predictions != decide(compact)).sum()),
+    )
+
+
+def _errors(seen: Sequence[_Batch], tolerance: float) -> Errors:
+    difference = torch.stack([each.difference for each in seen]).max().item()
+    largest = torch.stack([each.largest for each in seen]).max().item()
     relative = difference / largest if largest else difference
-    return Errors(difference, relative, tolerance, sum(len(a) for a, _ in pairs))
+    return Errors(difference, relative, tolerance, sum(each.images for each in seen))
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -59,7 +59,8 @@ def _add_targets(add: Add, source: ImageSource) -> None:
 
 
 def _add_files(add: Add, paths: Sequence[str], *, times: bool) -> None:
-    shared = len(os.path.commonpath([os.path.dirname(path) for path in paths]))
+    folders = [os.path.dirname(path) for path in paths]
+    shared = len(os.path.commonpath(folders)) if folders else 0
     with ThreadPoolExecutor(THREADS) as threads:
         for path, about in zip(paths, threads.map(os.stat, paths), strict=True):
             time = f" {about.st_mtime_ns}" if times else ""

@@ -44,7 +44,7 @@ def evaluate(
     from torchmetrics import MeanMetric  # here: it takes as long to import as torch
 
     meter, agreement = task.meter(device), MeanMetric().to(device)
-    predictions: Tensor | None = torch.full((samples,), -1, device=device)
+    predictions = None if task.spatial else torch.full((samples,), -1, device=device)
     teacher = None if teacher is None else teacher.to(device)
     for images, targets, indices in batches:
         targets = targets.to(device, non_blocking=True)
@@ -60,7 +60,7 @@ def evaluate(
         if teacher is not None:
             agreement.update((decided == teacher[indices]).float())
     metrics = dict(meter.compute())
-    if teacher is not None:
+    if teacher is not None:  # on all processes or on none, also where one has no samples
         metrics["agreement"] = float(agreement.compute())
     return Evaluation(metrics, None if predictions is None else predictions.cpu())
 

@@ -15,7 +15,15 @@ from torch.utils.data import DataLoader
 
 from kdx.build import Job
 from kdx.compiling import check_compiler
-from kdx.data import Batch, EpochBatches, Views, eval_loader, most_batches, train_loader
+from kdx.data import (
+    Batch,
+    EpochBatches,
+    Views,
+    eval_loader,
+    most_batches,
+    resized,
+    train_loader,
+)
 from kdx.evaluation import Evaluation, eval_mode, evaluate
 from kdx.memo import Guide, live
 from kdx.memory import at_once
@@ -102,9 +110,12 @@ class Loop:
                 stack.enter_context(hold)
             yield
 
-    def to_device(self, images: Tensor) -> Tensor:
-        """Bring images [B, C, H, W] to the device, in the memory format that the recipe asks."""
-        images = images.to(self.accelerator.device, non_blocking=True)
+    def to_device(self, images: Tensor, *, size: int | None = None) -> Tensor:
+        """Bring images [B, C, H, W] to the device, in the memory format that the recipe asks.
+
+        There they are resized to `size` pixels a side, where it is given.
+        """
+        images = resized(images.to(self.accelerator.device, non_blocking=True), size)
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return images

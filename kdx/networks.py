@@ -1,7 +1,9 @@
 """From a recipe's sections to its networks, with the weights that they start from."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,15 @@ from kdx.tasks import task_of
 from kdx.teacher import Teacher
 from kdx.words import counted
 
-__all__ = ["build_student", "build_teacher", "check_answer", "facts", "has_weights", "of_size"]
+__all__ = [
+    "build_student",
+    "build_teacher",
+    "check_answer",
+    "check_facts",
+    "facts",
+    "has_weights",
+    "of_size",
+]
 
 
 def build_student(recipe: Recipe, data: ImageData) -> nn.Module:
@@ -48,6 +58,7 @@ def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
     module: nn.Module = section.component.build(**known)
     if section.weights and load:
         _check_classes(section.weights, len(data.classes), "teacher")
+        check_facts(section.weights, task, "teacher.weights")
         weights.load(module, section.weights)
     own = spec or (_published(module) if pretrained else None) or data.input
     if section.input:
@@ -80,6 +91,18 @@ def _check_classes(path: str, classes: int, role: str) -> None:
             f"{role}.weights: {path} is for {counted(trained, 'class', 'classes')}, and the data "
             f"have {classes:,}: use weights that were trained on the same classes"
         )
+
+
+def check_facts(path: str | PathLike[str], task: Task, place: str) -> None:
+    """Refuse weights that say themselves what other facts their answers are in terms of."""
+    about = weights.read_metadata(path) or {"extra": {}}
+    told = about["extra"].get("facts", {})
+    for name, value in json.loads(json.dumps(dict(task.facts))).items():
+        if told.get(name, value) != value:
+            raise ValueError(
+                f"{place}: {path} was trained with the {name} {told[name]}, and the data have "
+                f"{value}: its answers mean something else with these. Give it the data it had"
+            )
 
 
 def _published(module: nn.Module) -> InputSpec | None:

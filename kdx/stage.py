@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdx.build import StageJob
-from kdx.data import Batch, cut, resized, side
+from kdx.data import Batch, cut, side
 from kdx.health import ADVICE, GRADIENT, SHOWN, Health, TrainingError, bad_gradients
 from kdx.log import RunLog
 from kdx.optimizers import build_optimizer
@@ -158,7 +158,7 @@ class StageRunner:
         parts = list(cut(batch, recipe.accumulate))
         sums: dict[str, Tensor] = {}
         for index, (images, targets, indices) in enumerate(parts):
-            images = self.loop.to_device(resized(images, size))
+            images = self.loop.to_device(images, size=size)
             targets = targets.to(accelerator.device, non_blocking=True)
             last = index + 1 == len(parts)
             with nullcontext() if last else accelerator.no_sync(self.wrapped):

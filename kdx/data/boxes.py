@@ -95,6 +95,11 @@ class BoxImages:
                 f"augment.sizes: {odd} are not multiples of {CELL}, the pixels of a cell of the "
                 "grid"
             )
+        if sizes and input.hw[0] != input.hw[1]:
+            raise ValueError(
+                f"augment.sizes: {list(sizes)} are sides of squares, and would distort images of "
+                f"{input.hw[0]} x {input.hw[1]}: leave them out, or set size to one side"
+            )
 
     def view_size(self, input: InputSpec, augment: Augment | None) -> tuple[int, int]:
         """Return (H, W), the input's."""

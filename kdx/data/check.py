@@ -11,11 +11,13 @@ __all__ = ["check_data"]
 def check_data(data: ImageData) -> None:
     """Raise ValueError where a data set cannot be trained on, naming the part or the sample.
 
-    Refused: fewer than two classes, an input that no pixels can be normalised to, images of
-    another size or number of channels than the input's, and a split without images.
+    Refused: fewer than two classes, or than one where the data set brings a task; an input that no
+    pixels can be normalised to, images of another size or number of channels than the input's, and
+    a split without images.
     """
-    if len(data.classes) < 2:
-        raise ValueError(f"its classes are {list(data.classes)}: a network needs two or more")
+    least, words = (1, "one") if data.task else (2, "two")
+    if len(data.classes) < least:
+        raise ValueError(f"its classes are {list(data.classes)}: a network needs {words} or more")
     _check_input(data.input)
     for part, source in (("train", data.train), ("test", data.test)):
         Views(source, data.input, seed=0)  # refuses images that do not fit

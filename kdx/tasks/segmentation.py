@@ -16,8 +16,8 @@ class Segmentation:
     """The task of answering images with logits [B, C, H, W], as large as the images.
 
     Targets are classes [B, H, W], -100 where a pixel does not count. `colors` are the classes' in
-    pictures, as RGB in 0..255; None chooses some. ValueError for no classes, for two of one name,
-    and for another number of colours.
+    pictures, as RGB in 0..255; None chooses some. ValueError for fewer than two classes, for two of
+    one name, and for another number of colours.
     """
 
     metrics: Mapping[str, str] = {
@@ -29,14 +29,14 @@ class Segmentation:
     spatial = True
 
     def __init__(self, *, classes: Sequence[str], colors: Sequence[Color] | None = None) -> None:
-        if not classes or len(set(classes)) < len(classes):
-            raise ValueError(f"classes: {list(classes)} are none, or not of different names")
+        if len(classes) < 2 or len(set(classes)) < len(classes):
+            raise ValueError(f"classes: {list(classes)} are not two or more of different names")
         if colors is not None and len(colors) != len(classes):
             raise ValueError(f"colors: {len(colors)} for {len(classes)} classes")
         self.classes = classes
         self.colors = colors or palette(len(classes))
         self.facts = {"num_classes": len(classes)}
-        self.chance = 1 / len(classes)  # the most that one class everywhere can reach
+        self.chance = 1 / len(classes)  # the most of one class everywhere, where all occur
 
     def check(self, answer: object, images: Tensor) -> None:
         """Raise ValueError where `answer` is not logits [B, C, H, W] of the images' size."""

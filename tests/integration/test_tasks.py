@@ -7,7 +7,9 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from kdx import weights
 from kdx.assess import assess, compress_checkpoint, recipe_of
+from kdx.build import build
 from kdx.recipe import load
 from kdx.run import run
 from kdx.scenes import Plan, write_scenes
@@ -106,6 +108,24 @@ def test_tools_take_the_student_and_the_checkpoint(finished, tmp_path):
     exported = load_file(run_dir / "student.safetensors")
     for name, value in load_file(compressed).items():
         torch.testing.assert_close(value, exported[name])
+
+
+def test_weights_of_other_anchors_are_refused(place):
+    job, path = build(recipe(place, "detection", "anchors")), place / "student.safetensors"
+    weights.save(job.compact, path, input=job.data.input, classes=job.classes, extra=job.about)
+    changes = ["data.anchors=[[2, 2], [1, 1.5]]", f"teacher.weights={path}"]
+    other = load(place / "detection.yaml", changes)
+    said = r"trained with the anchors \[\[0.5, 0.5\], \[1.0, 1.5\]\], and the data have \[\[2.0"
+    with pytest.raises(ValueError, match=f"^teacher.weights: .* was {said}"):
+        build(other)
+    with pytest.raises(ValueError, match=f"^student: .* was {said}"):
+        assess(other, path)
+
+
+def test_a_network_takes_windows_and_the_whole(place):
+    odd = load(place / "segmentation.yaml", ["data.size=33"])
+    with pytest.raises(ValueError, match=r"student: it cannot take images of \[3, 33, 33\]"):
+        build(odd)
 
 
 def test_a_resumed_run_is_one_that_never_stopped(finished, place, monkeypatch):

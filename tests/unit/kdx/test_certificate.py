@@ -1,5 +1,6 @@
 from copy import deepcopy
 from functools import partial
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -128,3 +129,21 @@ def test_the_trained_network_is_left_alone(trained, batches):
     assert list(after) == list(before)
     assert all(torch.equal(after[k], before[k]) for k in before)
     assert {v.dtype for v in after.values()} == {torch.float32, torch.int64}
+
+
+def test_the_logits_of_a_batch_are_not_kept(trained):
+    """Those of pixels are gigabytes."""
+    alive, before = WeakSet(), []
+
+    def restored(network: nn.Module) -> nn.Module:
+        compact = expand.compress(network)
+        compact.register_forward_hook(follow)
+        return compact
+
+    def follow(network: nn.Module, images: object, logits: torch.Tensor) -> None:
+        before.append(len(alive))
+        alive.add(logits)
+
+    certify(trained, restored, [torch.randn(2, 3, 32, 32) for _ in range(6)], Tolerance())
+    assert len(before) == 7
+    assert max(before) == 0

@@ -2,7 +2,7 @@ import os
 
 import torch
 
-from kdx.digests import digest_of_images
+from kdx.digests import DIGITS, digest_of_images
 from tests.unit.kdx.data.test_boxes import drawn as with_boxes
 from tests.unit.kdx.data.test_masks import drawn as with_masks
 
@@ -46,3 +46,8 @@ def test_boxes_and_classes_of_ids_are_labels(tmp_path):
         for labels in (False, True)
     ]
     assert [a == b for a, b in zip(plain, now, strict=True)] == [True, False, True, False]
+
+
+def test_scenes_of_no_files(tmp_path):
+    source = with_boxes(tmp_path, 0)
+    assert len(digest_of_images(source, labels=True)) == DIGITS

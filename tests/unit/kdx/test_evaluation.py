@@ -8,7 +8,7 @@ from torch import nn
 
 from kdx.data import Batch
 from kdx.evaluation import eval_mode, evaluate
-from kdx.tasks import Classification
+from kdx.tasks import Classification, Detection
 
 CPU = torch.device("cpu")
 
@@ -98,3 +98,9 @@ def test_eval_mode_comes_back(training):
     with pytest.raises(KeyError), eval_mode(network):
         raise KeyError
     assert network.training == training
+
+
+def test_a_process_without_samples_decides_as_the_others_do():
+    """Else one waits for the others to add up how far they agree with a teacher."""
+    task = Detection(classes=["dog", "car"], anchors=[[1, 1]])
+    assert evaluate(nn.Identity(), [], task=task, samples=1, device=CPU).predictions is None

@@ -52,6 +52,7 @@ def test_images_are_channels_last_where_asked(recipe):
         images = loop.to_device(torch.randn(4, 3, 8, 8))
         is_last = images.is_contiguous(memory_format=torch.channels_last)
         assert is_last == (asked != "false")  # the default of the CPU
+        assert loop.to_device(images, size=6).shape == (4, 3, 6, 6)
 
 
 def test_a_compiled_run_trains_the_same_student(recipe, monkeypatch):

@@ -17,7 +17,7 @@ AUGMENTS = [
     Augment(color=0.4),
     Augment(scale=(0.4, 1.0)),
     Augment(scale=(1.0, 2.5)),
-    Augment(flip=True, color=0.4, scale=(0.3, 2.0), sizes=(64, 96)),
+    Augment(flip=True, color=0.4, scale=(0.3, 2.0)),
 ]
 
 
@@ -142,6 +142,12 @@ def test_the_largest_box_is_what_splits_go_by():
 def test_changes_that_boxes_cannot_have(augment, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         Views(drawn(tmp_path, 1), SPEC, seed=0, augment=augment)
+
+
+def test_sizes_are_for_square_inputs(tmp_path):
+    wide = InputSpec(3, (64, 96), (0.0,) * 3, (1.0,) * 3)
+    with pytest.raises(ValueError, match=r"sizes: \[64\] are sides of squares, .* of 64 x 96"):
+        Views(drawn(tmp_path, 1), wide, seed=0, augment=Augment(sizes=(64,)))
 
 
 def test_an_input_that_is_not_rgb(tmp_path):

@@ -6,6 +6,7 @@ import torch
 
 from kdx.data import FileImages, MemoryImages, check_data
 from kdx.protocols import ImageData, InputSpec
+from kdx.tasks import Detection
 
 SPEC = InputSpec(1, 4, (0.5,), (0.5,))
 
@@ -18,8 +19,12 @@ def source(*labels: int, size: int = 4, origin: str = "toy") -> MemoryImages:
 GOOD = ImageData(source(0, 1, 2), source(2, 0), ["a", "b", "c"], SPEC)
 
 
+DETECTION = Detection(classes=["a"], anchors=[[1, 1]])
+
+
 def test_a_good_set():
     check_data(GOOD)
+    check_data(replace(GOOD, classes=["a"], task=DETECTION))
 
 
 @pytest.mark.parametrize(
@@ -27,6 +32,7 @@ def test_a_good_set():
     [
         ({"classes": []}, r"its classes are \[\]: a network needs two or more"),
         ({"classes": ["a"]}, r"its classes are \['a'\]: a network needs two or more"),
+        ({"classes": [], "task": DETECTION}, r"its classes are \[\]: a network needs one or more"),
         ({"train": source()}, "train: it has no images"),
         ({"test": source()}, "test: it has no images"),
         ({"test": source(0, size=5)}, "toy: images of 1 x 5 x 5 do not fit an input of 1 x 4 x 4"),
