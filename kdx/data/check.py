@@ -11,11 +11,12 @@ __all__ = ["check_data"]
 def check_data(data: ImageData) -> None:
     """Raise ValueError where a data set cannot be trained on, naming the part or the sample.
 
-    Refused: fewer than two classes, an input that no pixels can be normalised to, images of
+    Refused: no class, and with a class for each image fewer than two; an input that no pixels can be normalised to, images of
     another size or number of channels than the input's, and a split without images.
     """
-    if len(data.classes) < 2:
-        raise ValueError(f"its classes are {list(data.classes)}: a network needs two or more")
+    if len(data.classes) < (least := 2 if data.task is None else 1):
+        number = "two" if least == 2 else "one"
+        raise ValueError(f"its classes are {list(data.classes)}: a network needs {number} or more")
     _check_input(data.input)
     for part, source in (("train", data.train), ("test", data.test)):
         Views(source, data.input, seed=0)  # refuses images that do not fit

@@ -16,8 +16,8 @@ class Segmentation:
     """The task of answering images with logits [B, C, H, W], as large as the images.
 
     Targets are classes [B, H, W], -100 where a pixel does not count. `colors` are the classes' in
-    pictures, as RGB in 0..255; None chooses some. ValueError for no classes, for two of one name,
-    and for another number of colours.
+    pictures, as RGB in 0..255; None chooses some. ValueError for fewer than two classes, for two of
+    one name, and for another number of colours.
     """
 
     metrics: Mapping[str, str] = {
@@ -29,8 +29,8 @@ class Segmentation:
     spatial = True
 
     def __init__(self, *, classes: Sequence[str], colors: Sequence[Color] | None = None) -> None:
-        if not classes or len(set(classes)) < len(classes):
-            raise ValueError(f"classes: {list(classes)} are none, or not of different names")
+        if len(classes) < 2 or len(set(classes)) < len(classes):
+            raise ValueError(f"classes: {list(classes)} should be two or more, of different names")
         if colors is not None and len(colors) != len(classes):
             raise ValueError(f"colors: {len(colors)} for {len(classes)} classes")
         self.classes = classes

@@ -118,8 +118,8 @@ def test_sources_without_masks():
 
 
 def test_classes_and_colors():
-    for names in ((), ("road", "road")):
-        with pytest.raises(ValueError, match="are none, or not of different names"):
+    for names in ((), ("road",), ("road", "road")):
+        with pytest.raises(ValueError, match="should be two or more, of different names"):
             Segmentation(classes=names)
     with pytest.raises(ValueError, match="colors: 1 for 4 classes"):
         Segmentation(classes=NAMES, colors=[(0, 0, 0)])
