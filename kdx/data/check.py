@@ -11,8 +11,8 @@ __all__ = ["check_data"]
 def check_data(data: ImageData) -> None:
     """Raise ValueError where a data set cannot be trained on, naming the part or the sample.
 
-    Refused: no class, and with a class for each image fewer than two; an input that no pixels can be normalised to, images of
-    another size or number of channels than the input's, and a split without images.
+    Refused: no class, for classification fewer than two, an input that no pixels can be normalised
+    to, images of another size or number of channels than the input's, and a split without images.
     """
     if len(data.classes) < (least := 2 if data.task is None else 1):
         number = "two" if least == 2 else "one"

@@ -18,7 +18,7 @@ class UNet(nn.Module):
     1 x 1 convolution. Every 3 x 3 convolution is followed by a ReLU; with `norm` by BatchNorm
     before it, and then it has no biases.
 
-    ValueError for fewer than two widths and for widths below 1, and for images whose height or width
+    ValueError for fewer than two widths, widths below 1, and images whose height or width
     2 ** (len(widths) - 1) does not divide.
     """
 

@@ -65,7 +65,7 @@ class Detection:
                 f", rows, columns]: {counted(len(self.anchors), 'anchor')} of 5 + "
                 f"{counted(len(self.classes), 'class', 'classes')}"
             )
-        if len(shape) != 4 or not _square_cells((height, width), shape[2:]):
+        if len(shape) != 4 or not _square_cells((height, width), answer.shape[2:]):
             raise ValueError(
                 f"it answers images of {height} x {width} with {shape}: the cells of a grid must be"
                 " square, of whole pixels, as with sides that are multiples of the network's stride"

@@ -97,7 +97,7 @@ def test_a_run_leaves_a_certified_student_and_pictures(finished):
 
 
 def test_tools_take_the_student_and_the_checkpoint(finished, tmp_path):
-    task, run_dir = finished
+    _, run_dir = finished
     again = recipe_of(run_dir, None)
     found = assess(again, run_dir)
     assert found.metrics == pytest.approx(read_summary(run_dir).test, abs=1e-6)

@@ -72,7 +72,7 @@ def test_each_build_gets_values_of_its_own(build):
             "Picky",
             "network",
             {},
-            "'Picky': width is missing: the task of the data does not bring it",
+            "'Picky': width is missing: the task of the data does not",
         ),
         ("text", "network", {}, "'text': it returned a str, not an nn.Module"),
         (
