@@ -58,7 +58,7 @@ def place(tmp_path_factory):
     """Return a folder with scenes of 64 pixels, and a recipe for each task."""
     folder = tmp_path_factory.mktemp("tasks")
     write_items(folder / "items")
-    plan = Plan(images=(26, 2, 10), size=(64, 64), objects=(0, 3))
+    plan = Plan(images=(28, 2, 10), size=(64, 64), objects=(0, 3))
     console = Console(quiet=True)
     write_scenes(folder / "scenes", plan, root=str(folder / "items"), console=console)
     for task, text in RECIPES.items():
@@ -115,7 +115,7 @@ def test_a_resumed_run_is_one_that_never_stopped(finished, place, monkeypatch):
 
 
 def test_two_processes_segment_as_one(place):
-    """Batches of 8 and a last one of 2; the test images are five for each process."""
+    """Batches of 8 and a last one of 4; the test images are five for each process."""
     (place / "recipe.yaml").write_text((place / "segmentation.yaml").read_text())
     one, two = (distill(place, processes) for processes in (1, 2))
     summaries = [read_summary(run_dir) for run_dir in (one, two)]
