@@ -53,7 +53,7 @@ def fill(factory: Any, arguments: Mapping[str, Any], provided: Mapping[str, Any]
 
     Of `provided`, what the signature names and `arguments` does not set. Values are converted
     to what the annotations promise (a list to a tuple, a string to a Path), and are new objects
-    on every call.
+    on every call. ValueError where an argument is in neither: `anchors`, where there are no boxes.
     """
     parameters, _ = _signature(factory)
     filled = {name: v for name, v in provided.items() if name in parameters}
@@ -62,6 +62,9 @@ def fill(factory: Any, arguments: Mapping[str, Any], provided: Mapping[str, Any]
         adapter = adapters.get(name)
         converted = _convert(adapter, value) if adapter else copy.deepcopy(value)
         filled[name] = converted
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in filled:
+            raise ValueError(f"{name} is missing: the task of the data does not bring it")
     return filled
 
 

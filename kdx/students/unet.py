@@ -18,7 +18,7 @@ class UNet(nn.Module):
     1 x 1 convolution. Every 3 x 3 convolution is followed by a ReLU; with `norm` by BatchNorm
     before it, and then it has no biases.
 
-    ValueError for fewer than two widths, and for images whose height or width
+    ValueError for fewer than two widths, widths below 1, and images whose height or width
     2 ** (len(widths) - 1) does not divide.
     """
 
@@ -26,8 +26,8 @@ class UNet(nn.Module):
         self, *, num_classes: int, in_channels: int, widths: Sequence[int], norm: bool
     ) -> None:
         super().__init__()
-        if len(widths) < 2:
-            raise ValueError(f"widths: {list(widths)} should be two or more")
+        if len(widths) < 2 or min(widths) < 1:
+            raise ValueError(f"widths: {list(widths)} should be two or more, each 1 or above")
         self.stride = 2 ** (len(widths) - 1)
         narrowing = list(pairwise(reversed(widths)))  # (512, 256), ...
         self.contracting = nn.ModuleList(

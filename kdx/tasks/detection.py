@@ -14,6 +14,7 @@ from kdx.words import counted
 
 __all__ = ["BoxSource", "Detection"]
 
+CHANCE = 0.005  # mAP: of scenes, networks with random weights find up to 0.3%
 SURE = 0.3  # the score of what is shown, the objectness of what is decided
 SMALLEST = 480  # pixels of a picture's longer side: labels of 10 pixels can be read on it
 TRUTH, FOUND = "lime", "yellow"
@@ -45,7 +46,7 @@ class Detection:
             "num_classes": len(self.classes),
             "anchors": [list(map(float, anchor)) for anchor in anchors],
         }
-        self.chance = 0.0
+        self.chance = CHANCE
         self.metrics: Mapping[str, str] = {"map": "mAP (VOC 2007)"}
         self.notes: Sequence[str] = ()
         if coco_available():
@@ -64,10 +65,10 @@ class Detection:
                 f", rows, columns]: {counted(len(self.anchors), 'anchor')} of 5 + "
                 f"{counted(len(self.classes), 'class', 'classes')}"
             )
-        if len(shape) != 4 or shape[2] * width != shape[3] * height:
+        if len(shape) != 4 or not _square_cells((height, width), answer.shape[2:]):
             raise ValueError(
                 f"it answers images of {height} x {width} with {shape}: the cells of a grid must be"
-                " square, as with sides that are multiples of the network's stride"
+                " square, of whole pixels, as with sides that are multiples of the network's stride"
             )
 
     def check_source(self, source: ImageSource) -> None:
@@ -120,6 +121,11 @@ class Detection:
             [_drawn(image, rows[:, 2:], truth, TRUTH), _drawn(image, found.boxes, seen, FOUND)],
             dim=2,
         )
+
+
+def _square_cells(image: Sequence[int], grid: Sequence[int]) -> bool:
+    """Say whether cells of one whole number of pixels cover the image, both as (height, width)."""
+    return min(grid) > 0 and image[0] % grid[0] == 0 and image[0] * grid[1] == image[1] * grid[0]
 
 
 def _objects(target: Tensor) -> Tensor:

@@ -75,6 +75,7 @@ def voc(
     samples = _read({"train": _listed(root, train), "test": _listed(root, test)})
     known = _classes(classes, samples)
     notes = [*_left_out(samples, known, refused=other == "refuse"), *_shared(samples)]
+    notes.extend(_nothing(samples, known))
     task = Detection(classes=known, anchors=anchors)
     return ImageData(
         _source(samples["train"], known),
@@ -170,6 +171,13 @@ def _shared(samples: Samples) -> Iterator[str]:
             f"voc: {counted(len(shared), 'image')} of the test split {verb} trained on too: "
             f"{listed(shared)}"
         )
+
+
+def _nothing(samples: Samples, classes: Sequence[str]) -> Iterator[str]:
+    for part, found in samples.items():
+        objects = _objects({part: found})
+        if not any(each.name in classes and not each.difficult for each in objects):
+            yield f"voc: the images to {part} on have no object of these classes that counts"
 
 
 def _objects(samples: Samples) -> Iterator[VocObject]:

@@ -91,6 +91,8 @@ def test_unet_answers_every_pixel():
         students.unet()(torch.zeros(1, 3, 40, 48))
     with pytest.raises(ValueError, match=r"widths: \[8\] should be two or more"):
         students.unet(widths=(8,))
+    with pytest.raises(ValueError, match=r"widths: \[8, 0\] should be .*, each 1 or above"):
+        students.unet(widths=(8, 0))
 
 
 def test_unet_brings_the_contracting_paths_outputs_across():

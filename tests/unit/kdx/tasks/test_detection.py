@@ -36,7 +36,7 @@ def cell(row, column, kind, *, size=0.25, difficult=0):
 def test_what_it_says_of_itself(task):
     assert task.facts == {"num_classes": 3, "anchors": [[1.0, 1.0], [2.0, 2.0]]}
     assert task.metrics == {"map": "mAP (VOC 2007)", "map_coco": "mAP (COCO)"}
-    assert task.chance == 0
+    assert task.chance == 0.005
     assert task.spatial
     assert not task.notes
     with pytest.raises(ValueError, match=r"anchors: \[1\] is not a width and a height in cells"):
@@ -86,6 +86,7 @@ def test_it_accepts_answers_of_any_scale_on_a_square_grid(task):
     [
         (torch.zeros(2, 16), r"answers images of 96 x 160 with \[2, 16\]: the cells of a grid"),
         (torch.zeros(2, 16, 5, 3), r"\[2, 16, 5, 3\]: the cells of a grid must be square"),
+        (torch.zeros(2, 16, 36, 60), r"\[2, 16, 36, 60\]: the cells .* square, of whole pixels"),
         (torch.zeros(2, 24, 3, 5), r"with \[2, 24, 3, 5\], not with \[2, 16, rows, columns\]: 2 a"),
         (torch.zeros(1, 16, 3, 5), r"answers 2 images with \[1, 16, 3, 5\]"),
         ((torch.zeros(2, 16, 3, 5),), r"answers 2 images with tuple"),

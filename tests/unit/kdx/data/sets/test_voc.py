@@ -90,6 +90,16 @@ def test_images_without_objects(root):
     data = opened(root)
     assert boxes(data.train)[2] == []
     assert data.train.labels[2] == 20
+    assert not data.notes
+
+
+def test_a_part_in_which_nothing_can_be_found_is_told(root):
+    add(root, "2007_train", "hidden", thing(difficult=1))
+    (root / "VOCdevkit/VOC2007/ImageSets/Main/train.txt").write_text("hidden")
+    assert list(opened(root).notes) == [
+        "voc: the images to train on have no object of these classes that counts"
+    ]
+    assert len(opened(root, classes=["owl"], other="ignore").notes) == 3
 
 
 def test_other_classes(root):
