@@ -79,7 +79,7 @@ def assess(
     if images is None:
         raise ValueError("validation: the recipe holds nothing out (data.validation)")
     task = task_of(data)
-    check_facts(source, task, "student")
+    check_facts(source, task, data.classes, "student")
     own = of_size(own or data.input, data.input, task)
     student = recipe.student.component.build(**facts(task.facts, own))
     weights.load(student, source)

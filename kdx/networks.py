@@ -1,7 +1,7 @@
 """From a recipe's sections to its networks, with the weights that they start from."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -16,7 +16,7 @@ from kdx.protocols import ImageData, InputSpec, Task
 from kdx.recipe import Recipe
 from kdx.tasks import task_of
 from kdx.teacher import Teacher
-from kdx.words import counted
+from kdx.words import counted, listed
 
 __all__ = [
     "build_student",
@@ -58,7 +58,7 @@ def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
     module: nn.Module = section.component.build(**known)
     if section.weights and load:
         _check_classes(section.weights, len(data.classes), "teacher")
-        check_facts(section.weights, task, "teacher.weights")
+        check_facts(section.weights, task, data.classes, "teacher.weights")
         weights.load(module, section.weights)
     own = spec or (_published(module) if pretrained else None) or data.input
     if section.input:
@@ -93,8 +93,11 @@ def _check_classes(path: str, classes: int, role: str) -> None:
         )
 
 
-def check_facts(path: str | PathLike[str], task: Task, place: str) -> None:
-    """Refuse weights that say themselves what other facts their answers are in terms of."""
+def check_facts(path: str | PathLike[str], task: Task, classes: Sequence[str], place: str) -> None:
+    """Refuse weights that say themselves what other facts their answers are in terms of.
+
+    The same classes in another order are refused, too; other names may mean the same.
+    """
     about = weights.read_metadata(path) or {"extra": {}}
     told = about["extra"].get("facts", {})
     for name, value in json.loads(json.dumps(dict(task.facts))).items():
@@ -103,6 +106,12 @@ def check_facts(path: str | PathLike[str], task: Task, place: str) -> None:
                 f"{place}: {path} was trained with the {name} {told[name]}, and the data have "
                 f"{value}: its answers mean something else with these. Give it the data it had"
             )
+    names = about["extra"].get("class_names", classes)
+    if list(names) != list(classes) and sorted(names) == sorted(classes):
+        raise ValueError(
+            f"{place}: {path} was trained with the classes {listed(names)}, in this order, and the "
+            f"data have {listed(classes)}: its answers would be taken for others'"
+        )
 
 
 def _published(module: nn.Module) -> InputSpec | None:

@@ -100,7 +100,8 @@ class MaskImages:
         if len(unknown := (counts * (self.table == UNKNOWN)).nonzero().flatten()):
             ids = [f"{i} ({counted(int(counts[i]), 'pixel')})" for i in unknown.tolist()]
             raise ValueError(
-                f"{self.masks[index]}: the data set has no class for the ids {listed(ids)}"
+                f"{self.masks[index]}: the data set has no class for the ids {listed(ids)}: "
+                "mend the mask"
             )
 
 

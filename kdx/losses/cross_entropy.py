@@ -39,6 +39,8 @@ class CrossEntropy:
         if bad := [w for w in class_weights or () if not (isfinite(w) and w >= 0)]:
             raise ValueError(f"class_weights: {bad[0]} is not a finite number of at least 0")
         self.label_smoothing = label_smoothing
+        if class_weights is not None and not any(class_weights):
+            raise ValueError("class_weights: one of them must be above 0")
         self.class_weights = class_weights
         self.num_classes = num_classes
 

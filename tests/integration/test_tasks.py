@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from kdx import weights
 from kdx.assess import assess, compress_checkpoint, recipe_of
 from kdx.build import build
+from kdx.networks import check_facts
 from kdx.recipe import load
 from kdx.run import run
 from kdx.scenes import Plan, write_scenes
@@ -120,6 +121,16 @@ def test_weights_of_other_anchors_are_refused(place):
         build(other)
     with pytest.raises(ValueError, match=f"^student: .* was {said}"):
         assess(other, path)
+
+
+def test_weights_of_other_classes_are_refused(place):
+    """Those of the same names in another order; other names may mean the same."""
+    job, path = build(recipe(place, "detection", "classes")), place / "classes.safetensors"
+    weights.save(job.compact, path, input=job.data.input, classes=job.classes, extra=job.about)
+    turned, renamed = [*job.data.classes[1:], job.data.classes[0]], list("abcdefghij")
+    with pytest.raises(ValueError, match=r"^student: .* trained with the classes tshirt, trouser"):
+        check_facts(path, job.task, turned, "student")
+    check_facts(path, job.task, renamed, "student")
 
 
 def test_a_network_takes_windows_and_the_whole(place):

@@ -43,7 +43,7 @@ def cityscapes(
     `root` holds leftImg8bit and gtFine or, for `mode: coarse`, gtCoarse, with split/city/image;
     masks are the files *_labelIds.png. `size` is (height, width), or a side, to which the images
     are resized where they have another. `ids` are the 19 classes of the benchmark, the other pixels
-    being ignored, or all 34.
+    being ignored, or all 34. The set's notes count masks without an image.
 
     The headers of all files are read now, masks' contents when they are seen. Raises ValueError
     listing images without a mask, masks of another size than their image, and files that cannot
@@ -54,6 +54,10 @@ def cityscapes(
     from kdx.tasks.segmentation import Segmentation
 
     files = [_listed(root, split, mode) for split in (train, test)]
+    alone = [
+        _without_image(root, split, mode, part)
+        for split, part in zip((train, test), files, strict=True)
+    ]
     _check([pair for part in files for pair in part])
     known = [each for each in Cityscapes.classes if each.id >= 0]
     seen = [each for each in known if ids == "all" or each.train_id != VOID]
@@ -65,6 +69,7 @@ def cityscapes(
         *(_source(part, table) for part in files),
         classes=names,
         input=InputSpec(3, size, MEAN, STD),
+        notes=[note for note in notes if note],
         task=Segmentation(classes=names, colors=[each.color for each in seen]),
     )
 
@@ -87,6 +92,15 @@ def _listed(root: str, split: str, mode: str) -> list[Files]:
     if not files:
         raise ValueError(f"cityscapes: no images in {folders[0]}, as city/*{ENDING}")
     return files
+
+
+def _without_image(root: str, split: str, mode: str, files: Sequence[Files]) -> str | None:
+    """Say how many masks of a split have no image."""
+    masks = {str(path) for path in Path(root, FOLDERS[mode], split).glob("*/*_labelIds.png")}
+    left = sorted(masks - {str(Path(mask)) for _, mask in files})
+    if not left:
+        return None
+    return f"cityscapes: {counted(len(left), 'mask')} of {split!r} without an image: {listed(left)}"
 
 
 def _check(files: Sequence[Files]) -> None:

@@ -107,8 +107,8 @@ def _split(root: str, name: str) -> Iterator[Files]:
         raise ValueError(f"voc: {name}: there is no folder {str(folder)!r}: set root") from error
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"voc: there is no split {name!r} in {root!r}: {error}. Splits are <year>_<image set>, "
-            "as 2007_trainval"
+            f"voc: there is no split {name!r} in {root!r}: {str(error).rstrip('.')}. Splits are "
+            "<year>_<image set>, as 2007_trainval; sets are train, val, trainval and, of 2007, test"
         ) from error
     for files in zip(found.images, found.annotations, strict=True):
         if Path(files[0]).suffix:  # an empty line has none

@@ -123,6 +123,8 @@ def test_pixels_of_half_precision_are_computed_in_float32(dtype):
 def test_class_weights_out_of_range(weight):
     with pytest.raises(ValueError, match=f"class_weights: {weight} is not a finite number"):
         CrossEntropy(class_weights=[1, weight])
+    with pytest.raises(ValueError, match="class_weights: one of them must be above 0"):
+        CrossEntropy(class_weights=[0, 0.0])
 
 
 def test_what_does_not_fit():

@@ -141,3 +141,13 @@ def test_folders_that_are_not_there(root):
     (root / "leftImg8bit/test/notes.txt").touch()
     with pytest.raises(ValueError, match=r"cityscapes: in '.*': .*Not a directory: .*notes\.txt"):
         opened(root, test="test")
+
+
+def test_masks_without_an_image_are_told(root):
+    image, _ = files(root, "train", "ulm", 1)
+    image.unlink()
+    data = opened(root)
+    assert len(data.train) == 3
+    (note,) = data.notes
+    assert note.startswith("cityscapes: 1 mask of 'train' without an image: ")
+    assert note.endswith("ulm_000001_000019_gtFine_labelIds.png")
