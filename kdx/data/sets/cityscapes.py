@@ -54,10 +54,8 @@ def cityscapes(
     from kdx.tasks.segmentation import Segmentation
 
     files = [_listed(root, split, mode) for split in (train, test)]
-    alone = [
-        _without_image(root, split, mode, part)
-        for split, part in zip((train, test), files, strict=True)
-    ]
+    pairs = zip((train, test), files, strict=True)
+    notes = [_without_image(root, split, mode, part) for split, part in pairs]
     _check([pair for part in files for pair in part])
     known = [each for each in Cityscapes.classes if each.id >= 0]
     seen = [each for each in known if ids == "all" or each.train_id != VOID]
