@@ -66,7 +66,8 @@ def spec_of(path: Path, about: Mapping[str, Any]) -> InputSpec:
     try:
         given = about["input"]
         size = given["size"] if isinstance(given["size"], int) else tuple(given["size"])
-        spec = InputSpec(given["channels"], size, tuple(given["mean"]), tuple(given["std"]))
+        tuples = {"mean": tuple(given["mean"]), "std": tuple(given["std"])}
+        spec = InputSpec(**given | tuples | {"size": size})
         _check_spec(spec)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: its metadata describes no input: {error!r}") from error

@@ -178,7 +178,7 @@ def test_files_without_a_state_dict(tmp_path, content):
         ("[]", "describes no input"),
         (
             '{"input": {"size": 3}, "classes": 2, "extra": {}}',
-            "describes no input: KeyError.'channels'",
+            "describes no input: KeyError.'mean'",
         ),
     ],
 )
