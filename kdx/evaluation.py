@@ -19,7 +19,7 @@ class Evaluation:
 
     `metrics`: those of the task's meter, and agreement where there is a teacher; over the samples
     of all processes. `predictions` [N] is -1 for samples that another process evaluates; None
-    where the task decides more than one class an image.
+    where the task is spatial.
     """
 
     metrics: dict[str, float]
@@ -53,9 +53,6 @@ def evaluate(
         if predictions is None:
             continue
         decided, indices = task.decide(answer), indices.to(device, non_blocking=True)
-        if decided.ndim > 1:
-            predictions = None
-            continue
         predictions[indices] = decided
         if teacher is not None:
             agreement.update((decided == teacher[indices]).float())

@@ -77,7 +77,10 @@ class Task(Protocol):
         ...
 
     def decide(self, answer: Tensor) -> Tensor:
-        """Return what the answer says for sure, int64 [B, ...]: the likeliest classes, say."""
+        """Return what the answer says for sure, int64: the likeliest classes, say.
+
+        [B] where the task is not spatial, else [B, ...].
+        """
         ...
 
     def draw(self, image: Tensor, target: Tensor, answer: Tensor) -> Tensor | None:
