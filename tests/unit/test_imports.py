@@ -61,11 +61,12 @@ def test_kdx_imports_nothing_of_what_stands_outside():
         assert not breaches(path, lambda name: not inside(name, *OUTSIDE))
 
 
-def test_protocols_import_nothing_else_of_kdx():
+@pytest.mark.parametrize("package", ["protocols", "detection"])
+def test_contracts_and_the_arithmetic_of_boxes_import_nothing_else_of_kdx(package):
     def allowed(name):
-        return inside(name, "kdx.protocols") or not inside(name, "kdx")
+        return inside(name, f"kdx.{package}") or not inside(name, "kdx")
 
-    for path in files("kdx/protocols"):
+    for path in files(f"kdx/{package}"):
         assert not breaches(path, allowed)
 
 
@@ -75,14 +76,6 @@ def test_losses_import_protocols_and_each_other_and_the_arithmetic_of_boxes():
         return known or not inside(name, "kdx")
 
     for path in files("kdx/losses"):
-        assert not breaches(path, allowed)
-
-
-def test_the_arithmetic_of_boxes_imports_nothing_else_of_kdx():
-    def allowed(name):
-        return inside(name, "kdx.detection") or not inside(name, "kdx")
-
-    for path in files("kdx/detection"):
         assert not breaches(path, allowed)
 
 
