@@ -18,6 +18,7 @@ __all__ = ["Changes", "chosen", "circumstances", "compare", "find", "flat"]
 FREE = (
     "name", "processes", "threads", "compile", "channels_last", "tolerance", "select",
     "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints", "skip_bad_steps",
+    "train_metrics",
     "data.root", "data.workers", "teacher.weights", "teacher.recipe", "teacher.allow_chance",
     "teacher.memo.limit", "teacher.memo.directory",
 )  # fmt: skip

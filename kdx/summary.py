@@ -24,7 +24,8 @@ class Summary:
 
     `headings` are those of the task's metrics by name, the one that chose the epoch first.
     `evaluated_on` is the split that `last`, `best` and the choice of epoch speak of; `test` is
-    the final word on the test images. `seconds` and `images_per_second` are of training alone.
+    the final word on the test images, `train` those of the last epoch on the training images as
+    they are, where the recipe asks for them. `seconds` and `images_per_second` are of training alone.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Summary:
     teacher: dict[str, float] | None
     environment: dict[str, str | int]
     headings: dict[str, str] = field(default_factory=partial(dict, Classification.metrics))
+    train: dict[str, float] | None = None
 
     @property
     def headline(self) -> str:

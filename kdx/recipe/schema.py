@@ -71,6 +71,7 @@ class Recipe(BaseModel):
     clip: Positive | None = None
     select: Literal["last", "best"] = "last"
     evaluate_every: Count = 1
+    train_metrics: StrictBool = False
     log_every: Count = 50
     checkpoint_every: Count | None = None
     keep_checkpoints: Count = 1

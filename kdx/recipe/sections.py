@@ -70,7 +70,8 @@ class Augment(BaseModel):
 class Data(BaseModel):
     """A data set and how it is fed. `batch_size` is global, over all processes.
 
-    `validation` is the share or the number of training images that are held out.
+    `validation` is the share or the number of training images that are held out, `label_noise` the
+    share of the others whose label is drawn at random.
     """
 
     model_config = _SECTION
@@ -79,6 +80,7 @@ class Data(BaseModel):
     augment: Augment = Augment()
     limit: Samples | None = None
     validation: HeldOut = None
+    label_noise: Annotated[Finite, Field(ge=0, le=1)] = 0.0
     workers: Annotated[Natural, Field(le=256)] = 0
 
 

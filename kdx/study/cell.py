@@ -1,0 +1,27 @@
+"""A cell of a study's grid: one run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdx.recipe import Recipe
+
+__all__ = ["Cell"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: an arm, in a setting ("" where a study has only one), with a seed."""
+
+    setting: str
+    arm: str
+    seed: int
+    recipe: Recipe
+
+    @property
+    def run_dir(self) -> Path:
+        """The directory of the run."""
+        return self.recipe.run_dir
+
+    def __str__(self) -> str:
+        """Say which it is: "kernel 7, ck+fc, seed 3"."""
+        return ", ".join(filter(None, (self.setting, self.arm, f"seed {self.seed}")))
