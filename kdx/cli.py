@@ -81,6 +81,7 @@ def guarded(main: Callable[[], None]) -> int:
         from kdx.processes import lost_peer
         from kdx.run import CertificateError
         from kdx.stopping import Stopped
+        from kdx.study.conduct import StudyError
 
         if isinstance(error, Stopped):
             return _stopped(error)
@@ -88,7 +89,7 @@ def guarded(main: Callable[[], None]) -> int:
             return _say(error, "out of memory: lower data.batch_size", FAILED)
         if lost := lost_peer(error):
             return _say(error, lost, FAILED)
-        if not isinstance(error, CertificateError | TrainingError):
+        if not isinstance(error, CertificateError | TrainingError | StudyError):
             raise
         return _say(error, str(error), FAILED)
     return 0

@@ -32,7 +32,7 @@ from kdx.protocols import Holding, ImageSource
 from kdx.stopping import Stop
 from kdx.teacher import Teacher
 
-__all__ = ["Loop", "accelerator_for"]
+__all__ = ["Loop", "accelerator_for", "cores"]
 
 
 def accelerator_for(job: Job) -> Accelerator:
@@ -182,10 +182,10 @@ def _threads(processes: int, workers: int) -> int:
     if asked.isdigit() and int(asked) > 1:
         return int(asked)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", str(processes)))
-    return max(1, _cores() // local - workers)
+    return max(1, cores() // local - workers)
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores that this process may use: by its affinity, and by its container's quota."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))

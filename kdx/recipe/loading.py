@@ -2,7 +2,6 @@
 
 import copy
 import os
-import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from kdx.recipe.binding import Binder
 from kdx.recipe.errors import KeyPath, Report
 from kdx.recipe.overrides import override
 from kdx.recipe.paths import Locations
+from kdx.recipe.reading import read_mapping
 from kdx.recipe.registry import allowed_modules
 from kdx.recipe.schema import Recipe
 from kdx.recipe.sections import (
@@ -24,7 +24,6 @@ from kdx.recipe.sections import (
     Tolerance,
 )
 from kdx.recipe.wording import explain, show, unknown
-from kdx.recipe.yaml_source import LARGEST, parse
 
 __all__ = ["load", "load_student", "read"]
 
@@ -56,7 +55,9 @@ def load(
 def read(locations: Locations, overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe at `locations.file`; as `load`."""
     report = Report(os.fspath(locations.file))
-    data = _defaults() | _read(locations.file, report)
+    data = _defaults() | read_mapping(
+        locations.file, report, "a recipe is a mapping, with `data:` and `student:`"
+    )
     override(data, overrides, report)
     _check_relations(data, report)
     _check_memo(data, locations, report)
@@ -97,37 +98,6 @@ def _defaults() -> dict[str, Any]:
         "optimizer": {"use": "SGD", "lr": 0.01, "momentum": 0.9},
         "schedule": {"use": "constant"},
     }
-
-
-def _read(path: Path, report: Report) -> dict[str, Any]:
-    """Return the top level of the file; RecipeError where it cannot be read at all."""
-    data = parse(_text(path, report), report)
-    if not isinstance(data, dict):
-        found = "the file is empty" if data is None else f"the file holds {show(data)}"
-        report.fail(f"{found}: a recipe is a mapping, with `data:` and `student:`")
-    return data
-
-
-def _text(path: Path, report: Report) -> str:
-    try:
-        content = _content(path)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        report.fail(f"cannot read the recipe: {reason}")
-    if len(content) > LARGEST:
-        report.fail(f"larger than {LARGEST // 1024} kB: a recipe is about twenty lines")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        report.fail("not UTF-8", line=content.count(b"\n", 0, error.start) + 1)
-
-
-def _content(path: Path) -> bytes:
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise ValueError("it is a pipe or a device, not a file")
-    with path.open("rb") as file:
-        return file.read(LARGEST + 1)
 
 
 def _get(section: Any, key: str) -> Any:

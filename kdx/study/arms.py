@@ -1,0 +1,84 @@
+"""Built-in arms: what they change in a recipe.
+
+An arm is named as the ExpandNets paper names its rows: a student, by one or two of its words, then
+`init` and `kd`. `cl+fc+init+kd` is ExpandNet-CL+FC+Init with a teacher.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kdx.recipe import Recipe
+from kdx.recipe.wording import show, unknown
+
+__all__ = ["BUILT_IN", "arm_overrides", "written"]
+
+_STRATEGIES: Mapping[str, Mapping[str, Any]] = {
+    "expandnet": {},
+    "fc": {"conv": "none", "linear": True},
+    "cl": {"conv": "cl", "linear": False},
+    "cl+fc": {"conv": "cl", "linear": True},
+    "ck": {"conv": "ck", "linear": False},
+    "ck+fc": {"conv": "ck", "linear": True},
+}
+"""The arguments that a student's first transform gets; `expandnet` leaves the recipe's."""
+
+BUILT_IN = (
+    "compact",
+    "compact+kd",
+    *(f"{name}{init}{kd}" for name in _STRATEGIES for init in ("", "+init") for kd in ("", "+kd")),
+)
+
+_FIRST = "student.transforms.0"
+
+
+def arm_overrides(arm: str, recipe: Recipe, alone: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the overrides that make a built-in arm of a recipe with teacher and transforms.
+
+    Without `kd` the teacher goes and the losses are `alone`. `init` trains every stage twice, the
+    nonlinear counterpart first. ValueError for an unknown arm, and for one that asks for what the
+    recipe does not have.
+    """
+    if arm not in BUILT_IN:
+        raise ValueError(f"{show(arm)} is no built-in arm.{unknown(arm, BUILT_IN)}")
+    student = arm.removesuffix("+kd").removesuffix("+init")
+    taught, initialised = arm.endswith("+kd"), "+init" in arm
+    stages = recipe.plain()["stages"]
+    if student != "compact" and not recipe.student.transforms:
+        raise ValueError(f"{arm}: the recipe's student has no transforms")
+    if taught and recipe.teacher is None:
+        raise ValueError(f"{arm}: the recipe has no teacher")
+    if any(stage["phase"] for stage in stages):
+        raise ValueError(
+            f"{arm}: the recipe's stages name phases already: give the study one without, `+init` "
+            "adds them"
+        )
+    changes: dict[str, Any] = {}
+    if student == "compact":
+        changes["student.transforms"] = []
+    for key, value in _STRATEGIES.get(student, {}).items():
+        changes[f"{_FIRST}.{key}"] = value
+    if not taught:
+        changes |= {"teacher": None, "losses": list(alone)}
+        stages = []
+    if initialised:
+        stages = [
+            _named(stage, phase) for phase in ("nonlinear", "linear") for stage in stages or [{}]
+        ]
+    changes["stages"] = [_set(stage) for stage in stages]
+    return written(changes)
+
+
+def written(changes: Mapping[str, Any]) -> list[str]:
+    """Return changes by dotted key as the overrides `key=value` that make them."""
+    return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+
+
+def _named(stage: Mapping[str, Any], phase: str) -> dict[str, Any]:
+    name = f"{phase}.{stage['name']}" if stage.get("name") else phase
+    return {**stage, "phase": phase, "name": name}
+
+
+def _set(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a stage says, without what it leaves to the recipe."""
+    return {key: value for key, value in stage.items() if value is not None}

@@ -1,0 +1,179 @@
+"""Conducting a study: the teacher first, then the cells that are not finished, then the tables."""
+
+import os
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from kdx.log import METRICS
+from kdx.run import check_finished, ensure_teacher
+from kdx.run_dir import is_finished
+from kdx.study.cell import Cell
+from kdx.study.grid import Grid
+from kdx.study.results import Results, collect
+from kdx.study.running import Finished, Request, run_here, run_in_processes
+from kdx.study.tables import live_table, write_results
+from kdx.words import counted, listed
+
+__all__ = ["StudyError", "conduct", "report"]
+
+LOGS = "logs"
+
+
+class StudyError(Exception):
+    """Some of a study's runs failed; the tables say which, and why."""
+
+
+def conduct(grid: Grid, request: Request, console: Console, *, jobs: int = 1) -> Path:
+    """Run what is not finished of a study, and write its tables; return its directory.
+
+    With `jobs` above 1 as many runs train at once, in processes of their own. Raises ValueError
+    for finished runs of another recipe, Stopped where a signal asks for it, StudyError at the end
+    where runs failed.
+    """
+    main = int(os.environ.get("RANK", "0")) == 0
+    console.quiet |= not main
+    if jobs > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            f"--jobs {jobs}: under a launcher of several processes each run takes them all; start "
+            "the tool with python alone, or leave --jobs out"
+        )
+    _check_finished(grid)
+    todo = [index for index, cell in enumerate(grid.cells) if not is_finished(cell.run_dir)]
+    cells = [grid.cells[index] for index in todo]
+    done = counted(len(grid.cells) - len(todo), "is finished", "are finished")
+    console.print(f"study    {grid.name}: {counted(len(grid.cells), 'run')}, of which {done}",
+                  highlight=False, soft_wrap=True)  # fmt: skip
+    _teach(cells, console)
+    display = _Display(grid, console, jobs=min(jobs, max(1, len(cells))))
+    logs = grid.directory / LOGS
+    finished = (
+        run_here(cells, logs, begun=display.begin)
+        if jobs == 1
+        else run_in_processes(
+            cells, logs, jobs=jobs, request=request, numbers=todo, begun=display.begin
+        )
+    )
+    try:
+        with display.shown():
+            for each in finished:
+                display.end(each)
+    finally:
+        if main:
+            report(grid, console, failures=display.failures)
+    if display.failures:
+        failed = listed([f"{name}: {why}" for name, why in display.failures.items()], "\n  ")
+        count = counted(len(display.failures), "run")
+        raise StudyError(f"{count} of {grid.name} failed:\n  {failed}")
+    return grid.directory
+
+
+def report(grid: Grid, console: Console, *, failures: dict[str, str] | None = None) -> None:
+    """Write the tables and plots of what is finished, and print the table."""
+    study = grid.study
+    results = _collect(grid, failures or {})
+    command = f"python tools/study.py {shlex.join(os.sys.argv[1:])}"
+    write_results(grid.directory, results, title=study.title or grid.name, command=command)
+    console.print(live_table(results))
+    console.print(f"results  [bold]{grid.directory / 'results.md'}[/bold]", soft_wrap=True)
+
+
+def _collect(grid: Grid, failures: dict[str, str]) -> Results:
+    return collect(
+        grid.cells, baseline=grid.study.baseline, failures=failures, errors=grid.study.errors
+    )
+
+
+def _check_finished(grid: Grid) -> None:
+    """Refuse finished runs that were trained by other recipes than the study's."""
+    problems = []
+    for cell in grid.cells:
+        if is_finished(cell.run_dir):
+            try:
+                check_finished(cell.recipe)
+            except ValueError as error:
+                problems.append(str(error))
+    if problems:
+        more = f"\n{len(problems) - 1} more runs are not the study's" if problems[1:] else ""
+        raise ValueError(f"{problems[0]}{more}. A study takes another name by name=...")
+
+
+def _teach(cells: Sequence[Cell], console: Console) -> None:
+    """Train the teachers that have no weights yet, before runs that would do so at once."""
+    seen = set()
+    for cell in cells:
+        teacher = cell.recipe.teacher
+        if teacher and teacher.weights not in seen:
+            seen.add(teacher.weights)
+            ensure_teacher(cell.recipe, console)
+
+
+class _Display:
+    """What a person sees of a study that runs: a table, or a line a run."""
+
+    def __init__(self, grid: Grid, console: Console, *, jobs: int) -> None:
+        self.grid, self.console, self.jobs = grid, console, jobs
+        self.failures: dict[str, str] = {}
+        self.running: dict[str, Cell] = {}
+        self.results = _collect(grid, {})
+        self.times: list[float] = []
+        self.left = sum(not is_finished(cell.run_dir) for cell in grid.cells)
+        self.started: dict[str, float] = {}
+
+    def begin(self, cell: Cell) -> None:
+        """Show that a cell runs."""
+        self.running[str(cell)], self.started[str(cell)] = cell, time.monotonic()
+
+    def end(self, finished: Finished) -> None:
+        """Show that a cell has come to its end."""
+        name = str(finished.cell)
+        del self.running[name]
+        self.left -= 1
+        self.times.append(time.monotonic() - self.started[name])
+        if finished.reason:
+            self.failures[name] = finished.reason
+        self.results = _collect(self.grid, self.failures)
+        if not self.console.is_terminal:
+            said = finished.reason or f"done in {self.times[-1]:,.0f} s"
+            self.console.print(f"{name}: {said}; {self._left()}", highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the table while runs are under way."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(console=self.console, get_renderable=self._render, refresh_per_second=1,
+                  transient=True):  # fmt: skip
+            yield
+
+    def _render(self) -> Group:
+        lines = [f"{name}: {_progress(cell)}" for name, cell in self.running.items()]
+        text = Text("\n".join([*lines, self._left()]))
+        return Group(live_table(self.results, running=tuple(self.running)), text)
+
+    def _left(self) -> str:
+        """Say how many runs are left, and about how long they take."""
+        if not self.left:
+            return "all runs are done"
+        left = counted(self.left, "run is", "runs are")
+        if not self.times:
+            return f"{left} left"
+        mean = sum(self.times) / len(self.times)
+        return f"{left} left, about {self.left * mean / self.jobs / 60:,.0f} min"
+
+
+def _progress(cell: Cell) -> str:
+    """Say how far a run is, by the lines of its metrics."""
+    epochs = sum(stage.epochs for stage in cell.recipe.resolved_stages())
+    try:
+        done = (cell.run_dir / METRICS).read_bytes().count(b"\n")
+    except OSError:
+        done = 0
+    return f"epoch {min(done + 1, epochs)} of {epochs}"
