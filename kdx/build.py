@@ -3,7 +3,7 @@
 import random
 from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdx.certificate import Certificate
-from kdx.data import Augment, Splits, Views, check_data, split
+from kdx.data import Augment, Splits, Views, check_data, corrupt, split
 from kdx.memory import at_once, check_fits, limited
 from kdx.networks import build_student, build_teacher, check_answer, facts
 from kdx.objective import Objective, Term
@@ -147,7 +147,11 @@ def _seed(seed: int) -> None:
 
 
 def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
-    """Open the data set, check what it holds, and split it as the recipe says."""
+    """Open the data set, check what it holds, and split it as the recipe says.
+
+    Of the splits the part that is trained on alone has the recipe's label noise, if any; a note of
+    the data says so. Raises ValueError for a data set that cannot be trained on as the recipe says.
+    """
     section, part = recipe.data, recipe.data.component
     data: ImageData = part.build()
     try:
@@ -156,7 +160,14 @@ def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
             task_of(data).check_source(source)
     except ValueError as error:
         raise ValueError(f"{part.place}: {part.where}: {part.use!r}: {error}") from error
-    return data, split(data, validation=section.validation, limit=section.limit, seed=recipe.seed)
+    seed, share = recipe.seed, section.label_noise
+    splits = split(data, validation=section.validation, limit=section.limit, seed=seed)
+    if share:
+        train, note = corrupt(
+            splits.train, splits.numbers, share=share, classes=len(data.classes), seed=seed
+        )
+        data, splits = replace(data, notes=[*data.notes, note]), replace(splits, train=train)
+    return data, splits
 
 
 def _check_batches(recipe: Recipe, views: Views, teacher: Teacher | None) -> None:

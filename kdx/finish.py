@@ -138,6 +138,7 @@ def _summary(
         teacher=teacher,
         environment=_environment(loop),
         headings=dict(job.task.metrics),
+        train=fitted.train or None,
     )
 
 

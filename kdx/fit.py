@@ -106,14 +106,20 @@ class _Fitting:
             self.keeper.save(runner, self.progress, self.tally)
 
     def _evaluate(self, number: int) -> dict[str, float]:
-        """Evaluate the epoch's student; return its metrics by the name that they are logged by."""
-        progress = self.progress
-        self.loop.share_buffers()
-        name, source = self.loop.evaluation_source()
-        metrics = self.loop.evaluate(self.loop.job.student, source).metrics
-        progress.last = metrics
-        first = headline(self.loop.job.task)
+        """Evaluate the epoch's student; return its metrics by the name that they are logged by.
+
+        Nothing is noted before all is evaluated: a run may be stopped in between.
+        """
+        progress, loop, job = self.progress, self.loop, self.loop.job
+        loop.share_buffers()
+        name, source = loop.evaluation_source()
+        metrics, train = loop.evaluate(job.student, source).metrics, {}
+        if job.recipe.train_metrics:
+            train = loop.evaluate(job.student, job.splits.train).metrics
+        progress.last, progress.train = metrics, train
+        first = headline(job.task)
         if metrics[first] > progress.best.get(first, -1.0):
             progress.best, progress.best_epoch = metrics, number
             progress.best_checkpoint = f"epoch_{number:04d}"
-        return {f"{name}/{key}": value for key, value in metrics.items()}
+        found = {name: metrics, "train": train}
+        return {f"{on}/{key}": value for on, said in found.items() for key, value in said.items()}

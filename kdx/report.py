@@ -69,6 +69,8 @@ def write_report(
 def _what(recipe: Recipe) -> str:
     student = recipe.student.component
     text = f"`{student.use}`{_arguments(student.arguments)} on `{recipe.data.component.use}`"
+    if recipe.data.label_noise:
+        text += f" with {100 * recipe.data.label_noise:g}% of the training labels drawn at random"
     for transform in recipe.student.transforms:
         text += f", trained as `{transform.use}`{_arguments(transform.arguments)}"
     if recipe.teacher:
@@ -91,6 +93,8 @@ def _result(summary: Summary) -> str:
         (f"student, last epoch ({summary.epochs})", summary.evaluated_on, summary.last),
         (f"student, best epoch ({summary.best_epoch})", summary.evaluated_on, summary.best),
     ]
+    if summary.train:
+        found.insert(2, (found[1][0], "training images", summary.train))
     if summary.teacher:
         found.append(("teacher", summary.evaluated_on, summary.teacher))
     names = list(summary.headings)

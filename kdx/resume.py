@@ -24,6 +24,9 @@ FREE = (
 )  # fmt: skip
 """Keys that may change: what they change is compared by itself, or is a matter of rounding."""
 
+ADDED = {"data.label_noise": 0.0}
+"""Keys that older checkpoints lack, and the value that says what was done before there were any."""
+
 SHOWN = 4  # tensors
 
 
@@ -109,6 +112,8 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
     refused, accepted = [], []
     for key, before, now in _differences(old.get("recipe", {}), new["recipe"]):
         if key in ("processes", "threads"):  # what there really are is compared below
+            continue
+        if before is _ABSENT and now == ADDED.get(key, _ABSENT):
             continue
         line = f"{key}: {_said(before)}, now {_said(now)}"
         (accepted if _is_free(key) else refused).append(line)

@@ -25,7 +25,8 @@ class Summary:
     `headings` are those of the task's metrics by name, the one that chose the epoch first.
     `evaluated_on` is the split that `last`, `best` and the choice of epoch speak of; `test` is
     the final word on the test images, `train` those of the last epoch on the training images as
-    they are, where the recipe asks for them. `seconds` and `images_per_second` are of training alone.
+    they are, where the recipe asks for them. `seconds` and `images_per_second` are of training
+    alone.
     """
 
     name: str

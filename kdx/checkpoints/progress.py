@@ -17,8 +17,9 @@ class Progress:
 
     `stage` counts from 0, `epoch` the epochs done in it, `step` the optimizer steps done in the
     epoch under way, `epochs` the epochs done in all stages. `last` and `best` are metrics of the
-    evaluation split; `best_checkpoint` is the name of the best epoch's. `seconds` and `images`
-    are of training alone; `skipped` counts the steps that were left out as not finite.
+    evaluation split; `best_checkpoint` is the name of the best epoch's. `train` are the last ones
+    of the training images, empty where nobody asks for them. `seconds` and `images` are of training
+    alone.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # where one is read from a file
@@ -30,6 +31,7 @@ class Progress:
     images: Natural = 0
     last: dict[str, float] = field(default_factory=dict)
     best: dict[str, float] = field(default_factory=dict)
+    train: dict[str, float] = field(default_factory=dict)
     best_epoch: Natural = 0
     best_checkpoint: Annotated[str, Field(pattern=NAME)] | None = None
 

@@ -34,6 +34,8 @@ class Draw(IntEnum):
     TEST = 6
     SCENE = 7
     SIZE = 8
+    NOISE = 9
+    NOISE_LABEL = 10
     RESIZED_CROP = 64  # the first of a block: see kdx.data.decode
 
 

@@ -14,11 +14,15 @@ __all__ = ["Splits", "complement", "split", "stratified"]
 
 @dataclass(frozen=True)
 class Splits:
-    """The samples to train on, to choose by (None where nothing is held out), and to report."""
+    """The samples to train on, to choose by (None where nothing is held out), and to report.
+
+    `numbers` [N] (int64) are the places of `train` among all training images of the data set.
+    """
 
     train: ImageSource
     validation: ImageSource | None
     test: ImageSource
+    numbers: Tensor
 
 
 def split(
@@ -32,17 +36,15 @@ def split(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit: {limit} leaves no samples; use 1 or more, or no limit")
-    train, held_out = data.train, None
+    numbers, held_out = torch.arange(len(data.train)), None
     if validation is not None:
-        count = _count(validation, len(train))
-        chosen = stratified(train.labels, count, seed=seed, draw=Draw.VALIDATION)
-        rest = complement(chosen, len(train))
-        train, held_out = subset(train, rest), subset(train, chosen)
-    return Splits(
-        _limited(train, limit, seed),
-        None if held_out is None else _limited(held_out, limit, seed),
-        _limited(data.test, limit, seed),
-    )
+        count = _count(validation, len(numbers))
+        chosen = stratified(data.train.labels, count, seed=seed, draw=Draw.VALIDATION)
+        numbers = complement(chosen, len(numbers))
+        held_out = _taken(data.train, _limited(chosen, data.train, limit, seed))
+    numbers = _limited(numbers, data.train, limit, seed)
+    tested = _limited(torch.arange(len(data.test)), data.test, limit, seed)
+    return Splits(_taken(data.train, numbers), held_out, _taken(data.test, tested), numbers)
 
 
 def stratified(labels: Tensor, count: int, *, seed: int, draw: int) -> Tensor:
@@ -74,7 +76,13 @@ def _count(validation: float | int, n: int) -> int:
     return count
 
 
-def _limited(source: ImageSource, limit: int | None, seed: int) -> ImageSource:
-    if limit is None or limit >= len(source):
-        return source
-    return subset(source, stratified(source.labels, limit, seed=seed, draw=Draw.LIMIT))
+def _limited(numbers: Tensor, source: ImageSource, limit: int | None, seed: int) -> Tensor:
+    """Return at most `limit` of the samples at `numbers` [n]."""
+    if limit is None or limit >= len(numbers):
+        return numbers
+    return numbers[stratified(source.labels[numbers], limit, seed=seed, draw=Draw.LIMIT)]
+
+
+def _taken(source: ImageSource, numbers: Tensor) -> ImageSource:
+    """Return the samples at `numbers` [n], ascending: the source itself where they are all."""
+    return source if len(numbers) == len(source) else subset(source, numbers)

@@ -1,0 +1,44 @@
+"""Labels that are drawn at random: how much a network memorises shows when some of them are wrong.
+
+As in Zhang et al., "Understanding deep learning requires rethinking generalization" (ICLR 2017):
+each sample's label is replaced, with a probability, by one of all C classes, each as likely, its
+own too. So a share of 1 - 1/C of the labels that are drawn are wrong.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from kdx.data.counter import Draw, integers, uniform
+from kdx.data.sources import FileImages, MemoryImages
+from kdx.protocols import ImageSource
+from kdx.words import counted
+
+__all__ = ["corrupt"]
+
+
+def corrupt(
+    source: ImageSource, numbers: Tensor, *, share: float, classes: int, seed: int
+) -> tuple[ImageSource, str]:
+    """Return the source with a share of its labels drawn at random, and a note on how many.
+
+    A sample's draw depends on the seed and on `numbers` [N] alone, its place in the whole training
+    set; a larger share draws for the same samples and for more of them. `source` is left as it is.
+    Raises ValueError for images that have no one label each.
+    """
+    if not isinstance(source, MemoryImages | FileImages):
+        raise ValueError(
+            f"data.label_noise: {share:g} needs one label an image; the data set brings "
+            f"{type(source).__name__}, so leave it out"
+        )
+    places = numbers.numpy()
+    drawn = torch.from_numpy(uniform(seed, 0, places, Draw.NOISE) < share)
+    random = torch.from_numpy(integers(seed, 0, places, Draw.NOISE_LABEL, classes))
+    labels = torch.where(drawn, random, source.labels)
+    wrong = int((labels != source.labels).sum())
+    note = (
+        f"labels of {int(drawn.sum()):,} of {counted(len(labels), 'training image')} were drawn at "
+        f"random (label_noise {share:g}): {wrong:,} of them are wrong now"
+    )
+    return replace(source, labels=labels), note
