@@ -1,5 +1,6 @@
 """Which samples are trained on, which are held out, which are left out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,9 @@ from kdx.data.sources import subset
 from kdx.protocols import ImageData, ImageSource
 
 __all__ = ["Splits", "complement", "split", "stratified"]
+
+Limit = int | Mapping[str, int] | None
+"""At most so many samples, of each part or by its name: train, validation, test."""
 
 
 @dataclass(frozen=True)
@@ -25,25 +29,26 @@ class Splits:
     numbers: Tensor
 
 
-def split(
-    data: ImageData, *, validation: float | int | None, limit: int | None, seed: int
-) -> Splits:
+def split(data: ImageData, *, validation: float | int | None, limit: Limit, seed: int) -> Splits:
     """Hold out part of the training images, then keep at most `limit` samples of each part.
 
     `validation` is a number of samples (int) or a fraction of them (float). Both choices are
     stratified by label and depend on the seed alone; a limit never moves a sample from one part
     to another. Raises ValueError where a part would be empty.
     """
-    if limit is not None and limit < 1:
+    if isinstance(limit, int):
+        limit = dict.fromkeys(("train", "validation", "test"), limit)
+    limits = limit or {}
+    if any(most < 1 for most in limits.values()):
         raise ValueError(f"limit: {limit} leaves no samples; use 1 or more, or no limit")
     numbers, held_out = torch.arange(len(data.train)), None
     if validation is not None:
         count = _count(validation, len(numbers))
         chosen = stratified(data.train.labels, count, seed=seed, draw=Draw.VALIDATION)
         numbers = complement(chosen, len(numbers))
-        held_out = _taken(data.train, _limited(chosen, data.train, limit, seed))
-    numbers = _limited(numbers, data.train, limit, seed)
-    tested = _limited(torch.arange(len(data.test)), data.test, limit, seed)
+        held_out = _taken(data.train, _limited(chosen, data.train, limits.get("validation"), seed))
+    numbers = _limited(numbers, data.train, limits.get("train"), seed)
+    tested = _limited(torch.arange(len(data.test)), data.test, limits.get("test"), seed)
     return Splits(_taken(data.train, numbers), held_out, _taken(data.test, tested), numbers)
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "Finite",
     "HeldOut",
     "Label",
+    "Limit",
     "Name",
     "Natural",
     "OutputPath",
@@ -31,12 +32,12 @@ __all__ = [
     "Range",
     "RecipePath",
     "RunName",
-    "Samples",
     "Side",
 ]
 
 
 LARGEST_FACTOR = 100
+PARTS = {"train", "validation", "test"}
 
 
 def _locations(info: ValidationInfo) -> Locations:
@@ -84,8 +85,17 @@ def _held_out(value: Any) -> Any:
     return value
 
 
+def _limit(value: Any) -> Any:
+    parts = value if isinstance(value, dict) else {"train": value}
+    counts = [isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in parts.values()]
+    if value is not None and not (counts and all(counts) and PARTS.issuperset(parts)):
+        rule = "a count of samples, of each part or as {train: 2000, validation: 500, test: 1000}"
+        raise ValueError(f"{show(value)} is not {rule}")
+    return value
+
+
 Count = Annotated[int, Strict(), Field(ge=1, le=10**6)]
-Samples = Annotated[int, Strict(), Field(ge=1, le=10**12)]
+Limit = Annotated[int | dict[str, int] | None, PlainValidator(_limit)]
 Natural = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
 Finite = Annotated[float, Strict(), AllowInfNan(False)]
 Positive = Annotated[Finite, Field(gt=0)]

@@ -23,13 +23,13 @@ from kdx.recipe.fields import (
     Finite,
     HeldOut,
     Label,
+    Limit,
     Name,
     Natural,
     OutputPath,
     Positive,
     Range,
     RecipePath,
-    Samples,
     Side,
 )
 from kdx.recipe.names import name_terms
@@ -71,14 +71,14 @@ class Data(BaseModel):
     """A data set and how it is fed. `batch_size` is global, over all processes.
 
     `validation` is the share or the number of training images that are held out, `label_noise` the
-    share of the others whose label is drawn at random.
+    share of the others whose label is drawn at random. `limit` is of each part, or by its name.
     """
 
     model_config = _SECTION
     component: InstanceOf[Component]
     batch_size: Count = 128
     augment: Augment = Augment()
-    limit: Samples | None = None
+    limit: Limit = None
     validation: HeldOut = None
     label_noise: Annotated[Finite, Field(ge=0, le=1)] = 0.0
     workers: Annotated[Natural, Field(le=256)] = 0

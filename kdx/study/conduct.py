@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ def report(grid: Grid, console: Console, *, failures: dict[str, str] | None = No
     """Write the tables and plots of what is finished, and print the table."""
     study = grid.study
     results = _collect(grid, failures or {})
-    command = f"python tools/study.py {shlex.join(os.sys.argv[1:])}"
+    command = f"python tools/study.py {shlex.join(sys.argv[1:])}"
     write_results(grid.directory, results, title=study.title or grid.name, command=command)
     console.print(live_table(results))
     console.print(f"results  [bold]{grid.directory / 'results.md'}[/bold]", soft_wrap=True)
