@@ -1,0 +1,131 @@
+"""A study in words and tables: what results.md says."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from kdx.study.rows import Results, Row
+from kdx.study.statistics import CONFIDENCE
+from kdx.study.tables import heading_of, markdown, overview, setting_table
+from kdx.words import counted
+
+__all__ = ["document"]
+
+
+def document(results: Results, *, title: str, description: str, command: str, plots: str) -> str:
+    """Return results.md; `plots` is what stands in the section of the plots."""
+    sections = [
+        f"# {title}",
+        description.strip(),
+        *_tables(results),
+        _section("What the numbers mean", _meaning(results)),
+        _section("Failures", _failures(results.rows)),
+        _section("Plots", plots),
+        _section("Where it ran", _environment(results)),
+        _section("Command", f"```bash\n{command}\n```" if command else ""),
+    ]
+    return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def _section(heading: str, text: str) -> str:
+    return f"## {heading}\n\n{text}" if text else ""
+
+
+def _tables(results: Results) -> list[str]:
+    sections = []
+    done = len(results.runs)
+    if done < results.planned:
+        sections.append(f"**Not complete: {done:,} of {counted(results.planned, 'run')} done.**")
+    if len(results.settings) > 1:
+        what = f"Test {heading_of(results)} in percent, by setting."
+        sections.append(f"## All settings\n\n{what}\n\n{overview(results)}")
+    for setting in results.settings:
+        parts = [_teacher(results.of(setting)), setting_table(results, setting)]
+        sections.append(_section(setting or "Results", "\n\n".join(filter(None, parts))))
+    return sections
+
+
+def _teacher(rows: Sequence[Row]) -> str:
+    """Say what the teacher reaches: one figure where the runs agree, else lowest and highest."""
+    found = [
+        (run.teacher[row.outcome.metric], run)
+        for row in rows
+        for run in row.runs.values()
+        if run.teacher and row.outcome
+    ]
+    if not found:
+        return ""
+    low, high = (f"{100 * edge(value for value, _ in found):.2f}" for edge in (min, max))
+    run = found[0][1]
+    figure = low if low == high else f"{low} to {high}"
+    return f"Teacher: {run.headings[run.headline]} {figure} % on {run.evaluated_on}."
+
+
+def _meaning(results: Results) -> str:
+    outcomes = results.outcomes
+    if not outcomes:
+        return "No run is finished yet."
+    images = " or ".join(f"{n:,}" for n in sorted({run.test_images for run in results.runs}))
+    selected = " or ".join(dict.fromkeys(o.selected for o in outcomes))
+    splits = " or ".join(dict.fromkeys(o.evaluated_on for o in outcomes))
+    text = [
+        f"n: seeds that are finished. Figures are means over them, ± the sample standard "
+        f"deviation. Test: the exported student (of its {selected}) on the {images} test images, "
+        f"reported once. Best and last: epochs on {splits}, which is evaluated while it trains."
+    ]
+    if results.errors:
+        text.append("Errors are one minus the metric: lower is better, and a negative Δ is a gain.")
+    if "test" in splits:
+        text.append(
+            "The best epoch was chosen on the test images, so its figure is optimistic: hold out "
+            "a `data.validation` split to choose on."
+        )
+    if any(o.train for o in outcomes):
+        text.append("Train: the last epoch on the training images as they are.")
+    return "\n\n".join(filter(None, [" ".join(text), _comparing(results), _costing(results)]))
+
+
+def _comparing(results: Results) -> str:
+    differences = [o.difference for o in results.outcomes if o.difference]
+    if not differences:
+        return ""
+    text = (
+        f"Δ: the mean over the seeds that both arms have finished of arm minus {results.baseline}, "
+        f"seed by seed, in percentage points of test {heading_of(results)}."
+    )
+    compared = sum(d.low is not None for d in differences)
+    if not compared:
+        return f"{text} One seed gives no interval."
+    return (
+        f"{text} In brackets: its {CONFIDENCE:.0%} confidence interval, Student's t of the paired "
+        f"differences. It speaks of the chance in training, on these test images, and is not "
+        f"corrected for the number of comparisons, which is {compared}: of "
+        f"{round(1 / (1 - CONFIDENCE))} such intervals about one misses the true difference."
+    )
+
+
+def _costing(results: Results) -> str:
+    ratio = f", x {results.baseline} the median of the seeds' ratios"
+    compared = ratio if any(o.cost.ratio for o in results.outcomes) else ""
+    return (
+        f"Seconds and images/s: of training alone{compared}; on a machine that does other work, "
+        "too, they are no measure of speed. Parameters: of the exported student, and in training."
+    )
+
+
+def _failures(rows: Sequence[Row]) -> str:
+    return "\n".join(
+        f"- {row.cells[seed]}: {' '.join(reason.split())}"
+        for row in rows
+        for seed, reason in row.failures.items()
+    )
+
+
+def _environment(results: Results) -> str:
+    """Return a table of hardware and versions; where runs differ, each with its number of runs."""
+    keys = dict.fromkeys(key for run in results.runs for key in run.environment)
+    lines = []
+    for key in keys:
+        found = Counter(str(run.environment.get(key, "not said")) for run in results.runs)
+        each = [f"{value} ({counted(n, 'run')})" for value, n in found.items()]
+        lines.append([key, next(iter(found)) if len(found) == 1 else ", ".join(each)])
+    return markdown(["", ""], lines) if lines else ""

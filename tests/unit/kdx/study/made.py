@@ -1,0 +1,43 @@
+"""Finished runs without training: the files that a study reads."""
+
+import json
+import re
+
+import torch
+
+from kdx.protocols import InputSpec
+from kdx.study.cell import Cell
+from kdx.summary import Summary, write_summary
+from kdx.weights import FILE_IN_RUN, save
+from tests.unit.kdx.conftest import loaded
+from tests.unit.kdx.test_summary import SUMMARY
+
+__all__ = ["cell", "finish", "summary"]
+
+
+def cell(root, *, setting: str = "", arm: str = "compact", seed: int = 0, select="last") -> Cell:
+    """Return a cell whose run is not there yet."""
+    place = re.sub(r"[^\w.-]+", "_", f"{setting} {arm}".strip())
+    name = f"name=study/{place}/{seed}"
+    recipe = loaded(root, f"seed={seed}", name, f"select={select}")
+    return Cell(setting, arm, seed, recipe)
+
+
+def summary(test: float, **more) -> Summary:
+    """Return the summary of a run of three epochs on a validation split."""
+    values = vars(SUMMARY) | {"test": {"top1": test, "top5": 0.9}, "teacher": None} | more
+    return Summary(**values)
+
+
+def finish(cell: Cell, run: Summary, curve=()) -> Cell:
+    """Write what a finished run leaves that a study reads; `curve` by epoch."""
+    cell.run_dir.mkdir(parents=True)
+    spec = InputSpec(channels=1, size=8, mean=(0.5,), std=(0.5,))
+    save({"weight": torch.zeros(1)}, cell.run_dir / FILE_IN_RUN, input=spec, classes=10)
+    lines = [
+        {"epoch": n, "stage": "train", "loss/total": 2 - value, f"{run.evaluated_on}/top1": value}
+        for n, value in enumerate(curve, 1)
+    ]
+    (cell.run_dir / "metrics.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in lines))
+    write_summary(cell.run_dir, run)
+    return cell
