@@ -17,9 +17,10 @@ from kdx.run import check_finished, ensure_teacher
 from kdx.run_dir import is_finished
 from kdx.study.cell import Cell
 from kdx.study.grid import Grid
-from kdx.study.results import Results, collect
+from kdx.study.results import collect, write_results
+from kdx.study.rows import Results
 from kdx.study.running import Finished, Request, run_here, run_in_processes
-from kdx.study.tables import live_table, write_results
+from kdx.study.tables import live_table
 from kdx.words import counted, listed
 
 __all__ = ["StudyError", "conduct", "report"]
@@ -80,8 +81,11 @@ def report(grid: Grid, console: Console, *, failures: dict[str, str] | None = No
     study = grid.study
     results = _collect(grid, failures or {})
     command = f"python tools/study.py {shlex.join(sys.argv[1:])}"
-    write_results(grid.directory, results, title=study.title or grid.name, command=command)
-    console.print(live_table(results))
+    title = study.title or grid.name
+    write_results(
+        grid.directory, results, title=title, description=study.description, command=command
+    )
+    console.print(live_table(results, title=title))
     console.print(f"results  [bold]{grid.directory / 'results.md'}[/bold]", soft_wrap=True)
 
 
@@ -157,7 +161,9 @@ class _Display:
     def _render(self) -> Group:
         lines = [f"{name}: {_progress(cell)}" for name, cell in self.running.items()]
         text = Text("\n".join([*lines, self._left()]))
-        return Group(live_table(self.results, running=tuple(self.running)), text)
+        return Group(
+            live_table(self.results, running=tuple(self.running), title=self.grid.name), text
+        )
 
     def _left(self) -> str:
         """Say how many runs are left, and about how long they take."""

@@ -61,6 +61,7 @@ class Study(BaseModel):
     model_config = _SECTION
     name: StrictStr = ""
     title: StrictStr = ""
+    description: StrictStr = ""
     recipe: StrictStr = ""
     overrides: Overrides = {}
     seeds: Annotated[list[Natural], Field(min_length=1, max_length=MOST)] = [0, 1, 2, 3, 4]
