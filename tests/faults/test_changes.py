@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from kdx.data import TABLE
-from kdx.resume import compare
+from kdx.resume import Changes, compare
 from kdx.run import run
 from kdx.stopping import Stopped
 from tests.faults.resuming import stop_after
@@ -91,11 +91,12 @@ def test_the_number_of_processes_is_accepted_where_the_batches_stay_the_same():
     assert other.refused == ["steps an epoch: was 4, now 3"]
 
 
-def test_a_checkpoint_from_before_there_was_label_noise_had_none():
+def test_a_checkpoint_from_before_there_was_a_key_was_trained_without():
     old = {"recipe": {}, "data": {}, "student": {}, **dict.fromkeys(
         ("input", "classes", "teacher", "precision", "device", "threads", "torch",
          "processes", "steps an epoch"))}  # fmt: skip
-    assert compare(old, old | {"recipe": {"data.label_noise": 0.0}}).refused == []
+    now = {"data.label_noise": 0.0, "train_metrics": False}
+    assert compare(old, old | {"recipe": now}) == Changes([], [])
     noisy = compare(old, old | {"recipe": {"data.label_noise": 0.5}})
     assert noisy.refused == ["data.label_noise: absent, now 0.5"]
 
