@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdx.certificate import Certificate
-from kdx.data import Augment, Splits, Views, check_data, corrupt, split
+from kdx.data import Augment, Splits, Views, check_data, corrupt_labels, split
 from kdx.memory import at_once, check_fits, limited
 from kdx.networks import build_student, build_teacher, check_answer, facts
 from kdx.objective import Objective, Term
@@ -163,7 +163,7 @@ def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
     seed, share = recipe.seed, section.label_noise
     splits = split(data, validation=section.validation, limit=section.limit, seed=seed)
     if share:
-        train, note = corrupt(
+        train, note = corrupt_labels(
             splits.train, splits.numbers, share=share, classes=len(data.classes), seed=seed
         )
         data, splits = replace(data, notes=[*data.notes, note]), replace(splits, train=train)

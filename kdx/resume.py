@@ -24,7 +24,7 @@ FREE = (
 )  # fmt: skip
 """Keys that may change: what they change is compared by itself, or is a matter of rounding."""
 
-ADDED = {"data.label_noise": 0.0}
+ADDED = {"data.label_noise": 0.0, "train_metrics": False}
 """Keys that older checkpoints lack, and the value that says what was done before there were any."""
 
 SHOWN = 4  # tensors

@@ -17,7 +17,7 @@ from kdx.data.loading import (
     train_loader,
 )
 from kdx.data.masks import MaskImages
-from kdx.data.noise import corrupt
+from kdx.data.noise import corrupt_labels
 from kdx.data.sets.cifar import cifar10, cifar100
 from kdx.data.sets.cityscapes import cityscapes
 from kdx.data.sets.digits import digits
@@ -45,7 +45,7 @@ __all__ = [
     "cifar10",
     "cifar100",
     "cityscapes",
-    "corrupt",
+    "corrupt_labels",
     "cut",
     "digits",
     "eval_loader",

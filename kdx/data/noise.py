@@ -15,10 +15,10 @@ from kdx.data.sources import FileImages, MemoryImages
 from kdx.protocols import ImageSource
 from kdx.words import counted
 
-__all__ = ["corrupt"]
+__all__ = ["corrupt_labels"]
 
 
-def corrupt(
+def corrupt_labels(
     source: ImageSource, numbers: Tensor, *, share: float, classes: int, seed: int
 ) -> tuple[ImageSource, str]:
     """Return the source with a share of its labels drawn at random, and a note on how many.

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from kdx.data import TABLE
-from kdx.resume import compare
+from kdx.resume import Changes, compare
 from kdx.run import run
 from kdx.stopping import Stopped
 from tests.faults.resuming import stop_after
@@ -14,6 +14,10 @@ REFUSED = {
     "optimizer.lr=0.02": ["optimizer.lr: 0.01, now 0.02"],
     "data.batch_size=8": ["data.batch_size: 16, now 8", "steps an epoch: was 4, now 8"],
     "data.limit=48": ["data: train images or labels changed", "steps an epoch: was 4, now 3"],
+    "data.label_noise=0.5": [
+        "data.label_noise: 0.0, now 0.5",
+        "data: train images or labels changed",
+    ],
     "data.augment.flip=true": ["data.augment.flip: false, now true"],
     "seed=1": ["seed: 0, now 1", "data: train images or labels changed"],
     "epochs=4": ["epochs: 2, now 4"],
@@ -85,6 +89,16 @@ def test_the_number_of_processes_is_accepted_where_the_batches_stay_the_same():
     other = compare(old, old | {"processes": 2, "steps an epoch": 3, **dict.fromkeys(
         ("input", "classes", "teacher", "precision", "device", "threads", "torch"))})  # fmt: skip
     assert other.refused == ["steps an epoch: was 4, now 3"]
+
+
+def test_a_checkpoint_from_before_there_was_a_key_was_trained_without():
+    old = {"recipe": {}, "data": {}, "student": {}, **dict.fromkeys(
+        ("input", "classes", "teacher", "precision", "device", "threads", "torch",
+         "processes", "steps an epoch"))}  # fmt: skip
+    now = {"data.label_noise": 0.0, "train_metrics": False}
+    assert compare(old, old | {"recipe": now}) == Changes([], [])
+    noisy = compare(old, old | {"recipe": {"data.label_noise": 0.5}})
+    assert noisy.refused == ["data.label_noise: absent, now 0.5"]
 
 
 def test_a_data_set_changed_between_runs_is_refused(stopped, console, monkeypatch):

@@ -43,7 +43,10 @@ CASES = {
         ],
         False,
     ),
-    "best, of a validation split": ([TWO, "data.validation=32", "select=best"], False),
+    "best, of a validation split, label noise": (
+        [TWO, "data.validation=32", "select=best", "data.label_noise=0.5", "train_metrics=true"],
+        False,
+    ),
 }
 
 
@@ -73,8 +76,15 @@ def test_stopped_after_every_step(unbroken_and_recipe, monkeypatch):
     assert differences(unbroken, resumed) == []
 
 
-@pytest.mark.parametrize("unbroken_and_recipe", ["plain"], indirect=True)
-def test_stopped_in_an_evaluation(unbroken_and_recipe, monkeypatch):
+@pytest.mark.parametrize(
+    ("unbroken_and_recipe", "call"),
+    [
+        ("plain", 5),
+        ("best, of a validation split, label noise", 6),
+    ],  # 4 steps, then a batch of images of each split
+    indirect=["unbroken_and_recipe"],
+)
+def test_stopped_in_an_evaluation(unbroken_and_recipe, call, monkeypatch):
     """The epoch is trained, but not evaluated: its evaluation is what the resumed run does."""
     unbroken, recipe = unbroken_and_recipe
     calls, agreed = 0, Stop.agreed
@@ -82,7 +92,7 @@ def test_stopped_in_an_evaluation(unbroken_and_recipe, monkeypatch):
     def counted(self):
         nonlocal calls
         calls += self._entered
-        return self._entered and (calls == 5 or agreed(self))  # 4 steps, then a batch of images
+        return self._entered and (calls == call or agreed(self))
 
     with monkeypatch.context() as patched:
         patched.setattr(Stop, "agreed", counted)

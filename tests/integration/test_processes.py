@@ -23,6 +23,7 @@ losses:
   - {use: cross_entropy, label_smoothing: 0.1}
 optimizer: {use: SGD, lr: 0.05, momentum: 0.9}
 epochs: 3
+train_metrics: true
 """
 
 
@@ -53,7 +54,7 @@ def test_two_processes_follow_one(tmp_path, accumulate):
     one, two = (distill(tmp_path, n, f"accumulate={accumulate if n > 1 else 1}") for n in (1, 2))
     summaries = [json.loads((run / "summary.json").read_text()) for run in (one, two)]
     assert [summary["environment"]["processes"] for summary in summaries] == [1, 2]
-    for split in ("last", "test"):
+    for split in ("last", "test", "train"):
         assert summaries[0][split] == pytest.approx(summaries[1][split], abs=1e-5)
     lines = [
         [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

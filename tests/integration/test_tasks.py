@@ -111,6 +111,14 @@ def test_tools_take_the_student_and_the_checkpoint(finished, tmp_path):
         torch.testing.assert_close(value, exported[name])
 
 
+@pytest.mark.parametrize(("task", "kind"), [("detection", "Box"), ("segmentation", "Mask")])
+def test_label_noise_needs_one_label_an_image(place, task, kind):
+    noisy = load(place / f"{task}.yaml", ["data.label_noise=0.5"])
+    message = rf"^data\.label_noise: 0\.5 needs one label an image; .* brings {kind}Images, so"
+    with pytest.raises(ValueError, match=message):
+        build(noisy)
+
+
 def test_weights_of_other_anchors_are_refused(place):
     job, path = build(recipe(place, "detection", "anchors")), place / "student.safetensors"
     weights.save(job.compact, path, input=job.data.input, classes=job.classes, extra=job.about)

@@ -43,6 +43,22 @@ def test_a_job_has_everything_that_a_run_needs(recipe):
     assert list(restore(job.student, job.transforms).state_dict()) == list(job.compact.state_dict())
 
 
+def test_label_noise_is_in_the_part_that_is_trained_on_alone(recipe):
+    what = ("data.validation=32", "data.limit=48")
+    data, clean = build_data(recipe(*what))
+    noted, noisy = build_data(recipe(*what, "data.label_noise=0.5"))
+    wrong = int((noisy.train.labels != clean.train.labels).sum())
+    assert 12 <= wrong <= 32  # 45% of 48, within three standard deviations
+    for part in ("validation", "test"):
+        assert torch.equal(getattr(noisy, part).labels, getattr(clean, part).labels)
+    for part in ("train", "validation", "test"):
+        assert torch.equal(getattr(noisy, part).images, getattr(clean, part).images)
+    assert torch.equal(noted.train.labels, data.train.labels)
+    assert not data.notes
+    (note,) = noted.notes
+    assert f"of 48 training images were drawn at random (label_noise 0.5): {wrong} of them" in note
+
+
 def test_the_seed_decides_the_weights(recipe):
     first, again, other = (build(recipe(EXPAND, f"seed={n}")).student for n in (3, 3, 4))
     assert same(values(first), values(again))

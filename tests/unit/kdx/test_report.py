@@ -57,6 +57,14 @@ def test_the_report_says_what_came_out(recipe, tmp_path):
     assert f"python tools/evaluate.py {tmp_path}" in text
 
 
+def test_training_images_and_label_noise_are_shown(recipe, tmp_path):
+    summary = replace(SUMMARY, train={"top1": 0.25, "top5": 0.75})
+    text = written(recipe("data.label_noise=0.125"), tmp_path, summary)
+    shown = ["student, last epoch (3)", "training images", "25.00%", "75.00%"]
+    assert rows(text, "Result")[4] == shown
+    assert "`smallnet` on `digits` with 12.5% of the training labels drawn at random. Ba" in text
+
+
 def test_a_choice_on_the_test_images_is_called_what_it_is(recipe, tmp_path):
     summary = replace(SUMMARY, evaluated_on="test", teacher=None)
     text = written(recipe(), tmp_path, summary)

@@ -31,9 +31,9 @@ SPOILT = (  # the last epoch takes steps a thousand times too long: the best is 
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, job) -> float:
-    """The share of test images that the network gets right, counted by hand."""
-    views = type(job.train_views)(job.splits.test, job.data.input, seed=0)
+def accuracy(network: nn.Module, job, split: str = "test") -> float:
+    """The share of a split's images that the network gets right, counted by hand."""
+    views = type(job.train_views)(getattr(job.splits, split), job.data.input, seed=0)
     images, labels, _ = views.__getitems__([(0, i) for i in range(len(views))])
     with eval_mode(network):
         return (network(images).argmax(1) == labels).float().mean().item()
@@ -108,6 +108,26 @@ def test_the_terminal_tells_of_data_student_teacher_epochs_and_outcome(distilled
         f"report   {run_dir}/report.md",
     ):
         assert line in printed
+
+
+def test_training_images_are_evaluated_as_they_are_with_the_labels_trained_on(
+    recipe, teacher_run, console
+):
+    recipe = recipe(f"teacher={{use: smallnet, weights: {teacher_run}}}", "data.label_noise=0.5",
+                    "train_metrics=true", "data.augment.crop=2", "epochs=2",
+                    "losses=[{use: cross_entropy}, {use: kd}]")  # fmt: skip
+    run_dir = run(recipe, console)
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    shown = [{n[6:]: v for n, v in line.items() if n.startswith("train/")} for line in lines]
+    assert [set(metrics) for metrics in shown] == [{"top1", "top5", "loss"}] * 2
+    assert all("test/agreement" in line for line in lines)
+    assert read_summary(run_dir).train == shown[1]
+    job, student = build(recipe), smallnet(in_channels=1)
+    student.load_state_dict(contents(run_dir), strict=True)
+    assert accuracy(student, job, "train") == pytest.approx(shown[1]["top1"], abs=1e-6)
+    printed = console.file.getvalue()
+    assert f"  train {shown[1]['top1']:.2%}  " in printed
+    assert f"note     {job.data.notes[0]}\n" in printed
 
 
 def test_a_restore_that_is_wrong_after_training_exports_nothing(recipe, console):

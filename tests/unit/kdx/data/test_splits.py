@@ -28,6 +28,9 @@ def test_validation_is_taken_out_of_train(validation, count):
     assert len(splits.validation) == count
     assert len(splits.train) == N - count
     assert names(splits.train) | names(splits.validation) == names(DATA.train)
+    assert [DATA.train.name(i) for i in splits.numbers] == [
+        splits.train.name(i) for i in range(len(splits.train))
+    ]
     assert splits.test is DATA.test
 
 
@@ -44,6 +47,7 @@ def test_a_limit_moves_no_sample():
     assert limited.validation is not None
     for part in (limited.train, limited.validation, limited.test):
         assert len(names(part)) == 25
+    assert {DATA.train.name(i) for i in limited.numbers} == names(limited.train)
     assert names(limited.train) < names(whole.train)
     assert names(limited.validation) < names(whole.validation)
 

@@ -44,7 +44,8 @@ def test_what_changes_starts_another_memo_and_says_why(first, guided, loop_of, n
 
 
 @pytest.mark.parametrize("override", ["data.batch_size=8", "epochs=9", "optimizer.lr=1", "name=x",
-                                      "student.kernel_size=7", "accumulate=2"])  # fmt: skip
+                                      "student.kernel_size=7", "accumulate=2",
+                                      "data.label_noise=0.5"])  # fmt: skip
 def test_what_the_teacher_does_not_see_changes_nothing(first, guided, loop_of, override):
     again = plan_memo(loop_of(guided(override)))
     assert (again.directory, again.unlike) == (first.directory, ())

@@ -172,6 +172,9 @@ DATA = {
     "validation: 1.5": "validation: 1.5 is neither a share between 0 and 1 nor a count of images",
     "validation: 0": "validation: 0 is neither a share",
     "validation: true": "validation: True is neither a share",
+    "label_noise: 1.5": "label_noise: 1.5 should be at most 1",
+    "label_noise: -0.1": "label_noise: -0.1 should be greater than or equal to 0",
+    "label_noise: .nan": "label_noise: nan should be a finite number",
     "batch_size: 1.5": "batch_size: 1.5 is not a whole number",
     "chanels: 3": "chanels: unknown argument. Did you mean 'channels'?",
 }
