@@ -40,7 +40,7 @@ def split(data: ImageData, *, validation: float | int | None, limit: Limit, seed
         limit = dict.fromkeys(("train", "validation", "test"), limit)
     limits = limit or {}
     if any(most < 1 for most in limits.values()):
-        raise ValueError(f"limit: {limit} leaves no samples; use 1 or more, or no limit")
+        raise ValueError(f"limit: {limits} leaves no samples; use 1 or more, or no limit")
     numbers, held_out = torch.arange(len(data.train)), None
     if validation is not None:
         count = _count(validation, len(numbers))

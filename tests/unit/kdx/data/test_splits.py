@@ -77,6 +77,15 @@ def test_validation_that_leaves_nothing(validation):
         split(DATA, validation=validation, limit=None, seed=0)
 
 
-def test_limit_that_leaves_nothing():
-    with pytest.raises(ValueError, match="limit: 0 leaves no samples"):
-        split(DATA, validation=None, limit=0, seed=0)
+@pytest.mark.parametrize("limit", [0, {"train": 0}, {"train": 5, "test": -1}])
+def test_limit_that_leaves_nothing(limit):
+    with pytest.raises(ValueError, match=r"limit: .* leaves no samples"):
+        split(DATA, validation=None, limit=limit, seed=0)
+
+
+def test_limit_of_named_parts():
+    whole = split(DATA, validation=50, limit=20, seed=3)
+    part = split(DATA, validation=50, limit={"train": 20}, seed=3)
+    assert torch.equal(part.numbers, whole.numbers)
+    assert part.validation is not None
+    assert (len(part.train), len(part.validation), len(part.test)) == (20, 50, len(DATA.test))

@@ -1,5 +1,7 @@
 """Broken recipes: each has an error that a person can act on, at the right line."""
 
+import json
+
 import pytest
 
 from kdx.recipe import RecipeError, load
@@ -215,6 +217,19 @@ def test_six_problems_are_reported_at_once_in_the_order_of_the_file(write):
         ["override 'epochs=abc'", "epochs"],
     ]
     assert len(str(raised.value).splitlines()) == 7
+
+
+@pytest.mark.parametrize("limit", ["0", "2.5", "{training: 5}", "{}", "{test: 0}", "{test: true}"])
+def test_a_limit_of_no_samples(write, limit):
+    with pytest.raises(RecipeError, match=r"data.limit: .* is not a count of samples, of each"):
+        load(write(GOOD.encode()), [f"data.limit={limit}"])
+
+
+@pytest.mark.parametrize("limit", [7, None, {"train": 7}, {"validation": 1, "test": 2}])
+def test_limits(write, limit):
+    recipe = load(write(GOOD.encode()), [f"data.limit={json.dumps(limit)}"])
+    assert recipe.data.limit == limit
+    assert load(write(recipe.to_yaml().encode())).data.limit == limit
 
 
 FILES = {
