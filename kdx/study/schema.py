@@ -8,13 +8,22 @@ arms: [compact, compact+kd, ck+fc, ck+fc+kd]
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictStr,
+    ValidationError,
+)
 
 from kdx.recipe.errors import Report
-from kdx.recipe.fields import Label, Natural
+from kdx.recipe.fields import Natural
 from kdx.recipe.overrides import override
 from kdx.recipe.reading import read_mapping
 from kdx.recipe.wording import explain, show, unknown
@@ -24,6 +33,19 @@ __all__ = ["Arm", "Setting", "Study", "read_study"]
 MOST = 1000  # seeds, arms and settings, each
 
 _SECTION = ConfigDict(extra="forbid", frozen=True)
+
+_HEADING = r"[\w .,:=%+-]{1,60}"
+
+
+def _heading(value: str) -> str:
+    if not re.fullmatch(_HEADING, value):
+        rule = "1 to 60 letters, digits, spaces and any of .,:=%+-"
+        raise ValueError(f"{show(value)} is not a heading: {rule}")
+    return value
+
+
+Heading = Annotated[StrictStr, AfterValidator(_heading)]
+"""What a setting or an arm is called in tables, and its directory, in plain letters."""
 
 Overrides = dict[StrictStr, Any]
 """Values by dotted key, as on the command line: `data.limit: 4000`."""
@@ -65,8 +87,8 @@ class Study(BaseModel):
     recipe: StrictStr = ""
     overrides: Overrides = {}
     seeds: Annotated[list[Natural], Field(min_length=1, max_length=MOST)] = [0, 1, 2, 3, 4]
-    arms: Annotated[dict[Label, Arm], Field(min_length=1, max_length=MOST)]
-    settings: Annotated[dict[Label, Setting], Field(min_length=1, max_length=MOST)] = {
+    arms: Annotated[dict[Heading, Arm], Field(min_length=1, max_length=MOST)]
+    settings: Annotated[dict[Heading, Setting], Field(min_length=1, max_length=MOST)] = {
         "": Setting()
     }
     alone: list[dict[str, Any]] = [{"use": "cross_entropy"}]
