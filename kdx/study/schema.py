@@ -112,7 +112,7 @@ def read_study(path: str | os.PathLike[str], overrides: list[str] | None = None)
         study = Study.model_validate(data)
     except ValidationError as invalid:
         for error in invalid.errors():
-            report.add(error["loc"], _message(error))
+            report.add(tuple(p for p in error["loc"] if p != "[key]"), _message(error))
         study = None
     if study:
         _check(study, report)
