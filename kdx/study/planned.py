@@ -1,42 +1,89 @@
 """What a study would run, before it does."""
 
-from rich.box import SIMPLE_HEAD
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from kdx.recipe import Recipe
+from kdx.recipe import Component, Recipe
+from kdx.study.cell import Cell
 from kdx.study.grid import Grid
-from kdx.words import counted
+from kdx.words import counted, listed
 
 __all__ = ["show"]
 
 
 def show(grid: Grid, console: Console) -> None:
-    """Print a line for each arm of each setting: what it trains, and how."""
-    table = Table(title=grid.study.title or grid.name, box=SIMPLE_HEAD)
-    for column in ("setting", "arm", "student", "losses", "epochs"):
+    """Print a table for each setting, and in it a line for each arm: what it trains, and how."""
+    seeds = grid.study.seeds
+    first = [cell for cell in grid.cells if cell.seed == seeds[0]]
+    _print(console, grid.study.title or grid.name, style="bold")
+    for setting, cells in groupby(first, key=lambda cell: cell.setting):
+        arms = list(cells)
+        console.print()
+        _print(console, ": ".join(filter(None, (setting, _networks(arms)))))
+        console.print(_table(arms))
+    console.print()
+    each = "" if len(seeds) == 1 else "s"
+    told = f"{len(first)} with seed{each} {listed(list(map(str, seeds)))}"
+    _print(console, f"{counted(len(grid.cells), 'run')}: {told}, below {grid.directory}")
+
+
+def _print(console: Console, text: str, *, style: str = "") -> None:
+    console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
+
+
+def _table(cells: Sequence[Cell]) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for column in ("arm", "trained as", "losses", "epochs"):
         table.add_column(column)
-    first = [cell for cell in grid.cells if cell.seed == grid.study.seeds[0]]
-    for cell in first:
-        table.add_row(cell.setting, cell.arm, *_described(cell.recipe))
-    console.print(table)
-    seeds = ", ".join(map(str, grid.study.seeds))
-    console.print(
-        f"{counted(len(grid.cells), 'run')}: {counted(len(first), 'arm')} x seeds {seeds}; "
-        f"each recipe is written to {grid.directory}/.../recipe.yaml as it runs",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    for cell in cells:
+        recipe = cell.recipe
+        table.add_row(*map(Text, (cell.arm, _form(recipe), _losses(recipe), _epochs(recipe))))
+    return table
 
 
-def _described(recipe: Recipe) -> tuple[str, str, str]:
-    student = recipe.student
-    parts = [student.component.use, *map(str, student.component.arguments.values())]
-    for transform in student.transforms:
-        arguments = (f"{name} {value}" for name, value in transform.arguments.items())
-        parts.append(f"+ {transform.use.rpartition('.')[2]} ({', '.join(arguments)})")
-    stages = recipe.resolved_stages()
-    losses = dict.fromkeys(
-        " + ".join(f"{term.weight:g} {term.name}" for term in stage.losses) for stage in stages
-    )
-    epochs = " + ".join(f"{stage.epochs} {stage.phase or ''}".strip() for stage in stages)
-    return " ".join(parts), ", then ".join(losses), epochs
+def _networks(cells: Iterable[Cell]) -> str:
+    """Name the networks that ship: one, unless an arm brings another."""
+    networks = (cell.recipe.student.component for cell in cells)
+    return listed(list(dict.fromkeys(_named(network) for network in networks)), " or ")
+
+
+def _form(recipe: Recipe) -> str:
+    return " + ".join(map(_named, recipe.student.transforms)) or "it ships"
+
+
+def _named(component: Component) -> str:
+    """Return a component in short: ExpandNet(ck, linear, rate 4)."""
+    arguments = [_argument(*each) for each in component.arguments.items()]
+    inside = ", ".join(filter(None, arguments))
+    name = component.use.rpartition(".")[2]
+    return f"{name}({inside})" if inside else name
+
+
+def _argument(name: str, value: Any) -> str:
+    """Return an argument in short; "" for what is switched off."""
+    if value in (False, None, "none"):
+        return ""
+    if value is True:
+        return name
+    return value if isinstance(value, str) else f"{name} {value}"
+
+
+def _losses(recipe: Recipe) -> str:
+    """Return the losses of the stages: "hint, then 0.1 cross_entropy + 0.9 kd"."""
+    stages = [
+        " + ".join(
+            term.name if term.weight == 1 else f"{term.weight:g} {term.name}"
+            for term in stage.losses
+        )
+        for stage in recipe.resolved_stages()
+    ]
+    return ", then ".join(dict.fromkeys(stages))
+
+
+def _epochs(recipe: Recipe) -> str:
+    return " + ".join(str(stage.epochs) for stage in recipe.resolved_stages())
