@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kdx.figures import COLORS, panels, write
 from kdx.study.rows import Outcome, Results, Row
-from kdx.study.statistics import Spread, spread
+from kdx.study.statistics import CONFIDENCE, Spread, spread
 from kdx.study.tables import heading_of
 
 if TYPE_CHECKING:
@@ -38,10 +38,16 @@ def draw(directory: Path, results: Results) -> list[Path]:
     outcomes, what = results.outcomes, heading_of(results)
     figures: dict[str, Figure] = {}
     if any(o.difference for o in outcomes):
-        label = f"difference of test {what} to {results.baseline} (percentage points)"
-        figures["differences"] = _rows(results, _difference, label)
+        label = (
+            f"difference of test {what} to {results.baseline} (percentage points)\n"
+            f"mean with {CONFIDENCE:.0%} confidence interval, and below it the seeds"
+        )
+        others = [arm for arm in results.arms if arm != results.baseline]
+        figures["differences"] = _rows(results, _difference, label, others)
+        _share_range(figures["differences"].axes)
     if outcomes:
-        figures["accuracy"] = _rows(results, _value, f"test {what} (%)")
+        label = f"test {what} (%)\nmean with standard deviation, and below it the seeds"
+        figures["accuracy"] = _rows(results, _value, label, results.arms)
     measured = _curves(results, lambda o: f"{o.evaluated_on}/{o.metric}")
     if measured:
         split = " or ".join(dict.fromkeys(o.evaluated_on for o in outcomes))
@@ -54,22 +60,28 @@ def draw(directory: Path, results: Results) -> list[Path]:
 
 
 def _rows(
-    results: Results, show: Callable[["Axes", Outcome, int, str], None], label: str
+    results: Results, show: Callable[["Axes", Outcome, int, str], None], label: str, arms: list[str]
 ) -> "Figure":
-    """Draw a panel a setting in which every arm is a row, the first one uppermost."""
-    arms = results.arms
-    names = _LETTER * max(map(len, arms))
-    figure, axes, columns = _panels(results, height=_ROW * len(arms) + _AROUND, margin=names)
-    for number, (each, setting) in enumerate(zip(axes, results.settings, strict=False)):
+    """Draw a panel a setting in which each of `arms` is a row, the first one uppermost."""
+    height, margin = _ROW * len(arms) + _AROUND, _LETTER * max(map(len, arms))
+    figure, axes, columns = _panels(results, height=height, margin=margin)
+    for number, (each, setting) in enumerate(zip(axes, results.settings, strict=True)):
         for row in results.of(setting):
-            if row.outcome:
-                at = arms.index(row.arm)
-                show(each, row.outcome, at, COLORS[at % _HUES])
+            if row.outcome and row.arm in arms:
+                color = COLORS[results.arms.index(row.arm) % _HUES]
+                show(each, row.outcome, arms.index(row.arm), color)
         each.set_ylim(len(arms) - 0.5, -0.5)
         each.set_yticks(range(len(arms)), arms if number % columns == 0 else [""] * len(arms))
         each.set_title(fill(setting, 45), fontsize=10)
     figure.supxlabel(label, fontsize=10)
     return figure
+
+
+def _share_range(axes: list["Axes"]) -> None:
+    """Give all panels the range of values that holds those of each."""
+    low, high = zip(*(each.get_xlim() for each in axes if each.get_visible()), strict=True)
+    for each in axes:
+        each.set_xlim(min(low), max(high))
 
 
 def _difference(axes: "Axes", outcome: Outcome, row: int, color: str) -> None:
@@ -111,7 +123,7 @@ def _epochs(
     margin = 0.6 + _LETTER * max(map(len, arms))
     figure, axes, _ = _panels(results, height=_HEIGHT, margin=margin)
     legend = {}
-    for each, setting in zip(axes, results.settings, strict=False):
+    for each, setting in zip(axes, results.settings, strict=True):
         each.set_title(fill(setting, 45), fontsize=10)
         for number, arm in enumerate(arms):
             if (setting, arm) in curves:
@@ -126,7 +138,9 @@ def _epochs(
 def _curve(axes: "Axes", curve: _Curve, number: int, scale: Callable[[float], float]):
     color, style = COLORS[number % _HUES], _STYLES[number // _HUES % len(_STYLES)]
     epochs = [epoch for epoch, _ in curve]
-    (line,) = axes.plot(epochs, [scale(at.mean) for _, at in curve], style, color=color)
+    (line,) = axes.plot(
+        epochs, [scale(at.mean) for _, at in curve], style, color=color, linewidth=1.2
+    )
     low, high = ([scale(at.mean + sign * (at.std or 0)) for _, at in curve] for sign in (-1, 1))
     axes.fill_between(epochs, low, high, color=color, alpha=0.12, linewidth=0)
     return line
