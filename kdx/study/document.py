@@ -82,10 +82,9 @@ def _measuring(results: Results) -> str:
     if results.errors:
         text.append("Errors are one minus the metric: lower is better, and a negative Δ is a gain.")
     if "test" in splits:
-        also = ", and so is that of test" if "best epoch on test" in selected else ""
         text.append(
-            f"A best epoch that was chosen on the test images has an optimistic figure{also}: hold "
-            "out a `data.validation` split to choose on."
+            "A best epoch that was chosen on the test images has an optimistic figure: hold out a "
+            "`data.validation` split to choose on."
         )
     if any(o.train for o in outcomes):
         text.append("Train: the last epoch on the training images as they are.")
@@ -105,9 +104,9 @@ def _comparing(results: Results) -> str:
         return f"{text} One seed gives no interval."
     return (
         f"{text} In brackets: its {CONFIDENCE:.0%} confidence interval, Student's t of the paired "
-        f"differences. It speaks of the chance in training, on these test images, and is not "
-        f"corrected for the number of comparisons, which is {compared}: of "
-        f"{round(1 / (1 - CONFIDENCE))} such intervals about one misses the true difference."
+        "differences. It speaks of the variation over seeds, on these test images alone, and is "
+        f"not corrected for several comparisons (here {compared}): of {round(1 / (1 - CONFIDENCE))} "
+        "such intervals about one misses the true difference."
     )
 
 

@@ -82,11 +82,15 @@ def _value(row: Row, outcome: Outcome) -> _Dots:
 
 
 def _curve(row: Row, name: str) -> _Curve:
-    """Return the values of a name in metrics.jsonl, for the epochs that all finished runs have."""
+    """Return the values of a name in metrics.jsonl, for the epochs that all finished runs have.
+
+    One epoch makes no curve: it is left out.
+    """
     runs = {seed: _history(row.cells[seed].run_dir / "metrics.jsonl", name) for seed in row.runs}
     epochs = sorted(set.intersection(*map(set, runs.values())))
     found = [(epoch, spread({seed: run[epoch] for seed, run in runs.items()})) for epoch in epochs]
-    return [(epoch, values) for epoch, values in found if values]
+    curve = [(epoch, values) for epoch, values in found if values]
+    return curve if len(curve) > 1 else []
 
 
 def _history(path: Path, name: str) -> dict[int, float]:
@@ -137,6 +141,8 @@ def _epochs(
         )
         (lines[arm],) = panel[setting].plot(epochs, middle, style, color=color, linewidth=1.2)
         panel[setting].fill_between(epochs, low, high, color=color, alpha=0.12, linewidth=0)
+    for axes in panel.values():
+        axes.locator_params(axis="x", integer=True)
     figure.supxlabel("epoch", fontsize=10)
     figure.supylabel(label, fontsize=10)
     shown = [lines[arm] for arm in arms]
