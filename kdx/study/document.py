@@ -105,8 +105,8 @@ def _comparing(results: Results) -> str:
     return (
         f"{text} In brackets: its {CONFIDENCE:.0%} confidence interval, Student's t of the paired "
         "differences. It speaks of the variation over seeds, on these test images alone, and is "
-        f"not corrected for several comparisons (here {compared}): of {round(1 / (1 - CONFIDENCE))} "
-        "such intervals about one misses the true difference."
+        f"not corrected for several comparisons (here {compared}): of "
+        f"{round(1 / (1 - CONFIDENCE))} such intervals about one misses the true difference."
     )
 
 
