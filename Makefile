@@ -11,7 +11,7 @@ demo: .venv/installed
 	$(BIN)/python tools/demo.py
 
 test: .venv/installed-test
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --maxprocesses 8 --dist loadfile
 
 faults: .venv/installed-test
 	$(BIN)/pytest -m long

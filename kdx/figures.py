@@ -4,10 +4,13 @@ Without pyplot: no display is needed and nothing is kept between figures.
 """
 
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch.utils.tensorboard import SummaryWriter
+
+from kdx.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +55,9 @@ def panels(columns: int, rows: int = 1) -> tuple["Figure", list["Axes"]]:
 def write(figure: "Figure", path: Path) -> Path:
     """Write a figure to `path`, a PNG, and to TensorBoard beside it, under the file's name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=_DPI)
+    image = BytesIO()
+    figure.savefig(image, dpi=_DPI)
+    write_whole(path, image.getvalue())
     with SummaryWriter(str(path.parent / "tensorboard")) as board:
         board.add_figure(path.stem, figure)
     return path

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from kdx.study.rows import Results, Row
 from kdx.study.statistics import CONFIDENCE
-from kdx.study.tables import heading_of, markdown, overview, setting_table
+from kdx.study.tables import heading_of, overview, setting_table
 from kdx.words import counted
 
 __all__ = ["document"]
@@ -57,31 +57,38 @@ def _teacher(rows: Sequence[Row]) -> str:
     low, high = (f"{100 * edge(value for value, _ in found):.2f}" for edge in (min, max))
     run = found[0][1]
     figure = low if low == high else f"{low} to {high}"
-    return f"Teacher: {run.headings[run.headline]} {figure} % on {run.evaluated_on}."
+    return f"Teacher: {run.headings[run.headline]} {figure}% on {run.evaluated_on}."
 
 
 def _meaning(results: Results) -> str:
     outcomes = results.outcomes
     if not outcomes:
         return "No run is finished yet."
+    paragraphs = [_measuring(results), _comparing(results), _costing(results)]
+    return "\n\n".join(filter(None, paragraphs))
+
+
+def _measuring(results: Results) -> str:
+    outcomes = results.outcomes
     images = " or ".join(f"{n:,}" for n in sorted({run.test_images for run in results.runs}))
     selected = " or ".join(dict.fromkeys(o.selected for o in outcomes))
-    splits = " or ".join(dict.fromkeys(o.evaluated_on for o in outcomes))
+    splits = list(dict.fromkeys(o.evaluated_on for o in outcomes))
     text = [
-        f"n: seeds that are finished. Figures are means over them, ± the sample standard "
-        f"deviation. Test: the exported student (of its {selected}) on the {images} test images, "
-        f"reported once. Best and last: epochs on {splits}, which is evaluated while it trains."
+        "n: seeds that are finished. Metrics are in percent, means over the seeds ± their sample "
+        f"standard deviation. Test: the exported student, of the {selected}, on the {images} test "
+        "images, measured once. Best, last: of the epochs on what is evaluated while it trains "
+        f"({' or '.join(splits)})."
     ]
     if results.errors:
         text.append("Errors are one minus the metric: lower is better, and a negative Δ is a gain.")
     if "test" in splits:
         text.append(
-            "The best epoch was chosen on the test images, so its figure is optimistic: hold out "
-            "a `data.validation` split to choose on."
+            "A best epoch that was chosen on the test images has an optimistic figure: hold out a "
+            "`data.validation` split to choose on."
         )
     if any(o.train for o in outcomes):
         text.append("Train: the last epoch on the training images as they are.")
-    return "\n\n".join(filter(None, [" ".join(text), _comparing(results), _costing(results)]))
+    return " ".join(text)
 
 
 def _comparing(results: Results) -> str:
@@ -97,8 +104,8 @@ def _comparing(results: Results) -> str:
         return f"{text} One seed gives no interval."
     return (
         f"{text} In brackets: its {CONFIDENCE:.0%} confidence interval, Student's t of the paired "
-        f"differences. It speaks of the chance in training, on these test images, and is not "
-        f"corrected for the number of comparisons, which is {compared}: of "
+        "differences. It speaks of the variation over seeds, on these test images alone, and is "
+        f"not corrected for several comparisons (here {compared}): of "
         f"{round(1 / (1 - CONFIDENCE))} such intervals about one misses the true difference."
     )
 
@@ -121,11 +128,11 @@ def _failures(rows: Sequence[Row]) -> str:
 
 
 def _environment(results: Results) -> str:
-    """Return a table of hardware and versions; where runs differ, each with its number of runs."""
+    """Return hardware and versions as a list; where runs differ, each with its number of runs."""
     keys = dict.fromkeys(key for run in results.runs for key in run.environment)
     lines = []
     for key in keys:
         found = Counter(str(run.environment.get(key, "not said")) for run in results.runs)
         each = [f"{value} ({counted(n, 'run')})" for value, n in found.items()]
-        lines.append([key, next(iter(found)) if len(found) == 1 else ", ".join(each)])
-    return markdown(["", ""], lines) if lines else ""
+        lines.append(f"- {key}: {next(iter(found)) if len(found) == 1 else ', '.join(each)}")
+    return "\n".join(lines)

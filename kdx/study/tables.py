@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kdx.study.rows import Outcome, Results, Row
-from kdx.study.statistics import CONFIDENCE, Difference, Spread
+from kdx.study.statistics import CONFIDENCE, Spread
 
-__all__ = ["heading_of", "live_table", "markdown", "overview", "setting_table"]
+__all__ = ["heading_of", "live_table", "overview", "setting_table"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def setting_table(results: Results, setting: str) -> str:
         [row.arm, _count(row), *((c.cell(row.outcome) if row.outcome else "") for c in shown)]
         for row in results.of(setting)
     ]
-    return markdown(["arm", "n", *(column.heading for column in shown)], lines)
+    return _markdown(["arm", "n", *(column.heading for column in shown)], lines)
 
 
 def overview(results: Results) -> str:
@@ -53,7 +53,7 @@ def overview(results: Results) -> str:
         return _share(outcome.test) if outcome else "..."
 
     lines = [[arm, *(cell(setting, arm) for setting in results.settings)] for arm in results.arms]
-    return markdown(["arm", *results.settings], lines)
+    return _markdown(["arm", *results.settings], lines)
 
 
 def live_table(results: Results, *, running: Collection[str] = (), title: str = "") -> Table:
@@ -70,12 +70,12 @@ def live_table(results: Results, *, running: Collection[str] = (), title: str = 
             table.add_row(Text(setting, style="bold"))
         for row in results.of(setting):
             cells = [c.cell(row.outcome) if row.outcome else "" for c in shown]
-            table.add_row(Text(row.arm), str(len(row.runs)), *cells, _state(row, running))
+            table.add_row(Text(row.arm), _count(row), *cells, _state(row, running))
         table.add_section()
     return table
 
 
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown whose source is aligned, too: the first column to the left."""
     lines = [[cell.replace("|", "\\|") for cell in line] for line in (headings, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
@@ -98,7 +98,7 @@ def _columns(results: Results) -> list[Column]:
     same = all(_last_is_test(o) for o in results.outcomes)
     return [
         Column(f"test {what} (%)", lambda o: _share(o.test)),
-        Column(f"Δ to {results.baseline} [{CONFIDENCE:.0%} CI]", lambda o: _points(o.difference)),
+        Column(f"Δ to {results.baseline} [{CONFIDENCE:.0%} CI]", _points),
         Column(f"best {split}{chosen}", lambda o: _share(o.best)),
         Column("at epoch", lambda o: f"{o.best_epoch.mean:.1f}"),
         Column(f"last {split}", lambda o: "" if same else _share(o.last)),
@@ -122,15 +122,14 @@ def _count(row: Row) -> str:
 
 
 def _state(row: Row, running: Collection[str]) -> str:
-    """Return "done", or what of it holds: "3 of 5, running, 1 failed"."""
+    """Return "done" or "waiting", or what happens: "running, 1 failed"."""
     if len(row.runs) == len(row.cells):
         return "done"
-    parts = [_count(row)] if row.runs else []
+    parts = []
     if any(str(cell) in running for cell in row.cells.values()):
         parts.append("running")
-    failed = len(row.failures)
-    if failed:
-        parts.append("failed" if failed == len(row.cells) else f"{failed} failed")
+    if row.failures:
+        parts.append(f"{len(row.failures)} failed")
     return ", ".join(parts) or "waiting"
 
 
@@ -141,13 +140,15 @@ def _share(value: Spread | None) -> str:
     return f"{100 * value.mean:.2f}{std}"
 
 
-def _points(value: Difference | None) -> str:
-    if value is None:
+def _points(outcome: Outcome) -> str:
+    """Return the difference with its interval, and how many seeds it has where it has not all."""
+    found = outcome.difference
+    if found is None:
         return ""
-    mean = f"{100 * value.mean:+z.2f}"
-    if value.low is None or value.high is None:
-        return mean
-    return f"{mean} [{100 * value.low:+z.2f}, {100 * value.high:+z.2f}]"
+    mean, n = f"{100 * found.mean:+z.2f}", len(found.values)
+    if found.low is not None and found.high is not None:
+        mean += f" [{100 * found.low:+z.2f}, {100 * found.high:+z.2f}]"
+    return mean if n == len(outcome.test.values) else f"{mean} (n = {n})"
 
 
 def _seconds(value: float) -> str:

@@ -12,20 +12,19 @@ from kdx.weights import FILE_IN_RUN, save
 from tests.unit.kdx.conftest import loaded
 from tests.unit.kdx.test_summary import SUMMARY
 
-__all__ = ["cell", "finish", "summary"]
+__all__ = ["cell", "finish", "finished", "summary"]
 
 
-def cell(root, *, setting: str = "", arm: str = "compact", seed: int = 0, select="last") -> Cell:
+def cell(root, *overrides, setting: str = "", arm: str = "compact", seed: int = 0) -> Cell:
     """Return a cell whose run is not there yet."""
     place = re.sub(r"[^\w.-]+", "_", f"{setting} {arm}".strip())
-    name = f"name=study/{place}/{seed}"
-    recipe = loaded(root, f"seed={seed}", name, f"select={select}")
+    recipe = loaded(root, f"seed={seed}", f"name=study/{place}/{seed}", *overrides)
     return Cell(setting, arm, seed, recipe)
 
 
-def summary(test: float, **more) -> Summary:
+def summary(score: float, **more) -> Summary:
     """Return the summary of a run of three epochs on a validation split."""
-    values = vars(SUMMARY) | {"test": {"top1": test, "top5": 0.9}, "teacher": None} | more
+    values = vars(SUMMARY) | {"test": {"top1": score, "top5": 0.9}, "teacher": None} | more
     return Summary(**values)
 
 
@@ -41,3 +40,9 @@ def finish(cell: Cell, run: Summary, curve=()) -> Cell:
     (cell.run_dir / "metrics.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in lines))
     write_summary(cell.run_dir, run)
     return cell
+
+
+def finished(root, arm: str, seed: int, score: float, *overrides, setting="", curve=(), **more):
+    """Return the cell of a finished run whose test top-1 is `score`."""
+    planned = cell(root, *overrides, setting=setting, arm=arm, seed=seed)
+    return finish(planned, summary(score, **more), curve)
