@@ -1,6 +1,6 @@
 """What a study would run, before it does."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -24,7 +24,8 @@ def show(grid: Grid, console: Console) -> None:
     for setting, cells in groupby(first, key=lambda cell: cell.setting):
         arms = list(cells)
         console.print()
-        _print(console, ": ".join(filter(None, (setting, _networks(arms)))))
+        changed = grid.study.settings[setting].overrides
+        _print(console, ": ".join(filter(None, (setting, ", ".join(_setting(arms, changed))))))
         console.print(_table(arms))
     console.print()
     each = "" if len(seeds) == 1 else "s"
@@ -46,10 +47,11 @@ def _table(cells: Sequence[Cell]) -> Table:
     return table
 
 
-def _networks(cells: Iterable[Cell]) -> str:
-    """Name the networks that ship: one, unless an arm brings another."""
-    networks = (cell.recipe.student.component for cell in cells)
-    return listed(list(dict.fromkeys(_named(network) for network in networks)), " or ")
+def _setting(cells: Iterable[Cell], overrides: Mapping[str, Any]) -> list[str]:
+    """Name the network that ships, several where arms bring others, and what else is changed."""
+    networks = dict.fromkeys(_named(cell.recipe.student.component) for cell in cells)
+    others = (each for each in overrides.items() if not each[0].startswith("student"))
+    return [" or ".join(networks), *filter(None, (_argument(*each) for each in others))]
 
 
 def _form(recipe: Recipe) -> str:
@@ -57,11 +59,9 @@ def _form(recipe: Recipe) -> str:
 
 
 def _named(component: Component) -> str:
-    """Return a component in short: ExpandNet(ck, linear, rate 4)."""
-    arguments = [_argument(*each) for each in component.arguments.items()]
-    inside = ", ".join(filter(None, arguments))
-    name = component.use.rpartition(".")[2]
-    return f"{name}({inside})" if inside else name
+    """Return a component in short: "ExpandNet ck, linear, rate 4"."""
+    arguments = filter(None, (_argument(*each) for each in component.arguments.items()))
+    return f"{component.use.rpartition('.')[2]} {', '.join(arguments)}".rstrip()
 
 
 def _argument(name: str, value: Any) -> str:

@@ -1,0 +1,34 @@
+"""What a dry run says, on a terminal of 80 columns."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from kdx.study.grid import open_study
+from kdx.study.planned import show
+
+STUDIES = Path(__file__).resolve().parents[4] / "configs/studies"
+
+
+def test_a_dry_run_says_what_is_trained_and_how(tmp_path, capsys):
+    settings = "settings={noise: {overrides: {data.label_noise: 0.2}, arms: [compact, expandnet]}}"
+    grid = open_study(STUDIES / "digits/arms.yaml", [settings], output_root=tmp_path)
+    show(grid, Console(width=80))
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        "SmallNet 3x3 on scikit-learn's digits",
+        "",
+        "noise: smallnet kernel_size 3, data.label_noise 0.2",
+        "arm        trained as                    losses         epochs",
+        "compact    it ships                      cross_entropy  10",
+        "expandnet  ExpandNet cl, linear, rate 4  cross_entropy  10",
+        "",
+        f"6 runs: 2 with seeds 0, 1, 2, below {tmp_path}/studies/digits/arms",
+    ]
+
+
+def test_an_arm_of_several_stages_has_a_line_in_table_1s_width(tmp_path, capsys):
+    grid = open_study(STUDIES / "digits/arms.yaml", ["seeds=[7]"], output_root=tmp_path)
+    show(grid, Console(width=80))
+    [line] = [each for each in capsys.readouterr().out.splitlines() if "init+kd" in each]
+    assert line.rstrip().endswith("0.1 cross_entropy + 0.9 kd  10 + 10")
