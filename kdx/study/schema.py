@@ -8,22 +8,31 @@ arms: [compact, compact+kd, ck+fc, ck+fc+kd]
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError
 
-from kdx.recipe.errors import Report
+from kdx.recipe.errors import KeyPath, Report
 from kdx.recipe.fields import Label, Natural
 from kdx.recipe.overrides import override
 from kdx.recipe.reading import read_mapping
 from kdx.recipe.wording import explain, show, unknown
+from kdx.words import listed
 
 __all__ = ["Arm", "Setting", "Study", "read_study"]
 
 MOST = 1000  # seeds, arms and settings, each
+MOST_RUNS = 10_000
 
 _SECTION = ConfigDict(extra="forbid", frozen=True)
+
+_OF_THE_STUDY = {
+    "name": "a run is named by its place in the study, which `name:` at the top level names",
+    "seed": "the runs' seeds are listed by `seeds:` at the top level",
+}
+"""Keys of a recipe that no override may set, and what does."""
 
 Overrides = dict[StrictStr, Any]
 """Values by dotted key, as on the command line: `data.limit: 4000`."""
@@ -81,11 +90,11 @@ def read_study(path: str | os.PathLike[str], overrides: list[str] | None = None)
     """
     report = Report(os.fspath(path))
     data = read_mapping(Path(path), report, "a study is a mapping, with `recipe:` and `arms:`")
+    if "student" in data and "arms" not in data:
+        report.fail("this is a recipe, not a study: tools/distill.py trains by it")
     override(data, overrides or [], report)
-    if isinstance(data.get("arms"), list):  # names of built-in arms
-        data["arms"] = {str(name): {} for name in data["arms"]}
-    if isinstance(data.get("arms"), dict):
-        data["arms"] = {k: {} if v is None else v for k, v in data["arms"].items()}
+    if "arms" in data:
+        data["arms"] = _arms(data["arms"], report)
     try:
         study = Study.model_validate(data)
     except ValidationError as invalid:
@@ -97,6 +106,20 @@ def read_study(path: str | os.PathLike[str], overrides: list[str] | None = None)
     report.raise_any()
     assert study is not None, "a study without problems is valid"
     return study
+
+
+def _arms(given: Any, report: Report) -> Any:
+    """Return arms by name: a list names built-in ones, and what is left empty has its defaults."""
+    if isinstance(given, list):
+        for index, name in enumerate(given):
+            if not isinstance(name, str) or name in given[:index]:
+                wrong = "is named twice" if isinstance(name, str) else "is no name of an arm"
+                report.add(("arms", index), f"{show(name)} {wrong}")
+            report.locate(("arms", str(name)), report.origin(("arms", index)))
+        return {name: {} for name in given if isinstance(name, str)}
+    if isinstance(given, dict):
+        return {name: {} if section is None else section for name, section in given.items()}
+    return given
 
 
 def _message(error: Any) -> str:
@@ -113,9 +136,15 @@ def _check(study: Study, report: Report) -> None:
         report.add(
             ("baseline",), f"{show(study.baseline)} is no arm.{unknown(study.baseline, study.arms)}"
         )
-    if len(set(study.seeds)) < len(study.seeds):
-        report.add(("seeds",), f"{study.seeds} names a seed twice")
+    if twice := [seed for seed, count in Counter(study.seeds).items() if count > 1]:
+        report.add(("seeds",), f"{listed(list(map(str, twice)))}: given twice")
+    _check_overrides(("overrides",), study.overrides, report)
+    for name, arm in study.arms.items():
+        _check_overrides(("arms", name, "overrides"), arm.overrides, report)
+        if not name:
+            report.add(("arms", name), "an arm needs a name")
     for setting, section in study.settings.items():
+        _check_overrides(("settings", setting, "overrides"), section.overrides, report)
         for index, arm in enumerate(section.arms or ()):
             if arm not in study.arms:
                 path = ("settings", setting, "arms", index)
@@ -123,3 +152,15 @@ def _check(study: Study, report: Report) -> None:
         if not (study.recipe or section.recipe):
             path = ("settings", setting, "recipe") if setting else ("recipe",)
             report.add(path, "is missing: the recipe that the arms are made of")
+    runs = len(study.seeds) * sum(len(s.arms or study.arms) for s in study.settings.values())
+    if runs > MOST_RUNS:
+        report.add((), f"{runs:,} runs, by settings x arms x seeds: at most {MOST_RUNS:,}")
+
+
+def _check_overrides(path: KeyPath, overrides: Overrides, report: Report) -> None:
+    """Report overrides of what the study itself decides."""
+    for key in overrides:
+        if instead := _OF_THE_STUDY.get(key):
+            report.add((*path, key), instead)
+        elif "=" in key:
+            report.add((*path, key), "a key has no '='")
