@@ -100,6 +100,6 @@ def _locked(directory: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # forked loader workers hold the lock, too: closing leaves it to them
+        with suppress(OSError):  # forked loader workers have the lock, too: closing alone keeps it
             fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)
