@@ -76,5 +76,5 @@ def _keys(section: str, overrides: Mapping[str, Any]) -> dict[str, str]:
 
 
 def slug(label: str) -> str:
-    """Return a label as the name of a directory: "k = 7, r = 4" is k-7-r-4."""
+    """Return a label as the name of a directory: "kernel 7 r+4" is kernel-7-r-4."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", label).strip("-")

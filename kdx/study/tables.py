@@ -64,9 +64,8 @@ def live_table(results: Results, *, running: Collection[str] = (), title: str = 
     columns = _columns(results)
     shown = [columns[0], columns[1], next(c for c in columns if c.heading == "seconds")]
     table = Table(title=title or None, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    table.add_column(
-        "arm", overflow="fold", min_width=8
-    )  # on a narrow terminal names are folded, not numbers
+    # On a narrow terminal names are folded, and numbers stay whole.
+    table.add_column("arm", overflow="fold", min_width=8)
     table.add_column("n", justify="right", no_wrap=True, min_width=2)
     for column in shown:
         width = max((len(column.cell(o)) for o in results.outcomes), default=0)
