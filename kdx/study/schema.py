@@ -134,9 +134,9 @@ def _message(error: Any) -> str:
 def _check(study: Study, report: Report) -> None:
     """Report what is wrong between the parts."""
     if study.baseline not in study.arms:
-        report.add(
-            ("baseline",), f"{show(study.baseline)} is no arm.{unknown(study.baseline, study.arms)}"
-        )
+        default = "" if "baseline" in study.model_fields_set else ", the default,"
+        known = unknown(study.baseline, study.arms)
+        report.add(("baseline",), f"{show(study.baseline)}{default} is no arm.{known}")
     if twice := [seed for seed, count in Counter(study.seeds).items() if count > 1]:
         report.add(("seeds",), f"{listed(list(map(str, twice)))}: given twice")
     _check_overrides(("overrides",), study.overrides, report)

@@ -58,7 +58,11 @@ def test_a_report_of_nothing_says_so_and_what_runs_the_study(tool, tmp_path):
         ("study", ["absent.yaml"], "absent.yaml: cannot read the recipe: No such file"),
         ("study", ["base.yaml"], "this is a recipe, not a study: tools/distill.py trains by it"),
         ("distill", ["study.yaml"], "this is a study, not a recipe: tools/study.py runs it"),
-        ("study", ["study.yaml", "arms=[compct]"], "study.yaml: 'compct' is no built-in arm"),
+        (
+            "study",
+            ["study.yaml", "arms.1=compct"],
+            "study.yaml: compct: 'compct' is no built-in arm. Did you mean",
+        ),
         ("study", ["study.yaml", "seed=[1]"], "unknown key. Did you mean 'seeds'?"),
     ],
 )

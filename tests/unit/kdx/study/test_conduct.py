@@ -128,7 +128,9 @@ def test_a_signal_between_the_runs_stops_the_study(study, monkeypatch):
 def test_a_teacher_is_trained_once_and_first(study, monkeypatch):
     seen = []
     monkeypatch.setattr("kdx.study.conduct.ensure_teacher", lambda r, _: seen.append(r.teacher))
-    monkeypatch.setattr("kdx.run.run", lambda recipe, *_, resume: seen.append(recipe.name[20:]))
+    monkeypatch.setattr(
+        "kdx.run.run", lambda recipe, *_, resume: seen.append(recipe.name.partition("/two/")[2])
+    )
     teacher = "overrides.teacher={use: tests.toys.plain, weights: runs/teacher}"
     grid, run = study(teacher, "overrides.losses=[{use: kd}]", "arms=[compact, compact+kd]",
                       "seeds=[0]")  # fmt: skip
