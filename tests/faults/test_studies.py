@@ -106,7 +106,8 @@ def test_a_study_that_is_killed_goes_on_to_the_same_table(place):
     ("jobs", "number", "group"), [(1, signal.SIGTERM, False), (2, signal.SIGINT, True)]
 )
 def test_a_signal_stops_a_study_with_checkpoints(place, jobs, number, group):
-    process = start(place, "seeds=[0]", "--jobs", str(jobs))
+    one = ("seeds=[0]", "arms.long.overrides.epochs=50")
+    process = start(place, *one, "--jobs", str(jobs))
     wait_for(place / "runs/study/long/seed_0/metrics.jsonl", process)
     if group:
         os.killpg(process.pid, number)
@@ -117,7 +118,7 @@ def test_a_signal_stops_a_study_with_checkpoints(place, jobs, number, group):
     assert "stopped by a signal, with " in printed
     assert "Traceback" not in printed
     assert list((place / "runs/study/long/seed_0/checkpoints").iterdir())
-    code, printed = end(start(place, "seeds=[0]"))
+    code, printed = end(start(place, *one))
     assert code == 0, printed
     log = (place / "runs/study/logs/study-long-seed_0.txt").read_text()
     assert log.count("resumed from epoch_") == 1
