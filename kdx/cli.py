@@ -81,7 +81,7 @@ def guarded(main: Callable[[], None]) -> int:
         from kdx.processes import lost_peer
         from kdx.run import CertificateError
         from kdx.stopping import Stopped
-        from kdx.study.conduct import StudyError
+        from kdx.study.errors import StudyError
 
         if isinstance(error, Stopped):
             return _stopped(error)

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kdx import checkpoints
@@ -100,4 +100,6 @@ def _locked(directory: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(OSError):  # forked loader workers have the lock, too: closing alone keeps it
+            fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)

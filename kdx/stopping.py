@@ -25,12 +25,15 @@ AGAIN = 2.0  # seconds after which another Ctrl-C means it: a launcher forwards 
 
 
 class Stopped(Exception):
-    """A signal asked the run to stop. `checkpoint` is where it can be resumed, None if nowhere."""
+    """A signal asked to stop. `checkpoint` is where the run can be resumed, None if nowhere.
 
-    def __init__(self, checkpoint: Path | None = None) -> None:
+    `where` says how far it had come, in other words than these.
+    """
+
+    def __init__(self, checkpoint: Path | None = None, *, where: str = "") -> None:
         self.checkpoint = checkpoint
-        where = f"saved in {checkpoint}" if checkpoint else "before the first step"
-        super().__init__(f"stopped by a signal, {where}")
+        default = f"saved in {checkpoint}" if checkpoint else "before the first step"
+        super().__init__(f"stopped by a signal, {where or default}")
 
 
 class Stop:

@@ -4,6 +4,7 @@ python tools/study.py configs/studies/<dataset>/<study>.yaml [key=value ...]
 """
 
 import argparse
+import shlex
 import sys
 
 from kdx.cli import add_common, allow, guarded, terminal
@@ -28,6 +29,8 @@ def main() -> None:
     allow(args.plugins)
     from kdx.study.grid import open_study
 
+    typed = [text for text in sys.argv[1:] if text != "--report"]
+    command = shlex.join(["python", "tools/study.py", *typed])
     options = {"plugins": args.plugins, "output_root": args.output_root}
     grid = open_study(args.study, args.overrides, **options)
     console = terminal()
@@ -38,12 +41,12 @@ def main() -> None:
         return
     with console.status("importing torch"):
         from kdx.study.conduct import conduct, report
-        from kdx.study.running import Request, gpus
+        from kdx.study.workers import Request, gpus
     if args.report:
-        report(grid, console)
+        report(grid, console, command=command)
         return
     request = Request(args.study, args.overrides, **options, gpus=gpus())
-    conduct(grid, request, console, jobs=args.jobs)
+    conduct(grid, request, console, jobs=args.jobs, command=command)
 
 
 if __name__ == "__main__":

@@ -66,15 +66,15 @@ class Report:
 
     def place(self, path: KeyPath) -> str:
         """Return where to edit the value at `path`; for a missing value, where it belongs."""
-        return self._spell(self._origin(path))
+        return self._spell(self.origin(path))
 
     def overridden(self, path: KeyPath) -> bool:
         """Return whether an override set the value at `path`."""
-        return isinstance(self._origin(path), str)
+        return isinstance(self.origin(path), str)
 
     def add(self, path: KeyPath, message: str, *, origin: int | str | None = None) -> None:
         """Report a problem; only the first one at each path counts."""
-        origin = self._origin(path) if origin is None else origin
+        origin = self.origin(path) if origin is None else origin
         line = origin if isinstance(origin, int) else float("inf")
         problem = Problem(self._spell(origin), dotted(path), message)
         self._problems.setdefault(path, (line, problem))
@@ -96,7 +96,8 @@ class Report:
         ordered = sorted(self._problems.values(), key=lambda entry: entry[0])
         return [problem for _, problem in ordered]
 
-    def _origin(self, path: KeyPath) -> int | str:
+    def origin(self, path: KeyPath) -> int | str:
+        """Return what `locate` was told of the value at `path`, or of what it is in; else 0."""
         prefixes = (path[:length] for length in range(len(path), -1, -1))
         return next((self._origins[p] for p in prefixes if p in self._origins), 0)
 

@@ -58,6 +58,8 @@ def read(locations: Locations, overrides: Sequence[str] = ()) -> Recipe:
     data = _defaults() | read_mapping(
         locations.file, report, "a recipe is a mapping, with `data:` and `student:`"
     )
+    if "arms" in data and "student" not in data:
+        report.fail("this is a study, not a recipe: tools/study.py runs it")
     override(data, overrides, report)
     _check_relations(data, report)
     _check_memo(data, locations, report)

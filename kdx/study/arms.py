@@ -45,13 +45,12 @@ def arm_overrides(arm: str, recipe: Recipe, alone: Sequence[Mapping[str, Any]]) 
     taught, initialised = arm.endswith("+kd"), "+init" in arm
     stages = recipe.plain()["stages"]
     if student != "compact" and not recipe.student.transforms:
-        raise ValueError(f"{arm}: the recipe's student has no transforms")
+        raise ValueError("the recipe's student has no transforms to train with")
     if taught and recipe.teacher is None:
-        raise ValueError(f"{arm}: the recipe has no teacher")
+        raise ValueError("the recipe has no teacher to distil from")
     if any(stage["phase"] for stage in stages):
         raise ValueError(
-            f"{arm}: the recipe's stages name phases already: give the study one without, `+init` "
-            "adds them"
+            "the recipe's stages name phases already: give the study one without, `+init` adds them"
         )
     changes: dict[str, Any] = {}
     if student == "compact":

@@ -1,11 +1,9 @@
 """Conducting a study: the teacher first, then the cells that are not finished, then the tables."""
 
 import os
-import shlex
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -15,46 +13,70 @@ from rich.text import Text
 from kdx.log import METRICS
 from kdx.run import check_finished, ensure_teacher
 from kdx.run_dir import is_finished
+from kdx.stopping import Stopped
 from kdx.study.cell import Cell
+from kdx.study.errors import StudyError
 from kdx.study.grid import Grid
 from kdx.study.results import collect, write_results
 from kdx.study.rows import Results
-from kdx.study.running import Finished, Request, run_here, run_in_processes
+from kdx.study.running import Finished, processes_of_run, run_here, stopping
 from kdx.study.tables import live_table
+from kdx.study.workers import Request, run_in_processes
 from kdx.words import counted, listed
 
-__all__ = ["StudyError", "conduct", "report"]
+__all__ = ["conduct", "report"]
 
 LOGS = "logs"
+AGAIN = (
+    "The same command tries them again, from their last checkpoints; a run whose directory is "
+    "removed is begun anew"
+)
 
 
-class StudyError(Exception):
-    """Some of a study's runs failed; the tables say which, and why."""
-
-
-def conduct(grid: Grid, request: Request, console: Console, *, jobs: int = 1) -> Path:
+def conduct(
+    grid: Grid, request: Request, console: Console, *, jobs: int = 1, command: str = ""
+) -> Path:
     """Run what is not finished of a study, and write its tables; return its directory.
 
-    With `jobs` above 1 as many runs train at once, in processes of their own. Raises ValueError
-    for finished runs of another recipe, Stopped where a signal asks for it, StudyError at the end
-    where runs failed.
+    With `jobs` above 1 as many runs train at once, in processes of their own. `command` is what
+    the tables say to have been typed. Raises ValueError for finished runs of another recipe,
+    Stopped where a signal asks for it, StudyError at the end where runs failed.
     """
-    main = int(os.environ.get("RANK", "0")) == 0
-    console.quiet |= not main
-    if jobs > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if jobs > 1 and processes_of_run() > 1:
         raise ValueError(
             f"--jobs {jobs}: under a launcher of several processes each run takes them all; start "
             "the tool with python alone, or leave --jobs out"
         )
+    main = int(os.environ.get("RANK", "0")) == 0
+    console.quiet |= not main
     _check_finished(grid)
     todo = [index for index, cell in enumerate(grid.cells) if not is_finished(cell.run_dir)]
-    cells = [grid.cells[index] for index in todo]
     done = counted(len(grid.cells) - len(todo), "is finished", "are finished")
     console.print(f"study    {grid.name}: {counted(len(grid.cells), 'run')}, of which {done}",
                   highlight=False, soft_wrap=True)  # fmt: skip
-    _teach(cells, console)
-    display = _Display(grid, console, jobs=min(jobs, max(1, len(cells))))
-    logs = grid.directory / LOGS
+    display = _Display(grid, console, jobs=min(jobs, max(1, len(todo))))
+    with stopping():
+        _teach([grid.cells[index] for index in todo], console)
+        try:
+            _run(grid, todo, request, display, jobs=jobs)
+        except Stopped as stopped:
+            done = f"{len(display.results.runs)} of {counted(len(grid.cells), 'run')} done"
+            raise Stopped(stopped.checkpoint, where=f"with {done}") from stopped
+        finally:
+            if main:
+                report(grid, console, command=command, failures=display.failures)
+    if display.failures:
+        count = counted(len(display.failures), "run")
+        failed = listed([f"{name}: {why}" for name, why in display.failures.items()], "\n  ")
+        raise StudyError(f"{count} of {grid.name} failed:\n  {failed}\n{AGAIN}")
+    return grid.directory
+
+
+def _run(
+    grid: Grid, todo: Sequence[int], request: Request, display: "_Display", *, jobs: int
+) -> None:
+    """Run the cells with the numbers `todo`."""
+    cells, logs = [grid.cells[index] for index in todo], grid.directory / LOGS
     finished = (
         run_here(cells, logs, begun=display.begin)
         if jobs == 1
@@ -62,25 +84,17 @@ def conduct(grid: Grid, request: Request, console: Console, *, jobs: int = 1) ->
             cells, logs, jobs=jobs, request=request, numbers=todo, begun=display.begin
         )
     )
-    try:
-        with display.shown():
-            for each in finished:
-                display.end(each)
-    finally:
-        if main:
-            report(grid, console, failures=display.failures)
-    if display.failures:
-        failed = listed([f"{name}: {why}" for name, why in display.failures.items()], "\n  ")
-        count = counted(len(display.failures), "run")
-        raise StudyError(f"{count} of {grid.name} failed:\n  {failed}")
-    return grid.directory
+    with display.shown(), closing(finished):
+        for each in finished:
+            display.end(each)
 
 
-def report(grid: Grid, console: Console, *, failures: dict[str, str] | None = None) -> None:
+def report(
+    grid: Grid, console: Console, *, command: str = "", failures: dict[str, str] | None = None
+) -> None:
     """Write the tables and plots of what is finished, and print the table."""
     study = grid.study
     results = _collect(grid, failures or {})
-    command = f"python tools/study.py {shlex.join(sys.argv[1:])}"
     title = study.title or grid.name
     write_results(
         grid.directory, results, title=title, description=study.description, command=command

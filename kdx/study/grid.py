@@ -1,20 +1,21 @@
 """From a study's file to the runs that it stands for."""
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdx.recipe import Problem, Recipe, RecipeError, load
+from kdx.recipe import Problem, Recipe, RecipeError
 from kdx.recipe.paths import Locations
-from kdx.study.arms import arm_overrides, written
 from kdx.study.cell import Cell
-from kdx.study.schema import Setting, Study, read_study
+from kdx.study.making import Maker
+from kdx.study.schema import Study, read_study
+from kdx.words import listed
 
 __all__ = ["Grid", "open_study"]
 
 FOLDER = "studies"  # of the output root
+RESERVED = {"logs", "plots", "results.json", "results.md"}  # what a study itself writes
 
 
 @dataclass(frozen=True)
@@ -39,29 +40,27 @@ def open_study(
     `overrides` are such as `seeds=[7]`, `overrides.epochs=30`. Raises RecipeError with all that is
     wrong, with the study or with any of its recipes.
     """
-    file = Path(path)
+    file, root = Path(path), Path(output_root)
     study = read_study(file, list(overrides))
-    name = _name(study, file, Path(output_root))
-    problems: list[Problem] = []
+    name = _name(study, file, root)
+    maker, problems = Maker(study, file, tuple(plugins), root, name), _Problems(study)
     recipes: dict[tuple[str, str], Recipe] = {}
     for setting, arm in _pairs(study):
-        maker = _Maker(study, file, tuple(plugins), Path(output_root), name)
         try:
-            recipes[setting, arm] = maker.recipe(setting, arm)
+            recipes[setting, arm] = recipe = maker.recipe(setting, arm)
+            _check_place(recipe, name, recipes)
         except RecipeError as error:
-            where = ", ".join(filter(None, (setting, arm)))
-            problems += [Problem(p.place, f"{where}: {p.where}", p.message) for p in error.problems]
+            for problem in error.problems:
+                problems.add(problem, setting, arm)
         except ValueError as error:
-            problems.append(Problem(str(file), setting, str(error)))
-    _check_places(recipes, file, problems)
-    if problems:
-        raise RecipeError(list(dict.fromkeys(problems)))
+            problems.add(Problem(str(file), "", str(error)), setting, arm)
+    problems.raise_any()
     cells = [
         Cell(setting, arm, seed, recipe.model_copy(update=_of_seed(recipe, seed)))
         for seed in study.seeds
         for (setting, arm), recipe in recipes.items()
     ]
-    return Grid(study, name, Path(output_root) / name, cells)
+    return Grid(study, name, root / name, cells)
 
 
 def _name(study: Study, file: Path, root: Path) -> str:
@@ -80,49 +79,53 @@ def _pairs(study: Study) -> Iterator[tuple[str, str]]:
                 yield setting, arm
 
 
-@dataclass(frozen=True)
-class _Maker:
-    """Makes the recipes of a study."""
-
-    study: Study
-    file: Path
-    plugins: tuple[str, ...]
-    root: Path
-    name: str
-
-    def recipe(self, setting: str, arm: str) -> Recipe:
-        """Return the recipe of an arm, with the first seed."""
-        study, own = self.study, self.study.arms[arm]
-        section: Setting = study.settings[setting]
-        given = self.file.parent / (own.recipe or section.recipe or study.recipe)
-        shared = written({**study.overrides, **section.overrides})
-        alone = study.alone if section.alone is None else section.alone
-        changes = arm_overrides(own.arm or arm, self._load(given, shared), alone)
-        place = "/".join(filter(None, (self.name, slug(setting), slug(arm))))
-        named = written({**own.overrides, "name": f"{place}/seed_{study.seeds[0]}"})
-        return self._load(given, [*shared, *changes, *named, f"seed={study.seeds[0]}"])
-
-    def _load(self, path: Path, overrides: Sequence[str]) -> Recipe:
-        return load(path, overrides, plugins=self.plugins, output_root=self.root)
-
-
-def slug(label: str) -> str:
-    """Return a label as the name of a directory: "k = 7, r = 4" is k-7-r-4."""
-    return re.sub(r"[^A-Za-z0-9._]+", "-", label).strip("-")
+def _label(setting: str, arm: str) -> str:
+    return ", ".join(filter(None, (setting, arm)))
 
 
 def _of_seed(recipe: Recipe, seed: int) -> dict[str, object]:
     return {"seed": seed, "name": f"{recipe.name.rpartition('/')[0]}/seed_{seed}"}
 
 
-def _check_places(
-    recipes: dict[tuple[str, str], Recipe], file: Path, problems: list[Problem]
-) -> None:
-    """Report cells that would share a directory, since their names differ in signs alone."""
-    seen: dict[str, str] = {}
-    for (setting, arm), recipe in recipes.items():
-        label = ", ".join(filter(None, (setting, arm)))
-        other = seen.setdefault(recipe.name, label)
-        if other != label:
-            message = f"{other!r} and {label!r} would be one directory: give one another name"
-            problems.append(Problem(str(file), "arms", message))
+def _check_place(recipe: Recipe, name: str, recipes: dict[tuple[str, str], Recipe]) -> None:
+    """Raise ValueError where runs would share a directory, or take one of the study's own."""
+    first, *others = [_label(*pair) for pair, each in recipes.items() if each.name == recipe.name]
+    if others:
+        raise ValueError(
+            f"{first!r} and {others[0]!r} would be one directory: give one another name"
+        )
+    taken = recipe.name.removeprefix(f"{name}/").split("/")[0]
+    if taken in RESERVED:
+        raise ValueError(f"the study itself writes {taken!r}: give the runs another name")
+
+
+class _Problems:
+    """What is wrong with a study's recipes; what several of them share is said once."""
+
+    def __init__(self, study: Study) -> None:
+        self._all = list(_pairs(study))
+        self._found: dict[Problem, list[tuple[str, str]]] = {}
+
+    def add(self, problem: Problem, setting: str, arm: str) -> None:
+        """Note a problem of an arm's recipe."""
+        self._found.setdefault(problem, []).append((setting, arm))
+
+    def raise_any(self) -> None:
+        """Raise RecipeError with all problems, if there are any."""
+        if self._found:
+            raise RecipeError([self._spelt(*found) for found in self._found.items()])
+
+    def _spelt(self, problem: Problem, pairs: Sequence[tuple[str, str]]) -> Problem:
+        where = ": ".join(filter(None, (self._whose(pairs), problem.where)))
+        return Problem(problem.place, where, problem.message)
+
+    def _whose(self, pairs: Sequence[tuple[str, str]]) -> str:
+        """Name arms: "" for all, a setting's name for all of its own."""
+        if len(pairs) == len(self._all):
+            return ""
+        names = []
+        for setting in dict.fromkeys(setting for setting, _ in pairs):
+            arms = [arm for each, arm in pairs if each == setting]
+            whole = setting and len(arms) == sum(each == setting for each, _ in self._all)
+            names += [setting] if whole else [_label(setting, arm) for arm in arms]
+        return listed(names, "; ")

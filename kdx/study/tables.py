@@ -5,6 +5,7 @@ Metrics are in percent and differences in percentage points, each the mean over 
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -14,6 +15,8 @@ from kdx.study.rows import Outcome, Results, Row
 from kdx.study.statistics import CONFIDENCE, Spread
 
 __all__ = ["heading_of", "live_table", "overview", "setting_table"]
+
+HEADING = 12  # letters of a heading's line on the terminal, where the numbers below are shorter
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,15 @@ def live_table(results: Results, *, running: Collection[str] = (), title: str = 
     """Return the study as it stands, settings as sections; `running` are cells, by `str(cell)`."""
     columns = _columns(results)
     shown = [columns[0], columns[1], next(c for c in columns if c.heading == "seconds")]
-    table = Table(title=title or None, box=SIMPLE_HEAD)
-    table.add_column("arm", no_wrap=True)
-    for heading in ("n", *(column.heading for column in shown)):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
+    table = Table(title=title or None, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    # On a narrow terminal names are folded, and numbers stay whole.
+    table.add_column("arm", overflow="fold", min_width=8)
+    table.add_column("n", justify="right", no_wrap=True, min_width=2)
+    for column in shown:
+        width = max((len(column.cell(o)) for o in results.outcomes), default=0)
+        heading = fill(column.heading, max(width, HEADING))
+        table.add_column(heading, justify="right", no_wrap=True, min_width=width)
+    table.add_column("state", min_width=7)
     for setting in results.settings:
         if setting:
             table.add_row(Text(setting, style="bold"))
