@@ -99,8 +99,8 @@ def read_study(path: str | os.PathLike[str], overrides: list[str] | None = None)
         study = Study.model_validate(data)
     except ValidationError as invalid:
         for error in invalid.errors():
-            *path, last = error["loc"]  # "[key]" where a name itself is wrong
-            report.add(tuple(path) if last == "[key]" else error["loc"], _message(error))
+            *place, last = error["loc"]  # "[key]" where a name itself is wrong
+            report.add(tuple(place) if last == "[key]" else error["loc"], _message(error))
         study = None
     if study:
         _check(study, report)

@@ -30,7 +30,7 @@ threads: 1
 STUDY = """\
 recipe: base.yaml
 seeds: [0, 1]
-arms: {compact: , long: {arm: compact, overrides: {epochs: 12}}}
+arms: {compact: , long: {arm: compact, overrides: {epochs: 4}}}
 """
 TIMES = ("seconds", "images_per_second", "ratio")
 
@@ -126,7 +126,7 @@ def test_a_signal_stops_a_study_with_checkpoints(place, jobs, number, group):
 
 @pytest.mark.long
 def test_a_worker_that_dies_is_a_run_that_failed(place):
-    process = start(place, "seeds=[0]", "--jobs", "2")
+    process = start(place, "seeds=[0]", "arms.long.overrides.epochs=50", "--jobs", "2")
     path = place / "runs/study/long/seed_0/metrics.jsonl"
     wait_for(path, process)
     (worker,) = (
