@@ -35,6 +35,7 @@ class Draw(IntEnum):
     SCENE = 7
     SIZE = 8
     RESIZED_CROP = 64  # the first of a block: see kdx.data.decode
+    PAIR = 1024  # the first of a block, one a pair: see kdx.analysis.similarity
 
 
 def uniform(seed: int, epoch: ArrayLike, indices: ArrayLike, draw: ArrayLike) -> NDArray:
