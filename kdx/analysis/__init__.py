@@ -1,6 +1,6 @@
 """Looking into finished runs: training curves, gradient confusion, loss landscapes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,12 +8,17 @@ from rich.console import Console
 
 from kdx.analysis.confusion import analyze_confusion
 from kdx.analysis.curves import analyze_curves
+from kdx.analysis.landscape import analyze_landscape
 from kdx.analysis.runs import find_runs, grouped, output_of
 from kdx.figures import check_available
 
 __all__ = ["analyze"]
 
-ANALYSES = {"curves": analyze_curves, "confusion": analyze_confusion}
+ANALYSES: Mapping[str, Callable[..., Path]] = {
+    "curves": analyze_curves,
+    "confusion": analyze_confusion,
+    "landscape": analyze_landscape,
+}
 
 
 def analyze(

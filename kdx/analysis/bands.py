@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kdx.files import write_whole
 
-__all__ = ["Band", "as_json", "together", "write_numbers"]
+__all__ = ["Band", "as_json", "percent", "together", "write_numbers"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ def together(series: Sequence[Mapping[float, float]]) -> Band:
     values = np.array([[each[at] for at in x] for each in series]).reshape(len(series), len(x))
     std = values.std(0, ddof=1) if len(series) > 1 else np.zeros(len(x))
     return Band(np.array(x), values.mean(0), std)
+
+
+def percent(band: Band) -> Band:
+    """Return a band of shares in percent."""
+    return Band(band.x, 100 * band.mean, 100 * band.std)
 
 
 def as_json(value: Any) -> Any:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from kdx.analysis.bands import together
-from kdx.analysis.drawing import by_epoch, color_of, draw_band, finish, legend
+from kdx.analysis.drawing import by_epoch, caption, color_of, dotted, draw_band, finish, legend
 from kdx.analysis.gradients import Kept, Of, measure
 from kdx.analysis.opening import kept_epochs, open_run
 from kdx.analysis.runs import Group, Run
@@ -85,7 +85,7 @@ def _figure(groups: Sequence[Group], numbers: Sequence[dict[str, Any]], of: Of) 
     end.set(xlabel="cosine similarity", ylabel="kernel density", title="at the last epoch")
     end.axvline(0, color="black", linewidth=0.8, alpha=0.5)
     by_epoch([course], groups)
-    legend(figure, course, caption=CAPTIONS[of])
+    legend(figure, course, caption=caption(groups, CAPTIONS[of], dotted(groups)))
     return figure
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kdx.analysis.bands import Band, together
-from kdx.analysis.drawing import by_epoch, color_of, draw_band, finish, legend
+from kdx.analysis.bands import Band, percent, together
+from kdx.analysis.drawing import by_epoch, caption, color_of, dotted, draw_band, finish, legend
 from kdx.analysis.runs import Group, Run
 from kdx.figures import panels
 
@@ -28,10 +28,10 @@ def analyze_curves(groups: Sequence[Group], output: Path, console: Console) -> P
     for index, (group, each) in enumerate(zip(groups, curves, strict=True)):
         color, split = color_of(index), group.runs[0].summary.evaluated_on
         draw_band(loss, each["loss/total"], color=color, label=group.heading)
-        draw_band(score, _percent(each[f"{split}/{metric}"]), color=color)
+        draw_band(score, percent(each[f"{split}/{metric}"]), color=color)
         if trained[index]:
-            draw_band(score, _percent(each[f"train/{metric}"]), color=color, dashed=True)
-            draw_band(more[0], _percent(each["gap"]), color=color)
+            draw_band(score, percent(each[f"train/{metric}"]), color=color, dashed=True)
+            draw_band(more[0], percent(each["gap"]), color=color)
     splits = dict.fromkeys(group.runs[0].summary.evaluated_on for group in groups)
     loss.set(ylabel="training loss (weighted sum of its terms)")
     score.set(ylabel=f"{heading} on {' or '.join(splits)} images [%]")
@@ -39,7 +39,8 @@ def analyze_curves(groups: Sequence[Group], output: Path, console: Console) -> P
         axes.set(ylabel=f"{heading}: train - {' or '.join(splits)} [points of %]")
         axes.set_title("generalisation gap")
     by_epoch([loss, score, *more], groups)
-    legend(figure, loss, caption=_caption(groups, dashed=any(trained)))
+    dashed = "dashed: training images" if any(trained) else ""
+    legend(figure, loss, caption=caption(groups, dashed, dotted(groups)))
     numbers = {"metric": metric, "groups": [
         group.about | {"stage_ends": group.runs[0].stage_ends, "curves": each}
         for group, each in zip(groups, curves, strict=True)
@@ -75,18 +76,3 @@ def _curves(group: Group, metric: str) -> Curves:
         pairs = zip(found[keys[2]], found[keys[1]], strict=True)
         bands["gap"] = together([gap(train, test) for train, test in pairs])
     return bands
-
-
-def _percent(band: Band) -> Band:
-    return Band(band.x, 100 * band.mean, 100 * band.std)
-
-
-def _caption(groups: Sequence[Group], *, dashed: bool) -> str:
-    repeated = any(len(group.runs) > 1 for group in groups)
-    staged = any(group.runs[0].stage_ends for group in groups)
-    said = [
-        "mean and one standard deviation over seeds" if repeated else "",
-        "dashed: training images" if dashed else "",
-        "dotted: another stage begins" if staged else "",
-    ]
-    return "; ".join(filter(None, said))

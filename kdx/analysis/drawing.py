@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["by_epoch", "color_of", "draw_band", "finish", "legend"]
+__all__ = ["by_epoch", "caption", "color_of", "dotted", "draw_band", "finish", "legend"]
 
 MARKED = 30  # points, of which each still has its mark
 
@@ -37,21 +37,36 @@ def draw_band(
 
 def by_epoch(panels: Sequence["Axes"], groups: Sequence[Group]) -> None:
     """Let the panels go by whole epochs; mark, in a group's colour, where its next stage begins."""
+    from matplotlib.ticker import MaxNLocator
+
     for axes in panels:
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for index, group in enumerate(groups):
         for end in group.runs[0].stage_ends:
             for axes in panels:
                 axes.axvline(end + 0.5, color=color_of(index), linestyle=":", linewidth=1.2)
 
 
+def dotted(groups: Sequence[Group]) -> str:
+    """Say what the lines of `by_epoch` are, where it draws any."""
+    return "dotted: the next stage" if any(group.runs[0].stage_ends for group in groups) else ""
+
+
+def caption(groups: Sequence[Group], *more: str) -> str:
+    """Say what a figure's bands are, where it has any, and what else is to say."""
+    repeated = any(len(group.runs) > 1 for group in groups)
+    said = "mean and one standard deviation over seeds" if repeated else ""
+    return "; ".join(filter(None, (said, *more)))
+
+
 def legend(figure: "Figure", axes: "Axes", *, caption: str = "") -> None:
     """Put the legend of a panel's lines below all panels, and a caption below that."""
     handles, labels = axes.get_legend_handles_labels()
-    width = max(1, int(figure.get_figwidth() * 9 / (6 + max(map(len, labels), default=0))))
+    inches = 0.6 + 0.08 * max(map(len, labels), default=0)
+    columns = min(max(1, int(figure.get_figwidth() / inches)), len(labels))
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(width, len(labels)), frameon=False,
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False,
         title=caption or None, title_fontsize="small",
     )  # fmt: skip
 
