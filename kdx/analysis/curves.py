@@ -36,7 +36,7 @@ def analyze_curves(groups: Sequence[Group], output: Path, console: Console) -> P
     loss.set(ylabel="training loss (weighted sum of its terms)")
     score.set(ylabel=f"{heading} on {' or '.join(splits)} images [%]")
     for axes in more:
-        axes.set(ylabel=f"{heading}: train - {' or '.join(splits)} [points of %]")
+        axes.set(ylabel=f"{heading}: train - {' or '.join(splits)} [percentage points]")
         axes.set_title("generalisation gap")
     by_epoch([loss, score, *more], groups)
     dashed = "dashed: training images" if any(trained) else ""
@@ -71,6 +71,9 @@ def _curves(group: Group, metric: str) -> Curves:
         key: [{line["epoch"]: line[key] for line in run if key in line} for run in lines]
         for key in keys
     }
+    for run, *series in zip(group.runs, *(found[key] for key in keys[:2]), strict=True):
+        if not all(series):
+            raise ValueError(f"{run.path}: metrics.jsonl has no {keys[0]} or no {keys[1]}")
     bands = {key: together(series) for key, series in found.items() if all(series)}
     if keys[2] in bands:
         pairs = zip(found[keys[2]], found[keys[1]], strict=True)

@@ -19,6 +19,7 @@ from kdx.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import LogNorm
 
 __all__ = ["RISE", "draw_curves", "draw_surfaces"]
 
@@ -54,8 +55,9 @@ def draw_curves(
             draw_band(error, percent(each[kind]["error"]), color=color)
             console.print(_line(group, kind, each[kind]["half-widths"], grid),
                           highlight=False, soft_wrap=True, markup=False)  # fmt: skip
-        loss.set(title=KINDS[kind], ylabel=f"loss on {_images(found)}")
-        error.set(xlabel=STEP, ylabel=f"error on {_images(found)} [%]", ylim=(0, 100))
+        images = _images(found[0][0][kind])
+        loss.set(title=KINDS[kind], ylabel=f"loss on {images}")
+        error.set(xlabel=STEP, ylabel=f"error on {images} [%]", ylim=(0, 100))
     _scale(axes[: len(kinds)], [each[kind]["loss"] for each in numbers for kind in kinds])
     said = "as trained, networks of different shapes are compared: read the compact ones"
     legend(figure, axes[0], caption=caption(groups, said if len(kinds) > 1 else ""))
@@ -92,30 +94,34 @@ def _draw_plane(
     columns = min(COLUMNS, len(runs))
     rows = ceil(len(runs) / columns)
     figure, axes = panels(columns, rows)
-    figure.set_size_inches(0.8 + 4.2 * columns, 0.5 + 4.2 * rows)  # squares, and the colours' bar
-    how = {"norm": LogNorm(levels[0], levels[-1]), "cmap": "viridis", "extend": "both"}
-    drawn = [
-        panel.contourf(grid.line, grid.line, surface, levels, **how)
-        for panel, surface in zip(axes, surfaces.values(), strict=False)
-    ]
+    figure.set_size_inches(0.8 + 4.2 * columns, 0.5 + 3.9 * rows)  # squares, and the colours' bar
+    scale = LogNorm(levels[0], levels[-1])
     for panel, (name, surface) in zip(axes, surfaces.items(), strict=False):
-        lines = panel.contour(
-            grid.line, grid.line, surface, levels[::2], colors="black", linewidths=0.6
-        )
-        panel.clabel(lines, fmt=_short, fontsize="small")
-        panel.plot(0, 0, "+", color="white")
+        _fill(panel, surface, grid, levels, scale)
         panel.set(title=name, aspect="equal", xlabel="step along the first direction")
     for panel in axes[::columns]:
         panel.set_ylabel("step along the second direction")
     for panel in axes[len(runs) :]:
         panel.set_visible(False)
-    images = _images([[{kind: run} for run in runs.values()]])
-    label = f"loss on {images}"
-    figure.colorbar(drawn[0], ax=axes, label=label, format=lambda level, _: _short(level))
+    figure.colorbar(
+        axes[0].collections[0], ax=axes, label=f"loss on {_images(next(iter(runs.values())))}",
+        format=lambda level, _: _short(level),
+    )  # fmt: skip
     figure.suptitle(f"{KINDS[kind]}; steps in norms of the filters")
     numbers = {"grid": vars(grid), "at": grid.line, "network": kind, "levels": levels}
     about = numbers | {"runs": {n: dict(run) | {"loss": surfaces[n]} for n, run in runs.items()}}
     return finish(figure, output / f"landscape_2d_{kind}.png", about, console)
+
+
+def _fill(
+    panel: "Axes", surface: np.ma.MaskedArray, grid: Grid, levels: NDArray, scale: "LogNorm"
+) -> None:
+    """Draw a surface in colours, every other level as a line, and the network itself as a cross."""
+    places = grid.line, grid.line
+    panel.contourf(*places, surface, levels, norm=scale, cmap="viridis", extend="both")
+    lines = panel.contour(*places, surface, levels[::2], colors="black", linewidths=0.6)
+    panel.clabel(lines, fmt=_short, fontsize="small")
+    panel.plot(0, 0, "+", color="white")
 
 
 def _scale(panels: Sequence["Axes"], bands: Sequence[Band]) -> None:
@@ -149,7 +155,8 @@ def _of_group(runs: Sequence[Landscape], grid: Grid) -> dict[str, Any]:
         name: together([dict(zip(grid.line, each.tolist(), strict=True)) for each in series])
         for name, series in curves.items()
     }
-    widths = [half_width(grid.line, each.tolist(), RISE) for each in curves["loss"]]
+    risen = [np.nan_to_num(each, nan=np.inf, posinf=np.inf) for each in curves["loss"]]
+    widths = [half_width(grid.line, each.tolist(), RISE) for each in risen]
     counts = {name: runs[0][name] for name in ("images", "parameters", "moved")}
     return counts | bands | {"half-widths": widths, "loss of runs": curves["loss"]}
 
@@ -182,6 +189,5 @@ def _numbers(values: Sequence[float | None]) -> NDArray:
     return np.array([np.nan if value is None else value for value in values])
 
 
-def _images(found: Sequence[Sequence[Landscapes]]) -> str:
-    images = next(iter(found[0][0].values()))["images"]
-    return f"{images:,} training images"
+def _images(landscape: Landscape) -> str:
+    return f"{landscape['images']:,} training images"

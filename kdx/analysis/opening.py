@@ -7,6 +7,7 @@ from pathlib import Path
 from kdx import checkpoints, weights
 from kdx.analysis.runs import Run
 from kdx.build import Job, StageJob, build
+from kdx.checkpoints.capture import ADAPTORS
 from kdx.loop import Loop, accelerator_for
 
 __all__ = ["Opened", "kept_epochs", "open_run"]
@@ -37,7 +38,7 @@ class Opened:
         for stage in stages:
             self.job.enter(stage.stage.phase)
         weights.load(self.job.student, checkpoint / weights.FILE_IN_RUN)
-        adaptors = checkpoint / "adaptors.safetensors"
+        adaptors = checkpoint / ADAPTORS
         if adaptors.is_file():
             weights.load(stages[-1].objective.adaptors, adaptors)
         return stages[-1], progress["epochs"] - 1
@@ -68,10 +69,8 @@ def kept_epochs(run: Run) -> dict[int, Path]:
     ValueError where there is none.
     """
     directory = run.path / "checkpoints"
-    found = {}
-    for path in sorted(directory.glob("epoch_*")):
-        if name := _EPOCH.fullmatch(path.name):
-            found[int(name[1])] = path
+    named = ((path, _EPOCH.fullmatch(path.name)) for path in directory.glob("epoch_*"))
+    found = {int(name[1]): path for path, name in named if name}
     if not found:
         raise ValueError(
             f"{directory}: no checkpoint at the end of an epoch: train the run with "
