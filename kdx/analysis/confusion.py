@@ -63,12 +63,13 @@ def _of_group(group: Group, of: Of, pairs: int, every: int, console: Console) ->
         found.append(similarities)
     least = [{at: minimum(values) for at, values in each.items()} for each in found]
     last = [list(each[max(each)]) for each in found]
+    drawn = density([value for each in last for value in each])
     return group.about | {
         "parameters": {"count": sum(parameters.values()), "tensors": parameters},
         "minimum": together(least),
         "minimum of runs": least,
         "similarities of runs": last,
-        "density": density([value for each in last for value in each]),
+        "density": drawn and dict(zip("xy", drawn, strict=True)),
     }
 
 
@@ -79,7 +80,7 @@ def _figure(groups: Sequence[Group], numbers: Sequence[dict[str, Any]], of: Of) 
         label = f"{group.heading}, {count:,} parameters"
         draw_band(course, each["minimum"], color=color, label=label)
         if each["density"]:
-            end.plot(*each["density"], color=color)
+            end.plot(each["density"]["x"], each["density"]["y"], color=color)
     pairs = len(numbers[0]["similarities of runs"][0])
     course.set(ylabel="cosine similarity", title=f"least of {counted(pairs, 'pair')} of batches")
     end.set(xlabel="cosine similarity", ylabel="kernel density", title="at the last epoch")
@@ -126,6 +127,8 @@ def _measure(
 ) -> list[int]:
     """Measure checkpoints by epoch; return the epochs that have no compact equivalent."""
     opened, without = open_run(run), []
+    what = f"{counted(len(missing), 'epoch')} of up to {counted(pairs, 'pair')} of mini-batches"
+    console.print(f"measure  {run.path}: {what}", highlight=False, soft_wrap=True, markup=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(run.recipe.name, total=pairs * len(missing))
         for done, (epoch, place) in enumerate(missing.items(), 1):
@@ -139,7 +142,7 @@ def _chosen(run: Run, every: int, console: Console) -> dict[int, Path]:
     """Return every `every`-th epoch that a run kept, and the last; say where most are gone."""
     kept, trained = kept_epochs(run), run.summary.epochs
     chosen = {e: place for e, place in kept.items() if e % every == 0 or e == max(kept)}
-    if len(chosen) < min(3, trained):
+    if len(kept) < min(3, trained):
         console.print(
             f"note     {run.path} kept the checkpoints of {counted(len(kept), 'epoch')} of "
             f"{trained}, where a curve needs more: train it with keep_checkpoints={trained}",

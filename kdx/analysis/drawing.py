@@ -61,7 +61,7 @@ def caption(groups: Sequence[Group], *more: str) -> str:
 
 
 def legend(figure: "Figure", axes: "Axes", *, caption: str = "") -> None:
-    """Put the legend of a panel's lines below all panels, and a caption below that."""
+    """Put the legend of a panel's lines below all panels, under a caption."""
     handles, labels = axes.get_legend_handles_labels()
     inches = 0.6 + 0.08 * max(map(len, labels), default=0)
     columns = min(max(1, int(figure.get_figwidth() / inches)), len(labels))

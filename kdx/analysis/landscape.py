@@ -25,6 +25,7 @@ from kdx.data.counter import permutation
 from kdx.memory import at_once
 from kdx.protocols import ImageSource
 from kdx.tasks import headline
+from kdx.words import counted
 
 __all__ = ["analyze_landscape"]
 
@@ -85,6 +86,8 @@ def _measure(run: Run, checkpoint: Path, grid: Grid, console: Console) -> Landsc
     networks = {"compact": compact.to(opened.loop.accelerator.device)}
     if opened.job.transforms:
         networks["trained"] = opened.job.student
+    what = f"{counted(len(grid.places), 'place')} around {counted(len(networks), 'network')}"
+    console.print(f"measure  {run.path}: {what}", highlight=False, soft_wrap=True, markup=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(run.recipe.name, total=len(networks) * len(grid.places))
         found = {

@@ -5,6 +5,7 @@ import torch
 from kdx.data.counter import Draw, _hash, integers, permutation, seeded, uniform
 
 N = 100_000
+from kdx.data.decode import ATTEMPTS
 
 
 def correlation(a, b) -> float:
@@ -71,7 +72,8 @@ def test_permutation_is_one_and_its_own_per_epoch():
 
 def test_draws_do_not_overlap():
     assert len({*Draw}) == len(Draw.__members__)
-    assert max(Draw) == Draw.RESIZED_CROP
+    assert sorted(Draw)[-2:] == [Draw.RESIZED_CROP, Draw.PAIR]
+    assert Draw.RESIZED_CROP + 4 * ATTEMPTS <= Draw.PAIR
 
 
 def test_torch_stands_where_the_key_says_and_goes_on_as_if_nothing_was():
