@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from kdx.data.counter import Draw, _hash, integers, permutation, seeded, uniform
+from kdx.data.decode import ATTEMPTS
 
 N = 100_000
-from kdx.data.decode import ATTEMPTS
 
 
 def correlation(a, b) -> float:
