@@ -27,12 +27,12 @@ def color_of(index: int) -> str:
 def draw_band(
     axes: "Axes", band: Band, *, color: str, label: str = "", dashed: bool = False
 ) -> None:
-    """Draw the mean as a line, and one standard deviation to both sides of it."""
+    """Draw the mean as a line, and, unless dashed, one standard deviation to both sides of it."""
     style, mark = "--" if dashed else "-", "o" if len(band.x) <= MARKED else ""
     axes.plot(band.x, band.mean, style, marker=mark, markersize=3, color=color, label=label)
-    if band.std.any():
+    if band.std.any() and not dashed:
         low, high = band.mean - band.std, band.mean + band.std
-        axes.fill_between(band.x, low, high, color=color, alpha=0.2, linewidth=0)
+        axes.fill_between(band.x, low, high, color=color, alpha=0.15, linewidth=0)
 
 
 def by_epoch(panels: Sequence["Axes"], groups: Sequence[Group]) -> None:

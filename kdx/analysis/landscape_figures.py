@@ -27,6 +27,7 @@ RISE = 1.0
 """The rise of the loss that the half-width is taken at."""
 
 KINDS = {"compact": "compact network", "trained": "network as trained (expanded)"}
+NOTE = "as trained, networks of different shapes are compared: read the compact ones"
 STEP = "step along a random direction, in norms of the filters"
 LEVELS = 15  # of a surface, between its least and its greatest loss, spaced by their logarithm
 LEAST, MOST = 1e-3, 1e3  # the lowest level, and the highest as a multiple of the lowest
@@ -59,9 +60,9 @@ def draw_curves(
         loss.set(title=KINDS[kind], ylabel=f"loss on {images}")
         error.set(xlabel=STEP, ylabel=f"error on {images} [%]", ylim=(0, 100))
     _scale(axes[: len(kinds)], [each[kind]["loss"] for each in numbers for kind in kinds])
-    said = "as trained, networks of different shapes are compared: read the compact ones"
-    legend(figure, axes[0], caption=caption(groups, said if len(kinds) > 1 else ""))
-    about = {"grid": vars(grid), "at": grid.line, "rise": RISE, "groups": numbers}
+    note = NOTE if len(kinds) > 1 else ""
+    legend(figure, axes[0], caption=caption(groups, note))
+    about = {"grid": vars(grid), "at": grid.line, "rise": RISE, "note": note, "groups": numbers}
     return finish(figure, output / "landscape_1d.png", about, console)
 
 
@@ -104,11 +105,13 @@ def _draw_plane(
     for panel in axes[len(runs) :]:
         panel.set_visible(False)
     figure.colorbar(
-        axes[0].collections[0], ax=axes, label=f"loss on {_images(next(iter(runs.values())))}",
-        format=lambda level, _: _short(level),
+        axes[0].collections[0], ax=axes, aspect=30, format=lambda level, _: _short(level),
+        label=f"loss on {_images(next(iter(runs.values())))}",
     )  # fmt: skip
-    figure.suptitle(f"{KINDS[kind]}; steps in norms of the filters")
-    numbers = {"grid": vars(grid), "at": grid.line, "network": kind, "levels": levels}
+    note = NOTE if kind == "trained" and len(runs) > 1 else ""
+    title = f"{KINDS[kind]}; steps in norms of the filters"
+    figure.suptitle("\n".join(filter(None, (title, note))), fontsize="medium")
+    numbers = {"grid": vars(grid), "at": grid.line, "network": kind, "levels": levels, "note": note}
     about = numbers | {"runs": {n: dict(run) | {"loss": surfaces[n]} for n, run in runs.items()}}
     return finish(figure, output / f"landscape_2d_{kind}.png", about, console)
 
