@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kdx.features import FeatureWanted, Tapped, Watched
 from kdx.protocols import Loss, Outputs
 
-__all__ = ["Objective", "Term"]
+__all__ = ["Objective", "Term", "as_it_was"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Objective(nn.Module):
         Buffers and gradients are left as they were. Raises ValueError that names the loss: an
         unknown module path, shapes that do not fit, a result that is not a scalar.
         """
-        with _as_it_was(self.student):
+        with as_it_was(self.student):
             self._tap_all(images, target, teacher)
             if self._tapped.paths:
                 self._tapped.clone_overwritten(images)
@@ -74,7 +74,7 @@ class Objective(nn.Module):
     def unused(self, images: Tensor, target: Tensor, teacher: Outputs | None) -> list[str]:
         """Name the trainable parameters that get no gradient from the terms."""
         named = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
-        with _as_it_was(self.student):
+        with as_it_was(self.student):
             total, _ = self(images, target, teacher)
             if not total.requires_grad:
                 return [name for name, _ in named]
@@ -147,16 +147,16 @@ def _check(terms: Sequence[Term]) -> None:
 
 
 @contextmanager
-def _as_it_was(student: nn.Module) -> Iterator[None]:
-    """Run the student in train mode; give its mode and its buffers back."""
-    buffers = {name: buffer.clone() for name, buffer in student.named_buffers()}
-    training = student.training
-    student.train()
+def as_it_was(network: nn.Module) -> Iterator[None]:
+    """Run a network in train mode; give its mode and its buffers back."""
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    training = network.training
+    network.train()
     try:
         yield
     finally:
-        student.train(training)
-        for name, buffer in student.named_buffers():
+        network.train(training)
+        for name, buffer in network.named_buffers():
             buffer.copy_(buffers[name])
 
 

@@ -132,6 +132,17 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(workplace):
     assert not (workplace / "runs/dry").exists()
 
 
+def test_analyze_draws_all_runs_below_a_directory(workplace, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    monkeypatch.setattr(sys, "argv", ["analyze", "curves", "runs/digits", "-o", "figures"])
+    with pytest.raises(SystemExit) as exited:
+        runpy.run_path(str(ROOT / "tools" / "analyze.py"), run_name="__main__")
+    assert exited.value.code == 0, capsys.readouterr().err
+    assert capsys.readouterr().out == "figure   figures/curves.png\n"
+    numbers = json.loads(Path("figures/curves.json").read_text())
+    assert [group["label"] for group in numbers["groups"]] == ["digits/kd", "digits/teacher"]
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
@@ -141,6 +152,8 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(workplace):
         ("distill", ["digits/kd.yaml", "name=../out"], "'../out'"),
         ("distill", ["digits/kd.yaml", "name=x", "losses.2.student_layer=fc9"], "no module 'fc9'"),
         ("distill", ["digits/kd.yaml", "name=x", "teacher=null"], "kd needs a teacher"),
+        ("analyze", ["curves", "digits"], "digits: no finished run (with summary.json and student"),
+        ("analyze", ["landscape", "runs/digits/kd", "--points", "24"], "--points 24: an odd"),
         ("evaluate", ["runs/digits/absent"], "digits/absent: no such file or run directory"),
         ("evaluate", ["runs/digits"], "runs/digits holds no student.safetensors: no finished run"),
         ("evaluate", ["runs/digits/kd/report.md"], "want a run directory or a .safetensors, .pth"),

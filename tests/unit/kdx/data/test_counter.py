@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from kdx.data.counter import Draw, _hash, integers, permutation, seeded, uniform
+from kdx.data.decode import ATTEMPTS
 
 N = 100_000
 
@@ -71,7 +72,8 @@ def test_permutation_is_one_and_its_own_per_epoch():
 
 def test_draws_do_not_overlap():
     assert len({*Draw}) == len(Draw.__members__)
-    assert max(Draw) == Draw.RESIZED_CROP
+    assert sorted(Draw)[-2:] == [Draw.RESIZED_CROP, Draw.PAIR]
+    assert Draw.RESIZED_CROP + 4 * ATTEMPTS <= Draw.PAIR
 
 
 def test_torch_stands_where_the_key_says_and_goes_on_as_if_nothing_was():
