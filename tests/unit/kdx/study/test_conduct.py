@@ -1,6 +1,7 @@
 """A study that runs in this process: what it leaves, runs again, refuses, and survives."""
 
 import json
+import shutil
 import signal
 
 import pytest
@@ -78,9 +79,23 @@ def test_a_study_is_run_once(study, console, tmp_path):
     assert "4 runs, of which 4 are finished" in console.file.getvalue()
     assert (stamps(grid), results(grid)) == (written, first)
 
-    with pytest.raises(ValueError, match=r"epochs: 1, now 2\n(.|\n)*3 more runs are not the st"):
+    with pytest.raises(
+        ValueError, match=r"epochs: 1, now 2\n3 more runs are not the study's\nTake"
+    ):
         study("overrides.epochs=2")[1]()
     assert stamps(grid) == written
+
+
+def test_a_report_takes_no_runs_of_another_recipe_for_the_studys(study, console):
+    plain = ("seeds=[0]", "arms=[compact]", "overrides.data.validation=64")
+    grid, run = study(*plain)
+    run()
+    shutil.rmtree(grid.cells[0].run_dir / "checkpoints")  # recipe.yaml says it as well
+    report(study(*plain, "overrides.log_every=7")[0], console)
+    for changed in ("optimizer.lr=0.1", "select=best", "evaluate_every=2", "train_metrics=true"):
+        other, _ = study(*plain, f"overrides.{changed}")
+        with pytest.raises(ValueError, match=r"compact/seed_0 is finished, but not as the study"):
+            report(other, console)
 
 
 def test_a_run_that_fails_is_told_with_its_log_and_the_others_go_on(study, console):
@@ -93,6 +108,8 @@ def test_a_run_that_fails_is_told_with_its_log_and_the_others_go_on(study, conso
     assert "- slow, seed 0: " in text
     assert f"(log: {log})" in text
     assert "error: " in log.read_text()
+    report(grid, console)
+    assert "- slow, seed 0: " in (grid.directory / "results.md").read_text()
     assert f"slow, seed 0: {text[text.index('slow, seed 0: ') + 14 :].splitlines()[0][:20]}" in (
         console.file.getvalue()
     )

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from kdx.study import plots
-from kdx.study.results import collect, write_results
+from kdx.study.results import write_results
+from kdx.study.rows import collect
 from tests.unit.kdx.study.made import cell, finished
 
 CURVES = {"compact": [(0.25, 0.5), (0.25, 0.75)], "cl": [(0.5, 0.75)] * 2}

@@ -3,7 +3,8 @@ from math import sqrt
 
 import pytest
 
-from kdx.study.results import collect, write_results
+from kdx.study.results import write_results
+from kdx.study.rows import collect
 from tests.unit.kdx.study.made import cell, finished
 
 
