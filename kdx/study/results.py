@@ -59,7 +59,7 @@ def kept_failures(directory: Path) -> dict[str, str]:
 
 def _plots(directory: Path, results: Results) -> str:
     """Draw the plots, in the place of those of an earlier state, and return their Markdown."""
-    shutil.rmtree(directory / "plots" / "tensorboard", ignore_errors=True)
+    shutil.rmtree(directory / "plots", ignore_errors=True)
     drawn = draw(directory / "plots", results)
     return "\n\n".join(f"![{path.stem}](plots/{path.name})" for path in drawn)
 
