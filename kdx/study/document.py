@@ -77,8 +77,8 @@ def _measuring(results: Results) -> str:
     text = [
         "n: seeds that are finished. Metrics are in percent, means over the seeds ± their sample "
         f"standard deviation. Test: the exported student, of the {selected}, on the {images} test "
-        "images, measured once. Best, last: of the epochs on what is evaluated while it trains "
-        f"({' or '.join(splits)})."
+        "images, measured once. Best, last: of the epochs that are evaluated while it trains, on "
+        f"{' or '.join(splits)}."
     ]
     if results.errors:
         text.append("Errors are one minus the metric: lower is better, and a negative Δ is a gain.")
