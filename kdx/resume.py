@@ -1,7 +1,7 @@
 """Going on with a run: which checkpoint, and whether it is still the same run."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,16 @@ from kdx.checkpoints import Saved
 from kdx.digests import digest_of_images, digest_of_weights
 from kdx.loop import Loop
 
-__all__ = ["Changes", "chosen", "circumstances", "compare", "find", "flat"]
+__all__ = [
+    "FREE",
+    "Changes",
+    "chosen",
+    "circumstances",
+    "compare",
+    "compare_recipes",
+    "find",
+    "flat",
+]
 
 FREE = (
     "name", "processes", "threads", "compile", "channels_last", "tolerance", "select",
@@ -109,14 +118,8 @@ class Changes:
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
     """Compare the circumstances of a checkpoint with those of now."""
-    refused, accepted = [], []
-    for key, before, now in _differences(old.get("recipe", {}), new["recipe"]):
-        if key in ("processes", "threads"):  # what there really are is compared below
-            continue
-        if before is _ABSENT and now == ADDED.get(key, _ABSENT):
-            continue
-        line = f"{key}: {_said(before)}, now {_said(now)}"
-        (accepted if _is_free(key) else refused).append(line)
+    found = compare_recipes(old.get("recipe", {}), new["recipe"])
+    refused, accepted = found.refused, found.accepted
     for name, _, _ in _differences(old.get("data", {}), new["data"]):
         refused.append(f"data: {name} images or labels changed")
     tensors = [
@@ -136,8 +139,20 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
     return Changes(refused, accepted)
 
 
-def _is_free(key: str) -> bool:
-    return any(key == free or key.startswith(f"{free}.") for free in FREE)
+def compare_recipes(
+    old: Mapping[str, Any], new: Mapping[str, Any], *, free: Collection[str] = FREE
+) -> Changes:
+    """Compare two recipes, as `flat` returns them; a change of a key in `free` is accepted."""
+    changes = Changes([], [])
+    for key, before, now in _differences(old, new):
+        if key in ("processes", "threads"):  # what there really are is no matter of the recipe
+            continue
+        if before is _ABSENT and now == ADDED.get(key, _ABSENT):
+            continue
+        accepted = any(key == each or key.startswith(f"{each}.") for each in free)
+        line = f"{key}: {_said(before)}, now {_said(now)}"
+        (changes.accepted if accepted else changes.refused).append(line)
+    return changes
 
 
 def flat(value: Any) -> dict[str, Any]:

@@ -29,7 +29,6 @@ from kdx.words import counted
 
 __all__ = [
     "CertificateError",
-    "check_finished",
     "describe",
     "ensure_teacher",
     "run",
@@ -55,7 +54,7 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False, resume: bo
     console.quiet |= not join(recipe)
     run_dir = recipe.run_dir
     if resume and is_finished(run_dir):
-        check_finished(recipe)
+        _check_finished(recipe)
         console.print(f"{run_dir} is finished: there is nothing to do",
                       highlight=False, soft_wrap=True)  # fmt: skip
         return run_dir
@@ -124,8 +123,8 @@ def _check_same(recipe: Recipe, saved: Saved, about: dict[str, Any]) -> list[str
     return [f"changed since: {line}" for line in changes.accepted]
 
 
-def check_finished(recipe: Recipe) -> None:
-    """Raise ValueError for a recipe that is not that of the finished run in its directory."""
+def _check_finished(recipe: Recipe) -> None:
+    """Refuse a recipe that is not the finished run's."""
     saved, _ = find(recipe.run_dir)
     if saved:
         now = {"recipe": flat(recipe.plain())}

@@ -19,6 +19,9 @@ from kdx.summary import Summary, read_summary
 __all__ = ["Group", "Run", "find_runs", "grouped", "output_of"]
 
 FOLDER = "analysis"
+SAME = {"seed", "name", "threads", "processes"}
+"""Keys in which the recipes of runs differ that repeat one another."""
+
 _SEED = re.compile(r"seed_\d+")
 
 
@@ -51,7 +54,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that repeat one another: their recipes differ in seed and name alone."""
+    """Runs that repeat one another: their recipes differ in nothing but `SAME`."""
 
     label: str
     runs: tuple[Run, ...]
@@ -76,11 +79,13 @@ def find_runs(
     finished run, RecipeError for recipes that cannot be read any more.
     """
     plugins = tuple(plugins)
-    found = dict.fromkeys(path for place in places for path in _finished(place))
+    found: dict[Path, Path] = {}  # a run that is named twice, in whatever way, is one
+    for path in (path for place in places for path in _finished(place)):
+        found.setdefault(path.resolve(), path)
     return [
         Run(path, load(path / "recipe.yaml", plugins=plugins, output_root=output_root),
             read_summary(path))
-        for path in found
+        for path in found.values()
     ]  # fmt: skip
 
 
@@ -88,7 +93,7 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
     """Return the runs in groups, in the order given; within a group by their seeds."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        plain = {k: v for k, v in run.recipe.plain().items() if k not in ("seed", "name")}
+        plain = {k: v for k, v in run.recipe.plain().items() if k not in SAME}
         groups.setdefault(json.dumps(plain, default=str), []).append(run)
     for group in groups.values():
         group.sort(key=lambda run: run.recipe.seed)

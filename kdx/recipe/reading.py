@@ -28,7 +28,7 @@ def _text(path: Path, report: Report) -> str:
         content = _content(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        report.fail(f"cannot read the recipe: {reason}")
+        report.fail(f"cannot be read: {reason}")
     if len(content) > LARGEST:
         report.fail(f"larger than {LARGEST // 1024} kB: a recipe is about twenty lines")
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kdx.recipe import Recipe
 
-__all__ = ["Cell"]
+__all__ = ["Cell", "named"]
 
 
 @dataclass(frozen=True)
@@ -24,4 +24,9 @@ class Cell:
 
     def __str__(self) -> str:
         """Say which it is: "kernel 7, ck+fc, seed 3"."""
-        return ", ".join(filter(None, (self.setting, self.arm, f"seed {self.seed}")))
+        return named(self.setting, self.arm, self.seed)
+
+
+def named(setting: str, arm: str, seed: int) -> str:
+    """Return what a cell is called."""
+    return ", ".join(filter(None, (setting, arm, f"seed {seed}")))

@@ -11,14 +11,15 @@ from rich.live import Live
 from rich.text import Text
 
 from kdx.log import METRICS
-from kdx.run import check_finished, ensure_teacher
+from kdx.run import ensure_teacher
 from kdx.run_dir import is_finished
 from kdx.stopping import Stopped
 from kdx.study.cell import Cell
 from kdx.study.errors import StudyError
+from kdx.study.finished import check_finished
 from kdx.study.grid import Grid
-from kdx.study.results import collect, write_results
-from kdx.study.rows import Results
+from kdx.study.results import kept_failures, write_results
+from kdx.study.rows import Results, collect
 from kdx.study.running import Finished, processes_of_run, run_here, stopping
 from kdx.study.tables import live_table
 from kdx.study.workers import Request, run_in_processes
@@ -49,7 +50,7 @@ def conduct(
         )
     main = int(os.environ.get("RANK", "0")) == 0
     console.quiet |= not main
-    _check_finished(grid)
+    check_finished(grid)
     todo = [index for index, cell in enumerate(grid.cells) if not is_finished(cell.run_dir)]
     done = counted(len(grid.cells) - len(todo), "is finished", "are finished")
     console.print(f"study    {grid.name}: {counted(len(grid.cells), 'run')}, of which {done}",
@@ -64,7 +65,7 @@ def conduct(
             raise Stopped(stopped.checkpoint, where=f"with {done}") from stopped
         finally:
             if main:
-                report(grid, console, command=command, failures=display.failures)
+                _report(grid, console, command, display.failures)
     if display.failures:
         count = counted(len(display.failures), "run")
         failed = listed([f"{name}: {why}" for name, why in display.failures.items()], "\n  ")
@@ -89,12 +90,19 @@ def _run(
             display.end(each)
 
 
-def report(
-    grid: Grid, console: Console, *, command: str = "", failures: dict[str, str] | None = None
-) -> None:
-    """Write the tables and plots of what is finished, and print the table."""
+def report(grid: Grid, console: Console, *, command: str = "") -> None:
+    """Write the tables and plots of what is finished, and print the table.
+
+    ValueError for finished runs of another recipe.
+    """
+    check_finished(grid)
+    _report(grid, console, command, {})
+
+
+def _report(grid: Grid, console: Console, command: str, failures: dict[str, str]) -> None:
+    """Report; of runs that failed earlier, and neither did so again nor are finished, too."""
     study = grid.study
-    results = _collect(grid, failures or {})
+    results = _collect(grid, kept_failures(grid.directory) | failures)
     title = study.title or grid.name
     write_results(
         grid.directory, results, title=title, description=study.description, command=command
@@ -107,20 +115,6 @@ def _collect(grid: Grid, failures: dict[str, str]) -> Results:
     return collect(
         grid.cells, baseline=grid.study.baseline, failures=failures, errors=grid.study.errors
     )
-
-
-def _check_finished(grid: Grid) -> None:
-    """Refuse finished runs that were trained by other recipes than the study's."""
-    problems = []
-    for cell in grid.cells:
-        if is_finished(cell.run_dir):
-            try:
-                check_finished(cell.recipe)
-            except ValueError as error:
-                problems.append(str(error))
-    if problems:
-        more = f"\n{len(problems) - 1} more runs are not the study's" if problems[1:] else ""
-        raise ValueError(f"{problems[0]}{more}. A study takes another name by name=...")
 
 
 def _teach(cells: Sequence[Cell], console: Console) -> None:

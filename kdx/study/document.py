@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from kdx.recipe import Recipe
 from kdx.study.rows import Results, Row
 from kdx.study.statistics import CONFIDENCE
 from kdx.study.tables import heading_of, overview, setting_table
@@ -76,8 +77,8 @@ def _measuring(results: Results) -> str:
     text = [
         "n: seeds that are finished. Metrics are in percent, means over the seeds ± their sample "
         f"standard deviation. Test: the exported student, of the {selected}, on the {images} test "
-        "images, measured once. Best, last: of the epochs on what is evaluated while it trains "
-        f"({' or '.join(splits)})."
+        "images, measured once. Best, last: of the epochs that are evaluated while it trains, on "
+        f"{' or '.join(splits)}."
     ]
     if results.errors:
         text.append("Errors are one minus the metric: lower is better, and a negative Δ is a gain.")
@@ -87,8 +88,14 @@ def _measuring(results: Results) -> str:
             "`data.validation` split to choose on."
         )
     if any(o.train for o in outcomes):
-        text.append("Train: the last epoch on the training images as they are.")
+        text.append("Train: the last epoch on the training images, without augmentation.")
+        if any(recipe.data.label_noise for recipe in _recipes(results)):
+            text.append("Of these, and of no others, labels are drawn at random: such count, too.")
     return " ".join(text)
+
+
+def _recipes(results: Results) -> list[Recipe]:
+    return [cell.recipe for row in results.rows for cell in row.cells.values()]
 
 
 def _comparing(results: Results) -> str:
@@ -102,9 +109,12 @@ def _comparing(results: Results) -> str:
     compared = sum(d.low is not None for d in differences)
     if not compared:
         return f"{text} One seed gives no interval."
+    limits = [recipe.data.limit for recipe in _recipes(results)]
+    drawn = any(isinstance(limit, int) or (limit and "test" in limit) for limit in limits)
+    images = ", each with test images of its own" if drawn else ", on these test images alone"
     return (
         f"{text} In brackets: its {CONFIDENCE:.0%} confidence interval, Student's t of the paired "
-        "differences. It speaks of the variation over seeds, on these test images alone, and is "
+        f"differences. It speaks of the variation over seeds{images}, and is "
         f"not corrected for several comparisons (here {compared}): of "
         f"{round(1 / (1 - CONFIDENCE))} such intervals about one misses the true difference."
     )

@@ -15,7 +15,7 @@ from kdx.words import listed
 __all__ = ["Grid", "open_study"]
 
 FOLDER = "studies"  # of the output root
-RESERVED = {"logs", "plots", "results.json", "results.md"}  # what a study itself writes
+RESERVED = {"analysis", "logs", "plots", "results.json", "results.md"}  # beside the runs
 
 
 @dataclass(frozen=True)

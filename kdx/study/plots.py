@@ -1,7 +1,7 @@
 """The plots of a study: differences to the baseline, every seed's result, curves."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import ceil, isfinite, nan, sqrt
 from pathlib import Path
 from textwrap import fill
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 _HUES = 6  # colours that are told apart easily; then the line changes
-_STYLES = ("-", "--", ":")
+_STYLES = ("-", "--", ":", "-.")
+_VARIANTS = ("", "+kd", "+init", "+init+kd")  # of an arm: of its colour, each in a line of its own
 _BELOW = 0.24  # of a row: where the seeds' own points lie
 _WIDTH, _HEIGHT = 4.4, 3.4  # inches of a panel of curves
 _ROW, _AROUND, _LETTER = 0.36, 0.9, 0.085  # inches of an arm, of what is around arms, of a letter
@@ -104,8 +105,9 @@ def _rows(results: Results, dots: dict[_Place, _Dots], label: str) -> "Figure":
     arms = [arm for arm in results.arms if any(arm == of for _, of in dots)]
     height, margin = _ROW * len(arms) + _AROUND, _LETTER * max(map(len, arms))
     figure, panel, columns = _panels(dots, height=height, margin=margin)
+    looks = _looks(results.arms)
     for (setting, arm), (mean, half, values) in dots.items():
-        axes, at, color = panel[setting], arms.index(arm), COLORS[results.arms.index(arm) % _HUES]
+        axes, at, (color, _) = panel[setting], arms.index(arm), looks[arm]
         axes.errorbar(mean, at, xerr=half, fmt="o", color=color, markersize=5, capsize=3)
         below = [at + _BELOW] * len(values)
         axes.plot(values, below, "o", color=color, markersize=3, alpha=0.45, markeredgewidth=0)
@@ -132,10 +134,9 @@ def _epochs(
     arms = [arm for arm in results.arms if any(arm == of for _, of in curves)]
     margin = 0.6 + _LETTER * max(map(len, arms))
     figure, panel, _ = _panels(curves, height=_HEIGHT, margin=margin)
-    lines = {}
+    lines, looks = {}, _looks(results.arms)
     for (setting, arm), curve in curves.items():
-        number, epochs = results.arms.index(arm), [epoch for epoch, _ in curve]
-        color, style = COLORS[number % _HUES], _STYLES[number // _HUES % len(_STYLES)]
+        epochs, (color, style) = [epoch for epoch, _ in curve], looks[arm]
         middle, low, high = (
             [scale(at.mean + sign * (at.std or 0)) for _, at in curve] for sign in (0, -1, 1)
         )
@@ -148,6 +149,19 @@ def _epochs(
     shown = [lines[arm] for arm in arms]
     figure.legend(shown, arms, loc="outside right upper", frameon=False)
     return figure
+
+
+def _looks(arms: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return colour and line of arms: with `+init` and `+kd` an arm keeps its colour."""
+    looks, known = {}, []
+    for arm in arms:
+        plain = arm.removesuffix("+kd").removesuffix("+init")
+        if plain not in known:
+            known.append(plain)
+        turn, hue = divmod(known.index(plain), _HUES)
+        style = _VARIANTS.index(arm.removeprefix(plain)) + turn
+        looks[arm] = COLORS[hue], _STYLES[style % len(_STYLES)]
+    return looks
 
 
 def _panels(

@@ -9,12 +9,13 @@ from typing import Any
 
 from kdx.figures import available
 from kdx.files import write_whole
+from kdx.study.cell import named
 from kdx.study.document import document
 from kdx.study.plots import draw
-from kdx.study.rows import Results, Row, collect
+from kdx.study.rows import Results, Row
 from kdx.study.statistics import CONFIDENCE
 
-__all__ = ["collect", "write_results"]
+__all__ = ["kept_failures", "write_results"]
 
 FORMAT = 1
 NO_PLOTS = "plots need matplotlib: pip install 'kdx[plots]'"
@@ -43,9 +44,22 @@ def write_results(
     return path
 
 
+def kept_failures(directory: Path) -> dict[str, str]:
+    """Return why runs failed, by `str(cell)`, as results.json says; nothing where it cannot."""
+    try:
+        rows = json.loads((directory / "results.json").read_text())["rows"]
+        return {
+            named(row["setting"], row["arm"], int(seed)): reason
+            for row in rows
+            for seed, reason in row["failures"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 def _plots(directory: Path, results: Results) -> str:
     """Draw the plots, in the place of those of an earlier state, and return their Markdown."""
-    shutil.rmtree(directory / "plots" / "tensorboard", ignore_errors=True)
+    shutil.rmtree(directory / "plots", ignore_errors=True)
     drawn = draw(directory / "plots", results)
     return "\n\n".join(f"![{path.stem}](plots/{path.name})" for path in drawn)
 

@@ -77,7 +77,7 @@ def run_cell(cell: Cell, logs: Path) -> str:
 
 def log_of(cell: Cell, logs: Path) -> Path:
     """Return the file that a cell's run says in what it says on a terminal."""
-    return logs / f"{'-'.join(cell.recipe.name.split('/')[-3:])}.txt"
+    return logs / f"{'--'.join(cell.recipe.name.split('/')[-3:])}.txt"
 
 
 def processes_of_run() -> int:

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -134,7 +133,7 @@ def _work(pipe: Connection, request: Request, logs: Path, number: int, jobs: int
     """Run cells as long as there are any. Ctrl-C is for the process that gives them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if request.gpus > 1:  # before torch is imported
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", str(number % request.gpus))
     allow(request.plugins)
@@ -160,10 +159,11 @@ def _work(pipe: Connection, request: Request, logs: Path, number: int, jobs: int
         pass
 
 
-def _end_with(parent: int) -> None:
+def _end_with_parent() -> None:
     """Stop this process as a signal would, once the one that started it is gone."""
-    while os.getppid() == parent:
-        time.sleep(1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "the study has started this process"
+    parent.join()  # returns at once where it was gone before we looked
     os.kill(os.getpid(), signal.SIGTERM)
 
 

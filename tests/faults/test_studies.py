@@ -121,7 +121,7 @@ def test_a_signal_stops_a_study_with_checkpoints(place, jobs, number, group):
     assert list((place / "runs/study/long/seed_0/checkpoints").iterdir())
     code, printed = end(start(place, *one))
     assert code == 0, printed
-    log = (place / "runs/study/logs/study-long-seed_0.txt").read_text()
+    log = (place / "runs/study/logs/study--long--seed_0.txt").read_text()
     assert log.count("resumed from epoch_") == 1
 
 

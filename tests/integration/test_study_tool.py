@@ -36,7 +36,7 @@ def tool(tmp_path, monkeypatch, capsys):
 def test_a_dry_run_lists_the_runs_and_writes_nothing(tool, tmp_path):
     code, said = tool("study", "study.yaml", "--dry-run", "name=mine")
     assert code == 0
-    assert "2 runs: 1 arm x seeds 0, 1; each recipe is written to runs/mine/" in said
+    assert "2 runs: 1 with seeds 0, 1, below runs/mine" in said
     assert not (tmp_path / "runs").exists()
 
 
@@ -55,7 +55,7 @@ def test_a_report_of_nothing_says_so_and_what_runs_the_study(tool, tmp_path):
     ("name", "arguments", "said"),
     [
         ("study", ["study.yaml", "--jobs", "0"], "--jobs 0: at least one"),
-        ("study", ["absent.yaml"], "absent.yaml: cannot read the recipe: No such file"),
+        ("study", ["absent.yaml"], "absent.yaml: cannot be read: No such file"),
         ("study", ["base.yaml"], "this is a recipe, not a study: tools/distill.py trains by it"),
         ("distill", ["study.yaml"], "this is a study, not a recipe: tools/study.py runs it"),
         (

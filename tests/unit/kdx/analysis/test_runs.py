@@ -34,6 +34,18 @@ def test_runs_that_differ_in_seed_and_name_alone_are_a_group(study):
     assert groups[0].about["runs"] == [str(study / "compact" / f"seed_{n}") for n in (0, 1)]
 
 
+def test_runs_that_differ_in_threads_alone_are_a_group_and_one_named_twice_is_one(
+    study, compact, recipe, monkeypatch
+):
+    runs = [
+        Run(Path(f"{threads}"), recipe(f"threads={threads}", "seed=0"), compact.summary)
+        for threads in (1, 2)
+    ]
+    assert [group.heading[-7:] for group in grouped(runs)] == ["(n = 2)"]
+    monkeypatch.chdir(study.parent)
+    assert len(found(study / "init", Path("tiny/init/seed_0"))) == 1
+
+
 @pytest.mark.parametrize(
     ("names", "labels"),
     [

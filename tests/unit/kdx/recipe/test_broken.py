@@ -255,5 +255,5 @@ def test_a_file_that_is_no_recipe(write, content, expected):
     [("absent.yaml", "No such file"), ("", "Is a directory"), ("a\0b", "null byte")],
 )
 def test_a_file_that_cannot_be_read(tmp_path, name, reason):
-    with pytest.raises(RecipeError, match=f"cannot read the recipe: .*{reason}"):
+    with pytest.raises(RecipeError, match=f"cannot be read: .*{reason}"):
         load(tmp_path / name)

@@ -1,6 +1,7 @@
 """A study that runs in this process: what it leaves, runs again, refuses, and survives."""
 
 import json
+import shutil
 import signal
 
 import pytest
@@ -9,8 +10,9 @@ from kdx.stopping import Stopped
 from kdx.study.conduct import conduct, report
 from kdx.study.errors import StudyError
 from kdx.study.grid import open_study
-from kdx.study.running import stopping
+from kdx.study.running import log_of, stopping
 from kdx.study.workers import Request
+from tests.unit.kdx.study import made
 
 BASE = """\
 data: {use: digits, limit: 64, batch_size: 32}
@@ -72,20 +74,32 @@ def test_a_study_is_run_once(study, console, tmp_path):
     assert "study    studies/digits/two: 4 runs, of which 0 are finished" in said
     assert "slow, seed 1: done in " in said
     assert f"```bash\n{COMMAND}\n```" in (grid.directory / "results.md").read_text()
-    assert "device   cpu" in (grid.directory / "logs/two-slow-seed_1.txt").read_text()
+    assert "device   cpu" in (grid.directory / "logs/two--slow--seed_1.txt").read_text()
 
     study()[1]()
     assert "4 runs, of which 4 are finished" in console.file.getvalue()
     assert (stamps(grid), results(grid)) == (written, first)
 
-    with pytest.raises(ValueError, match=r"epochs: 1, now 2\n(.|\n)*3 more runs are not the st"):
+    with pytest.raises(ValueError, match=r"epochs: 1, now 2\n3 more runs are not the study's\n"):
         study("overrides.epochs=2")[1]()
     assert stamps(grid) == written
 
 
+def test_a_report_takes_no_runs_of_another_recipe_for_the_studys(study, console):
+    plain = ("seeds=[0]", "arms=[compact]", "overrides.data.validation=64")
+    grid, run = study(*plain)
+    run()
+    shutil.rmtree(grid.cells[0].run_dir / "checkpoints")  # recipe.yaml says it as well
+    report(study(*plain, "overrides.log_every=7")[0], console)
+    for changed in ("optimizer.lr=0.1", "select=best", "evaluate_every=2", "train_metrics=true"):
+        other, _ = study(*plain, f"overrides.{changed}")
+        with pytest.raises(ValueError, match=r"compact/seed_0 is finished, but not as the study"):
+            report(other, console)
+
+
 def test_a_run_that_fails_is_told_with_its_log_and_the_others_go_on(study, console):
     grid, run = study("arms.slow.overrides={optimizer.lr: 1.0e+30}", "seeds=[0]")
-    log = grid.directory / "logs" / "two-slow-seed_0.txt"
+    log = grid.directory / "logs" / "two--slow--seed_0.txt"
     with pytest.raises(StudyError, match=r"1 run of studies/digits/two failed:\n  slow, seed 0: "):
         run()
     text = (grid.directory / "results.md").read_text()
@@ -93,6 +107,8 @@ def test_a_run_that_fails_is_told_with_its_log_and_the_others_go_on(study, conso
     assert "- slow, seed 0: " in text
     assert f"(log: {log})" in text
     assert "error: " in log.read_text()
+    report(grid, console)
+    assert "- slow, seed 0: " in (grid.directory / "results.md").read_text()
     assert f"slow, seed 0: {text[text.index('slow, seed 0: ') + 14 :].splitlines()[0][:20]}" in (
         console.file.getvalue()
     )
@@ -106,7 +122,7 @@ def test_what_nobody_foresaw_fails_a_run_alone(study, monkeypatch):
     grid, run = study("seeds=[0]")
     with pytest.raises(StudyError, match=r"2 runs of .*\n  compact, seed 0: RuntimeError: a bug"):
         run()
-    assert "Traceback" in (grid.directory / "logs/two-slow-seed_0.txt").read_text()
+    assert "Traceback" in (grid.directory / "logs/two--slow--seed_0.txt").read_text()
     monkeypatch.setenv("WORLD_SIZE", "2")  # the others would wait for this process
     with pytest.raises(RuntimeError, match=r"^a bug"):
         run()
@@ -134,6 +150,13 @@ def test_a_teacher_is_trained_once_and_first(study, monkeypatch):
                       "seeds=[0]")  # fmt: skip
     run()
     assert seen == [grid.cells[1].recipe.teacher, "/compact/seed_0", "mpact-kd/seed_0"]
+
+
+def test_each_cell_has_a_log_of_its_own(tmp_path):
+    pairs = (("a-b", "c"), ("a", "b-c"))
+    cells = [made.cell(tmp_path, f"name=study/{one}/{two}/seed_0") for one, two in pairs]
+    logs = [log_of(each, tmp_path).name for each in cells]
+    assert logs == ["a-b--c--seed_0.txt", "a--b-c--seed_0.txt"]
 
 
 def test_jobs_are_not_for_a_launcher_of_several_processes(study, monkeypatch):

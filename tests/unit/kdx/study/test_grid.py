@@ -99,7 +99,7 @@ def test_what_is_wrong_with_the_shared_recipe_is_told_once(grid, tmp_path):
     (tmp_path / "digits" / "base.yaml").write_text(BASE.replace("epochs: 5", "epochs: five"))
     assert problems(grid, STUDY) == ["base.yaml:5: epochs: 'five' is not a whole number"]
     assert problems(grid, STUDY.replace("base.yaml", "absent.yaml")) == [
-        "absent.yaml: cannot read the recipe: No such file or directory"
+        "absent.yaml: cannot be read: No such file or directory"
     ]
 
 

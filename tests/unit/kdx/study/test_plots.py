@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from kdx.study import plots
-from kdx.study.results import collect, write_results
+from kdx.study.results import write_results
+from kdx.study.rows import collect
 from tests.unit.kdx.study.made import cell, finished
 
 CURVES = {"compact": [(0.25, 0.5), (0.25, 0.75)], "cl": [(0.5, 0.75)] * 2}
@@ -44,6 +45,7 @@ def test_the_files_and_where_the_document_shows_them(tmp_path, results):
     board = out / "plots" / "tensorboard"
     board.mkdir(parents=True)
     (board / "earlier").touch()
+    (out / "plots" / "earlier.png").touch()
     names = ["differences", "accuracy", "curves", "losses"]
     text = write_results(out, results, title="Digits").read_text()
     assert "\n\n".join(f"![{name}](plots/{name}.png)" for name in names) in text
@@ -94,6 +96,18 @@ def test_curves_are_means_by_epoch(tmp_path, results, figures, errors, values, l
     assert [text.get_text() for text in figure.legends[0].texts] == ["compact", "cl"]
     compact, _ = shown(figures["losses"])[0].lines
     assert list(compact.get_ydata()) == [1.75, 1.375]
+
+
+def test_an_arm_keeps_its_colour_with_a_teacher(tmp_path, figures):
+    arms = ("compact", "cl", "compact+kd", "cl+init", "cl+init+kd", "ck")
+    cells = [finished(tmp_path, arm, 0, 0.5, curve=[0.25, 0.5]) for arm in arms]
+    plots.draw(tmp_path, collect(cells, baseline="compact"))
+    lines = dict(zip(arms, shown(figures["curves"])[0].lines, strict=True))
+    colors = {arm: line.get_color() for arm, line in lines.items()}
+    assert colors["compact"] == colors["compact+kd"]
+    assert colors["cl"] == colors["cl+init"] == colors["cl+init+kd"]
+    assert len(set(colors.values())) == 3
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines.values()}) == len(arms)
 
 
 def test_epochs_that_a_seed_lacks_are_left_out(tmp_path, figures):

@@ -3,7 +3,8 @@ from math import sqrt
 
 import pytest
 
-from kdx.study.results import collect, write_results
+from kdx.study.results import kept_failures, write_results
+from kdx.study.rows import collect
 from tests.unit.kdx.study.made import cell, finished
 
 
@@ -64,6 +65,42 @@ def test_one_seed_gives_no_interval(tmp_path, written):
     text, _ = written(grid(tmp_path, scores=((0.5,), (0.51,))))
     assert "One seed gives no interval." in text
     assert "confidence" not in text
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ("{train: 64}", "over seeds, on these test images alone, and is not"),
+        ("{test: 64}", "over seeds, each with test images of its own, and is not"),
+        ("64", "over seeds, each with test images of its own, and is not"),
+    ],
+)
+def test_the_interval_is_of_the_test_images_that_seeds_have(tmp_path, written, limit, said):
+    cells = [
+        finished(tmp_path, arm, seed, 0.5, f"data.limit={limit}")
+        for arm in ("compact", "cl")
+        for seed in (0, 1)
+    ]
+    assert said in written(cells)[0]
+
+
+def test_the_train_metric_is_of_the_labels_that_are_trained_on(tmp_path, written):
+    noisy = finished(tmp_path, "compact", 0, 0.5, "data.label_noise=0.5", train={"top1": 0.25})
+    text, _ = written([noisy])
+    assert "labels are drawn at random: such count, too" in text
+    plain = finished(tmp_path, "compact", 1, 0.5, train={"top1": 0.25})
+    assert "at random" not in written([plain])[0]
+
+
+def test_failures_are_known_until_they_are_not(tmp_path, written):
+    failures = {"k 3, ck, seed 1": "loss is nan"}
+    cells = [finished(tmp_path, "compact", 0, 0.5, setting="k 3"),
+             cell(tmp_path, setting="k 3", arm="ck", seed=1)]  # fmt: skip
+    assert kept_failures(tmp_path / "out") == {}
+    written(cells, failures=failures)
+    assert kept_failures(tmp_path / "out") == failures
+    (tmp_path / "out" / "results.json").write_text("[]")
+    assert kept_failures(tmp_path / "out") == {}
 
 
 def test_a_study_half_done(tmp_path, written):
