@@ -37,6 +37,7 @@ __all__ = [
 
 
 LARGEST_FACTOR = 100
+MOST_SAMPLES = 10**12
 PARTS = {"train", "validation", "test"}
 
 
@@ -91,6 +92,8 @@ def _limit(value: Any) -> Any:
     if value is not None and not (counts and all(counts) and PARTS.issuperset(parts)):
         rule = "a count of samples, of each part or as {train: 2000, validation: 500, test: 1000}"
         raise ValueError(f"{show(value)} is not {rule}")
+    if value is not None and max(parts.values()) > MOST_SAMPLES:
+        raise ValueError(f"{show(value)} should be at most {MOST_SAMPLES:,}")
     return value
 
 
