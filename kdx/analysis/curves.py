@@ -36,7 +36,7 @@ def analyze_curves(groups: Sequence[Group], output: Path, console: Console) -> P
     loss.set(ylabel="training loss (weighted sum of its terms)")
     score.set(ylabel=f"{heading} on {' or '.join(splits)} images [%]")
     for axes in more:
-        axes.set(ylabel=f"gap: {heading} on train - {' or '.join(splits)} images [points]")
+        axes.set(ylabel=f"{heading}, train - {' or '.join(splits)} [points]")
     by_epoch([loss, score, *more], groups)
     dashed = "dashed: training images" if any(trained) else ""
     legend(figure, loss, caption=caption(groups, dashed, dotted(groups)))

@@ -181,7 +181,8 @@ class _Display:
         if not self.times:
             return f"{left} left"
         mean = sum(self.times) / len(self.times)
-        return f"{left} left, about {self.left * mean / self.jobs / 60:,.0f} min"
+        minutes = self.left * mean / self.jobs / 60
+        return f"{left} left, {'under a minute' if minutes < 1 else f'about {minutes:,.0f} min'}"
 
 
 def _progress(cell: Cell) -> str:

@@ -118,6 +118,8 @@ def read_study(path: str | os.PathLike[str], overrides: list[str] | None = None)
     _override(data, overrides or [], report)
     if "arms" in data:
         data["arms"] = _arms(data["arms"], report)
+    if "settings" in data:
+        data["settings"] = _filled(data["settings"])
     try:
         study = Study.model_validate(data)
     except ValidationError as invalid:
@@ -155,9 +157,14 @@ def _arms(given: Any, report: Report) -> Any:
                 report.add(("arms", index), f"{show(name)} {wrong}")
             report.locate(("arms", str(name)), report.origin(("arms", index)))
         return {name: {} for name in given if isinstance(name, str)}
-    if isinstance(given, dict):
-        return {name: {} if section is None else section for name, section in given.items()}
-    return given
+    return _filled(given)
+
+
+def _filled(given: Any) -> Any:
+    """Return sections by name, {} for what is left empty; what is no mapping as it is."""
+    if not isinstance(given, dict):
+        return given
+    return {name: {} if section is None else section for name, section in given.items()}
 
 
 def _message(error: Any) -> str:

@@ -73,6 +73,7 @@ def test_a_study_is_run_once(study, console, tmp_path):
     said = console.file.getvalue()
     assert "study    studies/digits/two: 4 runs, of which 0 are finished" in said
     assert "slow, seed 1: done in " in said
+    assert "1 run is left, under a minute\n" in said
     assert f"```bash\n{COMMAND}\n```" in (grid.directory / "results.md").read_text()
     assert "device   cpu" in (grid.directory / "logs/two--slow--seed_1.txt").read_text()
 

@@ -45,6 +45,12 @@ def test_arms_are_a_list_of_names_or_a_mapping(read):
     assert read(text).arms == {"compact": Arm(), "wide": Arm(arm="ck", overrides={"epochs": 3})}
 
 
+def test_a_setting_that_is_left_empty_changes_nothing(read):
+    study = read(f"{STUDY}settings:\n  clean:\n  noisy: {{overrides: {{data.label_noise: 0.5}}}}\n")
+    assert study.settings["clean"] == Setting()
+    assert study.settings["noisy"].overrides == {"data.label_noise": 0.5}
+
+
 def test_overrides_speak_of_the_study(read):
     study = read(STUDY, "seeds=[7]", "overrides.epochs=3", "name=mine", "arms.0=fc", "baseline=fc")
     assert (study.seeds, study.overrides, study.name) == ([7], {"epochs": 3}, "mine")
