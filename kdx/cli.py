@@ -99,7 +99,8 @@ def _stopped(error: Exception) -> int:
     """Leave in order: a launcher that sees one process end signals the others."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if int(os.environ.get("RANK", "0")) == 0:
-        again = "the same command (of distill.py, with --resume) goes on"
+        resumes = " with --resume" if sys.argv[0].endswith("distill.py") else ""
+        again = f"the same command{resumes} goes on"
         print(f"{error}; {again}", file=sys.stderr)
     _leave()
     return STOPPED

@@ -11,6 +11,7 @@ from kdx.cli import add_common, allow, guarded
 from kdx.health import TrainingError
 from kdx.recipe import Problem, RecipeError, load
 from kdx.run import CertificateError
+from kdx.stopping import Stopped
 
 
 def raising(error):
@@ -38,6 +39,20 @@ def test_errors_that_a_person_can_act_on(error, code, said, capsys, monkeypatch)
     monkeypatch.delenv("KDX_DEBUG", raising=False)
     assert guarded(raising(error)) == code
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("tool", "again"),
+    [
+        ("tools/distill.py", "the same command with --resume goes on"),
+        ("tools/study.py", "the same command goes on"),
+    ],
+)
+def test_what_is_stopped_says_how_to_go_on(tool, again, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", [tool])
+    monkeypatch.setattr("kdx.cli.signal.signal", lambda *_: None)
+    assert guarded(raising(Stopped())) == 3
+    assert capsys.readouterr().err == f"stopped by a signal, before the first step; {again}\n"
 
 
 def test_a_broken_recipe_is_printed_as_it_says_itself(tmp_path, capsys, monkeypatch):
