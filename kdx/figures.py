@@ -1,6 +1,6 @@
 """Figures as PNG files and in TensorBoard, drawn by matplotlib, which is an extra.
 
-Without pyplot: no display is needed and nothing is kept between figures.
+No display is needed, and nothing is kept between figures.
 """
 
 from importlib.util import find_spec
