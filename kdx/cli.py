@@ -99,8 +99,8 @@ def _stopped(error: Exception) -> int:
     """Leave in order: a launcher that sees one process end signals the others."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if int(os.environ.get("RANK", "0")) == 0:
-        again = "the same command (of distill.py, with --resume) goes on"
-        print(f"{error}; {again}", file=sys.stderr)
+        resume = ", with --resume," if os.path.basename(sys.argv[0]) == "distill.py" else ""
+        print(f"{error}; the same command{resume} goes on", file=sys.stderr)
     _leave()
     return STOPPED
 

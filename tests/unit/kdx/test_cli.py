@@ -11,6 +11,7 @@ from kdx.cli import add_common, allow, guarded
 from kdx.health import TrainingError
 from kdx.recipe import Problem, RecipeError, load
 from kdx.run import CertificateError
+from kdx.stopping import Stopped
 
 
 def raising(error):
@@ -169,3 +170,14 @@ def test_threads_spin_shortly_unless_asked(set_by_user, spins):
     )
     printed = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
     assert printed.split() == [spins, "False"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "again"),
+    [("distill", "command, with --resume, goes on"), ("study", "command goes on")],
+)
+def test_a_stopped_tool_says_which_command_goes_on(capsys, monkeypatch, tool, again):
+    monkeypatch.setattr("kdx.cli.signal.signal", print)
+    monkeypatch.setattr(sys, "argv", [f"tools/{tool}.py"])
+    assert guarded(raising(Stopped())) == 3
+    assert capsys.readouterr().err.endswith(f"before the first step; the same {again}\n")
