@@ -144,7 +144,7 @@ def _epochs(
         panel[setting].fill_between(epochs, low, high, color=color, alpha=0.12, linewidth=0)
     for axes in panel.values():
         axes.locator_params(axis="x", integer=True)
-    figure.supxlabel("epoch", fontsize=10)
+    figure.supxlabel("epoch\nmean over the seeds, in a band of one standard deviation", fontsize=10)
     figure.supylabel(label, fontsize=10)
     shown = [lines[arm] for arm in arms]
     figure.legend(shown, arms, loc="outside right upper", frameon=False)
