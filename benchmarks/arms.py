@@ -16,17 +16,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks.training import trainer, training_step
-from kdx.build import Job, build
-from kdx.complexity.rounds import Step
 from kdx.data import Batch, EpochBatches, train_loader
-from kdx.log import RunLog
-from kdx.loop import Loop, accelerator_for
 from kdx.memo.use import plan_memo, remembering
+from kdx.models.teacher import Teacher
 from kdx.protocols import Outputs
 from kdx.recipe import Recipe, load
-from kdx.stage import StageRunner
-from kdx.tally import Tally
-from kdx.teacher import Teacher
+from kdx.training.job import Job, build
+from kdx.training.log import RunLog
+from kdx.training.runtime import Loop, accelerator_for
+from kdx.training.stage import StageRunner
+from kdx.training.tally import Tally
+from kdx_lab.complexity.rounds import Step
 
 __all__ = ["ARMS", "BARE", "WARMUP", "Arm", "Bench"]
 

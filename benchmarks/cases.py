@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdx.complexity.table13 import TABLE, Row
 from kdx.recipe import load_student
+from kdx_lab.complexity.table13 import TABLE, Row
 
 __all__ = ["CASES", "Case"]
 

@@ -22,8 +22,8 @@ from benchmarks.cases import CASES, Case
 from benchmarks.memory import peak_memory
 from benchmarks.output import Row, options, selected, show, write
 from benchmarks.training import training_step
-from kdx.cli import guarded
-from kdx.complexity.rounds import Contender, Step, measure
+from kdx.commands.shared import guarded
+from kdx_lab.complexity.rounds import Contender, Step, measure
 
 __all__ = ["main"]
 

@@ -10,7 +10,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else torch's profiler writes 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from kdx.complexity.rounds import Step
+from kdx_lab.complexity.rounds import Step
 
 __all__ = ["peak_memory"]
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from kdx.complexity.rounds import Spread
+from kdx_lab.complexity.rounds import Spread
 
 __all__ = ["Row", "options", "selected", "show", "write"]
 

@@ -21,9 +21,9 @@ from torchvision.transforms import v2
 import expand
 from benchmarks.arms import COMPACT, Bench
 from benchmarks.training import sgd
-from kdx.build import Job, build
-from kdx.complexity.rounds import Step
 from kdx.data import MemoryImages
+from kdx.training.job import Job, build
+from kdx_lab.complexity.rounds import Step
 
 __all__ = ["LOOPS", "Spec"]
 

@@ -24,8 +24,8 @@ from rich.console import Console
 from benchmarks.output import Row, options, selected, show, write
 from benchmarks.peer_loops import Spec
 from benchmarks.peer_process import Peer, environment
-from kdx.cli import guarded
-from kdx.complexity.rounds import interleave
+from kdx.commands.shared import guarded
+from kdx_lab.complexity.rounds import interleave
 
 __all__ = ["main"]
 

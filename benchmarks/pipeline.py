@@ -20,8 +20,8 @@ from rich.console import Console
 
 from benchmarks.arms import ARMS, BARE, WARMUP, Bench
 from benchmarks.output import Row, options, selected, show, write
-from kdx.cli import guarded
-from kdx.complexity.rounds import Contender, Rounds, Spread, measure
+from kdx.commands.shared import guarded
+from kdx_lab.complexity.rounds import Contender, Rounds, Spread, measure
 
 __all__ = ["main"]
 

@@ -28,9 +28,9 @@ import expand
 from benchmarks.memory import peak_memory
 from benchmarks.output import Row, options, selected, show, write
 from benchmarks.training import training_step
-from kdx.cli import guarded
-from kdx.complexity.rounds import Contender, Rounds, Step, measure
-from kdx.students import smallnet
+from kdx.commands.shared import guarded
+from kdx.models.students import smallnet
+from kdx_lab.complexity.rounds import Contender, Rounds, Step, measure
 
 __all__ = ["Size", "main"]
 

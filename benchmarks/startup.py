@@ -20,8 +20,8 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from benchmarks.output import Row, options, selected, show, write
-from kdx.cli import guarded
-from kdx.complexity.rounds import Rounds, Spread, interleave
+from kdx.commands.shared import guarded
+from kdx_lab.complexity.rounds import Rounds, Spread, interleave
 
 __all__ = ["main"]
 
@@ -33,7 +33,7 @@ DISTILLED = "configs/digits/resnet18_to_smallnet3_cl_fc_kd.yaml"
 UNTAUGHT = ("teacher.weights=null", "teacher.recipe=null", "teacher.allow_chance=true")
 FIRST_STEP = """
 import os
-from kdx.stage import StageRunner
+from kdx.training.stage import StageRunner
 from tools import distill
 
 step = StageRunner.step

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdx.complexity.rounds import Step
+from kdx_lab.complexity.rounds import Step
 
 __all__ = ["sgd", "trainer", "training_step"]
 

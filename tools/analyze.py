@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from kdx.cli import add_common, allow, guarded, terminal
+from kdx.commands.shared import add_common, allow, guarded, terminal
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
     what, places, output = (options.pop(name) for name in ("what", "runs", "output"))
     plugins, output_root = options.pop("plugins"), options.pop("output_root")
     allow(plugins)
-    from kdx import analysis
+    from kdx_lab import analysis
 
     analysis.analyze(
         what, places, terminal(),

@@ -6,7 +6,7 @@ python tools/anchors.py configs/<dataset>/<recipe>.yaml [--k 5] [key=value ...]
 import argparse
 import sys
 
-from kdx.cli import add_common, allow, guarded
+from kdx.commands.shared import add_common, allow, guarded
 from kdx.recipe import load
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     allow(args.plugins)
     recipe = load(args.recipe, args.overrides, plugins=args.plugins, output_root=args.output_root)
-    from kdx.anchors import propose
+    from kdx.commands.anchors import propose
 
     print(propose(recipe, k=args.k, stride=args.stride))
 

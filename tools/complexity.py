@@ -10,8 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from kdx.cli import add_common, allow, guarded, terminal
-from kdx.files import write_whole
+from kdx.commands.shared import add_common, allow, guarded, terminal
+from kdx.util.files import write_whole
 
 
 def main() -> None:
@@ -32,9 +32,9 @@ def main() -> None:
     if bool(args.what or args.network) == args.paper:
         parser.error("name a recipe, or a network by --network, or pass --paper alone")
     allow(args.plugins)
-    from kdx.complexity.one import examine
-    from kdx.complexity.paper import rebuild
-    from kdx.complexity.variants import named
+    from kdx_lab.complexity.one import examine
+    from kdx_lab.complexity.paper import rebuild
+    from kdx_lab.complexity.variants import named
 
     if args.paper:
         result = rebuild(terminal(), rounds=args.rounds, measure=bool(args.measure))

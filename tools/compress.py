@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from kdx.cli import add_common, allow, guarded
+from kdx.commands.shared import add_common, allow, guarded
 
 
 def main() -> None:
@@ -22,8 +22,8 @@ def main() -> None:
     add_common(parser)
     args = parser.parse_args()
     allow(args.plugins)
-    from kdx.assess import compress_checkpoint, recipe_of
     from kdx.checkpoints import state_of
+    from kdx.commands.assess import compress_checkpoint, recipe_of
 
     state_of(args.checkpoint)  # says which there are, where this is none
     recipe = recipe_of(

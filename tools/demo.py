@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kdx.cli import guarded
+from kdx.commands.shared import guarded
 from kdx.recipe import load
 
 DIGITS = Path(__file__).resolve().parent.parent / "configs" / "digits"
@@ -22,8 +22,8 @@ def main() -> None:
     teacher = load(DIGITS / "teacher_resnet18.yaml", output_root=args.output_root)
     console = Console()
     with console.status("importing torch"):
-        from kdx.run import ensure_teacher, run
-        from kdx.summary import comparison, read_summary
+        from kdx.run.run import ensure_teacher, run
+        from kdx.run.summary import comparison, read_summary
     ensure_teacher(distilled, console)
     for recipe in (alone, distilled):
         run(recipe, console, overwrite=True)

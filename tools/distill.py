@@ -6,7 +6,7 @@ accelerate launch tools/distill.py configs/<dataset>/<recipe>.yaml [key=value ..
 import argparse
 import sys
 
-from kdx.cli import add_common, allow, guarded, terminal
+from kdx.commands.shared import add_common, allow, guarded, terminal
 from kdx.recipe import load
 
 
@@ -29,11 +29,11 @@ def main() -> None:
     allow(args.plugins)
     recipe = load(args.recipe, args.overrides, plugins=args.plugins, output_root=args.output_root)
     if args.dry_run:
-        from kdx.dry_run import dry_run
+        from kdx.commands.dry_run import dry_run
 
         dry_run(recipe, terminal())
     else:
-        from kdx.run import run
+        from kdx.run.run import run
 
         run(recipe, terminal(), overwrite=args.overwrite, resume=args.resume)
 

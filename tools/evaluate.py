@@ -9,8 +9,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from kdx.cli import add_common, allow, guarded
-from kdx.words import counted
+from kdx.commands.shared import add_common, allow, guarded
+from kdx.util.words import counted
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     add_common(parser)
     args = parser.parse_intermixed_args()
     allow(args.plugins)
-    from kdx.assess import assess, recipe_of
+    from kdx.commands.assess import assess, recipe_of
 
     recipe = recipe_of(
         args.student, args.recipe, args.overrides,

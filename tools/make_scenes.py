@@ -10,7 +10,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from kdx.cli import guarded, terminal
+from kdx.commands.shared import guarded, terminal
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     args = parser.parse_args()
     if len(args.size) > 2:
         parser.error("--size takes one number, or height and width")
-    from kdx.scenes import Plan, write_scenes
+    from kdx_lab.scenes import Plan, write_scenes
 
     plan = Plan(
         images=(args.images, args.val_images, args.test_images),

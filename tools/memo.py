@@ -6,7 +6,7 @@ accelerate launch tools/memo.py configs/<dataset>/<recipe>.yaml [key=value ...]
 import argparse
 import sys
 
-from kdx.cli import add_common, allow, guarded, terminal
+from kdx.commands.shared import add_common, allow, guarded, terminal
 from kdx.recipe import load
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     allow(args.plugins)
     recipe = load(args.recipe, args.overrides, plugins=args.plugins, output_root=args.output_root)
-    from kdx.memo.fill import fill
+    from kdx.commands.fill import fill
 
     fill(recipe, terminal())
 

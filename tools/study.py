@@ -7,7 +7,7 @@ import argparse
 import shlex
 import sys
 
-from kdx.cli import add_common, allow, guarded, terminal
+from kdx.commands.shared import add_common, allow, guarded, terminal
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     if args.jobs < 1:
         parser.error(f"--jobs {args.jobs}: at least one")
     allow(args.plugins)
-    from kdx.study.grid import open_study
+    from kdx_lab.study.grid import open_study
 
     typed = [text for text in sys.argv[1:] if text != "--report"]
     command = shlex.join(["python", "tools/study.py", *typed])
@@ -35,13 +35,13 @@ def main() -> None:
     grid = open_study(args.study, args.overrides, **options)
     console = terminal()
     if args.dry_run:
-        from kdx.study.planned import show
+        from kdx_lab.study.planned import show
 
         show(grid, console)
         return
     with console.status("importing torch"):
-        from kdx.study.conduct import conduct, report
-        from kdx.study.workers import Request, gpus
+        from kdx_lab.study.conduct import conduct, report
+        from kdx_lab.study.workers import Request, gpus
     if args.report:
         report(grid, console, command=command)
         return

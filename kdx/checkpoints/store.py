@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kdx.files import put, sync_directory
+from kdx.util.files import put, sync_directory
 
 __all__ = ["any_at", "digest_of", "newest", "prune", "read", "save", "state_of", "sweep"]
 

@@ -11,7 +11,7 @@ from kdx.data.augment import Augment, check_view
 from kdx.data.decode import decode, whole
 from kdx.data.sources import check_type
 from kdx.protocols import InputSpec
-from kdx.words import counted
+from kdx.util.words import counted
 
 __all__ = ["BoxImages", "largest_classes"]
 

@@ -37,7 +37,7 @@ class Draw(IntEnum):
     NOISE = 9
     NOISE_LABEL = 10
     RESIZED_CROP = 64  # the first of a block: see kdx.data.decode
-    PAIR = 1024  # the first of a block, one a pair: see kdx.analysis.similarity
+    PAIR = 1024  # the first of a block, one a pair: see kdx_lab.analysis.similarity
 
 
 def uniform(seed: int, epoch: ArrayLike, indices: ArrayLike, draw: ArrayLike) -> NDArray:

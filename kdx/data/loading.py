@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from kdx.data.counter import permutation
 from kdx.data.views import Batch, Key, Views
-from kdx.words import counted
+from kdx.util.words import counted
 
 __all__ = ["EpochBatches", "cut", "eval_loader", "most_batches", "steps_per_epoch", "train_loader"]
 

@@ -10,7 +10,7 @@ from kdx.data.augment import Augment, check_view, pair
 from kdx.data.decode import decode, decode_mask, whole
 from kdx.data.sources import check_type
 from kdx.protocols import IGNORED, InputSpec
-from kdx.words import counted, listed
+from kdx.util.words import counted, listed
 
 __all__ = ["IDS", "UNKNOWN", "MaskImages", "other_size"]
 

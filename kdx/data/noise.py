@@ -13,7 +13,7 @@ from torch import Tensor
 from kdx.data.counter import Draw, integers, uniform
 from kdx.data.sources import FileImages, MemoryImages
 from kdx.protocols import ImageSource
-from kdx.words import counted
+from kdx.util.words import counted
 
 __all__ = ["corrupt_labels"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kdx.protocols import ImageSource, SceneSource
-from kdx.words import counted
+from kdx.util.words import counted
 
 __all__ = [
     "FileImages",

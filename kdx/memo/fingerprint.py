@@ -8,9 +8,9 @@ from importlib.metadata import version
 from typing import Any
 
 from kdx.data import Augment, Views
-from kdx.digests import DIGITS, digest_of_images, digest_of_weights
+from kdx.data.digests import DIGITS, digest_of_images, digest_of_weights
+from kdx.models.teacher import Teacher
 from kdx.recipe.sections import Teacher as TeacherSection
-from kdx.teacher import Teacher
 
 __all__ = ["Ingredients", "differences", "fingerprint", "ingredients"]
 

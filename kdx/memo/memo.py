@@ -18,9 +18,9 @@ from torch import Tensor
 from kdx.memo.fingerprint import fingerprint
 from kdx.memo.plan import LOGITS, Plan, about, feature, readable
 from kdx.memo.store import Store
+from kdx.models.teacher import Teacher
 from kdx.protocols import Outputs
 from kdx.recipe.paths import refuse_links
-from kdx.teacher import Teacher
 
 __all__ = ["Guide", "Memo", "live"]
 

@@ -13,11 +13,11 @@ from kdx.data import Views
 from kdx.memo.fingerprint import Ingredients, differences, fingerprint, ingredients
 from kdx.memo.rows import Codec, TopK, Whole
 from kdx.memo.store import CHECK, count
+from kdx.models.teacher import Teacher
 from kdx.protocols import Outputs
 from kdx.recipe import Recipe
 from kdx.recipe.sections import MemoSection
-from kdx.teacher import Teacher
-from kdx.words import in_bytes
+from kdx.util.words import in_bytes
 
 __all__ = ["LOGITS", "Plan", "about", "feature", "make_plan", "readable"]
 

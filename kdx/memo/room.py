@@ -7,7 +7,7 @@ from pathlib import Path
 from kdx.memo.plan import LOGITS, Plan
 from kdx.memo.rows import TopK, Whole
 from kdx.memo.store import files
-from kdx.words import in_bytes
+from kdx.util.words import in_bytes
 
 __all__ = ["check_room"]
 

@@ -13,7 +13,7 @@ from kdx.memo.plan import Plan, make_plan
 from kdx.memo.room import check_room
 
 if TYPE_CHECKING:
-    from kdx.loop import Loop
+    from kdx.training.runtime import Loop
 
 __all__ = ["plan_memo", "remembering", "show"]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kdx.memory import said
+from kdx.launch.memory import said
 from kdx.recipe.arguments import fill
 from kdx.recipe.errors import Problem, RecipeError
 

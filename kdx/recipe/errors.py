@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from kdx.recipe.wording import plain, show
-from kdx.words import counted
+from kdx.util.words import counted
 
 __all__ = ["KeyPath", "Problem", "RecipeError", "Report", "dotted"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from kdx.recipe.errors import KeyPath, Report, dotted
 from kdx.recipe.wording import show
 from kdx.recipe.yaml_source import DEEPEST, LARGEST, parse
-from kdx.words import counted
+from kdx.util.words import counted
 
 __all__ = ["override"]
 

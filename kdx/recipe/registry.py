@@ -17,14 +17,17 @@ from kdx.recipe.wording import show, unknown
 __all__ = ["allowed_modules", "resolve"]
 
 _TABLES = {
-    "network": "kdx.students",
+    "network": "kdx.models.students",
     "dataset": "kdx.data",
     "loss": "kdx.losses",
     "transform": None,
     "optimizer": "torch.optim",
-    "schedule": "kdx.schedules",
+    "schedule": "kdx.training.schedules",
 }
 """The kinds of components, each with the module that holds its bare names."""
+
+_MOVED = {"kdx.students": "kdx.models.students", "kdx.schedules": "kdx.training.schedules"}
+"""Modules that recipes of kdx 0.1 name, and where they are now."""
 
 _HOUSE = frozenset({"kdx", "expand", "teachers"})
 _GROUP = "kdx.plugins"
@@ -80,7 +83,7 @@ def _dotted(use: str, allowed: Iterable[str]) -> Any:
         raise ValueError(f"{show(use)} is not a dotted name such as expand.ExpandNet")
     if special := [part for part in parts if part.startswith("__")]:
         raise ValueError(f"{show(use)}: {special[0]!r} is Python's own, not a public name")
-    module, _, name = use.rpartition(".")
+    module, _, name = _at_home(use).rpartition(".")
     if not any(f"{module}.".startswith(f"{root}.") for root in allowed):
         known = ", ".join(sorted(allowed))
         message = f"{show(use)} is outside the modules that a recipe may use ({known})"
@@ -92,6 +95,14 @@ def _dotted(use: str, allowed: Iterable[str]) -> Any:
     if name not in public:
         raise ValueError(f"{name!r} is not in __all__ of {module!r}.{unknown(name, public)}")
     return _attribute(imported, name)
+
+
+def _at_home(use: str) -> str:
+    """Return a dotted name as it is today."""
+    for old, new in _MOVED.items():
+        if use.startswith(f"{old}."):
+            return new + use.removeprefix(old)
+    return use
 
 
 def _import(module: str) -> Any:

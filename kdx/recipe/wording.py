@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from kdx.words import counted, printable
+from kdx.util.words import counted, printable
 
 __all__ = ["explain", "plain", "show", "unknown"]
 

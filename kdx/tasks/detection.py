@@ -10,7 +10,7 @@ from torch import Tensor
 from kdx.detection import Detections, anchor_table, detect, split
 from kdx.detection.coco import coco_available
 from kdx.protocols import ImageSource, Meter
-from kdx.words import counted
+from kdx.util.words import counted
 
 __all__ = ["BoxSource", "Detection"]
 

@@ -1,6 +1,6 @@
 """What the tests of failures share with those of whole runs."""
 
-from tests.unit.kdx.conftest import (  # noqa: F401 - pytest finds fixtures by their names here
+from tests.unit.conftest import (  # noqa: F401 - pytest finds fixtures by their names here
     _one_thread,
     console,
     recipe,

@@ -47,10 +47,11 @@ PATHS = st.sampled_from(
      "[/bold]", "[red]", "runs/[/x]", "\x1b[31m", "\u202e", "\ud800", "é", "😀"]
 )  # fmt: skip
 NAMES = st.sampled_from(
-    ["os.system", "builtins.eval", "kdx.weights.os.system", "kdx.__init__.os", "kdx.recipe.load",
+    ["os.system", "builtins.eval", "kdx.models.weights.os.system", "kdx.__init__.os",
+     "kdx.recipe.load",
      "kdx.__doc__.join", "expand.__loader__.x", "teachers.zoo.torchvision", "torch.load",
-     "kdx.protocols.ImageData", "kdx.networks.build_student", "expand.expand",
-     "kdx.transforms.restore",
+     "kdx.protocols.ImageData", "kdx.models.networks.build_student", "expand.expand",
+     "kdx.models.transforms.restore",
      "timm", "torchvision", "teachers.timm", "hf-hub:a/b", "local-dir:/tmp", "kdx." + "a." * 400,
      "smallnet", "SGD", "Adam", "LBFGS", "Muon", "kd", "pkt", "cosine", "image_folder", "..."]
 )  # fmt: skip

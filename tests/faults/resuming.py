@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kdx.run import run
-from kdx.stage import StageRunner
-from kdx.stopping import Stopped
+from kdx.launch.stopping import Stopped
+from kdx.run.run import run
+from kdx.training.stage import StageRunner
 
 __all__ = ["TIMES", "differences", "run_stopped_at", "stop_after"]
 

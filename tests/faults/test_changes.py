@@ -4,9 +4,9 @@ import pytest
 from rich.console import Console
 
 from kdx.data import TABLE
-from kdx.resume import Changes, compare
-from kdx.run import run
-from kdx.stopping import Stopped
+from kdx.launch.stopping import Stopped
+from kdx.run.resume import Changes, compare
+from kdx.run.run import run
 from tests.faults.resuming import stop_after
 
 EXPAND = "student.transforms=[{use: expand.ExpandNet, conv: cl, rate: 2}]"
@@ -75,7 +75,7 @@ def test_another_teacher_is_refused_however_it_is_named(recipe, teacher_run, con
             run(same, console, resume=True)
     finally:
         moved.rename(teacher_run)
-    monkeypatch.setattr("kdx.resume.digest_of_weights", lambda module: "other")
+    monkeypatch.setattr("kdx.run.resume.digest_of_weights", lambda module: "other")
     with pytest.raises(ValueError, match=r"cannot be resumed.*\n  teacher: its weights changed\n"):
         run(recipe(f"teacher={{use: smallnet, weights: {teacher_run}}}", *taught), console,
             resume=True)  # fmt: skip

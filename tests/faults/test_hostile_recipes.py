@@ -13,12 +13,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kdx.build import build
-from kdx.memory import limited, said
+from kdx.launch.memory import limited, said
 from kdx.recipe import RecipeError, load
-from kdx.run import run
+from kdx.run.run import run
+from kdx.training.job import build
 from tests.faults.recipes import FULL, NUMBERS, mutated
-from tests.unit.kdx.conftest import loaded, silent
+from tests.unit.conftest import loaded, silent
 
 ROOT = Path(__file__).parents[2]
 HEAD = "data: {use: digits}\nstudent: {use: smallnet}\n"
@@ -71,10 +71,10 @@ def test_pipes_and_devices_are_not_read(tmp_path, make):
 
 
 REACHING = [
-    "os.system", "builtins.eval", "kdx.weights.os.system", "kdx.recipe.paths.os.system",
-    "kdx.cli.importlib.import_module", "kdx.recipe.registry.resolve", "kdx.recipe.load",
+    "os.system", "builtins.eval", "kdx.models.weights.os.system", "kdx.recipe.paths.os.system",
+    "kdx.commands.shared.importlib.import_module", "kdx.recipe.registry.resolve", "kdx.recipe.load",
     "kdx.__init__.os", "kdx.__builtins__.eval", "kdx.data.__loader__.load_module",
-    "expand.__class__.mro", "kdx.weights.load", "kdx.weights.save", "kdx.run.run",
+    "expand.__class__.mro", "kdx.models.weights.load", "kdx.models.weights.save", "kdx.run.run.run",
     "kdx.checkpoints.prune", "kdx.data.sets.unpickle.read_pickle", "kdx.protocols.ImageData",
     "teachers.zoo.get_close_matches", "tools.distill.main", "torch.load", "kdx..os", "kdx.",
 ]  # fmt: skip
@@ -102,7 +102,7 @@ FOREIGN = {
     "teachers.timm, name: resnet18, pretrained: ../planted": "timm has no weights",
     "teachers.torchvision, name: resnet18, pretrained: planted.pth": "has no weights 'planted.pth",
     "teachers.resnet18, pretrained: ../planted.pth": "has no weights '../planted.pth'",
-    "kdx.networks.build_student, recipe: 1, data: 1": "AttributeError: 'int' object has no attri",
+    "kdx.models.networks.build_student, recipe: 1, data: 1": "AttributeError: 'int' object has no",
     "expand.expand, model: 1": "AttributeError: 'int' object has no attribute",
 }
 
@@ -133,7 +133,7 @@ LARGE = {
     f"data.size={10**5}": "size: 100000 must be 1 pixel or more, at most 1024",
     f"student.image_size={10**5}": "not enough memory: it takes 1.3 TB more",
     f"student.num_classes={10**9}": "not enough memory: it takes 256 GB more",
-    "student={use: kdx.students.SmallNet, channels: [1000000000]}": "not enough memory: it takes",
+    "student={use: kdx.models.students.SmallNet, channels: [1000000000]}": "not enough memory: it",
     "student.transforms.0.rate=1e9": "rate: 1000000000.0 must be above 0 and at most 64",
     "student.transforms.0.overrides={'*': {widths: [1000000000, 1]}}": "is not a list of channel",
     "losses.1.temperature=1e308": "is not a finite number above 0, at most 1e+06",
@@ -155,7 +155,7 @@ def test_numbers_that_no_run_can_have(tmp_path, given, message):
 
 
 def test_what_exceeds_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("kdx.memory.os.sysconf", lambda name: 2450)  # 6 MB
+    monkeypatch.setattr("kdx.launch.memory.os.sysconf", lambda name: 2450)  # 6 MB
     assert build(loaded(tmp_path)).data.input.size == 32
     for data, message in (
         ("size: 64", "digits: 1,797 images of size: 64: 22.1 MB, but this machine has 6 MB"),

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from kdx.cli import guarded
+from kdx.commands.shared import guarded
 from kdx.data import MemoryImages
 from kdx.protocols import ImageData, InputSpec
 from kdx.recipe import load
-from kdx.run import run
+from kdx.run.run import run
 
 __all__ = ["toy_data"]
 
@@ -93,7 +93,7 @@ def test_a_body_cut_short_ends_the_run_with_its_name(part, job, root, tmp_path, 
 
 
 def test_a_file_that_vanishes_after_opening(job, root, monkeypatch, capfd):
-    from kdx import run as module
+    from kdx.run.run import run as module
 
     train = module._train
 

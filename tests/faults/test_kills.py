@@ -13,9 +13,9 @@ from rich.console import Console
 
 from kdx import checkpoints
 from kdx.checkpoints import store
-from kdx.health import TrainingError
-from kdx.run import run
-from kdx.stage import StageRunner
+from kdx.run.run import run
+from kdx.training.health import TrainingError
+from kdx.training.stage import StageRunner
 from tests.faults.resuming import differences
 
 KILLS = 40

@@ -13,9 +13,9 @@ from torch import multiprocessing
 
 from kdx.data import Views, eval_loader
 from kdx.data.sources import MemoryImages
-from kdx.evaluation import evaluate
 from kdx.protocols import InputSpec
 from kdx.tasks import Classification
+from kdx.training.evaluation import evaluate
 
 CLASSES, BATCH = 10, 6
 SIZES = (1, 2, 10, 13, 16, 17)  # of one and two samples, some of three processes get none

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from kdx.run import run
-from kdx.stopping import Stop, Stopped
+from kdx.launch.stopping import Stop, Stopped
+from kdx.run.run import run
 from tests.faults.resuming import differences, run_stopped_at, stop_after
 
 TWO = "epochs=2"  # 64 images in batches of 16: 8 steps
@@ -152,7 +152,7 @@ def test_killed_between_the_last_epoch_and_the_export(recipe, console, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("kdx.run.finish", killed)
+        patched.setattr("kdx.run.run.finish", killed)
         with pytest.raises(KeyboardInterrupt):
             run(recipe(TWO), console)
     assert not (recipe(TWO).run_dir / "student.safetensors").exists()

@@ -13,9 +13,9 @@ import psutil
 import pytest
 from rich.console import Console
 
-from kdx.study.conduct import conduct
-from kdx.study.grid import open_study
-from kdx.study.workers import Request
+from kdx_lab.study.conduct import conduct
+from kdx_lab.study.grid import open_study
+from kdx_lab.study.workers import Request
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 240.0  # seconds; these take a few on an idle machine
@@ -94,7 +94,7 @@ def conducted(place: Path, root: str) -> list:
 
 def test_a_study_that_is_killed_goes_on_to_the_same_table(place, monkeypatch):
     """Workers end by themselves, with a checkpoint, once the tool is gone."""
-    monkeypatch.setattr("kdx.study.results.available", lambda: False)  # plots take their time
+    monkeypatch.setattr("kdx_lab.study.results.available", lambda: False)  # plots take their time
     process = start(place, "--jobs", "2")
     wait_for(place / "runs/study/compact/seed_0/summary.json", process)
     process.kill()

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from kdx import weights
+from kdx.models import weights
 from kdx.protocols import InputSpec
 
 SPEC = InputSpec(channels=3, size=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from expand import ExpandNet
-from kdx.students import smallnet, smallnet4
+from kdx.models.students import smallnet, smallnet4
 from tests.contracts import check_transform
 from tests.toys import Faulty, Rescale
 

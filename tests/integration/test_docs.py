@@ -12,14 +12,16 @@ from PIL import Image
 
 import expand
 import teachers
-from kdx import data, losses, schedules, students, weights
+from kdx import data, losses
 from kdx.data.augment import normalise
+from kdx.models import students, weights
 from kdx.protocols import InputSpec
 from kdx.recipe import load
 from kdx.recipe.schema import Recipe
 from kdx.recipe.sections import Data, Student, Teacher
 from kdx.recipe.yaml_source import scalar
 from kdx.tasks import Detection
+from kdx.training import schedules
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(ROOT.glob("configs/*/*.yaml"))

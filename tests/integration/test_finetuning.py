@@ -12,9 +12,9 @@ from rich.console import Console
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
-from kdx.build import build
 from kdx.recipe import load
-from kdx.run import run
+from kdx.run.run import run
+from kdx.training.job import build
 from tests.unit.expand.networks import relative_error
 
 RECIPE = Path(__file__).resolve().parents[2] / "configs/image_folder/mobilenetv3_finetune_cl.yaml"

@@ -11,10 +11,10 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
-from kdx.build import build
+from kdx.models.students import mobilenet_v2
 from kdx.recipe import load
-from kdx.run import run
-from kdx.students import mobilenet_v2
+from kdx.run.run import run
+from kdx.training.job import build
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs/imagenet"
 RECIPES = sorted(path.name for path in FOLDER.glob("*.yaml"))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from kdx.study.arms import BUILT_IN
-from kdx.study.grid import open_study
-from kdx.study.schema import Arm, Setting, Study
+from kdx_lab.study.arms import BUILT_IN
+from kdx_lab.study.grid import open_study
+from kdx_lab.study.schema import Arm, Setting, Study
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "configs/studies"

@@ -21,7 +21,7 @@ def tool(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("base.yaml").write_text(BASE)
     Path("study.yaml").write_text(STUDY)
-    monkeypatch.setattr("kdx.study.results.available", lambda: False)
+    monkeypatch.setattr("kdx_lab.study.results.available", lambda: False)
 
     def tool(name: str, *arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", [name, *arguments])

@@ -7,17 +7,17 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from kdx import weights
-from kdx.assess import assess, compress_checkpoint, recipe_of
-from kdx.build import build
-from kdx.networks import check_facts
+from kdx.commands.assess import assess, compress_checkpoint, recipe_of
+from kdx.models import weights
+from kdx.models.networks import check_facts
 from kdx.recipe import load
-from kdx.run import run
-from kdx.scenes import Plan, write_scenes
-from kdx.summary import read_summary
+from kdx.run.run import run
+from kdx.run.summary import read_summary
+from kdx.training.job import build
+from kdx_lab.scenes import Plan, write_scenes
 from tests.faults.resuming import differences, run_stopped_at
 from tests.integration.test_processes import distill
-from tests.unit.kdx.scenes.conftest import write_items
+from tests.unit.kdx_lab.scenes.conftest import write_items
 
 DETECTION = """\
 data:

@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 import expand
-from kdx.students import smallnet
+from kdx.models.students import smallnet
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """\

@@ -15,7 +15,7 @@ from kdx.data.decode import image_size
 from kdx.data.masks import IDS, UNKNOWN, MaskImages, other_size
 from kdx.data.sets.image_folder import MEAN, STD
 from kdx.protocols import IGNORED, ImageData, InputSpec
-from kdx.words import counted, listed
+from kdx.util.words import counted, listed
 
 __all__ = ["cityscapes"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kdx.words import counted
+from kdx.util.words import counted
 
 __all__ = ["find_idx", "read_idx"]
 

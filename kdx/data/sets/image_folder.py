@@ -10,7 +10,7 @@ import torch
 from kdx.data.decode import fault
 from kdx.data.sources import FileImages
 from kdx.protocols import ImageData, InputSpec
-from kdx.words import counted, listed
+from kdx.util.words import counted, listed
 
 __all__ = ["image_folder"]
 

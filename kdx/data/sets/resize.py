@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional
 
-from kdx.memory import check_fits
+from kdx.launch.memory import check_fits
 from kdx.protocols import InputSpec
 
 __all__ = ["grey_input", "resize"]

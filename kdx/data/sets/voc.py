@@ -13,7 +13,7 @@ from kdx.data.boxes import BoxImages, largest_classes
 from kdx.data.decode import image_size
 from kdx.data.sets.voc_xml import VocObject, read_annotation
 from kdx.protocols import ImageData, InputSpec
-from kdx.words import counted, listed
+from kdx.util.words import counted, listed
 
 __all__ = ["voc"]
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers.expat import ExpatError, ParserCreate
 
-from kdx.words import listed
+from kdx.util.words import listed
 
 __all__ = ["VocObject", "read_annotation"]
 

@@ -5,7 +5,7 @@ import torch
 
 import expand
 from benchmarks.cases import CASES
-from kdx.students import yolo_lite
+from kdx.models.students import yolo_lite
 
 COUNTS = {
     "SmallNet-7 CL 128": (66_186, 547_102),

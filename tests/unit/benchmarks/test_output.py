@@ -5,7 +5,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.output import selected, show, write
-from kdx.complexity.rounds import Spread
+from kdx_lab.complexity.rounds import Spread
 
 
 def test_rows_are_chosen_by_name():

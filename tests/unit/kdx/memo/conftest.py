@@ -2,10 +2,10 @@
 
 import pytest
 
-from kdx.build import build
-from kdx.loop import Loop, accelerator_for
 from kdx.memo.memo import Memo
-from kdx.teacher import Teacher
+from kdx.models.teacher import Teacher
+from kdx.training.job import build
+from kdx.training.runtime import Loop, accelerator_for
 
 CROPPED = "data.augment={crop: 2, flip: true}"
 

@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 from torch import nn
 
-from kdx.features import FeatureWanted
 from kdx.memo import Plan, check_room, make_plan
 from kdx.memo.rows import Whole
 from kdx.memo.use import plan_memo, remembering
-from kdx.teacher import Teacher
+from kdx.models.features import FeatureWanted
+from kdx.models.teacher import Teacher
 from tests.unit.kdx.memo.oracle import plan
 
 HINT = "losses=[{use: kd}, {use: hint, student_layer: pool3, teacher_layer: pool3}]"

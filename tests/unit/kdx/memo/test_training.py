@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdx.dry_run import dry_run
-from kdx.memo.fill import fill
+from kdx.commands.dry_run import dry_run
+from kdx.commands.fill import fill
 from kdx.memo.use import plan_memo, remembering
-from kdx.run import run
+from kdx.run.run import run
 
 GUIDES = {
     "kd": "losses=[{use: kd, temperature: 4}]",

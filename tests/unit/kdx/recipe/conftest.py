@@ -176,12 +176,12 @@ def plugin(tmp_path, monkeypatch):
 
     tables = {
         "kdx.data": {"digits": module.digits, "cifar10": module.digits},
-        "kdx.students": {"smallnet": module.net},
+        "kdx.models.students": {"smallnet": module.net},
         "kdx.losses": {
             "cross_entropy": module.CrossEntropy,
             **dict.fromkeys(("hint", "kd", "pkt"), module.Term),
         },
-        "kdx.schedules": {"constant": module.constant, "multistep": module.multistep},
+        "kdx.training.schedules": {"constant": module.constant, "multistep": module.multistep},
     }
     for name, entries in tables.items():
         monkeypatch.setitem(sys.modules, name, _table(name, **entries))

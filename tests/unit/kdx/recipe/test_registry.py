@@ -155,12 +155,12 @@ def test_a_function_of_kdx_that_makes_something_else_is_refused(plugin):
     ("use", "kind", "returned"),
     [
         ("kdx.data.sets.unpickle.read_pickle", "dataset", "a dict[str, typing.Any]"),
-        ("kdx.weights.read_metadata", "network", "a dict[str, typing.Any] | None"),
+        ("kdx.models.weights.read_metadata", "network", "a dict[str, typing.Any] | None"),
         ("expand.network.units", "transform", "a collections.abc.Iterator[tuple[str,"),
         ("expand.chains.Strategy", "network", "it does not say what it returns"),
         ("teachers.timm", "loss", "a Module: its instances do not answer"),
         ("kdx.losses.kd.KD", "schedule", "its instances do not answer"),
-        ("kdx.schedules.Schedule", "loss", "its instances do not answer"),
+        ("kdx.training.schedules.Schedule", "loss", "its instances do not answer"),
     ],
 )
 def test_only_what_shows_its_kind_is_taken_from_kdx_itself(use, kind, returned):

@@ -1,0 +1,112 @@
+"""What training costs: a few real steps of every stage, with the teacher and from its memo."""
+
+import statistics
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import cycle, islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kdx.memo import Plan
+from kdx.protocols import Outputs
+from kdx.recipe import Stage
+from kdx.training.runtime import Loop
+from kdx.training.stage import StageRunner
+from kdx.training.tally import Tally
+
+__all__ = ["Trial", "trials"]
+
+WARM_UP, TIMED = 1, 5  # steps of each stage
+PATIENCE = 10.0  # seconds, after which fewer steps will do
+FEWEST = 0.05  # epochs worth a line
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a step costs in some of a stage's epochs.
+
+    Where a memo stands between, `guide` says who answers in these: "teacher" or "memo"; else it is
+    "". `steps` are those of all `epochs`, `seconds` those of one step.
+    """
+
+    stage: Stage
+    guide: str
+    epochs: float
+    steps: float
+    seconds: float
+
+
+def trials(loop: Loop, memo: Plan | None) -> Iterator[Trial]:
+    """Take a few real steps of every stage; where there is a memo, with the teacher and without.
+
+    Trains the job's student a little. Views that the memo lacks are asked for in the first epoch
+    that shows them, in proportion where it has a part of a view.
+    """
+    absent = 1 - memo.filled_views() if memo else None
+    done = 0
+    for stage in loop.job.stages:
+        epochs = range(done, done + stage.stage.epochs)
+        done += len(epochs)
+        parts: dict[str, float] = {"": len(epochs)}
+        if absent is not None and stage.objective.reads_teacher:
+            asked = _asked(epochs, absent)
+            parts = {"teacher": asked, "memo": len(epochs) - asked}
+        loop.job.enter(stage.stage.phase)
+        runner = StageRunner(loop, stage)
+        for guide, count in parts.items():
+            if count >= FEWEST:
+                with _repeating(loop) if guide == "memo" else nullcontext():
+                    seconds = _seconds_per_step(loop, runner)
+                yield Trial(stage.stage, guide, count, count * loop.batches.steps, seconds)
+        runner.finish()
+
+
+def _asked(epochs: Iterable[int], absent: NDArray[np.float64]) -> float:
+    """Return in how many of the epochs the teacher is asked, and note that it was.
+
+    `absent` [K] are the shares of the views that are not remembered.
+    """
+    views = list({epoch % len(absent) for epoch in epochs})
+    asked = float(absent[views].sum())
+    absent[views] = 0
+    return asked
+
+
+@contextmanager
+def _repeating(loop: Loop) -> Iterator[None]:
+    """Let the teacher answer for a part of a batch what it said of the first one of that size."""
+    guide, said = loop.guide, dict[int, Outputs]()
+    assert guide is not None, "there is no memo without a teacher"
+
+    def repeat(images: Tensor, indices: Tensor, *, view: int) -> Outputs:
+        if len(images) not in said:
+            said[len(images)] = guide(images, indices, view=view)
+        return said[len(images)]
+
+    loop.guide = repeat
+    try:
+        yield
+    finally:
+        loop.guide = guide
+
+
+def _seconds_per_step(loop: Loop, runner: StageRunner) -> float:
+    """The median over a few steps on real batches, after a warm-up; over one where it is slow."""
+    times: list[float] = []
+    steps = islice(cycle(range(loop.batches.steps)), WARM_UP + TIMED)
+    loop.batches.set_epoch(0)
+    batches = cycle(loop.loader)
+    for step in steps:
+        started = time.perf_counter()
+        runner.step(next(batches), loop.batches.size(step), Tally())
+        if loop.accelerator.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+        if len(times) > WARM_UP and sum(times) > PATIENCE:
+            break
+    return statistics.median(times[WARM_UP:])

@@ -1,0 +1,1 @@
+"""Processes, devices, precision, memory, and stopping."""

@@ -1,0 +1,41 @@
+"""The students that a recipe can name: `student: {use: smallnet, kernel_size: 7}`."""
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from kdx.models.students.alexnet import alexnet
+from kdx.models.students.imagenet import mobilenet, mobilenet_v2, shufflenet_v2
+from kdx.models.students.smallnet import SmallNet, smallnet, smallnet4
+from kdx.models.students.unet import UNet, unet
+from kdx.models.students.yolo_lite import yolo_lite
+from kdx.models.students.zoo import timm, torchvision
+
+__all__ = [
+    "TABLE",
+    "SmallNet",
+    "UNet",
+    "alexnet",
+    "mobilenet",
+    "mobilenet_v2",
+    "shufflenet_v2",
+    "smallnet",
+    "smallnet4",
+    "timm",
+    "torchvision",
+    "unet",
+    "yolo_lite",
+]
+
+TABLE: Mapping[str, Callable[..., nn.Module]] = {
+    "smallnet": smallnet,
+    "smallnet4": smallnet4,
+    "mobilenet": mobilenet,
+    "mobilenet_v2": mobilenet_v2,
+    "shufflenet_v2": shufflenet_v2,
+    "alexnet": alexnet,
+    "yolo_lite": yolo_lite,
+    "unet": unet,
+    "timm": timm,
+    "torchvision": torchvision,
+}

@@ -1,0 +1,78 @@
+"""The teacher: frozen, locked in eval mode, outside DDP and checkpoints."""
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdx.models.features import Tapped
+from kdx.protocols import InputSpec, Outputs
+
+__all__ = ["Teacher", "adapt"]
+
+
+class Teacher:
+    """A network that answers batches made for the student, in its own terms.
+
+    `own` is the input that it was trained with, `given` what the batches are: they are
+    re-normalised, resized and brought to its channels before it sees them.
+    """
+
+    def __init__(self, module: nn.Module, *, own: InputSpec, given: InputSpec) -> None:
+        self.module = module.eval().requires_grad_(False)
+        self.own, self.given = own, given
+        self._tapped = Tapped(self.module, role="teacher")
+
+    def __call__(self, images: Tensor) -> Outputs:
+        """Return logits and the tapped features, without gradients."""
+        assert not self.module.training, "something put the teacher into train mode"
+        with torch.no_grad():
+            return self._tapped(self.see(images))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The module paths of the features that the losses of a run read, all stages together."""
+        return self._tapped.paths
+
+    def see(self, images: Tensor) -> Tensor:
+        """Return the batch as the network takes it."""
+        return adapt(images, self.given, self.own)
+
+    def to(self, device: torch.device) -> "Teacher":
+        """Move the network; return self."""
+        self.module.to(device)
+        return self
+
+    def settle(self, images: Tensor) -> None:
+        """Protect the tapped features from in-place operations behind them."""
+        with torch.no_grad():
+            self._tapped.clone_overwritten(self.see(images))
+
+
+def adapt(images: Tensor, given: InputSpec, own: InputSpec) -> Tensor:
+    """Turn a batch [B, c, H, W] normalised as `given` into one normalised as `own`.
+
+    (x - m) / s of one is s / s' * y + (m - m') / s' of the other. Grey becomes colour by
+    repetition; a change of size is bilinear, antialiased.
+    """
+    if (given.mean, given.std, given.channels) != (own.mean, own.std, own.channels):
+        scale, shift = _affine(given, own, images.device, images.dtype)
+        images = images * scale + shift
+    if given.size != own.size:
+        images = F.interpolate(
+            images, size=own.hw, mode="bilinear", antialias=True, align_corners=False
+        )
+    return images
+
+
+@lru_cache
+def _affine(
+    given: InputSpec, own: InputSpec, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Scale and shift [channels, 1, 1]; made once, since bringing them to a GPU halts it."""
+    mean, std, own_mean, own_std = (
+        torch.tensor(values, dtype=dtype).view(-1, 1, 1)
+        for values in (given.mean, given.std, own.mean, own.std)
+    )
+    return (std / own_std).to(device), ((mean - own_mean) / own_std).to(device)

@@ -1,0 +1,162 @@
+"""The end of a run: restore, certify, export, report."""
+
+import json
+import platform
+from importlib.metadata import version
+from math import prod
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from torch import Tensor
+
+from kdx.checkpoints import Progress
+from kdx.data import Views
+from kdx.launch.memory import at_once
+from kdx.models import weights
+from kdx.models.certificate import Certificate, certify
+from kdx.models.transforms import restore
+from kdx.run.pictures import write_pictures
+from kdx.run.report import write_report
+from kdx.run.summary import Summary, write_summary
+from kdx.training.runtime import Loop
+from kdx.util.files import write_whole
+from kdx.util.words import counted
+
+__all__ = ["finish"]
+
+CERTIFIED = 1024  # images of the evaluation split on which the certificate compares logits
+MOST_PIXELS = 2**24  # of them all, where the images are large
+BATCH = 256
+
+
+def finish(
+    loop: Loop, fitted: Progress, teacher: dict[str, float] | None, console: Console
+) -> list[str]:
+    """Turn the trained student into the compact one, and write what the run leaves behind.
+
+    Returns the certificate's problems, the same on every process; where there are any, the
+    student is not exported.
+    """
+    job = loop.job
+    compact = restore(job.student, job.transforms)
+    name, source = loop.evaluation_source()
+    metrics = {
+        "trained": loop.evaluate(job.student, source).metrics,
+        "compact": loop.evaluate(compact, source).metrics,
+    }
+    test = metrics["compact"]
+    if source is not job.splits.test:
+        test = loop.evaluate(compact, job.splits.test).metrics
+    if not loop.accelerator.is_main_process:
+        return loop.agree([])
+    certificate = _certificate(loop, metrics)
+    run_dir = job.recipe.run_dir
+    text = json.dumps(certificate.to_json(), indent=2) + "\n"
+    write_whole(run_dir / "certificate.json", text)
+    if not certificate.problems:
+        path = run_dir / weights.FILE_IN_RUN
+        weights.save(compact, path, input=job.data.input, classes=job.classes, extra=job.about)
+        summary = _summary(loop, fitted, name, certificate, test, teacher)
+        pictures = write_pictures(
+            run_dir, compact, job.task, Views(job.splits.test, job.data.input, seed=job.recipe.seed)
+        )
+        write_report(run_dir, job.recipe, summary, certificate, facts=job.facts, pictures=pictures)
+        write_summary(run_dir, summary)  # last: a run that has one is finished
+        _conclude(summary, certificate, path, console)
+    return loop.agree(certificate.problems)
+
+
+def _environment(loop: Loop) -> dict[str, str | int]:
+    """Say where a loop runs: hardware, processes, precision, versions."""
+    device = loop.accelerator.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": f"{device.type}: {name}",
+        "processes": loop.world,
+        "threads": torch.get_num_threads(),
+        "precision": loop.accelerator.mixed_precision,
+        "python": platform.python_version(),
+        **{library: version(library) for library in ("kdx", "torch", "accelerate")},
+    }
+
+
+def _processor() -> str:
+    """The processor's model, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+def _certificate(loop: Loop, metrics: dict[str, dict[str, float]]) -> Certificate:
+    job = loop.job
+    views = Views(loop.evaluation_source()[1], job.data.input, seed=job.recipe.seed)
+    return certify(
+        job.student,
+        lambda student: restore(student, job.transforms),
+        _images(views),
+        job.recipe.tolerance,
+        decide=job.task.decide,
+        metrics=metrics,
+    )
+
+
+def _images(views: Views) -> list[Tensor]:
+    """Return the first images in batches, two images at least where there are two."""
+    most = max(2, MOST_PIXELS // prod(views.shape[1:]))
+    keys = [(0, index) for index in range(min(CERTIFIED, most, len(views)))]
+    size = min(BATCH, at_once(views.shape))
+    return [views.__getitems__(keys[i : i + size]).images for i in range(0, len(keys), size)]
+
+
+def _summary(
+    loop: Loop,
+    fitted: Progress,
+    evaluated_on: str,
+    certificate: Certificate,
+    test: dict[str, float],
+    teacher: dict[str, float] | None,
+) -> Summary:
+    job = loop.job
+    return Summary(
+        name=job.recipe.name,
+        evaluated_on=evaluated_on,
+        exported_epoch=fitted.best_epoch if job.recipe.select == "best" else fitted.epochs,
+        last=fitted.last,
+        best=fitted.best,
+        best_epoch=fitted.best_epoch,
+        test=test,
+        test_images=len(job.splits.test),
+        parameters=certificate.parameters,
+        epochs=fitted.epochs,
+        seconds=fitted.seconds,
+        images_per_second=fitted.images / fitted.seconds,
+        teacher=teacher,
+        environment=_environment(loop),
+        headings=dict(job.task.metrics),
+        train=fitted.train or None,
+    )
+
+
+def _conclude(summary: Summary, certificate: Certificate, path: Path, console: Console) -> None:
+    first = summary.headline
+    lines = [
+        f"compact  {summary.parameters['compact']:,} parameters, {summary.test[first]:.2%} "
+        f"{summary.headings[first]} on {counted(summary.test_images, 'test image')} (best epoch on "
+        f"{summary.evaluated_on}: {summary.best[first]:.2%}, epoch {summary.best_epoch})"
+    ]
+    if summary.parameters["trained"] != summary.parameters["compact"]:
+        single, double = certificate.float32, certificate.float64
+        lines.append(
+            f"         differs from the trained network by {single.max_rel_error:.1e} (float32), "
+            f"{double.max_rel_error:.1e} (float64) of the largest logit; "
+            f"{certificate.predictions_changed:,} of "
+            f"{counted(certificate.predictions, 'prediction')} changed"
+        )
+    lines.append(f"student  [bold]{escape(str(path))}[/bold]")
+    lines.append(f"report   {escape(str(path.parent / 'report.md'))}")
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)

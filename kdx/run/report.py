@@ -1,0 +1,171 @@
+"""report.md: what was trained, how it went, and what came out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdx.models.certificate import Certificate
+from kdx.recipe import Component, Recipe
+from kdx.recipe.arguments import fill
+from kdx.run.summary import Summary
+from kdx.util.words import counted
+
+__all__ = ["write_report"]
+
+LOADING = """\
+```bash
+python tools/evaluate.py {run_dir}
+```
+
+```python
+import json
+
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from {module} import {name}
+
+path = "{run_dir}/student.safetensors"
+student = {built}
+student.load_state_dict(load_file(path), strict=True)
+student.eval()  # takes (pixels / 255 - mean) / std
+with safe_open(path, framework="pt") as file:
+    images = json.loads(file.metadata()["kdx"])["input"]  # channels, size, mean, std
+```"""
+
+
+def write_report(
+    run_dir: Path,
+    recipe: Recipe,
+    summary: Summary,
+    certificate: Certificate,
+    *,
+    facts: Mapping[str, Any],
+    pictures: Sequence[str] = (),
+) -> Path:
+    """Write report.md beside the run's other files; return its path.
+
+    `facts` are what the student's factory was told of its data (`kdx.models.networks.facts`),
+    `pictures` are files below the run directory.
+    """
+    epochs = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    sections = [
+        f"# {summary.name}",
+        _what(recipe),
+        "## Result\n\n" + _result(summary),
+        "## Certificate\n\n" + _certificate(certificate),
+        *([_pictures(pictures)] if pictures else []),
+        "## Epochs\n\n" + _epochs(epochs, summary.headline),
+        "## Where it ran\n\n"
+        + _table(("", ""), [(k, str(v)) for k, v in summary.environment.items()]),
+        "## Load it\n\n" + _load(recipe.student.component, run_dir, facts),
+    ]
+    path = run_dir / "report.md"
+    path.write_text("\n\n".join(sections) + "\n")
+    return path
+
+
+def _what(recipe: Recipe) -> str:
+    student = recipe.student.component
+    text = f"`{student.use}`{_arguments(student.arguments)} on `{recipe.data.component.use}`"
+    if recipe.data.label_noise:
+        text += f" with {100 * recipe.data.label_noise:g}% of the training labels drawn at random"
+    for transform in recipe.student.transforms:
+        text += f", trained as `{transform.use}`{_arguments(transform.arguments)}"
+    if recipe.teacher:
+        teacher = recipe.teacher.component
+        text += f", taught by `{teacher.use}`{_arguments(teacher.arguments)}"
+    stages = []
+    for stage in recipe.resolved_stages():
+        losses = " + ".join(f"{term.weight:g} {term.name}" for term in stage.losses)
+        stages.append(
+            f"- {stage.name}: {losses}, {counted(stage.epochs, 'epoch')}, "
+            f"`{stage.optimizer.use}`{_arguments(stage.optimizer.arguments)}, "
+            f"`{stage.schedule.use}`{_arguments(stage.schedule.arguments)}"
+        )
+    return f"{text}. Batch {recipe.data.batch_size}, seed {recipe.seed}.\n\n" + "\n".join(stages)
+
+
+def _result(summary: Summary) -> str:
+    found = [
+        ("student (exported)", f"test, n = {summary.test_images}", summary.test),
+        (f"student, last epoch ({summary.epochs})", summary.evaluated_on, summary.last),
+        (f"student, best epoch ({summary.best_epoch})", summary.evaluated_on, summary.best),
+    ]
+    if summary.train:
+        found.insert(2, (found[1][0], "training images", summary.train))
+    if summary.teacher:
+        found.append(("teacher", summary.evaluated_on, summary.teacher))
+    names = list(summary.headings)
+    if any("agreement" in metrics for _, _, metrics in found):
+        names.append("agreement")
+    rows = [(what, on, *_scores(metrics, names)) for what, on, metrics in found]
+    note = (
+        "The best epoch was chosen on the test images, so its figure is optimistic: hold out a "
+        "`data.validation` split to choose on.\n"
+        if summary.evaluated_on == "test"
+        else ""
+    )
+    sizes = (
+        f"{summary.parameters['compact']:,} parameters ({summary.parameters['trained']:,} while "
+        f"training), {summary.seconds:.1f} s of training, "
+        f"{summary.images_per_second:,.0f} images/s. One run, one seed."
+    )
+    headings = summary.headings | {"agreement": "agreement with the teacher"}
+    heading = ("network", "on", *(headings[name] for name in names))
+    return f"{_table(heading, rows)}\n\n{sizes}\n{note}".rstrip()
+
+
+def _scores(metrics: Mapping[str, float], names: Sequence[str]) -> list[str]:
+    return [f"{metrics[name]:.2%}" if name in metrics else "" for name in names]
+
+
+def _certificate(certificate: Certificate) -> str:
+    rows = [
+        (name, f"{errors.max_abs_error:.3g}", f"{errors.max_rel_error:.3g}",
+         f"{errors.tolerance:g}", str(errors.images))
+        for name, errors in (("float32", certificate.float32), ("float64", certificate.float64))
+    ]  # fmt: skip
+    heading = ("type", "largest error", "of the largest logit", "tolerance", "images")
+    changed = (
+        f"Predictions changed by compression: {certificate.predictions_changed:,} of "
+        f"{certificate.predictions:,}."
+    )
+    return f"{_table(heading, rows)}\n\n{changed}"
+
+
+def _pictures(names: Sequence[str]) -> str:
+    shown = "\n".join(f"![test image]({name})" for name in names)
+    return f"## Pictures\n\nTest images, as they are and as the student sees them.\n\n{shown}"
+
+
+def _epochs(epochs: Sequence[Mapping[str, Any]], headline: str) -> str:
+    ends = (f"/{headline}", "/agreement")
+    shown = (n for e in epochs for n in e if n.startswith("loss/") or n.endswith(ends))
+    names = list(dict.fromkeys(shown))
+    rows = [
+        (str(e["epoch"]), e["stage"], f"{e['learning_rate']:.3g}",
+         *(f"{e[name]:.4f}" if name in e else "" for name in names))
+        for e in epochs
+    ]  # fmt: skip
+    return _table(("epoch", "stage", "learning rate", *names), rows)
+
+
+def _load(student: Component, run_dir: Path, facts: Mapping[str, Any]) -> str:
+    """Return code that evaluates the student, and code that builds and loads it."""
+    use = student.use if "." in student.use else f"kdx.models.students.{student.use}"
+    module, _, name = use.rpartition(".")
+    arguments = fill(student.factory, student.arguments, facts) | dict(student.arguments)
+    built = f"{name}{_arguments(arguments) or '()'}"
+    return LOADING.format(run_dir=run_dir, module=module, name=name, built=built)
+
+
+def _arguments(arguments: Mapping[str, Any]) -> str:
+    inside = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    return f"({inside})" if inside else ""
+
+
+def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

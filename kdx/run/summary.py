@@ -1,0 +1,88 @@
+"""What came out of a run, as numbers on disk, and runs side by side in a table."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from math import sqrt
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from kdx.tasks import Classification
+from kdx.util.files import write_whole
+
+__all__ = ["Summary", "comparison", "read_summary", "write_summary"]
+
+FILE = "summary.json"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A finished run. Metrics are those of the compact student, shares in [0, 1] but for the loss.
+
+    `headings` are those of the task's metrics by name, the one that chose the epoch first.
+    `evaluated_on` is the split that `last`, `best` and the choice of epoch speak of; `test` is
+    the final word on the test images, `train` those of the last epoch on the training images as
+    they are, where the recipe asks for them. `seconds` and `images_per_second` are of training
+    alone.
+    """
+
+    name: str
+    evaluated_on: str
+    exported_epoch: int
+    last: dict[str, float]
+    best: dict[str, float]
+    best_epoch: int
+    test: dict[str, float]
+    test_images: int
+    parameters: dict[str, int]
+    epochs: int
+    seconds: float
+    images_per_second: float
+    teacher: dict[str, float] | None
+    environment: dict[str, str | int]
+    headings: dict[str, str] = field(default_factory=partial(dict, Classification.metrics))
+    train: dict[str, float] | None = None
+
+    @property
+    def headline(self) -> str:
+        """The name of the metric that chose the best epoch."""
+        return next(iter(self.headings))
+
+
+def write_summary(run_dir: Path, summary: Summary) -> None:
+    """Write summary.json."""
+    write_whole(run_dir / FILE, json.dumps(asdict(summary), indent=2) + "\n")
+
+
+def read_summary(run_dir: Path) -> Summary:
+    """Read summary.json; ValueError where the run has none that can be read."""
+    try:
+        return Summary(**json.loads((run_dir / FILE).read_text()))
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{run_dir}: not a finished run: {error}") from error
+
+
+def comparison(rows: Sequence[tuple[str, Summary]], title: str) -> Table:
+    """Return a table of classifiers on the same test images, one run each."""
+    first = rows[0][1]
+    name, heading = first.headline, first.headings[first.headline]
+    p, n = first.test[name], first.test_images
+    error = f"one run each; standard error of a {heading} near {p:.0%} on {n:,} images"
+    caption = f"{error}: {sqrt(p * (1 - p) / n):.2%}"
+    table = Table(title=title, caption=caption, box=SIMPLE_HEAD)
+    table.add_column("network", no_wrap=True)
+    for column in (f"test\n{heading}", "parameters", "while\ntraining", "training", "img/s"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for label, summary in rows:
+        table.add_row(
+            label,
+            f"{summary.test[name]:.2%}",
+            f"{summary.parameters['compact']:,}",
+            f"{summary.parameters['trained']:,}",
+            f"{summary.seconds:.1f} s",
+            f"{summary.images_per_second:,.0f}",
+        )
+    return table

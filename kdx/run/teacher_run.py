@@ -1,0 +1,87 @@
+"""The teacher of a run: the recipe that trains it, and whether it knows anything."""
+
+from math import sqrt
+from pathlib import Path
+
+from rich.console import Console
+
+from kdx.models.networks import has_weights
+from kdx.recipe import Recipe
+from kdx.recipe.sections import Teacher as TeacherSection
+from kdx.tasks import headline
+from kdx.training.runtime import Loop
+from kdx.util.words import counted
+
+__all__ = ["check_teacher", "teacher_recipe"]
+
+
+def teacher_recipe(recipe: Recipe) -> Recipe | None:
+    """Return the recipe to run first: the teacher's, where its weights are absent, else None.
+
+    Raises ValueError where the teacher has no recipe, or one that would write other weights.
+    """
+    section = recipe.teacher
+    if section is None or has_weights(section.weights):
+        return None
+    if section.recipe is None:
+        raise ValueError(
+            f"teacher.weights: {section.weights} does not exist, and the recipe names no "
+            "`teacher.recipe` to train it by"
+        )
+    teacher = recipe.beside(section.recipe)
+    if teacher.run_dir.resolve() != Path(section.weights or "").resolve():
+        raise ValueError(
+            f"teacher.weights: {section.weights} does not exist, and {section.recipe} would "
+            f"write {teacher.run_dir}: make its `name:` and the weights the same, or, if they were "
+            "moved, say where they are (teacher.weights=...)"
+        )
+    _check_same_teacher(section, teacher)
+    return teacher
+
+
+def _check_same_teacher(section: TeacherSection, recipe: Recipe) -> None:
+    """Raise ValueError where the teacher's recipe would train another network."""
+    asked, trained = section.component, recipe.student.component
+    if (asked.use, dict(asked.arguments)) != (trained.use, dict(trained.arguments)):
+        raise ValueError(
+            f"teacher: {asked.use} with {dict(asked.arguments)}, but {section.recipe} would train "
+            f"{trained.use} with {dict(trained.arguments)}: make the two the same"
+        )
+
+
+def check_teacher(loop: Loop, console: Console) -> dict[str, float] | None:
+    """Evaluate the teacher; ValueError where it does no better than chance."""
+    job = loop.job
+    if job.teacher is None:
+        return None
+    name, source = loop.evaluation_source()
+    evaluation = loop.evaluate(job.teacher, source)
+    loop.teacher_predictions = evaluation.predictions
+    first, chance = headline(job.task), job.task.chance
+    share, heading = evaluation.metrics[first], job.task.metrics[first]
+    images = counted(len(source), f"{name} image")
+    console.print(f"teacher  {share:.2%} {heading} on {images}", highlight=False)
+    bound = chance + 2 * sqrt(chance * (1 - chance) / len(source))
+    section = job.recipe.teacher
+    if share <= bound and section and not section.allow_chance:
+        raise ValueError(
+            f"teacher: {share:.2%} {heading} on {images} is no better than chance, which is "
+            f"{chance:.2%} and reaches {bound:.2%} by luck (two standard errors). "
+            f"{_why_at_chance(section)}. `teacher.allow_chance: true` trains with it all the same"
+        )
+    return evaluation.metrics
+
+
+def _why_at_chance(section: TeacherSection) -> str:
+    """Name what may be wrong with a teacher that knows nothing, the likeliest first."""
+    if section.weights:
+        return (
+            f"It may be undertrained, {section.weights} may be another network's weights, its "
+            "classes may be in another order, or its images normalised otherwise (teacher.input)"
+        )
+    if section.component.arguments.get("pretrained"):
+        return (
+            "It has no `weights:`, and a published network of other classes begins with a new "
+            "classifier: train it on this data first"
+        )
+    return "It has no `weights:`: its parameters are random. Give them, and a `recipe:` to train it"

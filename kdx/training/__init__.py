@@ -1,0 +1,1 @@
+"""Training: a recipe's job, its stages, its state."""

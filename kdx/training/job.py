@@ -1,0 +1,233 @@
+"""From a recipe to everything that a run needs, checked before the first step is taken."""
+
+import random
+from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdx.data import Augment, Splits, Views, check_data, corrupt_labels, split
+from kdx.launch.memory import at_once, check_fits, limited
+from kdx.models.certificate import Certificate
+from kdx.models.networks import build_student, build_teacher, check_answer, facts
+from kdx.models.teacher import Teacher
+from kdx.models.transforms import apply_transforms, check_kept, rehearse_restoring
+from kdx.protocols import ImageData, StudentTransform, Task
+from kdx.recipe import Recipe, Stage
+from kdx.tasks import task_of
+from kdx.training.objective import Objective, Term
+from kdx.training.optimizers import rehearse
+from kdx.training.schedules import Schedule
+
+__all__ = [
+    "Job",
+    "StageJob",
+    "build",
+    "build_data",
+]
+
+PROBE = 8  # samples in the batch that sizes adaptors and finds module paths
+
+
+@dataclass(frozen=True)
+class StageJob:
+    """A stage, ready to run. `unused` names the parameters that its losses do not reach."""
+
+    stage: Stage
+    objective: Objective
+    schedule: Schedule
+    unused: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a run needs.
+
+    `student` has the transforms applied; `compact` is the network as it ships, untrained.
+    """
+
+    recipe: Recipe
+    data: ImageData
+    splits: Splits
+    compact: nn.Module
+    student: nn.Module
+    transforms: Sequence[StudentTransform]
+    teacher: Teacher | None
+    stages: Sequence[StageJob]
+    rehearsal: Certificate
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return len(self.data.classes)
+
+    @property
+    def task(self) -> Task:
+        """What the networks are trained for."""
+        return task_of(self.data)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the factories of networks and losses were told, where they asked."""
+        return facts(self.task.facts, self.data.input)
+
+    @property
+    def train_views(self) -> Views:
+        """The training images, augmented."""
+        return train_views(self.recipe, self.data, self.splits)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a file of the student's weights says of the network, beside its input."""
+        student = self.recipe.student.component
+        names = list(self.data.classes)
+        return {
+            "use": student.use,
+            "arguments": dict(student.arguments),
+            "class_names": names,
+            "facts": dict(self.task.facts),
+        }
+
+    def enter(self, phase: str | None) -> None:
+        """Let the transforms enter a phase; None leaves them as they are."""
+        for transform in self.transforms if phase else ():
+            transform.enter(self.student, phase or "")
+
+
+@limited()
+def build(recipe: Recipe, *, teacher_weights: bool = True) -> Job:
+    """Build data, student, teacher and objectives, and probe them on a batch.
+
+    With `teacher_weights` false the teacher keeps random weights, for a dry run. Raises
+    ValueError for what does not fit: module paths, shapes, class counts, a transform that does
+    not come back to the compact network.
+    """
+    _seed(recipe.seed)
+    data, splits = build_data(recipe)
+    task, views = task_of(data), train_views(recipe, data, splits)
+    compact = build_student(recipe, data)
+    student, transforms = apply_transforms(recipe, compact, views.shape)
+    teacher = build_teacher(recipe, data, load=teacher_weights) if recipe.teacher else None
+    _check_batches(recipe, views, teacher)
+    probe = min(PROBE, len(views), max(2, at_once(views.shape)))
+    images, targets, _ = views.__getitems__([(0, i) for i in range(probe)])
+    check_answer(student, images, task, "student")
+    if teacher:
+        check_answer(teacher.module, teacher.see(images), task, "teacher")
+    if views.shape != data.input.shape:  # trained on windows, evaluated on the whole
+        check_answer(compact, torch.zeros(1, *data.input.shape), task, "student")
+    if recipe.student.weights or recipe.student.component.arguments.get("pretrained"):
+        check_kept(compact, student, images)
+    trial = deepcopy(student)  # takes the phases and the probes; training starts without
+    known = [name for name, _ in compact.named_modules()]
+    told = facts(task.facts, data.input)
+    stages = [
+        _build_stage(stage, index, trial, transforms, teacher, (images, targets), known, told)
+        for index, stage in enumerate(recipe.resolved_stages())
+    ]
+    if teacher:
+        _check_taught(recipe, stages)
+        teacher.settle(images)
+    rehearsal = rehearse_restoring(recipe, compact, trial, transforms, images, task.decide)
+    for stage in stages:
+        stage.objective.move_to(student)
+    return Job(recipe, data, splits, compact, student, transforms, teacher, stages, rehearsal)
+
+
+def _seed(seed: int) -> None:
+    """Seed the ambient generators, which initialisation, dropout and plug-ins draw from."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
+    """Open the data set, check what it holds, and split it as the recipe says.
+
+    Of the splits the part that is trained on alone has the recipe's label noise, if any; a note of
+    the data says so. Raises ValueError for a data set that cannot be trained on as the recipe says.
+    """
+    section, part = recipe.data, recipe.data.component
+    data: ImageData = part.build()
+    try:
+        check_data(data)
+        for source in (data.train, data.test):
+            task_of(data).check_source(source)
+    except ValueError as error:
+        raise ValueError(f"{part.place}: {part.where}: {part.use!r}: {error}") from error
+    seed, share = recipe.seed, section.label_noise
+    splits = split(data, validation=section.validation, limit=section.limit, seed=seed)
+    if share:
+        train, note = corrupt_labels(
+            splits.train, splits.numbers, share=share, classes=len(data.classes), seed=seed
+        )
+        data, splits = replace(data, notes=[*data.notes, note]), replace(splits, train=train)
+    return data, splits
+
+
+def _check_batches(recipe: Recipe, views: Views, teacher: Teacher | None) -> None:
+    """Refuse a batch whose images alone exceed the memory, padded or as a network takes them."""
+    batch = min(recipe.data.batch_size, len(views))
+    crop, (channels, height, width) = recipe.data.augment.crop, views.shape
+    padded = batch * channels * (height + 2 * crop) * (width + 2 * crop)
+    check_fits(padded, f"data.augment.crop: {batch:,} images padded by {crop} pixels")
+    for shape in (views.shape, *([teacher.own.shape] if teacher else [])):
+        text = f"data.batch_size: {batch:,} images of {' x '.join(map(str, shape))} at once"
+        check_fits(4 * batch * prod(shape), text)
+
+
+def train_views(recipe: Recipe, data: ImageData, splits: Splits) -> Views:
+    """The training images, augmented as the recipe says."""
+    augment = Augment(**recipe.data.augment.model_dump())
+    return Views(splits.train, data.input, seed=recipe.seed, augment=augment)
+
+
+def _build_stage(
+    stage: Stage,
+    index: int,
+    student: nn.Module,
+    transforms: Sequence[StudentTransform],
+    teacher: Teacher | None,
+    batch: tuple[Tensor, Tensor],
+    known: Collection[str],
+    told: Mapping[str, Any],
+) -> StageJob:
+    images, targets = batch
+    for transform in transforms if stage.phase else ():
+        try:
+            transform.enter(student, stage.phase or "")
+        except ValueError as error:
+            raise ValueError(f"stages[{index}].phase: {error}") from error
+    terms = []
+    for section in stage.losses:
+        part = section.component
+        place = f"{part.place}: {part.where}"
+        terms.append(Term(section.name, section.weight, part.build(**told), place))
+    objective = Objective(student, terms, known=known)
+    objective.probe(images, targets, teacher)
+    unused = objective.unused(images, targets, teacher(images) if teacher else None)
+    rehearse(stage.optimizer, list(objective.parameters()))  # to fail now, not later
+    return StageJob(stage, objective, stage.schedule.build(), unused)
+
+
+def _check_taught(recipe: Recipe, stages: Sequence[StageJob]) -> None:
+    """Refuse a teacher whose outputs no loss looked at, and a memo that cannot be kept."""
+    assert recipe.teacher is not None
+    if recipe.teacher.memo and recipe.data.augment.sizes:
+        raise ValueError(
+            "teacher.memo: data.augment.sizes changes the images' size from step to step, so that "
+            "a view has no one answer: leave out one of the two"
+        )
+    if any(stage.objective.reads_teacher for stage in stages):
+        return
+    part = recipe.teacher.component
+    uses = dict.fromkeys(term.component.use for stage in stages for term in stage.stage.losses)
+    raise ValueError(
+        f"{part.place}: {part.where}: no loss looks at it; the losses are {', '.join(uses)}. Add "
+        "one that learns from a teacher, such as kd, hint or pkt, or leave the teacher out"
+    )

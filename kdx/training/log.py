@@ -1,0 +1,116 @@
+"""What a run writes while it runs: progress on the terminal, metrics on disk."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from kdx.util.files import append, write_whole
+
+__all__ = ["RunLog"]
+
+METRICS = "metrics.jsonl"
+
+
+class RunLog:
+    """Writes for the main process; for the others every call does nothing.
+
+    `metrics.jsonl` gets a line an epoch, TensorBoard the same numbers, from the start: what an
+    earlier start of the run wrote there is removed. `headline` is the metric that the terminal
+    shows of an evaluation.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        console: Console,
+        *,
+        epochs: int,
+        headline: str = "top1",
+        main: bool = True,
+    ) -> None:
+        self.directory, self.console, self.epochs, self.main = run_dir, console, epochs, main
+        self.headline = headline
+        self.board: SummaryWriter | None = None
+        if main:
+            shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)
+            (run_dir / METRICS).unlink(missing_ok=True)
+            self.board = SummaryWriter(str(run_dir / "tensorboard"))
+
+    @contextmanager
+    def progress(
+        self, stage: str, epoch: int, steps: int
+    ) -> Iterator[Callable[[int, Mapping[str, Tensor | float], int], None]]:
+        """Show a bar for an epoch; yields a function to call with the step and sums of losses.
+
+        It divides them by a number of samples; where there is no bar, nobody waits for them.
+        """
+        if not (self.main and self.console.is_terminal):
+            yield lambda step, sums, samples: None
+            return
+        columns = (
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[losses]}", markup=False), TimeRemainingColumn())  # fmt: skip
+        with Progress(*columns, console=self.console, transient=True) as bar:
+            task = bar.add_task(f"{stage} {epoch}/{self.epochs}", total=steps, losses="")
+
+            def show(step: int, sums: Mapping[str, Tensor | float], samples: int) -> None:
+                means = {name: float(value) / max(1, samples) for name, value in sums.items()}
+                text = "  ".join(f"{name} {value:.3f}" for name, value in means.items())
+                bar.update(task, completed=step, losses=text)
+
+            yield show
+
+    def epoch(self, epoch: int, stage: str, values: Mapping[str, float]) -> None:
+        """Record an epoch: a line on the terminal and in metrics.jsonl, points in TensorBoard."""
+        if not self.main:
+            return
+        line = json.dumps({"epoch": epoch, "stage": stage, **values})
+        append(self.directory / METRICS, f"{line}\n")
+        self._add_points(epoch, values)
+        line = self._line(epoch, stage, values)
+        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    def go_on(self, metrics: str) -> None:
+        """Begin with the lines of an earlier start of the run; what it wrote after them is lost."""
+        if not self.main:
+            return
+        write_whole(self.directory / METRICS, metrics)
+        for line in metrics.splitlines():
+            values = json.loads(line)
+            self._add_points(values.pop("epoch"), {k: v for k, v in values.items() if k != "stage"})
+
+    def lines(self) -> bytes:
+        """Return what metrics.jsonl holds."""
+        path = self.directory / METRICS
+        return path.read_bytes() if path.exists() else b""
+
+    def close(self) -> None:
+        """Finish writing."""
+        if self.board is not None:
+            self.board.close()
+
+    def _add_points(self, epoch: int, values: Mapping[str, float]) -> None:
+        assert self.board is not None, "the main process has a board"
+        for name, value in values.items():
+            self.board.add_scalar(name, value, epoch)
+
+    def _line(self, epoch: int, stage: str, values: Mapping[str, float]) -> str:
+        """` 3/30 train  loss 3.449 (cross_entropy 0.538, kd 3.773)  test 91.94%  1,366 img/s`."""
+        losses = {name[5:]: value for name, value in values.items() if name.startswith("loss/")}
+        total = losses.pop("total")
+        terms = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        parts = [f"{epoch:>{len(str(self.epochs))}}/{self.epochs} {stage}"]
+        parts.append(f"loss {total:.3f}" + (f" ({terms})" if len(losses) > 1 else ""))
+        for name, value in values.items():
+            split, _, metric = name.partition("/")
+            if metric in (self.headline, "agreement"):
+                parts.append(f"{split if metric == self.headline else metric} {value:.2%}")
+        parts.append(f"{values['images_per_second']:,.0f} img/s")
+        return "  ".join(parts)

@@ -1,0 +1,173 @@
+"""What is minimised: the student, the adaptors that losses own, and the weighted terms.
+
+B: batch, C: classes.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kdx.models.features import FeatureWanted, Tapped, Watched
+from kdx.protocols import Loss, Outputs
+
+__all__ = ["Objective", "Term", "as_it_was"]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss of the mixture. `place` is where the recipe names it, for error messages."""
+
+    name: str
+    weight: float
+    loss: Loss
+    place: str
+
+
+class Objective(nn.Module):
+    """The weighted sum of the terms, as the one module that DDP wraps.
+
+    The teacher stands outside: its outputs come in as an argument. Parameters that losses own
+    are in `adaptors`, by the term's name. `known` are the module paths of the compact network,
+    which losses may read; default: all of the student's. `reads_teacher` says, once it has been
+    probed, whether a loss looked at the teacher's outputs.
+    """
+
+    def __init__(
+        self, student: nn.Module, terms: Sequence[Term], *, known: Collection[str] | None = None
+    ) -> None:
+        super().__init__()
+        _check(terms)
+        self.student = student
+        self.adaptors = nn.ModuleDict(
+            {term.name: term.loss for term in terms if isinstance(term.loss, nn.Module)}
+        )
+        self.terms = tuple(terms)
+        self._tapped = Tapped(student, role="student", known=known)
+        self.reads_teacher = False
+
+    def forward(
+        self, images: Tensor, target: Tensor, teacher: Outputs | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted total, and every term unweighted by its name: all scalars.
+
+        `images` [B, channels, H, W], `target` [B].
+        """
+        values = self._values(self._tapped(images), teacher, target)
+        return self._total(values), values
+
+    def probe(
+        self, images: Tensor, target: Tensor, teacher: Callable[[Tensor], Outputs] | None
+    ) -> None:
+        """Run once in train mode, tapping what the losses read; losses size their adaptors.
+
+        Buffers and gradients are left as they were. Raises ValueError that names the loss: an
+        unknown module path, shapes that do not fit, a result that is not a scalar.
+        """
+        with as_it_was(self.student):
+            self._tap_all(images, target, teacher)
+            if self._tapped.paths:
+                self._tapped.clone_overwritten(images)
+
+    def unused(self, images: Tensor, target: Tensor, teacher: Outputs | None) -> list[str]:
+        """Name the trainable parameters that get no gradient from the terms."""
+        named = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
+        with as_it_was(self.student):
+            total, _ = self(images, target, teacher)
+            if not total.requires_grad:
+                return [name for name, _ in named]
+            grads = torch.autograd.grad(total, [p for _, p in named], allow_unused=True)
+        return [name for (name, _), grad in zip(named, grads, strict=True) if grad is None]
+
+    def move_to(self, student: nn.Module) -> None:
+        """Train another copy of the student; the taps are off until `attach`."""
+        self.student = student
+        self._tapped.move_to(student)
+
+    def attach(self) -> None:
+        """Tap the student, for a stage that begins."""
+        self._tapped.attach()
+
+    def detach(self) -> None:
+        """Take the taps off the student, for another stage to begin."""
+        self._tapped.detach()
+
+    def weighted(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Return the terms' contributions to the total, by name."""
+        return {term.name: term.weight * values[term.name] for term in self.terms}
+
+    def _tap_all(
+        self, images: Tensor, target: Tensor, teacher: Callable[[Tensor], Outputs] | None
+    ) -> None:
+        while True:
+            outputs = self._tapped(images)
+            said = teacher(images) if teacher else None
+            watched = Watched(said.logits, said.features) if said else None
+            try:
+                self._values(outputs, watched, target)
+                self.reads_teacher = bool(watched and watched.reads)
+                return
+            except FeatureWanted as wanted:
+                _tap(wanted)
+
+    def _values(
+        self, student: Outputs, teacher: Outputs | None, target: Tensor
+    ) -> dict[str, Tensor]:
+        return {term.name: _value(term, student, teacher, target) for term in self.terms}
+
+    def _total(self, values: Mapping[str, Tensor]) -> Tensor:
+        weighted = [term.weight * values[term.name] for term in self.terms if term.weight]
+        return torch.stack(weighted).sum()
+
+
+def _tap(wanted: FeatureWanted) -> None:
+    """Tap what a loss read; ValueError, with the loss's place, where that cannot be."""
+    try:
+        if wanted.path in wanted.network.paths:
+            raise ValueError(
+                f"the {wanted.network.role} has a module {wanted.path!r}, but never calls it: "
+                "choose another"
+            )
+        wanted.network.tap(wanted.path)
+    except ValueError as error:
+        raise ValueError(f"{wanted.place}: {error}") from None
+
+
+def _check(terms: Sequence[Term]) -> None:
+    if not any(term.weight for term in terms):
+        raise ValueError("losses: the weight of every term is 0: nothing would be trained")
+    for term in terms:
+        if not term.name.isidentifier() or term.name in dir(nn.ModuleDict):
+            raise ValueError(
+                f"{term.place}: name: {term.name!r} cannot name a term: "
+                "use letters, digits and _, as in hint_fc1"
+            )
+
+
+@contextmanager
+def as_it_was(network: nn.Module) -> Iterator[None]:
+    """Run a network in train mode; give its mode and its buffers back."""
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    training = network.training
+    network.train()
+    try:
+        yield
+    finally:
+        network.train(training)
+        for name, buffer in network.named_buffers():
+            buffer.copy_(buffers[name])
+
+
+def _value(term: Term, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
+    try:
+        value = term.loss(student, teacher, target)
+    except FeatureWanted as wanted:
+        wanted.place = term.place
+        raise
+    except ValueError as error:
+        raise ValueError(f"{term.place}: {error}") from error
+    if value.dim():
+        raise ValueError(f"{term.place}: a loss is a scalar, not of shape {list(value.shape)}")
+    return value

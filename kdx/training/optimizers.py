@@ -1,0 +1,59 @@
+"""Build a recipe's optimizer."""
+
+import inspect
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from kdx.checkpoints.packing import pack
+from kdx.launch.memory import said
+from kdx.recipe import Component
+
+__all__ = ["build_optimizer", "rehearse"]
+
+_WAYS = frozenset({"fused", "foreach", "differentiable"})
+
+
+def build_optimizer(
+    component: Component, parameters: Sequence[nn.Parameter]
+) -> torch.optim.Optimizer:
+    """Build the optimizer, in the fastest of its implementations (benchmarks/LOG.md).
+
+    SGD goes over all parameters at once (`foreach`); the others are fused where torch can. A
+    recipe that sets `fused`, `foreach` or `differentiable` itself has its way.
+    """
+    known = inspect.signature(component.factory).parameters
+    way: dict[str, bool] = {}
+    if not _WAYS & set(component.arguments):
+        if component.factory is torch.optim.SGD:
+            way = {"foreach": True}
+        elif "fused" in known and all(map(_fusable, parameters)):
+            way = {"fused": True}
+    return component.build(params=list(parameters), **way)
+
+
+def rehearse(component: Component, parameters: Sequence[nn.Parameter]) -> None:
+    """Build the optimizer for `parameters`, and take a step with it on a small copy of one.
+
+    Raises RecipeError where torch refuses an argument, which some do in the first step only, and
+    where its state is nothing that a checkpoint can hold.
+    """
+    build_optimizer(component, parameters)
+    small = nn.Parameter(torch.zeros(2, 2))
+    small.grad = torch.ones(2, 2)
+    optimizer = build_optimizer(component, [small])
+    try:
+        optimizer.step()
+    except Exception as error:  # torch's, or a plug-in's
+        raise component.refusal(f"its first step fails: {said(error)}") from error
+    try:
+        pack(optimizer.state_dict())
+    except ValueError as error:
+        raise component.refusal(str(error)) from error
+
+
+def _fusable(parameter: nn.Parameter) -> bool:
+    """Whether a fused kernel, which walks the memory whatever the strides, may have it."""
+    dense = torch.empty_like(parameter).stride() == parameter.stride()
+    return dense and parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda")

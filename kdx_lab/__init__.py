@@ -1,0 +1,1 @@
+"""Evidence on top of the trainer: studies, analyses, complexity, scenes."""

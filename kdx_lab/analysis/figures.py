@@ -1,0 +1,63 @@
+"""Figures as PNG files and in TensorBoard, drawn by matplotlib, which is an extra.
+
+No display is needed, and nothing is kept between figures.
+"""
+
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch.utils.tensorboard import SummaryWriter
+
+from kdx.util.files import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["COLORS", "available", "check_available", "panels", "write"]
+
+COLORS = (
+    "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#222255",
+    "#225555", "#225522", "#666633", "#663333",
+)  # fmt: skip
+"""Told apart by colour-blind readers, too, where there are not too many (Paul Tol's schemes)."""
+
+_PANEL = (5.5, 4.0)  # inches
+_DPI = 140
+
+
+def available() -> bool:
+    """Whether matplotlib is installed."""
+    return find_spec("matplotlib") is not None
+
+
+def check_available() -> None:
+    """Raise ValueError, which says how to install it, where matplotlib is absent."""
+    if not available():
+        raise ValueError("figures need matplotlib: pip install 'kdx[plots]'")
+
+
+def panels(columns: int, rows: int = 1) -> tuple["Figure", list["Axes"]]:
+    """Return a figure of `rows` x `columns` panels, and these row by row."""
+    from matplotlib.figure import Figure
+
+    width, height = _PANEL
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for each in axes:
+        each.grid(alpha=0.3)
+        each.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def write(figure: "Figure", path: Path) -> Path:
+    """Write a figure to `path`, a PNG, and to TensorBoard beside it, under the file's name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = BytesIO()
+    figure.savefig(image, dpi=_DPI)
+    write_whole(path, image.getvalue())
+    with SummaryWriter(str(path.parent / "tensorboard")) as board:
+        board.add_figure(path.stem, figure)
+    return path

@@ -1,0 +1,119 @@
+"""Parameters and operations of a network, by two rules.
+
+`flops` are those of the ExpandNets paper's Table 13, which come from ptflops as it was in 2020:
+- a convolution: its multiply-adds, each counted once, and an addition for each output where it
+  has a bias; a transposed one, height times height instead of height times width such additions;
+- a fully-connected layer: its multiply-adds, its bias not;
+- BatchNorm: 2 for each element of its input, 1 without affine parameters;
+- modules of ReLU, ReLU6, LeakyReLU, PReLU, ELU and of pools: 1 for each element of their input;
+- nothing for what is called as a function.
+`macs` are the multiply-adds that torch's own counter sees, half of its floating-point operations:
+convolutions and matrix products alone.
+"""
+
+import copy
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from kdx.launch.memory import said
+
+__all__ = ["Counts", "Shape", "convolution_macs", "count", "on_meta", "refusing"]
+
+Shape = Sequence[int]
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_COUNTED = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU),
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of a network: its parameters, and what an image costs in a forward pass, rounded."""
+
+    parameters: int
+    flops: int
+    macs: int
+
+
+def on_meta(network: nn.Module) -> nn.Module:
+    """Return a copy without values, which runs without computing anything."""
+    return copy.deepcopy(network).to("meta")
+
+
+def count(
+    network: nn.Module, batch: Shape, *, functional: Collection[type[nn.Module]] = ()
+) -> Counts:
+    """Count what `network` does with images [B, C, H, W] in eval mode, and share it among them.
+
+    The shares are equal but for what is done once a batch, such as folding. `functional` are
+    classes of modules that are not counted, as though they were called as functions. ValueError
+    where the network cannot take such images.
+    """
+    trial, more = on_meta(network).eval(), _Additions()
+    mapping = {torch.ops.aten.convolution: more.convolution}
+    counter = FlopCounterMode(display=False, custom_mapping=mapping)
+    for module in trial.modules():
+        if isinstance(module, (*_NORMS, *_COUNTED)) and not isinstance(module, tuple(functional)):
+            module.register_forward_hook(more.module)
+    with torch.no_grad(), counter, refusing(batch):
+        trial(torch.empty(*batch, device="meta"))
+    macs = counter.get_total_flops() // 2
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return Counts(parameters, round((macs + more.counted) / batch[0]), round(macs / batch[0]))
+
+
+@contextmanager
+def refusing(batch: Shape) -> Iterator[None]:
+    """Raise ValueError for what a network says that cannot take such a batch."""
+    try:
+        yield
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        shape = " x ".join(map(str, batch))
+        raise ValueError(f"the network cannot take images of {shape}: {said(error)}") from error
+
+
+def convolution_macs(input: Shape, weight: Shape, output: Shape, *, transposed: bool) -> int:
+    """Return the multiply-adds of a convolution: the weight, applied at each position of a map.
+
+    input [B, in, *size], output [B, out, *size], weight [out, in / groups, *kernel], or
+    [in, out / groups, *kernel] of a transposed one, which is applied at the input's positions.
+    """
+    batch, _, *positions = input if transposed else output
+    return prod(weight) * batch * prod(positions)
+
+
+class _Additions:
+    """Counts what the paper's rules have beside multiply-adds."""
+
+    def __init__(self) -> None:
+        self.counted = 0
+
+    def convolution(
+        self, input: Shape, weight: Shape, bias: Shape | None, *geometry: Any, out_shape: Shape
+    ) -> int:
+        """Count the additions of biases; return twice the multiply-adds, as torch's counter has it.
+
+        The arguments are those of aten.convolution, tensors by their shape.
+        """
+        transposed: bool = geometry[3]  # after stride, padding and dilation
+        if bias is not None:
+            batch, channels, *size = out_shape
+            # ptflops of 2020 took the height of a transposed convolution's output for its width
+            self.counted += batch * channels * (size[0] ** len(size) if transposed else prod(size))
+        return 2 * convolution_macs(input, weight, out_shape, transposed=transposed)
+
+    def module(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        """Count the elements that come into a BatchNorm, an activation or a pool."""
+        twice = isinstance(module, _NORMS) and module.affine
+        self.counted += inputs[0].numel() * (2 if twice else 1)

@@ -1,0 +1,104 @@
+"""What the networks of one recipe cost, as a table and as JSON."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from kdx.launch.memory import check_fits
+from kdx.util.words import counted as in_words
+from kdx.util.words import in_bytes
+from kdx_lab.complexity.costs import COMPACT, Cost, costs, in_units, print_wide, size, table
+from kdx_lab.complexity.counting import Shape
+from kdx_lab.complexity.speed import Speeds, speeds, where
+from kdx_lab.complexity.variants import Variants
+
+__all__ = ["examine"]
+
+BUDGET = 100e9
+"""Multiply-adds of the dearest training step that is measured unasked: seconds on two cores."""
+ON_GPU = 100  # times as many
+FEWEST = 2  # images in a batch, for BatchNorm
+HEADINGS = ("", "parameters", "FLOPs", "MACs", "MACs to train", "peak memory")
+SPEEDS = ("forward img/s", "training img/s")
+NOTE = """\
+FLOPs (by the rules of the ExpandNets paper) and MACs (multiply-adds, as torch's counter sees them):
+of an image, forward. To train: an image's share of a step, forward and backward; peak memory: the
+most bytes of tensors at once in that step, without an optimizer's state. Counted, not measured."""
+
+
+def examine(
+    name: str, variants: Variants, console: Console, *, rounds: int, measure: bool | None = None
+) -> dict[str, Any]:
+    """Print what the networks cost; return the same for JSON.
+
+    Speeds are measured in so many `rounds`, unless `measure` is false, on as many images as take
+    seconds. Where these are too few, on two images if `measure` is true, else not at all.
+    ValueError where these do not fit into memory.
+    """
+    counted = costs(variants)
+    batch = None if measure is False else _measurable(variants.batch, counted, must=measure)
+    measured = _measured(variants, counted, batch, rounds) if batch else None
+    title = f"{name}, batches of {size(variants.batch)}"
+    console.print(title, style="bold", highlight=False, markup=False, soft_wrap=True)
+    _print(variants.batch, counted, measured, console)
+    notes = [NOTE, *_notes(variants.functional)]
+    if measured and batch:
+        over = in_words(rounds, "round")
+        notes.append(f"Speeds: on {size(batch)}, {where()}, {over}, their median.")
+    elif measure is None:
+        notes.append("Speeds would take long to measure here: --measure does so.")
+    console.print(*notes, sep="\n", highlight=False, soft_wrap=True)
+    networks = {each: asdict(cost) for each, cost in counted.items()}
+    plain = {"name": name, "batch": list(variants.batch), "networks": networks}
+    return plain | ({"measured": measured.plain() | {"batch": batch}} if measured else {})
+
+
+def _measurable(batch: Shape, counted: Mapping[str, Cost], *, must: bool | None) -> Shape | None:
+    """The part of a batch whose dearest step is within the budget.
+
+    Where these are too few images: the fewest if it `must` be measured, else None.
+    """
+    dearest = max(cost.step.macs for cost in counted.values()) / batch[0]
+    budget = BUDGET * (ON_GPU if torch.cuda.is_available() else 1)
+    images = min(batch[0], int(budget / max(dearest, 1)))
+    if images >= min(FEWEST, batch[0]):
+        return (images, *batch[1:])
+    return (min(FEWEST, batch[0]), *batch[1:]) if must else None
+
+
+def _measured(variants: Variants, counted: Mapping[str, Cost], batch: Shape, rounds: int) -> Speeds:
+    if not torch.cuda.is_available():
+        most = max(cost.step.peak for cost in counted.values()) * batch[0] // variants.batch[0]
+        check_fits(most, f"measuring {in_words(batch[0], 'image')}")
+    return speeds({**variants.trained, COMPACT: variants.compact}, batch, rounds=rounds)
+
+
+def _print(
+    batch: Shape, counted: Mapping[str, Cost], measured: Speeds | None, console: Console
+) -> None:
+    made = table((*HEADINGS, *SPEEDS) if measured else HEADINGS)
+    for name, cost in counted.items():
+        made.add_row(
+            name if name in (COMPACT, "trained") else f"trained, {name}",
+            f"{cost.counts.parameters:,}",
+            in_units(cost.counts.flops),
+            in_units(cost.counts.macs),
+            in_units(cost.step.macs / batch[0]),
+            in_bytes(cost.step.peak),
+            *(
+                f"{rounds.speed(name).median:,.1f}"
+                for rounds in ((measured.forward, measured.training) if measured else ())
+            ),
+        )
+    print_wide(made, console)
+
+
+def _notes(functional: Collection[type[nn.Module]]) -> list[str]:
+    if not functional:
+        return []
+    names = " and ".join(kind.__name__ for kind in functional)
+    return [f"FLOPs without {names}: the paper's network calls them as functions, uncounted."]

@@ -1,0 +1,95 @@
+"""A set of scenes on disk, in both layouts: whole, or not there."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import accumulate
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from kdx_lab.scenes import cityscapes, voc
+from kdx_lab.scenes.classes import class_map
+from kdx_lab.scenes.compose import Scene, compose
+from kdx_lab.scenes.items import Items, load_items
+from kdx_lab.scenes.plan import SPLITS, Plan
+from kdx_lab.scenes.preview import sheet
+
+__all__ = ["write_scenes"]
+
+ABOUT = "scenes.json"  # in a set of scenes, and how one is known
+SHOWN = 12
+
+
+def write_scenes(
+    out: Path, plan: Plan, *, root: str | None = None, overwrite: bool = False, console: Console
+) -> None:
+    """Write the scenes of `plan` into the folder `out`: VOC's layout and Cityscapes' side by side.
+
+    They are written beside it and renamed when all is there. `root` is where Fashion-MNIST is.
+    Raises FileExistsError where `out` holds something, unless `overwrite` is set and it is a set of
+    scenes; ValueError as `load_items`.
+    """
+    out = out.resolve()
+    _check_free(out, overwrite)
+    items = load_items(root)
+    with _staged(out) as staging:
+        names = _names(plan)
+        jobs = [(split, *job) for split in SPLITS for job in enumerate(names[split])]
+        for split, index, name in track(jobs, description=out.name, console=console):
+            scene = _scene(plan, items, split, index)
+            voc.save_scene(scene, staging, name=name)
+            cityscapes.save_scene(scene, staging, split=split, name=name)
+        voc.save_sets(names, staging)
+        shown = min(SHOWN, plan.images[0])
+        sheet([_scene(plan, items, "train", i) for i in range(shown)]).save(staging / "preview.png")
+        (staging / ABOUT).write_text(f"{json.dumps(_about(plan), indent=2)}\n")
+
+
+def _scene(plan: Plan, items: dict[str, Items], split: str, index: int) -> Scene:
+    key = (plan.seed, SPLITS.index(split), index)
+    return compose(items[split], plan.size, objects=plan.objects, key=key)
+
+
+def _about(plan: Plan) -> dict[str, object]:
+    return {**asdict(plan), "images": dict(zip(SPLITS, plan.images, strict=True)), **class_map()}
+
+
+def _names(plan: Plan) -> dict[str, list[str]]:
+    """Number all scenes from 1, as VOC does: train, val, test."""
+    ends = list(accumulate(plan.images))
+    return {
+        split: [f"{number:06d}" for number in range(end - count + 1, end + 1)]
+        for split, count, end in zip(SPLITS, plan.images, ends, strict=True)
+    }
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / ABOUT).is_file():
+        raise FileExistsError(f"{out} is no set of scenes: it is not replaced")
+    if not overwrite:
+        raise FileExistsError(
+            f"{out} holds a set of scenes: name another folder, or pass --overwrite"
+        )
+
+
+@contextmanager
+def _staged(out: Path) -> Iterator[Path]:
+    """Give a new folder: it takes the place of `out` at the end, or is removed."""
+    staging, old = (out.with_name(f".{out.name}.{what}") for what in ("partial", "old"))
+    for left_over in (staging, old):  # by a killed process
+        shutil.rmtree(left_over, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        if out.exists():
+            out.rename(old)
+        staging.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

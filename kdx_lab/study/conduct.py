@@ -1,0 +1,195 @@
+"""Conducting a study: the teacher first, then the cells that are not finished, then the tables."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from kdx.launch.stopping import Stopped
+from kdx.run.directory import is_finished
+from kdx.run.run import ensure_teacher
+from kdx.training.log import METRICS
+from kdx.util.words import counted, listed
+from kdx_lab.study.cell import Cell
+from kdx_lab.study.errors import StudyError
+from kdx_lab.study.finished import check_finished
+from kdx_lab.study.grid import Grid
+from kdx_lab.study.results import kept_failures, write_results
+from kdx_lab.study.rows import Results, collect
+from kdx_lab.study.running import Finished, processes_of_run, run_here, stopping
+from kdx_lab.study.tables import live_table
+from kdx_lab.study.workers import Request, run_in_processes
+
+__all__ = ["conduct", "report"]
+
+LOGS = "logs"
+AGAIN = (
+    "The same command tries them again, from their last checkpoints; a run whose directory is "
+    "removed is begun anew"
+)
+
+
+def conduct(
+    grid: Grid, request: Request, console: Console, *, jobs: int = 1, command: str = ""
+) -> Path:
+    """Run what is not finished of a study, and write its tables; return its directory.
+
+    With `jobs` above 1 as many runs train at once, in processes of their own. `command` is what
+    the tables say to have been typed. Raises ValueError for finished runs of another recipe,
+    Stopped where a signal asks for it, StudyError at the end where runs failed.
+    """
+    if jobs > 1 and processes_of_run() > 1:
+        raise ValueError(
+            f"--jobs {jobs}: under a launcher of several processes each run takes them all; start "
+            "the tool with python alone, or leave --jobs out"
+        )
+    main = int(os.environ.get("RANK", "0")) == 0
+    console.quiet |= not main
+    check_finished(grid)
+    todo = [index for index, cell in enumerate(grid.cells) if not is_finished(cell.run_dir)]
+    done = counted(len(grid.cells) - len(todo), "is finished", "are finished")
+    console.print(f"study    {grid.name}: {counted(len(grid.cells), 'run')}, of which {done}",
+                  highlight=False, soft_wrap=True)  # fmt: skip
+    display = _Display(grid, console, jobs=min(jobs, max(1, len(todo))))
+    with stopping():
+        _teach([grid.cells[index] for index in todo], console)
+        try:
+            _run(grid, todo, request, display, jobs=jobs)
+        except Stopped as stopped:
+            done = f"{len(display.results.runs)} of {counted(len(grid.cells), 'run')} done"
+            raise Stopped(stopped.checkpoint, where=f"with {done}") from stopped
+        finally:
+            if main:
+                _report(grid, console, command, display.failures)
+    if display.failures:
+        count = counted(len(display.failures), "run")
+        failed = listed([f"{name}: {why}" for name, why in display.failures.items()], "\n  ")
+        raise StudyError(f"{count} of {grid.name} failed:\n  {failed}\n{AGAIN}")
+    return grid.directory
+
+
+def _run(
+    grid: Grid, todo: Sequence[int], request: Request, display: "_Display", *, jobs: int
+) -> None:
+    """Run the cells with the numbers `todo`."""
+    cells, logs = [grid.cells[index] for index in todo], grid.directory / LOGS
+    finished = (
+        run_here(cells, logs, begun=display.begin)
+        if jobs == 1
+        else run_in_processes(
+            cells, logs, jobs=jobs, request=request, numbers=todo, begun=display.begin
+        )
+    )
+    with display.shown(), closing(finished):
+        for each in finished:
+            display.end(each)
+
+
+def report(grid: Grid, console: Console, *, command: str = "") -> None:
+    """Write the tables and plots of what is finished, and print the table.
+
+    ValueError for finished runs of another recipe.
+    """
+    check_finished(grid)
+    _report(grid, console, command, {})
+
+
+def _report(grid: Grid, console: Console, command: str, failures: dict[str, str]) -> None:
+    """Report; of runs that failed earlier, and neither did so again nor are finished, too."""
+    study = grid.study
+    results = _collect(grid, kept_failures(grid.directory) | failures)
+    title = study.title or grid.name
+    write_results(
+        grid.directory, results, title=title, description=study.description, command=command
+    )
+    console.print(live_table(results, title=title))
+    console.print(f"results  [bold]{grid.directory / 'results.md'}[/bold]", soft_wrap=True)
+
+
+def _collect(grid: Grid, failures: dict[str, str]) -> Results:
+    return collect(
+        grid.cells, baseline=grid.study.baseline, failures=failures, errors=grid.study.errors
+    )
+
+
+def _teach(cells: Sequence[Cell], console: Console) -> None:
+    """Train the teachers that have no weights yet, before runs that would do so at once."""
+    seen = set()
+    for cell in cells:
+        teacher = cell.recipe.teacher
+        if teacher and teacher.weights not in seen:
+            seen.add(teacher.weights)
+            ensure_teacher(cell.recipe, console)
+
+
+class _Display:
+    """What a person sees of a study that runs: a table, or a line a run."""
+
+    def __init__(self, grid: Grid, console: Console, *, jobs: int) -> None:
+        self.grid, self.console, self.jobs = grid, console, jobs
+        self.failures: dict[str, str] = {}
+        self.running: dict[str, Cell] = {}
+        self.results = _collect(grid, {})
+        self.times: list[float] = []
+        self.left = sum(not is_finished(cell.run_dir) for cell in grid.cells)
+        self.started: dict[str, float] = {}
+
+    def begin(self, cell: Cell) -> None:
+        """Show that a cell runs."""
+        self.running[str(cell)], self.started[str(cell)] = cell, time.monotonic()
+
+    def end(self, finished: Finished) -> None:
+        """Show that a cell has come to its end."""
+        name = str(finished.cell)
+        del self.running[name]
+        self.left -= 1
+        self.times.append(time.monotonic() - self.started[name])
+        if finished.reason:
+            self.failures[name] = finished.reason
+        self.results = _collect(self.grid, self.failures)
+        if not self.console.is_terminal:
+            said = finished.reason or f"done in {self.times[-1]:,.0f} s"
+            self.console.print(f"{name}: {said}; {self._left()}", highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the table while runs are under way."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(console=self.console, get_renderable=self._render, refresh_per_second=1,
+                  transient=True):  # fmt: skip
+            yield
+
+    def _render(self) -> Group:
+        lines = [f"{name}: {_progress(cell)}" for name, cell in self.running.items()]
+        text = Text("\n".join([*lines, self._left()]))
+        return Group(
+            live_table(self.results, running=tuple(self.running), title=self.grid.name), text
+        )
+
+    def _left(self) -> str:
+        """Say how many runs are left, and about how long they take."""
+        if not self.left:
+            return "all runs are done"
+        left = counted(self.left, "run is", "runs are")
+        if not self.times:
+            return f"{left} left"
+        mean = sum(self.times) / len(self.times)
+        minutes = self.left * mean / self.jobs / 60
+        return f"{left} left, {'under a minute' if minutes < 1 else f'about {minutes:,.0f} min'}"
+
+
+def _progress(cell: Cell) -> str:
+    """Say how far a run is, by the lines of its metrics."""
+    epochs = sum(stage.epochs for stage in cell.recipe.resolved_stages())
+    try:
+        done = (cell.run_dir / METRICS).read_bytes().count(b"\n")
+    except OSError:
+        done = 0
+    return f"epoch {min(done + 1, epochs)} of {epochs}"

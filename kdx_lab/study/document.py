@@ -1,0 +1,148 @@
+"""A study in words and tables: what results.md says."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from kdx.recipe import Recipe
+from kdx.util.words import counted
+from kdx_lab.study.rows import Results, Row
+from kdx_lab.study.statistics import CONFIDENCE
+from kdx_lab.study.tables import heading_of, overview, setting_table
+
+__all__ = ["document"]
+
+
+def document(results: Results, *, title: str, description: str, command: str, plots: str) -> str:
+    """Return results.md; `plots` is what stands in the section of the plots."""
+    sections = [
+        f"# {title}",
+        description.strip(),
+        *_tables(results),
+        _section("What the numbers mean", _meaning(results)),
+        _section("Failures", _failures(results.rows)),
+        _section("Plots", plots),
+        _section("Where it ran", _environment(results)),
+        _section("Command", f"```bash\n{command}\n```" if command else ""),
+    ]
+    return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def _section(heading: str, text: str) -> str:
+    return f"## {heading}\n\n{text}" if text else ""
+
+
+def _tables(results: Results) -> list[str]:
+    sections = []
+    done = len(results.runs)
+    if done < results.planned:
+        sections.append(f"**Not complete: {done:,} of {counted(results.planned, 'run')} done.**")
+    if len(results.settings) > 1:
+        what = f"Test {heading_of(results)} in percent, by setting."
+        sections.append(f"## All settings\n\n{what}\n\n{overview(results)}")
+    for setting in results.settings:
+        parts = [_teacher(results.of(setting)), setting_table(results, setting)]
+        sections.append(_section(setting or "Results", "\n\n".join(filter(None, parts))))
+    return sections
+
+
+def _teacher(rows: Sequence[Row]) -> str:
+    """Say what the teacher reaches: one figure where the runs agree, else lowest and highest."""
+    found = [
+        (run.teacher[row.outcome.metric], run)
+        for row in rows
+        for run in row.runs.values()
+        if run.teacher and row.outcome
+    ]
+    if not found:
+        return ""
+    low, high = (f"{100 * edge(value for value, _ in found):.2f}" for edge in (min, max))
+    run = found[0][1]
+    figure = low if low == high else f"{low} to {high}"
+    return f"Teacher: {run.headings[run.headline]} {figure}% on {run.evaluated_on}."
+
+
+def _meaning(results: Results) -> str:
+    outcomes = results.outcomes
+    if not outcomes:
+        return "No run is finished yet."
+    paragraphs = [_measuring(results), _comparing(results), _costing(results)]
+    return "\n\n".join(filter(None, paragraphs))
+
+
+def _measuring(results: Results) -> str:
+    outcomes = results.outcomes
+    images = " or ".join(f"{n:,}" for n in sorted({run.test_images for run in results.runs}))
+    selected = " or ".join(dict.fromkeys(o.selected for o in outcomes))
+    splits = list(dict.fromkeys(o.evaluated_on for o in outcomes))
+    text = [
+        "n: seeds that are finished. Metrics are in percent, means over the seeds ± their sample "
+        f"standard deviation. Test: the exported student, of the {selected}, on the {images} test "
+        "images, measured once. Best, last: of the epochs that are evaluated while it trains, on "
+        f"{' or '.join(splits)}."
+    ]
+    if results.errors:
+        text.append("Errors are one minus the metric: lower is better, and a negative Δ is a gain.")
+    if "test" in splits:
+        text.append(
+            "A best epoch that was chosen on the test images has an optimistic figure: hold out a "
+            "`data.validation` split to choose on."
+        )
+    if any(o.train for o in outcomes):
+        text.append("Train: the last epoch on the training images, without augmentation.")
+        if any(recipe.data.label_noise for recipe in _recipes(results)):
+            text.append("Of these, and of no others, labels are drawn at random: such count, too.")
+    return " ".join(text)
+
+
+def _recipes(results: Results) -> list[Recipe]:
+    return [cell.recipe for row in results.rows for cell in row.cells.values()]
+
+
+def _comparing(results: Results) -> str:
+    differences = [o.difference for o in results.outcomes if o.difference]
+    if not differences:
+        return ""
+    text = (
+        f"Δ: the mean over the seeds that both arms have finished of arm minus {results.baseline}, "
+        f"seed by seed, in percentage points of test {heading_of(results)}."
+    )
+    compared = sum(d.low is not None for d in differences)
+    if not compared:
+        return f"{text} One seed gives no interval."
+    limits = [recipe.data.limit for recipe in _recipes(results)]
+    drawn = any(isinstance(limit, int) or (limit and "test" in limit) for limit in limits)
+    images = ", each with test images of its own" if drawn else ", on these test images alone"
+    return (
+        f"{text} In brackets: its {CONFIDENCE:.0%} confidence interval, Student's t of the paired "
+        f"differences. It speaks of the variation over seeds{images}, and is "
+        f"not corrected for several comparisons (here {compared}): of "
+        f"{round(1 / (1 - CONFIDENCE))} such intervals about one misses the true difference."
+    )
+
+
+def _costing(results: Results) -> str:
+    ratio = f", x {results.baseline} the median of the seeds' ratios"
+    compared = ratio if any(o.cost.ratio for o in results.outcomes) else ""
+    return (
+        f"Seconds and images/s: of training alone{compared}; on a machine that does other work, "
+        "too, they are no measure of speed. Parameters: of the exported student, and in training."
+    )
+
+
+def _failures(rows: Sequence[Row]) -> str:
+    return "\n".join(
+        f"- {row.cells[seed]}: {' '.join(reason.split())}"
+        for row in rows
+        for seed, reason in row.failures.items()
+    )
+
+
+def _environment(results: Results) -> str:
+    """Return hardware and versions as a list; where runs differ, each with its number of runs."""
+    keys = dict.fromkeys(key for run in results.runs for key in run.environment)
+    lines = []
+    for key in keys:
+        found = Counter(str(run.environment.get(key, "not said")) for run in results.runs)
+        each = [f"{value} ({counted(n, 'run')})" for value, n in found.items()]
+        lines.append(f"- {key}: {next(iter(found)) if len(found) == 1 else ', '.join(each)}")
+    return "\n".join(lines)

@@ -1,0 +1,53 @@
+"""Whether the finished runs of a study are those that it asks for."""
+
+from pathlib import Path
+from typing import Any
+
+from kdx.recipe import Recipe
+from kdx.recipe.errors import Report
+from kdx.recipe.reading import read_mapping
+from kdx.recipe.yaml_source import parse
+from kdx.run.directory import is_finished
+from kdx.run.resume import FREE, compare_recipes, flat
+from kdx_lab.study.grid import Grid
+
+__all__ = ["check_finished"]
+
+TOLD = {"select", "evaluate_every", "train_metrics", "teacher.weights"}
+"""Keys that a run may change while it trains, but that what it says in the end depends on."""
+
+
+def check_finished(grid: Grid) -> None:
+    """Refuse a study of which runs are finished that other recipes made; ValueError says which.
+
+    What a run was trained by is in its recipe.yaml, so its checkpoints are not needed.
+    """
+    found = {
+        cell.run_dir: changed
+        for cell in grid.cells
+        if is_finished(cell.run_dir) and (changed := _changed(cell.recipe))
+    }
+    if found:
+        first, lines = next(iter(found.items()))
+        more = f"\n{len(found) - 1} more runs are not the study's" if found.keys() - {first} else ""
+        listed = "\n  ".join(lines)
+        raise ValueError(
+            f"{first} is finished, but not as the study has it now:\n  {listed}{more}\n"
+            "Take these changes back, or give the study another name (name=...)"
+        )
+
+
+def _changed(recipe: Recipe) -> list[str]:
+    """Say in which keys a recipe differs from that of the finished run in its directory."""
+    path = recipe.run_dir / "recipe.yaml"
+    trained = read_mapping(path, Report(str(path)), "the recipe of a run is a mapping")
+    free = [key for key in FREE if key not in TOLD]
+    asked = parse(recipe.to_yaml(), Report(str(path)))
+    before, now = (_same_teacher(flat(each)) for each in (trained, asked))
+    return compare_recipes(before, now, free=free).refused
+
+
+def _same_teacher(keys: dict[str, Any]) -> dict[str, Any]:
+    """Spell the place of a teacher's weights in one way, relative or not."""
+    weights = keys.get("teacher.weights")
+    return keys | {"teacher.weights": str(Path(weights).resolve())} if weights else keys

@@ -1,0 +1,131 @@
+"""From a study's file to the runs that it stands for."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdx.recipe import Problem, Recipe, RecipeError
+from kdx.recipe.paths import Locations
+from kdx.util.words import listed
+from kdx_lab.study.cell import Cell
+from kdx_lab.study.making import Maker
+from kdx_lab.study.schema import Study, read_study
+
+__all__ = ["Grid", "open_study"]
+
+FOLDER = "studies"  # of the output root
+RESERVED = {"analysis", "logs", "plots", "results.json", "results.md"}  # beside the runs
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A study and its cells: all arms of the first seed first, then those of the next."""
+
+    study: Study
+    name: str
+    directory: Path
+    cells: Sequence[Cell]
+
+
+def open_study(
+    path: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    *,
+    plugins: Sequence[str] = (),
+    output_root: str | os.PathLike[str] = "runs",
+) -> Grid:
+    """Return the study in the YAML file at `path`, with overrides of its keys, and all its recipes.
+
+    `overrides` are such as `seeds=[7]`, `overrides.epochs=30`. Raises RecipeError with all that is
+    wrong, with the study or with any of its recipes.
+    """
+    file, root = Path(path), Path(output_root)
+    study = read_study(file, list(overrides))
+    name = _name(study, file, root)
+    maker, problems = Maker(study, file, tuple(plugins), root, name), _Problems(study)
+    recipes: dict[tuple[str, str], Recipe] = {}
+    for setting, arm in _pairs(study):
+        try:
+            recipes[setting, arm] = recipe = maker.recipe(setting, arm)
+            _check_place(recipe, name, recipes)
+        except RecipeError as error:
+            for problem in error.problems:
+                problems.add(problem, setting, arm)
+        except ValueError as error:
+            problems.add(Problem(str(file), "", str(error)), setting, arm)
+    problems.raise_any()
+    cells = [
+        Cell(setting, arm, seed, recipe.model_copy(update=_of_seed(recipe, seed)))
+        for seed in study.seeds
+        for (setting, arm), recipe in recipes.items()
+    ]
+    return Grid(study, name, root / name, cells)
+
+
+def _name(study: Study, file: Path, root: Path) -> str:
+    """Return the study's name, by default studies/<folder>/<file>; RecipeError for a bad one."""
+    parts = (FOLDER, file.resolve().parent.name, file.stem)
+    try:
+        return Locations(file, root).name(study.name or "/".join(parts))
+    except ValueError as error:
+        raise RecipeError([Problem(str(file), "name", str(error))]) from error
+
+
+def _pairs(study: Study) -> Iterator[tuple[str, str]]:
+    for setting, section in study.settings.items():
+        for arm in study.arms:
+            if section.arms is None or arm in section.arms:
+                yield setting, arm
+
+
+def _label(setting: str, arm: str) -> str:
+    return ", ".join(filter(None, (setting, arm)))
+
+
+def _of_seed(recipe: Recipe, seed: int) -> dict[str, object]:
+    return {"seed": seed, "name": f"{recipe.name.rpartition('/')[0]}/seed_{seed}"}
+
+
+def _check_place(recipe: Recipe, name: str, recipes: dict[tuple[str, str], Recipe]) -> None:
+    """Raise ValueError where runs would share a directory, or take one of the study's own."""
+    first, *others = [_label(*pair) for pair, each in recipes.items() if each.name == recipe.name]
+    if others:
+        raise ValueError(
+            f"{first!r} and {others[0]!r} would be one directory: give one another name"
+        )
+    taken = recipe.name.removeprefix(f"{name}/").split("/")[0]
+    if taken in RESERVED:
+        raise ValueError(f"the study itself writes {taken!r}: give the runs another name")
+
+
+class _Problems:
+    """What is wrong with a study's recipes; what several of them share is said once."""
+
+    def __init__(self, study: Study) -> None:
+        self._all = list(_pairs(study))
+        self._found: dict[Problem, list[tuple[str, str]]] = {}
+
+    def add(self, problem: Problem, setting: str, arm: str) -> None:
+        """Note a problem of an arm's recipe."""
+        self._found.setdefault(problem, []).append((setting, arm))
+
+    def raise_any(self) -> None:
+        """Raise RecipeError with all problems, if there are any."""
+        if self._found:
+            raise RecipeError([self._spelt(*found) for found in self._found.items()])
+
+    def _spelt(self, problem: Problem, pairs: Sequence[tuple[str, str]]) -> Problem:
+        where = ": ".join(filter(None, (self._whose(pairs), problem.where)))
+        return Problem(problem.place, where, problem.message)
+
+    def _whose(self, pairs: Sequence[tuple[str, str]]) -> str:
+        """Name arms: "" for all, a setting's name for all of its own."""
+        if len(pairs) == len(self._all):
+            return ""
+        names = []
+        for setting in dict.fromkeys(setting for setting, _ in pairs):
+            arms = [arm for each, arm in pairs if each == setting]
+            whole = setting and len(arms) == sum(each == setting for each, _ in self._all)
+            names += [setting] if whole else [_label(setting, arm) for arm in arms]
+        return listed(names, "; ")

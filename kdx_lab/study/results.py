@@ -1,0 +1,98 @@
+"""results.md, results.json and plots: what a study leaves behind."""
+
+import json
+import shutil
+from dataclasses import asdict
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from kdx.util.files import write_whole
+from kdx_lab.analysis.figures import available
+from kdx_lab.study.cell import named
+from kdx_lab.study.document import document
+from kdx_lab.study.plots import draw
+from kdx_lab.study.rows import Results, Row
+from kdx_lab.study.statistics import CONFIDENCE
+
+__all__ = ["kept_failures", "write_results"]
+
+FORMAT = 1
+NO_PLOTS = "plots need matplotlib: pip install 'kdx[plots]'"
+
+
+def write_results(
+    directory: Path, results: Results, *, title: str, description: str = "", command: str = ""
+) -> Path:
+    """Write results.json, plots/*.png and results.md below `directory`; return the last.
+
+    Also of a study half done. Without matplotlib a line stands in the place of the plots.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    told = {"format": FORMAT, "title": title, "description": description, "command": command}
+    text = json.dumps(told | _plain(results), indent=2, allow_nan=False)
+    write_whole(directory / "results.json", text + "\n")
+    path = directory / "results.md"
+    text = document(
+        results,
+        title=title,
+        description=description,
+        command=command,
+        plots=_plots(directory, results) if available() else NO_PLOTS,
+    )
+    write_whole(path, text)
+    return path
+
+
+def kept_failures(directory: Path) -> dict[str, str]:
+    """Return why runs failed, by `str(cell)`, as results.json says; nothing where it cannot."""
+    try:
+        rows = json.loads((directory / "results.json").read_text())["rows"]
+        return {
+            named(row["setting"], row["arm"], int(seed)): reason
+            for row in rows
+            for seed, reason in row["failures"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _plots(directory: Path, results: Results) -> str:
+    """Draw the plots, in the place of those of an earlier state, and return their Markdown."""
+    shutil.rmtree(directory / "plots", ignore_errors=True)
+    drawn = draw(directory / "plots", results)
+    return "\n\n".join(f"![{path.stem}](plots/{path.name})" for path in drawn)
+
+
+def _plain(results: Results) -> dict[str, Any]:
+    """Return the results as JSON's values: shares stay shares, what is no number is null."""
+    return _finite(
+        {
+            "baseline": results.baseline,
+            "errors": results.errors,
+            "confidence": CONFIDENCE,
+            "planned": results.planned,
+            "finished": len(results.runs),
+            "rows": [_plain_row(row) for row in results.rows],
+        }
+    )
+
+
+def _plain_row(row: Row) -> dict[str, Any]:
+    return {
+        "setting": row.setting,
+        "arm": row.arm,
+        "planned": list(row.cells),
+        "failures": dict(row.failures),
+        "outcome": asdict(row.outcome) if row.outcome else None,
+        "runs": {seed: asdict(run) for seed, run in row.runs.items()},
+    }
+
+
+def _finite(value: Any) -> Any:
+    """Return nested values with null for the numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -1,0 +1,218 @@
+"""What the runs of a study came to: a row for each arm in a setting."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, nan
+from statistics import median
+
+from kdx.run.directory import is_finished
+from kdx.run.summary import Summary, read_summary
+from kdx_lab.study.cell import Cell
+from kdx_lab.study.statistics import Difference, Spread, paired_difference, spread
+
+__all__ = ["Cost", "Outcome", "Results", "Row", "collect"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What training takes. `ratio` is the median of the seeds' seconds over the baseline's."""
+
+    seconds: Spread
+    ratio: float | None
+    images_per_second: Spread
+    epochs: int
+    shipped: int
+    trained: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The finished runs of a row: the task's headline metric, a share in [0, 1], over the seeds.
+
+    `test` is the exported student's, whose epoch was `selected`; `best` and `last` are of the split
+    `evaluated_on` each epoch; `train` is the last epoch's. In a study of errors these four are one
+    minus the metric, and lower is better. `others` are the other metrics on the test images, as
+    they are. `difference` is that of `test` to the baseline's, None for the baseline itself.
+    """
+
+    metric: str
+    heading: str
+    evaluated_on: str
+    selected: str
+    test: Spread
+    best: Spread
+    best_epoch: Spread
+    last: Spread
+    train: Spread | None
+    difference: Difference | None
+    others: Mapping[str, Spread]
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm in a setting: the cells that are planned, and by seed what became of them."""
+
+    setting: str
+    arm: str
+    cells: Mapping[int, Cell]
+    runs: Mapping[int, Summary]
+    failures: Mapping[int, str]
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True)
+class Results:
+    """The rows of a study, by setting and in the grid's order."""
+
+    rows: tuple[Row, ...]
+    baseline: str
+    errors: bool
+
+    @property
+    def settings(self) -> list[str]:
+        """The settings, in the grid's order."""
+        return list(dict.fromkeys(row.setting for row in self.rows))
+
+    @property
+    def arms(self) -> list[str]:
+        """The arms of all settings, in the grid's order."""
+        return list(dict.fromkeys(row.arm for row in self.rows))
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What is known: the outcomes of the rows that have one."""
+        return [row.outcome for row in self.rows if row.outcome]
+
+    @property
+    def runs(self) -> list[Summary]:
+        """All finished runs."""
+        return [run for row in self.rows for run in row.runs.values()]
+
+    @property
+    def planned(self) -> int:
+        """The number of all cells."""
+        return sum(len(row.cells) for row in self.rows)
+
+    def of(self, setting: str) -> list[Row]:
+        """Return the rows of a setting."""
+        return [row for row in self.rows if row.setting == setting]
+
+
+def collect(
+    cells: Sequence[Cell],
+    *,
+    baseline: str,
+    failures: Mapping[str, str] | None = None,
+    errors: bool = False,
+) -> Results:
+    """Read the finished runs among `cells`; the others are missing, for the reason in `failures`.
+
+    `failures` are by `str(cell)`. With `errors` the headline metric is turned into an error, one
+    minus it. ValueError where no arm is called `baseline`.
+    """
+    grid: dict[str, dict[str, dict[int, Cell]]] = {}
+    for cell in cells:
+        grid.setdefault(cell.setting, {}).setdefault(cell.arm, {})[cell.seed] = cell
+    known = list(dict.fromkeys(arm for arms in grid.values() for arm in arms))
+    if baseline not in known:
+        raise ValueError(f"baseline: {baseline!r} is not an arm. Known: {', '.join(known)}")
+    rows = []
+    for setting, arms in grid.items():
+        read = {arm: _read(planned, failures or {}) for arm, planned in arms.items()}
+        reference = read[baseline][0] if baseline in read else {}
+        for arm, (runs, failed) in read.items():
+            other = reference if arm != baseline else {}
+            outcome = _outcome(runs, arms[arm], reference=other, errors=errors) if runs else None
+            rows.append(Row(setting, arm, arms[arm], runs, failed, outcome))
+    return Results(tuple(rows), baseline, errors)
+
+
+def _read(
+    cells: Mapping[int, Cell], failures: Mapping[str, str]
+) -> tuple[dict[int, Summary], dict[int, str]]:
+    """Return the finished runs, and why others failed, by seed."""
+    runs, failed = {}, {}
+    for seed, cell in cells.items():
+        try:
+            if is_finished(cell.run_dir):
+                runs[seed] = _checked(cell)
+            elif str(cell) in failures:
+                failed[seed] = failures[str(cell)]
+        except ValueError as error:
+            failed[seed] = str(error)
+    return runs, failed
+
+
+def _checked(cell: Cell) -> Summary:
+    """Read a summary; ValueError where its headline metric is no number."""
+    run = read_summary(cell.run_dir)
+    for where, metrics in (("test", run.test), ("best", run.best), ("last", run.last)):
+        value = metrics.get(run.headline)
+        if value is None or not isfinite(value):
+            raise ValueError(f"{cell.run_dir}: {where}: {run.headline} is {value}")
+    return run
+
+
+def _outcome(
+    runs: Mapping[int, Summary],
+    cells: Mapping[int, Cell],
+    *,
+    reference: Mapping[int, Summary],
+    errors: bool,
+) -> Outcome:
+    first, metric = next(iter(runs.values())), next(iter(runs.values())).headline
+
+    def scores(
+        runs: Mapping[int, Summary], metrics: Callable[[Summary], Mapping[str, float]]
+    ) -> dict[int, float]:
+        found = {seed: metrics(run)[metric] for seed, run in runs.items() if metrics(run)}
+        return {seed: 1 - value if errors else value for seed, value in found.items()}
+
+    test = scores(runs, lambda run: run.test)
+    exported = next(iter(cells.values())).recipe.select
+    return Outcome(
+        metric=metric,
+        heading=first.headings[metric] + (" error" if errors else ""),
+        evaluated_on=first.evaluated_on,
+        selected="last epoch" if exported == "last" else f"best epoch on {first.evaluated_on}",
+        test=_known(test),
+        best=_known(scores(runs, lambda run: run.best)),
+        best_epoch=_known({seed: run.best_epoch for seed, run in runs.items()}),
+        last=_known(scores(runs, lambda run: run.last)),
+        train=spread(scores(runs, lambda run: run.train or {})),
+        difference=paired_difference(test, scores(reference, lambda run: run.test)),
+        others=_others(runs, metric),
+        cost=_cost(runs, reference),
+    )
+
+
+def _cost(runs: Mapping[int, Summary], reference: Mapping[int, Summary]) -> Cost:
+    first = next(iter(runs.values()))
+    both = [seed for seed in runs if seed in reference]
+    ratios = [runs[seed].seconds / reference[seed].seconds for seed in both]
+    return Cost(
+        seconds=_known({seed: run.seconds for seed, run in runs.items()}),
+        ratio=median(ratios) if ratios else None,
+        images_per_second=_known({seed: run.images_per_second for seed, run in runs.items()}),
+        epochs=first.epochs,
+        shipped=first.parameters["compact"],
+        trained=first.parameters["trained"],
+    )
+
+
+def _others(runs: Mapping[int, Summary], metric: str) -> dict[str, Spread]:
+    """Return the other test metrics, without what is no number."""
+    found = {}
+    for name in dict.fromkeys(name for run in runs.values() for name in run.test):
+        scores = {seed: run.test.get(name, nan) for seed, run in runs.items()}
+        values = spread({seed: value for seed, value in scores.items() if isfinite(value)})
+        if values and name != metric:
+            found[name] = values
+    return found
+
+
+def _known(values: Mapping[int, float]) -> Spread:
+    found = spread(values)
+    assert found, "a row with an outcome has runs"
+    return found

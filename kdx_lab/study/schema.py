@@ -1,0 +1,209 @@
+"""A study's file: everything that it may say, with types and defaults.
+
+title: SmallNet 7x7 on Fashion-MNIST
+recipe: ../../fashion_mnist/resnet18_to_smallnet7_ck_fc_kd.yaml
+overrides: {epochs: 20, data.limit: 4000}
+seeds: [0, 1, 2, 3, 4]
+arms: [compact, compact+kd, ck+fc, ck+fc+kd]
+"""
+
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictStr,
+    ValidationError,
+)
+
+from kdx.recipe.errors import KeyPath, Report
+from kdx.recipe.fields import Natural
+from kdx.recipe.overrides import override
+from kdx.recipe.reading import read_mapping
+from kdx.recipe.wording import explain, show, unknown
+from kdx.recipe.yaml_source import parse
+from kdx.util.words import listed
+
+__all__ = ["Arm", "Setting", "Study", "read_study"]
+
+MOST = 1000  # seeds, arms and settings, each
+MOST_RUNS = 10_000
+
+_SECTION = ConfigDict(extra="forbid", frozen=True)
+
+_HEADING = r"[\w .,:=%+-]{1,60}"
+
+
+def _heading(value: str) -> str:
+    if not re.fullmatch(_HEADING, value):
+        rule = "1 to 60 letters, digits, spaces and any of .,:=%+-"
+        raise ValueError(f"{show(value)} is not a heading: {rule}")
+    return value
+
+
+Heading = Annotated[StrictStr, AfterValidator(_heading)]
+"""What a setting or an arm is called in tables, and its directory, in plain letters."""
+
+_OF_THE_STUDY = {
+    "name": "a run is named by its place in the study, which `name:` at the top level names",
+    "seed": "the runs' seeds are listed by `seeds:` at the top level",
+}
+"""Keys of a recipe that no override may set, and what does."""
+
+Overrides = dict[StrictStr, Any]
+"""Values by dotted key, as on the command line: `data.limit: 4000`."""
+
+
+class Arm(BaseModel):
+    """A way to train: `arm` is a built-in one, by default that of the same name.
+
+    It may bring a recipe of its own, and overrides, which come last.
+    """
+
+    model_config = _SECTION
+    arm: StrictStr = ""
+    recipe: StrictStr = ""
+    overrides: Overrides = {}
+
+
+class Setting(BaseModel):
+    """What the arms are compared in: a table of its own. `arms` names those that it has."""
+
+    model_config = _SECTION
+    recipe: StrictStr = ""
+    overrides: Overrides = {}
+    arms: Annotated[list[StrictStr], Field(min_length=1)] | None = None
+    alone: list[dict[str, Any]] | None = None
+
+
+class Study(BaseModel):
+    """A grid of runs: settings x arms x seeds, each made of a recipe.
+
+    `alone` are the losses of arms without a teacher. `baseline` is the arm that the others are
+    compared with. With `errors` tables speak of errors, 1 - metric.
+    """
+
+    model_config = _SECTION
+    name: StrictStr = ""
+    title: StrictStr = ""
+    description: StrictStr = ""
+    recipe: StrictStr = ""
+    overrides: Overrides = {}
+    seeds: Annotated[list[Natural], Field(min_length=1, max_length=MOST)] = [0, 1, 2, 3, 4]
+    arms: Annotated[dict[Heading, Arm], Field(min_length=1, max_length=MOST)]
+    settings: Annotated[dict[Heading, Setting], Field(min_length=1, max_length=MOST)] = {
+        "": Setting()
+    }
+    alone: list[dict[str, Any]] = [{"use": "cross_entropy"}]
+    baseline: StrictStr = "compact"
+    errors: StrictBool = False
+
+
+def read_study(path: str | os.PathLike[str], overrides: list[str] | None = None) -> Study:
+    """Return the study in the YAML file at `path`, with `key=value` overrides of its own keys.
+
+    Raises RecipeError with all that is wrong with it; its recipes are not read yet.
+    """
+    report = Report(os.fspath(path))
+    data = read_mapping(Path(path), report, "a study is a mapping, with `recipe:` and `arms:`")
+    if "student" in data and "arms" not in data:
+        report.fail("this is a recipe, not a study: tools/distill.py trains by it")
+    _override(data, overrides or [], report)
+    if "arms" in data:
+        data["arms"] = _arms(data["arms"], report)
+    if "settings" in data:
+        data["settings"] = _filled(data["settings"])
+    try:
+        study = Study.model_validate(data)
+    except ValidationError as invalid:
+        for error in invalid.errors():
+            *place, last = error["loc"]  # "[key]" where a name itself is wrong
+            report.add(tuple(place) if last == "[key]" else error["loc"], _message(error))
+        study = None
+    if study:
+        _check(study, report)
+    report.raise_any()
+    assert study is not None, "a study without problems is valid"
+    return study
+
+
+def _override(data: dict[str, Any], overrides: list[str], report: Report) -> None:
+    """Set values of the study; below `overrides` a dotted key is one key, as in the file."""
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        section, _, dotted = key.partition(".")
+        below = data.setdefault(section, {}) if section == "overrides" and dotted else None
+        if equals and isinstance(below, dict):
+            path = (section, dotted)
+            report.locate(path, text)
+            below[dotted] = parse(value, report, path=path, origin=text)
+        else:
+            override(data, [text], report)
+
+
+def _arms(given: Any, report: Report) -> Any:
+    """Return arms by name: a list names built-in ones, and what is left empty has its defaults."""
+    if isinstance(given, list):
+        for index, name in enumerate(given):
+            if not isinstance(name, str) or name in given[:index]:
+                wrong = "is named twice" if isinstance(name, str) else "is no name of an arm"
+                report.add(("arms", index), f"{show(name)} {wrong}")
+            report.locate(("arms", str(name)), report.origin(("arms", index)))
+        return {name: {} for name in given if isinstance(name, str)}
+    return _filled(given)
+
+
+def _filled(given: Any) -> Any:
+    """Return sections by name, {} for what is left empty; what is no mapping as it is."""
+    if not isinstance(given, dict):
+        return given
+    return {name: {} if section is None else section for name, section in given.items()}
+
+
+def _message(error: Any) -> str:
+    if error["type"] != "extra_forbidden":
+        return explain(error)
+    *section, key = error["loc"]
+    model = {"arms": Arm, "settings": Setting}.get(section[0] if section else "", Study)
+    return f"unknown key.{unknown(key, model.model_fields)}"
+
+
+def _check(study: Study, report: Report) -> None:
+    """Report what is wrong between the parts."""
+    if study.baseline not in study.arms:
+        default = "" if "baseline" in study.model_fields_set else ", the default,"
+        known = unknown(study.baseline, study.arms)
+        report.add(("baseline",), f"{show(study.baseline)}{default} is no arm.{known}")
+    if twice := [seed for seed, count in Counter(study.seeds).items() if count > 1]:
+        report.add(("seeds",), f"{listed(list(map(str, twice)))}: given twice")
+    _check_overrides(("overrides",), study.overrides, report)
+    for name, arm in study.arms.items():
+        _check_overrides(("arms", name, "overrides"), arm.overrides, report)
+    for setting, section in study.settings.items():
+        _check_overrides(("settings", setting, "overrides"), section.overrides, report)
+        for index, arm in enumerate(section.arms or ()):
+            if arm not in study.arms:
+                path = ("settings", setting, "arms", index)
+                report.add(path, f"{show(arm)} is no arm.{unknown(arm, study.arms)}")
+        if not (study.recipe or section.recipe):
+            path = ("settings", setting, "recipe") if setting else ("recipe",)
+            report.add(path, "is missing: the recipe that the arms are made of")
+    runs = len(study.seeds) * sum(len(s.arms or study.arms) for s in study.settings.values())
+    if runs > MOST_RUNS:
+        report.add((), f"{runs:,} runs, by settings x arms x seeds: at most {MOST_RUNS:,}")
+
+
+def _check_overrides(path: KeyPath, overrides: Overrides, report: Report) -> None:
+    """Report overrides of what the study itself decides."""
+    for key in overrides:
+        if instead := _OF_THE_STUDY.get(key):
+            report.add((*path, key), instead)
+        elif "=" in key:
+            report.add((*path, key), "a key has no '='")

@@ -1,0 +1,162 @@
+"""The tables of a study: in Markdown, and on the terminal while it runs.
+
+Metrics are in percent and differences in percentage points, each the mean over the seeds.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from textwrap import fill
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from kdx_lab.study.rows import Outcome, Results, Row
+from kdx_lab.study.statistics import CONFIDENCE, Spread
+
+__all__ = ["heading_of", "live_table", "overview", "setting_table"]
+
+HEADING = 12  # letters of a heading's line on the terminal, where the numbers below are shorter
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, and what it says of an outcome."""
+
+    heading: str
+    cell: Callable[[Outcome], str]
+
+
+def heading_of(results: Results) -> str:
+    """Return what the study measures: "top-1", "top-1 error"; of several tasks, all."""
+    return " / ".join(dict.fromkeys(o.heading for o in results.outcomes)) or "metric"
+
+
+def setting_table(results: Results, setting: str) -> str:
+    """Return the Markdown table of a setting; columns that say nothing in all are left out."""
+    shown = [c for c in _columns(results) if any(c.cell(o) for o in results.outcomes)]
+    lines = [
+        [row.arm, _count(row), *((c.cell(row.outcome) if row.outcome else "") for c in shown)]
+        for row in results.of(setting)
+    ]
+    return _markdown(["arm", "n", *(column.heading for column in shown)], lines)
+
+
+def overview(results: Results) -> str:
+    """Return the Markdown table of all settings: arms by row, settings by column, of test.
+
+    "N/A" where a setting does not have the arm, "..." where nothing is finished yet.
+    """
+    found = {(row.setting, row.arm): row.outcome for row in results.rows}
+
+    def cell(setting: str, arm: str) -> str:
+        if (setting, arm) not in found:
+            return "N/A"
+        outcome = found[setting, arm]
+        return _share(outcome.test) if outcome else "..."
+
+    lines = [[arm, *(cell(setting, arm) for setting in results.settings)] for arm in results.arms]
+    return _markdown(["arm", *results.settings], lines)
+
+
+def live_table(results: Results, *, running: Collection[str] = (), title: str = "") -> Table:
+    """Return the study as it stands, settings as sections; `running` are cells, by `str(cell)`."""
+    columns = _columns(results)
+    shown = [columns[0], columns[1], next(c for c in columns if c.heading == "seconds")]
+    table = Table(title=title or None, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    # On a narrow terminal names are folded, and numbers stay whole.
+    table.add_column("arm", overflow="fold", min_width=8)
+    table.add_column("n", justify="right", no_wrap=True, min_width=2)
+    for column in shown:
+        width = max((len(column.cell(o)) for o in results.outcomes), default=0)
+        heading = fill(column.heading, max(width, HEADING))
+        table.add_column(heading, justify="right", no_wrap=True, min_width=width)
+    table.add_column("state", min_width=7)
+    for setting in results.settings:
+        if setting:
+            table.add_row(Text(setting, style="bold"))
+        for row in results.of(setting):
+            cells = [c.cell(row.outcome) if row.outcome else "" for c in shown]
+            table.add_row(Text(row.arm), _count(row), *cells, _state(row, running))
+        table.add_section()
+    return table
+
+
+def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown whose source is aligned, too: the first column to the left."""
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in (headings, *rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    rule = [f"{'-' * (width - 1)}{':' if i else '-'}" for i, width in enumerate(widths)]
+    lines.insert(1, rule)
+    return "\n".join(f"| {' | '.join(_padded(line, widths))} |" for line in lines)
+
+
+def _padded(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+    first, *rest = zip(line, widths, strict=True)
+    return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
+
+
+def _columns(results: Results) -> list[Column]:
+    """Return all columns but arm and n, the test metric first and its difference second."""
+    what = heading_of(results)
+    splits = {o.evaluated_on for o in results.outcomes}
+    split = splits.pop() if len(splits) == 1 else "evaluated"
+    chosen = " (chosen on test)" if split == "test" else ""
+    same = all(_last_is_test(o) for o in results.outcomes)
+    return [
+        Column(f"test {what} (%)", lambda o: _share(o.test)),
+        Column(f"Δ to {results.baseline} [{CONFIDENCE:.0%} CI]", _points),
+        Column(f"best {split}{chosen}", lambda o: _share(o.best)),
+        Column("at epoch", lambda o: f"{o.best_epoch.mean:.1f}"),
+        Column(f"last {split}", lambda o: "" if same else _share(o.last)),
+        Column("train", lambda o: _share(o.train)),
+        Column("epochs", lambda o: f"{o.cost.epochs:,}"),
+        Column("seconds", lambda o: _seconds(o.cost.seconds.mean)),
+        Column(f"x {results.baseline}", lambda o: f"{o.cost.ratio:.2f}" if o.cost.ratio else ""),
+        Column("images/s", lambda o: f"{o.cost.images_per_second.mean:,.0f}"),
+        Column("parameters", lambda o: f"{o.cost.shipped:,}"),
+        Column("in training", lambda o: f"{o.cost.trained:,}"),
+    ]
+
+
+def _last_is_test(outcome: Outcome) -> bool:
+    return outcome.evaluated_on == "test" and outcome.selected == "last epoch"
+
+
+def _count(row: Row) -> str:
+    done, planned = len(row.runs), len(row.cells)
+    return str(done) if done == planned else f"{done} of {planned}"
+
+
+def _state(row: Row, running: Collection[str]) -> str:
+    """Return "done" or "waiting", or what happens: "running, 1 failed"."""
+    if len(row.runs) == len(row.cells):
+        return "done"
+    parts = []
+    if any(str(cell) in running for cell in row.cells.values()):
+        parts.append("running")
+    if row.failures:
+        parts.append(f"{len(row.failures)} failed")
+    return ", ".join(parts) or "waiting"
+
+
+def _share(value: Spread | None) -> str:
+    if value is None:
+        return ""
+    std = "" if value.std is None else f" ± {100 * value.std:.2f}"
+    return f"{100 * value.mean:.2f}{std}"
+
+
+def _points(outcome: Outcome) -> str:
+    """Return the difference with its interval, and how many seeds it has where it has not all."""
+    found = outcome.difference
+    if found is None:
+        return ""
+    mean, n = f"{100 * found.mean:+z.2f}", len(found.values)
+    if found.low is not None and found.high is not None:
+        mean += f" [{100 * found.low:+z.2f}, {100 * found.high:+z.2f}]"
+    return mean if n == len(outcome.test.values) else f"{mean} (n = {n})"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"

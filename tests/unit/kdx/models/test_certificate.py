@@ -1,0 +1,149 @@
+from copy import deepcopy
+from functools import partial
+from weakref import WeakSet
+
+import pytest
+import torch
+from torch import nn
+
+import expand
+from kdx.models.certificate import certify
+from kdx.models.students import smallnet
+from tests.unit.expand.networks import warm_up
+
+
+class Tolerance:
+    float32 = 1e-4
+    float64 = 1e-9
+
+
+@pytest.fixture
+def trained():
+    torch.manual_seed(0)
+    return warm_up(expand.expand(smallnet(), "cl", linear=True), 16, 3, 32, 32)
+
+
+@pytest.fixture
+def batches():
+    torch.manual_seed(1)
+    return [torch.randn(8, 3, 32, 32), torch.randn(5, 3, 32, 32)]
+
+
+def shifted(network, *, by):
+    """Restore with every logit off by `by`."""
+    compact = expand.compress(network)
+    with torch.no_grad():
+        compact.fc2.bias.add_(by)
+    return compact
+
+
+def test_it_holds_for_expandnets(trained, batches):
+    metrics = {"trained": {"top1": 0.5}, "compact": {"top1": 0.5}}
+    certificate = certify(trained, expand.compress, batches, Tolerance(), metrics=metrics)
+    assert certificate.problems == []
+    assert 0 < certificate.float32.max_rel_error < 1e-5
+    assert certificate.float64.max_rel_error < 1e-13
+    assert (certificate.float32.images, certificate.float64.images) == (13, 8)
+    assert certificate.predictions_changed == 0
+    compact = sum(p.numel() for p in smallnet().parameters())
+    assert certificate.parameters["compact"] == compact == 15050
+    assert certificate.parameters["trained"] > compact
+    written = certificate.to_json()
+    assert written["holds"] is True
+    assert written["metrics"] == metrics
+    assert written["float64"]["tolerance"] == 1e-9
+
+
+def test_more_batches_in_float64(trained, batches):
+    certificate = certify(trained, expand.compress, batches, Tolerance(), in_float64=2)
+    assert certificate.float64.images == 13
+
+
+def test_it_measures_the_largest_error_and_its_share(trained, batches):
+    largest = max(trained(images).abs().max().item() for images in batches)
+    certificate = certify(trained, partial(shifted, by=0.01 * largest), batches, Tolerance())
+    assert certificate.float32.max_abs_error == pytest.approx(0.01 * largest, rel=1e-3)
+    assert certificate.float32.max_rel_error == pytest.approx(0.01, rel=1e-3)
+    differs = "the compact network differs from the trained one by 0.01 of the largest logit in"
+    assert certificate.problems == [
+        f"{differs} float32; the tolerance is 0.0001",
+        f"{differs} float64; the tolerance is 1e-09",
+    ]
+    assert certificate.to_json()["holds"] is False
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_not_finite_never_holds(trained, batches, value):
+    certificate = certify(trained, partial(shifted, by=value), batches, Tolerance())
+    assert len(certificate.problems) == 2
+    with torch.no_grad():
+        trained.fc2.bias.fill_(value)
+    assert len(certify(trained, expand.compress, batches, Tolerance()).problems) == 2
+
+
+def test_predictions_that_change_are_counted(trained, batches):
+    def turned(network):
+        compact = expand.compress(network)
+        with torch.no_grad():
+            for parameter in compact.fc2.parameters():
+                parameter.copy_(parameter.roll(1, 0))
+        return compact
+
+    assert certify(trained, turned, batches, Tolerance()).predictions_changed == 13
+
+
+def test_an_error_in_float64_alone_is_found(trained, batches):
+    def through_float32(network):
+        dtype = next(network.parameters()).dtype
+        return expand.compress(deepcopy(network).float()).to(dtype)
+
+    certificate = certify(trained, through_float32, batches, Tolerance())
+    assert [p for p in certificate.problems if "float32" in p] == []
+    assert len(certificate.problems) == 1
+
+
+def test_zero_logits_are_compared_plainly(trained, batches):
+    with torch.no_grad():
+        for parameter in trained.fc2.parameters():
+            parameter.zero_()
+    certificate = certify(trained, partial(shifted, by=0.5), batches, Tolerance())
+    assert certificate.float32.max_rel_error == certificate.float32.max_abs_error == 0.5
+    assert certify(trained, expand.compress, batches, Tolerance()).problems == []
+
+
+def test_the_trained_network_is_left_alone(trained, batches):
+    trained.train()
+    before = deepcopy(trained.state_dict())
+
+    def spoils(network: nn.Module) -> nn.Module:
+        compact = expand.compress(network)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.zero_()
+        return compact
+
+    certificate = certify(trained, spoils, batches, Tolerance())
+    assert certificate.problems  # a restore that spoils its argument does not hold either
+    assert trained.training
+    after = trained.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[k], before[k]) for k in before)
+    assert {v.dtype for v in after.values()} == {torch.float32, torch.int64}
+
+
+def test_the_logits_of_a_batch_are_not_kept(trained):
+    """Those of pixels are gigabytes."""
+    alive, before = WeakSet(), []
+
+    def restored(network: nn.Module) -> nn.Module:
+        compact = expand.compress(network)
+        compact.register_forward_hook(follow)
+        return compact
+
+    def follow(network: nn.Module, images: object, logits: torch.Tensor) -> None:
+        before.append(len(alive))
+        alive.add(logits)
+
+    certify(trained, restored, [torch.randn(2, 3, 32, 32) for _ in range(6)], Tolerance())
+    assert len(before) == 7
+    assert max(before) == 0

@@ -1,0 +1,136 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kdx.models.certificate import Certificate, Errors
+from kdx.run.report import write_report
+from kdx.run.summary import read_summary
+from tests.unit.kdx.run.test_summary import SUMMARY
+
+CERTIFICATE = Certificate(
+    Errors(0.00123, 4.56e-7, 1e-4, 1024), Errors(1e-14, 2e-16, 1e-9, 256), 3, 1024, {}
+)
+
+
+FACTS = {"num_classes": 10, "in_channels": 1, "image_size": 32}
+
+
+def written(recipe, tmp_path, summary=SUMMARY, **more):
+    epoch = {"epoch": 1, "stage": "train", "learning_rate": 0.01, "loss/total": 2.5,
+             "loss/kd": 2.5, "test/top1": 0.5, **more}  # fmt: skip
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(epoch) + "\n")
+    path = write_report(tmp_path, recipe, summary, CERTIFICATE, facts=FACTS)
+    assert path == tmp_path / "report.md"
+    return path.read_text()
+
+
+def rows(text, heading):
+    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_report_says_what_came_out(recipe, tmp_path):
+    text = written(recipe("select=last"), tmp_path)
+    assert rows(text, "Result")[2:] == [
+        ["student (exported)", "test, n = 360", "59.38%", "90.00%"],
+        ["student, last epoch (3)", "validation", "50.00%", "90.00%"],
+        ["student, best epoch (2)", "validation", "62.50%", "95.00%"],
+        ["teacher", "validation", "75.00%", "100.00%"],
+    ]
+    assert "15,050 parameters (314,654 while training), 12.3 s of training" in text
+    assert "optimistic" not in text
+    assert rows(text, "Certificate")[2:] == [
+        ["float32", "0.00123", "4.56e-07", "0.0001", "1024"],
+        ["float64", "1e-14", "2e-16", "1e-09", "256"],
+    ]
+    assert "Predictions changed by compression: 3 of 1,024." in text
+    assert rows(text, "Epochs") == [
+        ["epoch", "stage", "learning rate", "loss/total", "loss/kd", "test/top1"],
+        ["---"] * 6,
+        ["1", "train", "0.01", "2.5000", "2.5000", "0.5000"],
+    ]
+    assert ["processes", "2"] in rows(text, "Where it ran")
+    assert f"python tools/evaluate.py {tmp_path}" in text
+
+
+def test_training_images_and_label_noise_are_shown(recipe, tmp_path):
+    summary = replace(SUMMARY, train={"top1": 0.25, "top5": 0.75})
+    text = written(recipe("data.label_noise=0.125"), tmp_path, summary)
+    shown = ["student, last epoch (3)", "training images", "25.00%", "75.00%"]
+    assert rows(text, "Result")[4] == shown
+    assert "`smallnet` on `digits` with 12.5% of the training labels drawn at random. Ba" in text
+
+
+def test_a_choice_on_the_test_images_is_called_what_it_is(recipe, tmp_path):
+    summary = replace(SUMMARY, evaluated_on="test", teacher=None)
+    text = written(recipe(), tmp_path, summary)
+    assert "chosen on the test images, so its figure is optimistic" in text
+    assert not any(row[0] == "teacher" for row in rows(text, "Result"))
+
+
+def test_the_report_of_a_real_run(distilled):
+    recipe, run_dir, _ = distilled
+    text = (run_dir / "report.md").read_text()
+    assert text.startswith(
+        f"# {recipe.name}\n\n`smallnet` on `digits`, trained as `expand.ExpandNet`("
+    )
+    assert "taught by `smallnet`. Batch 16, seed 0." in text
+    losses = "0.5 cross_entropy + 0.25 kd + 0.125 hint"
+    assert f"- nonlinear: {losses}, 1 epoch, `SGD`(lr=0.01, momentum=0.9), `constant`" in text
+    assert f"- linear: {losses}, 2 epochs, " in text
+    summary = read_summary(run_dir)
+    shown = [f"{summary.test[key]:.2%}" for key in ("top1", "top5")]
+    assert rows(text, "Result")[2][:4] == ["student (exported)", "test, n = 64", *shown]
+    assert rows(text, "Result")[3][4] == f"{summary.last['agreement']:.2%}"
+    code = text.partition("```python\n")[2].partition("```")[0]
+    assert "student = smallnet(num_classes=10, in_channels=1, image_size=32)\n" in code
+    namespace: dict = {}
+    exec(code, namespace)
+    saved = load_file(run_dir / "student.safetensors")
+    built = namespace["student"].state_dict()
+    assert built.keys() == saved.keys()
+    assert all(torch.equal(built[name], saved[name]) for name in saved)
+    assert (namespace["images"]["channels"], namespace["images"]["size"]) == (1, 32)
+    assert [row[:2] for row in rows(text, "Epochs")[2:]] == [
+        ["1", "nonlinear"], ["2", "linear"], ["3", "linear"],
+    ]  # fmt: skip
+
+
+def test_the_network_is_imported_from_where_it_is(recipe, tmp_path):
+    plain = {"use": "tests.toys.plain", "in_channels": 1}
+    text = written(recipe(f"student={json.dumps(plain)}"), tmp_path)
+    assert "\nfrom tests.toys import plain\n" in text
+    assert "\nstudent = plain(num_classes=10, in_channels=1)\n" in text
+
+
+@pytest.mark.parametrize("missing", ["test/top1", "loss/kd"])
+def test_epochs_that_lack_a_number_leave_its_cell_empty(recipe, tmp_path, missing):
+    whole = {"epoch": 1, "stage": "a", "learning_rate": 1.0, "loss/total": 1.0, "loss/kd": 1.0,
+             "test/top1": 0.5}  # fmt: skip
+    lacking = {name: value for name, value in whole.items() if name != missing}
+    lines = "\n".join(map(json.dumps, (lacking, whole)))
+    (tmp_path / "metrics.jsonl").write_text(lines)
+    text = write_report(tmp_path, recipe(), SUMMARY, CERTIFICATE, facts=FACTS).read_text()
+    heading, _, first, second = rows(text, "Epochs")
+    assert first[heading.index(missing)] == ""
+    assert second[heading.index(missing)] != ""
+
+
+def test_the_losses_of_every_stage_are_shown(recipe, tmp_path):
+    lines = [
+        {
+            "epoch": epoch,
+            "stage": term,
+            "learning_rate": 1.0,
+            "loss/total": 1.0,
+            f"loss/{term}": 1.0,
+        }
+        for epoch, term in ((1, "hint"), (2, "kd"))
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    text = write_report(tmp_path, recipe(), SUMMARY, CERTIFICATE, facts=FACTS).read_text()
+    assert {"loss/hint", "loss/kd"} <= set(rows(text, "Epochs")[0])

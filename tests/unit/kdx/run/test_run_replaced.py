@@ -1,0 +1,66 @@
+"""Which directories a run may be written to, and what becomes of a run that stood there."""
+
+import pytest
+
+from kdx.run.run import run
+from kdx.training.health import TrainingError
+from tests.unit.runs import EXPAND, FILES, contents, listed, same
+
+
+def test_a_run_is_replaced_only_when_asked(recipe, console):
+    first = contents(run(recipe(), console))
+    with pytest.raises(FileExistsError, match=r"digits/plain holds a run already: pass --resume"):
+        run(recipe("seed=1"), console)
+    run_dir = run(recipe("seed=1"), console, overwrite=True)
+    assert not same(first, contents(run_dir))
+    assert len(listed(run_dir / "tensorboard")) == 1
+    assert len((run_dir / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_what_is_no_run_is_never_replaced(recipe, console):
+    place = recipe().run_dir
+    place.mkdir(parents=True)
+    (place / "thesis.tex").touch()
+    with pytest.raises(FileExistsError, match=r"digits/plain is not a run of kdx: it is not repl"):
+        run(recipe(), console, overwrite=True)
+    assert listed(place) == ["thesis.tex"]
+
+
+def test_an_empty_directory_is_no_run(recipe, console):
+    recipe().run_dir.mkdir(parents=True)
+    assert listed(run(recipe(), console)) == FILES
+
+
+def test_a_run_that_trained_nothing_does_not_keep_its_name(recipe, console):
+    untaught = recipe("teacher={use: smallnet}", "losses=[{use: kd}]")
+    with pytest.raises(ValueError, match="is no better than chance"):
+        run(untaught, console)
+    run_dir = untaught.run_dir
+    assert listed(run_dir) == ["recipe.yaml"]
+    (run_dir / "tensorboard").mkdir()
+    (run_dir / "tensorboard" / "events.of.an.interrupted.run").touch()
+    assert run(recipe(), console) == run_dir
+    assert listed(run_dir) == FILES
+    assert len(listed(run_dir / "tensorboard")) == 1
+
+
+def test_a_run_that_trained_an_epoch_keeps_its_name(recipe, console):
+    run_dir = recipe().run_dir
+    run_dir.mkdir(parents=True)
+    for name in ("recipe.yaml", "metrics.jsonl"):
+        (run_dir / name).touch()
+    with pytest.raises(FileExistsError, match=r"digits/plain holds a run already"):
+        run(recipe(), console)
+
+
+def test_a_run_that_is_overwritten_is_lost_only_when_the_new_one_succeeds(recipe, console):
+    what = recipe(EXPAND, "epochs=1")
+    run_dir = run(what, console)
+    kept = contents(run_dir)
+    aside = run_dir.with_name(run_dir.name + ".replaced")
+    with pytest.raises(TrainingError, match=r"became nan|became inf"):
+        run(recipe(EXPAND, "optimizer.lr=1e30", "epochs=2"), console, overwrite=True)
+    assert same(contents(aside), kept)
+    run(what, console, overwrite=True)
+    assert not aside.exists()
+    assert same(contents(run_dir), kept)

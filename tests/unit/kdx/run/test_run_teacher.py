@@ -1,0 +1,89 @@
+"""A run's teacher: trained first where it has no weights, and refused where it knows nothing."""
+
+import pytest
+from torch import nn
+
+from kdx.models import weights
+from kdx.models.students import smallnet
+from kdx.run.run import run
+from kdx.run.summary import read_summary
+from kdx.training.job import build
+
+KD = "losses=[{use: kd}]"
+
+
+def test_a_teacher_at_chance_is_refused_unless_allowed(recipe, console, tmp_path):
+    guessing = smallnet(in_channels=1)
+    nn.init.zeros_(guessing.fc2.weight)
+    job = build(recipe())
+    path = tmp_path / "guessing.safetensors"
+    weights.save(guessing, path, input=job.data.input, classes=10)
+    teacher = f"teacher={{use: smallnet, weights: {path}}}"
+    with pytest.raises(
+        ValueError,
+        match=r"^teacher: .*% top-1 on 64 test images is no better than chance, which is 10\.00% "
+        r"and reaches 17\.50% by luck \(two standard errors\)\. It may be undertrained, "
+        r".*guessing\.safetensors may be another network's weights, its .* \(teacher\.input\)"
+        r"\. `teacher\.allow_chance: true` trains",
+    ):
+        run(recipe(teacher, KD), console)
+    allowed = recipe(teacher, KD, "teacher.allow_chance=true", name="allowed")
+    summary = read_summary(run(allowed, console))
+    assert summary.teacher["top1"] < 0.2
+
+
+@pytest.mark.parametrize(
+    ("teacher", "cause"),
+    [
+        ("{use: smallnet}", "It has no `weights:`: its parameters are random. Give them, and a"),
+        (
+            "{use: tests.toys.published, pretrained: true}",
+            "It has no `weights:`, and a published network of other classes begins with a new cla",
+        ),
+    ],
+)
+def test_missing_weights_are_named_first(recipe, console, teacher, cause):
+    with pytest.raises(ValueError, match=rf"by luck \(two standard errors\)\. {cause}"):
+        run(recipe(f"teacher={teacher}", KD), console)
+
+
+def test_a_teacher_is_trained_first_and_kept(recipe, console, tmp_path):
+    recipe(name="first")  # writes first.yaml
+    (tmp_path / "digits" / "first.yaml").write_text(
+        "data: {use: digits, limit: 256, batch_size: 16}\n"
+        "student: {use: smallnet}\n"
+        "optimizer: {use: AdamW, lr: 0.01}\n"
+        "epochs: 3\n"
+    )
+    teacher = "teacher={use: smallnet, weights: runs/digits/first, recipe: first.yaml}"
+    student = recipe(teacher, "losses=[{use: kd}]")
+    run(student, console)
+    first = "The teacher has no weights yet: digits/first is run first"
+    assert console.file.getvalue().count(first) == 1
+    weights_file = tmp_path / "runs/digits/first/student.safetensors"
+    written = weights_file.stat().st_mtime_ns
+    run(student, console, overwrite=True)
+    assert console.file.getvalue().count("The teacher has no weights yet") == 1
+    assert weights_file.stat().st_mtime_ns == written
+    assert read_summary(student.run_dir).teacher["top1"] > 0.2
+
+
+def test_teachers_without_weights_that_nothing_trains(recipe, console):
+    absent = "teacher={use: smallnet, weights: runs/digits/absent}"
+    with pytest.raises(ValueError, match=r"digits/absent does not exist, and the recipe names no"):
+        run(recipe(absent), console)
+    recipe(name="other")
+    with pytest.raises(ValueError, match=r"would write .*digits/other: make its `name:` and the w"):
+        run(recipe(absent, "teacher.recipe=other.yaml"), console)
+
+
+def test_what_is_wrong_with_the_student_shows_before_the_teacher_is_trained(recipe, console):
+    recipe(name="first")
+    absent = "teacher={use: smallnet, weights: runs/digits/first, recipe: first.yaml}"
+    with pytest.raises(ValueError, match="the student has no module 'pool9'"):
+        run(
+            recipe(absent, "losses=[{use: pkt, student_layer: pool9, teacher_layer: fc1}]"), console
+        )
+    with pytest.raises(ValueError, match=r"smallnet with {'kernel_size': 7}, but .* would train"):
+        run(recipe(absent, "teacher.kernel_size=7", "losses=[{use: kd}]"), console)
+    assert "The teacher has no weights" not in console.file.getvalue()

@@ -1,0 +1,31 @@
+import pytest
+
+from kdx.util.words import counted, in_bytes, listed
+
+
+def test_one_is_singular_and_thousands_are_grouped():
+    assert [counted(n, "epoch") for n in (0, 1, 2, 1437)] == [
+        "0 epochs", "1 epoch", "2 epochs", "1,437 epochs",
+    ]  # fmt: skip
+    assert [counted(n, "process", "processes") for n in (1, 2)] == ["1 process", "2 processes"]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (12, "12 bytes"),
+        (1000, "1 kB"),
+        (7.2e6, "7.2 MB"),
+        (1e10, "10 GB"),
+        (1.25e9, "1.2 GB"),
+        (4e15, "4,000 TB"),
+    ],
+)
+def test_sizes_are_written_as_people_do(size, text):
+    assert in_bytes(size) == text
+
+
+def test_long_lists_are_cut():
+    assert listed(["a", "b"]) == "a, b"
+    assert listed(["a"] * 10, "; ") == "; ".join("a" * 10)
+    assert listed(["a"] * 1012, "; ").endswith("a; a; and 1,002 more")

@@ -1,0 +1,48 @@
+"""Finished runs without training: the files that a study reads."""
+
+import json
+import re
+
+import torch
+
+from kdx.models.weights import FILE_IN_RUN, save
+from kdx.protocols import InputSpec
+from kdx.run.summary import Summary, write_summary
+from kdx_lab.study.cell import Cell
+from tests.unit.conftest import loaded
+from tests.unit.kdx.run.test_summary import SUMMARY
+
+__all__ = ["cell", "finish", "finished", "summary"]
+
+
+def cell(root, *overrides, setting: str = "", arm: str = "compact", seed: int = 0) -> Cell:
+    """Return a cell whose run is not there yet."""
+    place = re.sub(r"[^\w.-]+", "_", f"{setting} {arm}".strip())
+    recipe = loaded(root, f"seed={seed}", f"name=study/{place}/{seed}", *overrides)
+    return Cell(setting, arm, seed, recipe)
+
+
+def summary(score: float, **more) -> Summary:
+    """Return the summary of a run of three epochs on a validation split."""
+    values = vars(SUMMARY) | {"test": {"top1": score, "top5": 0.9}, "teacher": None} | more
+    return Summary(**values)
+
+
+def finish(cell: Cell, run: Summary, curve=()) -> Cell:
+    """Write what a finished run leaves that a study reads; `curve` by epoch."""
+    cell.run_dir.mkdir(parents=True)
+    spec = InputSpec(channels=1, size=8, mean=(0.5,), std=(0.5,))
+    save({"weight": torch.zeros(1)}, cell.run_dir / FILE_IN_RUN, input=spec, classes=10)
+    lines = [
+        {"epoch": n, "stage": "train", "loss/total": 2 - value, f"{run.evaluated_on}/top1": value}
+        for n, value in enumerate(curve, 1)
+    ]
+    (cell.run_dir / "metrics.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in lines))
+    write_summary(cell.run_dir, run)
+    return cell
+
+
+def finished(root, arm: str, seed: int, score: float, *overrides, setting="", curve=(), **more):
+    """Return the cell of a finished run whose test top-1 is `score`."""
+    planned = cell(root, *overrides, setting=setting, arm=arm, seed=seed)
+    return finish(planned, summary(score, **more), curve)

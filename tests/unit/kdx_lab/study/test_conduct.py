@@ -1,0 +1,184 @@
+"""A study that runs in this process: what it leaves, runs again, refuses, and survives."""
+
+import json
+import shutil
+import signal
+
+import pytest
+
+from kdx.launch.stopping import Stopped
+from kdx_lab.study.conduct import conduct, report
+from kdx_lab.study.errors import StudyError
+from kdx_lab.study.grid import open_study
+from kdx_lab.study.running import log_of, stopping
+from kdx_lab.study.workers import Request
+from tests.unit.kdx_lab.study import made
+
+BASE = """\
+data: {use: digits, limit: 64, batch_size: 32}
+student: {use: tests.toys.plain}
+optimizer: {use: SGD, lr: 0.05}
+epochs: 1
+threads: 1
+"""
+STUDY = """\
+title: Two arms
+recipe: base.yaml
+seeds: [0, 1]
+arms:
+  compact:
+  slow: {arm: compact, overrides: {optimizer.lr: 0.01}}
+"""
+COMMAND = "python tools/study.py digits/two.yaml"
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch, console):
+    """Return a function: overrides of a study to its grid, and one that conducts that."""
+    monkeypatch.setattr(
+        "kdx_lab.study.results.available", lambda: False
+    )  # plots are tested elsewhere
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    (folder / "base.yaml").write_text(BASE)
+    (folder / "two.yaml").write_text(STUDY)
+
+    def study(*overrides: str):
+        options = {"plugins": ("tests",), "output_root": str(tmp_path / "runs")}
+        path = str(folder / "two.yaml")
+        grid = open_study(path, overrides, **options)
+        request = Request(path, overrides, **options)
+        return grid, lambda **more: conduct(grid, request, console, command=COMMAND, **more)
+
+    return study
+
+
+def results(grid) -> dict:
+    return json.loads((grid.directory / "results.json").read_text())
+
+
+def stamps(grid) -> list[int]:
+    return [(cell.run_dir / "summary.json").stat().st_mtime_ns for cell in grid.cells]
+
+
+def test_a_study_is_run_once(study, console, tmp_path):
+    grid, run = study()
+    assert run() == grid.directory == tmp_path / "runs/studies/digits/two"
+    first, written = results(grid), stamps(grid)
+    rows = {row["arm"]: row["outcome"] for row in first["rows"]}
+    assert list(rows) == ["compact", "slow"]
+    assert (first["finished"], first["planned"], first["command"]) == (4, 4, COMMAND)
+    for cell in grid.cells:
+        summary = json.loads((cell.run_dir / "summary.json").read_text())
+        (row,) = (row for row in first["rows"] if row["arm"] == cell.arm)
+        assert row["runs"][str(cell.seed)] == summary
+    said = console.file.getvalue()
+    assert "study    studies/digits/two: 4 runs, of which 0 are finished" in said
+    assert "slow, seed 1: done in " in said
+    assert "1 run is left, under a minute\n" in said
+    assert f"```bash\n{COMMAND}\n```" in (grid.directory / "results.md").read_text()
+    assert "device   cpu" in (grid.directory / "logs/two--slow--seed_1.txt").read_text()
+
+    study()[1]()
+    assert "4 runs, of which 4 are finished" in console.file.getvalue()
+    assert (stamps(grid), results(grid)) == (written, first)
+
+    with pytest.raises(ValueError, match=r"epochs: 1, now 2\n3 more runs are not the study's\n"):
+        study("overrides.epochs=2")[1]()
+    assert stamps(grid) == written
+
+
+def test_a_report_takes_no_runs_of_another_recipe_for_the_studys(study, console):
+    plain = ("seeds=[0]", "arms=[compact]", "overrides.data.validation=64")
+    grid, run = study(*plain)
+    run()
+    shutil.rmtree(grid.cells[0].run_dir / "checkpoints")  # recipe.yaml says it as well
+    report(study(*plain, "overrides.log_every=7")[0], console)
+    for changed in ("optimizer.lr=0.1", "select=best", "evaluate_every=2", "train_metrics=true"):
+        other, _ = study(*plain, f"overrides.{changed}")
+        with pytest.raises(ValueError, match=r"compact/seed_0 is finished, but not as the study"):
+            report(other, console)
+
+
+def test_a_run_that_fails_is_told_with_its_log_and_the_others_go_on(study, console):
+    grid, run = study("arms.slow.overrides={optimizer.lr: 1.0e+30}", "seeds=[0]")
+    log = grid.directory / "logs" / "two--slow--seed_0.txt"
+    with pytest.raises(StudyError, match=r"1 run of studies/digits/two failed:\n  slow, seed 0: "):
+        run()
+    text = (grid.directory / "results.md").read_text()
+    assert "Not complete: 1 of 2 runs done" in text
+    assert "- slow, seed 0: " in text
+    assert f"(log: {log})" in text
+    assert "error: " in log.read_text()
+    report(grid, console)
+    assert "- slow, seed 0: " in (grid.directory / "results.md").read_text()
+    assert f"slow, seed 0: {text[text.index('slow, seed 0: ') + 14 :].splitlines()[0][:20]}" in (
+        console.file.getvalue()
+    )
+
+
+def test_what_nobody_foresaw_fails_a_run_alone(study, monkeypatch):
+    def broken(recipe, console, *, resume):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("kdx.run.run.run", broken)
+    grid, run = study("seeds=[0]")
+    with pytest.raises(StudyError, match=r"2 runs of .*\n  compact, seed 0: RuntimeError: a bug"):
+        run()
+    assert "Traceback" in (grid.directory / "logs/two--slow--seed_0.txt").read_text()
+    monkeypatch.setenv("WORLD_SIZE", "2")  # the others would wait for this process
+    with pytest.raises(RuntimeError, match=r"^a bug"):
+        run()
+
+
+def test_a_signal_between_the_runs_stops_the_study(study, monkeypatch):
+    def signalled(recipe, console, *, resume):
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("kdx.run.run.run", signalled)
+    grid, run = study()
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped, match=r"^stopped by a signal, with 0 of 4 runs done$"):
+        run()
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert results(grid)["finished"] == 0
+
+
+def test_a_teacher_is_trained_once_and_first(study, monkeypatch):
+    seen = []
+    monkeypatch.setattr("kdx_lab.study.conduct.ensure_teacher", lambda r, _: seen.append(r.teacher))
+    monkeypatch.setattr(
+        "kdx.run.run.run", lambda recipe, *_, resume: seen.append(recipe.name[-15:])
+    )
+    teacher = "overrides.teacher={use: tests.toys.plain, weights: runs/teacher}"
+    grid, run = study(teacher, "overrides.losses=[{use: kd}]", "arms=[compact, compact+kd]",
+                      "seeds=[0]")  # fmt: skip
+    run()
+    assert seen == [grid.cells[1].recipe.teacher, "/compact/seed_0", "mpact-kd/seed_0"]
+
+
+def test_each_cell_has_a_log_of_its_own(tmp_path):
+    pairs = (("a-b", "c"), ("a", "b-c"))
+    cells = [made.cell(tmp_path, f"name=study/{one}/{two}/seed_0") for one, two in pairs]
+    logs = [log_of(each, tmp_path).name for each in cells]
+    assert logs == ["a-b--c--seed_0.txt", "a--b-c--seed_0.txt"]
+
+
+def test_jobs_are_not_for_a_launcher_of_several_processes(study, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"^--jobs 2: under a launcher of several processes each"):
+        study()[1](jobs=2)
+
+
+def test_a_report_of_nothing_says_so(study, console):
+    grid, _ = study()
+    report(grid, console)
+    assert "No run is finished yet." in (grid.directory / "results.md").read_text()
+    assert console.file.getvalue().count("waiting") == 2
+
+
+def test_signals_are_left_as_they_were():
+    before = signal.getsignal(signal.SIGTERM)  # a job in the background may ignore SIGINT
+    with pytest.raises(Stopped), stopping():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -1,0 +1,152 @@
+"""From a study's file to its runs: names, order, what overrides what, and what is wrong."""
+
+import pytest
+
+from kdx.recipe import RecipeError, load
+from kdx_lab.study.grid import open_study
+
+BASE = """\
+data: {use: digits, limit: 64, batch_size: 16}
+student:
+  use: smallnet
+  transforms: [{use: expand.ExpandNet, conv: cl, linear: true, rate: 2}]
+epochs: 5
+seed: 9
+name: elsewhere
+"""
+STUDY = """\
+recipe: base.yaml
+seeds: [3, 1]
+arms: [compact, ck]
+"""
+
+
+@pytest.fixture
+def grid(tmp_path):
+    """Return a function: the text of a study, and overrides, to its grid."""
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    (folder / "base.yaml").write_text(BASE)
+
+    def grid(text: str = STUDY, *overrides: str):
+        (folder / "arms.yaml").write_text(text)
+        return open_study(folder / "arms.yaml", overrides, output_root=tmp_path / "runs")
+
+    return grid
+
+
+def problems(grid, text: str, *overrides: str) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        grid(text, *overrides)
+    return [str(problem).partition("/digits/")[2] for problem in caught.value.problems]
+
+
+def test_all_arms_of_the_first_seed_come_first(grid, tmp_path):
+    found = grid()
+    assert [str(cell) for cell in found.cells] == [
+        "compact, seed 3", "ck, seed 3", "compact, seed 1", "ck, seed 1",
+    ]  # fmt: skip
+    assert found.directory == tmp_path / "runs/studies/digits/arms"
+    assert [cell.run_dir.relative_to(found.directory).as_posix() for cell in found.cells] == [
+        "compact/seed_3", "ck/seed_3", "compact/seed_1", "ck/seed_1",
+    ]  # fmt: skip
+
+
+def test_seeds_differ_in_seed_and_name_alone(grid):
+    first, _, second, _ = (cell.recipe.plain() for cell in grid().cells)
+    assert (first.pop("seed"), second.pop("seed")) == (3, 1)
+    assert first.pop("name") != second.pop("name")
+    assert first == second
+
+
+def test_a_cell_is_the_recipe_that_it_writes(grid, tmp_path):
+    """Also that of a later seed, which is not loaded but copied."""
+    cell = grid().cells[-1]
+    path = tmp_path / "again.yaml"
+    path.write_text(cell.recipe.to_yaml())
+    assert load(path, output_root=tmp_path / "runs").plain() == cell.recipe.plain()
+
+
+def test_settings_have_their_own_arms_and_folders(grid):
+    text = STUDY + "settings: {kernel 3: {arms: [compact]}, kernel 7: {overrides: {epochs: 2}}}\n"
+    found = grid(text, "seeds=[0]")
+    assert [(cell.setting, cell.arm, cell.recipe.epochs) for cell in found.cells] == [
+        ("kernel 3", "compact", 5), ("kernel 7", "compact", 2), ("kernel 7", "ck", 2),
+    ]  # fmt: skip
+    assert found.cells[1].recipe.name == "studies/digits/arms/kernel-7/compact/seed_0"
+
+
+def test_an_arm_overrides_its_setting_and_that_the_study(grid, tmp_path):
+    (tmp_path / "digits" / "own.yaml").write_text(BASE.replace("batch_size: 16", "batch_size: 32"))
+    text = """\
+recipe: base.yaml
+overrides: {epochs: 2, accumulate: 2, log_every: 7}
+seeds: [0]
+arms:
+  compact:
+  long: {arm: ck, overrides: {epochs: 4, student.transforms.0.rate: 3}}
+  other: {arm: compact, recipe: own.yaml}
+settings: {small: {overrides: {epochs: 3, accumulate: 1}}}
+"""
+    compact, long, other = (cell.recipe for cell in grid(text).cells)
+    assert [r.epochs for r in (compact, long, other)] == [3, 4, 3]
+    assert [r.data.batch_size for r in (compact, long, other)] == [16, 16, 32]
+    assert all((r.accumulate, r.log_every) == (1, 7) for r in (compact, long, other))
+    assert dict(long.student.transforms[0].arguments) == {"conv": "ck", "linear": False, "rate": 3}
+
+
+def test_what_is_wrong_with_the_shared_recipe_is_told_once(grid, tmp_path):
+    (tmp_path / "digits" / "base.yaml").write_text(BASE.replace("epochs: 5", "epochs: five"))
+    assert problems(grid, STUDY) == ["base.yaml:5: epochs: 'five' is not a whole number"]
+    assert problems(grid, STUDY.replace("base.yaml", "absent.yaml")) == [
+        "absent.yaml: cannot be read: No such file or directory"
+    ]
+
+
+def test_what_is_wrong_is_told_in_the_words_of_the_study(grid):
+    text = """\
+recipe: base.yaml
+overrides: {log_every: often}
+arms:
+  compact:
+  ck: {overrides: {epochs: 0.5}}
+  ck+kd:
+  kc:
+  fc: {overrides: {epohcs: 3}}
+"""
+    (shared,) = problems(grid, text)
+    assert shared == "arms.yaml: overrides.log_every: log_every: 'often' is not a whole number"
+    found = problems(grid, text, "overrides.log_every=3")
+    assert found[0] == "arms.yaml: arms.ck.overrides.epochs: ck: epochs: 0.5 is not a whole number"
+    assert found[1] == "arms.yaml: ck+kd: the recipe has no teacher to distil from"
+    assert found[2].startswith("arms.yaml: kc: 'kc' is no built-in arm. Known: ck, ")
+    assert found[3].startswith("arms.yaml: arms.fc.overrides.epohcs: fc: epohcs: unknown key. Did")
+    assert len(found) == 4
+
+
+def test_a_whole_setting_is_named_once(grid):
+    text = STUDY + "settings: {a: {}, b: {overrides: {epochs: 0}}}\n"
+    (found,) = problems(grid, text)
+    assert found.startswith("arms.yaml: settings.b.overrides.epochs: b: epochs: 0 should be")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("arms: {compact: , c k: {arm: ck}, c-k: {arm: fc}}",
+         "arms.yaml: c-k: 'c k' and 'c-k' would be one directory: give one another name"),
+        ("arms: {compact: , plots: {arm: ck}}",
+         "arms.yaml: plots: the study itself writes 'plots': give the runs another name"),
+        ("arms: [compact]\nname: ../out", "arms.yaml: name: '../out' is not a relative path"),
+        ("arms: {compact: , '..': {arm: ck}}", "'studies/digits/arms/../seed_0' is not a relative"),
+    ],
+)  # fmt: skip
+def test_places_are_the_runs_own(grid, text, said):
+    (found,) = problems(grid, f"recipe: base.yaml\n{text}\n")
+    assert said in found
+
+
+def test_a_study_is_no_recipe(grid, tmp_path):
+    grid()
+    with pytest.raises(RecipeError, match=r"this is a study, not a recipe: tools/study.py runs it"):
+        load(tmp_path / "digits" / "arms.yaml")

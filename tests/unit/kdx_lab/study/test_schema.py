@@ -1,0 +1,152 @@
+"""A study's file: its forms and defaults, and what is wrong with it, all at once."""
+
+import pytest
+
+from kdx.recipe import RecipeError
+from kdx_lab.study.schema import Arm, Setting, read_study
+
+STUDY = """\
+recipe: base.yaml
+seeds: [3, 4]
+arms: [compact, compact+kd]
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Return a function: the text of a study, and overrides, to the study."""
+
+    def read(text: str = STUDY, *overrides: str):
+        path = tmp_path / "study.yaml"
+        path.write_text(text)
+        return read_study(path, list(overrides))
+
+    return read
+
+
+def problems(read, text: str, *overrides: str) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        read(text, *overrides)
+    return [str(problem).partition("study.yaml")[2] for problem in caught.value.problems]
+
+
+def test_what_is_left_out_has_a_default(read):
+    study = read("recipe: base.yaml\narms: [compact]\n")
+    assert (study.name, study.title, study.baseline, study.errors) == ("", "", "compact", False)
+    assert study.seeds == [0, 1, 2, 3, 4]
+    assert study.settings == {"": Setting()}
+    assert study.alone == [{"use": "cross_entropy"}]
+    assert study.overrides == {}
+
+
+def test_arms_are_a_list_of_names_or_a_mapping(read):
+    assert read().arms == {"compact": Arm(), "compact+kd": Arm()}
+    text = "recipe: a.yaml\narms:\n  compact:\n  wide: {arm: ck, overrides: {epochs: 3}}\n"
+    assert read(text).arms == {"compact": Arm(), "wide": Arm(arm="ck", overrides={"epochs": 3})}
+
+
+def test_a_setting_that_is_left_empty_changes_nothing(read):
+    study = read(f"{STUDY}settings:\n  clean:\n  noisy: {{overrides: {{data.label_noise: 0.5}}}}\n")
+    assert study.settings["clean"] == Setting()
+    assert study.settings["noisy"].overrides == {"data.label_noise": 0.5}
+
+
+def test_overrides_speak_of_the_study(read):
+    study = read(STUDY, "seeds=[7]", "overrides.epochs=3", "name=mine", "arms.0=fc", "baseline=fc")
+    assert (study.seeds, study.overrides, study.name) == ([7], {"epochs": 3}, "mine")
+    assert list(study.arms) == ["fc", "compact+kd"]
+
+
+def test_all_problems_are_told_at_once_with_their_lines(read):
+    text = """\
+seeds: [1, 2, 1]
+sedes: [1]
+baseline: compct
+overrides:
+  name: x
+  seed: 3
+arms:
+  compact: {overides: {}}
+  ck: {overrides: {name: y}}
+"""
+    assert problems(read, text)[0].startswith(":2: sedes: unknown key. Did you mean 'seeds'?")
+    assert problems(read, text)[1].startswith(":8: arms.compact.overides: unknown key. Did you")
+    rest = problems(read, text.replace("sedes: [1]\n", "").replace("overides: {}", "arm: fc"))
+    assert [line.partition(" is no arm.")[0] for line in rest] == [
+        ":1: seeds: 1: given twice",
+        ":1: recipe: is missing: the recipe that the arms are made of",
+        ":2: baseline: 'compct'",
+        ":4: overrides.name: a run is named by its place in the study, "
+        "which `name:` at the top level names",
+        ":5: overrides.seed: the runs' seeds are listed by `seeds:` at the top level",
+        ":8: arms.ck.overrides.name: a run is named by its place in the study, "
+        "which `name:` at the top level names",
+    ]
+
+
+def test_a_setting_names_arms_that_there_are_and_has_a_recipe(read):
+    text = """\
+arms: [compact, ck]
+settings:
+  small:
+    recipe: a.yaml
+    arms:
+      - compact
+      - kc
+  large: {alone: []}
+  other: {recpe: 3}
+"""
+    assert problems(read, text)[0].startswith(":9: settings.other.recpe: unknown key. Did you")
+    found = problems(read, text.replace("recpe: 3", "recipe: b.yaml"))
+    assert found[0] == ":7: settings.small.arms[1]: 'kc' is no arm. Known: ck, compact"
+    assert found[1].startswith(":8: settings.large.recipe: is missing")
+    assert len(found) == 2
+
+
+def test_names_in_a_list_are_told_by_their_own_lines(read):
+    text = "recipe: a.yaml\narms:\n  - compact\n  - compact\n  - {a: 1}\n  - 'a/b'\n"
+    assert problems(read, text) == [
+        ":4: arms[1]: 'compact' is named twice",
+        ":5: arms[2]: {'a': 1} is no name of an arm",
+        ":6: arms.'a/b': 'a/b' is not a heading: 1 to 60 letters, digits, spaces and any of "
+        ".,:=%+-",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("arms: 3", "arms: 3 is not a mapping"),
+        ("arms:", "arms: None is not a mapping"),
+        ("arms: []", "arms: has 0 entries, but needs at least 1"),
+        ("arms: [3]", "3 is no name of an arm"),
+        ("arms: {a: [1]}", "arms.a: [1] is not a mapping"),
+        ("arms: {a: {arm: 3}}", "arms.a.arm: 3 is not a text: put it in quotes"),
+        ("arms: {'': {arm: compact}}", "is not a heading"),
+        ("arms: [compact]\nsettings: []", "settings: [] is not a mapping"),
+        ("arms: [compact]\nsettings: {}", "settings: has 0 entries"),
+        ("arms: [compact]\nsettings: {a: 1}", "settings.a: 1 is not a mapping"),
+        ("arms: [compact]\nsettings: {a: {arms: []}}", "settings.a.arms: has 0 entries"),
+        ("arms: [compact]\noverrides:", "overrides: None is not a mapping"),
+        ("arms: [compact]\noverrides: {a=b: 1}", "a key has no '='"),
+        ("arms: [compact]\nseeds: [-1]", "seeds[0]: -1"),
+        ("arms: [compact]\nseeds: [0.5]", "seeds[0]: 0.5 is not a whole number"),
+        (f"arms: [compact]\nseeds: {list(range(1001))}", "seeds: has 1,001 entries, but needs at"),
+        (f"arms: {[f'a{n}' for n in range(11)]}\nbaseline: a0\nseeds: {list(range(1000))}",
+         "11,000 runs, by settings x arms x seeds: at most 10,000"),
+        ("arms: [compact]\nerrors: 1", "errors: 1 is not true or false"),
+        ("arms: [compact]\nname: [x]", "name: ['x'] is not a text"),
+        ("arms: [compact]\nalone: {use: kd}", "alone: {'use': 'kd'} is not a list"),
+        ("student: {use: smallnet}", "this is a recipe, not a study: tools/distill.py trains by"),
+    ],
+)  # fmt: skip
+def test_no_value_is_too_odd_to_be_refused(read, line, said):
+    assert any(said in each for each in problems(read, f"recipe: base.yaml\n{line}\n"))
+
+
+def test_a_dotted_key_below_overrides_is_one_key(read):
+    text = "recipe: a.yaml\narms: [compact]\noverrides: {data.validation: 5000, epochs: 3}\n"
+    study = read(text, "overrides.data.validation=null", "overrides.epochs=4", "seeds=[7]")
+    assert study.overrides == {"data.validation": None, "epochs": 4}
+    assert study.seeds == [7]
+    assert read("recipe: a.yaml\narms: [compact]", "overrides.a.b=1").overrides == {"a.b": 1}
