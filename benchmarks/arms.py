@@ -23,9 +23,8 @@ from kdx.protocols import Outputs
 from kdx.recipe import Recipe, load
 from kdx.training.job import Job, build
 from kdx.training.log import RunLog
-from kdx.training.runtime import Loop, accelerator_for
-from kdx.training.stage import StageRunner
-from kdx.training.tally import Tally
+from kdx.training.runtime import Runtime, accelerator_for
+from kdx.training.stage import EpochStats, StageRunner
 from kdx_lab.complexity.rounds import Step
 
 __all__ = ["ARMS", "BARE", "WARMUP", "Arm", "Bench"]
@@ -98,9 +97,9 @@ class Bench:
             job = replace(
                 job, teacher=cast("Teacher", Held(job.recipe.data.batch_size, job.classes))
             )
-        loop = Loop(job, self.accelerator)
-        self.stack.enter_context(remembering(loop, plan_memo(loop), Console(quiet=True)))
-        return StageRunner(loop, job.stages[0])
+        runtime = Runtime(job, self.accelerator)
+        self.stack.enter_context(remembering(runtime, plan_memo(runtime), Console(quiet=True)))
+        return StageRunner(runtime, job.stages[0])
 
     def epochs(self, runner: StageRunner) -> Step:
         """Return a step that trains an epoch as a run does, with its progress bar and log."""
@@ -151,9 +150,9 @@ def _step(bench: Bench) -> Step:
     runner = bench.runner(*COMPACT, *ALONE)
 
     def epoch() -> None:
-        tally = Tally()
-        for batch in runner.loop.loader:
-            runner.step(batch, len(batch.targets), tally)
+        stats = EpochStats()
+        for batch in runner.runtime.loader:
+            runner.step(batch, len(batch.targets), stats)
 
     return epoch
 
@@ -164,8 +163,8 @@ def _views_alone(bench: Bench) -> Step:
 
 
 def _teacher_alone(bench: Bench) -> Step:
-    loop = bench.runner(*COMPACT).loop
-    teacher, batches = loop.job.teacher, list(loop.loader)
+    runtime = bench.runner(*COMPACT).runtime
+    teacher, batches = runtime.job.teacher, list(runtime.loader)
     assert teacher is not None
     device = bench.accelerator.device
     return lambda: [teacher(batch.images.to(device)) for batch in batches]
@@ -173,7 +172,7 @@ def _teacher_alone(bench: Bench) -> Step:
 
 def _optimiser_alone(bench: Bench, *overrides: str) -> Step:
     runner = bench.runner(*overrides, *ALONE)
-    steps = runner.loop.batches.steps
+    steps = runner.runtime.batches.steps
     for parameter in runner.objective.parameters():
         parameter.grad = torch.full_like(parameter, 1e-3)
     return lambda: [runner.optimizer.step() for _ in range(steps)]

@@ -22,9 +22,9 @@ class Peer:
     `threads` sets OMP_NUM_THREADS. RuntimeError, with the worker's last words, where it fails.
     """
 
-    def __init__(self, loop: str, spec: Spec, *, python: str, threads: int | None) -> None:
+    def __init__(self, runtime: str, spec: Spec, *, python: str, threads: int | None) -> None:
         text = json.dumps(asdict(spec), default=str)
-        self.command = [python, "-W", "ignore", "-m", "benchmarks.peer_worker", loop, text]
+        self.command = [python, "-W", "ignore", "-m", "benchmarks.peer_worker", runtime, text]
         self.variables = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
 
     def __enter__(self) -> "Peer":

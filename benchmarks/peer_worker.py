@@ -21,10 +21,10 @@ def main() -> None:
     """Warm up, then run epochs as asked."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
-    loop, text = sys.argv[1:]
+    runtime, text = sys.argv[1:]
     fields = json.loads(text)
     spec = Spec(**fields | {key: Path(fields[key]) for key in ("recipe", "directory")})
-    epoch = LOOPS[loop](spec)
+    epoch = LOOPS[runtime](spec)
     images = len(spec.job.splits.train)
     for _ in range(WARMUP):
         epoch()

@@ -51,7 +51,7 @@ class Contender:
     kdx's settings are its defaults; the others' are searched.
     """
 
-    loop: str
+    runtime: str
     fields: Mapping[str, bool] = field(default_factory=dict)
     version: str | None = None
 
@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _best(name: str, args: argparse.Namespace, place: Path, console: Console) -> Settings:
     """Try every setting for an epoch, and return the fastest."""
-    if CONTENDERS[name].loop == "kdx":
+    if CONTENDERS[name].runtime == "kdx":
         return {"threads": args.threads} if args.threads else {}
     if not args.search_limit:
         return {"workers": 0, "threads": args.threads or 1, "transforms": "tensor"}
@@ -140,7 +140,7 @@ def _peer(name: str, settings: Settings, args: argparse.Namespace, place: Path, 
     directory = Path(mkdtemp(dir=place))
     version = contender.version
     return Peer(
-        contender.loop,
+        contender.runtime,
         Spec(args.recipe.resolve(), directory, common, **fields),
         python=environment(args.venv, version) if version else sys.executable,
         threads=settings.get("threads"),

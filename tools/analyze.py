@@ -11,7 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from kdx.commands.shared import add_common, allow, guarded, terminal
+from kdx.commands.shared import add_common, guarded, terminal
+from kdx.recipe import allow
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ python tools/anchors.py configs/<dataset>/<recipe>.yaml [--k 5] [key=value ...]
 import argparse
 import sys
 
-from kdx.commands.shared import add_common, allow, guarded
-from kdx.recipe import load
+from kdx.commands.shared import add_common, guarded
+from kdx.recipe import allow, load
 
 
 def main() -> None:

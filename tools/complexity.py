@@ -10,7 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from kdx.commands.shared import add_common, allow, guarded, terminal
+from kdx.commands.shared import add_common, guarded, terminal
+from kdx.recipe import allow
 from kdx.util.files import write_whole
 
 

@@ -7,7 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from kdx.commands.shared import add_common, allow, guarded
+from kdx.commands.shared import add_common, guarded
+from kdx.recipe import allow
 
 
 def main() -> None:
@@ -23,7 +24,8 @@ def main() -> None:
     args = parser.parse_args()
     allow(args.plugins)
     from kdx.checkpoints import state_of
-    from kdx.commands.assess import compress_checkpoint, recipe_of
+    from kdx.commands.compress import compress_checkpoint
+    from kdx.commands.evaluate import recipe_of
 
     state_of(args.checkpoint)  # says which there are, where this is none
     recipe = recipe_of(

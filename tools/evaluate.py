@@ -9,7 +9,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from kdx.commands.shared import add_common, allow, guarded
+from kdx.commands.shared import add_common, guarded
+from kdx.recipe import allow
 from kdx.util.words import counted
 
 
@@ -26,7 +27,7 @@ def main() -> None:
     add_common(parser)
     args = parser.parse_intermixed_args()
     allow(args.plugins)
-    from kdx.commands.assess import assess, recipe_of
+    from kdx.commands.evaluate import assess, recipe_of
 
     recipe = recipe_of(
         args.student, args.recipe, args.overrides,

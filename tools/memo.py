@@ -6,8 +6,8 @@ accelerate launch tools/memo.py configs/<dataset>/<recipe>.yaml [key=value ...]
 import argparse
 import sys
 
-from kdx.commands.shared import add_common, allow, guarded, terminal
-from kdx.recipe import load
+from kdx.commands.shared import add_common, guarded, terminal
+from kdx.recipe import allow, load
 
 
 def main() -> None:

@@ -7,7 +7,8 @@ import argparse
 import shlex
 import sys
 
-from kdx.commands.shared import add_common, allow, guarded, terminal
+from kdx.commands.shared import add_common, guarded, terminal
+from kdx.recipe import allow
 
 
 def main() -> None:

@@ -114,7 +114,7 @@ def restore(
     _lay_out_like_parameters(optimizer)
 
 
-def rank_state(objective: nn.Module, tally: Mapping[str, Any]) -> dict[str, Any]:
+def rank_state(objective: nn.Module, stats: Mapping[str, Any]) -> dict[str, Any]:
     """Return what each process has of its own: generators, buffers, and its tally of the epoch."""
     device = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
     name, keys, *place = np.random.get_state(legacy=True)  # a plug-in may draw from it
@@ -124,7 +124,7 @@ def rank_state(objective: nn.Module, tally: Mapping[str, Any]) -> dict[str, Any]
         "torch": torch.get_rng_state(),
         "device": device,
         "buffers": {name: buffer.cpu() for name, buffer in objective.named_buffers()},
-        "tally": dict(tally) | {"sums": {n: value.cpu() for n, value in tally["sums"].items()}},
+        "tally": dict(stats) | {"sums": {n: value.cpu() for n, value in stats["sums"].items()}},
     }
 
 

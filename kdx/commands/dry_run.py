@@ -19,7 +19,7 @@ from kdx.recipe import Recipe
 from kdx.run.run import describe
 from kdx.run.teacher_run import teacher_recipe
 from kdx.training.job import Job, build
-from kdx.training.runtime import Loop, accelerator_for
+from kdx.training.runtime import Runtime, accelerator_for
 
 __all__ = ["dry_run"]
 
@@ -30,24 +30,24 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     there = recipe.teacher is None or has_weights(recipe.teacher.weights)
     first = teacher_recipe(recipe) if recipe.teacher and recipe.teacher.recipe else None
     job = build(recipe, teacher_weights=there)
-    loop = Loop(job, accelerator_for(job))
-    console.quiet = not loop.accelerator.is_main_process
+    runtime = Runtime(job, accelerator_for(job))
+    console.quiet = not runtime.accelerator.is_main_process
     console.rule(f"[bold]{recipe.name}: dry run")
-    console.print(f"device: {describe(loop)}", highlight=False, markup=False)
+    console.print(f"device: {describe(runtime)}", highlight=False, markup=False)
     _print_data(job, console)
     _print_plan(job, console)
     _print_teacher(job, first, console)
-    if memo := plan_memo(loop):
+    if memo := plan_memo(runtime):
         if there:
             show(memo, console, "memo: ")
         else:
             console.print(
                 f"memo: {memo.rows()}, when there is a teacher", highlight=False, markup=False
             )
-    seconds = _print_stages(loop, memo, console)
+    seconds = _print_stages(runtime, memo, console)
     before = f", after {_duration(_training_of(first))} of the teacher's own" if first else ""
     console.print(
-        f"cost: about {_duration(seconds)} of training{before}; {_memory(loop)} of memory",
+        f"cost: about {_duration(seconds)} of training{before}; {_memory(runtime)} of memory",
         highlight=False,
         markup=False,
     )
@@ -110,7 +110,7 @@ def _print_teacher(job: Job, first: Recipe | None, console: Console) -> None:
     )  # fmt: skip
 
 
-def _print_stages(loop: Loop, memo: Plan | None, console: Console) -> float:
+def _print_stages(runtime: Runtime, memo: Plan | None, console: Console) -> float:
     """Try every stage, print what all of its epochs would cost, and return the seconds of all."""
     table = Table(title="Stages", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("stage", "losses"):
@@ -118,7 +118,7 @@ def _print_stages(loop: Loop, memo: Plan | None, console: Console) -> float:
     for heading in ("epochs", "steps", "ms/step", "img/s", "training"):
         table.add_column(heading, justify="right", no_wrap=True)
     total = 0.0
-    for trial in trials(loop, memo):
+    for trial in trials(runtime, memo):
         stage, seconds = trial.stage, trial.seconds
         total += trial.steps * seconds
         table.add_row(
@@ -127,10 +127,10 @@ def _print_stages(loop: Loop, memo: Plan | None, console: Console) -> float:
             f"{trial.epochs:.1f}".removesuffix(".0"),
             f"{trial.steps:,.0f}",
             f"{seconds * 1000:.1f}",
-            f"{loop.batches.batch_size / seconds:,.0f}",
+            f"{runtime.batches.batch_size / seconds:,.0f}",
             _duration(trial.steps * seconds),
         )
-    for stage in loop.job.stages:
+    for stage in runtime.job.stages:
         if stage.unused:
             console.print(
                 f"{stage.stage.name}: its losses do not reach {len(stage.unused)} of the "
@@ -144,12 +144,12 @@ def _print_stages(loop: Loop, memo: Plan | None, console: Console) -> float:
 def _training_of(recipe: Recipe) -> float:
     """Return the seconds that the training of another recipe would take."""
     job = build(recipe, teacher_weights=False)
-    loop = Loop(job, accelerator_for(job))
-    return sum(trial.steps * trial.seconds for trial in trials(loop, plan_memo(loop)))
+    runtime = Runtime(job, accelerator_for(job))
+    return sum(trial.steps * trial.seconds for trial in trials(runtime, plan_memo(runtime)))
 
 
-def _memory(loop: Loop) -> str:
-    if loop.accelerator.device.type == "cuda":
+def _memory(runtime: Runtime) -> str:
+    if runtime.accelerator.device.type == "cuda":
         return f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB GPU"
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes or in KiB
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.2f} GiB"

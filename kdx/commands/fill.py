@@ -16,7 +16,7 @@ from kdx.recipe import Recipe
 from kdx.run.run import describe, ensure_teacher
 from kdx.run.teacher_run import check_teacher
 from kdx.training.job import build
-from kdx.training.runtime import Loop, accelerator_for
+from kdx.training.runtime import Runtime, accelerator_for
 
 __all__ = ["fill"]
 
@@ -36,51 +36,53 @@ def fill(recipe: Recipe, console: Console) -> None:
     join(recipe)
     ensure_teacher(recipe, console)
     job = build(recipe)
-    loop = Loop(job, accelerator_for(job))
-    plan = plan_memo(loop)
+    runtime = Runtime(job, accelerator_for(job))
+    plan = plan_memo(runtime)
     assert plan is not None, "the recipe has a memo"
-    console.quiet = not loop.accelerator.is_main_process
+    console.quiet = not runtime.accelerator.is_main_process
     console.rule(f"[bold]{recipe.name}: the teacher's memo")
-    console.print(f"device   {describe(loop)}", highlight=False)
-    check_teacher(loop, console)
-    with remembering(loop, plan, console) as memo:
+    console.print(f"device   {describe(runtime)}", highlight=False)
+    check_teacher(runtime, console)
+    with remembering(runtime, plan, console) as memo:
         assert memo is not None
         for view in range(plan.views):
-            _fill_view(loop, memo, view, console)
+            _fill_view(runtime, memo, view, console)
     console.print(f"memo     {int(100 * plan.filled())}% filled", highlight=False)
 
 
-def _fill_view(loop: Loop, memo: Memo, view: int, console: Console) -> None:
-    loop.batches.set_epoch(view)
+def _fill_view(runtime: Runtime, memo: Memo, view: int, console: Console) -> None:
+    runtime.batches.set_epoch(view)
     started = time.perf_counter()
-    asked = _ask(loop, memo, list(loop.batches), console)
-    loop.accelerator.wait_for_everyone()
-    if loop.accelerator.is_main_process:  # the samples that the last batch of the epoch left out
-        size = loop.job.recipe.data.batch_size
+    asked = _ask(runtime, memo, list(runtime.batches), console)
+    runtime.accelerator.wait_for_everyone()
+    if runtime.accelerator.is_main_process:  # the samples that the last batch of the epoch left out
+        size = runtime.job.recipe.data.batch_size
         absent = np.flatnonzero(~memo.has(view, np.arange(memo.plan.samples)))
         keys = [(view, int(index)) for index in absent]
-        asked += _ask(loop, memo, [keys[i : i + size] for i in range(0, len(keys), size)], console)
-    loop.accelerator.wait_for_everyone()
-    rate = asked * loop.world / (time.perf_counter() - started)
+        asked += _ask(
+            runtime, memo, [keys[i : i + size] for i in range(0, len(keys), size)], console
+        )
+    runtime.accelerator.wait_for_everyone()
+    rate = asked * runtime.world / (time.perf_counter() - started)
     speed = f"{rate:,.0f} images/s" if asked else "there already"
     console.print(f"view     {view + 1}/{memo.plan.views}  {speed}", highlight=False)
 
 
-def _ask(loop: Loop, memo: Memo, batches: Sequence[list[Key]], console: Console) -> int:
+def _ask(runtime: Runtime, memo: Memo, batches: Sequence[list[Key]], console: Console) -> int:
     """Ask for those of the batches that are not fully remembered; return how many images."""
     wanted = [keys for keys in batches if not memo.has(*_place(keys)).all()]
     if not wanted:
         return 0
     view, _ = _place(wanted[0])
-    recipe, accelerator = loop.job.recipe, loop.accelerator
-    loader = train_loader(loop.job.train_views, wanted, workers=recipe.data.workers)
+    recipe, accelerator = runtime.job.recipe, runtime.accelerator
+    loader = train_loader(runtime.job.train_views, wanted, workers=recipe.data.workers)
     shown = console.is_terminal and not console.quiet
     for batch in track(
         loader, f"view {view + 1}", console=console, transient=True, disable=not shown
     ):
         for images, _, indices in cut(batch, recipe.accumulate):
             with accelerator.autocast():
-                memo(loop.to_device(images), indices, view=view)
+                memo(runtime.to_device(images), indices, view=view)
     return sum(map(len, wanted))
 
 

@@ -1,20 +1,20 @@
 """What the command lines share: arguments, and errors that a person can act on."""
 
 import argparse
-import importlib
 import os
 import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from rich.console import Console
 
 from kdx.recipe import RecipeError
+from kdx.util.errors import CertificateError, Stopped, StudyError, TrainingError
 from kdx.util.words import printable
 
-__all__ = ["add_common", "allow", "guarded", "terminal"]
+__all__ = ["add_common", "guarded", "terminal"]
 
 FAILED, REFUSED, STOPPED = 1, 2, 3
 
@@ -36,13 +36,6 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where runs are written (default: runs)",
     )
-
-
-def allow(plugins: Sequence[str]) -> None:
-    """Make plug-ins in the current directory importable, last in the search order."""
-    if plugins and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-        importlib.invalidate_caches()
 
 
 def terminal() -> Console:
@@ -78,10 +71,6 @@ def guarded(main: Callable[[], None]) -> int:
         return _say(error, _reason(error), REFUSED)
     except Exception as error:
         from kdx.launch.processes import lost_peer
-        from kdx.launch.stopping import Stopped
-        from kdx.run.run import CertificateError
-        from kdx.training.health import TrainingError
-        from kdx_lab.study.errors import StudyError
 
         if isinstance(error, Stopped):
             return _stopped(error)

@@ -15,9 +15,8 @@ from torch import Tensor
 from kdx.memo import Plan
 from kdx.protocols import Outputs
 from kdx.recipe import Stage
-from kdx.training.runtime import Loop
-from kdx.training.stage import StageRunner
-from kdx.training.tally import Tally
+from kdx.training.runtime import Runtime
+from kdx.training.stage import EpochStats, StageRunner
 
 __all__ = ["Trial", "trials"]
 
@@ -41,7 +40,7 @@ class Trial:
     seconds: float
 
 
-def trials(loop: Loop, memo: Plan | None) -> Iterator[Trial]:
+def trials(runtime: Runtime, memo: Plan | None) -> Iterator[Trial]:
     """Take a few real steps of every stage; where there is a memo, with the teacher and without.
 
     Trains the job's student a little. Views that the memo lacks are asked for in the first epoch
@@ -49,20 +48,20 @@ def trials(loop: Loop, memo: Plan | None) -> Iterator[Trial]:
     """
     absent = 1 - memo.filled_views() if memo else None
     done = 0
-    for stage in loop.job.stages:
+    for stage in runtime.job.stages:
         epochs = range(done, done + stage.stage.epochs)
         done += len(epochs)
         parts: dict[str, float] = {"": len(epochs)}
         if absent is not None and stage.objective.reads_teacher:
             asked = _asked(epochs, absent)
             parts = {"teacher": asked, "memo": len(epochs) - asked}
-        loop.job.enter(stage.stage.phase)
-        runner = StageRunner(loop, stage)
+        runtime.job.enter(stage.stage.phase)
+        runner = StageRunner(runtime, stage)
         for guide, count in parts.items():
             if count >= FEWEST:
-                with _repeating(loop) if guide == "memo" else nullcontext():
-                    seconds = _seconds_per_step(loop, runner)
-                yield Trial(stage.stage, guide, count, count * loop.batches.steps, seconds)
+                with _repeating(runtime) if guide == "memo" else nullcontext():
+                    seconds = _seconds_per_step(runtime, runner)
+                yield Trial(stage.stage, guide, count, count * runtime.batches.steps, seconds)
         runner.finish()
 
 
@@ -78,9 +77,9 @@ def _asked(epochs: Iterable[int], absent: NDArray[np.float64]) -> float:
 
 
 @contextmanager
-def _repeating(loop: Loop) -> Iterator[None]:
+def _repeating(runtime: Runtime) -> Iterator[None]:
     """Let the teacher answer for a part of a batch what it said of the first one of that size."""
-    guide, said = loop.guide, dict[int, Outputs]()
+    guide, said = runtime.guide, dict[int, Outputs]()
     assert guide is not None, "there is no memo without a teacher"
 
     def repeat(images: Tensor, indices: Tensor, *, view: int) -> Outputs:
@@ -88,23 +87,23 @@ def _repeating(loop: Loop) -> Iterator[None]:
             said[len(images)] = guide(images, indices, view=view)
         return said[len(images)]
 
-    loop.guide = repeat
+    runtime.guide = repeat
     try:
         yield
     finally:
-        loop.guide = guide
+        runtime.guide = guide
 
 
-def _seconds_per_step(loop: Loop, runner: StageRunner) -> float:
+def _seconds_per_step(runtime: Runtime, runner: StageRunner) -> float:
     """The median over a few steps on real batches, after a warm-up; over one where it is slow."""
     times: list[float] = []
-    steps = islice(cycle(range(loop.batches.steps)), WARM_UP + TIMED)
-    loop.batches.set_epoch(0)
-    batches = cycle(loop.loader)
+    steps = islice(cycle(range(runtime.batches.steps)), WARM_UP + TIMED)
+    runtime.batches.set_epoch(0)
+    batches = cycle(runtime.loader)
     for step in steps:
         started = time.perf_counter()
-        runner.step(next(batches), loop.batches.size(step), Tally())
-        if loop.accelerator.device.type == "cuda":
+        runner.step(next(batches), runtime.batches.size(step), EpochStats())
+        if runtime.accelerator.device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
         if len(times) > WARM_UP and sum(times) > PATIENCE:

@@ -3,8 +3,6 @@
 A view of a sample is a pure function of (seed, epoch, index): see `kdx.data.views`.
 """
 
-from collections.abc import Callable, Mapping
-
 from kdx.data.augment import Augment
 from kdx.data.boxes import BoxImages
 from kdx.data.check import check_data
@@ -28,10 +26,8 @@ from kdx.data.sizes import resized, side
 from kdx.data.sources import FileImages, MemoryImages, subset
 from kdx.data.splits import Splits, split
 from kdx.data.views import Batch, Views
-from kdx.protocols import ImageData
 
 __all__ = [
-    "TABLE",
     "Augment",
     "Batch",
     "BoxImages",
@@ -60,13 +56,3 @@ __all__ = [
     "train_loader",
     "voc",
 ]
-
-TABLE: Mapping[str, Callable[..., ImageData]] = {
-    "digits": digits,
-    "fashion_mnist": fashion_mnist,
-    "cifar10": cifar10,
-    "cifar100": cifar100,
-    "image_folder": image_folder,
-    "voc": voc,
-    "cityscapes": cityscapes,
-}

@@ -16,7 +16,6 @@ from kdx.util.words import counted
 __all__ = [
     "FileImages",
     "MemoryImages",
-    "check_labels",
     "check_type",
     "subset",
     "unknown_kind",
@@ -102,18 +101,6 @@ def unknown_kind(source: object) -> str:
         f"{type(source).__name__} is not a source of images: use MemoryImages or FileImages, or "
         "give it what kdx.protocols.SceneSource has"
     )
-
-
-def check_labels(source: ImageSource, *, classes: int) -> None:
-    """Raise ValueError naming the first sample whose label is not in [0, classes)."""
-    labels = source.labels
-    bad = ((labels < 0) | (labels >= classes)).nonzero().flatten()
-    if len(bad):
-        first = int(bad[0])
-        raise ValueError(
-            f"{source.name(first)}: label {int(labels[first])} is not in "
-            f"[0, {classes}); {len(bad):,} of {len(labels):,} labels are wrong"
-        )
 
 
 def check_type(labels: Tensor, origin: str) -> None:

@@ -1,7 +1,6 @@
 """The machine's memory: what would not fit is refused, rather than left to the system to kill."""
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from kdx.util.words import in_bytes
 
-__all__ = ["at_once", "check_fits", "limited", "said"]
+__all__ = ["at_once", "check_fits", "limited"]
 
 _KB = 1024
 
@@ -53,15 +52,6 @@ def limited() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
-
-
-def said(error: Exception) -> str:
-    """Return what an error says, without C++'s stack, and plainly where memory was short."""
-    if asked := re.search(r"tried to allocate (\d+) bytes", str(error)):
-        return f"not enough memory: it takes {in_bytes(int(asked[1]))} more"
-    text = re.split(r"\s*(?:Exception raised from|frame #0)", str(error))[0]
-    expected = isinstance(error, TypeError | ValueError)
-    return text if expected else f"{type(error).__name__}: {text}"
 
 
 def _room() -> int | None:

@@ -9,31 +9,20 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 from typing import Any, Self, TypeVar
 
 import torch
 from torch import distributed
 
-__all__ = ["SIGNALS", "Stop", "Stopped"]
+from kdx.util.errors import Stopped
+
+__all__ = ["SIGNALS", "Stop"]
 
 T = TypeVar("T")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, *filter(None, [getattr(signal, "SIGHUP", None)]))
 GRACE = 20.0  # seconds without a step, unless KDX_GRACE says other: launchers kill after 30
 AGAIN = 2.0  # seconds after which another Ctrl-C means it: a launcher forwards the first at once
-
-
-class Stopped(Exception):
-    """A signal asked to stop. `checkpoint` is where the run can be resumed, None if nowhere.
-
-    `where` says how far it had come, in other words than these.
-    """
-
-    def __init__(self, checkpoint: Path | None = None, *, where: str = "") -> None:
-        self.checkpoint = checkpoint
-        default = f"saved in {checkpoint}" if checkpoint else "before the first step"
-        super().__init__(f"stopped by a signal, {where or default}")
 
 
 class Stop:

@@ -5,8 +5,8 @@ memos/<fingerprint>/memo.json             what they depend on, and what is held
                     feature.<path>.rows   a feature that a loss reads
 """
 
-from kdx.memo.memo import Guide, Memo, live
+from kdx.memo.memo import Memo
 from kdx.memo.plan import Plan, make_plan
 from kdx.memo.room import check_room
 
-__all__ = ["Guide", "Memo", "Plan", "check_room", "live", "make_plan"]
+__all__ = ["Memo", "Plan", "check_room", "make_plan"]

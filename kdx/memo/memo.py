@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,23 +21,7 @@ from kdx.models.teacher import Teacher
 from kdx.protocols import Outputs
 from kdx.recipe.paths import refuse_links
 
-__all__ = ["Guide", "Memo", "live"]
-
-
-class Guide(Protocol):
-    """What the loop asks for the teacher's outputs: whether they are remembered is not its care."""
-
-    def __call__(self, images: Tensor, indices: Tensor, *, view: int) -> Outputs:
-        """Return the outputs for images [B, C, H, W]: the view number `view` of samples [B].
-
-        `indices` is on the CPU, the outputs are where the images are.
-        """
-        ...
-
-
-def live(teacher: Teacher) -> Guide:
-    """Return a guide that asks the teacher every time."""
-    return lambda images, indices, *, view: teacher(images)
+__all__ = ["Memo"]
 
 
 class Memo:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from rich.console import Console
@@ -11,29 +11,27 @@ from torch import Tensor
 from kdx.memo.memo import Memo
 from kdx.memo.plan import Plan, make_plan
 from kdx.memo.room import check_room
-
-if TYPE_CHECKING:
-    from kdx.training.runtime import Loop
+from kdx.training.runtime import Runtime
 
 __all__ = ["plan_memo", "remembering", "show"]
 
 
-def plan_memo(loop: "Loop") -> Plan | None:
+def plan_memo(runtime: Runtime) -> Plan | None:
     """Plan the memo of a loop's recipe; None where it has none. Nothing is written.
 
     Raises ValueError for one that cannot be, or does not fit: see `make_plan`, `check_room`.
     """
-    job = loop.job
+    job = runtime.job
     if job.teacher is None or job.recipe.teacher is None or job.recipe.teacher.memo is None:
         return None
-    precision = loop.accelerator.mixed_precision
+    precision = runtime.accelerator.mixed_precision
     plan = make_plan(job.recipe, job.teacher, job.train_views, precision=precision)
     check_room(plan)
     return plan
 
 
 @contextmanager
-def remembering(loop: "Loop", plan: Plan | None, console: Console) -> Iterator[Memo | None]:
+def remembering(runtime: Runtime, plan: Plan | None, console: Console) -> Iterator[Memo | None]:
     """Let the loop ask the memo, where there is a plan of one, instead of the teacher.
 
     At the end it says how many rows were damaged: on all processes together, so that all must
@@ -42,27 +40,27 @@ def remembering(loop: "Loop", plan: Plan | None, console: Console) -> Iterator[M
     if plan is None:
         yield None
         return
-    teacher, guide = loop.job.teacher, loop.guide
+    teacher, guide = runtime.job.teacher, runtime.guide
     assert teacher is not None, "there is no memo without a teacher"
     show(plan, console, "memo     ")
-    with loop.accelerator.main_process_first():  # whose notes are printed
+    with runtime.accelerator.main_process_first():  # whose notes are printed
         memo = Memo(plan, teacher)
     for note in memo.notes:
         console.print(f"note     {note}", highlight=False, soft_wrap=True)
-    loop.guide = memo
+    runtime.guide = memo
     try:
         yield memo
-        if damaged := _over_processes(loop, memo.damaged()):
+        if damaged := _over_processes(runtime, memo.damaged()):
             rows = f"{damaged:,} of {plan.views * plan.samples:,} rows of the memo were damaged"
             console.print(f"note     {rows} and computed anew", highlight=False, soft_wrap=True)
     finally:
-        loop.guide = guide
+        runtime.guide = guide
         memo.close()
 
 
-def _over_processes(loop: "Loop", count: int) -> int:
-    counts = torch.tensor(count, device=loop.accelerator.device)
-    return int(cast("Tensor", loop.accelerator.reduce(counts, "sum")))
+def _over_processes(runtime: Runtime, count: int) -> int:
+    counts = torch.tensor(count, device=runtime.accelerator.device)
+    return int(cast("Tensor", runtime.accelerator.reduce(counts, "sum")))
 
 
 def show(plan: Plan, console: Console, heading: str) -> None:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from kdx.models import weights
+from kdx.models.modes import eval_mode
 from kdx.models.teacher import Teacher
 from kdx.protocols import ImageData, InputSpec, Task
 from kdx.recipe import Recipe
 from kdx.tasks import task_of
-from kdx.training.evaluation import eval_mode
 from kdx.util.words import counted, listed
 
 __all__ = [

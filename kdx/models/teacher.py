@@ -1,6 +1,7 @@
 """The teacher: frozen, locked in eval mode, outside DDP and checkpoints."""
 
 from functools import lru_cache
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from kdx.models.features import Tapped
 from kdx.protocols import InputSpec, Outputs
 
-__all__ = ["Teacher", "adapt"]
+__all__ = ["Guide", "Teacher", "adapt", "live"]
 
 
 class Teacher:
@@ -48,6 +49,22 @@ class Teacher:
         """Protect the tapped features from in-place operations behind them."""
         with torch.no_grad():
             self._tapped.clone_overwritten(self.see(images))
+
+
+class Guide(Protocol):
+    """What the loop asks for the teacher's outputs: whether they are remembered is not its care."""
+
+    def __call__(self, images: Tensor, indices: Tensor, *, view: int) -> Outputs:
+        """Return the outputs for images [B, C, H, W]: the view number `view` of samples [B].
+
+        `indices` is on the CPU, the outputs are where the images are.
+        """
+        ...
+
+
+def live(teacher: Teacher) -> Guide:
+    """Return a guide that asks the teacher every time."""
+    return lambda images, indices, *, view: teacher(images)
 
 
 def adapt(images: Tensor, given: InputSpec, own: InputSpec) -> Tensor:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from kdx.launch.memory import said
 from kdx.models.certificate import Certificate, certify
+from kdx.models.modes import eval_mode
 from kdx.protocols import StudentTransform
 from kdx.recipe import Recipe
-from kdx.training.evaluation import eval_mode
+from kdx.util.errors import reason
 
 __all__ = ["apply_transforms", "check_kept", "rehearse_restoring", "restore"]
 
@@ -30,7 +30,7 @@ def apply_transforms(
         try:
             student = transforms[-1].apply(student)
         except Exception as error:  # the transform may be anybody's, and the memory too small
-            raise ValueError(f"{part.place}: {part.where}: {said(error)}") from error
+            raise ValueError(f"{part.place}: {part.where}: {reason(error)}") from error
     return student, transforms
 
 

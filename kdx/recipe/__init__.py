@@ -8,7 +8,18 @@
 
 from kdx.recipe.component import Component
 from kdx.recipe.errors import Problem, RecipeError
-from kdx.recipe.loading import load, load_student
+from kdx.recipe.loading import beside, load, load_student
+from kdx.recipe.registry import allow
 from kdx.recipe.schema import Recipe, Stage
 
-__all__ = ["Component", "Problem", "Recipe", "RecipeError", "Stage", "load", "load_student"]
+__all__ = [
+    "Component",
+    "Problem",
+    "Recipe",
+    "RecipeError",
+    "Stage",
+    "allow",
+    "beside",
+    "load",
+    "load_student",
+]

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kdx.launch.memory import said
 from kdx.recipe.arguments import fill
 from kdx.recipe.errors import Problem, RecipeError
+from kdx.util.errors import reason
 
 __all__ = ["Component"]
 
@@ -37,9 +37,9 @@ class Component:
         try:
             built = self.factory(**fill(self.factory, self.arguments, provided))
         except Exception as error:  # the factory may be anybody's, and raise anything
-            raise self.refusal(said(error)) from error
-        if reason := lack_built(built, self.kind):
-            raise self.refusal(reason)
+            raise self.refusal(reason(error)) from error
+        if lack := lack_built(built, self.kind):
+            raise self.refusal(lack)
         return built
 
     def refusal(self, message: str) -> RecipeError:

@@ -25,7 +25,7 @@ from kdx.recipe.sections import (
 )
 from kdx.recipe.wording import explain, show, unknown
 
-__all__ = ["load", "load_student", "read"]
+__all__ = ["beside", "load", "load_student", "read"]
 
 _MODELS: dict[KeyPath, type[BaseModel]] = {
     (): Recipe,
@@ -69,6 +69,14 @@ def read(locations: Locations, overrides: Sequence[str] = ()) -> Recipe:
     report.raise_any()
     assert recipe is not None, "a recipe without problems is valid"
     return recipe
+
+
+def beside(recipe: Recipe, path: Path) -> Recipe:
+    """Return another recipe, loaded with the plug-ins and output root of `recipe`.
+
+    RecipeError also if it names `recipe`, or one that led to it, as its teacher's.
+    """
+    return read(recipe.locations.beside(path))
 
 
 def load_student(

@@ -8,17 +8,19 @@ shows by what it is annotated to return. In plug-ins, which were allowed by name
 """
 
 import importlib
-from collections.abc import Iterable, Mapping
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
 from kdx.recipe.wording import show, unknown
 
-__all__ = ["allowed_modules", "resolve"]
+__all__ = ["allow", "allowed_modules", "resolve"]
 
 _TABLES = {
     "network": "kdx.models.students",
-    "dataset": "kdx.data",
+    "dataset": "kdx.data.sets",
     "loss": "kdx.losses",
     "transform": None,
     "optimizer": "torch.optim",
@@ -38,6 +40,13 @@ def allowed_modules(plugins: Iterable[str] = ()) -> frozenset[str]:
     """Return the modules that dotted names may resolve into; so may their submodules."""
     declared = (point.value.partition(":")[0].strip() for point in entry_points(group=_GROUP))
     return _HOUSE | {*plugins, *declared}
+
+
+def allow(plugins: Sequence[str]) -> None:
+    """Make plug-ins in the current directory importable, last in the search order."""
+    if plugins and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+        importlib.invalidate_caches()
 
 
 def resolve(use: str, kind: str, allowed: Iterable[str]) -> Any:

@@ -85,6 +85,11 @@ class Recipe(BaseModel):
         self._locations = context
 
     @property
+    def locations(self) -> Locations:
+        """Where it was loaded from, and with what."""
+        return self._locations
+
+    @property
     def run_dir(self) -> Path:
         """The directory of the run, below the output root."""
         return self._locations.output_root / self.name
@@ -95,15 +100,6 @@ class Recipe(BaseModel):
         memo = self.teacher.memo if self.teacher else None
         given = memo.directory if memo else None
         return Path(given) if given else self._locations.output_root / "memos"
-
-    def beside(self, path: Path) -> "Recipe":
-        """Return another recipe, loaded with this one's plug-ins and output root.
-
-        RecipeError also where it names this one, or one before it, as its teacher's.
-        """
-        from kdx.recipe.loading import read  # here, because it loads by this schema
-
-        return read(self._locations.beside(path))
 
     def resolved_stages(self) -> list[Stage]:
         """Return the stages, at least one, with everything filled in from the recipe."""

@@ -20,7 +20,7 @@ from kdx.models.transforms import restore
 from kdx.run.pictures import write_pictures
 from kdx.run.report import write_report
 from kdx.run.summary import Summary, write_summary
-from kdx.training.runtime import Loop
+from kdx.training.runtime import Runtime
 from kdx.util.files import write_whole
 from kdx.util.words import counted
 
@@ -32,51 +32,51 @@ BATCH = 256
 
 
 def finish(
-    loop: Loop, fitted: Progress, teacher: dict[str, float] | None, console: Console
+    runtime: Runtime, progress: Progress, teacher: dict[str, float] | None, console: Console
 ) -> list[str]:
     """Turn the trained student into the compact one, and write what the run leaves behind.
 
     Returns the certificate's problems, the same on every process; where there are any, the
     student is not exported.
     """
-    job = loop.job
+    job = runtime.job
     compact = restore(job.student, job.transforms)
-    name, source = loop.evaluation_source()
+    name, source = runtime.evaluation_source()
     metrics = {
-        "trained": loop.evaluate(job.student, source).metrics,
-        "compact": loop.evaluate(compact, source).metrics,
+        "trained": runtime.evaluate(job.student, source).metrics,
+        "compact": runtime.evaluate(compact, source).metrics,
     }
     test = metrics["compact"]
     if source is not job.splits.test:
-        test = loop.evaluate(compact, job.splits.test).metrics
-    if not loop.accelerator.is_main_process:
-        return loop.agree([])
-    certificate = _certificate(loop, metrics)
+        test = runtime.evaluate(compact, job.splits.test).metrics
+    if not runtime.accelerator.is_main_process:
+        return runtime.agree([])
+    certificate = _certificate(runtime, metrics)
     run_dir = job.recipe.run_dir
     text = json.dumps(certificate.to_json(), indent=2) + "\n"
     write_whole(run_dir / "certificate.json", text)
     if not certificate.problems:
         path = run_dir / weights.FILE_IN_RUN
         weights.save(compact, path, input=job.data.input, classes=job.classes, extra=job.about)
-        summary = _summary(loop, fitted, name, certificate, test, teacher)
+        summary = _summary(runtime, progress, name, certificate, test, teacher)
         pictures = write_pictures(
             run_dir, compact, job.task, Views(job.splits.test, job.data.input, seed=job.recipe.seed)
         )
         write_report(run_dir, job.recipe, summary, certificate, facts=job.facts, pictures=pictures)
         write_summary(run_dir, summary)  # last: a run that has one is finished
         _conclude(summary, certificate, path, console)
-    return loop.agree(certificate.problems)
+    return runtime.agree(certificate.problems)
 
 
-def _environment(loop: Loop) -> dict[str, str | int]:
+def _environment(runtime: Runtime) -> dict[str, str | int]:
     """Say where a loop runs: hardware, processes, precision, versions."""
-    device = loop.accelerator.device
+    device = runtime.accelerator.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         "device": f"{device.type}: {name}",
-        "processes": loop.world,
+        "processes": runtime.world,
         "threads": torch.get_num_threads(),
-        "precision": loop.accelerator.mixed_precision,
+        "precision": runtime.accelerator.mixed_precision,
         "python": platform.python_version(),
         **{library: version(library) for library in ("kdx", "torch", "accelerate")},
     }
@@ -92,9 +92,9 @@ def _processor() -> str:
     return models[0] if models else platform.machine()
 
 
-def _certificate(loop: Loop, metrics: dict[str, dict[str, float]]) -> Certificate:
-    job = loop.job
-    views = Views(loop.evaluation_source()[1], job.data.input, seed=job.recipe.seed)
+def _certificate(runtime: Runtime, metrics: dict[str, dict[str, float]]) -> Certificate:
+    job = runtime.job
+    views = Views(runtime.evaluation_source()[1], job.data.input, seed=job.recipe.seed)
     return certify(
         job.student,
         lambda student: restore(student, job.transforms),
@@ -114,36 +114,36 @@ def _images(views: Views) -> list[Tensor]:
 
 
 def _summary(
-    loop: Loop,
-    fitted: Progress,
+    runtime: Runtime,
+    progress: Progress,
     evaluated_on: str,
     certificate: Certificate,
     test: dict[str, float],
     teacher: dict[str, float] | None,
 ) -> Summary:
-    job = loop.job
+    job = runtime.job
     return Summary(
         name=job.recipe.name,
         evaluated_on=evaluated_on,
-        exported_epoch=fitted.best_epoch if job.recipe.select == "best" else fitted.epochs,
-        last=fitted.last,
-        best=fitted.best,
-        best_epoch=fitted.best_epoch,
+        exported_epoch=progress.best_epoch if job.recipe.select == "best" else progress.epochs,
+        last=progress.last,
+        best=progress.best,
+        best_epoch=progress.best_epoch,
         test=test,
         test_images=len(job.splits.test),
         parameters=certificate.parameters,
-        epochs=fitted.epochs,
-        seconds=fitted.seconds,
-        images_per_second=fitted.images / fitted.seconds,
+        epochs=progress.epochs,
+        seconds=progress.seconds,
+        images_per_second=progress.images / progress.seconds,
         teacher=teacher,
-        environment=_environment(loop),
+        environment=_environment(runtime),
         headings=dict(job.task.metrics),
-        train=fitted.train or None,
+        train=progress.train or None,
     )
 
 
 def _conclude(summary: Summary, certificate: Certificate, path: Path, console: Console) -> None:
-    first = summary.headline
+    first = summary.primary_metric
     lines = [
         f"compact  {summary.parameters['compact']:,} parameters, {summary.test[first]:.2%} "
         f"{summary.headings[first]} on {counted(summary.test_images, 'test image')} (best epoch on "

@@ -7,8 +7,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from kdx.data import Views
+from kdx.models.modes import eval_mode
 from kdx.protocols import InputSpec, Task
-from kdx.training.evaluation import eval_mode
 
 __all__ = ["write_pictures"]
 

@@ -56,7 +56,7 @@ def write_report(
         "## Result\n\n" + _result(summary),
         "## Certificate\n\n" + _certificate(certificate),
         *([_pictures(pictures)] if pictures else []),
-        "## Epochs\n\n" + _epochs(epochs, summary.headline),
+        "## Epochs\n\n" + _epochs(epochs, summary.primary_metric),
         "## Where it ran\n\n"
         + _table(("", ""), [(k, str(v)) for k, v in summary.environment.items()]),
         "## Load it\n\n" + _load(recipe.student.component, run_dir, facts),
@@ -140,8 +140,8 @@ def _pictures(names: Sequence[str]) -> str:
     return f"## Pictures\n\nTest images, as they are and as the student sees them.\n\n{shown}"
 
 
-def _epochs(epochs: Sequence[Mapping[str, Any]], headline: str) -> str:
-    ends = (f"/{headline}", "/agreement")
+def _epochs(epochs: Sequence[Mapping[str, Any]], primary_metric: str) -> str:
+    ends = (f"/{primary_metric}", "/agreement")
     shown = (n for e in epochs for n in e if n.startswith("loss/") or n.endswith(ends))
     names = list(dict.fromkeys(shown))
     rows = [

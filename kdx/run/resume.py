@@ -11,7 +11,7 @@ import torch
 from kdx import checkpoints
 from kdx.checkpoints import Saved
 from kdx.data.digests import digest_of_images, digest_of_weights
-from kdx.training.runtime import Loop
+from kdx.training.runtime import Runtime
 
 __all__ = [
     "FREE",
@@ -60,16 +60,16 @@ def find(run_dir: Path) -> tuple[Saved | None, list[str]]:
     return saved, passed
 
 
-def chosen(run_dir: Path, loop: Loop) -> tuple[Saved | None, list[str]]:
+def chosen(run_dir: Path, runtime: Runtime) -> tuple[Saved | None, list[str]]:
     """Return what `find` returns on the main process, on every process.
 
     ValueError where this process sees another checkpoint under that name.
     """
-    main, directory = loop.accelerator.is_main_process, run_dir / "checkpoints"
+    main, directory = runtime.accelerator.is_main_process, run_dir / "checkpoints"
     saved, notes = find(run_dir) if main else (None, [])
     digest = checkpoints.digest_of(directory / saved.name) if saved else ""
     about = (saved.name, saved.progress, digest) if saved else None
-    about, notes = loop.agree((about, notes))
+    about, notes = runtime.agree((about, notes))
     if main or about is None:
         return saved, notes
     name, progress, digest = about
@@ -79,9 +79,9 @@ def chosen(run_dir: Path, loop: Loop) -> tuple[Saved | None, list[str]]:
     return replace(Saved.of(name, checkpoints.read(place)), progress=progress), notes
 
 
-def circumstances(loop: Loop) -> dict[str, Any]:
+def circumstances(runtime: Runtime) -> dict[str, Any]:
     """Return what a run is trained by, as JSON holds it. Reads all images and the teacher."""
-    job, recipe = loop.job, loop.job.recipe
+    job, recipe = runtime.job, runtime.job.recipe
     splits = {
         "train": job.splits.train,
         "validation": job.splits.validation,
@@ -89,8 +89,8 @@ def circumstances(loop: Loop) -> dict[str, Any]:
     }
     found = {
         "recipe": flat(recipe.plain()),
-        "processes": loop.world,
-        "steps an epoch": loop.batches.steps,
+        "processes": runtime.world,
+        "steps an epoch": runtime.batches.steps,
         "data": {
             name: digest_of_images(split, times=False, labels=True)
             for name, split in splits.items()
@@ -100,8 +100,8 @@ def circumstances(loop: Loop) -> dict[str, Any]:
         "classes": list(job.data.classes),
         "student": {name: list(value.shape) for name, value in job.student.state_dict().items()},
         "teacher": digest_of_weights(job.teacher.module) if job.teacher else None,
-        "precision": loop.accelerator.mixed_precision,
-        "device": loop.accelerator.device.type,
+        "precision": runtime.accelerator.mixed_precision,
+        "device": runtime.accelerator.device.type,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

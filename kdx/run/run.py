@@ -19,24 +19,20 @@ from kdx.run.directory import claimed, is_finished, is_taken
 from kdx.run.finish import finish
 from kdx.run.resume import chosen, circumstances, compare, find, flat
 from kdx.run.teacher_run import check_teacher, teacher_recipe
-from kdx.tasks import headline
+from kdx.tasks import primary_metric
 from kdx.training.job import Job, StageJob, build
 from kdx.training.log import RunLog
-from kdx.training.runtime import Loop, accelerator_for
+from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.schedules import TABLE
 from kdx.training.trainer import fit
+from kdx.util.errors import CertificateError
 from kdx.util.words import counted
 
 __all__ = [
-    "CertificateError",
     "describe",
     "ensure_teacher",
     "run",
 ]
-
-
-class CertificateError(Exception):
-    """The compact network is not the one that was trained; nothing was exported."""
 
 
 def run(recipe: Recipe, console: Console, *, overwrite: bool = False, resume: bool = False) -> Path:
@@ -65,47 +61,52 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False, resume: bo
         )
     ensure_teacher(recipe, console)
     job = build(recipe)
-    loop = Loop(job, accelerator_for(job))
-    memo = plan_memo(loop)
-    main = loop.accelerator.is_main_process
-    saved, notes = chosen(run_dir, loop) if resume else (None, [])
-    about = circumstances(loop) if main else {}
+    runtime = Runtime(job, accelerator_for(job))
+    memo = plan_memo(runtime)
+    main = runtime.accelerator.is_main_process
+    saved, notes = chosen(run_dir, runtime) if resume else (None, [])
+    about = circumstances(runtime) if main else {}
     notes += _check_same(recipe, saved, about) if saved and main else []
     with claimed(recipe, resume=resume) if main else nullcontext() as aside:
-        _introduce(job, loop, console)
+        _introduce(job, runtime, console)
         if aside:
             notes.append(f"the run that stood here waits in {aside} until this one succeeds")
         if resume:
             notes.append(f"resumed from {saved.name}" if saved else "nothing to resume: begun anew")
         for note in notes:
             console.print(f"note     {note}", highlight=False, soft_wrap=True)
-        _train(loop, memo, console, about=about, saved=saved)
+        _train(runtime, memo, console, about=about, saved=saved)
         if aside:
             shutil.rmtree(aside)
     return run_dir
 
 
 def _train(
-    loop: Loop, memo: Plan | None, console: Console, *, about: dict[str, Any], saved: Saved | None
+    runtime: Runtime,
+    memo: Plan | None,
+    console: Console,
+    *,
+    about: dict[str, Any],
+    saved: Saved | None,
 ) -> None:
     """Train, restore, certify and export; the run directory is ours."""
-    recipe, job = loop.job.recipe, loop.job
-    teacher = check_teacher(loop, console)
+    recipe, job = runtime.job.recipe, runtime.job
+    teacher = check_teacher(runtime, console)
     epochs = sum(stage.stage.epochs for stage in job.stages)
     log = RunLog(
         recipe.run_dir,
         console,
         epochs=epochs,
-        headline=headline(job.task),
-        main=loop.accelerator.is_main_process,
+        primary_metric=primary_metric(job.task),
+        main=runtime.accelerator.is_main_process,
     )
-    with closing(log), remembering(loop, memo, console):
-        fitted = fit(loop, log, run=about, saved=saved)
-    if recipe.select == "best" and fitted.best_checkpoint:
-        place = recipe.run_dir / "checkpoints" / fitted.best_checkpoint
+    with closing(log), remembering(runtime, memo, console):
+        progress = fit(runtime, log, run=about, saved=saved)
+    if recipe.select == "best" and progress.best_checkpoint:
+        place = recipe.run_dir / "checkpoints" / progress.best_checkpoint
         best = Saved.of(place.name, checkpoints.read(place))
         job.student.load_state_dict(job.student.state_dict() | dict(best.student))
-    problems = finish(loop, fitted, teacher, console)
+    problems = finish(runtime, progress, teacher, console)
     if problems:
         raise CertificateError(f"{recipe.run_dir}: {'; '.join(problems)}; nothing was exported")
 
@@ -141,12 +142,12 @@ def ensure_teacher(recipe: Recipe, console: Console) -> None:
         return
     # What is wrong shall show before the teacher's training, not after.
     trial = build(recipe, teacher_weights=False)
-    plan_memo(Loop(trial, accelerator_for(trial)))
+    plan_memo(Runtime(trial, accelerator_for(trial)))
     console.print(f"[bold]The teacher has no weights yet: {teacher.name} is run first[/bold]")
     run(teacher, console, resume=True)
 
 
-def _introduce(job: Job, loop: Loop, console: Console) -> None:
+def _introduce(job: Job, runtime: Runtime, console: Console) -> None:
     splits, counts = job.splits, job.rehearsal.parameters
     images = counted(len(splits.train), "training image")
     held = f", {len(splits.validation):,} held out" if splits.validation else ""
@@ -156,13 +157,13 @@ def _introduce(job: Job, loop: Loop, console: Console) -> None:
         f"{counted(len(splits.test), 'test image')}, {counted(job.classes, 'class', 'classes')}\n"
         f"student  {job.recipe.student.component.use}: {counts['compact']:,} parameters, "
         f"trained with {counts['trained']:,}\n"
-        f"device   {describe(loop)}",
+        f"device   {describe(runtime)}",
         highlight=False,
     )
     for note in job.data.notes:
         console.print(f"note     {note}", highlight=False, soft_wrap=True, markup=False)
     for stage in job.stages:
-        if note := _idle_schedule(stage, loop.batches.steps):
+        if note := _idle_schedule(stage, runtime.batches.steps):
             console.print(f"note     {stage.stage.name}: {note}", highlight=False, soft_wrap=True)
 
 
@@ -184,11 +185,11 @@ def _idle_schedule(stage: StageJob, per_epoch: int) -> str:
     return f"{note}: {units}" if late else note
 
 
-def describe(loop: Loop) -> str:
+def describe(runtime: Runtime) -> str:
     """Say on what and how a loop runs."""
-    accelerator = loop.accelerator
-    processes = counted(loop.world, "process", "processes")
+    accelerator = runtime.accelerator
+    processes = counted(runtime.world, "process", "processes")
     on_cpu = accelerator.device.type == "cpu"
     threads = f", {counted(torch.get_num_threads(), 'thread')}" if on_cpu else ""
-    precision = in_words(loop.job.recipe.precision, accelerator.mixed_precision)
+    precision = in_words(runtime.job.recipe.precision, accelerator.mixed_precision)
     return f"{accelerator.device.type}, {processes}{threads}, {precision}"

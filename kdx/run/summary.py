@@ -47,7 +47,7 @@ class Summary:
     train: dict[str, float] | None = None
 
     @property
-    def headline(self) -> str:
+    def primary_metric(self) -> str:
         """The name of the metric that chose the best epoch."""
         return next(iter(self.headings))
 
@@ -68,7 +68,7 @@ def read_summary(run_dir: Path) -> Summary:
 def comparison(rows: Sequence[tuple[str, Summary]], title: str) -> Table:
     """Return a table of classifiers on the same test images, one run each."""
     first = rows[0][1]
-    name, heading = first.headline, first.headings[first.headline]
+    name, heading = first.primary_metric, first.headings[first.primary_metric]
     p, n = first.test[name], first.test_images
     error = f"one run each; standard error of a {heading} near {p:.0%} on {n:,} images"
     caption = f"{error}: {sqrt(p * (1 - p) / n):.2%}"

@@ -6,10 +6,10 @@ from pathlib import Path
 from rich.console import Console
 
 from kdx.models.networks import has_weights
-from kdx.recipe import Recipe
+from kdx.recipe import Recipe, beside
 from kdx.recipe.sections import Teacher as TeacherSection
-from kdx.tasks import headline
-from kdx.training.runtime import Loop
+from kdx.tasks import primary_metric
+from kdx.training.runtime import Runtime
 from kdx.util.words import counted
 
 __all__ = ["check_teacher", "teacher_recipe"]
@@ -28,7 +28,7 @@ def teacher_recipe(recipe: Recipe) -> Recipe | None:
             f"teacher.weights: {section.weights} does not exist, and the recipe names no "
             "`teacher.recipe` to train it by"
         )
-    teacher = recipe.beside(section.recipe)
+    teacher = beside(recipe, section.recipe)
     if teacher.run_dir.resolve() != Path(section.weights or "").resolve():
         raise ValueError(
             f"teacher.weights: {section.weights} does not exist, and {section.recipe} would "
@@ -49,15 +49,15 @@ def _check_same_teacher(section: TeacherSection, recipe: Recipe) -> None:
         )
 
 
-def check_teacher(loop: Loop, console: Console) -> dict[str, float] | None:
+def check_teacher(runtime: Runtime, console: Console) -> dict[str, float] | None:
     """Evaluate the teacher; ValueError where it does no better than chance."""
-    job = loop.job
+    job = runtime.job
     if job.teacher is None:
         return None
-    name, source = loop.evaluation_source()
-    evaluation = loop.evaluate(job.teacher, source)
-    loop.teacher_predictions = evaluation.predictions
-    first, chance = headline(job.task), job.task.chance
+    name, source = runtime.evaluation_source()
+    evaluation = runtime.evaluate(job.teacher, source)
+    runtime.teacher_predictions = evaluation.predictions
+    first, chance = primary_metric(job.task), job.task.chance
     share, heading = evaluation.metrics[first], job.task.metrics[first]
     images = counted(len(source), f"{name} image")
     console.print(f"teacher  {share:.2%} {heading} on {images}", highlight=False)

@@ -1,11 +1,18 @@
 """What networks are trained for: a data set brings its task (`kdx.protocols.Task`)."""
 
 from kdx.protocols import ImageData, Task
-from kdx.tasks.classification import Classification
+from kdx.tasks.classification import Classification, check_labels
 from kdx.tasks.detection import Detection
 from kdx.tasks.segmentation import Segmentation
 
-__all__ = ["Classification", "Detection", "Segmentation", "headline", "task_of"]
+__all__ = [
+    "Classification",
+    "Detection",
+    "Segmentation",
+    "check_labels",
+    "primary_metric",
+    "task_of",
+]
 
 
 def task_of(data: ImageData) -> Task:
@@ -13,6 +20,6 @@ def task_of(data: ImageData) -> Task:
     return data.task or Classification(num_classes=len(data.classes))
 
 
-def headline(task: Task) -> str:
+def primary_metric(task: Task) -> str:
     """Return the name of the metric that chooses the best epoch."""
     return next(iter(task.metrics))

@@ -7,10 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdx.data.sources import check_labels
 from kdx.protocols import ImageSource, Meter
 
-__all__ = ["Classification"]
+__all__ = ["Classification", "check_labels"]
 
 
 class Classification:
@@ -47,6 +46,18 @@ class Classification:
 
     def draw(self, image: Tensor, target: Tensor, answer: Tensor) -> None:
         """Draw nothing: there is nothing to see but the image."""
+
+
+def check_labels(source: ImageSource, *, classes: int) -> None:
+    """Raise ValueError naming the first sample whose label is not in [0, classes)."""
+    labels = source.labels
+    bad = ((labels < 0) | (labels >= classes)).nonzero().flatten()
+    if len(bad):
+        first = int(bad[0])
+        raise ValueError(
+            f"{source.name(first)}: label {int(labels[first])} is not in "
+            f"[0, {classes}); {len(bad):,} of {len(labels):,} labels are wrong"
+        )
 
 
 class _Meter:

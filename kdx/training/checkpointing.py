@@ -11,22 +11,21 @@ from kdx.checkpoints import Progress, Saved
 from kdx.checkpoints.capture import optimizer_state, rank_state, restore, restore_rank
 from kdx.models import weights
 from kdx.training.log import RunLog
-from kdx.training.runtime import Loop
-from kdx.training.stage import StageRunner
-from kdx.training.tally import Tally
+from kdx.training.runtime import Runtime
+from kdx.training.stage import EpochStats, StageRunner
 
-__all__ = ["Keeper"]
+__all__ = ["CheckpointManager"]
 
 
-class Keeper:
+class CheckpointManager:
     """Saves and restores a run's training. `run` is what a resume compares (`kdx.run.resume`)."""
 
-    def __init__(self, loop: Loop, log: RunLog, run: dict[str, Any]) -> None:
-        self.loop, self.log, self.run = loop, log, run
-        self.directory = loop.job.recipe.run_dir / "checkpoints"
+    def __init__(self, runtime: Runtime, log: RunLog, run: dict[str, Any]) -> None:
+        self.runtime, self.log, self.run = runtime, log, run
+        self.directory = runtime.job.recipe.run_dir / "checkpoints"
         self.saved: str | None = None
 
-    def save(self, runner: StageRunner, progress: Progress, tally: Tally) -> Path:
+    def save(self, runner: StageRunner, progress: Progress, stats: EpochStats) -> Path:
         """Save a checkpoint of this place, unless there is one; remove those that are not kept.
 
         All processes call it; it returns on all of them when it is on the disk. TrainingError,
@@ -36,57 +35,57 @@ class Keeper:
         if self.saved == place.name:
             return place
         runner.check()
-        with self.loop.stop.patient():
-            ranks = gather_object([rank_state(runner.objective, vars(tally))])
-            if self.loop.accelerator.is_main_process:
+        with self.runtime.stop.patient():
+            ranks = gather_object([rank_state(runner.objective, vars(stats))])
+            if self.runtime.accelerator.is_main_process:
                 checkpoints.save(self.directory, place.name, self._files(runner, progress, ranks))
-                keep = self.loop.job.recipe.keep_checkpoints
+                keep = self.runtime.job.recipe.keep_checkpoints
                 also = [progress.best_checkpoint] if progress.best_checkpoint else []
                 checkpoints.prune(self.directory, place.name, keep=keep, also=also)
             # Nobody goes on, or ends, before it is written.
-            self.saved = self.loop.agree(place.name)
+            self.saved = self.runtime.agree(place.name)
         return place
 
-    def restore(self, runner: StageRunner, saved: Saved) -> Tally:
+    def restore(self, runner: StageRunner, saved: Saved) -> EpochStats:
         """Bring a stage to where a checkpoint was saved; return this process's tally of the epoch.
 
         Among another number of processes, the first takes what all had summed. ValueError where
         the checkpoint does not fit, or is not one of kdx for all its right checksums.
         """
         try:
-            tally = self._restore(runner, saved)
+            stats = self._restore(runner, saved)
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
             said = f"{type(error).__name__}: {error}"
             raise ValueError(
                 f"checkpoint {saved.name}: not one of kdx, refused ({said})"
             ) from error
         self.saved = saved.name
-        return tally
+        return stats
 
-    def _restore(self, runner: StageRunner, saved: Saved) -> Tally:
+    def _restore(self, runner: StageRunner, saved: Saved) -> EpochStats:
         restore(
             saved,
             student=runner.objective.student,
             adaptors=runner.objective.adaptors,
             optimizer=runner.optimizer,
         )
-        scaler = self.loop.accelerator.scaler
+        scaler = self.runtime.accelerator.scaler
         if scaler is not None and saved.training["scaler"]:
             scaler.load_state_dict(saved.training["scaler"])
-        ranks, mine = saved.training["ranks"], self.loop.rank
-        same = len(ranks) == self.loop.world
+        ranks, mine = saved.training["ranks"], self.runtime.rank
+        same = len(ranks) == self.runtime.world
         restore_rank(ranks[mine if same else 0], runner.objective, generators=same or not mine)
-        tallies = [Tally(**state["tally"]) for state in ranks]
-        tally = tallies[mine] if same else _together(tallies, first=mine == 0)
-        device = self.loop.accelerator.device
-        tally.sums = {name: value.to(device) for name, value in tally.sums.items()}
-        return tally
+        tallies = [EpochStats(**state["tally"]) for state in ranks]
+        stats = tallies[mine] if same else _together(tallies, first=mine == 0)
+        device = self.runtime.accelerator.device
+        stats.sums = {name: value.to(device) for name, value in stats.sums.items()}
+        return stats
 
     def _files(
         self, runner: StageRunner, progress: Progress, ranks: list[dict[str, Any]]
     ) -> dict[str, bytes]:
-        job, objective = self.loop.job, runner.objective
-        scaler = self.loop.accelerator.scaler
+        job, objective = self.runtime.job, runner.objective
+        scaler = self.runtime.accelerator.scaler
         about = {"input": job.data.input, "classes": job.classes}
         owned = objective.adaptors.state_dict()
         return checkpoints.capture(
@@ -105,10 +104,12 @@ class Keeper:
         )
 
 
-def _together(tallies: list[Tally], *, first: bool) -> Tally:
+def _together(tallies: list[EpochStats], *, first: bool) -> EpochStats:
     """Return what all had summed, for the first process, and the counts that are all processes'."""
     one = tallies[0]
-    shared = Tally(samples=one.samples, seconds=one.seconds, skipped=one.skipped, in_row=one.in_row)
+    shared = EpochStats(
+        samples=one.samples, seconds=one.seconds, skipped=one.skipped, in_row=one.in_row
+    )
     sums = {name: torch.stack([t.sums[name] for t in tallies]).sum(0) for name in one.sums}
     shared.sums = sums if first else {name: torch.zeros_like(v) for name, v in sums.items()}
     shared.seen = sum(t.seen for t in tallies) if first else 0

@@ -1,16 +1,15 @@
 """A network on a split: the task's metrics, and agreement with the teacher."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdx.data import Batch
 from kdx.protocols import Task
 
-__all__ = ["Evaluation", "eval_mode", "evaluate"]
+__all__ = ["Evaluation", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,3 @@ def evaluate(
     if teacher is not None:  # on all processes or on none, also where one has no samples
         metrics["agreement"] = float(agreement.compute())
     return Evaluation(metrics, None if predictions is None else predictions.cpu())
-
-
-@contextmanager
-def eval_mode(network: nn.Module) -> Iterator[nn.Module]:
-    """Put a network into eval mode, and back into the mode that it was in."""
-    training = network.training
-    try:
-        yield network.eval()
-    finally:
-        network.train(training)

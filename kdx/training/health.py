@@ -6,15 +6,13 @@ from math import isfinite
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ADVICE", "GRADIENT", "SHOWN", "Health", "TrainingError", "bad_gradients"]
+from kdx.util.errors import TrainingError
+
+__all__ = ["ADVICE", "GRADIENT", "SHOWN", "Health", "bad_gradients"]
 
 GRADIENT = "gradient"
 SHOWN = 4
 ADVICE = "lower the learning rate, set `clip: 1.0`, or use a warm-up, and start again (--overwrite)"
-
-
-class TrainingError(Exception):
-    """Training came to nothing: a loss, a gradient or a weight is no finite number any more."""
 
 
 class Health:

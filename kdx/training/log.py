@@ -32,11 +32,11 @@ class RunLog:
         console: Console,
         *,
         epochs: int,
-        headline: str = "top1",
+        primary_metric: str = "top1",
         main: bool = True,
     ) -> None:
         self.directory, self.console, self.epochs, self.main = run_dir, console, epochs, main
-        self.headline = headline
+        self.primary_metric = primary_metric
         self.board: SummaryWriter | None = None
         if main:
             shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)
@@ -110,7 +110,7 @@ class RunLog:
         parts.append(f"loss {total:.3f}" + (f" ({terms})" if len(losses) > 1 else ""))
         for name, value in values.items():
             split, _, metric = name.partition("/")
-            if metric in (self.headline, "agreement"):
-                parts.append(f"{split if metric == self.headline else metric} {value:.2%}")
+            if metric in (self.primary_metric, "agreement"):
+                parts.append(f"{split if metric == self.primary_metric else metric} {value:.2%}")
         parts.append(f"{values['images_per_second']:,.0f} img/s")
         return "  ".join(parts)

@@ -3,17 +3,17 @@
 B: batch, C: classes.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from kdx.models.features import FeatureWanted, Tapped, Watched
+from kdx.models.modes import as_it_was
 from kdx.protocols import Loss, Outputs
 
-__all__ = ["Objective", "Term", "as_it_was"]
+__all__ = ["Objective", "Term"]
 
 
 @dataclass(frozen=True)
@@ -144,20 +144,6 @@ def _check(terms: Sequence[Term]) -> None:
                 f"{term.place}: name: {term.name!r} cannot name a term: "
                 "use letters, digits and _, as in hint_fc1"
             )
-
-
-@contextmanager
-def as_it_was(network: nn.Module) -> Iterator[None]:
-    """Run a network in train mode; give its mode and its buffers back."""
-    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    training = network.training
-    network.train()
-    try:
-        yield
-    finally:
-        network.train(training)
-        for name, buffer in network.named_buffers():
-            buffer.copy_(buffers[name])
 
 
 def _value(term: Term, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from kdx.checkpoints.packing import pack
-from kdx.launch.memory import said
 from kdx.recipe import Component
+from kdx.util.errors import reason
 
 __all__ = ["build_optimizer", "rehearse"]
 
@@ -46,7 +46,7 @@ def rehearse(component: Component, parameters: Sequence[nn.Parameter]) -> None:
     try:
         optimizer.step()
     except Exception as error:  # torch's, or a plug-in's
-        raise component.refusal(f"its first step fails: {said(error)}") from error
+        raise component.refusal(f"its first step fails: {reason(error)}") from error
     try:
         pack(optimizer.state_dict())
     except ValueError as error:

@@ -26,13 +26,13 @@ from kdx.launch.compiling import check_compiler
 from kdx.launch.memory import at_once
 from kdx.launch.processes import join
 from kdx.launch.stopping import Stop
-from kdx.memo import Guide, live
-from kdx.models.teacher import Teacher
+from kdx.models.modes import eval_mode
+from kdx.models.teacher import Guide, Teacher, live
 from kdx.protocols import Holding, ImageSource
-from kdx.training.evaluation import Evaluation, eval_mode, evaluate
+from kdx.training.evaluation import Evaluation, evaluate
 from kdx.training.job import Job
 
-__all__ = ["Loop", "accelerator_for", "cores"]
+__all__ = ["Runtime", "accelerator_for", "cores"]
 
 
 def accelerator_for(job: Job) -> Accelerator:
@@ -58,7 +58,7 @@ def accelerator_for(job: Job) -> Accelerator:
     return accelerator
 
 
-class Loop:
+class Runtime:
     """Runs a job's stages on the devices that an Accelerator stands for.
 
     `guide` is what the losses hear of the teacher: the teacher itself, until a memo is put there.

@@ -53,7 +53,9 @@ def gap(train: Mapping[float, float], test: Mapping[float, float]) -> dict[float
 
 
 def _headline(runs: Sequence[Run]) -> tuple[str, str]:
-    names = {run.summary.headline: run.summary.headings[run.summary.headline] for run in runs}
+    names = {
+        run.summary.primary_metric: run.summary.headings[run.summary.primary_metric] for run in runs
+    }
     if len(names) > 1:
         raise ValueError(
             f"runs of different tasks, judged by {', '.join(names.values())}: draw each task's "

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from kdx import checkpoints
 from kdx.data import Batch, cut, side, train_loader
 from kdx.data.counter import Draw, seeded
+from kdx.models.modes import as_it_was
 from kdx.models.transforms import restore
 from kdx.training.job import StageJob
-from kdx.training.objective import as_it_was
 from kdx_lab.analysis.bands import write_numbers
 from kdx_lab.analysis.opening import Opened
 from kdx_lab.analysis.similarity import cosine, pair_of_batches
@@ -108,7 +108,7 @@ def _network(opened: Opened, of: Of) -> nn.Module | None:
 
 def _pairs(opened: Opened, epoch: int, wanted: range) -> Iterator[tuple[int, Batch, Batch]]:
     """Yield pairs of mini-batches by number: views of `epoch`, of the recipe's batch size."""
-    recipe, batches, views = opened.job.recipe, opened.loop.batches, opened.job.train_views
+    recipe, batches, views = opened.job.recipe, opened.runtime.batches, opened.job.train_views
     batches.set_epoch(epoch)
     n, size = len(views), recipe.data.batch_size
     drawn = (pair_of_batches(n, size, seed=recipe.seed, epoch=epoch, pair=pair) for pair in wanted)
@@ -129,14 +129,14 @@ def _gradient(
 
     In the parts that the recipe accumulates, as in training.
     """
-    loop, objective = opened.loop, stage.objective
-    guide = loop.guide if objective.reads_teacher else None
+    runtime, objective = opened.runtime, stage.objective
+    guide = runtime.guide if objective.reads_teacher else None
     total = torch.zeros(sum(p.numel() for p in parameters))
     for images, targets, indices in cut(batch, opened.job.recipe.accumulate):
-        images = loop.to_device(images, size=size)
-        said = guide(images, indices, view=loop.batches.view) if guide else None
-        with loop.held():
-            loss, _ = objective(images, targets.to(loop.accelerator.device), said)
+        images = runtime.to_device(images, size=size)
+        said = guide(images, indices, view=runtime.batches.view) if guide else None
+        with runtime.held():
+            loss, _ = objective(images, targets.to(runtime.accelerator.device), said)
         grads = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         share = len(targets) / len(batch.targets)
         total += share * torch.cat([grad.flatten() for grad in grads]).float().cpu()

@@ -19,7 +19,7 @@ from kdx.data.counter import permutation
 from kdx.launch.memory import at_once
 from kdx.models import weights
 from kdx.protocols import ImageSource
-from kdx.tasks import headline
+from kdx.tasks import primary_metric
 from kdx.util.words import counted
 from kdx_lab.analysis.bands import write_numbers
 from kdx_lab.analysis.directions import directions, moved
@@ -84,7 +84,7 @@ def _measure(run: Run, checkpoint: Path, grid: Grid, console: Console) -> Landsc
     opened.load(checkpoint)
     compact = opened.job.compact
     weights.load(compact, run.path)
-    networks = {"compact": compact.to(opened.loop.accelerator.device)}
+    networks = {"compact": compact.to(opened.runtime.accelerator.device)}
     if opened.job.transforms:
         networks["trained"] = opened.job.student
     what = f"{counted(len(grid.places), 'place')} around {counted(len(networks), 'network')}"
@@ -104,14 +104,14 @@ def _around(
     """Return loss and error of a network at all places of the grid, and what is known of it."""
     job, train = opened.job, opened.job.splits.train
     images = subset(train, permutation(grid.seed, 0, len(train))[: grid.images])
-    first = headline(job.task)
+    first = primary_metric(job.task)
     found = []
     with moved(network, directions(network, grid.dims, seed=grid.seed)) as place:
         for at in grid.places:
             place(at)
             if grid.batchnorm == "refit":
                 _refit(opened, network, images)
-            found.append(opened.loop.evaluate(network, images).metrics)
+            found.append(opened.runtime.evaluate(network, images).metrics)
             if "loss" not in found[0]:
                 raise ValueError(
                     f"{opened.run.path}: its task reports {', '.join(found[0])}, but no loss, "
@@ -132,4 +132,4 @@ def _refit(opened: Opened, network: nn.Module, images: ImageSource) -> None:
     views = Views(images, opened.job.data.input, seed=opened.job.recipe.seed)
     size = min(256, at_once(views.shape))
     with torch.no_grad():
-        update_bn(eval_loader(views, batch_size=size), network, opened.loop.accelerator.device)
+        update_bn(eval_loader(views, batch_size=size), network, opened.runtime.accelerator.device)

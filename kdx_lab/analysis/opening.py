@@ -8,7 +8,7 @@ from kdx import checkpoints
 from kdx.checkpoints.capture import ADAPTORS
 from kdx.models import weights
 from kdx.training.job import Job, StageJob, build
-from kdx.training.runtime import Loop, accelerator_for
+from kdx.training.runtime import Runtime, accelerator_for
 from kdx_lab.analysis.runs import Run
 
 __all__ = ["Opened", "kept_epochs", "open_run"]
@@ -21,12 +21,12 @@ class Opened:
     """A run's job, on its device, in float32 and in one process; nothing of the run is written."""
 
     run: Run
-    loop: Loop
+    runtime: Runtime
 
     @property
     def job(self) -> Job:
         """Data, networks and objectives."""
-        return self.loop.job
+        return self.runtime.job
 
     def load(self, checkpoint: Path) -> tuple[StageJob, int]:
         """Bring student and adaptors to a checkpoint; return the stage it is of, and the epoch.
@@ -54,14 +54,14 @@ def open_run(run: Run) -> Opened:
     student = run.recipe.student.model_copy(update={"weights": None})  # a checkpoint's will do
     changes = {"student": student, "precision": "no", "processes": None, "compile": False}
     job = build(run.recipe.model_copy(update=changes))
-    loop = Loop(job, accelerator_for(job))
-    if loop.world > 1:
+    runtime = Runtime(job, accelerator_for(job))
+    if runtime.world > 1:
         raise ValueError(
-            f"{loop.world} processes: an analysis runs in one, by python tools/analyze.py"
+            f"{runtime.world} processes: an analysis runs in one, by python tools/analyze.py"
         )
     for stage in job.stages:
-        stage.objective.to(loop.accelerator.device)
-    return Opened(run, loop)
+        stage.objective.to(runtime.accelerator.device)
+    return Opened(run, runtime)
 
 
 def kept_epochs(run: Run) -> dict[int, Path]:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdx.launch.memory import said
+from kdx.util.errors import reason
 
 __all__ = ["Counts", "Shape", "convolution_macs", "count", "on_meta", "refusing"]
 
@@ -80,7 +80,7 @@ def refusing(batch: Shape) -> Iterator[None]:
         yield
     except (RuntimeError, ValueError, NotImplementedError) as error:
         shape = " x ".join(map(str, batch))
-        raise ValueError(f"the network cannot take images of {shape}: {said(error)}") from error
+        raise ValueError(f"the network cannot take images of {shape}: {reason(error)}") from error
 
 
 def convolution_macs(input: Shape, weight: Shape, output: Shape, *, transposed: bool) -> int:

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdx.launch.memory import said
 from kdx.models.networks import build_student
 from kdx.models.transforms import restore
 from kdx.protocols import ImageData, InputSpec
 from kdx.recipe import Component, Recipe, load, load_student
 from kdx.recipe.arguments import check
 from kdx.recipe.sections import Student
+from kdx.util.errors import reason
 from kdx_lab.complexity.counting import Shape
 from kdx_lab.complexity.table13 import NETWORKS, Known, expansion
 
@@ -140,7 +140,7 @@ def _variants(student: nn.Module, section: Student, batch: Shape) -> Variants:
             try:
                 network = transforms[-1].apply(network)
             except Exception as error:  # the transform may be anybody's
-                raise ValueError(f"{part.place}: {part.where}: {said(error)}") from error
+                raise ValueError(f"{part.place}: {part.where}: {reason(error)}") from error
         trained[way] = network
         compact = restore(network, transforms)
     known = NETWORKS.get(section.component.use)

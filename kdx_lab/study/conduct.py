@@ -10,13 +10,12 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from kdx.launch.stopping import Stopped
 from kdx.run.directory import is_finished
 from kdx.run.run import ensure_teacher
 from kdx.training.log import METRICS
+from kdx.util.errors import Stopped, StudyError
 from kdx.util.words import counted, listed
 from kdx_lab.study.cell import Cell
-from kdx_lab.study.errors import StudyError
 from kdx_lab.study.finished import check_finished
 from kdx_lab.study.grid import Grid
 from kdx_lab.study.results import kept_failures, write_results

@@ -58,7 +58,7 @@ def _teacher(rows: Sequence[Row]) -> str:
     low, high = (f"{100 * edge(value for value, _ in found):.2f}" for edge in (min, max))
     run = found[0][1]
     figure = low if low == high else f"{low} to {high}"
-    return f"Teacher: {run.headings[run.headline]} {figure}% on {run.evaluated_on}."
+    return f"Teacher: {run.headings[run.primary_metric]} {figure}% on {run.evaluated_on}."
 
 
 def _meaning(results: Results) -> str:

@@ -148,9 +148,9 @@ def _checked(cell: Cell) -> Summary:
     """Read a summary; ValueError where its headline metric is no number."""
     run = read_summary(cell.run_dir)
     for where, metrics in (("test", run.test), ("best", run.best), ("last", run.last)):
-        value = metrics.get(run.headline)
+        value = metrics.get(run.primary_metric)
         if value is None or not isfinite(value):
-            raise ValueError(f"{cell.run_dir}: {where}: {run.headline} is {value}")
+            raise ValueError(f"{cell.run_dir}: {where}: {run.primary_metric} is {value}")
     return run
 
 
@@ -161,7 +161,7 @@ def _outcome(
     reference: Mapping[int, Summary],
     errors: bool,
 ) -> Outcome:
-    first, metric = next(iter(runs.values())), next(iter(runs.values())).headline
+    first, metric = next(iter(runs.values())), next(iter(runs.values())).primary_metric
 
     def scores(
         runs: Mapping[int, Summary], metrics: Callable[[Summary], Mapping[str, float]]

@@ -11,6 +11,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from kdx.util.errors import CertificateError, Stopped, TrainingError
 from kdx_lab.study.cell import Cell
 
 __all__ = [
@@ -50,9 +51,7 @@ def run_cell(cell: Cell, logs: Path) -> str:
     what nobody foresaw. Raises Stopped; and of several processes that train a run together, what
     one of them may meet alone, since the others would wait for it.
     """
-    from kdx.launch.stopping import Stopped
-    from kdx.run.run import CertificateError, run
-    from kdx.training.health import TrainingError
+    from kdx.run.run import run
 
     foreseen = (TrainingError, CertificateError)
     path = log_of(cell, logs)
@@ -88,7 +87,6 @@ def processes_of_run() -> int:
 @contextmanager
 def stopping() -> Iterator[None]:
     """Raise Stopped where a signal asks for a stop while nothing trains, too."""
-    from kdx.launch.stopping import Stopped
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from kdx.commands.shared import allow
+from kdx.recipe import allow
+from kdx.util.errors import Stopped
 from kdx_lab.study.cell import Cell
 from kdx_lab.study.grid import open_study
 from kdx_lab.study.running import Finished, asked_to_stop, log_of, run_cell
@@ -51,7 +52,6 @@ def run_in_processes(
     this process is interrupted, all are stopped with checkpoints, and Stopped is raised. Of a
     process that dies the cell has failed; another takes its place.
     """
-    from kdx.launch.stopping import Stopped
 
     todo = list(zip(cells, numbers, strict=True))[::-1]
     workers: list[_Worker] = []
@@ -140,7 +140,6 @@ def _work(pipe: Connection, request: Request, logs: Path, number: int, jobs: int
     grid = open_study(
         request.path, request.overrides, plugins=request.plugins, output_root=request.output_root
     )
-    from kdx.launch.stopping import Stopped
     from kdx.training.runtime import cores
 
     threads = max(1, cores() // jobs)

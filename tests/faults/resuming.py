@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kdx.launch.stopping import Stopped
 from kdx.run.run import run
 from kdx.training.stage import StageRunner
+from kdx.util.errors import Stopped
 
 __all__ = ["TIMES", "differences", "run_stopped_at", "stop_after"]
 

@@ -3,10 +3,10 @@
 import pytest
 from rich.console import Console
 
-from kdx.data import TABLE
-from kdx.launch.stopping import Stopped
+from kdx.data.sets import TABLE
 from kdx.run.resume import Changes, compare
 from kdx.run.run import run
+from kdx.util.errors import Stopped
 from tests.faults.resuming import stop_after
 
 EXPAND = "student.transforms=[{use: expand.ExpandNet, conv: cl, rate: 2}]"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kdx.launch.stopping import Stopped
 from kdx.run.run import run
 from kdx.run.summary import read_summary
+from kdx.util.errors import Stopped
 from tests.faults.resuming import differences, stop_after
 
 FILES = ("state.json", "run.json", "metrics.jsonl", "student.safetensors", "training.safetensors")

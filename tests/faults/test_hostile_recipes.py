@@ -13,10 +13,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kdx.launch.memory import limited, said
+from kdx.launch.memory import limited
 from kdx.recipe import RecipeError, load
 from kdx.run.run import run
 from kdx.training.job import build
+from kdx.util.errors import reason
 from tests.faults.recipes import FULL, NUMBERS, mutated
 from tests.unit.conftest import loaded, silent
 
@@ -169,8 +170,8 @@ def test_what_exceeds_the_memory(tmp_path, monkeypatch):
 def test_an_allocation_that_would_not_fit_fails():
     with limited(), pytest.raises(RuntimeError, match="allocate memory") as raised:
         torch.empty(10**12)
-    assert said(raised.value) == "not enough memory: it takes 4 TB more"
-    assert said(RuntimeError("odd size\nException raised from f\nframe #0: g")) == (
+    assert reason(raised.value) == "not enough memory: it takes 4 TB more"
+    assert reason(RuntimeError("odd size\nException raised from f\nframe #0: g")) == (
         "RuntimeError: odd size"
     )
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from kdx import checkpoints
 from kdx.checkpoints import store
 from kdx.run.run import run
-from kdx.training.health import TrainingError
 from kdx.training.stage import StageRunner
+from kdx.util.errors import TrainingError
 from tests.faults.resuming import differences
 
 KILLS = 40
@@ -133,7 +133,7 @@ def test_numbers_gone_wrong_leave_the_last_good_checkpoint(recipe, monkeypatch):
         taken += 1
         if taken == 8:  # the last of the second epoch
             with torch.no_grad():
-                self.loop.job.student.conv3.weight[0, 0, 0, 0] = float("inf")
+                self.runtime.job.student.conv3.weight[0, 0, 0, 0] = float("inf")
 
     with monkeypatch.context() as patched:
         patched.setattr(StageRunner, "step", spoiling)

@@ -6,8 +6,9 @@ import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from kdx.launch.stopping import Stop, Stopped
+from kdx.launch.stopping import Stop
 from kdx.run.run import run
+from kdx.util.errors import Stopped
 from tests.faults.resuming import differences, run_stopped_at, stop_after
 
 TWO = "epochs=2"  # 64 images in batches of 16: 8 steps

@@ -12,11 +12,12 @@ from PIL import Image
 
 import expand
 import teachers
-from kdx import data, losses
+from kdx import losses
+from kdx.data import sets
 from kdx.data.augment import normalise
 from kdx.models import students, weights
 from kdx.protocols import InputSpec
-from kdx.recipe import load
+from kdx.recipe import beside, load
 from kdx.recipe.schema import Recipe
 from kdx.recipe.sections import Data, Student, Teacher
 from kdx.recipe.yaml_source import scalar
@@ -33,7 +34,7 @@ def test_every_shipped_recipe_is_valid(path, tmp_path):
     assert recipe.run_dir.is_relative_to(tmp_path)
     if recipe.teacher and not recipe.teacher.component.arguments.get("pretrained"):
         assert recipe.teacher.recipe is not None
-        teacher = recipe.beside(recipe.teacher.recipe)
+        teacher = beside(recipe, recipe.teacher.recipe)
         assert str(teacher.run_dir) == recipe.teacher.weights
         trained = dict(teacher.student.component.arguments)
         trained.pop("pretrained", None)  # what it started from, before it had weights of its own
@@ -53,7 +54,7 @@ def test_every_key_and_every_name_is_documented():
     keys = {*Recipe.model_fields}
     for prefix, section in (("data", Data), ("teacher", Teacher), ("student", Student)):
         keys |= {f"{prefix}.{name}" for name in section.model_fields if name != "component"}
-    names = {*data.TABLE, *losses.TABLE, *schedules.TABLE, *students.TABLE}
+    names = {*sets.TABLE, *losses.TABLE, *schedules.TABLE, *students.TABLE}
     missing = [word for word in sorted(keys | names) if f"`{word}`" not in text]
     assert missing == []
 
@@ -93,7 +94,7 @@ def documented_default(parameter: inspect.Parameter) -> object:
 @pytest.mark.parametrize(
     ("heading", "table"),
     [
-        ("data set", data.TABLE),
+        ("data set", sets.TABLE),
         ("network", {**students.TABLE, **TEACHERS}),
         ("loss", losses.TABLE),
         ("schedule", schedules.TABLE),

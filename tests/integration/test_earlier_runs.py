@@ -13,7 +13,8 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from kdx.commands.assess import assess, compress_checkpoint, recipe_of
+from kdx.commands.compress import compress_checkpoint
+from kdx.commands.evaluate import assess, recipe_of
 from kdx.recipe import load
 from kdx.run.run import run
 

@@ -7,7 +7,8 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from kdx.commands.assess import assess, compress_checkpoint, recipe_of
+from kdx.commands.compress import compress_checkpoint
+from kdx.commands.evaluate import assess, recipe_of
 from kdx.models import weights
 from kdx.models.networks import check_facts
 from kdx.recipe import load
@@ -90,7 +91,7 @@ def test_a_run_leaves_a_certified_student_and_pictures(finished):
     )
     assert certificate["predictions_changed"] == 0
     summary = read_summary(run_dir)
-    assert summary.headline == HEADLINES[task]
+    assert summary.primary_metric == HEADLINES[task]
     assert summary.test == pytest.approx(certificate["metrics"]["trained"], abs=1e-6)
     pictures = sorted((run_dir / "pictures").iterdir())
     assert len(pictures) == 8

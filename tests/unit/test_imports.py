@@ -10,11 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MAY_IMPORT = {
     "tools": {"kdx", "kdx_lab", "rich"},
-    "kdx_lab": {"kdx", "kdx_lab"},
     "expand": {"expand", "torch"},
     "teachers": {"teachers", "torch", "torchvision", "timm"},
 }
-OUTSIDE = ("benchmarks", "expand", "teachers", "tools")
+OUTSIDE = ("benchmarks", "expand", "kdx_lab", "teachers", "tools")
 USES_ACCELERATE = {
     "kdx/training/checkpointing.py",
     "kdx/training/runtime.py",
@@ -62,22 +61,80 @@ def test_kdx_imports_nothing_of_what_stands_outside():
         assert not breaches(path, lambda name: not inside(name, *OUTSIDE))
 
 
-@pytest.mark.parametrize("package", ["protocols", "detection"])
-def test_contracts_and_the_arithmetic_of_boxes_import_nothing_else_of_kdx(package):
-    def allowed(name):
-        return inside(name, f"kdx.{package}") or not inside(name, "kdx")
+FLOORS = (
+    {"protocols", "util"},
+    {"checkpoints", "detection", "recipe"},
+    {"losses"},
+    {"tasks"},
+    {"launch"},
+    {"data"},
+    {"models"},
+    {"training"},
+    {"memo"},
+    {"run"},
+    {"commands"},
+)
+"""The rooms of kdx from the ground up. A room imports from lower floors, never from its own."""
 
-    for path in files(f"kdx/{package}"):
-        assert not breaches(path, allowed)
+NARROW = {
+    "protocols": set(),
+    "detection": set(),
+    "losses": {"protocols", "detection", "util"},
+}
+"""Rooms that may import less than their floor allows."""
 
 
-def test_losses_import_protocols_and_each_other_and_the_arithmetic_of_boxes():
-    def allowed(name):
-        known = inside(name, "kdx.protocols", "kdx.losses", "kdx.detection")
-        return known or not inside(name, "kdx")
+def modules(*packages: str) -> dict[str, Path]:
+    """Return the files of packages by their dotted names."""
+    found = {}
+    for package in packages:
+        for path in files(package):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = path
+    return found
 
-    for path in files("kdx/losses"):
-        assert not breaches(path, allowed)
+
+def test_every_room_has_a_floor_and_nothing_is_loose():
+    rooms = {path.name for path in (ROOT / "kdx").iterdir() if (path / "__init__.py").exists()}
+    assert rooms == set().union(*FLOORS)
+    assert {path.name for path in (ROOT / "kdx").glob("*.py")} <= {"__init__.py", "__main__.py"}
+
+
+@pytest.mark.parametrize("floor", range(len(FLOORS)))
+def test_rooms_import_from_lower_floors_only(floor):
+    lower = set().union(*FLOORS[:floor])
+    for room in FLOORS[floor]:
+        known = {f"kdx.{name}" for name in {room} | (NARROW.get(room, lower) & lower)}
+
+        def allowed(name, known=known):
+            return not inside(name, "kdx") or inside(name, *known)
+
+        for path in files(f"kdx/{room}"):
+            assert not breaches(path, allowed)
+
+
+def test_no_file_imports_itself_in_a_circle():
+    """Also not inside of functions; a package that imports its own files is what it holds."""
+    known = modules("kdx", "kdx_lab", "expand", "teachers")
+    imports = {
+        module: {
+            name if name in known else name.rpartition(".")[0]
+            for name in imported(path)
+            if not (path.name == "__init__.py" and inside(name, module))
+        }
+        for module, path in known.items()
+    }
+    done: set[str] = set()
+
+    def walk(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join((*way[way.index(module) :], module))
+        if module in known and module not in done:
+            for name in imports[module]:
+                walk(name, (*way, module))
+            done.add(module)
+
+    for module in known:
+        walk(module, ())
 
 
 def test_accelerate_is_touched_by_the_loop_and_few_others():

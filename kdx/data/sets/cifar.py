@@ -8,8 +8,9 @@ import torch
 
 from kdx.data.sets.fetch import Remote, fetch_archive, reading
 from kdx.data.sets.unpickle import read_pickle
-from kdx.data.sources import MemoryImages, check_labels
+from kdx.data.sources import MemoryImages
 from kdx.protocols import ImageData, InputSpec
+from kdx.tasks import check_labels
 
 __all__ = ["cifar10", "cifar100"]
 

@@ -8,8 +8,9 @@ from torch.nn import functional
 from kdx.data.sets.fetch import Remote, fetch_files, reading
 from kdx.data.sets.idx import find_idx, read_idx
 from kdx.data.sets.resize import grey_input, resize
-from kdx.data.sources import MemoryImages, check_labels
+from kdx.data.sources import MemoryImages
 from kdx.protocols import ImageData
+from kdx.tasks import check_labels
 
 __all__ = ["fashion_mnist"]
 

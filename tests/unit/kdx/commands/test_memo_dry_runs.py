@@ -34,8 +34,8 @@ def quoted(loop_of):
     """Return a function: a recipe to the epochs and steps that each kind of step is quoted for."""
 
     def quoted(recipe):
-        loop = loop_of(recipe)
-        found = trials(loop, plan_memo(loop))
+        runtime = loop_of(recipe)
+        found = trials(runtime, plan_memo(runtime))
         return [(t.stage.name, t.guide, round(t.epochs, 3), t.steps) for t in found]
 
     return quoted
@@ -72,8 +72,8 @@ def test_a_dry_run_quotes_every_stage_by_the_views_that_it_shows_first(guided, q
 
 def test_a_dry_run_quotes_a_filled_memo_without_the_teacher(guided, loop_of, asked):
     """Which is asked in the warm-up alone; the recipe's smaller last batch is one more."""
-    loop = loop_of(guided("epochs=5", "data.limit=58"))
-    steps = trials(loop, plan_memo(loop))
+    runtime = loop_of(guided("epochs=5", "data.limit=58"))
+    steps = trials(runtime, plan_memo(runtime))
     asked.clear()
     assert next(steps).guide == "teacher"
     assert asked == [16, 16, 16, 10, 16, 16]

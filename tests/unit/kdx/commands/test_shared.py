@@ -7,11 +7,9 @@ import pytest
 import torch
 from torch.utils import data
 
-from kdx.commands.shared import add_common, allow, guarded
-from kdx.launch.stopping import Stopped
-from kdx.recipe import Problem, RecipeError, load
-from kdx.run.run import CertificateError
-from kdx.training.health import TrainingError
+from kdx.commands.shared import add_common, guarded
+from kdx.recipe import Problem, RecipeError, allow, load
+from kdx.util.errors import CertificateError, Stopped, TrainingError
 
 
 def raising(error):

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from kdx.data.sources import FileImages, MemoryImages, check_labels, subset
+from kdx.data.sources import FileImages, MemoryImages, subset
 from kdx.protocols import ImageSource
+from kdx.tasks import check_labels
 
 
 def memory(n: int = 6) -> MemoryImages:

@@ -5,7 +5,7 @@ import pytest
 from kdx.memo.memo import Memo
 from kdx.models.teacher import Teacher
 from kdx.training.job import build
-from kdx.training.runtime import Loop, accelerator_for
+from kdx.training.runtime import Runtime, accelerator_for
 
 CROPPED = "data.augment={crop: 2, flip: true}"
 
@@ -27,7 +27,7 @@ def loop_of():
 
     def loop_of(recipe):
         job = build(recipe)
-        return Loop(job, accelerator_for(job))
+        return Runtime(job, accelerator_for(job))
 
     return loop_of
 

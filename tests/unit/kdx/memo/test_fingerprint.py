@@ -27,9 +27,9 @@ CHANGES = {
 @pytest.fixture
 def first(guided, loop_of, console):
     """Make a memo, and return its plan."""
-    loop = loop_of(guided())
-    made = plan_memo(loop)
-    with remembering(loop, made, console):
+    runtime = loop_of(guided())
+    made = plan_memo(runtime)
+    with remembering(runtime, made, console):
         pass
     return made
 
@@ -52,25 +52,25 @@ def test_what_the_teacher_does_not_see_changes_nothing(first, guided, loop_of, o
 
 
 def test_other_weights_start_another_memo(first, guided, loop_of, console):
-    loop = loop_of(guided())
+    runtime = loop_of(guided())
     with torch.no_grad():
-        loop.job.teacher.module.fc2.bias[3] += 1e-6
-    other = plan_memo(loop)
+        runtime.job.teacher.module.fc2.bias[3] += 1e-6
+    other = plan_memo(runtime)
     assert other.directory != first.directory
     assert other.unlike == ("weights changed",)
-    with remembering(loop, other, console):
+    with remembering(runtime, other, console):
         pass
     assert "memo     new, since weights changed\n" in console.file.getvalue()
 
 
 def test_buffers_and_extra_state_count_too(first, guided, loop_of):
-    loop = loop_of(guided())
-    network = loop.job.teacher.module
+    runtime = loop_of(guided())
+    network = runtime.job.teacher.module
     network.bn1.running_var[0] *= 2
-    moved = plan_memo(loop).directory
+    moved = plan_memo(runtime).directory
     type(network.pool1).get_extra_state = lambda module: {"scale": 3}
     try:
-        assert len({first.directory, moved, plan_memo(loop).directory}) == 3
+        assert len({first.directory, moved, plan_memo(runtime).directory}) == 3
     finally:
         del type(network.pool1).get_extra_state
 
@@ -93,9 +93,11 @@ def test_image_files_count_by_name_size_and_time(guided, loop_of, tmp_path):
         paths = [str(path) for path in sorted(folder.glob("*/*.png"))]
         source = FileImages(paths, torch.zeros(len(paths)).long())
         spec = InputSpec(3, 32, (0.5,) * 3, (0.5,) * 3)
-        loop = loop_of(guided())
+        runtime = loop_of(guided())
         views = Views(source, spec, seed=0)
-        return ingredients_of(loop.job.recipe.teacher, loop.job.teacher, views, precision="no")
+        return ingredients_of(
+            runtime.job.recipe.teacher, runtime.job.teacher, views, precision="no"
+        )
 
     for index in range(4):
         path = tmp_path / "one" / f"class{index % 2}" / f"{index}.png"

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from kdx.memo import Memo, live
+from kdx.memo import Memo
 from kdx.memo.rows import TopK
+from kdx.models.teacher import live
 from tests.unit.kdx.memo.oracle import SAMPLES, VIEWS, Oracle, images, plan
 
 SOME = torch.tensor([7, 0, 3])

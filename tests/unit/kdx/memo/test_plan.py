@@ -61,15 +61,15 @@ def test_the_directory_can_be_chosen(guided, loop_of, tmp_path):
 
 
 def test_how_full_it_is(guided, loop_of, console):
-    loop = loop_of(guided())
-    made = plan_memo(loop)
+    runtime = loop_of(guided())
+    made = plan_memo(runtime)
     assert made.filled() == 0
     assert not made.directory.exists()
-    with remembering(loop, made, console) as memo:
-        for batch in loop.loader:
+    with remembering(runtime, made, console) as memo:
+        for batch in runtime.loader:
             memo(batch.images, batch.indices, view=0)
     assert made.filled() == 0.5
-    again = plan_memo(loop)
+    again = plan_memo(runtime)
     assert (again.directory, again.filled(), again.unlike) == (made.directory, 0.5, ())
     assert console.file.getvalue().count("0% filled") == 1
 
@@ -85,8 +85,8 @@ class Turned(nn.Module):
 
 
 def test_a_feature_that_mixes_the_samples_is_refused(guided, loop_of):
-    loop = loop_of(guided())
-    job, views = loop.job, loop.job.train_views
+    runtime = loop_of(guided())
+    job, views = runtime.job, runtime.job.train_views
     teacher = Teacher(Turned(), own=job.data.input, given=job.data.input)
     with pytest.raises(FeatureWanted) as wanted:
         teacher(views.__getitems__([(0, 0)]).images).features["turn"]

@@ -39,12 +39,12 @@ def memos(root):
 
 @pytest.mark.parametrize("name", GUIDES)
 def test_losses_are_those_of_the_live_teacher(guided, loop_of, console, name):
-    loop = loop_of(guided(GUIDES[name]))
-    job, objective = loop.job, loop.job.stages[0].objective
+    runtime = loop_of(guided(GUIDES[name]))
+    job, objective = runtime.job, runtime.job.stages[0].objective
     objective.attach()
     objective.eval()
-    with remembering(loop, plan_memo(loop), console) as memo:
-        for images, labels, indices in loop.loader:
+    with remembering(runtime, plan_memo(runtime), console) as memo:
+        for images, labels, indices in runtime.loader:
             expected = objective(images, labels, job.teacher(images))[0].item()
             for _ in range(2):
                 said = memo(images, indices, view=0)
@@ -179,14 +179,14 @@ def test_filling_needs_a_memo(guided, console):
 
 
 def test_a_teacher_beyond_half_precision(guided, loop_of, console):
-    loop = loop_of(guided())
+    runtime = loop_of(guided())
     with torch.no_grad():
-        loop.job.teacher.module.fc2.bias[0] = 1e5
-    images, _, indices = next(iter(loop.loader))
+        runtime.job.teacher.module.fc2.bias[0] = 1e5
+    images, _, indices = next(iter(runtime.loader))
     with (
-        remembering(loop, plan_memo(loop), console),
+        remembering(runtime, plan_memo(runtime), console),
         pytest.raises(ValueError, match=r"teacher's logits: 1e\+05 is beyond float16's range: set"),
     ):
-        loop.guide(images, indices, view=0)
-    said = loop.guide(images, indices, view=0)  # the teacher itself, again
+        runtime.guide(images, indices, view=0)
+    said = runtime.guide(images, indices, view=0)  # the teacher itself, again
     assert said.logits.max() > 9e4

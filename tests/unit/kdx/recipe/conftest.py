@@ -175,7 +175,7 @@ def plugin(tmp_path, monkeypatch):
     import recipe_plugin as module  # pyright: ignore[reportMissingImports]
 
     tables = {
-        "kdx.data": {"digits": module.digits, "cifar10": module.digits},
+        "kdx.data.sets": {"digits": module.digits, "cifar10": module.digits},
         "kdx.models.students": {"smallnet": module.net},
         "kdx.losses": {
             "cross_entropy": module.CrossEntropy,

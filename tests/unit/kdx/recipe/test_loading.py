@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdx.data import Augment
-from kdx.recipe import RecipeError, load
+from kdx.recipe import RecipeError, beside, load
 from kdx.recipe.yaml_source import scalar
 
 FULL = """\
@@ -125,9 +125,9 @@ def test_names_and_chains_of_teachers_have_an_end(write):
     paths = [write(text + teacher % (n + 1), f"digits/{n}.yaml") for n in range(11)]
     recipe = load(paths[0])
     for path in paths[1:8]:
-        recipe = recipe.beside(path)
+        recipe = beside(recipe, path)
     with pytest.raises(RecipeError, match=r"8.yaml:3: .*'9.yaml': more than 8 teachers of teac"):
-        recipe.beside(paths[8])
+        beside(recipe, paths[8])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kdx.recipe import RecipeError, load
+from kdx.recipe import RecipeError, beside, load
 from kdx.recipe.paths import refuse_links
 
 
@@ -71,7 +71,7 @@ def test_the_run_directory_is_below_the_output_root(write, tmp_path):
 def test_a_recipe_beside_is_loaded_with_the_same_plugins_and_output_root(write, tmp_path):
     recipe = load(write(), plugins=["recipe_plugin"], output_root=tmp_path / "out")
     student = "data: {use: digits}\nstudent: {use: recipe_plugin.Net}\n"
-    other = recipe.beside(write(student, "digits/other.yaml"))
+    other = beside(recipe, write(student, "digits/other.yaml"))
     assert other.run_dir == tmp_path / "out" / "digits" / "other"
 
 
@@ -82,10 +82,10 @@ def test_recipes_that_are_each_others_teacher_are_refused(write):
     )
     teachers = {"a": "b", "b": "c", "c": "b"}
     paths = {n: write(text.replace("NAME", t), f"digits/{n}.yaml") for n, t in teachers.items()}
-    b = load(paths["a"]).beside(paths["b"])
+    b = beside(load(paths["a"]), paths["b"])
     message = r"c.yaml:3: teacher.recipe: 'b.yaml' .* in a circle: b.yaml -> c.yaml -> b.yaml$"
     with pytest.raises(RecipeError, match=message):
-        b.beside(paths["c"])
+        beside(b, paths["c"])
     assert load(paths["c"]).teacher.recipe == paths["b"]
 
 

@@ -14,13 +14,14 @@ from torch import nn
 import expand
 from kdx.checkpoints import state_of
 from kdx.models import weights
+from kdx.models.modes import eval_mode
 from kdx.models.students import smallnet
 from kdx.recipe import load
-from kdx.run.run import CertificateError, _introduce, run
+from kdx.run.run import _introduce, run
 from kdx.run.summary import read_summary
-from kdx.training.evaluation import eval_mode
 from kdx.training.job import build
-from kdx.training.runtime import Loop, accelerator_for
+from kdx.training.runtime import Runtime, accelerator_for
+from kdx.util.errors import CertificateError
 from tests.unit.runs import EXPAND, FILES, SGD, contents, listed, same
 
 DISTILL = Path(__file__).parents[4] / "tools" / "distill.py"
@@ -161,7 +162,7 @@ def test_a_schedule_that_never_acts_is_noted(recipe, console):
     units = "milestones and warmup are epochs from 1 on, and shares of the stage below 1"
     for milestones, said in (("[50, 100]", f"{never}: {units}\n"), ("[0.999]", f"{never}\n")):
         job = build(recipe(f"schedule={{use: multistep, milestones: {milestones}}}"))
-        _introduce(job, Loop(job, accelerator_for(job)), console)
+        _introduce(job, Runtime(job, accelerator_for(job)), console)
         assert console.file.getvalue().endswith(f"note     train: {said}")
     run(recipe("schedule={use: multistep, milestones: [0.5]}"), console)
     assert console.file.getvalue().count("never lowers") == 2

@@ -3,7 +3,7 @@
 import pytest
 
 from kdx.run.run import run
-from kdx.training.health import TrainingError
+from kdx.util.errors import TrainingError
 from tests.unit.runs import EXPAND, FILES, contents, listed, same
 
 

@@ -3,7 +3,7 @@ import torch
 
 from kdx.data import MemoryImages
 from kdx.protocols import ImageData, InputSpec
-from kdx.tasks import Classification, headline, task_of
+from kdx.tasks import Classification, primary_metric, task_of
 
 TASK = Classification(num_classes=3)
 IMAGES = torch.zeros(2, 1, 4, 4)
@@ -17,7 +17,11 @@ def source(*labels):
 def test_a_data_set_without_a_task_is_classified():
     data = ImageData(source(0), source(1), "abcd", InputSpec(1, 4, (0.5,), (0.5,)))
     task = task_of(data)
-    assert (dict(task.facts), task.chance, headline(task)) == ({"num_classes": 4}, 0.25, "top1")
+    assert (dict(task.facts), task.chance, primary_metric(task)) == (
+        {"num_classes": 4},
+        0.25,
+        "top1",
+    )
     assert task_of(ImageData(data.train, data.test, "ab", data.input, task=TASK)) is TASK
 
 

@@ -7,8 +7,9 @@ from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
 from torch import nn
 
 from kdx.data import Batch
+from kdx.models.modes import eval_mode
 from kdx.tasks import Classification, Detection
-from kdx.training.evaluation import eval_mode, evaluate
+from kdx.training.evaluation import evaluate
 
 CPU = torch.device("cpu")
 

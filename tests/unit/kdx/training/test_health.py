@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from kdx.training.health import GRADIENT, Health, TrainingError
+from kdx.training.health import GRADIENT, Health
 from kdx.training.job import build
 from kdx.training.log import RunLog
-from kdx.training.runtime import Loop, accelerator_for
-from kdx.training.stage import StageRunner
-from kdx.training.tally import Tally
+from kdx.training.runtime import Runtime, accelerator_for
+from kdx.training.stage import EpochStats, StageRunner
+from kdx.util.errors import TrainingError
 
 FINE = torch.tensor(1.0)
 
@@ -90,8 +90,8 @@ def runner(recipe):
 
     def runner(*overrides):
         job = build(recipe("optimizer={use: SGD, lr: 0.1}", *overrides))
-        runner = StageRunner(Loop(job, accelerator_for(job)), job.stages[0])
-        return runner, list(runner.loop.loader)
+        runner = StageRunner(Runtime(job, accelerator_for(job)), job.stages[0])
+        return runner, list(runner.runtime.loader)
 
     return runner
 
@@ -103,7 +103,7 @@ def poison(batch):
 def test_bad_steps_are_left_out_and_counted_where_the_recipe_allows_it(runner):
     """The student, its BatchNorm and the sums are those of the steps that were good."""
     (one, batches), (other, _) = runner("skip_bad_steps=2"), runner()
-    tallies = Tally(), Tally()
+    tallies = EpochStats(), EpochStats()
     for step, batch in enumerate((batches[0], poison(batches[1]), poison(batches[1]), batches[2])):
         one.step(batch, 16, tallies[0], number=step + 1)
     for batch in (batches[0], batches[2]):
@@ -118,16 +118,16 @@ def test_bad_steps_are_left_out_and_counted_where_the_recipe_allows_it(runner):
 
 def test_too_many_in_a_row_end_the_run(runner):
     runner, batches = runner("skip_bad_steps=1")
-    tally = Tally()
-    runner.step(poison(batches[0]), 16, tally)
+    stats = EpochStats()
+    runner.step(poison(batches[0]), 16, stats)
     said = r"step 2 of epoch 1: the gradient \(student\.conv1.*2 steps in a row.*_bad_steps is 1"
     with pytest.raises(TrainingError, match=said):
-        runner.step(poison(batches[0]), 16, tally, number=2)
+        runner.step(poison(batches[0]), 16, stats, number=2)
 
 
 def test_an_epoch_of_nothing_but_bad_steps_ends_the_run(runner, tmp_path, console, monkeypatch):
     runner, batches = runner("skip_bad_steps=9")
-    runner.loop.loader = [poison(batch) for batch in batches]
+    runner.runtime.loader = [poison(batch) for batch in batches]
     log = RunLog(tmp_path, console, epochs=1)
     with pytest.raises(TrainingError, match=r"train': every step of epoch 1 was left out"):
         runner.run(0, 0, log)
@@ -138,21 +138,21 @@ def test_an_epoch_of_nothing_but_bad_steps_ends_the_run(runner, tmp_path, consol
 def test_the_scaler_of_fp16_skips_and_is_counted(recipe, optimizer):
     """On the CPU Accelerate has no fp16, so that its scaler is put there by hand."""
     job = build(recipe(f"optimizer={{use: {optimizer}, lr: 0.01}}"))
-    loop = Loop(job, accelerator_for(job))
-    loop.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
-    runner, tally = StageRunner(loop, job.stages[0]), Tally()
-    batches = list(loop.loader)
-    runner.step(batches[0], 16, tally)
+    runtime = Runtime(job, accelerator_for(job))
+    runtime.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    runner, stats = StageRunner(runtime, job.stages[0]), EpochStats()
+    batches = list(runtime.loader)
+    runner.step(batches[0], 16, stats)
     before = [p.detach().clone() for p in runner.trained]
-    runner.step(poison(batches[1]), 16, tally)
-    assert (tally.skipped, tally.in_row, tally.samples) == (1, 1, 16)
+    runner.step(poison(batches[1]), 16, stats)
+    assert (stats.skipped, stats.in_row, stats.samples) == (1, 1, 16)
     assert all(torch.equal(p, old) for p, old in zip(runner.trained, before, strict=True))
-    runner.step(batches[2], 16, tally)
-    assert (tally.skipped, tally.in_row, tally.samples) == (1, 0, 32)
+    runner.step(batches[2], 16, stats)
+    assert (stats.skipped, stats.in_row, stats.samples) == (1, 0, 32)
     assert runner.may_skip == 20
 
 
 def test_otherwise_the_first_ends_it(runner):
     runner, batches = runner()
     with pytest.raises(TrainingError, match=r"^stage 'train': in step 7 of epoch 1, the loss"):
-        runner.step(poison(batches[0]), 16, Tally(), number=7)
+        runner.step(poison(batches[0]), 16, EpochStats(), number=7)

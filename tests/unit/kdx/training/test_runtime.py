@@ -6,13 +6,12 @@ import torch
 import torch.nn.functional as F
 
 from kdx.data.counter import permutation
-from kdx.training.health import TrainingError
 from kdx.training.job import build
 from kdx.training.log import RunLog
-from kdx.training.runtime import Loop, accelerator_for
-from kdx.training.stage import StageRunner
-from kdx.training.tally import Tally
+from kdx.training.runtime import Runtime, accelerator_for
+from kdx.training.stage import EpochStats, StageRunner
 from kdx.training.trainer import fit as train
+from kdx.util.errors import TrainingError
 
 PLAIN = "student.use=tests.toys.plain"
 SGD = "optimizer={use: SGD, lr: 0.1}"
@@ -25,16 +24,16 @@ def fit(recipe, tmp_path, console):
 
     def fit(*overrides, steps=None):
         job = build(recipe(*overrides))
-        loop = Loop(job, accelerator_for(job))
+        runtime = Runtime(job, accelerator_for(job))
         directory = job.recipe.run_dir
         directory.mkdir(parents=True, exist_ok=True)
         log = RunLog(directory, console, epochs=9)
         try:
-            fitted = train(loop, log)
+            progress = train(runtime, log)
         finally:
             log.close()
         lines = (directory / "metrics.jsonl").read_text().splitlines()
-        return job, fitted, [json.loads(line) for line in lines]
+        return job, progress, [json.loads(line) for line in lines]
 
     return fit
 
@@ -43,9 +42,9 @@ def first_step(recipe, *overrides):
     """Return the student before and after one step, and the runner that took it."""
     job = build(recipe(*overrides))
     before = deepcopy(job.student)
-    loop = Loop(job, accelerator_for(job))
-    runner = StageRunner(loop, job.stages[0])
-    runner.step(next(iter(loop.loader)), loop.batches.size(0), Tally())
+    runtime = Runtime(job, accelerator_for(job))
+    runner = StageRunner(runtime, job.stages[0])
+    runner.step(next(iter(runtime.loader)), runtime.batches.size(0), EpochStats())
     return before, job.student, runner
 
 
@@ -68,11 +67,11 @@ def test_an_epoch_is_that_of_a_loop_written_by_hand(recipe, fit):
         with torch.no_grad():
             for parameter in student.parameters():
                 parameter -= 0.1 * parameter.grad
-    trained, fitted, (line,) = fit(*what)
+    trained, progress, (line,) = fit(*what)
     assert largest_difference(trained.student, start) > 1e-2
     assert largest_difference(trained.student, student) < 1e-6
     assert line["loss/total"] == line["loss/cross_entropy"] == pytest.approx(sum(losses) / 58)
-    assert fitted.images == 58
+    assert progress.images == 58
 
 
 def test_accumulation_changes_nothing_but_rounding(fit):
@@ -107,8 +106,8 @@ def test_the_schedule_ends_with_the_run(fit):
 
 def test_the_rate_is_set_for_every_group_of_parameters(recipe, tmp_path, console):
     job = build(recipe(PLAIN, SGD, "schedule={use: linear, end: 0.25}", "epochs=2"))
-    loop = Loop(job, accelerator_for(job))
-    runner = StageRunner(loop, job.stages[0])
+    runtime = Runtime(job, accelerator_for(job))
+    runner = StageRunner(runtime, job.stages[0])
     log = RunLog(tmp_path, console, epochs=2)
     for epoch in range(2):
         runner.run(epoch, epoch, log)
@@ -129,9 +128,9 @@ def test_terms_are_logged_plain_and_weighted(fit, teacher_run):
 def test_the_teacher_stays_in_eval_mode_and_out_of_the_optimizer(recipe, teacher_run):
     teacher = f"teacher={{use: smallnet, weights: {teacher_run}}}"
     _, _, runner = first_step(recipe, teacher, "losses=[{use: kd}]")
-    network = runner.loop.job.teacher.module
+    network = runner.runtime.job.teacher.module
     runner.objective.train()
-    runner.loop.job.student.train()
+    runner.runtime.job.student.train()
     assert not any(module.training for module in network.modules())
     trained = {id(p) for group in runner.optimizer.param_groups for p in group["params"]}
     assert trained == {id(p) for p in runner.objective.parameters()}
@@ -139,15 +138,15 @@ def test_the_teacher_stays_in_eval_mode_and_out_of_the_optimizer(recipe, teacher
 
 
 def test_epochs_are_evaluated_as_often_as_the_recipe_says(fit):
-    job, fitted, lines = fit("epochs=4", "evaluate_every=3", "data.validation=32")
+    job, progress, lines = fit("epochs=4", "evaluate_every=3", "data.validation=32")
     assert [line["epoch"] for line in lines if "validation/top1" in line] == [3, 4]
     assert not any(name.startswith("test/") for line in lines for name in line)
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
     last = {name[11:]: v for name, v in lines[3].items() if name.startswith("validation/")}
-    assert fitted.last == last
-    assert fitted.best["top1"] == max(lines[i]["validation/top1"] for i in (2, 3))
-    assert fitted.best_epoch in (3, 4)
-    assert (fitted.epochs, fitted.images) == (4, 4 * 64)
+    assert progress.last == last
+    assert progress.best["top1"] == max(lines[i]["validation/top1"] for i in (2, 3))
+    assert progress.best_epoch in (3, 4)
+    assert (progress.epochs, progress.images) == (4, 4 * 64)
     assert len(job.splits.validation) == 32
 
 
@@ -156,12 +155,12 @@ def test_each_stage_has_its_own_losses_optimizer_and_epochs(fit):
         "stages=[{name: a, epochs: 2, losses: [{use: cross_entropy, name: hard}]},"
         " {name: b, optimizer: {use: AdamW, lr: 0.002}, schedule: {use: constant}}]"
     )
-    _, fitted, lines = fit(SGD, "schedule.use=linear", stages)
+    _, progress, lines = fit(SGD, "schedule.use=linear", stages)
     assert [(line["epoch"], line["stage"]) for line in lines] == [(1, "a"), (2, "a"), (3, "b")]
     rates = [line["learning_rate"] for line in lines]
     assert rates == pytest.approx([0.1 * 4 / 7, 0, 0.002])
     assert ["loss/hard" in line for line in lines] == [True, True, False]
-    assert fitted.epochs == 3
+    assert progress.epochs == 3
 
 
 def test_the_best_epoch_is_one_of_the_last_phase(fit):
@@ -171,10 +170,10 @@ def test_the_best_epoch_is_one_of_the_last_phase(fit):
         " {phase: linear, epochs: 1, optimizer: {use: SGD, lr: 1.0}}]"  # far too large
     )
     transforms = "student.transforms=[{use: expand.ExpandNet, conv: cl, rate: 2, init: scaled}]"
-    _, fitted, lines = fit(transforms, stages, "data.limit=256")
+    _, progress, lines = fit(transforms, stages, "data.limit=256")
     assert max(line["test/top1"] for line in lines[:3]) > lines[3]["test/top1"] + 0.2
-    assert fitted.best_epoch == 4
-    assert fitted.best == fitted.last
+    assert progress.best_epoch == 4
+    assert progress.best == progress.last
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run(fit):

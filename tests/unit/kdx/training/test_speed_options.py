@@ -11,9 +11,8 @@ from kdx.data import Batch
 from kdx.run.run import run
 from kdx.training.job import build
 from kdx.training.optimizers import build_optimizer
-from kdx.training.runtime import Loop, accelerator_for
-from kdx.training.stage import StageRunner
-from kdx.training.tally import Tally
+from kdx.training.runtime import Runtime, accelerator_for
+from kdx.training.stage import EpochStats, StageRunner
 
 EXPANDED = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true}]"
 
@@ -21,12 +20,12 @@ EXPANDED = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true}]
 def trained(recipe, *overrides: str) -> dict[str, torch.Tensor]:
     """The student's state after three steps."""
     job = build(recipe(EXPANDED, *overrides))
-    loop = Loop(job, accelerator_for(job))
-    loop.compile()
-    runner = StageRunner(loop, job.stages[0])
-    for step, batch in enumerate(loop.loader):
-        runner.step(batch, loop.batches.size(step), Tally())
-    evaluation = loop.evaluate(job.student, job.splits.test)
+    runtime = Runtime(job, accelerator_for(job))
+    runtime.compile()
+    runner = StageRunner(runtime, job.stages[0])
+    for step, batch in enumerate(runtime.loader):
+        runner.step(batch, runtime.batches.size(step), EpochStats())
+    evaluation = runtime.evaluate(job.student, job.splits.test)
     assert 0 <= evaluation.metrics["top1"] <= 1
     return deepcopy(job.student.state_dict())
 
@@ -48,11 +47,11 @@ def test_channels_last_trains_the_same_student(recipe):
 def test_images_are_channels_last_where_asked(recipe):
     for asked in ("true", "false", "null"):
         job = build(recipe(f"channels_last={asked}", "data.channels=3"))
-        loop = Loop(job, accelerator_for(job))
-        images = loop.to_device(torch.randn(4, 3, 8, 8))
+        runtime = Runtime(job, accelerator_for(job))
+        images = runtime.to_device(torch.randn(4, 3, 8, 8))
         is_last = images.is_contiguous(memory_format=torch.channels_last)
         assert is_last == (asked != "false")  # the default of the CPU
-        assert loop.to_device(images, size=6).shape == (4, 3, 6, 6)
+        assert runtime.to_device(images, size=6).shape == (4, 3, 6, 6)
 
 
 def test_a_compiled_run_trains_the_same_student(recipe, monkeypatch):
@@ -150,11 +149,11 @@ def test_a_compiled_run_sees_the_taps_of_each_stage(recipe, monkeypatch, teacher
     fits = []
     for compiled in ("false", "true"):
         job = build(recipe(f"compile={compiled}", *overrides))
-        loop = Loop(job, accelerator_for(job))
-        loop.compile()
+        runtime = Runtime(job, accelerator_for(job))
+        runtime.compile()
         for stage in job.stages:
-            runner = StageRunner(loop, stage)
-            runner.step(next(iter(loop.loader)), loop.batches.size(0), Tally())
+            runner = StageRunner(runtime, stage)
+            runner.step(next(iter(runtime.loader)), runtime.batches.size(0), EpochStats())
             runner.finish()
         fits.append(deepcopy(job.student.state_dict()))
     assert largest_difference(*fits) < 1e-5
@@ -162,12 +161,12 @@ def test_a_compiled_run_sees_the_taps_of_each_stage(recipe, monkeypatch, teacher
 
 def test_products_are_made_once_in_an_evaluation(recipe):
     job = build(recipe(EXPANDED, "data.limit=600"))
-    loop = Loop(job, accelerator_for(job))
+    runtime = Runtime(job, accelerator_for(job))
     made: list[torch.Tensor] = []
     fold = job.student.conv1._fold_now
     job.student.conv1._fold_now = lambda: made.append(1) or fold()
-    loop.evaluate(job.student, job.splits.train)
+    runtime.evaluate(job.student, job.splits.train)
     assert len(job.splits.train) > 512  # three batches
     assert len(made) == 1
-    job.student(Batch(*loop.job.train_views.__getitems__([(0, 0)])).images)
+    job.student(Batch(*runtime.job.train_views.__getitems__([(0, 0)])).images)
     assert len(made) == 2

@@ -3,7 +3,7 @@ from itertools import product
 import pytest
 import torch
 
-from kdx.commands.assess import assess
+from kdx.commands.evaluate import assess
 from kdx_lab.analysis.grid import Grid
 from kdx_lab.analysis.landscape import analyze_landscape
 from kdx_lab.analysis.runs import grouped
@@ -85,7 +85,7 @@ def test_a_task_that_reports_no_loss_is_refused(compact, landscape, tmp_path, mo
     from kdx.training.evaluation import Evaluation
 
     lossless = Evaluation({"top1": 0.5}, None)
-    monkeypatch.setattr("kdx.training.runtime.Loop.evaluate", lambda *given: lossless)
+    monkeypatch.setattr("kdx.training.runtime.Runtime.evaluate", lambda *given: lossless)
     with pytest.raises(ValueError, match=r"its task reports top1, but no loss, which a landscape"):
         landscape(compact, tmp_path, **SMALL)
 

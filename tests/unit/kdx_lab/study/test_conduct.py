@@ -6,9 +6,8 @@ import signal
 
 import pytest
 
-from kdx.launch.stopping import Stopped
+from kdx.util.errors import Stopped, StudyError
 from kdx_lab.study.conduct import conduct, report
-from kdx_lab.study.errors import StudyError
 from kdx_lab.study.grid import open_study
 from kdx_lab.study.running import log_of, stopping
 from kdx_lab.study.workers import Request

@@ -1,4 +1,4 @@
-"""Using a compact student: evaluate one, or make one from a checkpoint."""
+"""Evaluate a compact student on a split of a data set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,22 +7,19 @@ from typing import Literal
 
 import torch
 
-from kdx import checkpoints
 from kdx.data import Views, eval_loader
 from kdx.launch.memory import at_once
 from kdx.models import weights
-from kdx.models.certificate import Certificate, certify, count_parameters
+from kdx.models.certificate import count_parameters
+from kdx.models.modes import eval_mode
 from kdx.models.networks import check_facts, facts, of_size
 from kdx.models.teacher import adapt
-from kdx.models.transforms import apply_transforms, restore
 from kdx.recipe import Recipe, load
 from kdx.tasks import task_of
-from kdx.training.evaluation import eval_mode, evaluate
+from kdx.training.evaluation import evaluate
 from kdx.training.job import build_data
 
-__all__ = ["Assessment", "assess", "compress_checkpoint", "recipe_of"]
-
-IMAGES = 256  # random images on which a compressed checkpoint is compared
+__all__ = ["Assessment", "assess", "recipe_of"]
 
 
 @dataclass(frozen=True)
@@ -97,41 +94,3 @@ def assess(
             device=device,
         ).metrics
     return Assessment(metrics, dict(task.metrics), split, len(views), count_parameters(student))
-
-
-def compress_checkpoint(recipe: Recipe, checkpoint: Path, output: Path) -> Certificate:
-    """Write the compact student of a checkpoint to the .safetensors file `output`.
-
-    Needs no data: the checkpoint knows its input, and the certificate compares on random images.
-    Raises ValueError for another suffix, where the checkpoint does not fit the recipe, has no
-    compact equivalent (the nonlinear phase), or where the certificate fails; nothing is written
-    then.
-    """
-    if output.suffix != ".safetensors":
-        raise ValueError(f"{output}: the compact student is written to a .safetensors file")
-    state = checkpoints.state_of(checkpoint)
-    source = checkpoint / weights.FILE_IN_RUN
-    about, spec = weights.read_metadata(source), weights.read_spec(source)
-    if about is None or spec is None:
-        raise ValueError(f"{source}: not written by kdx: it does not say what its input is")
-    told = facts({"num_classes": about["classes"], **about["extra"].get("facts", {})}, spec)
-    compact = recipe.student.component.build(**told)
-    student, transforms = apply_transforms(recipe, compact, spec.shape)
-    for transform in transforms if state["phase"] else ():
-        transform.enter(student, state["phase"])
-    weights.load(student, source)
-    size = min(64, at_once(spec.shape))
-    count = min(IMAGES, 8 * size)
-    images = torch.randn(count, *spec.shape, generator=torch.Generator().manual_seed(0))
-    certificate = certify(
-        student,
-        lambda network: restore(network, transforms),
-        images.split(size),
-        recipe.tolerance,
-    )
-    if certificate.problems:
-        raise ValueError(f"{checkpoint}: {'; '.join(certificate.problems)}")
-    compact = restore(student, transforms)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    weights.save(compact, output, input=spec, classes=about["classes"], extra=about["extra"])
-    return certificate

@@ -1,0 +1,41 @@
+"""Errors that end a command with an exit code of their own, importable without torch."""
+
+import re
+from pathlib import Path
+
+from kdx.util.words import in_bytes
+
+__all__ = ["CertificateError", "Stopped", "StudyError", "TrainingError", "reason"]
+
+
+class CertificateError(Exception):
+    """The compact network differs from the trained one; nothing was exported."""
+
+
+class TrainingError(Exception):
+    """Training diverged: a loss, a gradient or a weight is NaN or infinite."""
+
+
+class StudyError(Exception):
+    """Runs of a study failed."""
+
+
+class Stopped(Exception):
+    """A signal asked to stop. `checkpoint` is where the run can be resumed from, if anywhere.
+
+    `where` says how far it had come, instead of that.
+    """
+
+    def __init__(self, checkpoint: Path | None = None, *, where: str = "") -> None:
+        self.checkpoint = checkpoint
+        default = f"saved in {checkpoint}" if checkpoint else "before the first step"
+        super().__init__(f"stopped by a signal, {where or default}")
+
+
+def reason(error: Exception) -> str:
+    """Return what an error says, without C++'s stack, and plainly where memory was short."""
+    if asked := re.search(r"tried to allocate (\d+) bytes", str(error)):
+        return f"not enough memory: it takes {in_bytes(int(asked[1]))} more"
+    text = re.split(r"\s*(?:Exception raised from|frame #0)", str(error))[0]
+    expected = isinstance(error, TypeError | ValueError)
+    return text if expected else f"{type(error).__name__}: {text}"
