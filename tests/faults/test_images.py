@@ -192,6 +192,6 @@ def test_a_teacher_of_other_classes_is_refused_before_training(job, tmp_path, ca
     assert job(teacher, "losses=[{use: kd}]", f"data={{use: {__name__}.toy_data}}")[0] == 2
     said = capfd.readouterr().err
     assert said == (
-        f"error: teacher.weights: {tmp_path}/runs/ten is for 10 classes, and the data have 3: "
+        f"error: teacher.weights: {tmp_path}/runs/ten has 10 classes, the data set has 3: "
         "use weights that were trained on the same classes\n"
     )

@@ -111,7 +111,7 @@ def test_every_stage_is_tried(recipe, console):
 
 
 def test_what_a_run_would_refuse_is_refused(recipe, console):
-    with pytest.raises(ValueError, match=r"student: it cannot take images of \[1, 32, 32\]"):
+    with pytest.raises(ValueError, match=r"student: forward failed on images of \[1, 32, 32\]"):
         dry_run(recipe("student.in_channels=3"), console)
 
 

@@ -148,5 +148,5 @@ def test_places_are_the_runs_own(grid, text, said):
 
 def test_a_study_is_no_recipe(grid, tmp_path):
     grid()
-    with pytest.raises(RecipeError, match=r"this is a study, not a recipe: run it with `kdx study`"):
+    with pytest.raises(RecipeError, match=r"is a study, not a recipe: run it with `kdx study`"):
         load(tmp_path / "digits" / "arms.yaml")
