@@ -95,7 +95,8 @@ def chain(
 def _check_widths(widths: Sequence[int], places: int, groups: int, strategy: Strategy) -> None:
     if len(widths) != places:
         raise ValueError(
-            f"widths: {list(widths)}, but its {strategy.upper()} chain has {places} inside"
+            f"widths: {list(widths)} has {len(widths)} values, but the layer's {strategy.upper()} "
+            f"chain has {places} inner widths"
         )
     if odd := [width for width in widths if width % groups]:
         raise ValueError(f"widths: {odd[0]} is not a multiple of the layer's {groups} groups")

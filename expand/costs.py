@@ -56,7 +56,7 @@ def calls(model: nn.Module, paths: Sequence[str], shape: Sequence[int]) -> dict[
         trial(torch.zeros(1, *shape[1:], dtype=like.dtype, device=like.device))
     except Exception as error:  # whatever a user's forward may raise
         raise ValueError(
-            f"input_shape: {type(model).__name__} cannot take a batch of {list(shape)}: {error}"
+            f"input_shape: {type(model).__name__} fails on a batch of {list(shape)}: {error}"
         ) from error
     return dict(seen)
 

@@ -61,8 +61,8 @@ def compress_unit(unit: ExpandedUnit) -> None:
     """Turn `unit` back into the layer it was, in place; the product is taken in float64."""
     if unit.mode == "nonlinear" and is_chainable(unit.layer_class):
         raise ValueError(
-            "a unit in nonlinear mode has no compact equivalent: go on in linear mode first "
-            "(a last stage with `phase: linear`, or set_mode(model, 'folded'))"
+            "cannot compress a unit in nonlinear mode, which has no compact equivalent: train in "
+            "linear mode first (a last stage with `phase: linear`, or set_mode(model, 'folded'))"
         )
     last = cast("nn.Linear", unit.factors[-1])
     device, dtype = last.weight.device, last.weight.dtype

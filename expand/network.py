@@ -20,13 +20,13 @@ def units(model: nn.Module) -> Iterator[tuple[str, ExpandedUnit]]:
 def set_mode(model: nn.Module, mode: Mode, paths: Collection[str] | None = None) -> None:
     """Run the units of `model`, or those at `paths`, in `mode` from now on.
 
-    Raises ValueError for an unknown mode and where there is no unit.
+    Raises ValueError for an unknown mode, and if there is no unit.
     """
     if mode not in MODES:
         raise ValueError(f"mode: {mode!r} is not one of {', '.join(MODES)}")
     found = [unit for path, unit in units(model) if paths is None or path in paths]
     if not found:
-        raise ValueError(f"{type(model).__name__} has no expanded layer to run as {mode!r}")
+        raise ValueError(f"{type(model).__name__} has no expanded layer to set to mode {mode!r}")
     for unit in found:
         unit.mode = mode
 

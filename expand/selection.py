@@ -36,12 +36,12 @@ def check_patterns(wanted: Iterable[str], sites: Sequence[Site]) -> None:
     paths = [path for site in sites for path in site.paths]
     for pattern in wanted:
         if pattern.startswith("@") and pattern not in KINDS:
-            raise ValueError(f"{pattern!r} is not a kind of layers. Known: {', '.join(KINDS)}")
+            raise ValueError(f"{pattern!r} is not a layer kind. Known: {', '.join(KINDS)}")
         if not any(_means(pattern, site) for site in sites):
             near = get_close_matches(pattern, paths, n=3) or paths[:8]
             raise ValueError(
-                f"{pattern!r} matches no layer. Those of {len(sites)} that come near: "
-                f"{', '.join(near) if near else 'none, the network has no linear layer'}"
+                f"{pattern!r} matches no layer. Nearest of {len(sites)}: "
+                f"{', '.join(near) if near else 'none, the network has no linear layers'}"
             )
 
 

@@ -24,7 +24,7 @@ def expand(
     init: Init = "default",
     **options: Unpack[Options],
 ) -> nn.Module:
-    """Return an expanded copy of `model`; `model` is left alone.
+    """Return an expanded copy of `model`; `model` is not changed.
 
     `conv` and `options` are those of `expand.plan`. `mode` says how the units run; `auto` is
     each layer's cheapest, for batches of `input_shape`, which it needs. `expand.set_mode` changes
@@ -33,8 +33,8 @@ def expand(
     the folded weights the size of `model`'s; `preserve` keeps `model`'s function, to fine-tune a
     trained network (`expand.initialise`).
 
-    Raises ValueError where no layer can be expanded, with the reason for each, and where a layer
-    cannot be preserved.
+    Raises ValueError if no layer can be expanded, with the reason for each, and if `preserve`
+    is impossible for a layer.
     """
     check("mode", mode, [*MODES, "auto"])
     check("init", init, INITS)
@@ -60,8 +60,8 @@ def _expand(layer: nn.Module, row: LayerPlan, mode: Mode | Literal["auto"], init
 def compress(module: nn.Module, paths: Collection[str] | None = None) -> nn.Module:
     """Return the compact network: the original classes and state-dict keys, the same function.
 
-    The factors are multiplied in float64. `module` is left alone; with `paths`, so are the units
-    elsewhere. Raises ValueError where nothing is expanded, and for units in nonlinear mode, which
+    The factors are multiplied in float64. `module` is not changed; with `paths`, units elsewhere
+    stay expanded. Raises ValueError if nothing is expanded, and for units in nonlinear mode, which
     have no compact equivalent.
     """
     compact = copy.deepcopy(module)
@@ -100,7 +100,7 @@ class ExpandNet:
         return plan(student, self.conv, **self.options)
 
     def apply(self, student: nn.Module) -> nn.Module:
-        """Return an expanded copy of the student; ValueError where nothing matches."""
+        """Return an expanded copy of the student; ValueError if nothing matches."""
         expanded = expand(student, self.conv, mode=self.mode, init=self.init, **self.options)
         before = {path for path, _ in units(student)}
         self.modes = {path: unit.mode for path, unit in units(expanded) if path not in before}

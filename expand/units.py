@@ -75,8 +75,8 @@ class ExpandedUnit(nn.Module):
     def __setattr__(self, name: str, value: Tensor | nn.Module) -> None:
         if name in ("weight", "bias"):
             raise AttributeError(
-                f"the {name} of an expanded layer is computed from its factors: set theirs, "
-                "or set it before expanding or after compressing"
+                f"cannot set the {name} of an expanded layer, which is computed from its factors: "
+                "set theirs, or set it before expanding or after compressing"
             )
         super().__setattr__(name, value)
 

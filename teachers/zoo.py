@@ -28,18 +28,18 @@ def timm(
 ) -> nn.Module:
     """Return `timm.create_model(name)`, `kwargs` passed on: images [B, C, H, W] to logits.
 
-    `pretrained`: published weights; a string is their tag, "a1_in1k". timm starts the classifier
-    afresh where `num_classes` differs from the published one: train it before it teaches.
-    ValueError for a name, a tag or an argument that timm does not know, for weights that cannot
-    be fetched, and for arguments that make timm read other files.
+    `pretrained`: published weights; a string is their tag, "a1_in1k". timm gives the network
+    a new classifier if `num_classes` differs from the published one: train it before it teaches.
+    Raises ValueError for a name, a tag or an argument that timm does not know, for weights that
+    cannot be downloaded, and for arguments that make timm read other files.
     """
     import timm
 
     for argument in kwargs:
         if argument in ("cache_dir", "checkpoint_path") or argument.startswith("pretrained"):
             raise ValueError(
-                f"timm {name}: {argument} is not taken: give a file by the recipe's `weights:`, "
-                "published weights by `pretrained:`"
+                f"timm {name}: {argument} is not supported: set the recipe's `weights:` to a file, "
+                "or `pretrained:` for published weights"
             )
     full_name = f"{name}.{pretrained}" if isinstance(pretrained, str) else name
     if not timm.is_model(name):
@@ -112,7 +112,9 @@ def segmentation(
 
     _check(name, in_channels, models.list_models(module=models.segmentation))
     if pretrained and backbone:
-        raise ValueError(f"torchvision {name}: `pretrained` has a backbone: leave `backbone` out")
+        raise ValueError(
+            f"torchvision {name}: `pretrained` includes the backbone: remove `backbone`"
+        )
     weights = _published(name, pretrained, num_classes) if pretrained else None
     below = _published(name.partition("_")[2], backbone, IMAGENET) if backbone else None
     network: Any = models.get_model(
@@ -127,7 +129,7 @@ def segmentation(
 
 
 def _answer_alone(_network: nn.Module, _images: object, answers: dict[str, Tensor]) -> Tensor:
-    """Return the one answer of the several that torchvision's networks give."""
+    """Return the logits, of the several outputs of torchvision's networks."""
     return answers["out"]
 
 
@@ -141,7 +143,7 @@ def _check(name: str, in_channels: int, known: list[str]) -> None:
 
 
 def _published(name: str, pretrained: str, num_classes: int) -> WeightsEnum:
-    """Return the weights once they are fetched and known to hold tensors alone."""
+    """Return the weights, downloaded and known to hold only tensors."""
     from torchvision import models
 
     known = models.get_model_weights(name).__members__
@@ -152,7 +154,7 @@ def _published(name: str, pretrained: str, num_classes: int) -> WeightsEnum:
     if num_classes != classes:
         raise ValueError(
             f"torchvision {name}: {pretrained} has {classes} classes, not {num_classes}: "
-            f"set `num_classes: {classes}`, or leave `pretrained` out"
+            f"set `num_classes: {classes}`, or remove `pretrained`"
         )
     try:  # torchvision itself would unpickle whatever the file holds
         weights.get_state_dict(check_hash=True, weights_only=True, map_location="cpu")
@@ -160,8 +162,8 @@ def _published(name: str, pretrained: str, num_classes: int) -> WeightsEnum:
         raise ValueError(_unfetched(f"torchvision {name} {pretrained}", error)) from error
     except (UnpicklingError, RuntimeError) as error:
         raise ValueError(
-            f"torchvision {name} {pretrained}: the file fetched from {weights.url} is damaged or "
-            "holds more than tensors, and was refused"
+            f"torchvision {name} {pretrained}: refused the file from {weights.url}: it is damaged "
+            "or contains more than tensors"
         ) from error
     return weights
 
@@ -182,4 +184,4 @@ def _nearest(name: str, known: list[str]) -> str:
 
 def _unfetched(what: str, error: OSError) -> str:
     reason = str(error).partition("\n")[0]
-    return f"{what}: the published weights cannot be fetched ({reason}): give `weights:` a file"
+    return f"{what}: download of the published weights failed ({reason}): set `weights:` to a file"

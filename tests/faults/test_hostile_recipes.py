@@ -98,7 +98,7 @@ FOREIGN = {
     "timm, name: resnet18, pretrained_cfg: {file: planted.pth}": "pretrained_cfg: a student",
     "torchvision, name: resnet18, weights_backbone: DEFAULT": "weights_backbone: a student starts",
     "teachers.timm, name: hf-hub:a/b, pretrained: true": "timm has no model 'hf-hub:a/b'",
-    "teachers.timm, name: resnet18, checkpoint_path: planted.pth": "checkpoint_path is not taken",
+    "teachers.timm, name: resnet18, checkpoint_path: planted.pth": "checkpoint_path is not supp",
     "teachers.timm, name: resnet18, pretrained_cfg: {file: planted.pth}": "pretrained_cfg is not",
     "teachers.timm, name: resnet18, pretrained: ../planted": "timm has no weights",
     "teachers.torchvision, name: resnet18, pretrained: planted.pth": "has no weights 'planted.pth",

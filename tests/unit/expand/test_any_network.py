@@ -130,7 +130,7 @@ def test_layers_are_chosen_by_kind():
     overrides = {"@depthwise": {"rate": 2}}
     rows = expand.plan(model, "cl", overrides=overrides).rows
     assert [row.factors[1].inputs for row in rows[:4]] == [3, 16, 16, 32]
-    with pytest.raises(ValueError, match=r"'@deep' is not a kind of layers. Known: @stem, @depthw"):
+    with pytest.raises(ValueError, match=r"'@deep' is not a layer kind. Known: @stem, @depthw"):
         chosen("@deep")
     with pytest.raises(ValueError, match=r"'@depthwise' matches no layer. Those of 1 .*: 0"):
         expand.plan(nn.Sequential(nn.Conv2d(3, 4, 3)), select="@depthwise")
@@ -195,7 +195,7 @@ def test_inner_widths_as_data():
     rows = expand.plan(model, "cl", overrides=overrides).rows
     assert [[f.outputs for f in row.factors] for row in rows] == [[6, 10, 8], [5, 9, 4]]
     for widths, message in (
-        ([6], r"0: widths: \[6\], but its CL chain has 2 inside"),
+        ([6], r"0: widths: \[6\] has 1 values, .* CL chain has 2 inner"),
         ([6, 9], "0: widths: 9 is not a multiple of the layer's 2 groups"),
         ([6, 0], r"overrides\['0'\]: widths: \[6, 0\] is not a list of channel counts"),
         (6, r"overrides\['0'\]: widths: 6 is not a list of channel counts"),
