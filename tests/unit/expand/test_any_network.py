@@ -132,7 +132,7 @@ def test_layers_are_chosen_by_kind():
     assert [row.factors[1].inputs for row in rows[:4]] == [3, 16, 16, 32]
     with pytest.raises(ValueError, match=r"'@deep' is not a layer kind. Known: @stem, @depthw"):
         chosen("@deep")
-    with pytest.raises(ValueError, match=r"'@depthwise' matches no layer. Those of 1 .*: 0"):
+    with pytest.raises(ValueError, match=r"'@depthwise' matches no layer. Nearest of 1: 0"):
         expand.plan(nn.Sequential(nn.Conv2d(3, 4, 3)), select="@depthwise")
 
 

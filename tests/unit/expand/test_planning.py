@@ -130,7 +130,7 @@ def test_planning_leaves_the_model_and_the_random_state_alone():
         ({"depthwise": "x"}, "depthwise: 'x' is not one of grouped, channelwise"),
         (
             {"select": "feature.0"},
-            r"'feature.0' matches no layer. Those of 5 .*: features.0",
+            r"'feature.0' matches no layer. Nearest of 5: features.0",
         ),
         ({"overrides": {"fc1": {"rat": 2}}}, r"overrides\['fc1'\]: 'rat' is not one of conv"),
         ({"overrides": {"fc1": 3}}, r"overrides\['fc1'\]: 3 is not a mapping of conv, linear"),

@@ -93,7 +93,7 @@ def test_nonlinear_puts_relu_between_the_factors():
     assert unit(x).tolist() == [[-6.0], [6.0]]
     expand.set_mode(unit, "nonlinear")
     assert unit(x).tolist() == [[-6.0], [0.0]]
-    with pytest.raises(ValueError, match="nonlinear mode has no compact equivalent"):
+    with pytest.raises(ValueError, match="nonlinear mode, which has no compact equivalent"):
         expand.compress(unit)
 
 
@@ -190,7 +190,7 @@ def test_set_mode_refuses_unknown_modes_and_plain_networks():
 
 def test_what_is_written_to_the_weight_of_a_unit_is_refused():
     unit = expand.expand(nn.Conv2d(3, 4, 3), "cl")
-    with pytest.raises(AttributeError, match="the weight of an expanded layer is computed"):
+    with pytest.raises(AttributeError, match="cannot set the weight of an expanded layer"):
         unit.weight = nn.Parameter(torch.zeros(4, 3, 3, 3))
 
 

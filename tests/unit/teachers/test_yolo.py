@@ -36,7 +36,7 @@ def test_published_weights_of_the_backbone(tmp_path, monkeypatch):
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="anchors: 0 is none: give"):
+    with pytest.raises(ValueError, match="anchors: 0 has no anchor: give"):
         teachers.yolo(anchors=0)
     with pytest.raises(ValueError, match=r"anchors: .* is none: give"):
         teachers.yolo(anchors=[])
