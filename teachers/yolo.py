@@ -34,7 +34,7 @@ def yolo(
     """
     count = anchors if isinstance(anchors, int) else len(anchors)
     if count < 1:
-        raise ValueError(f"anchors: {anchors!r} has no anchor: give [width, height] of at least one")
+        raise ValueError(f"anchors: {anchors!r} has no anchor: give at least one [width, height]")
     features: Any = timm(
         name=backbone,
         in_channels=in_channels,

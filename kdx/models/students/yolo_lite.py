@@ -27,7 +27,7 @@ def yolo_lite(
     """
     count = anchors if isinstance(anchors, int) else len(anchors)
     if count < 1:
-        raise ValueError(f"anchors: {anchors!r} has no anchor: give [width, height] of at least one")
+        raise ValueError(f"anchors: {anchors!r} has no anchor: give at least one [width, height]")
     backbone = nn.Sequential()
     for inputs, width in pairwise((in_channels, *BACKBONE)):
         backbone.extend((*_block(inputs, width), nn.MaxPool2d(2)))

@@ -38,7 +38,7 @@ def test_published_weights_of_the_backbone(tmp_path, monkeypatch):
 def test_refusals():
     with pytest.raises(ValueError, match="anchors: 0 has no anchor: give"):
         teachers.yolo(anchors=0)
-    with pytest.raises(ValueError, match=r"anchors: .* is none: give"):
+    with pytest.raises(ValueError, match=r"anchors: .* has no anchor: give"):
         teachers.yolo(anchors=[])
     with pytest.raises(ValueError, match=r"timm has no model 'resnet_18'. Nearest: resnet18"):
         teachers.yolo(backbone="resnet_18")

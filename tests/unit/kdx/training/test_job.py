@@ -135,7 +135,7 @@ def test_phases_are_entered_stage_by_stage(recipe):
         (["student.transforms=[{use: tests.toys.Faulty, fault: classes}]"],
          r"student\.transforms: the restored module classes are not the student's"),
         ([EXPAND, "stages=[{phase: nonlinear}]"],
-         r"student\.transforms: after the last stage: a unit in nonlinear mode has no compact"),
+         r"student\.transforms: after the last stage: cannot compress a unit in nonlinear"),
         ([EXPAND, "tolerance.float32=1e-30"],
          r"student\.transforms: compact and trained network differ in float32: .* tolerance 1e-30"),
         (["losses=[{use: kd}]"],
