@@ -41,8 +41,7 @@ def save(
 
     `extra` is anything JSON can hold. The file appears complete or not at all.
     """
-    content = serialise(source, input=input, classes=classes, extra=extra)
-    write_whole(Path(path), content)
+    write_whole(Path(path), serialise(source, input=input, classes=classes, extra=extra))
 
 
 def serialise(
@@ -57,7 +56,10 @@ def serialise(
     Names that share one tensor are each written in full.
     """
     state = source.state_dict() if isinstance(source, nn.Module) else source
-    apart = {name: _own_copy(tensor) for name, tensor in state.items()}
+    apart = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in state.items()
+    }
     about = {"input": asdict(input), "classes": classes, "extra": dict(extra or {})}
     return serialised(apart, metadata={"kdx": json.dumps(about)})
 
@@ -99,10 +101,6 @@ def read_metadata(source: str | os.PathLike[str]) -> dict[str, Any] | None:
     """
     path = _file(source)
     return about_of(path) if path.suffix == ".safetensors" else None
-
-
-def _own_copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _file(source: str | os.PathLike[str]) -> Path:

@@ -19,24 +19,6 @@ from pydantic import (
 from kdx.recipe.paths import Locations
 from kdx.recipe.wording import show
 
-__all__ = [
-    "Count",
-    "Factors",
-    "Finite",
-    "HeldOut",
-    "Label",
-    "Limit",
-    "Name",
-    "Natural",
-    "OutputPath",
-    "Positive",
-    "Range",
-    "RecipePath",
-    "RunName",
-    "Side",
-]
-
-
 LARGEST_FACTOR = 100
 MOST_SAMPLES = 10**12
 PARTS = {"train", "validation", "test"}

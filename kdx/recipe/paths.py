@@ -44,19 +44,14 @@ class Locations:
             rule = "a relative path of letters, digits, '.', '_' and '-', without '..'"
             raise ValueError(f"{show(name)} is not {rule}")
         if name.endswith(REPLACED):
-            raise ValueError(
-                f"{show(name)} ends with {REPLACED!r}, which marks replaced runs: rename it"
-            )
+            raise ValueError(f"{show(name)} ends with {REPLACED!r}, which marks replaced runs")
         if len(name) > _LONGEST:
             raise ValueError(f"{show(name)} has {len(name):,} characters: at most {_LONGEST}")
         place = self.output_root
         for part in parts:
             place /= part
             if place.is_symlink():
-                raise ValueError(
-                    f"{show(name)} goes through a symbolic link, {place}: remove it, or set "
-                    "another --output-root"
-                )
+                raise ValueError(f"{show(name)} goes through a symbolic link, {place}: remove it")
         return name
 
     def holds(self, given: str) -> bool:
@@ -105,5 +100,5 @@ def refuse_links(directory: Path) -> None:
         if os.path.islink(place):
             target = os.path.realpath(place)
             raise ValueError(
-                f"{place} is a symbolic link to {target}: runs do not write through links"
+                f"{place} is a symbolic link to {target}: runs do not write through it"
             )

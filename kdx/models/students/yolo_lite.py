@@ -13,10 +13,7 @@ HEAD = 256
 
 
 def yolo_lite(
-    *,
-    num_classes: int = 20,
-    anchors: int | Sequence[tuple[float, float]] = 5,
-    in_channels: int = 3,
+    *, num_classes: int = 20, anchors: int | Sequence[tuple[float, float]] = 5, in_channels: int = 3
 ) -> nn.Sequential:
     """Return YOLO-LITE: images [B, in_channels, H, W] to [B, A * (5 + C), H / 32, W / 32].
 
