@@ -1,14 +1,12 @@
 """A dry run: build everything, print the plan, take a few steps, say what the run would cost."""
 
-import resource
-import sys
-
 import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from kdx.commands.trials import trials
+from kdx.launch.memory import peak
 from kdx.launch.processes import join
 from kdx.memo import Plan
 from kdx.memo.use import plan_memo, show
@@ -151,8 +149,8 @@ def _training_of(recipe: Recipe) -> float:
 def _memory(runtime: Runtime) -> str:
     if runtime.accelerator.device.type == "cuda":
         return f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB GPU"
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes or in KiB
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.2f} GiB"
+    used = peak()
+    return f"{used / 2**30:.2f} GiB" if used else "an unknown amount"
 
 
 def _duration(seconds: float) -> str:

@@ -4,10 +4,6 @@ B: batch, K: views, N: samples.
 """
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +16,7 @@ from kdx.memo.store import Store
 from kdx.models.teacher import Teacher
 from kdx.protocols import Outputs
 from kdx.recipe.paths import refuse_links
+from kdx.util.files import locked, write_whole
 
 __all__ = ["Memo"]
 
@@ -36,7 +33,7 @@ class Memo:
         self.plan, self.teacher = plan, teacher
         plan.directory.mkdir(parents=True, exist_ok=True)
         refuse_links(plan.directory)
-        with _locked(plan.directory):
+        with locked(plan.directory / ".lock"):
             self.notes = _describe(plan)
             self._stores = {
                 name: Store(
@@ -98,16 +95,6 @@ def _to(values: Tensor, device: torch.device) -> Tensor:
     return pinned.to(device, non_blocking=True)
 
 
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Keep other processes from opening the memo meanwhile; a killed one lets go."""
-    import fcntl  # here, because only POSIX has it, and who has no memo needs none
-
-    with (directory / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _describe(plan: Plan) -> list[str]:
     """Write memo.json, or add outputs to it; return notes on one that was damaged."""
     path, found = about(plan.directory), readable(plan.directory)
@@ -124,7 +111,5 @@ def _describe(plan: Plan) -> list[str]:
     if content == found:
         return []
     notes = [f"{path} was damaged: written anew"] if path.exists() and not intact else []
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(partial, path)
+    write_whole(path, json.dumps(content, indent=2) + "\n")
     return notes

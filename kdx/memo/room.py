@@ -27,7 +27,7 @@ def check_room(plan: Plan) -> None:
         for name, codec in plan.codecs.items()
         for path, _ in files(plan.directory, name, plan.shape, codec.width)
     ]
-    there = sum(path.stat().st_blocks * 512 for path in own if path.exists())
+    there = sum(getattr(path.stat(), "st_blocks", 0) * 512 for path in own if path.exists())
     if plan.size() - there > free:
         bound = f"but {place.absolute()} has {in_bytes(free)} free"
         raise ValueError(_too_large(plan, bound, free + there))

@@ -19,9 +19,12 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from kdx.util.files import replacing
+
 __all__ = ["Store", "count", "files"]
 
 CHECK = np.dtype("<u4")
+MODE = os.O_RDWR | getattr(os, "O_BINARY", 0)  # of Windows
 
 
 class Store:
@@ -42,7 +45,7 @@ class Store:
         if self.notes or not all(path.exists() for path, _ in places):
             for path, size in places:
                 _create(path, size)
-        self._files = [os.open(path, os.O_RDWR) for path, _ in places]
+        self._files = [os.open(path, MODE) for path, _ in places]
         maps = [mmap.mmap(file, 0, access=mmap.ACCESS_READ) for file in self._files]
         self._rows = np.frombuffer(maps[0], np.uint8).reshape(*shape, width)
         self._checks = np.frombuffer(maps[1], CHECK).reshape(shape)
@@ -117,14 +120,12 @@ def _misfit(path: Path, size: int) -> str:
 
 def _create(path: Path, size: int) -> None:
     """Put an empty file in place of what is there; who has the old one open keeps it."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         file.truncate(size)
-    os.replace(partial, path)
 
 
 def _write(file: int, content: bytes, place: int) -> None:
     """Write all of it. Not through the map: a full disk would kill the process there."""
+    os.lseek(file, place, os.SEEK_SET)
     while content:
-        done = os.pwrite(file, content, place)
-        content, place = content[done:], place + done
+        content = content[os.write(file, content) :]
