@@ -35,13 +35,9 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     _print_data(job, console)
     _print_plan(job, console)
     _print_teacher(job, first, console)
-    if memo := plan_memo(runtime):
-        if there:
-            show(memo, console, "memo: ")
-        else:
-            console.print(
-                f"memo: {memo.rows()}, when there is a teacher", highlight=False, markup=False
-            )
+    memo = plan_memo(runtime, lambda note: console.out(f"note: {note}", highlight=False))
+    if memo:
+        show(memo, console, "memo: ", trained=there)
     seconds = _print_stages(runtime, memo, console)
     before = f", after {_duration(_training_of(first))} of the teacher's own" if first else ""
     console.print(

@@ -110,13 +110,10 @@ def _tasks() -> Iterator[tuple[int, str]]:
         at_terminal = name.startswith("SLURM") and "SLURM_PTY_PORT" in os.environ
         size = _number(name)
         if size and size > 1 and not at_terminal:
-            yield (
-                size,
-                (
-                    f"{name}={size}, but each task would run by itself. Start one launcher instead of "
-                    "tasks, or pass `processes=1` if each is a run of its own"
-                ),
+            problem = (
+                f"{name}={size}, but each task would run by itself. Start one launcher instead"
             )
+            yield size, f"{problem} of tasks, or pass `processes=1` if each is a run of its own"
 
 
 def _number(name: str) -> int | None:

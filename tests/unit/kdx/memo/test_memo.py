@@ -150,13 +150,13 @@ def test_a_truncated_file_is_filled_again(tmp_path, name):
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "{}", '{"ingredients": {"dtype": "x"}, "outputs": {}}', "\0\xff"]
 )
-def test_a_damaged_description_is_written_anew(tmp_path, content):
+def test_a_damaged_description_is_written_again(tmp_path, content):
     fill(Memo(plan(tmp_path), Oracle()))
     whole = files(tmp_path)
     (tmp_path / "memo" / "memo.json").write_bytes(content.encode("latin-1"))
     teacher = Oracle()
     memo = Memo(plan(tmp_path), teacher)
-    assert memo.notes == [f"{tmp_path / 'memo/memo.json'} was damaged: written anew"]
+    assert memo.notes == [f"{tmp_path / 'memo/memo.json'} was damaged: written again"]
     fill(memo)
     assert files(tmp_path) == whole
     assert teacher.asked == []

@@ -93,13 +93,13 @@ def test_rows_of_another_output_do_not_count(full):
 
 @pytest.mark.parametrize("name", ["logits.rows", "logits.checks"])
 @pytest.mark.parametrize("size", [0, 7, 999])
-def test_files_of_a_wrong_size_are_started_anew(full, name, size):
+def test_files_of_a_wrong_size_are_started_again(full, name, size):
     os.truncate(full / name, size)
     assert not count(full, "logits", shape=SHAPE, width=WIDTH).any()
     again = opened(full)
     (note,) = again.notes
     right = 60 if name.endswith("rows") else 40
-    assert note == f"{full / name} had {size} bytes, not {right}: started anew"
+    assert note == f"{full / name} had {size} bytes, not {right}: started again"
     assert not any(again.has(view, ALL).any() for view in range(2))
     assert not opened(full).notes
 
