@@ -8,7 +8,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from kdx.recipe.sections import Tolerance
+
 __all__ = ["Certificate", "Tolerances", "certify", "count_parameters"]
+
+TOLERANCE = Tolerance()  # a recipe's default
 
 
 class Tolerances(Protocol):
@@ -84,7 +88,7 @@ def certify(
     trained: nn.Module,
     restore: Callable[[nn.Module], nn.Module],
     batches: Sequence[Tensor],
-    tolerance: Tolerances,
+    tolerance: Tolerances = TOLERANCE,
     *,
     decide: Callable[[Tensor], Tensor] = _likeliest,
     in_float64: int = 1,

@@ -16,7 +16,7 @@ class FeatureWanted(Exception):
     """A loss read a feature that is not tapped yet; the probe taps it and tries again."""
 
     def __init__(self, network: "Tapped", path: str) -> None:
-        super().__init__(path)
+        super().__init__(f"the {network.role}'s {path!r} is not tapped: call tap({path!r}) first")
         self.network, self.path = network, path
         self.place = ""
 
@@ -41,7 +41,7 @@ class Tapped:
     """
 
     def __init__(
-        self, module: nn.Module, *, role: str, known: Collection[str] | None = None
+        self, module: nn.Module, *, role: str = "network", known: Collection[str] | None = None
     ) -> None:
         self.module = module
         self.role = role

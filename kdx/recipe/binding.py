@@ -75,6 +75,10 @@ class Binder:
             return data
         arguments = {key: value for key, value in data.items() if key not in {"use", *own}}
         use = data.get("use")
+        if isinstance(use, Component):  # of a Python object: see kdx.run.objects
+            for name in arguments:
+                self._report.add((*path, name), "an object takes no arguments: set it there")
+            return use
         factory = self._factory(use, path, kind)
         if factory is not None:
             for name, message in check(factory, kind, arguments, reserved=own):
