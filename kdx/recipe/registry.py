@@ -58,8 +58,8 @@ def resolve(use: str, kind: str, allowed: Iterable[str]) -> Any:
 
     if use.startswith("object:"):
         raise ValueError(
-            f"{show(use)} was a Python object: a recipe cannot rebuild it, only the Python program "
-            "that called kdx.distill() can"
+            f"{show(use)} is a Python object, which a recipe cannot build: run the Python program "
+            "that called kdx.distill() again"
         )
     package, dot, _ = use.partition(".")
     factory = _dotted(use, allowed) if dot else _bare(use, kind)
