@@ -34,7 +34,7 @@ def yolo(
     """
     count = anchors if isinstance(anchors, int) else len(anchors)
     if count < 1:
-        raise ValueError(f"anchors: {anchors!r} is none: give [width, height] of one or more")
+        raise ValueError(f"anchors: {anchors!r} is empty: give at least one [width, height]")
     features: Any = timm(
         name=backbone,
         in_channels=in_channels,

@@ -1,37 +1,27 @@
-"""The certificate: the compact network against the one that was trained."""
+"""The certificate: the compact network compared with the one that was trained."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kdx.recipe.sections import Tolerance
 
-__all__ = ["Certificate", "Tolerances", "certify", "count_parameters"]
+__all__ = ["Certificate", "certify", "count_parameters"]
 
-TOLERANCE = Tolerance()  # a recipe's default
+_Batch = tuple[Tensor, Tensor, int, int, int]
+"""Of a batch: largest difference, largest logit, changed predictions, predictions, images.
 
-
-class Tolerances(Protocol):
-    """The largest error allowed, as a share of the largest logit."""
-
-    @property
-    def float32(self) -> float:
-        """In float32."""
-        ...
-
-    @property
-    def float64(self) -> float:
-        """In float64."""
-        ...
+The logits themselves are not kept: those of pixels are large.
+"""
 
 
 @dataclass(frozen=True)
 class Errors:
-    """The largest difference between the logits, plain and as a share of the largest logit."""
+    """The largest difference between the logits, as it is and as a share of the largest logit."""
 
     max_abs_error: float
     max_rel_error: float
@@ -41,10 +31,12 @@ class Errors:
 
 @dataclass(frozen=True)
 class Certificate:
-    """Expanded against compact, in eval mode, on the same images.
+    """Trained against compact network, in eval mode, on the same images; made by `certify`.
 
-    `predictions` counts what was decided: classes of images or of pixels, objects of a grid.
-    `metrics` are those of both on the evaluation split, `parameters` those of both.
+    It holds if `problems` is empty. `float32` and `float64` are the errors of the logits in each
+    dtype. Of `predictions` (one an image, a pixel or a cell of a detector's grid),
+    `predictions_changed` differ. `parameters` counts those of "trained" and "compact"; `metrics`
+    are what `certify` was given.
     """
 
     float32: Errors
@@ -56,31 +48,17 @@ class Certificate:
 
     @property
     def problems(self) -> list[str]:
-        """What is out of tolerance; empty for a certificate that holds. NaN never holds."""
+        """What is out of tolerance, a sentence for each dtype. NaN and Inf always are."""
         return [
-            f"the compact network differs from the trained one by {errors.max_rel_error:.3g} of "
-            f"the largest logit in {name}; the tolerance is {errors.tolerance:g}"
+            f"compact and trained network differ in {name}: the largest error is "
+            f"{errors.max_rel_error:.3g} of the largest logit, the tolerance {errors.tolerance:g}"
             for name, errors in (("float32", self.float32), ("float64", self.float64))
             if not errors.max_rel_error <= errors.tolerance
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the certificate as it is written to certificate.json."""
+        """Return the content of certificate.json: the fields, and "holds"."""
         return {"holds": not self.problems} | asdict(self)
-
-
-class _Batch(NamedTuple):
-    """What is kept of the logits of a batch, which are large where they are of pixels."""
-
-    difference: Tensor
-    largest: Tensor
-    images: int
-    predictions: int
-    changed: int
-
-
-def _likeliest(answer: Tensor) -> Tensor:
-    return answer.argmax(1)
 
 
 @torch.no_grad()
@@ -88,54 +66,59 @@ def certify(
     trained: nn.Module,
     restore: Callable[[nn.Module], nn.Module],
     batches: Sequence[Tensor],
-    tolerance: Tolerances = TOLERANCE,
+    tolerance: Tolerance = Tolerance(),  # noqa: B008 - it is frozen
     *,
-    decide: Callable[[Tensor], Tensor] = _likeliest,
+    decide: Callable[[Tensor], Tensor] = lambda logits: logits.argmax(1),
     in_float64: int = 1,
     metrics: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Certificate:
-    """Compare `trained` with `restore(trained)` on batches of images [B, C, H, W].
+    """Compare `trained` with `restore(trained)` on batches of images [B, C, H, W], one or more.
 
-    Runs on the CPU, where float32 is float32 (no TF32) and float64 exists. The first
-    `in_float64` batches are compared in float64 as well. `trained` is left alone. `decide` says
-    what an answer's predictions are, `metrics` are put down as they are.
+        certificate = certify(student, expand.compress, [images])
+        assert not certificate.problems
+
+    Runs on copies, in eval mode on the CPU, where float32 is float32 (no TF32) and float64
+    exists. `trained` is not changed. `restore` returns the compact network as a new module. The
+    first `in_float64` batches are compared in float64, too.
+
+    `tolerance` is the largest error allowed, as a share of the largest logit: by default 1e-4 in
+    float32 and 1e-9 in float64. `decide` turns logits into predictions, by default the likeliest
+    class along dimension 1. `metrics` are put into the certificate as they are. Raises what
+    `restore` raises; a network out of tolerance raises nothing, see `Certificate.problems`.
     """
-    single = deepcopy(trained).to("cpu", torch.float32).eval()
-    compact = restore(single).eval()
-    double = deepcopy(trained).to("cpu", torch.float64).eval()
-    compact_double = restore(double).eval()
-    batches = [images.cpu().float() for images in batches]
-    seen = [_compared(single(images), compact(images), decide) for images in batches]
-    seen_double = [
-        _compared(double(images), compact_double(images), decide)
-        for images in (part.double() for part in batches[:in_float64])
-    ]
+    seen: list[list[_Batch]] = []
+    compact = trained
+    for dtype, part in ((torch.float64, batches[:in_float64]), (torch.float32, batches)):
+        network = deepcopy(trained).to("cpu", dtype).eval()
+        compact = restore(network).eval()
+        images = (batch.to("cpu", torch.float32).to(dtype) for batch in part)
+        seen.append([_compare(network, compact, batch, decide) for batch in images])
+    double, single = seen
     return Certificate(
-        _errors(seen, tolerance.float32),
-        _errors(seen_double, tolerance.float64),
-        sum(each.changed for each in seen),
-        sum(each.predictions for each in seen),
+        _errors(single, tolerance.float32),
+        _errors(double, tolerance.float64),
+        sum(changed for _, _, changed, _, _ in single),
+        sum(predictions for _, _, _, predictions, _ in single),
         {"trained": count_parameters(trained), "compact": count_parameters(compact)},
         dict(metrics or {}),
     )
 
 
-def _compared(trained: Tensor, compact: Tensor, decide: Callable[[Tensor], Tensor]) -> _Batch:
-    predictions = decide(trained)
-    return _Batch(
-        (trained - compact).abs().max(),
-        trained.abs().max(),
-        len(trained),
-        predictions.numel(),
-        int((predictions != decide(compact)).sum()),
-    )
+def _compare(
+    trained: nn.Module, compact: nn.Module, images: Tensor, decide: Callable[[Tensor], Tensor]
+) -> _Batch:
+    expected, found = trained(images), compact(images)
+    predictions = decide(expected)
+    changed = int((predictions != decide(found)).sum())
+    difference, largest = (expected - found).abs().max(), expected.abs().max()
+    return difference, largest, changed, predictions.numel(), len(images)
 
 
 def _errors(seen: Sequence[_Batch], tolerance: float) -> Errors:
-    difference = torch.stack([each.difference for each in seen]).max().item()
-    largest = torch.stack([each.largest for each in seen]).max().item()
+    differences, logits, _, _, images = zip(*seen, strict=True)
+    difference, largest = (torch.stack(each).max().item() for each in (differences, logits))
     relative = difference / largest if largest else difference
-    return Errors(difference, relative, tolerance, sum(each.images for each in seen))
+    return Errors(difference, relative, tolerance, sum(images))
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from kdx.protocols import Outputs
+from kdx.util.words import listed
 
 __all__ = ["FeatureWanted", "Tapped", "Watched"]
 
@@ -34,17 +35,22 @@ class Watched(Outputs):
 
 
 class Tapped:
-    """A network, run so that the outputs of chosen modules come back beside its logits.
+    """A network whose call returns the outputs of chosen modules beside its logits.
 
-    `known` are the module paths that may be tapped: those of the compact network, so that a path
-    means the same tensor before, during and after a student transform. Default: the network's.
+        teacher = Tapped(resnet)
+        teacher.tap("layer3")
+        outputs = teacher(images)
+        outputs.logits, outputs.features["layer3"]
+
+    `role` is what error messages call the network. `known` are the module paths that may be
+    tapped, by default all of the network's: kdx passes those of the compact network, so that a
+    path means the same tensor before, during and after a student transform.
     """
 
     def __init__(
         self, module: nn.Module, *, role: str = "network", known: Collection[str] | None = None
     ) -> None:
-        self.module = module
-        self.role = role
+        self.module, self.role = module, role
         self.known = [name for name, _ in module.named_modules()] if known is None else known
         self._kept: dict[str, Tensor] = {}
         self._clones: set[str] = set()
@@ -56,12 +62,17 @@ class Tapped:
         return tuple(self._hooks)
 
     def tap(self, path: str) -> None:
-        """Keep the output of the module at `path` from now on; ValueError for an unknown path."""
+        """Let calls return the output of the module at `path`, too.
+
+        Raises ValueError for an unknown path; calls raise it if the output is not a tensor.
+        """
         known = [name for name in self.known if name]
         if path not in known:
             near = get_close_matches(path, known, n=3)
             hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
-            raise ValueError(f"the {self.role} has no module {path!r}. {hint}Known: {_some(known)}")
+            raise ValueError(
+                f"the {self.role} has no module {path!r}. {hint}Known: {listed(known)}"
+            )
         self._hooks.setdefault(path, None)
         self.attach()
 
@@ -71,21 +82,24 @@ class Tapped:
         self.module = module
 
     def attach(self) -> None:
-        """Put the taps on, where they are not."""
+        """Register the forward hooks again, after `detach` or `move_to`."""
         for path, hook in self._hooks.items():
             if hook is None:
                 module = self.module.get_submodule(path)
                 self._hooks[path] = module.register_forward_hook(self._keeper(path))
 
     def detach(self) -> None:
-        """Take the taps off; `attach` puts them on again."""
+        """Remove the forward hooks; `attach` registers them again."""
         for path, hook in self._hooks.items():
             if hook is not None:
                 hook.remove()
                 self._hooks[path] = None
 
     def __call__(self, images: Tensor) -> Outputs:
-        """Run the network: [B, C, H, W] to its outputs."""
+        """Run the network on images [B, C, H, W]; return logits and tapped features.
+
+        The features keep their gradients; their shapes are those the modules return.
+        """
         self._kept.clear()
         logits = self.module(images)
         features = _Features(self, dict(self._kept))
@@ -106,23 +120,21 @@ class Tapped:
     def clone_overwritten(self, images: Tensor) -> None:
         """Find the taps that a later in-place operation overwrites, and keep copies of those.
 
-        An in-place ReLU behind a tapped BatchNorm would otherwise change the feature.
+        An in-place ReLU behind a tapped BatchNorm would otherwise change the feature. Runs the
+        network once on images [B, C, H, W].
         """
         versions: dict[str, int] = {}
 
-        def remember(path: str) -> Any:
-            def note(module: nn.Module, inputs: Any, output: Any) -> None:
-                versions[path] = output._version
-
-            return note
+        def note(path: str) -> Any:
+            return lambda _module, _inputs, output: versions.update({path: output._version})
 
         notes = [
-            self.module.get_submodule(path).register_forward_hook(remember(path))
+            self.module.get_submodule(path).register_forward_hook(note(path))
             for path in self._hooks
         ]
         outputs = self(images)
-        for note in notes:
-            note.remove()
+        for hook in notes:
+            hook.remove()
         self._clones |= {p for p in versions if outputs.features[p]._version != versions[p]}
 
 
@@ -142,8 +154,3 @@ class _Features(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._kept)
-
-
-def _some(names: list[str], most: int = 12) -> str:
-    more = f", ... ({len(names)} modules)" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -30,10 +30,7 @@ __all__ = [
 
 
 def build_student(recipe: Recipe, data: ImageData) -> nn.Module:
-    """Build the compact network, with the weights that the recipe starts it from.
-
-    It is a new one at every call.
-    """
+    """Return a new compact network, with the weights that the recipe starts it from."""
     section = recipe.student
     student = section.component.build(**facts(task_of(data).facts, data.input))
     if section.weights:
@@ -43,10 +40,10 @@ def build_student(recipe: Recipe, data: ImageData) -> nn.Module:
 
 
 def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
-    """Build the recipe's teacher, with its weights where `load` says so.
+    """Return the recipe's teacher, with its weights if `load` is true.
 
-    Its input is what its weights say, else the published weights', else the data's;
-    `teacher.input` overrides each. Where the task is spatial, its images have the data's size.
+    Its input is that of its weights, else of the published weights, else of the data;
+    `teacher.input` overrides each. For a spatial task its images have the data's size.
     """
     section, task = recipe.teacher, task_of(data)
     assert section is not None
@@ -71,51 +68,51 @@ def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
             )
         if task.spatial and "size" in changes:
             raise ValueError(
-                "teacher.input.size: its answers are of places in the image, so that it sees the "
-                "student's images: leave the size out"
+                "teacher.input.size: not supported for this task, whose teacher sees images of "
+                "the student's size: remove it"
             )
         own = InputSpec(len(mean), changes.get("size", own.size), tuple(mean), tuple(std))
     return Teacher(module, own=of_size(own, data.input, task), given=data.input)
 
 
 def of_size(own: InputSpec, given: InputSpec, task: Task) -> InputSpec:
-    """Return how a network of input `own` sees images that are `given`, which may be larger."""
+    """Return the input of a network that has `own` and gets `given`, whose size may differ."""
     return replace(own, size=given.size) if task.spatial else own
 
 
 def _check_classes(path: str, classes: int, role: str) -> None:
-    """Refuse weights that say themselves that they are for other data."""
+    """Raise ValueError if the metadata of a weight file has another number of classes."""
     trained = (weights.read_metadata(path) or {}).get("classes", classes)
     if trained != classes:
         raise ValueError(
-            f"{role}.weights: {path} is for {counted(trained, 'class', 'classes')}, and the data "
-            f"have {classes:,}: use weights that were trained on the same classes"
+            f"{role}.weights: {path} has {counted(trained, 'class', 'classes')}, the data set has "
+            f"{classes:,}: use weights that were trained on the same classes"
         )
 
 
 def check_facts(path: str | PathLike[str], task: Task, classes: Sequence[str], place: str) -> None:
-    """Refuse weights that say themselves what other facts their answers are in terms of.
+    """Raise ValueError if the metadata of a weight file has other facts (anchors) than the task.
 
-    The same classes in another order are refused, too; other names may mean the same.
+    Also for the same classes in another order; other class names may mean the same.
     """
     about = weights.read_metadata(path) or {"extra": {}}
     told = about["extra"].get("facts", {})
     for name, value in json.loads(json.dumps(dict(task.facts))).items():
         if told.get(name, value) != value:
             raise ValueError(
-                f"{place}: {path} was trained with the {name} {told[name]}, and the data have "
-                f"{value}: its answers mean something else with these. Give it the data it had"
+                f"{place}: {name} mismatch: {path} was trained with {told[name]}, the data set has "
+                f"{value}: use the data set that it was trained on"
             )
     names = about["extra"].get("class_names", classes)
     if list(names) != list(classes) and sorted(names) == sorted(classes):
         raise ValueError(
-            f"{place}: {path} was trained with the classes {listed(names)}, in this order, and the "
-            f"data have {listed(classes)}: its answers would be taken for others'"
+            f"{place}: class order mismatch: {path} was trained on {listed(names)}, the data set "
+            f"has {listed(classes)}: give it the classes in the same order"
         )
 
 
 def _published(module: nn.Module) -> InputSpec | None:
-    """The input of published weights, as timm's `pretrained_cfg` says it."""
+    """Return the input of published weights, as in timm's `pretrained_cfg`."""
     config = getattr(module, "pretrained_cfg", None)
     if config is None:
         return None
@@ -124,27 +121,26 @@ def _published(module: nn.Module) -> InputSpec | None:
 
 
 def facts(task: Mapping[str, Any], input: InputSpec) -> dict[str, Any]:
-    """Return what a network's or a loss's factory may ask to know: of its task, and its images."""
+    """Return what factories of networks and losses may ask for: facts of the task and images."""
     return {**task, "in_channels": input.channels, "image_size": input.size}
 
 
 def has_weights(path: str | None) -> bool:
-    """Whether the weights of a teacher are there: a file, or a finished run."""
+    """Return whether a teacher's weights exist: a file, or a finished run; true if none are set."""
     if path is None:
         return True
-    place = Path(path)
-    return place.is_file() or (place / "student.safetensors").is_file()
+    return Path(path).is_file() or (Path(path) / weights.FILE_IN_RUN).is_file()
 
 
 @torch.no_grad()
 def check_answer(network: nn.Module, images: Tensor, task: Task, role: str) -> None:
-    """Raise ValueError where `network` does not answer images as the task wants it."""
+    """Raise ValueError if `network` fails on images [B, C, H, W], or returns another shape."""
     try:
         with eval_mode(network):
             answer = network(images)
     except (RuntimeError, ValueError, AssertionError) as error:
         shape = list(images.shape[1:])
-        raise ValueError(f"{role}: it cannot take images of {shape}: {error}") from error
+        raise ValueError(f"{role}: forward failed on images of {shape}: {error}") from error
     try:
         task.check(answer, images)
     except ValueError as error:

@@ -14,10 +14,10 @@ __all__ = ["Guide", "Teacher", "adapt", "live"]
 
 
 class Teacher:
-    """A network that answers batches made for the student, in its own terms.
+    """A frozen network that takes batches made for the student.
 
-    `own` is the input that it was trained with, `given` what the batches are: they are
-    re-normalised, resized and brought to its channels before it sees them.
+    `own` is the input that it was trained with, `given` that of the batches: they are normalised,
+    resized and brought to its channels before it sees them.
     """
 
     def __init__(self, module: nn.Module, *, own: InputSpec, given: InputSpec) -> None:
@@ -46,13 +46,13 @@ class Teacher:
         return self
 
     def settle(self, images: Tensor) -> None:
-        """Protect the tapped features from in-place operations behind them."""
+        """Keep copies of tapped features that in-place operations would overwrite."""
         with torch.no_grad():
             self._tapped.clone_overwritten(self.see(images))
 
 
 class Guide(Protocol):
-    """What the loop asks for the teacher's outputs: whether they are remembered is not its care."""
+    """What the training loop calls for the teacher's outputs, computed or from a memo."""
 
     def __call__(self, images: Tensor, indices: Tensor, *, view: int) -> Outputs:
         """Return the outputs for images [B, C, H, W]: the view number `view` of samples [B].
@@ -63,7 +63,7 @@ class Guide(Protocol):
 
 
 def live(teacher: Teacher) -> Guide:
-    """Return a guide that asks the teacher every time."""
+    """Return a guide that runs the teacher every time."""
     return lambda images, indices, *, view: teacher(images)
 
 
@@ -87,7 +87,7 @@ def adapt(images: Tensor, given: InputSpec, own: InputSpec) -> Tensor:
 def _affine(
     given: InputSpec, own: InputSpec, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Scale and shift [channels, 1, 1]; made once, since bringing them to a GPU halts it."""
+    """Return scale and shift [channels, 1, 1]; cached, since a copy to a GPU synchronizes it."""
     mean, std, own_mean, own_std = (
         torch.tensor(values, dtype=dtype).view(-1, 1, 1)
         for values in (given.mean, given.std, own.mean, own.std)

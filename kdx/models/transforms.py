@@ -9,33 +9,54 @@ from torch import Tensor, nn
 from kdx.models.certificate import Certificate, certify
 from kdx.models.modes import eval_mode
 from kdx.protocols import StudentTransform
-from kdx.recipe import Recipe
+from kdx.recipe import Component, Recipe
 from kdx.util.errors import reason
 
-__all__ = ["apply_transforms", "check_kept", "rehearse_restoring", "restore"]
+__all__ = ["apply", "apply_transforms", "check_kept", "rehearse_restoring", "restore"]
+
+
+def apply(
+    student: nn.Module,
+    transforms: Sequence[StudentTransform | Component],
+    input_shape: tuple[int, int, int, int],
+) -> tuple[nn.Module, list[StudentTransform]]:
+    """Return the student to train, and the transforms, each applied to it in turn.
+
+        student, transforms = apply(smallnet(), [expand.ExpandNet(conv="cl")], (64, 3, 32, 32))
+        ...
+        compact = restore(student, transforms)
+
+    Components of a recipe are built here; `input_shape` are the batches (B, C, H, W) that they
+    are told the student will see. The student that is passed is not changed. Raises ValueError if
+    a transform cannot be applied.
+    """
+    built: list[StudentTransform] = []
+    for part in transforms:
+        built.append(part.build(input_shape=input_shape) if isinstance(part, Component) else part)
+        try:
+            student = built[-1].apply(student)
+        except Exception as error:  # the transform may be anybody's, and the memory too small
+            named = isinstance(part, Component)
+            place = f"{part.place}: {part.where}" if named else type(part).__name__
+            raise ValueError(f"{place}: {reason(error)}") from error
+    return student, built
 
 
 def apply_transforms(
     recipe: Recipe, student: nn.Module, image: tuple[int, int, int]
 ) -> tuple[nn.Module, list[StudentTransform]]:
-    """Return the student to train, and the recipe's transforms, each applied to it in turn.
-
-    `image` is the (C, H, W) that it will be trained on.
-    """
+    """Apply a recipe's transforms, as `apply`; `image` is the (C, H, W) that is trained on."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     batch = max(1, recipe.data.batch_size // recipe.accumulate // processes)
-    transforms: list[StudentTransform] = []
-    for part in recipe.student.transforms:
-        transforms.append(part.build(input_shape=(batch, *image)))
-        try:
-            student = transforms[-1].apply(student)
-        except Exception as error:  # the transform may be anybody's, and the memory too small
-            raise ValueError(f"{part.place}: {part.where}: {reason(error)}") from error
-    return student, transforms
+    return apply(student, recipe.student.transforms, (batch, *image))
 
 
 def restore(student: nn.Module, transforms: Sequence[StudentTransform]) -> nn.Module:
-    """Return the compact network: the transforms restored, the last one first."""
+    """Return the compact network, a new module: `transforms` restored, the last one first.
+
+    In eval mode it computes what `student` does. Raises ValueError if a transform has no compact
+    equivalent in its current phase.
+    """
     for transform in reversed(transforms):
         student = transform.restore(student)
     return student
@@ -49,7 +70,7 @@ def rehearse_restoring(
     images: Tensor,
     decide: Callable[[Tensor], Tensor],
 ) -> Certificate:
-    """Restore the untrained student as the end of the run will, and refuse what would fail then.
+    """Restore the untrained student as the end of the run will; raise ValueError if that fails.
 
     Costs a moment before training, where finding out afterwards costs the training.
     """
@@ -72,24 +93,25 @@ def rehearse_restoring(
 
 @torch.no_grad()
 def check_kept(compact: nn.Module, student: nn.Module, images: Tensor) -> None:
-    """Refuse transforms that lose the weights that the recipe starts the student from."""
+    """Raise ValueError for transforms that lose the weights that the student starts from."""
     with eval_mode(compact), eval_mode(student):
         before, after = compact(images), student(images)
     if (after - before).abs().max() > 1e-3 * before.abs().max():
         raise ValueError(
-            "student.transforms: they give the student another function than that of the weights "
-            "it starts from, which would be lost: use `init: preserve` (expand.ExpandNet)"
+            "student.transforms: the outputs differ from those of the weights that the student "
+            "starts from, which would be lost: set `init: preserve` (expand.ExpandNet)"
         )
 
 
 def _check_same_network(compact: nn.Module, restored: nn.Module) -> None:
-    before = {k: tuple(v.shape) for k, v in compact.state_dict().items()}
-    after = {k: tuple(v.shape) for k, v in restored.state_dict().items()}
-    if list(before.items()) != list(after.items()):
-        changed = sorted({k for k, _ in set(before.items()) ^ set(after.items())}) or "their order"
+    before, after = (
+        [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
+        for network in (compact, restored)
+    )
+    if before != after:
+        changed = sorted({name for name, _ in {*before} ^ {*after}}) or "the order"
         raise ValueError(
-            f"student.transforms: restored is another network than the student: {changed} differ"
+            f"student.transforms: the restored state dict does not match the student's: {changed}"
         )
-    classes = [type(m).__name__ for m in compact.modules()]
-    if classes != [type(m).__name__ for m in restored.modules()]:
-        raise ValueError("student.transforms: restored has other classes than the student")
+    if [*map(type, compact.modules())] != [*map(type, restored.modules())]:
+        raise ValueError("student.transforms: the restored module classes are not the student's")

@@ -1,33 +1,55 @@
-"""Files of weights, as tensors by name. They may be from anywhere: nothing in them is run."""
+"""Weight files as tensors by name. They may be from anywhere: nothing in them is run."""
 
-import json
-import math
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from kdx.protocols import InputSpec
+from kdx.recipe.wording import explain
 
-__all__ = ["about_of", "read", "spec_of"]
+__all__ = ["about_of", "read"]
 
 LONGEST_HEADER = 2**23  # bytes: a hundred thousand tensors
-LARGEST_INPUT = 2**14  # pixels and channels
 
 _MAGIC = {b"PK\x03\x04": "a zip archive", b"\x80": "a pickle"}
+_Count = Annotated[int, Field(ge=1, le=2**14)]  # of pixels or channels
+
+
+class _Input(BaseModel):
+    """An `InputSpec`, from a file that may be anybody's."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    channels: _Count
+    size: _Count | tuple[_Count, _Count]
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"mean and std need one number for each of {self.channels} channels")
+        return self
+
+
+class _About(BaseModel):
+    """What kdx writes into a .safetensors file beside the tensors."""
+
+    input: _Input
+    classes: int
+    extra: dict[str, Any]
 
 
 def read(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a .safetensors, .pth or .pt file, on the CPU.
 
-    ValueError for a file that is unreadable, or that holds more than tensors.
+    Raises ValueError if the file is unreadable, or holds more than tensors.
     """
     if path.suffix == ".safetensors":
         try:
@@ -45,33 +67,23 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def about_of(path: Path) -> dict[str, Any] | None:
-    """Return what kdx wrote into a .safetensors file beside the tensors; None where it did not.
+    """Return "input", "classes" and "extra" of a .safetensors file; None if kdx did not write it.
 
     Errors as `read`.
     """
     try:
         _check_header(path)
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        about = json.loads(metadata["kdx"]) if "kdx" in metadata else None
-    except (SafetensorError, ValueError, RecursionError) as error:
+            text = (file.metadata() or {}).get("kdx")
+        if text is None:
+            return None
+        return _About.model_validate_json(text, strict=True).model_dump()
+    except ValidationError as invalid:
+        error = invalid.errors()[0]
+        place = ".".join(("metadata", *map(str, error["loc"][:2])))
+        raise _unreadable(path, f"{place}: {explain(error)}") from invalid
+    except (SafetensorError, ValueError) as error:
         raise _unreadable(path, error) from error
-    if about is not None:
-        _check_about(path, about)
-    return about
-
-
-def spec_of(path: Path, about: Mapping[str, Any]) -> InputSpec:
-    """Return the input that `about_of` a file describes; ValueError where there is none such."""
-    try:
-        given = about["input"]
-        size = given["size"] if isinstance(given["size"], int) else tuple(given["size"])
-        tuples = {"mean": tuple(given["mean"]), "std": tuple(given["std"])}
-        spec = InputSpec(**given | tuples | {"size": size})
-        _check_spec(spec)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: its metadata describes no input: {error!r}") from error
-    return spec
 
 
 def _check_header(path: Path) -> None:
@@ -87,7 +99,7 @@ def _check_header(path: Path) -> None:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse archives with code, and those that would take more memory than they have bytes."""
+    """Refuse archives with code, and those that expand to more than their size."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
@@ -95,7 +107,7 @@ def _check_archive(path: Path) -> None:
     if any(Path(entry.filename).name == "constants.pkl" for entry in entries):
         raise _RefusedError("it is a TorchScript archive, which holds code")
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise _RefusedError("it is compressed, which torch does not do")
+        raise _RefusedError("it is compressed, which torch.save never does")
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise _RefusedError("its parts are larger than the whole file")
 
@@ -104,7 +116,7 @@ class _RefusedError(Exception):
     """A file that is not even opened, and why."""
 
 
-def _unreadable(path: Path, error: Exception) -> ValueError:
+def _unreadable(path: Path, error: object) -> ValueError:
     return ValueError(f"{path}: not a readable safetensors file: {error}")
 
 
@@ -128,26 +140,9 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()
     ):
-        raise ValueError(f"{path}: holds no state dict, plain or under 'state_dict' or 'model'")
+        raise ValueError(
+            f"{path}: no state dict found, at the top level or under 'state_dict' or 'model'"
+        )
     if all(name.startswith("module.") for name in content):
         return {name.removeprefix("module."): value for name, value in content.items()}
     return content
-
-
-def _check_about(path: Path, about: Any) -> None:
-    known = isinstance(about, dict) and {"input", "classes", "extra"} <= about.keys()
-    if not known or type(about["classes"]) is not int or not isinstance(about["extra"], dict):
-        raise ValueError(f"{path}: its metadata describes no input, classes and extra of kdx")
-
-
-def _check_spec(spec: InputSpec) -> None:
-    if len(spec.hw) != 2:
-        raise ValueError(f"size: {list(spec.hw)} is not height and width")
-    for value in spec.shape:
-        if type(value) is not int or not 1 <= value <= LARGEST_INPUT:
-            raise ValueError(f"{value!r} is not a count from 1 to {LARGEST_INPUT:,}")
-    numbers = (*spec.mean, *spec.std)
-    if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
-        raise ValueError("mean and std are not all numbers")
-    if len(spec.mean) != spec.channels or len(spec.std) != spec.channels or min(spec.std) <= 0:
-        raise ValueError(f"mean and std are not one for each of {spec.channels} channels")

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors that know their input, and strict loading of what others saved.
+"""Weights on disk: safetensors that know their input, and strict loading of any weight file.
 
 A file's metadata holds, under "kdx", JSON of "input" (an `InputSpec`), "classes" and "extra".
 """
@@ -14,19 +14,19 @@ import torch
 from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
-from kdx.models.weight_files import about_of, read, spec_of
+from kdx.models.weight_files import about_of, read
 from kdx.protocols import InputSpec
 from kdx.util.files import write_whole
-from kdx.util.words import counted
+from kdx.util.words import counted, listed
 
 __all__ = ["load", "read_metadata", "read_spec", "save", "serialise"]
 
 FILE_IN_RUN = "student.safetensors"
-SHOWN = 10  # names in an error
 KINDS = {
-    "real": (torch.float16, torch.bfloat16, torch.float32, torch.float64),
-    "whole": (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    "float": {"float16", "bfloat16", "float32", "float64"},
+    "int": {"uint8", "int8", "int16", "int32", "int64"},
 }
+"""Dtypes that are converted into one another as they are loaded."""
 
 
 def save(
@@ -68,9 +68,9 @@ def load(module: nn.Module, source: str | os.PathLike[str]) -> InputSpec | None:
     `source`: a run directory (its student.safetensors), a .safetensors file, or a .pth / .pt file
     of tensors, plain or under "state_dict" or "model", with or without DDP's "module." prefixes.
 
-    FileNotFoundError for a missing file. ValueError for one that is unreadable, that holds more
-    than tensors (nothing in it is run), whose names, shapes or kinds of numbers are not the
-    module's, or whose numbers are not finite where the module's are; the module is untouched then.
+    Raises FileNotFoundError for a missing file. Raises ValueError if the file is unreadable, holds
+    more than tensors (nothing in it is run), does not match the module's keys, shapes or dtypes,
+    or contains NaN or Inf where the module does not; the module is unchanged then.
     """
     path = _file(source)
     spec = read_spec(path)
@@ -84,13 +84,12 @@ def load(module: nn.Module, source: str | os.PathLike[str]) -> InputSpec | None:
 
 
 def read_spec(source: str | os.PathLike[str]) -> InputSpec | None:
-    """Return the input that a file's network was trained on; None where the file does not say.
+    """Return the input that a file's network was trained on; None if the file does not say.
 
     Takes what `load` takes, reads no tensor; errors as `load`.
     """
-    path = _file(source)
-    about = read_metadata(path)
-    return None if about is None else spec_of(path, about)
+    about = read_metadata(source)
+    return InputSpec(**about["input"]) if about else None
 
 
 def read_metadata(source: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -110,67 +109,62 @@ def _file(source: str | os.PathLike[str]) -> Path:
     path = Path(source)
     if path.is_dir():
         if not (path / FILE_IN_RUN).exists():
-            raise FileNotFoundError(f"{path} holds no {FILE_IN_RUN}: no finished run")
+            raise FileNotFoundError(f"{path} has no {FILE_IN_RUN}: not a finished run")
         path /= FILE_IN_RUN
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or run directory")
     if not path.is_file():
-        raise ValueError(f"{path}: a pipe or a device, not a file of weights")
+        raise ValueError(f"{path}: a pipe or a device, not a weight file")
     if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise ValueError(f"{path}: want a run directory or a .safetensors, .pth or .pt file")
+        raise ValueError(f"{path}: not a run directory or a .safetensors, .pth or .pt file")
     return path
 
 
 def _check_fit(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Raise ValueError with all that differs; BatchNorm counters, absent in old files, may lack."""
-    missing = [k for k in expected if k not in found and not k.endswith("num_batches_tracked")]
-    unexpected = [k for k in found if k not in expected]
-    shapes = [
-        f"{k} {tuple(found[k].shape)}, not {tuple(expected[k].shape)}"
-        for k in expected
-        if k in found and found[k].shape != expected[k].shape
-    ]
-    kinds = [
-        f"{k} {_kind(found[k])}, not {_kind(expected[k])}"
-        for k in expected
-        if k in found and _kind(found[k]) != _kind(expected[k])
-    ]
+    """Raise ValueError with all that differs; old files may lack BatchNorm's counters."""
+    both = [(name, found[name], own) for name, own in expected.items() if name in found]
+    missing = [name for name in expected if name not in found]
     problems = {
-        "missing": missing,
-        "unexpected": unexpected,
-        "of another shape": shapes,
-        "of another kind": kinds,
+        "missing keys": [name for name in missing if not name.endswith("num_batches_tracked")],
+        "unexpected keys": [name for name in found if name not in expected],
+        "shape mismatch": [
+            f"{name} {tuple(new.shape)}, not {tuple(own.shape)}"
+            for name, new, own in both
+            if new.shape != own.shape
+        ],
+        "dtype mismatch": [
+            f"{name} {_dtype(new)}, not {_dtype(own)}"
+            for name, new, own in both
+            if _kind(new) != _kind(own)
+        ],
     }
-    lines = [f"{len(v)} {k}: {_some(v)}" for k, v in problems.items() if v]
+    lines = [f"\n  {what} ({len(all)}): {listed(all)}" for what, all in problems.items() if all]
     if lines:
-        raise ValueError(f"{path} does not fit the network\n  " + "\n  ".join(lines))
+        raise ValueError(f"{path}: state dict does not match the network{''.join(lines)}")
+
+
+def _dtype(tensor: Tensor) -> str:
+    """Return the dtype, after "meta" or the layout if the tensor has no plain storage."""
+    odd = ["meta"] * tensor.is_meta + [f"{tensor.layout}"] * (tensor.layout != torch.strided)
+    return " ".join((*odd, f"{tensor.dtype}")).replace("torch.", "")
 
 
 def _kind(tensor: Tensor) -> str:
-    """Say what the numbers are; those of one kind are converted to each other as they load."""
-    if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
-        return f"{'meta' if tensor.is_meta else tensor.layout} {tensor.dtype}"
-    return next(
-        (kind for kind, dtypes in KINDS.items() if tensor.dtype in dtypes), f"{tensor.dtype}"
-    )
+    dtype = _dtype(tensor)
+    return next((kind for kind, dtypes in KINDS.items() if dtype in dtypes), dtype)
 
 
 def _check_finite(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Raise ValueError for inf and NaN, but where the network has them itself (a mask, say)."""
+    """Raise ValueError for NaN and Inf, unless the network has them itself (in a mask)."""
     bad = []
     for name, value in found.items():
-        there = expected[name]
-        if there.is_floating_point() or there.is_complex():
-            converted = value.to(there.dtype)
-            wrong = int((~converted.isfinite() & there.isfinite().to(value.device)).sum())
-            bad += [f"{name} ({wrong:,} of {there.numel():,} numbers)"] * bool(wrong)
+        own = expected[name]
+        if own.is_floating_point() or own.is_complex():
+            wrong = ~value.to(own.dtype).isfinite() & own.isfinite().to(value.device)
+            if count := int(wrong.sum()):
+                bad.append(f"{name} ({count:,} of {own.numel():,} values)")
     if bad:
         raise ValueError(
-            f"{path}: inf or NaN in {counted(len(bad), 'tensor')}: {_some(bad)}. Their training "
+            f"{path}: NaN or Inf in {counted(len(bad), 'tensor')}: {listed(bad)}. Training "
             "diverged, or the file is damaged: use other weights"
         )
-
-
-def _some(names: list[str]) -> str:
-    more = ["..."] if len(names) > SHOWN else []
-    return ", ".join(names[:SHOWN] + more)

@@ -93,7 +93,7 @@ def test_a_body_cut_short_ends_the_run_with_its_name(part, job, root, tmp_path, 
 
 
 def test_a_file_that_vanishes_after_opening(job, root, monkeypatch, capfd):
-    from kdx.run.run import run as module
+    from kdx.run import run as module
 
     train = module._train
 
@@ -192,6 +192,6 @@ def test_a_teacher_of_other_classes_is_refused_before_training(job, tmp_path, ca
     assert job(teacher, "losses=[{use: kd}]", f"data={{use: {__name__}.toy_data}}")[0] == 2
     said = capfd.readouterr().err
     assert said == (
-        f"error: teacher.weights: {tmp_path}/runs/ten is for 10 classes, and the data have 3: "
+        f"error: teacher.weights: {tmp_path}/runs/ten has 10 classes, the data set has 3: "
         "use weights that were trained on the same classes\n"
     )

@@ -63,7 +63,7 @@ def test_the_expansion_starts_from_the_published_function(images, published, tmp
     x = torch.randn(4, 3, 64, 64)
     with torch.no_grad():
         assert relative_error(job.student.eval()(x), job.compact.eval()(x)) < 1e-4
-    lost = "student.transforms: they give the student another function than that of the weights"
+    lost = "student.transforms: the outputs differ from those of the weights"
     with pytest.raises(ValueError, match=lost):
         build(load(RECIPE, overrides(images, "student.transforms.0.init=default"),
                    output_root=tmp_path))  # fmt: skip

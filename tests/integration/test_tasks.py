@@ -144,7 +144,7 @@ def test_weights_of_other_classes_are_refused(place):
 
 def test_a_network_takes_windows_and_the_whole(place):
     odd = load(place / "segmentation.yaml", ["data.size=33"])
-    with pytest.raises(ValueError, match=r"student: it cannot take images of \[3, 33, 33\]"):
+    with pytest.raises(ValueError, match=r"student: forward failed on images of \[3, 33, 33\]"):
         build(odd)
 
 

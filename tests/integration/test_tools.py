@@ -156,11 +156,15 @@ def test_analyze_draws_all_runs_below_a_directory(workplace, monkeypatch, capsys
         ("analyze", ["curves", "digits"], "digits: no finished run (with summary.json and student"),
         ("analyze", ["landscape", "runs/digits/kd", "--points", "24"], "--points 24: an odd"),
         ("evaluate", ["runs/digits/absent"], "digits/absent: no such file or run directory"),
-        ("evaluate", ["runs/digits"], "runs/digits holds no student.safetensors: no finished run"),
+        ("evaluate", ["runs/digits"], "runs/digits has no student.safetensors: not a finished run"),
         ("evaluate", ["runs/digits/kd/report.md"], "want a run directory or a .safetensors, .pth"),
         ("evaluate", ["digits/kd.safetensors"], "kd.safetensors: not a readable safetensors file"),
         ("memo", ["digits/kd.yaml"], "remembers nothing: add `memo: {views: 5}` to its `teacher:`"),
-        ("evaluate", ["runs/digits/kd", "student.kernel_size=7"], "does not fit the network"),
+        (
+            "evaluate",
+            ["runs/digits/kd", "student.kernel_size=7"],
+            "state dict does not match the network",
+        ),
         (
             "compress",
             ["runs/digits/kd/checkpoints/epoch_0009"],

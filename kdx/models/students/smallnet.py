@@ -17,8 +17,8 @@ class SmallNet(nn.Module):
     of 7 with a padding of 3; biases everywhere. The modules, in order: conv1, bn1, relu1, pool1,
     conv2, ..., flatten, fc1, relu_fc1, fc2.
 
-    Takes images [B, in_channels, S, S] with S = `image_size`; gives logits [B, num_classes].
-    ValueError where the blocks leave nothing of such an image.
+    Takes images [B, in_channels, S, S] with S = `image_size`; returns logits [B, num_classes].
+    ValueError if the image is too small for the blocks.
     """
 
     def __init__(
@@ -48,10 +48,9 @@ class SmallNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits [B, num_classes] of images [B, C, S, S]."""
-        value = images
         for module in self.children():
-            value = module(value)
-        return value
+            images = module(images)
+        return images
 
 
 def smallnet(
@@ -92,14 +91,11 @@ def _check_kernel(kernel_size: int, known: tuple[int, ...]) -> None:
 
 def _size_left(image_size: int, blocks: int, shrink: int) -> int:
     """Return the size after `blocks` of a convolution that takes `shrink` pixels and a halving."""
-    smallest = 1
+    left, smallest = image_size, 1
     for _ in range(blocks):
-        smallest = 2 * smallest + shrink
+        left, smallest = (left - shrink) // 2, 2 * smallest + shrink
     if image_size < smallest:
         raise ValueError(
-            f"image_size: {image_size} is too small for {blocks} blocks, "
-            f"which need {smallest} or more"
+            f"image_size: {image_size} is too small for {blocks} blocks, which need {smallest}"
         )
-    for _ in range(blocks):
-        image_size = (image_size - shrink) // 2
-    return image_size
+    return left

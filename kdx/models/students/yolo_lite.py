@@ -27,7 +27,7 @@ def yolo_lite(
     """
     count = anchors if isinstance(anchors, int) else len(anchors)
     if count < 1:
-        raise ValueError(f"anchors: {anchors!r} is none: give [width, height] of one or more")
+        raise ValueError(f"anchors: {anchors!r} is empty: give at least one [width, height]")
     backbone = nn.Sequential()
     for inputs, width in pairwise((in_channels, *BACKBONE)):
         backbone.extend((*_block(inputs, width), nn.MaxPool2d(2)))

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from kdx.commands.dry_run import dry_run
-from kdx.data import TABLE, digits
+from kdx.data import digits
+from kdx.data.sets import TABLE
 from kdx.training.stage import StageRunner
 
 KD = "losses=[{use: kd}]"
@@ -111,7 +112,7 @@ def test_every_stage_is_tried(recipe, console):
 
 
 def test_what_a_run_would_refuse_is_refused(recipe, console):
-    with pytest.raises(ValueError, match=r"student: it cannot take images of \[1, 32, 32\]"):
+    with pytest.raises(ValueError, match=r"student: forward failed on images of \[1, 32, 32\]"):
         dry_run(recipe("student.in_channels=3"), console)
 
 

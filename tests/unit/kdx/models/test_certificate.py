@@ -64,10 +64,11 @@ def test_it_measures_the_largest_error_and_its_share(trained, batches):
     certificate = certify(trained, partial(shifted, by=0.01 * largest), batches, Tolerance())
     assert certificate.float32.max_abs_error == pytest.approx(0.01 * largest, rel=1e-3)
     assert certificate.float32.max_rel_error == pytest.approx(0.01, rel=1e-3)
-    differs = "the compact network differs from the trained one by 0.01 of the largest logit in"
+    differs = "compact and trained network differ in"
+    share = "the largest error is 0.01 of the largest logit, the tolerance"
     assert certificate.problems == [
-        f"{differs} float32; the tolerance is 0.0001",
-        f"{differs} float64; the tolerance is 1e-09",
+        f"{differs} float32: {share} 0.0001",
+        f"{differs} float64: {share} 1e-09",
     ]
     assert certificate.to_json()["holds"] is False
 

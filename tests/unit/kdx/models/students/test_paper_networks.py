@@ -78,7 +78,7 @@ def test_yolo_lites_anchors_in_a_recipe():
         network = students.yolo_lite(**fill(students.yolo_lite, arguments, {"num_classes": 20}))
         assert network.head[-1].out_channels == 75
     assert list(check(students.yolo_lite, "network", {"anchors": [[1.3]]}))
-    with pytest.raises(ValueError, match=r"anchors: \[\] is none"):
+    with pytest.raises(ValueError, match=r"anchors: \[\] is empty"):
         students.yolo_lite(anchors=[])
 
 

@@ -1,0 +1,33 @@
+"""Transforms without a recipe: objects that are applied in turn, and restored."""
+
+import pytest
+import torch
+from torch import nn
+
+import expand
+from kdx.models.certificate import certify
+from kdx.models.students import smallnet
+from kdx.models.transforms import apply, restore
+
+SHAPE = (8, 3, 32, 32)
+
+
+def test_a_student_is_expanded_restored_and_certified_without_a_recipe():
+    torch.manual_seed(0)
+    compact = smallnet()
+    before = {name: value.clone() for name, value in compact.state_dict().items()}
+    transforms = [expand.ExpandNet(conv="cl", linear=False), expand.ExpandNet(linear=True)]
+    student, applied = apply(compact, transforms, SHAPE)
+    assert applied == transforms
+    assert {path for path, _ in expand.units(student)} == {"conv1", "conv2", "conv3", "fc1"}
+    assert all(torch.equal(before[name], value) for name, value in compact.state_dict().items())
+    restored = restore(student, applied)
+    assert list(restored.state_dict()) == list(before)
+    certificate = certify(student, lambda network: restore(network, applied), [torch.randn(SHAPE)])
+    assert certificate.problems == []
+    assert (certificate.float32.tolerance, certificate.float64.tolerance) == (1e-4, 1e-9)
+
+
+def test_a_transform_that_cannot_be_applied_is_named():
+    with pytest.raises(ValueError, match=r"^ExpandNet: .* no "):
+        apply(nn.Identity(), [expand.ExpandNet(conv="cl")], SHAPE)
