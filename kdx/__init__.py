@@ -1,9 +1,67 @@
-"""kdx: train a compact convolutional network to its best, from one recipe."""
+"""kdx: train a compact convolutional network to its best, from one recipe.
 
+    run = kdx.distill("configs/digits/smallnet3.yaml", epochs=30)
+    run.student, run.metrics, run.certificate, run.path
+
+docs/library.md shows these and the pieces for a training loop of your own.
+"""
+
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdx import data, losses, protocols
+    from kdx.commands.library import compress, evaluate
+    from kdx.models import students
+    from kdx.models.certificate import Certificate, certify
+    from kdx.models.features import Tapped
+    from kdx.protocols import ImageData, InputSpec, Outputs
+    from kdx.recipe import RecipeError
+    from kdx.run.interface import Run, distill, load_student
+    from kdx.training import schedules
+    from kdx.util.errors import CertificateError, Stopped, TrainingError
 
 __version__ = "0.1.0"
-__all__ = ["__version__"]
+__all__ = [
+    "Certificate", "CertificateError", "ImageData", "InputSpec", "Outputs", "RecipeError", "Run",
+    "Stopped", "Tapped", "TrainingError", "__version__", "certify", "compress", "data", "distill",
+    "evaluate", "load_student", "losses", "protocols", "schedules", "students",
+]  # fmt: skip
+
+_NAMES = {
+    "kdx.run.interface": ("Run", "distill", "load_student"),
+    "kdx.commands.library": ("compress", "evaluate"),
+    "kdx.models.certificate": ("Certificate", "certify"),
+    "kdx.models.features": ("Tapped",),
+    "kdx.protocols": ("ImageData", "InputSpec", "Outputs"),
+    "kdx.recipe": ("RecipeError",),
+    "kdx.util.errors": ("CertificateError", "Stopped", "TrainingError"),
+}
+_MODULES = {
+    "data": "kdx.data",
+    "losses": "kdx.losses",
+    "protocols": "kdx.protocols",
+    "schedules": "kdx.training.schedules",
+    "students": "kdx.models.students",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `import kdx` does not wait for torch."""
+    if name in _MODULES:
+        value = importlib.import_module(_MODULES[name])
+    elif module := next((module for module, names in _NAMES.items() if name in names), None):
+        value = getattr(importlib.import_module(module), name)
+    else:
+        raise AttributeError(f"module 'kdx' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 # Before torch is imported: how long its threads spin before they sleep. Long spinning crawls where
 # something else wants the cores too, none at all makes small operations slow (benchmarks/LOG.md).

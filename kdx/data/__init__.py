@@ -6,6 +6,7 @@ A view of a sample is a pure function of (seed, epoch, index): see `kdx.data.vie
 from kdx.data.augment import Augment
 from kdx.data.boxes import BoxImages
 from kdx.data.check import check_data
+from kdx.data.from_torch import DatasetImages, from_datasets
 from kdx.data.loading import (
     EpochBatches,
     cut,
@@ -31,6 +32,7 @@ __all__ = [
     "Augment",
     "Batch",
     "BoxImages",
+    "DatasetImages",
     "EpochBatches",
     "FileImages",
     "MaskImages",
@@ -46,6 +48,7 @@ __all__ = [
     "digits",
     "eval_loader",
     "fashion_mnist",
+    "from_datasets",
     "image_folder",
     "most_batches",
     "resized",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdx.data import BoxImages, FileImages, MaskImages, MemoryImages
+from kdx.data import BoxImages, DatasetImages, FileImages, MaskImages, MemoryImages
 from kdx.protocols import ImageSource, SceneSource
 
 __all__ = ["DIGITS", "digest_of_images", "digest_of_weights"]
@@ -34,11 +34,15 @@ def digest_of_weights(module: nn.Module) -> str:
 def digest_of_images(source: ImageSource, *, times: bool = True, labels: bool = False) -> str:
     """Return the digest of images, and of their labels, boxes or classes of ids where asked.
 
-    Of files it reads name, size and, with `times`, the time of change, not the content.
+    Of files it reads name, size and, with `times`, the time of change, not the content; of a torch
+    Dataset 64 samples.
     """
     sha = sha256()
     if isinstance(source, MemoryImages):
         _add_tensor(sha.update, "images", source.images)
+    elif isinstance(source, DatasetImages):
+        for image in source.sampled():
+            _add_tensor(sha.update, "image", image)
     else:
         assert isinstance(source, FileImages | SceneSource), "views are of one of these kinds"
         paths = source.paths if isinstance(source, FileImages) else source.files

@@ -90,9 +90,12 @@ class Views(Dataset[Batch]):
                 image, target = source.view(index, self.input, self.augment)
             images.append(image)
             targets.append(target)
+        pixels = torch.stack(images)
         return Batch(
-            normalise(torch.stack(images), self.input),
-            pad_sequence(targets, batch_first=True, padding_value=-1),
+            pixels if pixels.is_floating_point() else normalise(pixels, self.input),
+            pad_sequence(targets, batch_first=True, padding_value=-1)
+            if targets[0].ndim
+            else torch.stack(targets),
             torch.tensor([index for _, index in keys]),
         )
 

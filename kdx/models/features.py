@@ -17,7 +17,7 @@ class FeatureWanted(Exception):
     """A loss read a feature that is not tapped yet; the probe taps it and tries again."""
 
     def __init__(self, network: "Tapped", path: str) -> None:
-        super().__init__(path)
+        super().__init__(f"the {network.role}'s {path!r} is not tapped: call tap({path!r}) first")
         self.network, self.path = network, path
         self.place = ""
 

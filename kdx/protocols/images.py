@@ -73,7 +73,7 @@ class SceneSource(ImageSource, Protocol):
         ...
 
     def view(self, index: int, input: InputSpec, augment: Any) -> tuple[Tensor, Tensor]:
-        """Return an image, uint8 [3, H, W], and its target, at least 1-d; without batch.
+        """Return an image, uint8 or normalised float32 [C, H, W], and its target; without batch.
 
         Random changes draw from torch's CPU generator, which is seeded for this very view.
         `augment` None is the view for evaluation. ValueError names a file that cannot be read.

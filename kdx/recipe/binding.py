@@ -65,6 +65,10 @@ class Binder:
         if not isinstance(data, dict):
             return data
         arguments = {key: value for key, value in data.items() if key not in {"use", *own}}
+        if isinstance(data.get("use"), Component):  # a Python object: see kdx.run.objects
+            for name in arguments:
+                self._report.add((*path, name), "an object takes no arguments here: set its own")
+            return data["use"]
         use, at, factory = data.get("use"), (*path, "use"), None
         if use is None:
             self._report.add(at, f"is missing: the name of the {kind}")

@@ -45,11 +45,15 @@ def load(
     return read(Locations(Path(path), Path(output_root), tuple(plugins)), overrides)
 
 
-def read(locations: Locations, overrides: Sequence[str] = ()) -> Recipe:
-    """Return the recipe at `locations.file`; as `load`."""
+def read(
+    locations: Locations, overrides: Sequence[str] = (), *, given: Mapping[str, Any] | None = None
+) -> Recipe:
+    """Return the recipe at `locations.file`, or the one `given` as plain data; as `load`."""
     report = Report(os.fspath(locations.file))
-    rule = "a recipe is a mapping, with `data:` and `student:`"
-    data = copy.deepcopy(_DEFAULTS) | read_mapping(locations.file, report, rule)
+    if given is None:
+        rule = "a recipe is a mapping, with `data:` and `student:`"
+        given = read_mapping(locations.file, report, rule)
+    data = copy.deepcopy(_DEFAULTS | dict(given))
     if "arms" in data and "student" not in data:
         report.fail("this is a study, not a recipe: run it with `kdx study`")
     override(data, overrides, report)

@@ -1,5 +1,6 @@
 """Names of loss terms and stages: those given, and defaults that do not clash with them."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ def name_terms(terms: list[Entry]) -> list[Entry]:
 
     Raises ValueError if two were given the same name.
     """
-    defaults = [term.component.use.rpartition(".")[2].lower() for term in terms]
+    defaults = [re.split("[.:]", term.component.use)[-1].lower() for term in terms]
     return _named(terms, defaults, "terms")
 
 

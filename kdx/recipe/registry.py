@@ -56,6 +56,11 @@ def resolve(use: str, kind: str, allowed: Iterable[str]) -> Any:
     """
     from kdx.recipe.kinds import lack  # here, because it brings torch
 
+    if use.startswith("object:"):
+        raise ValueError(
+            f"{show(use)} is a Python object, which a recipe cannot build: run the Python program "
+            "that called kdx.distill() again"
+        )
     package, dot, _ = use.partition(".")
     factory = _dotted(use, allowed) if dot else _bare(use, kind)
     if reason := lack(factory, kind, annotated=bool(dot) and package in _HOUSE):

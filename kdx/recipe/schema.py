@@ -35,6 +35,11 @@ from kdx.recipe.writing import plain, to_yaml
 
 __all__ = ["Recipe", "Stage"]
 
+OF_OBJECTS = """\
+# Started from Python by kdx.distill(student=..., train=..., ...). What `object:` stands before were
+# Python objects, so that no command can run this recipe again: run the Python program.
+"""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -125,4 +130,5 @@ class Recipe(BaseModel):
         Without `epochs` where every stage sets its own, as `load` wants it.
         """
         unused = self.stages and all(stage.epochs for stage in self.stages)
-        return to_yaml(self, leave_out={"epochs"} if unused else ())
+        text = to_yaml(self, leave_out={"epochs"} if unused else ())
+        return OF_OBJECTS + text if "use: object:" in text else text

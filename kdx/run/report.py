@@ -36,6 +36,14 @@ with safe_open(path, framework="pt") as file:
 ```"""
 
 
+OF_OBJECT = """\
+```python
+import kdx
+
+student = kdx.load_student("{run_dir}", network={name}(...))  # built as for this run
+```"""
+
+
 def write_report(
     run_dir: Path,
     recipe: Recipe,
@@ -155,6 +163,8 @@ def _epochs(epochs: Sequence[Mapping[str, Any]], primary_metric: str) -> str:
 
 def _load(student: Component, run_dir: Path, facts: Mapping[str, Any]) -> str:
     """Return code that evaluates the student, and code that builds and loads it."""
+    if student.use.startswith("object:"):
+        return OF_OBJECT.format(run_dir=run_dir, name=student.use.removeprefix("object:"))
     use = student.use if "." in student.use else f"kdx.models.students.{student.use}"
     module, _, name = use.rpartition(".")
     arguments = fill(student.factory, student.arguments, facts) | dict(student.arguments)

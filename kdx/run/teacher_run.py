@@ -74,6 +74,8 @@ def check_teacher(runtime: Runtime, console: Console) -> dict[str, float] | None
 
 def _why_at_chance(section: TeacherSection) -> str:
     """Name what may be wrong with a teacher that knows nothing, the likeliest first."""
+    if section.component.use.startswith("object:"):
+        return "It may be undertrained, or know other classes or images normalised otherwise"
     if section.weights:
         return (
             f"It may be undertrained, {section.weights} may be another network's weights, its "

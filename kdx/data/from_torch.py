@@ -1,0 +1,207 @@
+"""Any map-style torch Dataset of (image, target) as a data set. N: samples, H, W: pixels."""
+
+import operator
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Subset
+
+from kdx.data.counter import Draw, seeded
+from kdx.protocols import ImageData, InputSpec
+
+__all__ = ["DatasetImages", "from_datasets"]
+
+SAMPLED = 64  # samples that stand for a set's content, and that mean and std are computed from
+
+
+@dataclass(eq=False)
+class DatasetImages:
+    """Samples of a Dataset with labels [N] (int64); the Dataset's own transforms make the views.
+
+    Random transforms draw from torch's, NumPy's or Python's global generator, which are seeded for
+    each view. `rows` [N] are the places of the samples in `dataset`.
+    """
+
+    dataset: Any
+    labels: Tensor
+    origin: str
+    rows: Tensor
+    files: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, index: int) -> str:
+        """Return "train[17]"."""
+        return f"{self.origin}[{int(self.rows[index])}]"
+
+    def subset(self, indices: Tensor) -> "DatasetImages":
+        """Return the samples at `indices` [n], in that order, under the names they had."""
+        return replace(self, labels=self.labels[indices], rows=self.rows[indices])
+
+    def check(self, input: InputSpec, augment: Any) -> None:
+        """Raise ValueError for an augmentation: the Dataset has transforms of its own."""
+        if augment is not None and augment.changes:
+            raise ValueError(
+                f"augment.{', '.join(augment.changes)}: not for a torch Dataset: put random "
+                "changes into its transforms"
+            )
+
+    def view_size(self, input: InputSpec, augment: Any) -> tuple[int, int]:
+        """Return (H, W)."""
+        return input.hw
+
+    def view(self, index: int, input: InputSpec, augment: Any) -> tuple[Tensor, Tensor]:
+        """Return an image, uint8 or normalised float32 [C, H, W], and its class, 0-d.
+
+        ValueError for an image of another shape than `input`, or another target than `labels`.
+        """
+        image, label = _fetch(self.dataset, int(self.rows[index]), self.origin)
+        if image.shape != input.shape:
+            shape = " x ".join(map(str, image.shape))
+            raise ValueError(
+                f"{self.name(index)}: image size {shape}, expected {input}: resize all images in "
+                "the Dataset's transforms"
+            )
+        if label != self.labels[index]:
+            raise ValueError(
+                f"{self.name(index)}: the target is {label}, but the Dataset's list of targets "
+                f"says {int(self.labels[index])}"
+            )
+        return image, self.labels[index]
+
+    def sampled(self) -> Iterator[Tensor]:
+        """Yield a view of up to 64 samples, spread over the set: the same ones at each call."""
+        count = min(SAMPLED, len(self))
+        for index in (i * len(self) // count for i in range(count)):
+            with seeded(0, 0, index, Draw.SCENE):
+                yield _fetch(self.dataset, int(self.rows[index]), self.origin)[0]
+
+
+def from_datasets(
+    train: Any,
+    test: Any,
+    *,
+    num_classes: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> ImageData:
+    """Return two torch Datasets of (image, class number) as a data set for classification.
+
+    Images: float tensors [C, H, W], taken as normalised already (`mean` and `std` say by what), or
+    uint8 tensors or PIL images (L or RGB), normalised by `mean` and `std`, by default those of 64
+    training images. Targets are read from the Dataset's `targets` or `labels`, else from each
+    sample; `classes` of `train` names the classes. ValueError for other images and targets, an
+    empty Dataset, and random transforms that cannot be seeded.
+    """
+    sources = [_source(dataset, origin) for dataset, origin in ((train, "train"), (test, "test"))]
+    first, other = (next(source.sampled()) for source in sources)
+    if first.dtype != other.dtype:
+        raise ValueError(f"test: images are {other.dtype}, but those of train are {first.dtype}")
+    names = [str(name) for name in getattr(train, "classes", None) or ()]
+    count = num_classes or len(names) or 1 + max(int(each.labels.max()) for each in sources)
+    classes = names if len(names) == count else [str(number) for number in range(count)]
+    channels, *size = first.shape
+    known = _statistics(sources[0]) if first.dtype == torch.uint8 else ([0.0], [1.0])
+    mean, std = (
+        tuple(map(float, computed * (channels // len(computed)) if given is None else given))
+        for given, computed in zip((mean, std), known, strict=True)
+    )
+    side = size[0] if size[0] == size[1] else (size[0], size[1])
+    return ImageData(*sources, classes=classes, input=InputSpec(channels, side, mean, std))
+
+
+def _source(dataset: Any, origin: str) -> DatasetImages:
+    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+        raise ValueError(
+            f"{origin}: {type(dataset).__name__} is not a map-style Dataset, with __getitem__ and "
+            "__len__"
+        )
+    if not len(dataset):
+        raise ValueError(f"{origin}: the Dataset is empty")
+    rows = torch.arange(len(dataset))
+    source = DatasetImages(dataset, _labels(dataset, origin), origin, rows)
+    if not torch.equal(next(source.sampled()), next(source.sampled())):
+        raise ValueError(
+            f"{origin}: random transforms are not reproducible: two views from the same seed "
+            "differ. Their generator is not torch's, NumPy's or Python's global one: seed it in "
+            "__getitem__, with int(torch.randint(2**31, ())) for example"
+        )
+    return source
+
+
+def _labels(dataset: Any, origin: str) -> Tensor:
+    """Return the targets [N] (int64), without reading images if the Dataset lists them."""
+    if isinstance(dataset, Subset):
+        return _labels(dataset.dataset, origin)[torch.as_tensor(dataset.indices)]
+    for name in ("targets", "labels"):
+        with suppress(TypeError, ValueError, RuntimeError):
+            listed = torch.as_tensor(getattr(dataset, name, None))
+            whole = listed.shape == (len(dataset),) and not listed.is_floating_point()
+            if whole and getattr(dataset, "target_transform", None) is None:
+                return listed.long()
+    labels = torch.empty(len(dataset), dtype=torch.int64)
+    for row in range(len(dataset)):
+        with seeded(0, 0, row, Draw.SCENE):
+            labels[row] = _fetch(dataset, row, origin)[1]
+    return labels
+
+
+def _statistics(source: DatasetImages) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation of the channels, for pixels in [0, 1]."""
+    pixels = torch.cat([image.double().flatten(1) / 255 for image in source.sampled()], dim=1)
+    return pixels.mean(1).tolist(), pixels.std(1).tolist()
+
+
+def _fetch(dataset: Any, row: int, origin: str) -> tuple[Tensor, int]:
+    """Return an image, uint8 or float32 [C, H, W], and its target."""
+    with _seeded_by_torch():
+        sample = dataset[row]
+    try:
+        image, target = sample
+        label = operator.index(target)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{origin}[{row}]: a sample must be (image, class number), not {_kind(sample)}"
+        ) from None
+    if isinstance(image, Image.Image) and image.mode in ("L", "RGB"):
+        pixels = torch.from_numpy(np.array(image))
+        return (pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels[None]), label
+    if isinstance(image, Tensor) and image.ndim == 3:
+        if image.is_floating_point():
+            return image.detach().float(), label
+        if image.dtype == torch.uint8:
+            return image, label
+    raise ValueError(
+        f"{origin}[{row}]: an image must be a float or uint8 tensor [C, H, W] or a PIL image of "
+        f"mode L or RGB, not {_kind(image)}"
+    )
+
+
+@contextmanager
+def _seeded_by_torch() -> Iterator[None]:
+    """Seed NumPy's and Python's global generators from torch's; restore them afterwards."""
+    seed = int(torch.randint(2**32, ()))
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        random.seed(seed)
+        np.random.seed(seed)
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(_kind, value))})"
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {list(value.shape)}"
+    return f"{type(value).__name__} {getattr(value, 'mode', '')}".strip()

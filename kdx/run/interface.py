@@ -1,0 +1,184 @@
+"""The Python interface: `kdx.distill`, what it returns, and students read from disk."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import nn
+
+from kdx.models import weights
+from kdx.models.certificate import Certificate, Errors
+from kdx.models.networks import facts
+from kdx.recipe import Recipe, allow
+from kdx.recipe import load_student as load_section
+from kdx.recipe.loading import read
+from kdx.recipe.paths import Locations
+from kdx.run.objects import recipe_of_objects
+from kdx.run.run import run
+from kdx.run.summary import Summary, read_summary
+
+__all__ = ["PathLike", "Run", "distill", "load_student", "overrides_of"]
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run in the directory `path`.
+
+    `student` is the compact network with its weights, on the CPU and in eval mode; `summary` has
+    what summary.json has.
+    """
+
+    path: Path
+    student: nn.Module
+    summary: Summary
+    certificate: Certificate
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The compact student's metrics on the test images: "top1", "top5", "loss"."""
+        return self.summary.test
+
+    @classmethod
+    def open(
+        cls, path: PathLike, *, network: nn.Module | None = None, plugins: Sequence[str] = ()
+    ) -> "Run":
+        """Open a finished run; ValueError if it is not one, and as `load_student`."""
+        summary = read_summary(Path(path))
+        found = json.loads((Path(path) / "certificate.json").read_text())
+        found.pop("holds")
+        errors = {name: Errors(**found.pop(name)) for name in ("float32", "float64")}
+        student = load_student(path, network=network, plugins=plugins)
+        return cls(Path(path), student, summary, Certificate(**errors, **found))
+
+
+def distill(
+    recipe: PathLike | Mapping[str, Any] | Recipe | None = None,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    fork: PathLike | None = None,
+    plugins: Sequence[str] = (),
+    output_root: PathLike = "runs",
+    quiet: bool = False,
+    **settings: Any,
+) -> Run:
+    """Train a student and return the run: `kdx distill` in Python.
+
+    `recipe` is the path of a YAML file, or a mapping with the same keys. `settings` override them:
+    a mapping is merged (`data={"batch_size": 64}`), but one with a `use` replaces the section;
+    dotted keys work too (`**{"student.transforms.0.rate": 8}`).
+
+    Without a recipe, pass objects, which are copied: `student` and `teacher` (modules), `train` and
+    `test` (Datasets, see `kdx.data.from_datasets`, also for `num_classes`, `mean`, `std`), `losses`
+    (losses or pairs (weight, loss), in a list or by name; required with a teacher), `transforms`,
+    `optimizer` and `schedule` (mappings, classes or partials), `batch_size`, `workers`,
+    `validation`, `limit`, `memo`, and any key of a recipe, such as `epochs`, `seed` or `name`.
+
+    `resume` continues the run of this name, or returns it if it is finished; `overwrite` replaces
+    it; `fork` starts from another run's checkpoint. `plugins` and `output_root` as in
+    `kdx.recipe.load`.
+
+    Raises RecipeError or ValueError for what does not fit, FileExistsError if there is such a run,
+    TrainingError, CertificateError, and Stopped by a signal such as Ctrl-C.
+    """
+    if resume and overwrite:
+        raise ValueError("resume continues a run, overwrite replaces it: choose one")
+    if isinstance(recipe, Recipe) and settings:
+        raise ValueError(f"{', '.join(settings)}: a Recipe takes no overrides: pass them to load()")
+    allow(plugins)
+    network = settings.get("student") if recipe is None else None
+    if not isinstance(recipe, Recipe):
+        recipe = _read(recipe, settings, Path(output_root), tuple(plugins))
+    options: dict[str, Any] = {} if fork is None else {"fork": Path(fork)}
+    path = run(recipe, Console(quiet=quiet), overwrite=overwrite, resume=resume, **options)
+    return Run.open(path, network=deepcopy(network), plugins=recipe.locations.plugins)
+
+
+def load_student(
+    path: PathLike, *, network: nn.Module | None = None, plugins: Sequence[str] = ()
+) -> nn.Module:
+    """Return the compact student of a run directory or .safetensors file, in eval mode.
+
+    It is built as the file's metadata says and loaded strictly; `plugins` are modules, besides
+    kdx, expand and teachers, that it may come from. If given, `network` is loaded instead.
+
+    Raises FileNotFoundError, RecipeError for a network that cannot be built, ValueError for a file
+    that is damaged, does not fit, or does not say what its network is.
+    """
+    if network is None:
+        network = _described(path, plugins)
+    weights.load(network, path)
+    return network.eval()
+
+
+def overrides_of(settings: Mapping[str, Any]) -> list[str]:
+    """Return keyword overrides as on the command line; mappings without a `use` are merged."""
+    found: list[str] = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value and "use" not in value:
+            found += [f"{key}.{text}" for text in overrides_of(value)]
+        else:
+            found.append(f"{key}={_json(value)}")
+    return found
+
+
+def _read(
+    recipe: PathLike | Mapping[str, Any] | None,
+    settings: dict[str, Any],
+    output_root: Path,
+    plugins: tuple[str, ...],
+) -> Recipe:
+    if isinstance(recipe, str | os.PathLike):
+        return read(Locations(Path(recipe), output_root, plugins), overrides_of(settings))
+    if recipe is None:
+        if missing := [key for key in ("student", "train", "test") if settings.get(key) is None]:
+            raise ValueError(
+                f"{', '.join(missing)}: missing: pass a recipe (a path or a mapping), or objects: "
+                "student=module, train=dataset, test=dataset"
+            )
+        given, settings = recipe_of_objects(**settings)
+    else:
+        given = json.loads(_json(recipe))
+        use = given["student"].get("use") if isinstance(given.get("student"), dict) else None
+        given["name"] = given.get("name") or f"python/{str(use).rpartition('.')[2]}"
+    locations = Locations(Path("the recipe"), output_root, plugins)
+    return read(locations, overrides_of(settings), given=given)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=_plain, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise ValueError(
+        f"{type(value).__name__} objects cannot stand in a recipe: pass objects without one, "
+        "kdx.distill(student=module, train=dataset, test=dataset)"
+    )
+
+
+def _described(path: PathLike, plugins: Sequence[str]) -> nn.Module:
+    """Build the network that a file describes, with random weights."""
+    about, spec = weights.read_metadata(path), weights.read_spec(path)
+    extra = about["extra"] if about else {}
+    use, arguments, told = extra.get("use"), extra.get("arguments"), extra.get("facts")
+    if about is None or spec is None or not isinstance(use, str) or use.startswith("object:"):
+        raise ValueError(
+            f"{path} does not say how to build its network{f': it is {use!r}' if use else ''}. "
+            "Build it and pass it: load_student(path, network=module)"
+        )
+    section = {**(arguments if isinstance(arguments, dict) else {}), "use": use}
+    if "pretrained" in section:
+        section["pretrained"] = False  # the file's weights follow
+    allow(plugins)
+    component = load_section(section, plugins=plugins).component
+    task = {"num_classes": about["classes"], **(told if isinstance(told, dict) else {})}
+    return component.build(**facts(task, spec))

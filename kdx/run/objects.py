@@ -1,0 +1,133 @@
+"""Python objects as a recipe: each is a component, `use: object:<class>`, that returns a copy."""
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import nn
+
+from kdx.data import from_datasets
+from kdx.recipe import Component
+from kdx.recipe.kinds import lack
+from kdx.training import schedules
+
+__all__ = ["recipe_of_objects"]
+
+IN_DATA = ("batch_size", "workers", "validation", "limit")
+
+
+def recipe_of_objects(
+    *,
+    student: nn.Module,
+    train: Any,
+    test: Any,
+    teacher: nn.Module | None = None,
+    memo: Mapping[str, Any] | None = None,
+    losses: Any = None,
+    transforms: Sequence[Any] = (),
+    optimizer: Any = None,
+    schedule: Any = None,
+    num_classes: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    **settings: Any,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the recipe, for `kdx.recipe.loading.read`, and the settings that are keys of one.
+
+    Arguments as of `kdx.distill`. ValueError for an object that is not what its keyword says, and
+    for a teacher without losses.
+    """
+    opened = cache(partial(from_datasets, train, test, num_classes=num_classes, mean=mean, std=std))
+    data = _component("dataset", train, "train", lambda **_: opened())
+    given: dict[str, Any] = {
+        "name": f"python/{_name(student).lower()}",
+        "data": {"use": data, **{key: settings.pop(key) for key in IN_DATA if key in settings}},
+        "student": _part("network", student, "student"),
+    }
+    given["student"]["transforms"] = [
+        _part("transform", each, f"transforms[{index}]") for index, each in enumerate(transforms)
+    ]
+    if teacher is not None:
+        given["teacher"] = _part("network", teacher, "teacher") | ({"memo": memo} if memo else {})
+        if losses is None:
+            raise ValueError(
+                "losses: missing: with a teacher, say what is learned from it: "
+                "losses=[(0.1, kdx.losses.CrossEntropy()), (0.9, kdx.losses.KD(temperature=4))]"
+            )
+    if losses is not None:
+        named = losses.items() if isinstance(losses, Mapping) else (("", each) for each in losses)
+        given["losses"] = [_loss(*each, f"losses[{index}]") for index, each in enumerate(named)]
+    if optimizer is not None:
+        given["optimizer"] = _made("optimizer", optimizer, vars(torch.optim))
+    if schedule is not None:
+        given["schedule"] = _made("schedule", schedule, schedules.TABLE)
+    return given, settings
+
+
+def _loss(name: str, entry: Any, place: str) -> dict[str, Any]:
+    """Return the section of a loss: an object, or a mapping as in a recipe, or (weight, it)."""
+    weighted = isinstance(entry, tuple) and len(entry) == 2
+    loss = entry[1] if weighted else entry
+    section = dict(loss) if isinstance(loss, Mapping) else _part("loss", loss, place)
+    return section | ({"name": name} if name else {}) | ({"weight": entry[0]} if weighted else {})
+
+
+def _made(kind: str, given: Any, known: Mapping[str, Any]) -> Any:
+    """Return a mapping as it is; a class, function or partial of it by its name in `known`."""
+    if isinstance(given, Mapping):
+        return given
+    made = given if isinstance(given, partial) else partial(given) if callable(given) else None
+    if made is None or (kind == "optimizer" and lack(made.func, kind)):
+        raise ValueError(
+            f"{kind}: {_name(given)} is not an optimizer's class or a schedule: pass a mapping, "
+            "{'use': 'SGD', 'lr': 0.1}, or functools.partial(torch.optim.SGD, lr=0.1); kdx builds "
+            "the optimizer for the parameters that are trained"
+        )
+    if name := next((name for name, each in known.items() if each is made.func), None):
+        return {"use": name, **made.keywords}
+    if kind == "schedule":
+        return _part(kind, given, kind)
+    return {
+        "use": _component(kind, made.func, kind, lambda params, **_: made(params), made.keywords)
+    }
+
+
+def _part(kind: str, value: Any, place: str) -> dict[str, Any]:
+    """Return the section of an object, which is copied whenever it is built."""
+    if lacking := lack(type(value), kind):
+        raise ValueError(f"{place}: {_name(value)} is not a {kind}: {lacking}")
+
+    def factory(**_: Any) -> Any:
+        made = copy.deepcopy(value)
+        return made.cpu() if isinstance(made, nn.Module) else made
+
+    shown = {} if kind == "network" else getattr(value, "__dict__", {})
+    return {"use": _component(kind, value, place, factory, shown)}
+
+
+def _component(kind: str, value: Any, place: str, factory: Any, shown: Any = ()) -> Component:
+    """Return a component; its arguments are the public ones of `shown` that a recipe can hold."""
+    arguments = {
+        name: each
+        for name, each in dict(shown).items()
+        if not name.startswith("_") and name != "training" and _is_plain(each)
+    }
+    return Component(kind, f"object:{_name(value)}", arguments, factory, "kdx.distill", place)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) for key in value) and all(map(_is_plain, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _name(value: Any) -> str:
+    """Return the name of an object's class, or of a class or function, as an identifier."""
+    named = value if isinstance(value, type | FunctionType) else type(value)
+    return re.sub(r"\W+", "_", named.__name__).strip("_") or "unnamed"

@@ -1,0 +1,211 @@
+"""Runs of Python objects: what the recipe says of them; resumed, or with a memo, they are equal."""
+
+import os
+import random
+import signal
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import expand
+import kdx
+from kdx.data.sets.digits import digits
+from kdx.run.objects import recipe_of_objects
+from tests.toys import Conditional, dropping, plain
+
+SMALL = {"batch_size": 16, "epochs": 2, "quiet": True}
+
+
+class Digits:
+    """Digits with shifts that draw from three generators; asks for a stop at a fetch, if given."""
+
+    data = digits(size=8)
+
+    def __init__(self, count, *, test=False, stop_at=None):
+        source = self.data.test if test else self.data.train
+        self.images, self.targets = source.images[:count], source.labels[:count]
+        self.test, self.fetched, self.stop_at = test, 0, stop_at
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, index):
+        self.fetched += 1
+        if self.fetched == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        image = self.images[index]
+        if not self.test:
+            shifts = int(torch.randint(-1, 2, ())), np.random.randint(-1, 2)
+            image = image.roll(shifts, (1, 2))
+            image = image.flip(2) if random.random() < 0.5 else image
+        return image, self.targets[index]
+
+
+def network(make=dropping, seed=0):
+    torch.manual_seed(seed)
+    return make(num_classes=10, in_channels=1)
+
+
+@pytest.fixture
+def distill(tmp_path):
+    """Return kdx.distill of a small network on a few digits, with what is given instead."""
+    test = Digits(32, test=True)
+
+    def distilled(**given):
+        given = {"student": network(), "train": Digits(64), "test": test, **SMALL, **given}
+        return kdx.distill(output_root=tmp_path, **given)
+
+    return distilled
+
+
+def exported(run):
+    return (run.path / "student.safetensors").read_bytes()
+
+
+def test_objects_are_trained_and_left_as_they_are(distill):
+    student, teacher = network(plain), network(plain, seed=1)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    run = distill(
+        student=student,
+        teacher=teacher,
+        losses={"labels": (0.25, kdx.losses.CrossEntropy()), "soft": kdx.losses.KD(temperature=2)},
+        transforms=[expand.ExpandNet(conv="cl", rate=2)],
+        optimizer=partial(torch.optim.AdamW, lr=0.01),
+        schedule=partial(kdx.schedules.cosine, end=0.5),
+        **{"teacher.allow_chance": True},
+    )
+    assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
+    assert all(parameter.requires_grad for parameter in teacher.parameters())
+    assert not run.student.training
+    assert run.path.parts[-2:] == ("python", "sequential")
+    assert run.certificate.parameters["trained"] > run.certificate.parameters["compact"]
+    assert run.summary.epochs == 2
+    recipe = (run.path / "recipe.yaml").read_text()
+    assert recipe.startswith("# Started from Python by kdx.distill(")
+    for shown in ("use: object:Digits", "use: object:Sequential", "temperature: 2", "weight: 0.25",
+                  "name: soft", "use: AdamW\n  lr: 0.01", "use: cosine\n  end: 0.5"):  # fmt: skip
+        assert shown in recipe
+    images = run.summary.test_images
+    views = kdx.data.Views(kdx.data.from_datasets(Digits(64), Digits(32, test=True)).test,
+                           kdx.data.from_datasets(Digits(64), Digits(32, test=True)).input,
+                           seed=0)  # fmt: skip
+    batch = views.__getitems__([(0, index) for index in range(images)])
+    hits = (run.student(batch.images).argmax(1) == batch.targets).float().mean()
+    assert run.metrics["top1"] == pytest.approx(float(hits))
+    assert (
+        f'load_student("{run.path}", network=Sequential(...))'
+        in (run.path / "report.md").read_text()
+    )
+
+
+def test_no_command_runs_the_recipe_again(distill):
+    run = distill(epochs=1)
+    match = r"recipe.yaml:6: data.use: 'object:Digits' is a Python object, which a recipe cannot"
+    with pytest.raises(kdx.RecipeError, match=match):
+        kdx.distill(run.path / "recipe.yaml")
+    with pytest.raises(ValueError, match=r"does not say how to build its network: it is 'object:S"):
+        kdx.load_student(run.path)
+    again = kdx.load_student(run.path, network=network(seed=5))
+    trained = run.student.state_dict()
+    assert all(torch.equal(value, trained[name]) for name, value in again.state_dict().items())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stopped_and_resumed_run_is_the_same(distill, workers):
+    whole = distill(name="whole")
+    stopping = Digits(64, stop_at=64 + 64 + 25)  # 64 for the digest, then in the second epoch
+    with pytest.raises(kdx.Stopped, match="stopped by a signal"):
+        distill(name="stopped", train=stopping)
+    resumed = distill(name="stopped", resume=True, workers=workers)
+    assert exported(resumed) == exported(whole)
+    assert resumed.metrics == whole.metrics
+    assert exported(distill(name="stopped", resume=True)) == exported(whole)  # finished
+
+
+def test_a_resume_with_other_objects_is_refused(distill):
+    options = {"teacher": network(seed=1), "name": "run", "teacher.allow_chance": True}
+    distill(losses=[kdx.losses.KD(temperature=2)], **options)
+    with pytest.raises(ValueError, match=r"losses.0.temperature: 2, now 4"):
+        distill(losses=[kdx.losses.KD(temperature=4)], resume=True, **options)
+
+
+def test_runs_with_a_memo_are_the_same(distill, tmp_path):
+    options = {"teacher": network(seed=1), "losses": [kdx.losses.KD()],
+               "teacher.allow_chance": True}  # fmt: skip
+    live = distill(name="live", **options)
+    memo = {"views": 2, "dtype": "float32"}
+    assert exported(distill(name="filling", memo=memo, **options)) == exported(live)
+    assert len(list((tmp_path / "memos").iterdir())) == 1
+    assert exported(distill(name="reading", memo=memo, **options)) == exported(live)
+    assert len(list((tmp_path / "memos").iterdir())) == 1
+
+
+def of(**given):
+    objects = {"student": plain(num_classes=10, in_channels=1), "train": [], "test": []}
+    return recipe_of_objects(**objects, **given)[0]
+
+
+class Own(torch.optim.SGD):
+    """An optimizer that torch.optim does not have."""
+
+
+def half(step, steps, steps_per_epoch):
+    return 0.5
+
+
+def test_optimizers_and_schedules_are_mappings_classes_and_functions():
+    assert of(optimizer={"use": "SGD", "lr": 1})["optimizer"] == {"use": "SGD", "lr": 1}
+    assert of(optimizer=torch.optim.Adam)["optimizer"] == {"use": "Adam"}
+    built = of(optimizer=partial(Own, lr=0.5, momentum=0.25))["optimizer"]["use"]
+    assert (built.use, built.arguments) == ("object:Own", {"lr": 0.5, "momentum": 0.25})
+    optimizer = built.build(params=[nn.Parameter(torch.zeros(1))])
+    assert type(optimizer) is Own
+    assert optimizer.param_groups[0]["momentum"] == 0.25
+    assert of(schedule=kdx.schedules.cosine)["schedule"] == {"use": "cosine"}
+    assert of(schedule={"use": "linear"})["schedule"] == {"use": "linear"}
+    built = of(schedule=half)["schedule"]["use"]
+    assert built.use == "object:half"
+    assert built.build()(0, 1, 1) == 0.5
+
+
+def test_losses_are_objects_mappings_and_pairs():
+    loss = kdx.losses.KD(temperature=3)
+    first, second, third = of(losses=[loss, (0.5, {"use": "kd"}), (2, loss)])["losses"]
+    assert first["use"].arguments == {"temperature": 3, "num_classes": None}
+    assert second == {"use": "kd", "weight": 0.5}
+    assert (third["use"].use, third["weight"]) == ("object:KD", 2)
+    assert first["use"].build().temperature == 3
+    assert first["use"].build() is not loss
+    assert of(losses={"a": (1, loss)})["losses"][0]["name"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"teacher": nn.Linear(1, 1)}, r"losses: missing: with a teacher, .*KD\(temperature=4\)"),
+        ({"losses": [(kdx.losses.KD, 0.5)]}, r"losses\[0\]: float is not a loss"),
+        ({"losses": [nn.Linear(1, 1)]}, r"losses\[0\]: Linear is not a loss"),
+        ({"transforms": [Conditional(read=False)]}, r"transforms\[0\]: Conditional is not a trans"),
+        ({"teacher": torch.zeros(1), "losses": []}, r"teacher: Tensor is not a network"),
+        ({"optimizer": "SGD"}, r"optimizer: str is not an optimizer's class"),
+        ({"optimizer": Own([nn.Parameter(torch.zeros(1))])}, r"optimizer: Own is not an optimizer"),
+        ({"optimizer": nn.Linear}, r"optimizer: Linear is not an optimizer's class"),
+    ],
+)
+def test_unfit_objects_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        of(**given)
+
+
+def test_problems_of_objects_name_their_place(distill):
+    with pytest.raises(kdx.RecipeError, match=r"student.width: an object takes no arguments here"):
+        distill(**{"student.width": 3})
+    with pytest.raises(ValueError, match=r"kdx.distill: train: 'object:list': train: the Dataset"):
+        distill(train=[])
+    with pytest.raises(kdx.RecipeError, match=r"epochs: 0 should be"):
+        distill(epochs=0)
+    with pytest.raises(ValueError, match=r"undertrained, or know other classes"):
+        distill(teacher=network(seed=1), losses=[kdx.losses.KD()])
