@@ -1,27 +1,30 @@
-"""A component's arguments, held against the signature and annotations of its factory."""
+"""A component's arguments, checked against the signature and annotations of its factory."""
 
 import copy
 import inspect
 import json
 import typing
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from contextlib import suppress
+from inspect import Parameter
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
 
-from kdx.recipe.wording import explain, show, unknown
+from kdx.recipe.wording import explain, unknown
 
-__all__ = ["check", "fill"]
+__all__ = ["PROVIDED", "check", "fill", "parameters_of"]
 
-_PROVIDED = {
-    "network": frozenset({"num_classes", "in_channels", "image_size", "anchors"}),
-    "loss": frozenset({"num_classes", "in_channels", "image_size", "anchors"}),
+_FACTS = frozenset({"num_classes", "in_channels", "image_size", "anchors"})
+PROVIDED = {
+    "network": _FACTS,
+    "loss": _FACTS,
     "optimizer": frozenset({"params"}),
     "transform": frozenset({"input_shape"}),
 }
-"""What kdx itself gives to a factory of each kind, where its signature names it."""
+"""What kdx itself passes to a factory of each kind, if its signature names it."""
 
-_LARGEST_RATE = 1e30
+_RATE = Annotated[float, Strict(), Field(gt=0, le=1e30)]
 
 
 def check(
@@ -31,119 +34,95 @@ def check(
 
     `reserved` are the keys of the section that never reach the factory.
     """
-    parameters, takes_any = _signature(factory)
-    provided = _PROVIDED.get(kind, frozenset())
-    names = set(parameters) - set(reserved)
-    if kind == "optimizer":
+    parameters, takes_any = parameters_of(factory)
+    provided = PROVIDED.get(kind, frozenset())
+    names = parameters.keys() - set(reserved)
+    if kind == "optimizer":  # its learning rate has no default here, whatever torch's is
         names -= provided
-        yield from _check_rate(arguments)
-    for name in arguments:
+        parameters["lr"] = Parameter("lr", Parameter.KEYWORD_ONLY, annotation=_RATE)
+    for name, value in arguments.items():
         if name not in names and not takes_any:
             yield name, f"unknown argument.{unknown(name, names | set(reserved))}"
+        elif name in parameters and (problem := _mismatch(parameters[name], value)):
+            yield name, problem
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in provided and name not in arguments:
             yield name, _missing(parameter, reserved)
-    for name, adapter in _adapters(factory, arguments).items():
-        if problem := _mismatch(adapter, arguments[name]):
-            yield name, problem
 
 
 def fill(factory: Any, arguments: Mapping[str, Any], provided: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keyword arguments for a call of `factory`.
 
-    Of `provided`, what the signature names and `arguments` does not set. Values are converted
-    to what the annotations promise (a list to a tuple, a string to a Path), and are new objects
-    on every call. ValueError where an argument is in neither: `anchors`, where there are no boxes.
+    These are `arguments`, and what the signature names of `provided`. Values are converted to the
+    types of the annotations (a list to a tuple, a string to a Path), and are new objects on every
+    call. Raises ValueError if a required argument is in neither, such as `anchors` for a data set
+    without boxes.
     """
-    parameters, _ = _signature(factory)
-    filled = {name: v for name, v in provided.items() if name in parameters}
-    adapters = _adapters(factory, arguments)
+    parameters, _ = parameters_of(factory)
+    filled = {name: value for name, value in provided.items() if name in parameters}
     for name, value in arguments.items():
-        adapter = adapters.get(name)
-        converted = _convert(adapter, value) if adapter else copy.deepcopy(value)
-        filled[name] = converted
+        filled[name] = _convert(parameters.get(name), value)
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in filled:
-            raise ValueError(f"{name} is missing: the task of the data does not bring it")
+            raise ValueError(f"missing argument {name!r}, which the data set's task does not give")
     return filled
 
 
-def _signature(factory: Any) -> tuple[dict[str, inspect.Parameter], bool]:
-    """Return the parameters of `factory` and whether it takes any keyword."""
+def parameters_of(factory: Any) -> tuple[dict[str, Parameter], bool]:
+    """Return the parameters of `factory` by name, and whether it takes any other keyword.
+
+    Their annotations are resolved, or Any if they cannot be. What `**options: Unpack[Options]`
+    stands for are parameters of their own, optional.
+    """
     try:
-        parameters = inspect.signature(factory).parameters.values()
+        signature = inspect.signature(factory)
     except (TypeError, ValueError):  # written in C, without a signature
         return {}, True
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    named = {
-        parameter.name: parameter for parameter in parameters if parameter.kind not in variadic
-    }
-    options = {
-        name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
-        for name in _options(_hints(factory))
-    }
-    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters) and not options
-    return named | options, takes_any
+    hints = _hints(factory.__init__ if isinstance(factory, type) else factory)
+    named, takes_any = {}, False
+    for name, parameter in signature.parameters.items():
+        hint = hints.get(name, Any)
+        if parameter.kind is parameter.VAR_KEYWORD:
+            unpacked = typing.get_args(hint) if typing.get_origin(hint) is typing.Unpack else ()
+            takes_any = not unpacked
+            for option, type_ in _hints(*unpacked).items() if unpacked else ():
+                kind = Parameter.KEYWORD_ONLY
+                named[option] = Parameter(option, kind, default=None, annotation=type_)
+        elif parameter.kind is not parameter.VAR_POSITIONAL:
+            named[name] = parameter.replace(annotation=hint)
+    return named, takes_any
 
 
-def _missing(parameter: inspect.Parameter, reserved: Collection[str]) -> str:
-    if parameter.kind is parameter.POSITIONAL_ONLY:
-        return "the factory takes it by position only, which a recipe cannot give"
-    if parameter.name in reserved:
-        return "the factory needs it, but kdx keeps this key for itself: rename the parameter"
-    return "is missing"
-
-
-def _check_rate(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if "lr" not in arguments:
-        yield "lr", "is missing: the learning rate"
-        return
-    rate = arguments["lr"]
-    if isinstance(rate, bool) or not isinstance(rate, int | float):
-        yield "lr", f"{show(rate)} is not a number"
-    elif not 0 < rate <= _LARGEST_RATE:
-        yield "lr", f"{show(rate)} should be greater than 0, and at most {_LARGEST_RATE:g}"
-
-
-def _adapters(factory: Any, arguments: Mapping[str, Any]) -> dict[str, TypeAdapter[Any]]:
-    """Return a validator for each argument whose annotation pydantic understands."""
-    hints = _hints(factory)
-    hints = hints | _options(hints)
-    adapters = {}
-    for name in filter(hints.__contains__, arguments):
-        try:
-            adapters[name] = TypeAdapter(hints[name], config=ConfigDict(allow_inf_nan=False))
-        except Exception:  # not a type of data, such as Tensor: left to the factory
-            continue
-    return adapters
-
-
-def _hints(factory: Any) -> dict[str, Any]:
-    annotated = factory.__init__ if isinstance(factory, type) else factory
+def _hints(annotated: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(annotated, include_extras=True)
     except Exception:  # names that only a type checker knows: nothing to check against
         return {}
 
 
-def _options(hints: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that `**options: Unpack[SomeTypedDict]` stands for, with their types."""
-    unpacked = [hint for hint in hints.values() if typing.get_origin(hint) is typing.Unpack]
-    return {
-        name: hint
-        for each in unpacked
-        for name, hint in typing.get_type_hints(typing.get_args(each)[0]).items()
-    }
+def _missing(parameter: Parameter, reserved: Collection[str]) -> str:
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        return "is a positional-only parameter, which a recipe cannot set"
+    if parameter.name in reserved:
+        return "is required, but kdx uses this key itself: rename the parameter"
+    return "is missing"
 
 
-def _mismatch(adapter: TypeAdapter[Any], value: Any) -> str | None:
+def _mismatch(parameter: Parameter, value: Any) -> str | None:
     try:
-        _convert(adapter, value)
+        _convert(parameter, value)
     except ValidationError as error:
         return ", or ".join(dict.fromkeys(explain(each) for each in error.errors()))
     return None
 
 
-def _convert(adapter: TypeAdapter[Any], value: Any) -> Any:
-    # As JSON, where strict means that "4" is no number, but a list may be a tuple.
-    return adapter.validate_json(json.dumps(value), strict=True)
+def _convert(parameter: Parameter | None, value: Any) -> Any:
+    """Return a copy of `value` as the parameter's annotation wants it; ValidationError if wrong."""
+    adapter = None
+    if parameter and parameter.annotation is not Any:
+        with suppress(Exception):  # not a type of data, such as Tensor: left to the factory
+            adapter = TypeAdapter(parameter.annotation, config=ConfigDict(allow_inf_nan=False))
+    # As JSON, strict means that "4" is not a number, but a list may be a tuple.
+    return (
+        adapter.validate_json(json.dumps(value), strict=True) if adapter else copy.deepcopy(value)
+    )

@@ -1,6 +1,7 @@
 """From a recipe's data to its components: what `use:` names, with the keys beside it."""
 
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,12 +15,18 @@ from kdx.recipe.wording import show
 
 __all__ = ["Binder"]
 
+_SECTIONS = {
+    "data": ("dataset", Data),
+    "teacher": ("network", Teacher),
+    "student": ("network", Student),
+}
+
 
 class Binder:
-    """Puts components in the place of the mappings that describe them.
+    """Replaces the mappings that describe components by the components.
 
-    Names resolve into the modules `allowed`; problems go to `report`. What is no mapping, or
-    no list where one is due, is left for the schema to refuse.
+    Names resolve into the modules `allowed`; problems go to `report`. What should be a mapping or
+    a list and is not is left for the schema to refuse.
     """
 
     def __init__(self, allowed: Collection[str], report: Report) -> None:
@@ -29,38 +36,22 @@ class Binder:
     def recipe(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return `data` with components, as `schema.Recipe` takes it."""
         bound = self._training(data, ())
-        for key, kind, model in (
-            ("data", "dataset", Data),
-            ("teacher", "network", Teacher),
-            ("student", "network", Student),
-        ):
+        for key, (kind, model) in _SECTIONS.items():
             if key in data:
                 bound[key] = self._section(data[key], (key,), kind, model)
-        student = bound.get("student")
-        if isinstance(student, dict) and isinstance(transforms := student.get("transforms"), list):
-            student["transforms"] = [
-                self._component(entry, ("student", "transforms", index), "transform")
-                for index, entry in enumerate(transforms)
-            ]
-        if isinstance(stages := data.get("stages"), list):
-            bound["stages"] = [
-                self._training(stage, ("stages", index)) if isinstance(stage, dict) else stage
-                for index, stage in enumerate(stages)
-            ]
-        return bound
+        if isinstance(student := bound.get("student"), dict):
+            bind = partial(self._component, kind="transform")
+            bound["student"] = student | _each(student, "transforms", ("student",), bind)
+        return bound | _each(data, "stages", (), self._training)
 
-    def _training(self, data: dict[str, Any], path: KeyPath) -> dict[str, Any]:
+    def _training(self, data: Any, path: KeyPath) -> Any:
         """Bind what both the recipe and its stages have."""
-        bound = dict(data)
-        for key in ("optimizer", "schedule"):
-            if key in data:
-                bound[key] = self._component(data[key], (*path, key), key)
-        if isinstance(losses := data.get("losses"), list):
-            bound["losses"] = [
-                self._section(entry, (*path, "losses", index), "loss", LossTerm)
-                for index, entry in enumerate(losses)
-            ]
-        return bound
+        if not isinstance(data, dict):
+            return data
+        kinds = [key for key in ("optimizer", "schedule") if key in data]
+        bound = {key: self._component(data[key], (*path, key), key) for key in kinds}
+        bind = partial(self._section, kind="loss", model=LossTerm)
+        return data | bound | _each(data, "losses", path, bind)
 
     def _section(self, data: Any, path: KeyPath, kind: str, model: type[BaseModel]) -> Any:
         """Return the section's own keys, and its component under `component`."""
@@ -74,25 +65,25 @@ class Binder:
         if not isinstance(data, dict):
             return data
         arguments = {key: value for key, value in data.items() if key not in {"use", *own}}
-        use = data.get("use")
-        factory = self._factory(use, path, kind)
-        if factory is not None:
-            for name, message in check(factory, kind, arguments, reserved=own):
-                self._report.add((*path, name), message)
-        at = (*path, "use")
+        use, at, factory = data.get("use"), (*path, "use"), None
+        if use is None:
+            self._report.add(at, f"is missing: the name of the {kind}")
+        elif not isinstance(use, str):
+            self._report.add(at, f"{show(use)} is not the name of a {kind}")
+        else:
+            try:
+                factory = resolve(use, kind, self._allowed)
+            except ValueError as error:
+                self._report.add(at, str(error))
+        for name, message in check(factory, kind, arguments, reserved=own) if factory else ():
+            self._report.add((*path, name), message)
         place, where = self._report.place(at), dotted(path)
         return Component(kind, str(use), arguments, factory or dict, place, where)
 
-    def _factory(self, use: Any, path: KeyPath, kind: str) -> Any:
-        """Return what `use` names; None, with the problem reported, where it names nothing."""
-        path = (*path, "use")
-        if use is None:
-            self._report.add(path, f"is missing: the name of the {kind}")
-        elif not isinstance(use, str):
-            self._report.add(path, f"{show(use)} is not the name of a {kind}")
-        else:
-            try:
-                return resolve(use, kind, self._allowed)
-            except ValueError as error:
-                self._report.add(path, str(error))
-        return None
+
+def _each(data: dict[str, Any], key: str, path: KeyPath, bind: Any) -> dict[str, Any]:
+    """Return the list `key` of `data` with `bind` applied to its entries, if there is a list."""
+    entries = data.get(key)
+    if not isinstance(entries, list):
+        return {}
+    return {key: [bind(entry, (*path, key, index)) for index, entry in enumerate(entries)]}

@@ -15,7 +15,7 @@ __all__ = ["Component"]
 class Component:
     """A factory of a `kind` (network, dataset, loss, ...) and its arguments, checked.
 
-    `use` and `arguments` are as the recipe has them; `place` and `where` say where that is.
+    `use` and `arguments` are as in the recipe, at `place` (file and line) and `where` (key).
     """
 
     kind: str
@@ -28,9 +28,8 @@ class Component:
     def build(self, **provided: Any) -> Any:
         """Return a new object: what the factory makes of the arguments.
 
-        Of `provided`, those reach it that its signature names and the recipe does not set.
-        Raises RecipeError where the factory fails, and where the result is not of the
-        component's kind.
+        It gets those of `provided` that its signature names and the recipe does not set.
+        Raises RecipeError if the factory fails or its result is not of the component's kind.
         """
         from kdx.recipe.kinds import lack_built  # here, because it brings torch
 

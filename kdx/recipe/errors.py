@@ -80,10 +80,7 @@ class Report:
         self._problems.setdefault(path, (line, problem))
 
     def fail(self, message: str, *, line: int = 0) -> NoReturn:
-        """Raise RecipeError now: the file as a whole is of no use.
-
-        `message` gives way to what was reported of the whole file before.
-        """
+        """Raise RecipeError now, with `message` unless the file as a whole has a problem already."""
         self.add((), message, origin=line)
         raise RecipeError(self._ordered())
 

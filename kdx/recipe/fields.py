@@ -1,6 +1,7 @@
 """The kinds of values that a recipe holds, and how each is checked."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,21 +42,14 @@ MOST_SAMPLES = 10**12
 PARTS = {"train", "validation", "test"}
 
 
-def _locations(info: ValidationInfo) -> Locations:
-    assert isinstance(info.context, Locations), "a recipe comes from `load`"
-    return info.context
+def _by(method: Callable[[Locations, Any], Any]) -> AfterValidator:
+    """Return a validator that applies a method of the recipe's locations."""
 
+    def validate(value: Any, info: ValidationInfo) -> Any:
+        assert isinstance(info.context, Locations), "a recipe comes from `load`"
+        return method(info.context, value)
 
-def _output(value: str, info: ValidationInfo) -> str:
-    return _locations(info).output(value)
-
-
-def _recipe(value: Path, info: ValidationInfo) -> Path:
-    return _locations(info).recipe(value)
-
-
-def _name(value: str, info: ValidationInfo) -> str:
-    return _locations(info).name(value)
+    return AfterValidator(validate)
 
 
 def _label(value: str) -> str:
@@ -82,7 +76,7 @@ def _held_out(value: Any) -> Any:
     share = isinstance(value, float) and 0 < value < 1
     count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     if not (value is None or share or count):
-        raise ValueError(f"{show(value)} is neither a share between 0 and 1 nor a count of images")
+        raise ValueError(f"{show(value)} is neither a share between 0 and 1 nor a number of images")
     return value
 
 
@@ -90,7 +84,9 @@ def _limit(value: Any) -> Any:
     parts = value if isinstance(value, dict) else {"train": value}
     counts = [isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in parts.values()]
     if value is not None and not (counts and all(counts) and PARTS.issuperset(parts)):
-        rule = "a count of samples, of each part or as {train: 2000, validation: 500, test: 1000}"
+        rule = (
+            "a number of samples, for each split or as {train: 2000, validation: 500, test: 1000}"
+        )
         raise ValueError(f"{show(value)} is not {rule}")
     if value is not None and max(parts.values()) > MOST_SAMPLES:
         raise ValueError(f"{show(value)} should be at most {MOST_SAMPLES:,}")
@@ -107,9 +103,8 @@ Range = Annotated[tuple[Finite, Finite], AfterValidator(_ordered)]
 Factors = Annotated[tuple[Finite, Finite], AfterValidator(_factors)]
 Side = Annotated[int, Strict(), Field(ge=1, le=16_384)]
 Label = Annotated[StrictStr, AfterValidator(_label)]
-Name = Annotated[Label, BeforeValidator(lambda value: "" if value is None else value)]
-RunName = Annotated[
-    StrictStr, BeforeValidator(lambda value: "" if value is None else value), AfterValidator(_name)
-]
-OutputPath = Annotated[StrictStr, Field(min_length=1), AfterValidator(_output)]
-RecipePath = Annotated[Path, AfterValidator(_recipe)]
+_EMPTY = BeforeValidator(lambda value: "" if value is None else value)
+Name = Annotated[Label, _EMPTY]
+RunName = Annotated[StrictStr, _EMPTY, _by(Locations.name)]
+OutputPath = Annotated[StrictStr, Field(min_length=1), _by(Locations.output)]
+RecipePath = Annotated[Path, _by(Locations.recipe)]

@@ -4,40 +4,48 @@ import inspect
 import typing
 from collections.abc import Callable
 from types import UnionType
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kdx.protocols import ImageData, StudentTransform
 
-__all__ = ["lack", "lack_built"]
+__all__ = ["KINDS", "lack", "lack_built"]
+
+
+class Kind(NamedTuple):
+    """What a factory of the kind returns, in words, as a type, and as a check of a class."""
+
+    words: str
+    contract: Any
+    meets: Callable[[type], bool]
 
 
 def lack(factory: Any, kind: str, *, annotated: bool = False) -> str | None:
-    """Return why `factory` cannot make a `kind`, None where it can as far as can be seen.
+    """Return why `factory` cannot make a `kind`, None if it can as far as can be seen.
 
-    A class is judged by its methods, a function by what it is annotated to return. One that does
-    not say passes, unless it has to be `annotated`.
+    A class is judged by its methods, a function by its return annotation. A function without one
+    passes, unless it has to be `annotated`.
     """
+    words, contract, meets = KINDS[kind]
     if not callable(factory):
         return f"it is {_a(type(factory))}, which cannot be called"
-    meets, words = _CONTRACTS[kind]
-    if factory is _BUILT[kind][0]:
-        return "it is what others have to be, and nothing of its own"
+    if factory is contract:
+        return "it is the base class, not an implementation"
     if isinstance(factory, type):
-        return None if meets(factory) else words
+        return None if meets(factory) else f"{_a(factory)} is not {words}"
     returned = _returned(factory)
     if returned is Any:
-        return "it does not say what it returns" if annotated else None
+        return "it has no return annotation" if annotated else None
     if all(isinstance(made, type) and meets(made) for made in _members(returned)):
         return None
-    return f"it returns {_a(returned)}: {words}"
+    return f"it returns {_a(returned)}, not {words}"
 
 
 def lack_built(built: Any, kind: str) -> str | None:
-    """Return why `built`, which a factory returned, is not of `kind`, None where it is."""
-    contract, words = _BUILT[kind]
+    """Return why `built`, which a factory returned, is not of `kind`, None if it is."""
+    words, contract, _ = KINDS[kind]
     return None if isinstance(built, contract) else f"it returned {_a(type(built))}, not {words}"
 
 
@@ -63,36 +71,26 @@ def _is_schedule(made: type) -> bool:
     return numeric and _takes(method, 3)
 
 
-_CONTRACTS: dict[str, tuple[Callable[[type], bool], str]] = {
-    "network": (_is_network, "it is no nn.Module that can be called with (images)"),
-    "dataset": (lambda made: issubclass(made, ImageData), "it is no kdx.protocols.ImageData"),
-    "loss": (_is_loss, "its instances do not answer (student, teacher, target) with a tensor"),
-    "transform": (
+KINDS = {
+    "network": Kind("an nn.Module with forward(images)", nn.Module, _is_network),
+    "dataset": Kind(
+        "a kdx.protocols.ImageData", ImageData, lambda made: issubclass(made, ImageData)
+    ),
+    "loss": Kind("a callable (student, teacher, target) -> Tensor", Callable, _is_loss),
+    "transform": Kind(
+        "an object with apply(student), enter(student, phase) and restore(student)",
+        StudentTransform,
         _is_transform,
-        "it needs the methods apply(student), enter(student, phase) and restore(student)",
     ),
-    "optimizer": (
-        lambda made: issubclass(made, Optimizer),
-        "it is no subclass of torch.optim.Optimizer",
+    "optimizer": Kind(
+        "a torch.optim.Optimizer", Optimizer, lambda made: issubclass(made, Optimizer)
     ),
-    "schedule": (
-        _is_schedule,
-        "its instances do not answer (step, steps, steps_per_epoch) with a number",
-    ),
-}
-
-_BUILT: dict[str, tuple[Any, str]] = {
-    "network": (nn.Module, "an nn.Module"),
-    "dataset": (ImageData, "a kdx.protocols.ImageData"),
-    "loss": (Callable, "something to call"),
-    "transform": (StudentTransform, "an object with apply, enter and restore"),
-    "optimizer": (Optimizer, "a torch.optim.Optimizer"),
-    "schedule": (Callable, "something to call"),
+    "schedule": Kind("a callable (step, steps, steps_per_epoch) -> float", Callable, _is_schedule),
 }
 
 
 def _returned(function: Any) -> Any:
-    """Return what `function` is annotated to return, Any where that is unknown."""
+    """Return what `function` is annotated to return, Any if that is unknown."""
     try:
         return typing.get_type_hints(function).get("return", Any)
     except Exception:  # names that only a type checker knows

@@ -2,9 +2,9 @@
 
 import copy
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,29 +12,22 @@ from kdx.recipe.binding import Binder
 from kdx.recipe.errors import KeyPath, Report
 from kdx.recipe.overrides import override
 from kdx.recipe.paths import Locations
-from kdx.recipe.reading import read_mapping
 from kdx.recipe.registry import allowed_modules
 from kdx.recipe.schema import Recipe
-from kdx.recipe.sections import (
-    Augment,
-    InputOverride,
-    MemoSection,
-    StageSection,
-    Student,
-    Tolerance,
-)
+from kdx.recipe.sections import Student
 from kdx.recipe.wording import explain, show, unknown
+from kdx.recipe.yaml_source import read_mapping
 
 __all__ = ["beside", "load", "load_student", "read"]
 
-_MODELS: dict[KeyPath, type[BaseModel]] = {
-    (): Recipe,
-    ("data", "augment"): Augment,
-    ("teacher", "input"): InputOverride,
-    ("teacher", "memo"): MemoSection,
-    ("stages",): StageSection,
-    ("tolerance",): Tolerance,
+Section = TypeVar("Section", bound=BaseModel)
+
+_DEFAULTS = {
+    "losses": [{"use": "cross_entropy"}],
+    "optimizer": {"use": "SGD", "lr": 0.01, "momentum": 0.9},
+    "schedule": {"use": "constant"},
 }
+"""The sections with a `use:` that have a default."""
 
 
 def load(
@@ -55,26 +48,22 @@ def load(
 def read(locations: Locations, overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe at `locations.file`; as `load`."""
     report = Report(os.fspath(locations.file))
-    data = _defaults() | read_mapping(
-        locations.file, report, "a recipe is a mapping, with `data:` and `student:`"
-    )
+    rule = "a recipe is a mapping, with `data:` and `student:`"
+    data = copy.deepcopy(_DEFAULTS) | read_mapping(locations.file, report, rule)
     if "arms" in data and "student" not in data:
-        report.fail("this is a study, not a recipe: tools/study.py runs it")
+        report.fail("this is a study, not a recipe: run it with `kdx study`")
     override(data, overrides, report)
     _check_relations(data, report)
-    _check_memo(data, locations, report)
     _check_epochs(data, report)
+    _check_memo(data, locations, report)
     bound = Binder(allowed_modules(locations.plugins), report).recipe(data)
-    recipe = _validate(bound, locations, report)
-    report.raise_any()
-    assert recipe is not None, "a recipe without problems is valid"
-    return recipe
+    return _checked(Recipe, bound, locations, report)
 
 
 def beside(recipe: Recipe, path: Path) -> Recipe:
     """Return another recipe, loaded with the plug-ins and output root of `recipe`.
 
-    RecipeError also if it names `recipe`, or one that led to it, as its teacher's.
+    Raises RecipeError also if it names `recipe`, or one that led to it, as its teacher's.
     """
     return read(recipe.locations.beside(path))
 
@@ -82,7 +71,7 @@ def beside(recipe: Recipe, path: Path) -> Recipe:
 def load_student(
     section: Mapping[str, Any], overrides: Sequence[str] = (), *, plugins: Iterable[str] = ()
 ) -> Student:
-    """Return a recipe's `student:` section that stands in no file, with overrides of its keys.
+    """Return a recipe's `student:` section that is in no file, with overrides of its keys.
 
     `kernel_size=7` sets `student.kernel_size`. Raises RecipeError with all problems.
     """
@@ -90,28 +79,13 @@ def load_student(
     data: dict[str, Any] = {"student": copy.deepcopy(dict(section))}
     override(data, [f"student.{text}" for text in overrides], report)
     bound = Binder(allowed_modules(plugins), report).recipe(data)["student"]
-    try:
-        student = Student.model_validate(bound, context=Locations(Path(), Path("runs")))
-    except ValidationError as invalid:
-        for error in invalid.errors():
-            report.add(("student", *error["loc"]), explain(error))
-        student = None
-    report.raise_any()
-    assert student is not None, "a section without problems is valid"
-    return student
+    return _checked(Student, bound, Locations(Path(), Path("runs")), report, ("student",))
 
 
-def _defaults() -> dict[str, Any]:
-    """Return the sections that have a default with a `use:`; new ones, as overrides edit them."""
-    return {
-        "losses": [{"use": "cross_entropy"}],
-        "optimizer": {"use": "SGD", "lr": 0.01, "momentum": 0.9},
-        "schedule": {"use": "constant"},
-    }
-
-
-def _get(section: Any, key: str) -> Any:
-    return section.get(key) if isinstance(section, dict) else None
+def _get(data: Any, *keys: str) -> Any:
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data
 
 
 def _stages(data: dict[str, Any]) -> list[Any]:
@@ -120,16 +94,14 @@ def _stages(data: dict[str, Any]) -> list[Any]:
 
 def _check_relations(data: dict[str, Any], report: Report) -> None:
     """Report what is wrong between sections, whether or not each is right in itself."""
-    if data.get("select") == "best" and not _get(data.get("data"), "validation"):
+    if data.get("select") == "best" and not _get(data, "data", "validation"):
         report.add(("select",), "'best' needs `data.validation`, images to choose the epoch by")
-    teacher = data.get("teacher")
-    if _get(teacher, "recipe") and not _get(teacher, "weights"):
+    if _get(data, "teacher", "recipe") and not _get(data, "teacher", "weights"):
         report.add(("teacher", "recipe"), "needs `weights:`, the run directory that it fills")
-    if not _get(data.get("student"), "transforms"):
-        for index, stage in enumerate(_stages(data)):
-            if phase := _get(stage, "phase"):
-                message = f"phase {show(phase)} but the student has no transforms"
-                report.add(("stages", index, "phase"), message)
+    for index, stage in enumerate(_stages(data)):
+        if (phase := _get(stage, "phase")) and not _get(data, "student", "transforms"):
+            message = f"phase {show(phase)} but the student has no transforms"
+            report.add(("stages", index, "phase"), message)
 
 
 def _check_memo(data: dict[str, Any], locations: Locations, report: Report) -> None:
@@ -138,13 +110,13 @@ def _check_memo(data: dict[str, Any], locations: Locations, report: Report) -> N
     A recipe may be from elsewhere; the command line is the user's own.
     """
     path = ("teacher", "memo", "directory")
-    memo = _get(data.get("teacher"), "memo")
-    given = _get(memo, "directory") or "runs/memos"
-    asked = report.overridden(path) and _get(memo, "directory")
-    if isinstance(memo, dict) and isinstance(given, str) and not (asked or locations.holds(given)):
+    given = _get(data, *path) or "runs/memos"
+    asked = report.overridden(path) and _get(data, *path)
+    wanted = isinstance(_get(data, *path[:2]), dict) and isinstance(given, str)
+    if wanted and not (asked or locations.holds(given)):
         root = locations.output_root
-        message = f"{show(given)} is outside the output root {root}, below which a recipe writes"
-        report.add(path, f"{message}: give it on the command line, teacher.memo.directory=...")
+        message = f"{show(given)} is outside the output root {root}, where recipes may write"
+        report.add(path, f"{message}: set it on the command line, teacher.memo.directory=...")
 
 
 def _check_epochs(data: dict[str, Any], report: Report) -> None:
@@ -155,21 +127,37 @@ def _check_epochs(data: dict[str, Any], report: Report) -> None:
     keys = [("stages", index, "epochs") for index in range(len(stages))]
     if report.overridden(("epochs",)) or not any(map(report.overridden, keys)):
         instead = ", ".join(f"stages.{index}.epochs=..." for index in range(len(stages)))
-        report.add(("epochs",), f"no stage uses it, each sets its own: set {instead}")
+        report.add(("epochs",), f"unused, since every stage sets its own: set {instead}")
 
 
-def _validate(bound: dict[str, Any], locations: Locations, report: Report) -> Recipe | None:
+def _checked(
+    model: type[Section], bound: Any, locations: Locations, report: Report, at: KeyPath = ()
+) -> Section:
+    """Return `bound`, what is at `at`, as a `model`; raise RecipeError with all problems."""
+    checked = None
     try:
-        return Recipe.model_validate(bound, context=locations)
+        checked = model.model_validate(bound, context=locations)
     except ValidationError as invalid:
         for error in invalid.errors():
-            report.add(error["loc"], _message(error))
-    return None
+            report.add((*at, *error["loc"]), _message(error, model))
+    report.raise_any()
+    assert checked is not None, "data without problems are valid"
+    return checked
 
 
-def _message(error: Any) -> str:
+def _message(error: Any, model: type[BaseModel]) -> str:
     if error["type"] != "extra_forbidden":
         return explain(error)
     *section, key = error["loc"]
-    model = _MODELS[tuple(part for part in section if isinstance(part, str))]
+    for part in section:
+        if isinstance(part, str):
+            model = next(_sections(model.model_fields[part].annotation))
     return f"unknown key.{unknown(key, model.model_fields)}"
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the sections in an annotation: of `list[Section] | None`, Section."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)

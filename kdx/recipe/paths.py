@@ -44,7 +44,9 @@ class Locations:
             rule = "a relative path of letters, digits, '.', '_' and '-', without '..'"
             raise ValueError(f"{show(name)} is not {rule}")
         if name.endswith(REPLACED):
-            raise ValueError(f"{show(name)} ends like a run that was replaced: choose another")
+            raise ValueError(
+                f"{show(name)} ends with {REPLACED!r}, which marks replaced runs: rename it"
+            )
         if len(name) > _LONGEST:
             raise ValueError(f"{show(name)} has {len(name):,} characters: at most {_LONGEST}")
         place = self.output_root
@@ -52,8 +54,8 @@ class Locations:
             place /= part
             if place.is_symlink():
                 raise ValueError(
-                    f"{show(name)} leads through a link, {place}: remove it, or write runs "
-                    "elsewhere by --output-root"
+                    f"{show(name)} goes through a symbolic link, {place}: remove it, or set "
+                    "another --output-root"
                 )
         return name
 
@@ -74,24 +76,26 @@ class Locations:
     def recipe(self, given: Path) -> Path:
         """Return the absolute path of another recipe, which is relative to this one's folder.
 
-        Raises ValueError where there is no such file, and where the recipes would go in a circle.
+        Raises ValueError if there is no such file, and for recipes that are circular.
         """
         path = Path(os.path.realpath(self.file.parent / given))
         if not os.path.isfile(path):
             raise ValueError(f"{show(str(given))} does not exist: looked for {path}")
         if len(self.before) >= _TEACHERS:
-            raise ValueError(f"{show(str(given))}: more than {_TEACHERS} teachers of teachers")
+            raise ValueError(
+                f"{show(str(given))}: a chain of more than {_TEACHERS} teacher recipes"
+            )
         if path == self.file.resolve():
             raise ValueError(f"{show(str(given))} is this recipe itself")
         if path in self.before:
             circle = (*self.before[self.before.index(path) :], self.file.resolve(), path)
             names = " -> ".join(each.name for each in circle)
-            raise ValueError(f"{show(str(given))} leads here itself, in a circle: {names}")
+            raise ValueError(f"{show(str(given))}: circular teacher recipes: {names}")
         return path
 
 
 def refuse_links(directory: Path) -> None:
-    """Raise ValueError where a directory to write in is a link, or holds one at any depth."""
+    """Raise ValueError if a directory to write in is a link, or contains one at any depth."""
     entries = (
         os.path.join(folder, name)
         for folder, folders, files in os.walk(directory)
@@ -101,5 +105,5 @@ def refuse_links(directory: Path) -> None:
         if os.path.islink(place):
             target = os.path.realpath(place)
             raise ValueError(
-                f"{place} is a link, to {target}: it is not written through; remove it"
+                f"{place} is a symbolic link to {target}: runs do not write through links"
             )

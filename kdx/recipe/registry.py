@@ -16,9 +16,9 @@ from typing import Any
 
 from kdx.recipe.wording import show, unknown
 
-__all__ = ["allow", "allowed_modules", "resolve"]
+__all__ = ["TABLES", "allow", "allowed_modules", "resolve", "table"]
 
-_TABLES = {
+TABLES = {
     "network": "kdx.models.students",
     "dataset": "kdx.data.sets",
     "loss": "kdx.losses",
@@ -26,7 +26,7 @@ _TABLES = {
     "optimizer": "torch.optim",
     "schedule": "kdx.training.schedules",
 }
-"""The kinds of components, each with the module that holds its bare names."""
+"""The kinds of components, each with the module that holds its bare names, if there are any."""
 
 _MOVED = {"kdx.students": "kdx.models.students", "kdx.schedules": "kdx.training.schedules"}
 """Modules that recipes of kdx 0.1 name, and where they are now."""
@@ -63,27 +63,26 @@ def resolve(use: str, kind: str, allowed: Iterable[str]) -> Any:
     return factory
 
 
-def _bare(use: str, kind: str) -> Any:
-    module = _TABLES[kind]
-    if module is None:
-        raise ValueError(f"{show(use)} is not {_a(kind)}: use a dotted name, as expand.ExpandNet")
-    table = _optimizers() if kind == "optimizer" else _attribute(_import(module), "TABLE")
-    if use not in table:
-        raise ValueError(f"{show(use)} is not {_a(kind)}.{unknown(use, table)}")
-    return table[use]
-
-
-def _optimizers() -> Mapping[str, Any]:
+def table(kind: str) -> Mapping[str, Any]:
+    """Return the factories of a kind by their bare names; empty for transforms."""
+    module = TABLES[kind]
+    if module is None or kind != "optimizer":
+        return _import(module, "TABLE") if module else {}
     from torch import optim
 
     # LBFGS calls the loss itself, several times a step; SparseAdam wants sparse gradients.
     unfit = (optim.Optimizer, optim.LBFGS, optim.SparseAdam)
-    classes = ((name, value) for name, value in vars(optim).items() if isinstance(value, type))
-    return {
-        name: value
-        for name, value in classes
-        if issubclass(value, optim.Optimizer) and value not in unfit
-    }
+    classes = {name: value for name, value in vars(optim).items() if isinstance(value, type)}
+    return {n: c for n, c in classes.items() if issubclass(c, optim.Optimizer) and c not in unfit}
+
+
+def _bare(use: str, kind: str) -> Any:
+    known = table(kind)
+    if not known:
+        raise ValueError(f"{show(use)} is not {_a(kind)}: use a dotted name, as expand.ExpandNet")
+    if use not in known:
+        raise ValueError(f"{show(use)} is not {_a(kind)}.{unknown(use, known)}")
+    return known[use]
 
 
 def _dotted(use: str, allowed: Iterable[str]) -> Any:
@@ -92,42 +91,30 @@ def _dotted(use: str, allowed: Iterable[str]) -> Any:
         raise ValueError(f"{show(use)} is not a dotted name such as expand.ExpandNet")
     if special := [part for part in parts if part.startswith("__")]:
         raise ValueError(f"{show(use)}: {special[0]!r} is Python's own, not a public name")
-    module, _, name = _at_home(use).rpartition(".")
+    for old, new in _MOVED.items():
+        if use.startswith(f"{old}."):
+            use = new + use.removeprefix(old)
+    module, _, name = use.rpartition(".")
     if not any(f"{module}.".startswith(f"{root}.") for root in allowed):
         known = ", ".join(sorted(allowed))
         message = f"{show(use)} is outside the modules that a recipe may use ({known})"
         raise ValueError(f"{message}: allow it with --plugin {module.partition('.')[0]}")
-    imported = _import(module)
-    public = vars(imported).get("__all__")
+    public = vars(_import(module)).get("__all__")
     if public is None:
         raise ValueError(f"{show(use)}: module {module!r} has no __all__ that makes names public")
     if name not in public:
         raise ValueError(f"{name!r} is not in __all__ of {module!r}.{unknown(name, public)}")
-    return _attribute(imported, name)
+    return _import(module, name)
 
 
-def _at_home(use: str) -> str:
-    """Return a dotted name as it is today."""
-    for old, new in _MOVED.items():
-        if use.startswith(f"{old}."):
-            return new + use.removeprefix(old)
-    return use
-
-
-def _import(module: str) -> Any:
+def _import(module: str, name: str = "") -> Any:
+    """Return a module, or what is called `name` in it; ValueError, whatever its code raises."""
     try:
-        return importlib.import_module(module)
+        imported = importlib.import_module(module)
+        return getattr(imported, name) if name else imported
     except Exception as error:
-        message = f"cannot import {module!r}: {type(error).__name__}: {error}"
-        raise ValueError(message) from error
-
-
-def _attribute(module: Any, name: str) -> Any:
-    try:
-        return getattr(module, name)
-    except Exception as error:
-        message = f"cannot read {module.__name__}.{name}: {type(error).__name__}: {error}"
-        raise ValueError(message) from error
+        what = f"{name!r} from {module!r}" if name else f"{module!r}"
+        raise ValueError(f"cannot import {what}: {type(error).__name__}: {error}") from error
 
 
 def _a(kind: str) -> str:

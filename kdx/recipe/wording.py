@@ -12,9 +12,9 @@ _LONGEST = 1000  # characters of a message
 
 _TYPES = {
     "bool": "true or false",
-    "int": "a whole number",
+    "int": "an integer",
     "float": "a number",
-    "string": "a text",
+    "string": "a string",
     "list": "a list",
     "tuple": "a list",
     "dict": "a mapping",
@@ -33,7 +33,7 @@ def show(value: Any) -> str:
 
 
 def plain(text: str) -> str:
-    """Return `text` on one line of at most 1,000 characters, escaped where it does not print."""
+    """Return `text` on one line of at most 1,000 characters, unprintable characters escaped."""
     line = printable(" ".join(text.splitlines()))
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
 

@@ -32,7 +32,7 @@ def plain(value: Any) -> Any:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what `yaml_source` reads: no aliases, and quotes where a string needs them."""
+    """Writes what `yaml_source` reads: no aliases, and quotes if a string needs them."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

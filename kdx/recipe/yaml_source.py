@@ -7,6 +7,7 @@ anchors, aliases, merge keys, tags and several documents are refused, and what i
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,7 +15,7 @@ import yaml
 from kdx.recipe.errors import KeyPath, Report
 from kdx.recipe.wording import show
 
-__all__ = ["DEEPEST", "LARGEST", "parse", "scalar"]
+__all__ = ["DEEPEST", "LARGEST", "parse", "read_mapping", "scalar"]
 
 LARGEST = 2**16
 """Characters in a recipe, which is about twenty lines: they are read in a fraction of a second."""
@@ -32,19 +33,43 @@ _MOST = 5000
 
 
 class _Unreadable(Exception):
-    """A problem after which the rest of the text cannot be read; a message and its line."""
+    """A problem after which the rest of the text cannot be read; a message and its event."""
+
+
+def read_mapping(path: Path, report: Report, rule: str) -> dict[str, Any]:
+    """Return the top level of the YAML file; raise RecipeError if it cannot be read at all.
+
+    `rule` says what the file should be. Every value is located in `report`.
+    """
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ValueError("it is a pipe or a device, not a file")
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        report.fail(f"cannot be read: {getattr(error, 'strerror', error)}")
+    if len(content) > LARGEST:
+        report.fail(f"larger than {LARGEST // 1024} kB: a recipe is about twenty lines")
+    try:
+        data = parse(content.decode("utf-8-sig"), report)
+    except UnicodeDecodeError as error:
+        report.fail("not UTF-8", line=content.count(b"\n", 0, error.start) + 1)
+    if not isinstance(data, dict):
+        found = "the file is empty" if data is None else f"the file contains {show(data)}"
+        report.fail(f"{found}: {rule}")
+    return data
 
 
 def parse(text: str, report: Report, *, path: KeyPath = (), origin: str | None = None) -> Any:
-    """Return the data in `text`, None where it is empty; problems go to `report`.
+    """Return the data in `text`, None if it is empty; problems go to `report`.
 
-    Every value is located in `report` by its line, or by `origin` where that is given; `path`
+    Every value is located in `report` by its line, or by `origin` if that is given; `path`
     is the place of the text in the recipe.
     """
     try:
         return _Reader(text, report, origin).document(path)
     except _Unreadable as problem:
-        message, line = problem.args
+        message, line = problem.args[0], _line(problem.args[1])
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         message = f"not YAML: character {chr(error.character)!r} is not allowed"
@@ -84,30 +109,33 @@ class _Reader:
         next(self._events)  # the stream begins
         if isinstance(next(self._events), yaml.StreamEndEvent):
             return None
-        event = next(self._events)
-        self._report.locate(path, self._at(event))
-        data = self._value(path, event, len(path))
+        data = self._value(path, next(self._events), len(path))
         next(self._events)  # the document ends
         after = next(self._events)
         if not isinstance(after, yaml.StreamEndEvent):
-            raise _Unreadable("a second YAML document: a recipe is one", _line(after))
+            raise _Unreadable("a second YAML document: a recipe is one", after)
         return data
 
-    def _value(self, path: KeyPath, event: yaml.Event, depth: int) -> Any:
-        if depth > DEEPEST:
-            raise _Unreadable(f"nested deeper than {DEEPEST}", _line(event))
+    def _value(
+        self, path: KeyPath, event: yaml.Event, depth: int, at: yaml.Event | None = None
+    ) -> Any:
+        """Return what begins with `event`; its place is that of `at`, its key, if it has one."""
         self._values += 1
+        if depth > DEEPEST:
+            raise _Unreadable(f"nested deeper than {DEEPEST} levels", event)
         if self._values > _MOST:
-            message = f"more than {_MOST:,} values: a recipe is about twenty lines"
-            raise _Unreadable(message, _line(event))
+            raise _Unreadable(f"more than {_MOST:,} values: a recipe is about twenty lines", event)
+        self._report.locate(path, self._at(at or event))
         self._refuse_extras(path, event)
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(path, depth)
         if isinstance(event, yaml.SequenceStartEvent):
-            return self._sequence(path, depth)
-        if isinstance(event, yaml.ScalarEvent):
-            return self._scalar(event)
-        return None  # an alias, which has been reported
+            data: list[Any] = []
+            while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+                data.append(self._value((*path, len(data)), event, depth + 1))
+            return data
+        # An alias has been reported.
+        return self._scalar(event) if isinstance(event, yaml.ScalarEvent) else None
 
     def _mapping(self, path: KeyPath, depth: int) -> dict[str, Any]:
         data: dict[str, Any] = {}
@@ -116,50 +144,39 @@ class _Reader:
             key = self._key(path, event)
             below = (*path, key)
             if key in data:
-                message = f"given twice, first on line {lines[key]}"
-                self._report.add(below, message, origin=self._at(event))
+                self._refuse(below, f"duplicate key, first on line {lines[key]}", event)
             lines.setdefault(key, _line(event))
-            self._report.locate(below, self._at(event))
-            data[key] = self._value(below, next(self._events), depth + 1)
-        return data
-
-    def _sequence(self, path: KeyPath, depth: int) -> list[Any]:
-        data: list[Any] = []
-        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-            below = (*path, len(data))
-            self._report.locate(below, self._at(event))
-            data.append(self._value(below, event, depth + 1))
+            data[key] = self._value(below, next(self._events), depth + 1, event)
         return data
 
     def _key(self, path: KeyPath, event: yaml.Event) -> str:
         if not isinstance(event, yaml.ScalarEvent):
-            raise _Unreadable("a key must be a string, not a list, mapping or alias", _line(event))
+            raise _Unreadable("a key must be a string, not a list, mapping or alias", event)
         self._refuse_extras((*path, event.value), event)
         key = self._scalar(event)
         if event.value == "<<" and event.implicit[0]:
-            message = "merge keys are not supported: write the keys out"
-            self._report.add((*path, key), message, origin=self._at(event))
+            self._refuse((*path, key), "merge keys are not supported: write the keys out", event)
         elif not isinstance(key, str):
             message = f"key {show(key)} is not a string: put it in quotes"
-            self._report.add((*path, str(key)), message, origin=self._at(event))
+            self._refuse((*path, str(key)), message, event)
         return str(key)
 
     def _scalar(self, event: yaml.ScalarEvent) -> Any:
         if re.search(r"[\x00\ud800-\udfff]", event.value):
-            raise _Unreadable(f"not a text: {show(event.value)}", _line(event))
+            raise _Unreadable(f"invalid characters: {show(event.value)}", event)
         return scalar(event.value) if event.implicit[0] else event.value
 
     def _refuse_extras(self, path: KeyPath, event: yaml.Event) -> None:
-        extra = None
+        anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
         if isinstance(event, yaml.AliasEvent):
-            extra = f"aliases (*{event.anchor}) are not supported: write the value out"
-        elif isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
-            if event.anchor:
-                extra = f"anchors (&{event.anchor}) are not supported: write the value out"
-            elif event.tag:
-                extra = f"tags ({event.tag}) are not supported: leave it out"
-        if extra:
-            self._report.add(path, extra, origin=self._at(event))
+            self._refuse(path, f"aliases (*{anchor}) are not supported: write the value out", event)
+        elif anchor:
+            self._refuse(path, f"anchors (&{anchor}) are not supported: write the value out", event)
+        elif tag:
+            self._refuse(path, f"tags ({tag}) are not supported: leave it out", event)
+
+    def _refuse(self, path: KeyPath, message: str, event: yaml.Event) -> None:
+        self._report.add(path, message, origin=self._at(event))
 
     def _at(self, event: yaml.Event) -> int | str:
         return self._origin or _line(event)

@@ -5,8 +5,7 @@ from typing import Any
 
 from kdx.recipe import Recipe
 from kdx.recipe.errors import Report
-from kdx.recipe.reading import read_mapping
-from kdx.recipe.yaml_source import parse
+from kdx.recipe.yaml_source import parse, read_mapping
 from kdx.run.directory import is_finished
 from kdx.run.resume import FREE, compare_recipes, flat
 from kdx_lab.study.grid import Grid

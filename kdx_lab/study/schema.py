@@ -26,9 +26,8 @@ from pydantic import (
 from kdx.recipe.errors import KeyPath, Report
 from kdx.recipe.fields import Natural
 from kdx.recipe.overrides import override
-from kdx.recipe.reading import read_mapping
 from kdx.recipe.wording import explain, show, unknown
-from kdx.recipe.yaml_source import parse
+from kdx.recipe.yaml_source import parse, read_mapping
 from kdx.util.words import listed
 
 __all__ = ["Arm", "Setting", "Study", "read_study"]

@@ -14,14 +14,14 @@ student: {use: smallnet}
 # What is added to GOOD (from line 3 on), and the only problem that it makes.
 ADDED = {
     "unknown key": ("epohcs: 3", "3: epohcs: unknown key. Did you mean 'epochs'? Known: accum"),
-    "text for a number": ('epochs: "4"', "3: epochs: '4' is not a whole number"),
+    "text for a number": ('epochs: "4"', "3: epochs: '4' is not an integer"),
     "bool for a number": ("clip: true", "3: clip: True is not a number"),
     "too small": ("epochs: 0", "3: epochs: 0 should be greater than or equal to 1"),
     "not a number": ("clip: .nan", "3: clip: nan should be a finite number"),
     "infinite": ("clip: 1e999", "3: clip: inf should be a finite number"),
-    "long integer": (f"epochs: {'9' * 5000}", "3: epochs: inf is not a whole number"),
+    "long integer": (f"epochs: {'9' * 5000}", "3: epochs: inf is not an integer"),
     "choice": ("precision: fp8", "3: precision: 'fp8' is not 'no', 'bf16' or 'fp16'"),
-    "number as name": ("name: 2024", "3: name: 2024 is not a text: put it in quotes"),
+    "number as name": ("name: 2024", "3: name: 2024 is not a string: put it in quotes"),
     "list for mapping": ("tolerance: [1]", "3: tolerance: [1] is not a mapping"),
     "nested key": (
         "tolerance: {float23: 1e-3}",
@@ -80,10 +80,10 @@ ADDED = {
     ),
     "argument of no type of a union": (
         "student: {use: smallnet, transforms: [{use: recipe_plugin.Blur, rate: 1, select: 3}]}",
-        "student.transforms[0].select: 3 is not a text: put it in quotes, or 3 is not a list",
+        "student.transforms[0].select: 3 is not a string: put it in quotes, or 3 is not a list",
     ),
     "missing argument": ("schedule: {use: multistep}", "3: schedule.milestones: is missing"),
-    "no learning rate": ("optimizer: {use: Adam}", "3: optimizer.lr: is missing: the learning"),
+    "no learning rate": ("optimizer: {use: Adam}", "3: optimizer.lr: is missing"),
     "negative rate": ("optimizer: {use: SGD, lr: -1}", "3: optimizer.lr: -1 should be greater t"),
     "rate as text": ("optimizer: {use: SGD, lr: fast}", "3: optimizer.lr: 'fast' is not a numb"),
     "provided": ("optimizer: {use: SGD, lr: 1, params: []}", "3: optimizer.params: unknown arg"),
@@ -126,13 +126,13 @@ ADDED = {
     ),
     "epochs of no stage": (
         "epochs: 3\nstages: [{epochs: 2}, {epochs: 4}]",
-        "3: epochs: no stage uses it, each sets its own: set stages.0.epochs=..., stages.1.epochs=",
+        "3: epochs: unused, since every stage sets its own: set stages.0.epochs=..., stages.1",
     ),
     "key of a teacher's input": (
         "teacher: {use: smallnet, input: {mena: [0.5]}}",
         "3: teacher.input.mena: unknown key. Did you mean 'mean'? Known: mean, size, std",
     ),
-    "duplicate": ("seed: 1\nseed: 2", "4: seed: given twice, first on line 3"),
+    "duplicate": ("seed: 1\nseed: 2", "4: seed: duplicate key, first on line 3"),
     "number as key": ("3: 4", "3: 3: key 3 is not a string: put it in quotes"),
     "merge key": ("<<: 3", "3: '<<': merge keys are not supported: write the keys out"),
     "list as key": ("[1]: 3", "3: a key must be a string, not a list, mapping or alias"),
@@ -145,7 +145,7 @@ ADDED = {
     "unclosed": ("seed: [1, 2", "4: not YAML: expected ',' or ']', but got '<stream end>'"),
     "tab": ("seed:\n\t1", "4: not YAML: found character '\\t' that cannot start any token"),
     "control character": ("name: a\x07", "3: not YAML: character '\\x07' is not allowed"),
-    "surrogate": ('name: "\\ud800"', "3: not a text: '\\ud800'"),
+    "surrogate": ('name: "\\ud800"', "3: invalid characters: '\\ud800'"),
     "impossible character": ('name: "\\UFFFFFFFF"', ": not YAML: "),
 }
 
@@ -171,13 +171,13 @@ DATA = {
     "augment: {resized_crop: [0.9, 0.1]}": "augment.resized_crop: [0.9, 0.1] is not [low, high]",
     "augment: {resized_crop: [0.9]}": "augment.resized_crop[1]: is missing",
     "augment: {resized_crop: [1, 1, 1]}": "augment.resized_crop: has 3 entries, but needs",
-    "validation: 1.5": "validation: 1.5 is neither a share between 0 and 1 nor a count of images",
+    "validation: 1.5": "validation: 1.5 is neither a share between 0 and 1 nor a number of images",
     "validation: 0": "validation: 0 is neither a share",
     "validation: true": "validation: True is neither a share",
     "label_noise: 1.5": "label_noise: 1.5 should be at most 1",
     "label_noise: -0.1": "label_noise: -0.1 should be greater than or equal to 0",
     "label_noise: .nan": "label_noise: nan should be a finite number",
-    "batch_size: 1.5": "batch_size: 1.5 is not a whole number",
+    "batch_size: 1.5": "batch_size: 1.5 is not an integer",
     "chanels: 3": "chanels: unknown argument. Did you mean 'channels'?",
 }
 
@@ -221,7 +221,7 @@ def test_six_problems_are_reported_at_once_in_the_order_of_the_file(write):
 
 @pytest.mark.parametrize("limit", ["0", "2.5", "{training: 5}", "{}", "{test: 0}", "{test: true}"])
 def test_a_limit_of_no_samples(write, limit):
-    with pytest.raises(RecipeError, match=r"data.limit: .* is not a count of samples, of each"):
+    with pytest.raises(RecipeError, match=r"data.limit: .* is not a number of samples, for each"):
         load(write(GOOD.encode()), [f"data.limit={limit}"])
 
 
@@ -235,8 +235,8 @@ def test_limits(write, limit):
 FILES = {
     "empty": (b"", "the file is empty: a recipe is a mapping, with `data:` and `student:`"),
     "comments": (b"# nothing\n", "the file is empty"),
-    "list": (b"- 1\n", "the file holds [1]: a recipe is a mapping"),
-    "text": (b"hello\n", "the file holds 'hello': a recipe is a mapping"),
+    "list": (b"- 1\n", "the file contains [1]: a recipe is a mapping"),
+    "text": (b"hello\n", "the file contains 'hello': a recipe is a mapping"),
     "latin-1": (b"seed: 1\nname: \xe9\n", "plain.yaml:2: not UTF-8"),
     "large": (b"#" * 2_000_000, "larger than 64 kB: a recipe is about twenty lines"),
     "two sections missing": (b"seed: 1\n", "data: is missing\n"),

@@ -11,9 +11,9 @@ from kdx.recipe.arguments import check
 
 def test_what_a_factory_cannot_be_given_is_said_at_once(plugin):
     positional = dict(check(plugin.Positional, "network", {}))
-    assert positional == {"a": "the factory takes it by position only, which a recipe cannot give"}
+    assert positional == {"a": "is a positional-only parameter, which a recipe cannot set"}
     reserved = dict(check(plugin.Reserved, "loss", {}, reserved={"weight"}))
-    assert "kdx keeps this key for itself: rename the parameter" in reserved["weight"]
+    assert "kdx uses this key itself: rename the parameter" in reserved["weight"]
 
 
 def test_what_kdx_provides_need_not_be_given(plugin):
@@ -72,7 +72,7 @@ def test_each_build_gets_values_of_its_own(build):
             "Picky",
             "network",
             {},
-            "'Picky': width is missing: the task of the data does not",
+            "'Picky': missing argument 'width', which the data set's task",
         ),
         ("text", "network", {}, "'text': it returned a str, not an nn.Module"),
         (
@@ -81,7 +81,7 @@ def test_each_build_gets_values_of_its_own(build):
             {},
             "'text': it returned a str, not a kdx.protocols.ImageData",
         ),
-        ("text", "loss", {}, "'text': it returned a str, not something to call"),
+        ("text", "loss", {}, "'text': it returned a str, not a callable"),
         (
             "blur",
             "transform",

@@ -126,7 +126,9 @@ def test_names_and_chains_of_teachers_have_an_end(write):
     recipe = load(paths[0])
     for path in paths[1:8]:
         recipe = beside(recipe, path)
-    with pytest.raises(RecipeError, match=r"8.yaml:3: .*'9.yaml': more than 8 teachers of teac"):
+    with pytest.raises(
+        RecipeError, match=r"8.yaml:3: .*'9.yaml': a chain of more than 8 teacher rec"
+    ):
         beside(recipe, paths[8])
 
 

@@ -66,30 +66,30 @@ def test_an_index_one_past_the_end_appends_to_a_list_left_at_its_default(write, 
 
 
 BROKEN = {
-    "epochs": "override 'epochs': epochs: an override is written key=value",
+    "epochs": "override 'epochs': epochs: an override has the form key=value",
     "=3": "key '' has an empty part",
     "a..b=3": "key 'a..b' has an empty part",
     f"{'a.' * 40}b=3": "the key has more than 32 parts",
-    "student.transforms.2.rate=1": "2 is out of range: student.transforms has 1 entry, and 1 app",
-    "student.transforms.first=1": "student.transforms is a list: 'first' is not a number into it",
-    "student.transforms.-1=1": "'-1' is not a number into it",
+    "student.transforms.2.rate=1": "index 2 is out of range: student.transforms has 1 entry, and 1",
+    "student.transforms.first=1": "student.transforms is a list: 'first' is not an index of it",
+    "student.transforms.-1=1": "'-1' is not an index of it",
     "epochs.0=1": "epochs is 3, which has no '0'",
-    "epochs=abc": "override 'epochs=abc': epochs: 'abc' is not a whole number",
-    "epochs=": "override 'epochs=': epochs: None is not a whole number",
+    "epochs=abc": "override 'epochs=abc': epochs: 'abc' is not an integer",
+    "epochs=": "override 'epochs=': epochs: None is not an integer",
     "epohcs=3": "override 'epohcs=3': epohcs: unknown key. Did you mean 'epochs'?",
     "epochs=[1": "override 'epochs=[1': epochs: not YAML: expected ',' or ']'",
     "epochs=*a": "epochs: aliases (*a) are not supported",
     "optimizer={use: SGD}": "override 'optimizer={use: SGD}': optimizer.lr: is missing",
     "data.augment.crop=-1": "override 'data.augment.crop=-1': data.augment.crop: -1 should be",
     "data.augment={crop: -1}": "override 'data.augment={crop: -1}': data.augment.crop: -1 should",
-    "student.transforms.0.rate=x": "student.transforms[0].rate: 'x' is not a whole number",
-    "a\x1b[31m.b=3": r"key 'a\x1b[31m.b' holds characters that do not print",
-    "a\udcff=3": r"key 'a\udcff' holds characters that do not print",
+    "student.transforms.0.rate=x": "student.transforms[0].rate: 'x' is not an integer",
+    "a\x1b[31m.b=3": r"key 'a\x1b[31m.b' contains unprintable characters",
+    "a\udcff=3": r"key 'a\udcff' contains unprintable characters",
     "a=\udcff": r"a: not YAML: character '\udcff' is not allowed",
     "a.999999999=1": "a: unknown key",
     f"student.path={'[' * 31}1": "nested deeper than 32",
     f"{'k' * 50_000}=1": "k...: unknown key",
-    "stages.1.epochs=1": "1 is out of range: stages has 0 entries, and 0 appends one",
+    "stages.1.epochs=1": "index 1 is out of range: stages has 0 entries, and 0 appends one",
 }
 
 
@@ -126,7 +126,7 @@ stages: [{epochs: 2}, {name: second, epochs: 4}]
 
 
 def test_an_override_of_epochs_that_no_stage_uses_is_refused(write):
-    message = r"^override 'epochs=3': epochs: no stage uses it.*: set stages.0.epochs=..., stages.1"
+    message = r"^override 'epochs=3': epochs: unused, since .*: set stages.0.epochs=..., stages.1"
     for overrides in (["epochs=3"], ["epochs=3", "stages.1.epochs=3"]):
         with pytest.raises(RecipeError, match=message):
             load(write(STAGED), overrides)

@@ -38,7 +38,7 @@ def test_memos_are_below_the_output_root(write):
 def test_memos_lie_elsewhere_only_when_the_command_line_says_so(write, given):
     teacher = "data: {use: digits}\nstudent: {use: smallnet}\nteacher: {use: smallnet, memo: %s}\n"
     path = write(teacher % f"{{views: 1, directory: {given}}}")
-    message = r"yaml:3: teacher.memo.directory: .* is outside the output root out, below which a"
+    message = r"yaml:3: teacher.memo.directory: .* is outside the output root out, where recipes"
     with pytest.raises(RecipeError, match=message):
         load(path, output_root="out")
     with pytest.raises(RecipeError, match=message):
@@ -53,7 +53,7 @@ def test_a_link_of_memos_out_of_the_output_root_is_refused(write, tmp_path):
     (root / "memos").symlink_to(tmp_path)
     teacher = "teacher: {use: smallnet, memo: {views: 1}}"
     path = write(f"data: {{use: digits}}\nstudent: {{use: smallnet}}\n{teacher}\n")
-    with pytest.raises(RecipeError, match=r"'runs/memos' is outside the output root .*/out, below"):
+    with pytest.raises(RecipeError, match=r"'runs/memos' is outside the output root .*/out, where"):
         load(path, output_root=root)
 
 
@@ -83,7 +83,9 @@ def test_recipes_that_are_each_others_teacher_are_refused(write):
     teachers = {"a": "b", "b": "c", "c": "b"}
     paths = {n: write(text.replace("NAME", t), f"digits/{n}.yaml") for n, t in teachers.items()}
     b = beside(load(paths["a"]), paths["b"])
-    message = r"c.yaml:3: teacher.recipe: 'b.yaml' .* in a circle: b.yaml -> c.yaml -> b.yaml$"
+    message = (
+        r"c.yaml:3: teacher.recipe: 'b.yaml': circular teacher recipes: b.yaml -> c.yaml -> b.yaml$"
+    )
     with pytest.raises(RecipeError, match=message):
         beside(b, paths["c"])
     assert load(paths["c"]).teacher.recipe == paths["b"]
@@ -112,7 +114,9 @@ def test_a_link_out_of_the_output_root_is_refused(write, tmp_path):
     (root / "round").symlink_to(root / "round")
     for name in ("away/x", "here/x", "round/x", "away", "here/x/y"):
         link = name.partition("/")[0]
-        with pytest.raises(RecipeError, match=rf"'{name}' leads through a link, .*/out/{link}: re"):
+        with pytest.raises(
+            RecipeError, match=rf"'{name}' goes through a symbolic link, .*/out/{link}: re"
+        ):
             load(write(), [f"name={name}"], output_root=root)
 
 
@@ -128,8 +132,12 @@ def test_a_directory_with_links_is_not_written_in(tmp_path):
     refuse_links(run)
     refuse_links(tmp_path / "absent")
     (run / "tensorboard" / "events").symlink_to(tmp_path / "other")
-    with pytest.raises(ValueError, match=r"tensorboard/events is a link, to .*/other: it is not w"):
+    with pytest.raises(
+        ValueError, match=r"tensorboard/events is a symbolic link to .*/other: runs do not w"
+    ):
         refuse_links(run)
     (tmp_path / "link").symlink_to(tmp_path / "absent")
-    with pytest.raises(ValueError, match=r"/link is a link, to .*/absent: it is not written"):
+    with pytest.raises(
+        ValueError, match=r"/link is a symbolic link to .*/absent: runs do not write"
+    ):
         refuse_links(tmp_path / "link")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kdx.recipe import registry as names
-from kdx.recipe.registry import allowed_modules, resolve
+from kdx.recipe.registry import allowed_modules, resolve, table
 
 ALLOWED = frozenset({"kdx", "expand", "teachers", "recipe_plugin"})
 
@@ -47,7 +47,7 @@ def test_a_module_that_is_not_allowed_is_not_even_imported(tmp_path, monkeypatch
         ("kdx.recipe.registry.importlib", "'importlib' is not in __all__ of 'kdx.recipe.registry'"),
         ("recipe_plugin.os", "'os' is not in __all__ of 'recipe_plugin'. Known: Bad, Blur, Cross"),
         ("recipe_plugin.Nett", "not in __all__ of 'recipe_plugin'. Did you mean 'Net'?"),
-        ("recipe_plugin.absent", "cannot read recipe_plugin.absent: AttributeError"),
+        ("recipe_plugin.absent", "cannot import 'absent' from 'recipe_plugin': AttributeError"),
         ("recipe_plugin.os.system", "cannot import 'recipe_plugin.os': ModuleNotFoundError"),
         ("kdx.nothing.Net", "cannot import 'kdx.nothing': ModuleNotFoundError: No module named"),
         ("recipe_plugin..Net", "is not a dotted name such as expand.ExpandNet"),
@@ -95,25 +95,25 @@ def test_installed_packages_declare_their_modules(monkeypatch):
 @pytest.mark.parametrize(
     ("use", "kind", "lacks"),
     [
-        ("Blur", "loss", "a loss: its instances do not answer (student, teacher, target)"),
-        ("Net", "loss", "a loss: its instances do not answer (student, teacher, target)"),
-        ("Digits", "loss", "a loss: its instances do not answer"),
-        ("Blur", "network", "a network: it is no nn.Module that can be called with (images)"),
-        ("CrossEntropy", "network", "a network: it is no nn.Module that can be called with"),
-        ("Bad", "transform", "a transform: it needs the methods apply(student), enter(student, p"),
-        ("Net", "transform", "a transform: it needs the methods"),
-        ("Net", "dataset", "a dataset: it is no kdx.protocols.ImageData"),
-        ("Blur", "schedule", "a schedule: its instances do not answer (step, steps, steps_per_ep"),
-        ("CrossEntropy", "schedule", "a schedule: its instances do not answer"),
-        ("net", "optimizer", "an optimizer: it returns a Module: it is no subclass of torch.opti"),
-        ("net", "dataset", "a dataset: it returns a Module: it is no kdx.protocols.ImageData"),
+        ("Blur", "loss", "a loss: a Blur is not a callable (student, teacher, target) -> Tensor"),
+        ("Net", "loss", "a loss: a Net is not a callable (student, teacher, target) -> Tensor"),
+        ("Digits", "loss", "a loss: a Digits is not a callable (student, teacher, target)"),
+        ("Blur", "network", "a network: a Blur is not an nn.Module with forward(images)"),
+        ("CrossEntropy", "network", "a network: a CrossEntropy is not an nn.Module with forward"),
+        ("Bad", "transform", "a transform: a Bad is not an object with apply(student), enter(st"),
+        ("Net", "transform", "a transform: a Net is not an object with apply(student), enter(st"),
+        ("Net", "dataset", "a dataset: a Net is not a kdx.protocols.ImageData"),
+        ("Blur", "schedule", "a schedule: a Blur is not a callable (step, steps, steps_per_epoch)"),
+        ("CrossEntropy", "schedule", "a schedule: a CrossEntropy is not a callable (step, steps,"),
+        ("net", "optimizer", "an optimizer: it returns a Module, not a torch.optim.Optimizer"),
+        ("net", "dataset", "a dataset: it returns a Module, not a kdx.protocols.ImageData"),
         ("number", "network", "a network: it is an int, which cannot be called"),
-        ("maybe", "loss", "a loss: it returns a recipe_plugin.Term | None: its instances do not"),
-        ("sizes", "network", "a network: it returns a dict[str, int]: it is no nn.Module that can"),
-        ("sizes", "schedule", "a schedule: it returns a dict[str, int]: its instances do not ans"),
-        ("net", "loss", "a loss: it returns a Module: its instances do not answer"),
-        ("Tensorial", "schedule", "a schedule: its instances do not answer (step, steps, steps_"),
-        ("Numeric", "loss", "a loss: its instances do not answer (student, teacher, target)"),
+        ("maybe", "loss", "a loss: it returns a recipe_plugin.Term | None, not a callable (stud"),
+        ("sizes", "network", "a network: it returns a dict[str, int], not an nn.Module with for"),
+        ("sizes", "schedule", "a schedule: it returns a dict[str, int], not a callable (step, st"),
+        ("net", "loss", "a loss: it returns a Module, not a callable (student, teacher, target)"),
+        ("Tensorial", "schedule", "a schedule: a Tensorial is not a callable (step, steps, step"),
+        ("Numeric", "loss", "a loss: a Numeric is not a callable (student, teacher, target)"),
     ],
 )
 def test_a_name_of_another_kind_is_refused(plugin, use, kind, lacks):
@@ -147,7 +147,7 @@ def test_a_name_of_its_kind_is_resolved(plugin, use, kind):
 
 
 def test_a_function_of_kdx_that_makes_something_else_is_refused(plugin):
-    with pytest.raises(ValueError, match=r"not a dataset: it returns a Recipe: it is no kdx"):
+    with pytest.raises(ValueError, match=r"not a dataset: it returns a Recipe, not a kdx"):
         resolve("kdx.recipe.load", "dataset", ALLOWED)
 
 
@@ -157,10 +157,10 @@ def test_a_function_of_kdx_that_makes_something_else_is_refused(plugin):
         ("kdx.data.sets.unpickle.read_pickle", "dataset", "a dict[str, typing.Any]"),
         ("kdx.models.weights.read_metadata", "network", "a dict[str, typing.Any] | None"),
         ("expand.network.units", "transform", "a collections.abc.Iterator[tuple[str,"),
-        ("expand.chains.Strategy", "network", "it does not say what it returns"),
-        ("teachers.timm", "loss", "a Module: its instances do not answer"),
-        ("kdx.losses.kd.KD", "schedule", "its instances do not answer"),
-        ("kdx.training.schedules.Schedule", "loss", "its instances do not answer"),
+        ("expand.chains.Strategy", "network", "it has no return annotation"),
+        ("teachers.timm", "loss", "it returns a Module, not a callable"),
+        ("kdx.losses.kd.KD", "schedule", "a KD is not a callable (step, steps"),
+        ("kdx.training.schedules.Schedule", "loss", "a Schedule is not a callable"),
     ],
 )
 def test_only_what_shows_its_kind_is_taken_from_kdx_itself(use, kind, returned):
@@ -172,10 +172,28 @@ def test_only_what_shows_its_kind_is_taken_from_kdx_itself(use, kind, returned):
 def test_functions_of_kdx_must_say_what_they_return(plugin, monkeypatch):
     monkeypatch.setattr(names, "_HOUSE", {"recipe_plugin"})
     for use in ("anything", "multistep", "untold"):
-        with pytest.raises(ValueError, match=r"is not a schedule: it does not say what it returns"):
+        with pytest.raises(ValueError, match=r"is not a schedule: it has no return annotation"):
             resolve(f"recipe_plugin.{use}", "schedule", ALLOWED)
     assert resolve("recipe_plugin.stepped", "schedule", ALLOWED) is plugin.stepped
     assert resolve("multistep", "schedule", ALLOWED) is plugin.multistep
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind"),
+    [
+        ("kdx.students.smallnet", "kdx.models.students.smallnet", "network"),
+        ("kdx.schedules.cosine", "kdx.training.schedules.cosine", "schedule"),
+    ],
+)
+def test_names_of_moved_modules_still_resolve(old, new, kind):
+    assert resolve(old, kind, ALLOWED) is resolve(new, kind, ALLOWED)
+
+
+@pytest.mark.parametrize("kind", names.TABLES)
+def test_a_bare_name_is_resolved_by_the_table_of_its_kind(kind):
+    known = table(kind)
+    assert bool(known) is (kind != "transform")
+    assert all(resolve(name, kind, ()) is factory for name, factory in known.items())
 
 
 def test_every_optimizer_of_torch_has_a_bare_name():

@@ -97,7 +97,7 @@ settings: {small: {overrides: {epochs: 3, accumulate: 1}}}
 
 def test_what_is_wrong_with_the_shared_recipe_is_told_once(grid, tmp_path):
     (tmp_path / "digits" / "base.yaml").write_text(BASE.replace("epochs: 5", "epochs: five"))
-    assert problems(grid, STUDY) == ["base.yaml:5: epochs: 'five' is not a whole number"]
+    assert problems(grid, STUDY) == ["base.yaml:5: epochs: 'five' is not an integer"]
     assert problems(grid, STUDY.replace("base.yaml", "absent.yaml")) == [
         "absent.yaml: cannot be read: No such file or directory"
     ]
@@ -115,9 +115,9 @@ arms:
   fc: {overrides: {epohcs: 3}}
 """
     (shared,) = problems(grid, text)
-    assert shared == "arms.yaml: overrides.log_every: log_every: 'often' is not a whole number"
+    assert shared == "arms.yaml: overrides.log_every: log_every: 'often' is not an integer"
     found = problems(grid, text, "overrides.log_every=3")
-    assert found[0] == "arms.yaml: arms.ck.overrides.epochs: ck: epochs: 0.5 is not a whole number"
+    assert found[0] == "arms.yaml: arms.ck.overrides.epochs: ck: epochs: 0.5 is not an integer"
     assert found[1] == "arms.yaml: ck+kd: the recipe has no teacher to distil from"
     assert found[2].startswith("arms.yaml: kc: 'kc' is no built-in arm. Known: ck, ")
     assert found[3].startswith("arms.yaml: arms.fc.overrides.epohcs: fc: epohcs: unknown key. Did")
@@ -148,5 +148,5 @@ def test_places_are_the_runs_own(grid, text, said):
 
 def test_a_study_is_no_recipe(grid, tmp_path):
     grid()
-    with pytest.raises(RecipeError, match=r"this is a study, not a recipe: tools/study.py runs it"):
+    with pytest.raises(RecipeError, match=r"this is a study, not a recipe: run it with `kdx study`"):
         load(tmp_path / "digits" / "arms.yaml")
