@@ -27,8 +27,8 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
     if torch.accelerator.current_accelerator(check_available=True) is None:
         os.environ["ACCELERATE_USE_CPU"] = "true"  # the option --cpu would start one process
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the launcher's default, which it warns about
-    if not os.environ.get("KDX_DEBUG"):  # each process prints its own errors
-        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    if not os.environ.get("KDX_DEBUG"):  # the launcher repeats what each process prints itself
+        logging.disable(logging.ERROR)
     options = ["--multi_gpu", f"--num_processes={processes}", "--main_process_port=0", *_DEFAULTS]
     command = [*options, "-m", "kdx", "distill", *arguments]
     try:

@@ -8,16 +8,21 @@ A copy brings along the recipes that it names, such as its teacher's, in the sam
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
+
+from rich.padding import Padding
+from rich.text import Text
 
 import kdx
 from kdx.commands.shared import terminal
 from kdx.recipe.errors import Report
-from kdx.recipe.reading import read_mapping
+from kdx.recipe.yaml_source import read_mapping
 from kdx.recipe.wording import unknown
 
 __all__ = ["add_arguments", "copy", "folder", "run", "shipped"]
@@ -39,8 +44,8 @@ def run(args: argparse.Namespace) -> None:
     console = terminal()
     if args.action == "list":
         for name, path in shipped().items():
-            console.print(f"[bold]{name}[/bold]", highlight=False, soft_wrap=True)
-            console.print(f"    {_comment(path)}", highlight=False, markup=False, style="dim")
+            console.print(Text(name, "bold"), soft_wrap=True)
+            console.print(Padding(Text(_summary(path)), (0, 0, 0, 4)))
         return
     copied = copy(args.name or "", args.to, overwrite=args.overwrite)
     for path in copied:
@@ -97,7 +102,8 @@ def _named(data: Any) -> Iterator[str]:
         yield from _named(value)
 
 
-def _comment(path: Path) -> str:
-    """Return the first line of the comment at the top of a file, but not that for editors."""
-    lines = (line for line in path.read_text().splitlines() if "$schema=" not in line)
-    return next(lines, "").removeprefix("#").strip()
+def _summary(path: Path) -> str:
+    """Return the first sentence of the comment at the top of a file, without the editors' line."""
+    lines = [line for line in path.read_text().splitlines() if "$schema=" not in line]
+    comment = " ".join(line.lstrip("# ") for line in takewhile(lambda x: x.startswith("#"), lines))
+    return re.split(r"(?<=\.) (?=[A-Z'])", comment)[0]
