@@ -5,12 +5,19 @@ import difflib
 import importlib
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
-import kdx
 from kdx.commands.shared import REFUSED, guarded
 from kdx.commands.verbs import VERBS
 
 __all__ = ["main"]
+
+_USAGE = """\
+usage: kdx COMMAND [ARGUMENT ...]
+
+Train a compact network by knowledge distillation, from one YAML recipe.
+
+commands:"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb in ("-h", "--help", "help"):
         print(_overview())
     elif verb == "--version":
-        print(f"kdx {kdx.__version__}")
+        print(f"kdx {version('kdx')}")
     elif verb not in VERBS:
         nearest = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
@@ -49,12 +56,4 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
 
 def _overview() -> str:
     lines = [f"  {verb:<11} {line}" for verb, (_, line) in VERBS.items()]
-    return "\n".join(
-        [
-            "usage: kdx COMMAND [ARGUMENT ...]",
-            f"\n{kdx.__doc__}",
-            "\ncommands:",
-            *lines,
-            "\n`kdx COMMAND --help` lists the arguments of a command.",
-        ]
-    )
+    return "\n".join([_USAGE, *lines, "\n`kdx COMMAND --help` lists the arguments of a command."])

@@ -21,10 +21,10 @@ from kdx.run.teacher_run import teacher_recipe
 from kdx.training.job import Job, build
 from kdx.training.runtime import Runtime, accelerator_for
 
-__all__ = ["dry_run"]
+__all__ = ["print_plan"]
 
 
-def dry_run(recipe: Recipe, console: Console) -> None:
+def print_plan(recipe: Recipe, console: Console) -> None:
     """Print what `run` would do. Nothing is written; errors are those of a real run."""
     join(recipe)
     there = recipe.teacher is None or has_weights(recipe.teacher.weights)
@@ -35,7 +35,7 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     console.rule(f"[bold]{recipe.name}: dry run")
     console.print(f"device: {describe(runtime)}", highlight=False, markup=False)
     _print_data(job, console)
-    _print_plan(job, console)
+    _print_student(job, console)
     _print_teacher(job, first, console)
     if memo := plan_memo(runtime):
         if there:
@@ -72,7 +72,7 @@ def _print_data(job: Job, console: Console) -> None:
         console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _print_plan(job: Job, console: Console) -> None:
+def _print_student(job: Job, console: Console) -> None:
     """Print each transform's plan, where it has one, and the parameters before and after."""
     student = build_student(job.recipe, job.data)
     for transform, part in zip(job.transforms, job.recipe.student.transforms, strict=True):

@@ -19,7 +19,6 @@ from typing import Any
 from rich.padding import Padding
 from rich.text import Text
 
-import kdx
 from kdx.commands.shared import terminal
 from kdx.recipe.errors import Report
 from kdx.recipe.yaml_source import read_mapping
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
 
 def folder() -> Path:
     """Return the folder of the shipped recipes: in the installed package, or in the checkout."""
-    package = Path(kdx.__file__).parent
+    package = Path(__file__).resolve().parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 

@@ -96,7 +96,7 @@ def _component(kind: str, section: dict[str, Any], plugins: Sequence[str]) -> di
         arguments = {each.name: each.schema for each in entry.arguments if each.name not in own}
         needed = [each.name for each in entry.arguments if each.required and not each.provided]
         case = {"properties": arguments | dict.fromkeys(("use", *own), True), "required": needed}
-        named = {"properties": {"use": {"const": entry.name}}}
+        named = {"required": ["use"], "properties": {"use": {"const": entry.name}}}
         cases.append({"if": named, "then": case | {"additionalProperties": entry.open}})
     use = {"anyOf": [*names, {"type": "string", "pattern": _DOTTED}]}
     about = {"description": section["description"]} if section else {}
