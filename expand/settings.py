@@ -7,7 +7,7 @@ from typing import Any, Literal, TypedDict, get_args
 from expand.chains import Biases, Depthwise
 from expand.presets import PRESETS
 
-__all__ = ["Conv", "Options", "Settings", "check", "complete", "layer_settings"]
+__all__ = ["DEFAULTS", "Conv", "Options", "Settings", "check", "complete", "layer_settings"]
 
 Conv = Literal["cl", "ck", "auto", "none"]
 
@@ -49,7 +49,7 @@ class Options(TypedDict, total=False):
     input_shape: Sequence[int] | None
 
 
-_DEFAULTS: Options = {
+DEFAULTS: Options = {
     "preset": None,
     "linear": False,
     "rate": 4.0,
@@ -105,9 +105,9 @@ def complete(conv: Conv | None, options: Options) -> tuple[Settings, dict[str, A
     the override's pattern.
     """
     for name in options:
-        if name not in _DEFAULTS:
-            raise TypeError(f"{name!r} is not an option. Known: {', '.join(_DEFAULTS)}")
-    whole: dict[str, Any] = dict(_DEFAULTS)
+        if name not in DEFAULTS:
+            raise TypeError(f"{name!r} is not an option. Known: {', '.join(DEFAULTS)}")
+    whole: dict[str, Any] = dict(DEFAULTS)
     if preset := options.get("preset"):
         check("preset", preset, list(PRESETS))
         plan = dict(PRESETS[preset])

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Collection
-from typing import Literal, Unpack
+from typing import ClassVar, Literal, Unpack
 
 from torch import nn
 
@@ -10,7 +10,7 @@ from expand.initialise import INITS, Init
 from expand.making import compress_unit, expand_layer
 from expand.network import Hold, set_mode, units
 from expand.planning import LayerPlan, Plan, plan
-from expand.settings import Conv, Options, check
+from expand.settings import DEFAULTS, Conv, Options, check
 from expand.units import MODES, Mode
 
 __all__ = ["ExpandNet", "compress", "expand"]
@@ -78,8 +78,10 @@ class ExpandNet:
 
     Arguments are those of `expand.expand`; kdx gives the `input_shape`. Phases: `nonlinear` trains
     the nonlinear counterpart, `linear` the ExpandNet, from the weights that it finds (ExpandNets
-    paper, 2.1). Several may stand in a recipe, each for layers of its own.
+    paper, 2.1). Several may stand in a recipe, each for layers of its own. `DEFAULTS` are those of the options.
     """
+
+    DEFAULTS: ClassVar[Options] = DEFAULTS
 
     def __init__(
         self,

@@ -1,39 +1,80 @@
-"""Make a compact student from a checkpoint."""
+"""Turn a checkpoint of an expanded student into the compact network.
 
+kdx compress runs/<name>/checkpoints/epoch_0030 [-o student.safetensors]
+"""
+
+import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from kdx.commands.evaluate import recipe_of
+from kdx.commands.shared import add_common
+from kdx.recipe import Recipe, allow
 
-from kdx import checkpoints
-from kdx.launch.memory import at_once
-from kdx.models import weights
-from kdx.models.certificate import Certificate, certify
-from kdx.models.networks import facts
-from kdx.models.transforms import apply_transforms, restore
-from kdx.recipe import Recipe
+if TYPE_CHECKING:  # it imports torch
+    from kdx.models.certificate import Certificate
 
-__all__ = ["compress_checkpoint"]
+__all__ = ["add_arguments", "compress_checkpoint", "run"]
 
 IMAGES = 256  # random images on which a compressed checkpoint is compared
 
 
-def compress_checkpoint(recipe: Recipe, checkpoint: Path, output: Path) -> Certificate:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `kdx compress`."""
+    add = parser.add_argument
+    add("checkpoint", type=Path, metavar="CHECKPOINT", help="a directory in a run's checkpoints/")
+    add("-o", "--output", type=Path, help="default: <run>/<checkpoint>.safetensors")
+    add("--recipe", type=Path, help="the recipe (default: the recipe.yaml of the run)")
+    add("--overwrite", action="store_true", help="replace an existing file")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compress and print the certificate. FileExistsError if the file exists, without --overwrite."""
+    allow(args.plugins)
+    from kdx.checkpoints import state_of
+
+    state_of(args.checkpoint)  # if it is not a checkpoint, the error lists those there are
+    places = {"plugins": args.plugins, "output_root": args.output_root}
+    recipe = recipe_of(args.checkpoint, args.recipe, **places)
+    checkpoint = args.checkpoint.resolve()
+    output = args.output or checkpoint.parent.parent / f"{checkpoint.name}.safetensors"
+    if output.exists() and not args.overwrite:
+        raise FileExistsError(f"{output} exists: name another file with -o, or pass --overwrite")
+    certificate = compress_checkpoint(recipe, args.checkpoint, output)
+    counts, errors = certificate.parameters, (certificate.float32, certificate.float64)
+    print(
+        f"{output}: {counts['compact']:,} parameters, from {counts['trained']:,}; differs by "
+        f"{errors[0].max_rel_error:.1e} (float32), {errors[1].max_rel_error:.1e} (float64) "
+        f"of the largest logit"
+    )
+
+
+def compress_checkpoint(recipe: Recipe, checkpoint: Path, output: Path) -> "Certificate":
     """Write the compact student of a checkpoint to the .safetensors file `output`.
 
-    Needs no data: the checkpoint knows its input, and the certificate compares on random images.
-    Raises ValueError for another suffix, where the checkpoint does not fit the recipe, has no
-    compact equivalent (the nonlinear phase), or where the certificate fails; nothing is written
-    then.
+    Needs no data: the checkpoint records its input, and the certificate compares on random images.
+    Raises ValueError, and writes nothing, for another suffix, or if the checkpoint does not fit
+    the recipe, has no compact equivalent (the nonlinear phase), or the certificate fails.
     """
+    import torch
+
+    from kdx import checkpoints
+    from kdx.launch.memory import at_once
+    from kdx.models import weights
+    from kdx.models.certificate import certify
+    from kdx.models.networks import facts
+    from kdx.models.transforms import apply_transforms, restore
+
     if output.suffix != ".safetensors":
         raise ValueError(f"{output}: the compact student is written to a .safetensors file")
     state = checkpoints.state_of(checkpoint)
     source = checkpoint / weights.FILE_IN_RUN
     about, spec = weights.read_metadata(source), weights.read_spec(source)
     if about is None or spec is None:
-        raise ValueError(f"{source}: not written by kdx: it does not say what its input is")
-    told = facts({"num_classes": about["classes"], **about["extra"].get("facts", {})}, spec)
-    compact = recipe.student.component.build(**told)
+        raise ValueError(f"{source}: no kdx metadata in this file, which would describe its input")
+    known = facts({"num_classes": about["classes"], **about["extra"].get("facts", {})}, spec)
+    compact = recipe.student.component.build(**known)
     student, transforms = apply_transforms(recipe, compact, spec.shape)
     for transform in transforms if state["phase"] else ():
         transform.enter(student, state["phase"])

@@ -1,32 +1,55 @@
-"""Evaluate a compact student on a split of a data set."""
+"""Evaluate the compact student of a run, or a .safetensors file, on a data set.
 
+kdx evaluate runs/<name> [key=value ...]
+"""
+
+import argparse
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
+from kdx.commands.shared import add_common
+from kdx.recipe import Recipe, allow, load
+from kdx.util.words import counted
 
-from kdx.data import Views, eval_loader
-from kdx.launch.memory import at_once
-from kdx.models import weights
-from kdx.models.certificate import count_parameters
-from kdx.models.modes import eval_mode
-from kdx.models.networks import check_facts, facts, of_size
-from kdx.models.teacher import adapt
-from kdx.recipe import Recipe, load
-from kdx.tasks import task_of
-from kdx.training.evaluation import evaluate
-from kdx.training.job import build_data
+__all__ = ["Assessment", "add_arguments", "assess", "recipe_of", "run"]
 
-__all__ = ["Assessment", "assess", "recipe_of"]
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `kdx evaluate`."""
+    add = parser.add_argument
+    add("student", type=Path, metavar="STUDENT", help="a run directory or a .safetensors file")
+    add("overrides", nargs="*", metavar="key=value", help="e.g. data.root=/images")
+    add("--recipe", type=Path, help="the recipe (default: the recipe.yaml beside the student)")
+    add("--split", default="test", choices=("test", "validation", "train"), help="default: test")
+    add("--json", action="store_true", help="print one JSON object")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluate and print the metrics."""
+    allow(args.plugins)
+    places = {"plugins": args.plugins, "output_root": args.output_root}
+    recipe = recipe_of(args.student, args.recipe, args.overrides, **places)
+    result = assess(recipe, args.student, split=args.split)
+    if args.json:
+        print(json.dumps(asdict(result)))
+        return
+    images = counted(result.images, f"{result.split} image")
+    print(f"{args.student}: {result.parameters:,} parameters, {images}")
+    width = max(map(len, result.metrics))
+    for name, value in result.metrics.items():
+        shown = f"{value:.4f}" if name == "loss" else f"{value:.2%}"
+        print(f"  {name:<{width}} {shown}")
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """A compact student on a split: metrics as of `kdx.training.evaluation`, and what was counted.
+    """Metrics of a compact student on a split, as of `kdx.training.evaluation`, and the counts.
 
-    `headings` are those of the task's metrics by name.
+    `headings` are the titles of the task's metrics by name.
     """
 
     metrics: dict[str, float]
@@ -44,11 +67,13 @@ def recipe_of(
     plugins: Sequence[str] = (),
     output_root: str = "runs",
 ) -> Recipe:
-    """Load the recipe beside or above `target`, or the given one, leaving its teacher out.
+    """Load the recipe beside or above `target`, or the given one, without its teacher.
 
-    `plugins` and `output_root` as in `kdx.recipe.load`. FileNotFoundError where there is no
-    target, or no recipe; ValueError for a target that holds no weights.
+    `plugins` and `output_root` as in `kdx.recipe.load`. Raises FileNotFoundError if there is no
+    target or no recipe; ValueError if the target holds no weights.
     """
+    from kdx.models import weights
+
     weights.read_spec(target)
     places = [target, *target.resolve().parents[:3]]
     found = recipe or next(
@@ -56,7 +81,7 @@ def recipe_of(
     )
     if found is None:
         raise FileNotFoundError(
-            f"{target}: no recipe.yaml beside or above it: name one by --recipe"
+            f"{target}: no recipe.yaml beside or above it: name one with --recipe"
         )
     overrides = ["teacher=null", *overrides]
     return load(found, overrides, plugins=plugins, output_root=output_root)
@@ -67,15 +92,28 @@ def assess(
 ) -> Assessment:
     """Load a compact student strictly and evaluate it on a split of the recipe's data.
 
-    Its file says how it wants its images: they are re-normalised and resized where the data set
-    has them otherwise. ValueError where it was trained with other facts of the task than the data
-    have, such as anchors.
+    Images are normalised and resized as its file says, if the data set does it differently.
+    Raises ValueError if the student was trained for another task than that of the data, such as
+    other anchors, or if there is no such split.
     """
+    import torch
+
+    from kdx.data import Views, eval_loader
+    from kdx.launch.memory import at_once
+    from kdx.models import weights
+    from kdx.models.certificate import count_parameters
+    from kdx.models.modes import eval_mode
+    from kdx.models.networks import check_facts, facts, of_size
+    from kdx.models.teacher import adapt
+    from kdx.tasks import task_of
+    from kdx.training.evaluation import evaluate
+    from kdx.training.job import build_data
+
     own = weights.read_spec(source)
     data, splits = build_data(recipe)
     images = {"test": splits.test, "validation": splits.validation, "train": splits.train}[split]
     if images is None:
-        raise ValueError("validation: the recipe holds nothing out (data.validation)")
+        raise ValueError("no validation split: the recipe holds nothing out (data.validation)")
     task = task_of(data)
     check_facts(source, task, data.classes, "student")
     own = of_size(own or data.input, data.input, task)
@@ -83,12 +121,11 @@ def assess(
     weights.load(student, source)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     views = Views(images, data.input, seed=recipe.seed)
+    size = min(256, at_once(views.shape))
     with eval_mode(student.to(device)):
         metrics = evaluate(
             lambda batch: student(adapt(batch, data.input, own)),
-            eval_loader(
-                views, batch_size=min(256, at_once(views.shape)), workers=recipe.data.workers
-            ),
+            eval_loader(views, batch_size=size, workers=recipe.data.workers),
             task=task,
             samples=len(views),
             device=device,

@@ -1,6 +1,5 @@
 """The documentation says what the code does."""
 
-import inspect
 import json
 import re
 from dataclasses import asdict, fields
@@ -11,8 +10,9 @@ import torch
 from PIL import Image
 
 import expand
-import teachers
 from kdx import losses
+from kdx.commands.catalogue import catalogue
+from kdx.commands.list import KINDS, rows
 from kdx.data import sets
 from kdx.data.augment import normalise
 from kdx.models import students, weights
@@ -66,10 +66,6 @@ def test_every_option_and_preset_of_expand_is_documented():
     assert [name for name in sorted(names) if f"`{name}`" not in text] == []
 
 
-PROVIDED = {"num_classes", "in_channels", "image_size"}
-TEACHERS = {f"teachers.{name}": vars(teachers)[name] for name in teachers.__all__}
-
-
 def documented_arguments(heading: str) -> set[tuple[str, str, object]]:
     """Return (name, argument, default) of the table below `heading`; `...` for no default."""
     text = (ROOT / "docs" / "recipes.md").read_text()
@@ -83,31 +79,24 @@ def documented_arguments(heading: str) -> set[tuple[str, str, object]]:
     return found
 
 
-def documented_default(parameter: inspect.Parameter) -> object:
-    """Return what the table says of it; a list is written as in a recipe."""
-    default = parameter.default
-    if default is parameter.empty:
-        return ...
-    return json.dumps(default) if isinstance(default, tuple) else default
+@pytest.mark.parametrize("what", KINDS)
+def test_every_name_is_in_the_table_of_names(what):
+    heading = {"datasets": "data sets"}.get(what, what)
+    text = (ROOT / "docs" / "recipes.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith(f"| {heading} | "))
+    names = {entry.name for entry in catalogue(KINDS[what])}
+    listed = set(re.findall("`(.*?)`", row)) - {"warmup"}
+    assert listed == names if what != "optimizers" else listed < names
 
 
-@pytest.mark.parametrize(
-    ("heading", "table"),
-    [
-        ("data set", sets.TABLE),
-        ("network", {**students.TABLE, **TEACHERS}),
-        ("loss", losses.TABLE),
-        ("schedule", schedules.TABLE),
-    ],
-)
-def test_every_argument_is_documented_with_its_default(heading, table):
-    provided = {"network": PROVIDED, "loss": PROVIDED | {"anchors"}}.get(heading, ())
-    assert documented_arguments(heading) == {
-        (name, each.name, documented_default(each))
-        for name, factory in table.items()
-        for each in inspect.signature(factory).parameters.values()
-        if each.kind is each.KEYWORD_ONLY and each.name not in provided
+@pytest.mark.parametrize("heading", ["data set", "network", "loss", "schedule"])
+def test_every_argument_is_documented_with_its_default(heading):
+    catalogued = {
+        (name.strip("`"), argument.strip("`"), scalar(default.strip("`")) if default else ...)
+        for entry in catalogue(heading.replace(" ", ""), plugins=())
+        for name, argument, default, _ in rows(entry)
     }
+    assert documented_arguments(heading) == catalogued
 
 
 def test_the_readmes_overrides_work(tmp_path):

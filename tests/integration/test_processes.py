@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,50 @@ def test_two_processes_follow_one(tmp_path, accumulate):
     students = [load_file(run / "student.safetensors") for run in (one, two)]
     for name, tensor in students[0].items():
         assert (tensor - students[1][name]).abs().max() < 1e-5
+
+
+def kdx(place: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m kdx distill recipe.yaml ...` at `place`, told of nothing but its threads."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("ACCELERATE_USE_CPU", "WORLD_SIZE")}
+    kept |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
+    command = [sys.executable, "-m", "kdx", "distill", "recipe.yaml", *arguments]
+    command += ["--plugin", "tests.toys"]
+    return subprocess.run(
+        command, cwd=place, env=kept, capture_output=True, text=True, check=False
+    )
+
+
+def test_kdx_distill_starts_as_many_processes_as_it_is_asked_for(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    done = kdx(tmp_path, "--processes", "2", "epochs=1", "name=two")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    summary = json.loads((tmp_path / "runs/two/summary.json").read_text())
+    assert summary["environment"]["processes"] == 2
+    assert (tmp_path / "runs/two/student.safetensors").is_file()
+    again = kdx(tmp_path, "--processes", "2", "epochs=1", "name=two")
+    assert again.returncode == 2  # that of its processes, not the launcher's
+    assert "runs/two holds a run already" in again.stderr
+    assert "Traceback" not in again.stderr
+
+
+def test_a_signal_is_passed_on_to_all_processes(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    options = ["--processes", "2", "epochs=2000", "name=two", "--plugin", "tests.toys"]
+    command = [sys.executable, "-m", "kdx", "distill", "recipe.yaml", *options]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    ) as running:
+        log, deadline = tmp_path / "runs/two/metrics.jsonl", time.monotonic() + 60
+        while not (log.is_file() and log.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        running.terminate()
+        said = running.communicate(timeout=60)[1]
+    assert running.returncode == 3, said
+    assert said.startswith("stopped by a signal, saved in runs/two/checkpoints/epoch_")
+    assert said.endswith("; to continue, run the same command with --resume\n")
+    assert len(said.splitlines()) == 1
 
 
 MEMO = (

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from kdx.commands.verbs import VERBS
+
 ROOT = Path(__file__).parents[2]
 MAY_IMPORT = {
     "tools": {"kdx", "kdx_lab", "rich"},
@@ -15,6 +17,7 @@ MAY_IMPORT = {
 }
 OUTSIDE = ("benchmarks", "expand", "kdx_lab", "teachers", "tools")
 USES_ACCELERATE = {
+    "kdx/commands/launch.py",
     "kdx/training/checkpointing.py",
     "kdx/training/runtime.py",
     "kdx/launch/processes.py",
@@ -175,6 +178,23 @@ def loaded(code: str) -> list[str]:
 def test_recipes_and_command_lines_wait_for_nothing_heavy():
     tools = "; ".join(f"import tools.{path.stem}" for path in files("tools"))
     assert loaded(f"import kdx; import kdx.commands.shared; import kdx.recipe; {tools}") == []
+
+
+def test_help_waits_for_nothing_heavy():
+    """Of every command of kdx."""
+    verbs = [verb for verb, (module, _) in VERBS.items() if inside(module, "kdx")]
+    code = f"""if True:
+        from kdx.commands.main import main
+        main(["--help"])
+        for verb in {verbs}:
+            try:
+                main([verb, "--help"])
+            except SystemExit as exited:
+                assert exited.code == 0
+            else:
+                raise AssertionError(verb)
+    """
+    assert loaded(f"exec({code!r})") == []
 
 
 def test_a_run_imports_what_it_uses_alone():

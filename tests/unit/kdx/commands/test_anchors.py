@@ -1,17 +1,15 @@
 import re
-import sys
 
 import pytest
 import torch
 import yaml
 
 from kdx.commands.anchors import propose
-from kdx.commands.shared import guarded
+from kdx.commands.main import main
 from kdx.detection import cluster, mean_best_iou
 from kdx.recipe import load
 from tests.unit.kdx.data.sets.test_voc import add
 from tests.unit.kdx.data.sets.test_voc_xml import thing
-from tools import anchors
 
 BOXES = [(1, 1, 5, 9), (1, 1, 6, 9), (1, 1, 20, 10), (1, 1, 21, 10), (1, 1, 40, 30)]  # of 40 x 30
 
@@ -41,9 +39,8 @@ def test_anchors_fit_the_boxes_as_a_network_sees_them(recipe):
     torch.testing.assert_close(wide.anchors, 2 * proposal.anchors, rtol=1e-5, atol=0)
 
 
-def test_the_tool_prints_a_line_for_the_recipe(recipe, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["anchors.py", str(recipe), "--k", "2", "data.workers=0"])
-    assert guarded(anchors.main) == 0
+def test_the_command_prints_a_line_for_the_recipe(recipe, capsys):
+    assert main(["anchors", str(recipe), "--k", "2", "data.workers=0"]) == 0
     printed = capsys.readouterr().out
     assert len(yaml.safe_load(printed)["anchors"]) == 2
     fits = r"# mean best IoU with 5 boxes: 0\.\d{3}, of the recipe's 5 anchors: 0\.\d{3}\n"

@@ -40,16 +40,15 @@ def test_errors_that_a_person_can_act_on(error, code, said, capsys, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("tool", "again"),
+    ("resumes", "again"),
     [
-        ("tools/distill.py", "the same command with --resume goes on"),
-        ("tools/study.py", "the same command goes on"),
+        (True, "to continue, run the same command with --resume"),
+        (False, "to continue, run the same command"),
     ],
 )
-def test_what_is_stopped_says_how_to_go_on(tool, again, capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", [tool])
+def test_a_stopped_command_says_how_to_continue(resumes, again, capsys, monkeypatch):
     monkeypatch.setattr("kdx.commands.shared.signal.signal", lambda *_: None)
-    assert guarded(raising(Stopped())) == 3
+    assert guarded(raising(Stopped()), resumes=resumes) == 3
     assert capsys.readouterr().err == f"stopped by a signal, before the first step; {again}\n"
 
 

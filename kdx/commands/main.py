@@ -1,0 +1,59 @@
+"""The command `kdx`: find the verb's module, parse its arguments, run it."""
+
+import argparse
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from kdx.commands.shared import REFUSED, guarded
+from kdx.commands.verbs import VERBS
+
+__all__ = ["main"]
+
+_USAGE = """\
+usage: kdx COMMAND [ARGUMENT ...]
+
+Train a compact network by knowledge distillation, from one YAML recipe.
+
+commands:"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `kdx VERB ...` and return its exit code, which is one of those of `guarded`.
+
+    Like argparse, exits with code 2 for wrong arguments and 0 after printing help.
+    """
+    verb, *arguments = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
+    if verb in ("-h", "--help", "help"):
+        print(_overview())
+    elif verb == "--version":
+        print(f"kdx {version('kdx')}")
+    elif verb not in VERBS:
+        nearest = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        print(f"kdx: unknown command {verb!r}.{hint} `kdx --help` lists them all", file=sys.stderr)
+        return REFUSED
+    else:
+        return _run(verb, arguments)
+    return 0
+
+
+def _run(verb: str, arguments: Sequence[str]) -> int:
+    module = importlib.import_module(VERBS[verb][0])
+    parser = argparse.ArgumentParser(
+        prog=f"kdx {verb}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    # Overrides may stand between options, which argparse does not allow together with subcommands.
+    parse = parser.parse_args if parser._subparsers else parser.parse_intermixed_args
+    args = parse(arguments)
+    return guarded(lambda: module.run(args), resumes=verb == "distill")
+
+
+def _overview() -> str:
+    lines = [f"  {verb:<11} {line}" for verb, (_, line) in VERBS.items()]
+    return "\n".join([_USAGE, *lines, "\n`kdx COMMAND --help` lists the arguments of a command."])

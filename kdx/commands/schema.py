@@ -1,0 +1,121 @@
+"""Write the JSON schema of recipes or studies, with which an editor completes and checks them.
+
+kdx schema [recipe|study] [-o FILE] [--plugin MODULE]
+
+An editor with the YAML language server reads it if a file begins with
+# yaml-language-server: $schema=PATH
+"""
+
+import argparse
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kdx.recipe import allow
+from kdx.util.files import write_whole
+
+__all__ = ["add_arguments", "run", "schema_of"]
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
+_SECTIONS = {"Data": "dataset", "Teacher": "network", "Student": "network", "LossTerm": "loss"}
+"""The models of a recipe's sections with a `use:`, and the kinds of what they name."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `kdx schema`."""
+    add = parser.add_argument
+    add("what", nargs="?", choices=["recipe", "study"], default="recipe", help="default: recipe")
+    add("-o", "--output", type=Path, metavar="FILE", help="default: print it")
+    add("--plugin", action="append", default=[], metavar="MODULE", dest="plugins",
+        help="a module whose names it knows as well")  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the schema, or write it."""
+    allow(args.plugins)
+    text = json.dumps(schema_of(args.what, plugins=args.plugins), indent=1) + "\n"
+    if args.output:
+        write_whole(args.output, text)
+    else:
+        print(text, end="")
+
+
+def schema_of(what: str, *, plugins: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the JSON schema of a `recipe` or `study`, in the dialect of 2020-12.
+
+    `use:` takes the known names, whose arguments are checked, and any dotted name.
+    """
+    schema = _study() if what == "study" else _recipe(plugins)
+    return {"$schema": _DIALECT, "title": f"kdx {what}", **schema}
+
+
+def _recipe(plugins: Sequence[str]) -> dict[str, Any]:
+    from pydantic.json_schema import GenerateJsonSchema
+
+    from kdx.recipe.schema import Recipe
+
+    class Generator(GenerateJsonSchema):
+        """Without titles, which repeat the keys, and without a schema for callables."""
+
+        def field_title_should_be_set(self, schema: Any) -> bool:
+            return False
+
+        def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
+            return {}
+
+    schema = Recipe.model_json_schema(schema_generator=Generator)
+    models = schema["$defs"]
+    for kind in ("optimizer", "schedule", "transform"):
+        models[kind] = _component(kind, {}, plugins)
+    for name, kind in _SECTIONS.items():
+        models[name] = _component(kind, models[name], plugins)
+    for holder in (schema, models["StageSection"], models["Student"]):
+        for key, kind in (
+            ("optimizer", "optimizer"),
+            ("schedule", "schedule"),
+            ("transforms", "transform"),
+        ):
+            if key in holder["properties"]:
+                text = json.dumps(holder["properties"][key])
+                holder["properties"][key] = json.loads(text.replace("/Component", f"/{kind}"))
+    del models["Component"]
+    return schema | {"required": ["data", "student"]}  # the others have defaults
+
+
+def _component(kind: str, section: dict[str, Any], plugins: Sequence[str]) -> dict[str, Any]:
+    """Return the schema of a section with `use:`: its own keys, and the arguments of each name."""
+    from kdx.commands.catalogue import catalogue
+
+    own = {k: v for k, v in section.get("properties", {}).items() if k != "component"}
+    names, cases = [], []
+    for entry in catalogue(kind, plugins=plugins):
+        names.append({"const": entry.name, "description": entry.line})
+        arguments = {each.name: each.schema for each in entry.arguments if each.name not in own}
+        needed = [each.name for each in entry.arguments if each.required and not each.provided]
+        case = {"properties": arguments | dict.fromkeys(("use", *own), True), "required": needed}
+        named = {"required": ["use"], "properties": {"use": {"const": entry.name}}}
+        cases.append({"if": named, "then": case | {"additionalProperties": entry.open}})
+    use = {"anyOf": [*names, {"type": "string", "pattern": _DOTTED}]}
+    about = {"description": section["description"]} if section else {}
+    return {
+        **about,
+        "type": "object",
+        "properties": {"use": use, **own},
+        "required": ["use"],
+        "allOf": cases,
+    }
+
+
+def _study() -> dict[str, Any]:
+    """Return the schema of a study: arms may be a list of names, and any section may be empty."""
+    schema = importlib.import_module("kdx_lab.study.schema").Study.model_json_schema()
+    for name in ("arms", "settings"):
+        sections = schema["properties"][name]
+        empty = {"anyOf": [sections["additionalProperties"], {"type": "null"}]}
+        schema["properties"][name] = sections | {"additionalProperties": empty}
+    named = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+    schema["properties"]["arms"] = {"anyOf": [named, schema["properties"]["arms"]]}
+    return schema

@@ -1,0 +1,9 @@
+"""The packages of the wheel: pyproject.toml cannot say that configs/ is installed inside of kdx."""
+
+from setuptools import find_packages, setup
+
+setup(
+    packages=[*find_packages(include=["kdx*", "expand*", "teachers*"]), "kdx.configs"],
+    package_dir={"kdx.configs": "configs"},
+    package_data={"kdx.configs": ["**/*.yaml", "schema/*.json", "**/README.md"]},
+)

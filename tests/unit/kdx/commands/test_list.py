@@ -1,0 +1,137 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from kdx.commands.catalogue import catalogue
+from kdx.commands.list import KINDS, rows
+from kdx.commands.main import main
+from kdx.recipe.registry import TABLES, resolve, table
+
+PLUGIN = '''
+"""A plug-in."""
+
+from torch import Tensor, nn
+
+__all__ = ["Distance", "number", "small", "untyped"]
+
+
+class Distance:
+    """The distance between logits."""
+
+    def __init__(self, *, scale: float = 1.0, layers: list[str] | None = None) -> None: ...
+
+    def __call__(self, student, teacher, target) -> Tensor: ...
+
+
+def small(*, num_classes: int, width: int, **more: int) -> nn.Module:
+    """Return a small network.
+
+    It is not large.
+    """
+
+
+def untyped(*, a): ...
+
+
+number = 3
+'''
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    package = tmp_path / "catalogued"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "parts.py").write_text(PLUGIN)
+    (package / "broken.py").write_text("raise KeyboardInterrupt if False else OSError('no')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return "catalogued"
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_every_entry_resolves_and_has_a_line(kind):
+    entries = catalogue(kind)
+    names = [entry.name for entry in entries]
+    assert names[: len(table(kind))] == list(table(kind))
+    assert len(set(names)) == len(names) > 0
+    for entry in entries:
+        resolve(entry.name, kind, {"kdx", "expand", "teachers"})
+        assert entry.line
+
+
+def test_the_arguments_are_those_of_the_signature():
+    (kd,) = (entry for entry in catalogue("loss") if entry.name == "kd")
+    assert [(a.name, a.required, a.default, a.provided) for a in kd.arguments] == [
+        ("temperature", False, 4.0, False),
+        ("num_classes", False, None, True),
+    ]
+    assert kd.arguments[0].schema == {"type": "number"}
+    assert not kd.open
+    assert list(rows(kd)) == [("`kd`", "`temperature`", "`4.0`", "number")]
+
+
+def test_options_have_their_real_defaults():
+    (entry,) = catalogue("transform")
+    defaults = {argument.name: argument.default for argument in entry.arguments}
+    assert entry.name == "expand.ExpandNet"
+    assert (defaults["rate"], defaults["stem"], defaults["preset"]) == (4.0, "keep", None)
+    assert "input_shape" not in [row[1].strip("`") for row in rows(entry)]  # kdx passes it
+
+
+def test_an_optimizer_needs_its_learning_rate_and_no_parameters():
+    (sgd,) = (entry for entry in catalogue("optimizer") if entry.name == "SGD")
+    required = {argument.name: argument.required for argument in sgd.arguments}
+    assert required["lr"]
+    assert not required["momentum"]
+    assert "params" not in required
+
+
+def test_plugins_are_listed_by_kind(plugin):
+    added = {
+        kind: [e for e in catalogue(kind, plugins=[plugin]) if e.name.startswith(plugin)]
+        for kind in TABLES
+    }
+    found = {kind: [entry.name for entry in entries] for kind, entries in added.items() if entries}
+    assert found == {"loss": ["catalogued.parts.Distance"], "network": ["catalogued.parts.small"]}
+    (network,) = added["network"]
+    assert network.open
+    assert network.line == "Return a small network."
+    (loss,) = added["loss"]
+    assert [row[1:] for row in rows(loss)] == [
+        ("`scale`", "`1.0`", "number"),
+        ("`layers`", "`null`", "[string, ...] or null"),
+    ]
+
+
+@pytest.mark.parametrize("columns", [80, 160])
+@pytest.mark.parametrize("what", KINDS)
+def test_the_list_fits_the_terminal(what, columns, monkeypatch):
+    console = Console(file=io.StringIO(), width=columns)
+    monkeypatch.setattr("kdx.commands.list.terminal", lambda: console)
+    assert main(["list", what]) == 0
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= columns
+    names = [entry.name for entry in catalogue(KINDS[what])]
+    assert [line.rstrip() for line in lines if not line.startswith(" ")] == names
+
+
+def test_types_and_defaults_are_aligned(monkeypatch):
+    console = Console(file=io.StringIO(), width=80)
+    monkeypatch.setattr("kdx.commands.list.terminal", lambda: console)
+    assert main(["list", "losses"]) == 0
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    start = lines.index("pkt")
+    assert lines[start + 3 : start + 6] == [
+        "    student_layer  required  string",
+        "    teacher_layer  required  string",
+        "    reduction      mean      mean, batchmean",
+    ]
+
+
+def test_markdown(capsys, plugin):
+    assert main(["list", "networks", "--markdown", "--plugin", plugin]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["| network | argument | default | values |", "| --- | --- | --- | --- |"]
+    assert lines[-1] == "| `catalogued.parts.small` | `width` | | integer |"
+    assert all(line.count(" | ") + line.count(" | |") >= 3 for line in lines)
