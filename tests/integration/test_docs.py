@@ -144,7 +144,7 @@ def test_the_guide_to_detectors_runs(capsys):
     sure = code.group(1).replace("score=0.3", "score=0.02")  # random weights are not
     namespace: dict = {}
     exec(sure, namespace)
-    assert namespace["answer"].shape == (1, 2 * 25, 13, 13)
+    assert namespace["output"].shape == (1, 2 * 25, 13, 13)
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == len(namespace["found"].scores) > 0
 
