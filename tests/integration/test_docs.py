@@ -111,7 +111,9 @@ def test_every_argument_is_documented_with_its_default(heading, table):
 
 
 def test_the_readmes_overrides_work(tmp_path):
-    command = re.search(r"    kdx distill (\S+) (.*rate=8)$", (ROOT / "README.md").read_text(), re.M)
+    command = re.search(
+        r"    kdx distill (\S+) (.*rate=8)$", (ROOT / "README.md").read_text(), re.M
+    )
     assert command is not None
     path, overrides = command.group(1), command.group(2).split()
     recipe = load(ROOT / path, overrides, output_root=tmp_path)
