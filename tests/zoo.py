@@ -156,12 +156,12 @@ def report(log: Path, total: int) -> str:
           for kind, r in worst.items()),
         *(f"| {outcome} | {count} |" for outcome, count in other.most_common()),
         "",
-        "Errors are those of rounding, larger where a network is ill-conditioned. "
-        "resnetv2_50d_frn computes its norms in float32 whatever its own type "
+        "Errors are rounding errors, larger if a network is ill-conditioned. "
+        "resnetv2_50d_frn always computes its norms in float32 "
         "(timm's FilterResponseNorm), hence its float64 figure. Networks above "
-        f"{LARGEST:,} parameters are left out for their memory.",
+        f"{LARGEST:,} parameters are skipped because of their memory.",
         "",
-        "Layers left alone:",
+        "Layers not expanded:",
         "",
         "| reason | layers |",
         "| --- | --- |",

@@ -1,19 +1,14 @@
-"""What came out of a run, as numbers on disk, and runs side by side in a table."""
+"""What came out of a run, as numbers on disk."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from math import sqrt
 from pathlib import Path
-
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from kdx.tasks import Classification
 from kdx.util.files import write_whole
 
-__all__ = ["Summary", "comparison", "read_summary", "write_summary"]
+__all__ = ["Summary", "read_summary", "write_summary"]
 
 FILE = "summary.json"
 
@@ -63,26 +58,3 @@ def read_summary(run_dir: Path) -> Summary:
         return Summary(**json.loads((run_dir / FILE).read_text()))
     except (OSError, TypeError, ValueError) as error:
         raise ValueError(f"{run_dir}: not a finished run: {error}") from error
-
-
-def comparison(rows: Sequence[tuple[str, Summary]], title: str) -> Table:
-    """Return a table of classifiers on the same test images, one run each."""
-    first = rows[0][1]
-    name, heading = first.primary_metric, first.headings[first.primary_metric]
-    p, n = first.test[name], first.test_images
-    error = f"one run each; standard error of a {heading} near {p:.0%} on {n:,} images"
-    caption = f"{error}: {sqrt(p * (1 - p) / n):.2%}"
-    table = Table(title=title, caption=caption, box=SIMPLE_HEAD)
-    table.add_column("network", no_wrap=True)
-    for column in (f"test\n{heading}", "parameters", "while\ntraining", "training", "img/s"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for label, summary in rows:
-        table.add_row(
-            label,
-            f"{summary.test[name]:.2%}",
-            f"{summary.parameters['compact']:,}",
-            f"{summary.parameters['trained']:,}",
-            f"{summary.seconds:.1f} s",
-            f"{summary.images_per_second:,.0f}",
-        )
-    return table

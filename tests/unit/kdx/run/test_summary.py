@@ -1,11 +1,9 @@
-import io
 import json
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
-from kdx.run.summary import Summary, comparison, read_summary, write_summary
+from kdx.run.summary import Summary, read_summary, write_summary
 
 SUMMARY = Summary(
     name="digits/kd",
@@ -40,20 +38,9 @@ def test_runs_without_a_summary_are_refused(tmp_path, content):
         read_summary(tmp_path)
 
 
-def test_the_comparison_of_a_real_run(distilled):
+def test_the_summary_of_a_real_run(distilled):
     summary = read_summary(distilled[1])
     assert summary.environment["processes"] == 1
     assert summary.images_per_second == pytest.approx(3 * 64 / summary.seconds)
     assert (summary.epochs, summary.exported_epoch, summary.test_images) == (3, 3, 64)
     assert summary.evaluated_on == "test"
-
-
-def test_a_table_of_runs():
-    console = Console(file=io.StringIO(), width=120)
-    console.print(comparison([("teacher", SUMMARY), ("student", SUMMARY)], "Digits"))
-    printed = console.file.getvalue()
-    rows = [line.split() for line in printed.splitlines()]
-    cells = ["59.38%", "15,050", "314,654", "12.3", "s", "1,234"]
-    assert [row for row in rows if "15,050" in row] == [["teacher", *cells], ["student", *cells]]
-    caption = " ".join(printed.split())  # it may wrap
-    assert "a top-1 near 59% on 360 images: 2.59%" in caption  # sqrt(p (1 - p) / n)
