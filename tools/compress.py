@@ -23,11 +23,11 @@ def main() -> None:
     add_common(parser)
     args = parser.parse_args()
     allow(args.plugins)
-    from kdx.checkpoints import state_of
+    from kdx.checkpoints import read
     from kdx.commands.compress import compress_checkpoint
     from kdx.commands.evaluate import recipe_of
 
-    state_of(args.checkpoint)  # says which there are, where this is none
+    read(args.checkpoint)  # says which there are, where this is none
     recipe = recipe_of(
         args.checkpoint, args.recipe, plugins=args.plugins, output_root=args.output_root
     )

@@ -5,6 +5,7 @@ accelerate launch tools/distill.py configs/<dataset>/<recipe>.yaml [key=value ..
 
 import argparse
 import sys
+from pathlib import Path
 
 from kdx.commands.shared import add_common, guarded, terminal
 from kdx.recipe import allow, load
@@ -22,6 +23,9 @@ def main() -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run of the same name, if there is one"
     )
+    parser.add_argument(
+        "--fork", type=Path, metavar="CHECKPOINT", help="start from the student of another run"
+    )
     add_common(parser)
     args = parser.parse_intermixed_args()
     if args.resume and args.overwrite:
@@ -35,7 +39,7 @@ def main() -> None:
     else:
         from kdx.run.run import run
 
-        run(recipe, terminal(), overwrite=args.overwrite, resume=args.resume)
+        run(recipe, terminal(), overwrite=args.overwrite, resume=args.resume, fork=args.fork)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import torch
 
-from kdx import checkpoints
 from kdx.launch.memory import at_once
 from kdx.models import weights
 from kdx.models.certificate import Certificate, certify
-from kdx.models.networks import facts
-from kdx.models.transforms import apply_transforms, restore
+from kdx.models.transforms import restore
 from kdx.recipe import Recipe
+from kdx.training.state import TrainState
 
 __all__ = ["compress_checkpoint"]
 
@@ -27,17 +26,9 @@ def compress_checkpoint(recipe: Recipe, checkpoint: Path, output: Path) -> Certi
     """
     if output.suffix != ".safetensors":
         raise ValueError(f"{output}: the compact student is written to a .safetensors file")
-    state = checkpoints.state_of(checkpoint)
-    source = checkpoint / weights.FILE_IN_RUN
-    about, spec = weights.read_metadata(source), weights.read_spec(source)
-    if about is None or spec is None:
-        raise ValueError(f"{source}: not written by kdx: it does not say what its input is")
-    told = facts({"num_classes": about["classes"], **about["extra"].get("facts", {})}, spec)
-    compact = recipe.student.component.build(**told)
-    student, transforms = apply_transforms(recipe, compact, spec.shape)
-    for transform in transforms if state["phase"] else ():
-        transform.enter(student, state["phase"])
-    weights.load(student, source)
+    state = TrainState.read(checkpoint)
+    about, spec = state.about()
+    student, transforms = state.build_student(recipe)
     size = min(64, at_once(spec.shape))
     count = min(IMAGES, 8 * size)
     images = torch.randn(count, *spec.shape, generator=torch.Generator().manual_seed(0))

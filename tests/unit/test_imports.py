@@ -15,7 +15,7 @@ MAY_IMPORT = {
 }
 OUTSIDE = ("benchmarks", "expand", "kdx_lab", "teachers", "tools")
 USES_ACCELERATE = {
-    "kdx/training/checkpointing.py",
+    "kdx/training/state.py",
     "kdx/training/runtime.py",
     "kdx/launch/processes.py",
     "kdx/launch/launcher.py",
