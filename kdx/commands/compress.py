@@ -30,11 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compress and print the certificate. FileExistsError if the file exists, without --overwrite."""
+    """Compress and print the certificate; FileExistsError without --overwrite."""
     allow(args.plugins)
-    from kdx.checkpoints import state_of
+    from kdx.checkpoints import read
 
-    state_of(args.checkpoint)  # if it is not a checkpoint, the error lists those there are
+    read(args.checkpoint)  # if it is not a checkpoint, the error lists those there are
     places = {"plugins": args.plugins, "output_root": args.output_root}
     recipe = recipe_of(args.checkpoint, args.recipe, **places)
     checkpoint = args.checkpoint.resolve()
@@ -59,26 +59,17 @@ def compress_checkpoint(recipe: Recipe, checkpoint: Path, output: Path) -> "Cert
     """
     import torch
 
-    from kdx import checkpoints
     from kdx.launch.memory import at_once
     from kdx.models import weights
     from kdx.models.certificate import certify
-    from kdx.models.networks import facts
-    from kdx.models.transforms import apply_transforms, restore
+    from kdx.models.transforms import restore
+    from kdx.training.state import TrainState
 
     if output.suffix != ".safetensors":
         raise ValueError(f"{output}: the compact student is written to a .safetensors file")
-    state = checkpoints.state_of(checkpoint)
-    source = checkpoint / weights.FILE_IN_RUN
-    about, spec = weights.read_metadata(source), weights.read_spec(source)
-    if about is None or spec is None:
-        raise ValueError(f"{source}: no kdx metadata in this file, which would describe its input")
-    known = facts({"num_classes": about["classes"], **about["extra"].get("facts", {})}, spec)
-    compact = recipe.student.component.build(**known)
-    student, transforms = apply_transforms(recipe, compact, spec.shape)
-    for transform in transforms if state["phase"] else ():
-        transform.enter(student, state["phase"])
-    weights.load(student, source)
+    state = TrainState.read(checkpoint)
+    about, spec = state.about()
+    student, transforms = state.build_student(recipe)
     size = min(64, at_once(spec.shape))
     count = min(IMAGES, 8 * size)
     images = torch.randn(count, *spec.shape, generator=torch.Generator().manual_seed(0))

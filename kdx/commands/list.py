@@ -88,8 +88,10 @@ def _type(schema: dict[str, Any]) -> str:
         return " or ".join(filter(None, dict.fromkeys(map(_type, several))))
     if "const" in schema or "enum" in schema:
         return ", ".join(_yaml(value) for value in schema.get("enum", [schema.get("const")]))
-    name = schema.get("type", "")
+    name = str(schema.get("type", ""))
     inner = schema.get("prefixItems") or [schema.get("items", {})]
     if name == "array":
-        return f"[{', '.join(_type(each) or '...' for each in inner)}{', ...' * ('items' in schema)}]"
+        return (
+            f"[{', '.join(_type(each) or '...' for each in inner)}{', ...' * ('items' in schema)}]"
+        )
     return {"object": "mapping", "boolean": "true or false"}.get(name, name)

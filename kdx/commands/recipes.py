@@ -21,8 +21,8 @@ from rich.text import Text
 
 from kdx.commands.shared import terminal
 from kdx.recipe.errors import Report
-from kdx.recipe.yaml_source import read_mapping
 from kdx.recipe.wording import unknown
+from kdx.recipe.yaml_source import read_mapping
 
 __all__ = ["add_arguments", "copy", "folder", "run", "shipped"]
 

@@ -31,7 +31,10 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         help="a module that recipes may name in `use:`, installed or in the current directory",
     )  # fmt: skip
     parser.add_argument(
-        "--output-root", default="runs", metavar="DIR", help="where runs are written (default: runs)"
+        "--output-root",
+        default="runs",
+        metavar="DIR",
+        help="where runs are written (default: runs)",
     )
 
 

@@ -21,6 +21,7 @@ from kdx.recipe.component import Component
 from kdx.recipe.fields import Count, Natural, Positive, RunName
 from kdx.recipe.names import name_stages
 from kdx.recipe.paths import Locations
+from kdx.recipe.resuming import MAY_DIFFER, Resume
 from kdx.recipe.sections import (
     MOST,
     Data,
@@ -57,7 +58,7 @@ class Recipe(BaseModel):
     """A training run, checked and complete; comes from `load`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    name: RunName = Field(default="", validate_default=True)
+    name: Annotated[RunName, MAY_DIFFER] = Field(default="", validate_default=True)
     seed: Natural = 0
     data: Data
     teacher: Teacher | None = None
@@ -68,20 +69,20 @@ class Recipe(BaseModel):
     epochs: Count = 150
     stages: Annotated[list[StageSection], Field(max_length=MOST), AfterValidator(name_stages)] = []
     precision: Literal["no", "bf16", "fp16"] | None = None
-    processes: Count | None = None
-    threads: Annotated[Count, Field(le=256)] | None = None
-    channels_last: StrictBool | None = None
-    compile: StrictBool = False
+    processes: Annotated[Count | None, MAY_DIFFER] = None
+    threads: Annotated[Annotated[Count, Field(le=256)] | None, MAY_DIFFER] = None
+    channels_last: Annotated[StrictBool | None, MAY_DIFFER] = None
+    compile: Annotated[StrictBool, MAY_DIFFER] = False
     accumulate: Count = 1
     clip: Positive | None = None
-    select: Literal["last", "best"] = "last"
-    evaluate_every: Count = 1
-    train_metrics: StrictBool = False
-    log_every: Count = 50
-    checkpoint_every: Count | None = None
-    keep_checkpoints: Count = 1
-    skip_bad_steps: Natural | None = None
-    tolerance: Tolerance = Tolerance()
+    select: Annotated[Literal["last", "best"], MAY_DIFFER] = "last"
+    evaluate_every: Annotated[Count, MAY_DIFFER] = 1
+    train_metrics: Annotated[StrictBool, Resume(True, since="0.1.0", absent=False)] = False
+    log_every: Annotated[Count, MAY_DIFFER] = 50
+    checkpoint_every: Annotated[Count | None, MAY_DIFFER] = None
+    keep_checkpoints: Annotated[Count, MAY_DIFFER] = 1
+    skip_bad_steps: Annotated[Natural | None, MAY_DIFFER] = None
+    tolerance: Annotated[Tolerance, MAY_DIFFER] = Tolerance()
     _locations: Locations = PrivateAttr()
 
     def model_post_init(self, context: Any, /) -> None:

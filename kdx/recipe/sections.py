@@ -35,6 +35,7 @@ from kdx.recipe.fields import (
     Side,
 )
 from kdx.recipe.names import name_terms
+from kdx.recipe.resuming import MAY_DIFFER, Resume
 
 __all__ = [
     "MOST",
@@ -77,13 +78,13 @@ class Data(BaseModel):
     """
 
     model_config = _SECTION
-    component: InstanceOf[Component]
+    component: Annotated[InstanceOf[Component], Resume(arguments=("root",))]
     batch_size: Count = 128
     augment: Augment = Augment()
     limit: Limit = None
     validation: HeldOut = None
-    label_noise: Annotated[Finite, Field(ge=0, le=1)] = 0.0
-    workers: Annotated[Natural, Field(le=256)] = 0
+    label_noise: Annotated[Finite, Field(ge=0, le=1), Resume(since="0.1.0", absent=0.0)] = 0.0
+    workers: Annotated[Natural, Field(le=256), MAY_DIFFER] = 0
 
 
 class InputOverride(BaseModel):
@@ -113,8 +114,8 @@ class MemoSection(BaseModel):
     views: Count
     dtype: Literal["float16", "float32"] = "float16"
     top: Count | None = None
-    limit: Positive = 10.0
-    directory: OutputPath | None = None
+    limit: Annotated[Positive, MAY_DIFFER] = 10.0
+    directory: Annotated[OutputPath | None, MAY_DIFFER] = None
 
 
 def _memo(value: object, info: ValidationInfo) -> object:
@@ -132,9 +133,9 @@ class Teacher(BaseModel):
 
     model_config = _SECTION
     component: InstanceOf[Component]
-    weights: OutputPath | None = None
-    recipe: RecipePath | None = None
-    allow_chance: StrictBool = False
+    weights: Annotated[OutputPath | None, MAY_DIFFER] = None
+    recipe: Annotated[RecipePath | None, MAY_DIFFER] = None
+    allow_chance: Annotated[StrictBool, MAY_DIFFER] = False
     input: InputOverride | None = None
     memo: Annotated[MemoSection | Literal[False] | None, BeforeValidator(_memo)] = None
 

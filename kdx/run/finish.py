@@ -1,4 +1,4 @@
-"""The end of a run: restore, certify, export, report."""
+"""The end of a run: restore, certify, export and report."""
 
 import json
 import platform
@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
 
-from kdx.checkpoints import Progress
 from kdx.data import Views
 from kdx.launch.memory import at_once
 from kdx.models import weights
@@ -20,6 +19,7 @@ from kdx.models.transforms import restore
 from kdx.run.pictures import write_pictures
 from kdx.run.report import write_report
 from kdx.run.summary import Summary, write_summary
+from kdx.training.progress import Progress
 from kdx.training.runtime import Runtime
 from kdx.util.files import write_whole
 from kdx.util.words import counted
@@ -27,21 +27,27 @@ from kdx.util.words import counted
 __all__ = ["finish"]
 
 CERTIFIED = 1024  # images of the evaluation split on which the certificate compares logits
-MOST_PIXELS = 2**24  # of them all, where the images are large
+MOST_PIXELS = 2**24  # of them all
 BATCH = 256
 
 
 def finish(
-    runtime: Runtime, progress: Progress, teacher: dict[str, float] | None, console: Console
+    runtime: Runtime,
+    progress: Progress,
+    console: Console,
+    *,
+    teacher: dict[str, float] | None,
+    forked_from: str | None = None,
 ) -> list[str]:
-    """Turn the trained student into the compact one, and write what the run leaves behind.
+    """Restore the compact student, certify and export it, and write summary and report.
 
-    Returns the certificate's problems, the same on every process; where there are any, the
+    `teacher` are the metrics of the teacher, `forked_from` is the checkpoint that the run started
+    from. Returns the certificate's problems, the same on every process; if there are any, the
     student is not exported.
     """
-    job = runtime.job
+    job, main = runtime.job, runtime.accelerator.is_main_process
     compact = restore(job.student, job.transforms)
-    name, source = runtime.evaluation_source()
+    split, source = runtime.evaluation_source()
     metrics = {
         "trained": runtime.evaluate(job.student, source).metrics,
         "compact": runtime.evaluate(compact, source).metrics,
@@ -49,27 +55,53 @@ def finish(
     test = metrics["compact"]
     if source is not job.splits.test:
         test = runtime.evaluate(compact, job.splits.test).metrics
-    if not runtime.accelerator.is_main_process:
+    if not main:
         return runtime.agree([])
-    certificate = _certificate(runtime, metrics)
+    evaluated, tested = (
+        Views(each, job.data.input, seed=job.recipe.seed) for each in (source, job.splits.test)
+    )
+    certificate = certify(
+        job.student,
+        lambda student: restore(student, job.transforms),
+        _images(evaluated),
+        job.recipe.tolerance,
+        decide=job.task.decide,
+        metrics=metrics,
+    )
     run_dir = job.recipe.run_dir
     text = json.dumps(certificate.to_json(), indent=2) + "\n"
     write_whole(run_dir / "certificate.json", text)
     if not certificate.problems:
         path = run_dir / weights.FILE_IN_RUN
         weights.save(compact, path, input=job.data.input, classes=job.classes, extra=job.about)
-        summary = _summary(runtime, progress, name, certificate, test, teacher)
-        pictures = write_pictures(
-            run_dir, compact, job.task, Views(job.splits.test, job.data.input, seed=job.recipe.seed)
+        summary = Summary(
+            name=job.recipe.name,
+            evaluated_on=split,
+            exported_epoch=progress.best_epoch if job.recipe.select == "best" else progress.epochs,
+            last=progress.last,
+            best=progress.best,
+            best_epoch=progress.best_epoch,
+            test=test,
+            test_images=len(job.splits.test),
+            parameters=certificate.parameters,
+            epochs=progress.epochs,
+            seconds=progress.seconds,
+            images_per_second=progress.images / progress.seconds,
+            teacher=teacher,
+            environment=_environment(runtime),
+            headings=dict(job.task.metrics),
+            train=progress.train or None,
+            forked_from=forked_from,
         )
+        pictures = write_pictures(run_dir, compact, job.task, tested)
         write_report(run_dir, job.recipe, summary, certificate, facts=job.facts, pictures=pictures)
-        write_summary(run_dir, summary)  # last: a run that has one is finished
+        write_summary(run_dir, summary)  # last: it marks the run as finished
         _conclude(summary, certificate, path, console)
     return runtime.agree(certificate.problems)
 
 
 def _environment(runtime: Runtime) -> dict[str, str | int]:
-    """Say where a loop runs: hardware, processes, precision, versions."""
+    """Return the hardware, processes, precision and versions of a run."""
     device = runtime.accelerator.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
@@ -83,7 +115,7 @@ def _environment(runtime: Runtime) -> dict[str, str | int]:
 
 
 def _processor() -> str:
-    """The processor's model, where the system tells."""
+    """Return the processor's model, or its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -92,54 +124,12 @@ def _processor() -> str:
     return models[0] if models else platform.machine()
 
 
-def _certificate(runtime: Runtime, metrics: dict[str, dict[str, float]]) -> Certificate:
-    job = runtime.job
-    views = Views(runtime.evaluation_source()[1], job.data.input, seed=job.recipe.seed)
-    return certify(
-        job.student,
-        lambda student: restore(student, job.transforms),
-        _images(views),
-        job.recipe.tolerance,
-        decide=job.task.decide,
-        metrics=metrics,
-    )
-
-
 def _images(views: Views) -> list[Tensor]:
-    """Return the first images in batches, two images at least where there are two."""
+    """Return the first images in batches: two images or more, if there are two."""
     most = max(2, MOST_PIXELS // prod(views.shape[1:]))
     keys = [(0, index) for index in range(min(CERTIFIED, most, len(views)))]
     size = min(BATCH, at_once(views.shape))
     return [views.__getitems__(keys[i : i + size]).images for i in range(0, len(keys), size)]
-
-
-def _summary(
-    runtime: Runtime,
-    progress: Progress,
-    evaluated_on: str,
-    certificate: Certificate,
-    test: dict[str, float],
-    teacher: dict[str, float] | None,
-) -> Summary:
-    job = runtime.job
-    return Summary(
-        name=job.recipe.name,
-        evaluated_on=evaluated_on,
-        exported_epoch=progress.best_epoch if job.recipe.select == "best" else progress.epochs,
-        last=progress.last,
-        best=progress.best,
-        best_epoch=progress.best_epoch,
-        test=test,
-        test_images=len(job.splits.test),
-        parameters=certificate.parameters,
-        epochs=progress.epochs,
-        seconds=progress.seconds,
-        images_per_second=progress.images / progress.seconds,
-        teacher=teacher,
-        environment=_environment(runtime),
-        headings=dict(job.task.metrics),
-        train=progress.train or None,
-    )
 
 
 def _conclude(summary: Summary, certificate: Certificate, path: Path, console: Console) -> None:

@@ -9,7 +9,6 @@ import torch
 from rich.console import Console
 
 from kdx import checkpoints
-from kdx.checkpoints import Saved
 from kdx.launch.precision import in_words
 from kdx.launch.processes import join
 from kdx.memo.plan import Plan
@@ -17,67 +16,82 @@ from kdx.memo.use import plan_memo, remembering
 from kdx.recipe import Recipe
 from kdx.run.directory import claimed, is_finished, is_taken
 from kdx.run.finish import finish
-from kdx.run.resume import chosen, circumstances, compare, find, flat
+from kdx.run.fork import Fork, open_fork
+from kdx.run.resume import chosen, circumstances, compare, flat
 from kdx.run.teacher_run import check_teacher, teacher_recipe
 from kdx.tasks import primary_metric
 from kdx.training.job import Job, StageJob, build
 from kdx.training.log import RunLog
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.schedules import TABLE
+from kdx.training.stage import StageRunner
+from kdx.training.state import TrainState
 from kdx.training.trainer import fit
 from kdx.util.errors import CertificateError
 from kdx.util.words import counted
 
-__all__ = [
-    "describe",
-    "ensure_teacher",
-    "run",
-]
+__all__ = ["describe", "ensure_teacher", "run"]
 
 
-def run(recipe: Recipe, console: Console, *, overwrite: bool = False, resume: bool = False) -> Path:
-    """Train as the recipe says and return the run directory.
+def run(
+    recipe: Recipe,
+    console: Console,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    fork: Path | None = None,
+) -> Path:
+    """Train by the recipe and return the run directory.
 
-    Where the teacher has no weights yet and names a recipe, that one is run first. With `resume`
-    a run that stands there is gone on with, and a finished one is left alone. A run that is
-    overwritten stands aside, as <name>.replaced, until the new one has succeeded.
+    If the teacher has no weights yet and names a recipe, that one is run first. `resume` continues
+    an existing run from its newest checkpoint, and leaves a finished one alone. `fork` starts from
+    the student of another run, given by a checkpoint or by its directory; a resume does not fork
+    again. A run that is overwritten is kept as <name>.replaced until the new one has succeeded.
 
-    Raises ValueError for what does not fit, or is not what the run to resume was trained by;
-    FileExistsError where the run directory is taken; Stopped where a signal asks for it;
-    TrainingError for numbers that are not finite; CertificateError (student.safetensors is not
-    written then).
+    Raises ValueError for what does not fit or cannot be resumed; FileExistsError if the run
+    directory is taken; Stopped after a signal; TrainingError if training diverges;
+    CertificateError if the compact student differs (student.safetensors is not written then).
     """
     console.quiet |= not join(recipe)
     run_dir = recipe.run_dir
     if resume and is_finished(run_dir):
         _check_finished(recipe)
-        console.print(f"{run_dir} is finished: there is nothing to do",
-                      highlight=False, soft_wrap=True)  # fmt: skip
+        _print(console, f"{run_dir} is finished: nothing to do")
         return run_dir
     if not (overwrite or resume) and is_taken(run_dir):
         raise FileExistsError(
-            f"{run_dir} holds a run already: pass --resume to go on with it, --overwrite to "
-            "replace it, or give this one another name (name=...)"
+            f"{run_dir} already exists: pass --resume to continue it, --overwrite to replace it, "
+            "or give this run another name (name=...)"
         )
     ensure_teacher(recipe, console)
-    job = build(recipe)
+    again = resume and checkpoints.any_at(run_dir)
+    source = open_fork(fork, recipe) if fork and not again else None
+    job = build(recipe, load_compact=source.load_compact if source and source.compact else None)
     runtime = Runtime(job, accelerator_for(job))
+    if source:
+        source.load_student(runtime)
     notes: list[str] = []
     memo = plan_memo(runtime, notes.append)
     main = runtime.accelerator.is_main_process
     saved, passed = chosen(run_dir, runtime) if resume else (None, [])
     notes += passed
     about = circumstances(runtime) if main else {}
-    notes += _check_same(recipe, saved, about) if saved and main else []
+    if saved:
+        notes += _check_same(recipe, saved, about) if main else []
+        about |= {key: saved.run[key] for key in ("forked_from",) if key in saved.run}
+        notes.append(f"resumed from {saved.place.name}" + ("; not forked again" if fork else ""))
+    elif source:
+        notes += [*source.notes, source.differences(about)] if main else []
+        about["forked_from"] = source.origin
+    elif resume:
+        notes.append("nothing to resume: started from scratch")
     with claimed(recipe, resume=resume) if main else nullcontext() as aside:
         _introduce(job, runtime, console)
         if aside:
-            notes.append(f"the run that stood here waits in {aside} until this one succeeds")
-        if resume:
-            notes.append(f"resumed from {saved.name}" if saved else "nothing to resume: begun anew")
+            notes.append(f"the existing run is kept as {aside} until this one has succeeded")
         for note in notes:
-            console.print(f"note     {note}", highlight=False, soft_wrap=True)
-        _train(runtime, memo, console, about=about, saved=saved)
+            _note(console, note)
+        _train(runtime, memo, console, about=about, saved=saved, source=source)
         if aside:
             shutil.rmtree(aside)
     return run_dir
@@ -89,63 +103,64 @@ def _train(
     console: Console,
     *,
     about: dict[str, Any],
-    saved: Saved | None,
+    saved: TrainState | None,
+    source: Fork | None,
 ) -> None:
-    """Train, restore, certify and export; the run directory is ours."""
+    """Train, restore, certify and export into the claimed run directory."""
     recipe, job = runtime.job.recipe, runtime.job
     teacher = check_teacher(runtime, console)
-    epochs = sum(stage.stage.epochs for stage in job.stages)
+
+    def begin(runner: StageRunner) -> None:
+        for line in source.begin(runner) if source else []:
+            _note(console, line)
+
     log = RunLog(
         recipe.run_dir,
         console,
-        epochs=epochs,
+        epochs=sum(stage.stage.epochs for stage in job.stages),
         primary_metric=primary_metric(job.task),
         main=runtime.accelerator.is_main_process,
     )
     with closing(log), remembering(runtime, memo, console):
-        progress = fit(runtime, log, run=about, saved=saved)
+        progress = fit(runtime, log, run=about, saved=saved, begin=begin)
     if recipe.select == "best" and progress.best_checkpoint:
-        place = recipe.run_dir / "checkpoints" / progress.best_checkpoint
-        best = Saved.of(place.name, checkpoints.read(place))
-        job.student.load_state_dict(job.student.state_dict() | dict(best.student))
-    problems = finish(runtime, progress, teacher, console)
+        best = TrainState.read(recipe.run_dir / "checkpoints" / progress.best_checkpoint)
+        best.load_student(job.student)
+    origin = about.get("forked_from", {}).get("checkpoint")
+    problems = finish(runtime, progress, console, teacher=teacher, forked_from=origin)
     if problems:
         raise CertificateError(f"{recipe.run_dir}: {'; '.join(problems)}; nothing was exported")
 
 
-def _check_same(recipe: Recipe, saved: Saved, about: dict[str, Any]) -> list[str]:
-    """Refuse to go on with another run; return what changed, and is harmless."""
+def _check_same(recipe: Recipe, saved: TrainState, about: dict[str, Any]) -> list[str]:
+    """Refuse to resume another run; return the harmless changes."""
     changes = compare(saved.run, about)
     if changes.refused:
         listed = "\n  ".join(changes.refused)
         raise ValueError(
-            f"{recipe.run_dir}: it cannot be resumed, since what it is trained by has changed:\n"
-            f"  {listed}\nTake these back, pass --overwrite to start again, or give this run "
-            "another name (name=...)"
+            f"{recipe.run_dir}: cannot resume: the configuration changed:\n  {listed}\n"
+            "Revert these, pass --overwrite to start from scratch, or start a new run from it: "
+            f"--fork {saved.place} name=..."
         )
-    return [f"changed since: {line}" for line in changes.accepted]
+    return [f"changed: {line}" for line in changes.accepted]
 
 
 def _check_finished(recipe: Recipe) -> None:
     """Refuse a recipe that is not the finished run's."""
-    saved, _ = find(recipe.run_dir)
+    saved, _ = TrainState.newest(recipe.run_dir)
     if saved:
-        now = {"recipe": flat(recipe.plain())}
-        _check_same(recipe, saved, saved.run | now)
+        _check_same(recipe, saved, saved.run | {"recipe": flat(recipe.plain())})
 
 
 def ensure_teacher(recipe: Recipe, console: Console) -> None:
-    """Run the teacher's recipe first, where its weights are absent; errors of `teacher_recipe`.
-
-    A run of it that was stopped is gone on with.
-    """
+    """Run, or resume, the teacher's recipe if it has no weights; errors of `teacher_recipe`."""
     teacher = teacher_recipe(recipe)
     if teacher is None:
         return
-    # What is wrong shall show before the teacher's training, not after.
+    # Mistakes in this recipe are found before the teacher is trained.
     trial = build(recipe, teacher_weights=False)
     plan_memo(Runtime(trial, accelerator_for(trial)))
-    console.print(f"[bold]The teacher has no weights yet: {teacher.name} is run first[/bold]")
+    console.print(f"[bold]The teacher has no weights yet: training {teacher.name} first[/bold]")
     run(teacher, console, resume=True)
 
 
@@ -154,23 +169,31 @@ def _introduce(job: Job, runtime: Runtime, console: Console) -> None:
     images = counted(len(splits.train), "training image")
     held = f", {len(splits.validation):,} held out" if splits.validation else ""
     console.rule(f"[bold]{job.recipe.name}")
-    console.print(
+    _print(
+        console,
         f"data     {job.recipe.data.component.use}: {images}{held}, "
         f"{counted(len(splits.test), 'test image')}, {counted(job.classes, 'class', 'classes')}\n"
         f"student  {job.recipe.student.component.use}: {counts['compact']:,} parameters, "
         f"trained with {counts['trained']:,}\n"
         f"device   {describe(runtime)}",
-        highlight=False,
     )
     for note in job.data.notes:
-        console.print(f"note     {note}", highlight=False, soft_wrap=True, markup=False)
+        _note(console, note)
     for stage in job.stages:
         if note := _idle_schedule(stage, runtime.batches.steps):
-            console.print(f"note     {stage.stage.name}: {note}", highlight=False, soft_wrap=True)
+            _note(console, f"{stage.stage.name}: {note}")
+
+
+def _note(console: Console, text: str) -> None:
+    _print(console, f"note     {text}")
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def _idle_schedule(stage: StageJob, per_epoch: int) -> str:
-    """Say where a schedule that should lower the learning rate ends without having done so."""
+    """Say so if a schedule that should lower the learning rate never does."""
     epochs, schedule = stage.stage.epochs, stage.stage.schedule
     steps = epochs * per_epoch
     tried = (*range(0, steps, 1 + steps // 10_000), steps - 1)
@@ -183,12 +206,12 @@ def _idle_schedule(stage: StageJob, per_epoch: int) -> str:
     )
     given = schedule.arguments if schedule.use in TABLE else {}
     late = any(at >= epochs for at in (*given.get("milestones", ()), given.get("warmup", 0)))
-    units = "milestones and warmup are epochs from 1 on, and shares of the stage below 1"
+    units = "milestones and warmup are epochs from 1 on, and fractions of the stage below 1"
     return f"{note}: {units}" if late else note
 
 
 def describe(runtime: Runtime) -> str:
-    """Say on what and how a loop runs."""
+    """Say on what and how a job runs: device, processes, threads, precision."""
     accelerator = runtime.accelerator
     processes = counted(runtime.world, "process", "processes")
     on_cpu = accelerator.device.type == "cpu"

@@ -1,4 +1,4 @@
-"""What came out of a run, as numbers on disk."""
+"""The results of a run, as numbers on disk."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -15,13 +15,13 @@ FILE = "summary.json"
 
 @dataclass(frozen=True)
 class Summary:
-    """A finished run. Metrics are those of the compact student, shares in [0, 1] but for the loss.
+    """The results of a finished run. Metrics are of the compact student, in [0, 1] except the loss.
 
-    `headings` are those of the task's metrics by name, the one that chose the epoch first.
-    `evaluated_on` is the split that `last`, `best` and the choice of epoch speak of; `test` is
-    the final word on the test images, `train` those of the last epoch on the training images as
-    they are, where the recipe asks for them. `seconds` and `images_per_second` are of training
-    alone.
+    `headings` are those of the task's metrics by name; the first chooses the best epoch.
+    `evaluated_on` is the split of `last` and `best`, and of the choice of the epoch; `test` is
+    measured at the end on the test images; `train` are those of the last epoch on the training
+    images without augmentation, if the recipe asks for them. `seconds` and `images_per_second`
+    are of training only. `forked_from` is the checkpoint that the run started from.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Summary:
     environment: dict[str, str | int]
     headings: dict[str, str] = field(default_factory=partial(dict, Classification.metrics))
     train: dict[str, float] | None = None
+    forked_from: str | None = None
 
     @property
     def primary_metric(self) -> str:
@@ -53,7 +54,7 @@ def write_summary(run_dir: Path, summary: Summary) -> None:
 
 
 def read_summary(run_dir: Path) -> Summary:
-    """Read summary.json; ValueError where the run has none that can be read."""
+    """Read summary.json; ValueError if it is missing or cannot be read."""
     try:
         return Summary(**json.loads((run_dir / FILE).read_text()))
     except (OSError, TypeError, ValueError) as error:

@@ -1,7 +1,7 @@
 """From a recipe to everything that a run needs, checked before the first step is taken."""
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import prod
@@ -100,17 +100,25 @@ class Job:
 
 
 @limited()
-def build(recipe: Recipe, *, teacher_weights: bool = True) -> Job:
+def build(
+    recipe: Recipe,
+    *,
+    teacher_weights: bool = True,
+    load_compact: Callable[[nn.Module], object] | None = None,
+) -> Job:
     """Build data, student, teacher and objectives, and probe them on a batch.
 
-    With `teacher_weights` false the teacher keeps random weights, for a dry run. Raises
-    ValueError for what does not fit: module paths, shapes, class counts, a transform that does
-    not come back to the compact network.
+    With `teacher_weights` false the teacher keeps random weights, for a dry run. `load_compact`
+    is called with the student before its transforms, to load other weights than the recipe's.
+    Raises ValueError for what does not fit: module paths, shapes, class counts, a transform that
+    does not restore the compact network or does not keep the weights that the student starts from.
     """
     _seed(recipe.seed)
     data, splits = build_data(recipe)
     task, views = task_of(data), train_views(recipe, data, splits)
     compact = build_student(recipe, data)
+    if load_compact:
+        load_compact(compact)
     student, transforms = apply_transforms(recipe, compact, views.shape)
     teacher = build_teacher(recipe, data, load=teacher_weights) if recipe.teacher else None
     _check_batches(recipe, views, teacher)
@@ -121,7 +129,8 @@ def build(recipe: Recipe, *, teacher_weights: bool = True) -> Job:
         check_answer(teacher.module, teacher.see(images), task, "teacher")
     if views.shape != data.input.shape:  # trained on windows, evaluated on the whole
         check_answer(compact, torch.zeros(1, *data.input.shape), task, "student")
-    if recipe.student.weights or recipe.student.component.arguments.get("pretrained"):
+    pretrained = recipe.student.component.arguments.get("pretrained")
+    if load_compact or recipe.student.weights or pretrained:
         check_kept(compact, student, images)
     trial = deepcopy(student)  # takes the phases and the probes; training starts without
     known = [name for name, _ in compact.named_modules()]

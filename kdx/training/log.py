@@ -1,4 +1,4 @@
-"""What a run writes while it runs: progress on the terminal, metrics on disk."""
+"""What a run writes while it trains: progress on the terminal, metrics on disk."""
 
 import json
 import shutil
@@ -19,11 +19,10 @@ METRICS = "metrics.jsonl"
 
 
 class RunLog:
-    """Writes for the main process; for the others every call does nothing.
+    """Writes in the main process; in others every call does nothing.
 
-    `metrics.jsonl` gets a line an epoch, TensorBoard the same numbers, from the start: what an
-    earlier start of the run wrote there is removed. `headline` is the metric that the terminal
-    shows of an evaluation.
+    `metrics.jsonl` gets a line per epoch, TensorBoard the same numbers; what is there already is
+    removed. The terminal shows `primary_metric` of each evaluation.
     """
 
     def __init__(
@@ -47,9 +46,9 @@ class RunLog:
     def progress(
         self, stage: str, epoch: int, steps: int
     ) -> Iterator[Callable[[int, Mapping[str, Tensor | float], int], None]]:
-        """Show a bar for an epoch; yields a function to call with the step and sums of losses.
+        """Show a bar for an epoch; yield a function of the step, sums of losses, and samples.
 
-        It divides them by a number of samples; where there is no bar, nobody waits for them.
+        Without a terminal it does nothing, so that no device has to be waited for.
         """
         if not (self.main and self.console.is_terminal):
             yield lambda step, sums, samples: None
@@ -77,8 +76,8 @@ class RunLog:
         line = self._line(epoch, stage, values)
         self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
-    def go_on(self, metrics: str) -> None:
-        """Begin with the lines of an earlier start of the run; what it wrote after them is lost."""
+    def resume(self, metrics: str) -> None:
+        """Begin with the lines of the checkpoint that the run is resumed from."""
         if not self.main:
             return
         write_whole(self.directory / METRICS, metrics)
@@ -86,10 +85,10 @@ class RunLog:
             values = json.loads(line)
             self._add_points(values.pop("epoch"), {k: v for k, v in values.items() if k != "stage"})
 
-    def lines(self) -> bytes:
-        """Return what metrics.jsonl holds."""
+    def lines(self) -> str:
+        """Return the content of metrics.jsonl."""
         path = self.directory / METRICS
-        return path.read_bytes() if path.exists() else b""
+        return path.read_text() if path.exists() else ""
 
     def close(self) -> None:
         """Finish writing."""

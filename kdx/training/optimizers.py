@@ -18,10 +18,10 @@ _WAYS = frozenset({"fused", "foreach", "differentiable"})
 def build_optimizer(
     component: Component, parameters: Sequence[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """Build the optimizer, in the fastest of its implementations (benchmarks/LOG.md).
+    """Build the optimizer, in its fastest implementation (benchmarks/LOG.md).
 
-    SGD goes over all parameters at once (`foreach`); the others are fused where torch can. A
-    recipe that sets `fused`, `foreach` or `differentiable` itself has its way.
+    SGD updates all parameters at once (`foreach`); others are fused if torch can. A recipe that
+    sets `fused`, `foreach` or `differentiable` overrides this.
     """
     known = inspect.signature(component.factory).parameters
     way: dict[str, bool] = {}
@@ -33,11 +33,11 @@ def build_optimizer(
     return component.build(params=list(parameters), **way)
 
 
-def rehearse(component: Component, parameters: Sequence[nn.Parameter]) -> None:
-    """Build the optimizer for `parameters`, and take a step with it on a small copy of one.
+def rehearse(component: Component, parameters: Sequence[nn.Parameter]) -> set[str]:
+    """Build the optimizer for `parameters`, and take a step with it on a small tensor.
 
-    Raises RecipeError where torch refuses an argument, which some do in the first step only, and
-    where its state is nothing that a checkpoint can hold.
+    Returns the names of its state of a parameter. Raises RecipeError if torch refuses an argument,
+    which for some fails only in the first step, or if a checkpoint cannot hold the state.
     """
     build_optimizer(component, parameters)
     small = nn.Parameter(torch.zeros(2, 2))
@@ -51,9 +51,10 @@ def rehearse(component: Component, parameters: Sequence[nn.Parameter]) -> None:
         pack(optimizer.state_dict())
     except ValueError as error:
         raise component.refusal(str(error)) from error
+    return set(optimizer.state[small])
 
 
 def _fusable(parameter: nn.Parameter) -> bool:
-    """Whether a fused kernel, which walks the memory whatever the strides, may have it."""
+    """Whether a fused kernel, which ignores strides, may update the parameter."""
     dense = torch.empty_like(parameter).stride() == parameter.stride()
     return dense and parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda")

@@ -1,42 +1,56 @@
 """Training: all stages, epoch by epoch, from the start or from a checkpoint."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from kdx.checkpoints import Progress, Saved
 from kdx.tasks import primary_metric
 from kdx.training.checkpointing import CheckpointManager
 from kdx.training.job import StageJob
 from kdx.training.log import RunLog
+from kdx.training.progress import Progress
 from kdx.training.runtime import Runtime
 from kdx.training.stage import EpochStats, StageRunner
+from kdx.training.state import TrainState
 from kdx.util.errors import Stopped
 
 __all__ = ["fit"]
 
 
 def fit(
-    runtime: Runtime, log: RunLog, *, run: dict[str, Any] | None = None, saved: Saved | None = None
+    runtime: Runtime,
+    log: RunLog,
+    *,
+    run: dict[str, Any] | None = None,
+    saved: TrainState | None = None,
+    begin: Callable[[StageRunner], object] = lambda runner: None,
 ) -> Progress:
-    """Train all stages, from `saved` on where given; evaluate, log and checkpoint. Return the end.
+    """Train all stages, or what is left of them after `saved`; return the final progress.
 
-    `run` is put into the checkpoints, for a resume to compare. Raises Stopped, with the
-    checkpoint to go on from, where a signal asks for it.
+    Evaluates, logs and checkpoints. `run` is saved in the checkpoints, for a resume to compare.
+    `begin` is called with the first stage's runner, unless the run is resumed. Raises Stopped,
+    with the checkpoint to resume from, after a signal.
     """
-    trainer = _Trainer(runtime, log, CheckpointManager(runtime, log, run or {}), saved)
+    trainer = _Trainer(runtime, log, run or {}, saved, begin)
     with runtime.stop:
         trainer.run()
     return trainer.progress
 
 
 class _Trainer:
-    """Training under way. `saved` is the checkpoint to go on from, until it is restored."""
+    """A run that trains. `saved` is the checkpoint to resume from, until it is loaded."""
 
     def __init__(
-        self, runtime: Runtime, log: RunLog, manager: CheckpointManager, saved: Saved | None
+        self,
+        runtime: Runtime,
+        log: RunLog,
+        run: dict[str, Any],
+        saved: TrainState | None,
+        begin: Callable[[StageRunner], object],
     ) -> None:
-        self.runtime, self.log, self.manager, self.saved = runtime, log, manager, saved
+        self.runtime, self.log, self.saved, self.begin = runtime, log, saved, begin
+        self.manager = CheckpointManager(log, run)
         self.progress = saved.progress if saved else Progress()
         self.stats = EpochStats()
         self.phase: str | None = None
@@ -45,10 +59,10 @@ class _Trainer:
         """Train what is left of the stages."""
         runtime = self.runtime
         runtime.compile()
-        if runtime.rank:  # processes draw their dropout apart
+        if runtime.rank:  # each process draws its own dropout
             torch.manual_seed(runtime.job.recipe.seed + 2**32 * runtime.rank)
         if self.saved:
-            self.log.go_on(self.saved.metrics)
+            self.log.resume(self.saved.metrics)
         for index, stage in enumerate(runtime.job.stages):
             self._enter(stage)
             if index >= self.progress.stage:
@@ -59,22 +73,25 @@ class _Trainer:
         self.runtime.job.enter(phase)
         if phase and phase != self.phase:
             self.phase = phase
-            if not self.saved:  # another function: the best epoch so far is not its
+            if not self.saved:  # the function changes: forget the best epoch so far
                 self.progress.forget_best()
 
     def _stage(self, stage: StageJob) -> None:
-        runner = StageRunner(self.runtime, stage)
+        runner, progress = StageRunner(self.runtime, stage), self.progress
         if self.saved:
-            self.stats, self.saved = self.manager.restore(runner, self.saved), None
+            self.stats = self.saved.load(runner)
+            self.manager.saved, self.saved = self.saved.place.name, None
+        elif not progress.stage:
+            self.begin(runner)
         try:
-            while self.progress.epoch < stage.stage.epochs:
+            while progress.epoch < stage.stage.epochs:
                 self._epoch(runner)
         except Stopped as stopped:
-            if self.progress.epochs or self.progress.step:
-                raise Stopped(self.manager.save(runner, self.progress, self.stats)) from None
+            if progress.epochs or progress.step:
+                raise Stopped(self.manager.save(runner, progress, self.stats)) from None
             raise stopped
         runner.finish()
-        self.progress.stage, self.progress.epoch = self.progress.stage + 1, 0
+        progress.stage, progress.epoch = progress.stage + 1, 0
 
     def _epoch(self, runner: StageRunner) -> None:
         progress, stage, recipe = self.progress, runner.stage.stage, self.runtime.job.recipe
@@ -88,17 +105,17 @@ class _Trainer:
         )
         number = progress.epochs + 1
         due = number % recipe.evaluate_every == 0 or progress.epoch + 1 == stage.epochs
-        named = self._evaluate(number) if due else {}
+        evaluated = self._evaluate(number) if due else {}
         progress.seconds += trained["seconds"]
         progress.images += self.runtime.batches.samples
         progress.epochs, progress.epoch, progress.step = number, progress.epoch + 1, 0
         self.stats = self.stats.of_next_epoch()
-        self.log.epoch(number, stage.name, trained | named)
+        self.log.epoch(number, stage.name, trained | evaluated)
         if due:
             self.manager.save(runner, progress, self.stats)
 
     def _after(self, runner: StageRunner, step: int) -> None:
-        """After a step: stop where that was asked for, save where the recipe says so."""
+        """After each step: stop if asked to, save if the recipe says so."""
         self.progress.step = step
         if self.runtime.stop.agreed():
             raise Stopped
@@ -107,13 +124,13 @@ class _Trainer:
             self.manager.save(runner, self.progress, self.stats)
 
     def _evaluate(self, number: int) -> dict[str, float]:
-        """Evaluate the epoch's student; return its metrics by the name that they are logged by.
+        """Evaluate the student after an epoch; return its metrics by their names in the log.
 
-        Nothing is noted before all is evaluated: a run may be stopped in between.
+        Progress changes when all is evaluated: the run may be stopped before that.
         """
         progress, runtime, job = self.progress, self.runtime, self.runtime.job
         runtime.share_buffers()
-        name, source = runtime.evaluation_source()
+        split, source = runtime.evaluation_source()
         metrics, train = runtime.evaluate(job.student, source).metrics, {}
         if job.recipe.train_metrics:
             train = runtime.evaluate(job.student, job.splits.train).metrics
@@ -122,5 +139,5 @@ class _Trainer:
         if metrics[first] > progress.best.get(first, -1.0):
             progress.best, progress.best_epoch = metrics, number
             progress.best_checkpoint = f"epoch_{number:04d}"
-        found = {name: metrics, "train": train}
-        return {f"{on}/{key}": value for on, said in found.items() for key, value in said.items()}
+        found = {split: metrics, "train": train}
+        return {f"{on}/{key}": value for on, each in found.items() for key, value in each.items()}

@@ -4,11 +4,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdx import checkpoints
-from kdx.checkpoints.capture import ADAPTORS
-from kdx.models import weights
 from kdx.training.job import Job, StageJob, build
 from kdx.training.runtime import Runtime, accelerator_for
+from kdx.training.state import TrainState
 from kdx_lab.analysis.runs import Run
 
 __all__ = ["Opened", "kept_epochs", "open_run"]
@@ -34,15 +32,13 @@ class Opened:
         The epoch counts from 0, over all stages. ValueError for a checkpoint that is damaged, or
         does not fit the recipe.
         """
-        progress = checkpoints.state_of(checkpoint)["progress"]
-        stages = self.job.stages[: progress["stage"] + 1]
+        state = TrainState.read(checkpoint)
+        stages = self.job.stages[: state.progress.stage + 1]
         for stage in stages:
             self.job.enter(stage.stage.phase)
-        weights.load(self.job.student, checkpoint / weights.FILE_IN_RUN)
-        adaptors = checkpoint / ADAPTORS
-        if adaptors.is_file():
-            weights.load(stages[-1].objective.adaptors, adaptors)
-        return stages[-1], progress["epochs"] - 1
+        state.load_student(self.job.student)
+        state.load_adaptors(stages[-1].objective.adaptors)
+        return stages[-1], state.progress.epochs - 1
 
 
 def open_run(run: Run) -> Opened:

@@ -7,7 +7,7 @@ from kdx.recipe import Recipe
 from kdx.recipe.errors import Report
 from kdx.recipe.yaml_source import parse, read_mapping
 from kdx.run.directory import is_finished
-from kdx.run.resume import FREE, compare_recipes, flat
+from kdx.run.resume import compare_recipes, flat
 from kdx_lab.study.grid import Grid
 
 __all__ = ["check_finished"]
@@ -40,10 +40,9 @@ def _changed(recipe: Recipe) -> list[str]:
     """Say in which keys a recipe differs from that of the finished run in its directory."""
     path = recipe.run_dir / "recipe.yaml"
     trained = read_mapping(path, Report(str(path)), "the recipe of a run is a mapping")
-    free = [key for key in FREE if key not in TOLD]
     asked = parse(recipe.to_yaml(), Report(str(path)))
     before, now = (_same_teacher(flat(each)) for each in (trained, asked))
-    return compare_recipes(before, now, free=free).refused
+    return compare_recipes(before, now, equal=TOLD).refused
 
 
 def _same_teacher(keys: dict[str, Any]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def test_damaged_checkpoints_are_named_and_the_run_goes_on_from_an_older_one(
     (directory / "epoch_0002/training.safetensors").unlink()
     run(stopped, console, resume=True)
     said = console.file.getvalue()
-    assert f"{directory}/epoch_0002_step_000002: student.safetensors was altered: its SHA" in said
+    assert f"{directory}/epoch_0002_step_000002: student.safetensors was changed: its SHA" in said
     assert f"{directory}/epoch_0002: training.safetensors cannot be read (No such file" in said
     assert "note     resumed from epoch_0001\n" in said
     assert differences(unbroken, stopped.run_dir) == []
@@ -72,7 +72,7 @@ def test_where_no_checkpoint_verifies_nothing_is_overwritten(stopped, console):
     directory = stopped.run_dir / "checkpoints"
     for place in directory.iterdir():
         (place / "manifest.json").write_text("{")
-    with pytest.raises(ValueError, match=r"none of its checkpoints can be used:\n  .*: manifest"):
+    with pytest.raises(ValueError, match=r"no intact checkpoint:\n  .*: manifest"):
         run(stopped, console, resume=True)
     assert len(names(stopped)) == 3
 
@@ -85,7 +85,7 @@ def test_a_planted_payload_does_not_run(stopped, console, tmp_path, name, signed
         (place / name).write_bytes(pickle.dumps(Payload(witness)))
         if signed and name != "manifest.json":
             sign(place)
-    refused = r"not one of kdx, refused" if signed else rf"{name} (has \d|is damaged|was altered)"
+    refused = r"not a valid kdx check" if signed else rf"{name} (has \d|is damaged|was changed)"
     if name == "manifest.json":
         refused = r"manifest\.json is damaged"
     with pytest.raises(ValueError, match=refused):
@@ -105,7 +105,7 @@ def test_a_state_that_is_none_is_refused(stopped, console, change):
         state = json.loads((place / "state.json").read_text())
         (place / "state.json").write_text(json.dumps(state | change))
         sign(place)
-    with pytest.raises(ValueError, match=r"epoch_0002_step_000002(: not one of kdx| does not fit)"):
+    with pytest.raises(ValueError, match=r"epoch_0002_step_000002(: not a valid| does not fit)"):
         run(stopped, console, resume=True)
 
 

@@ -29,8 +29,9 @@ def save_for_ever(directory: Path) -> None:
     number = max(numbers, default=0)
     while True:
         number += 1
-        checkpoints.save(directory, f"epoch_{number:04d}", CONTENT)
-        checkpoints.prune(directory, f"epoch_{number:04d}", keep=2)
+        place = directory / f"epoch_{number:04d}"
+        checkpoints.save(place, CONTENT)
+        checkpoints.prune(place, keep=2)
 
 
 def killed_after(seconds: float, target, *arguments) -> None:
@@ -55,7 +56,9 @@ def test_killed_at_any_moment_only_whole_checkpoints_are_left(tmp_path):
         cut_off += len(names) > len(whole)
         for name in whole:
             assert checkpoints.read(tmp_path / name) == CONTENT
-        name, passed = checkpoints.newest(tmp_path, lambda name, files: name)
+        name, passed = checkpoints.newest(
+            tmp_path, lambda place: checkpoints.read(place) and place.name
+        )
         assert not passed
         if name is not None:
             assert name >= newest
@@ -118,7 +121,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(recipe, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(store, "put", full)
-        with pytest.raises(OSError, match=r"epoch_0002: .* cannot be written \(No space left"):
+        with pytest.raises(OSError, match=r"epoch_0002: cannot write the checkpoint \(No sp"):
             run(recipe("epochs=3"), Console(quiet=True))
     assert_first_epoch_stands(recipe)
 

@@ -130,18 +130,18 @@ def test_a_finished_run_is_left_alone(recipe, console):
     before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
     assert run(finished, console, resume=True) == place
     assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
-    assert console.file.getvalue().endswith(f"{place} is finished: there is nothing to do\n")
+    assert console.file.getvalue().endswith(f"{place} is finished: nothing to do\n")
 
 
 def test_a_finished_run_of_another_recipe_is_not_taken_for_this_one(recipe, console):
     run(recipe(), console)
-    with pytest.raises(ValueError, match=r"cannot be resumed.*\n  epochs: 1, now 2\n"):
+    with pytest.raises(ValueError, match=r"cannot resume.*\n  epochs: 1, now 2\n"):
         run(recipe(TWO), console, resume=True)
 
 
 def test_where_nothing_is_to_resume_the_run_begins(recipe, console):
     place = run(recipe(TWO), console, resume=True)
-    assert "note     nothing to resume: begun anew\n" in console.file.getvalue()
+    assert "note     nothing to resume: started from scratch\n" in console.file.getvalue()
     assert differences(run(recipe(TWO, name="other"), Console(quiet=True)), place) == []
 
 

@@ -150,7 +150,7 @@ def test_two_processes_go_on_as_one(tmp_path):
     (tmp_path / "recipe.yaml").write_text(recipe)
     stopped(TWO, tmp_path, signal.SIGTERM)
     printed = run(PLAIN, tmp_path, "resumed", "--resume")
-    assert "note     changed since: processes: 2, now 1, which rounds otherwise\n" in printed
+    assert "note     changed: processes: 2, now 1 (may round differently)\n" in printed
     run(PLAIN, tmp_path, "unbroken")
     lines = [
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]

@@ -54,7 +54,7 @@ def workplace(tmp_path_factory):
     (place / "digits" / "teacher.yaml").write_text(TEACHER)
     done = tool("distill", "digits/kd.yaml", "student.transforms.0.rate=3", cwd=place)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "The teacher has no weights yet: digits/teacher is run first" in done.stdout
+    assert "The teacher has no weights yet: training digits/teacher first" in done.stdout
     assert "15,050 parameters, trained with 194,358" in done.stdout  # worked by hand
     return place
 
@@ -147,7 +147,7 @@ def test_analyze_draws_all_runs_below_a_directory(workplace, monkeypatch, capsys
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
-        ("distill", ["digits/kd.yaml"], "holds a run already: pass --resume"),
+        ("distill", ["digits/kd.yaml"], "already exists: pass --resume"),
         ("distill", ["absent.yaml"], "absent.yaml"),
         ("distill", ["digits/kd.yaml", "losses.1.use=kdd"], "'kdd' is not a loss. Did you mean"),
         ("distill", ["digits/kd.yaml", "name=../out"], "'../out'"),
@@ -168,11 +168,15 @@ def test_analyze_draws_all_runs_below_a_directory(workplace, monkeypatch, capsys
         (
             "compress",
             ["runs/digits/kd/checkpoints/epoch_0009"],
-            "epoch_0009 is no checkpoint. There are: runs/digits/kd/checkpoints/epoch_0001, ",
+            "epoch_0009 is not a checkpoint; found these: runs/digits/kd/checkpoints/epoch_0001, ",
         ),
         ("compress", ["runs/digits/kd"], ", runs/digits/kd/checkpoints/epoch_0002\n"),
-        ("compress", ["runs/digits/kd/checkpoints"], "is no checkpoint. There are: runs/digits/kd"),
-        ("compress", ["digits"], "digits is no checkpoint, and there is none near it\n"),
+        (
+            "compress",
+            ["runs/digits/kd/checkpoints"],
+            "is not a checkpoint; found these: runs",
+        ),
+        ("compress", ["digits"], "digits is not a checkpoint; none found near it\n"),
         (
             "compress",
             ["runs/digits/kd/checkpoints/epoch_0002", "-o", "runs/digits/kd/student.safetensors"],

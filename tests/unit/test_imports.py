@@ -18,7 +18,7 @@ MAY_IMPORT = {
 OUTSIDE = ("benchmarks", "expand", "kdx_lab", "teachers", "tools")
 USES_ACCELERATE = {
     "kdx/commands/launch.py",
-    "kdx/training/checkpointing.py",
+    "kdx/training/state.py",
     "kdx/training/runtime.py",
     "kdx/launch/processes.py",
 }

@@ -9,17 +9,18 @@ FILES = {"state.json": b"{}", "student.safetensors": bytes(range(256)) * 8}
 
 
 def save(directory, name="epoch_0007", files=FILES):
-    return checkpoints.save(directory, name, files)
+    checkpoints.save(directory / name, files)
+    return directory / name
 
 
 def newest(directory):
     """Return the name of the newest checkpoint, and what is wrong with newer ones."""
 
-    def parse(name, files):
-        assert files == FILES
-        return name
+    def read(place):
+        assert checkpoints.read(place) == FILES
+        return place.name
 
-    return checkpoints.newest(directory, parse)
+    return checkpoints.newest(directory, read)
 
 
 def names(directory):
@@ -51,7 +52,7 @@ def test_what_was_cut_off_is_no_checkpoint_and_is_swept(tmp_path):
 
 DAMAGES = {
     "truncated": (lambda p: p.write_bytes(p.read_bytes()[:100]), "has 100 bytes, not 2,048"),
-    "flipped": (lambda p: p.write_bytes(b"\1" + p.read_bytes()[1:]), "was altered: its SHA-256"),
+    "flipped": (lambda p: p.write_bytes(b"\1" + p.read_bytes()[1:]), "was changed: its SHA-256"),
     "missing": (lambda p: p.unlink(), "cannot be read (No such file or directory)"),
 }
 
@@ -98,7 +99,7 @@ def test_checkpoints_are_in_the_order_of_training(tmp_path):
 def test_pruning_keeps_the_newest_and_the_best(tmp_path):
     for epoch in (2, 10, 9, 3):
         save(tmp_path, f"epoch_{epoch:04d}")
-    checkpoints.prune(tmp_path, "epoch_0010", keep=2, also=["epoch_0002"])
+    checkpoints.prune(tmp_path / "epoch_0010", keep=2, also=["epoch_0002"])
     assert names(tmp_path) == ["epoch_0002", "epoch_0009", "epoch_0010"]
 
 
@@ -106,7 +107,7 @@ def test_pruning_never_removes_the_one_just_written(tmp_path):
     """A damaged one that sorts after it was passed over, and is of no use."""
     for name in ("epoch_0001", "epoch_0001_step_000001", "epoch_0002_step_000001"):
         save(tmp_path, name)
-    checkpoints.prune(tmp_path, "epoch_0001_step_000001", keep=1, also=["epoch_0001"])
+    checkpoints.prune(tmp_path / "epoch_0001_step_000001", keep=1, also=["epoch_0001", None])
     assert names(tmp_path) == ["epoch_0001", "epoch_0001_step_000001"]
 
 
@@ -114,19 +115,19 @@ def test_what_a_parser_refuses_is_passed_over(tmp_path):
     for name in ("epoch_0001", "epoch_0002"):
         save(tmp_path, name)
 
-    def parse(name, files):
-        if name == "epoch_0002":
+    def read(place):
+        if place.name == "epoch_0002":
             raise ValueError("not this one")
-        return name
+        return place.name
 
-    assert checkpoints.newest(tmp_path, parse) == ("epoch_0001", ["not this one"])
+    assert checkpoints.newest(tmp_path, read) == ("epoch_0001", ["not this one"])
 
 
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
     place = save(tmp_path)
     (place / "state.json").unlink()
     os.mkfifo(place / "state.json")
-    with pytest.raises(ValueError, match=r"epoch_0007: state\.json is no plain file$"):
+    with pytest.raises(ValueError, match=r"epoch_0007: state\.json is not a regular file$"):
         checkpoints.read(place)
 
 
@@ -137,25 +138,22 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr("kdx.checkpoints.store.put", full)
-    with pytest.raises(OSError, match=r"/epoch_0008: the checkpoint cannot be written \(No sp"):
+    with pytest.raises(OSError, match=r"/epoch_0008: cannot write the checkpoint \(No sp"):
         save(tmp_path, "epoch_0008")
     assert names(tmp_path) == ["epoch_0007"]
     assert checkpoints.read(kept) == FILES
 
 
 @pytest.mark.parametrize("meant", ["", "checkpoints", "checkpoints/epoch_0001", "summary.json"])
-def test_a_path_that_is_no_checkpoint_is_answered_with_those_there_are(tmp_path, meant):
+def test_for_a_path_that_is_not_a_checkpoint_those_near_it_are_listed(tmp_path, meant):
     paths = [save(tmp_path / "checkpoints", f"epoch_{n:04d}") for n in (10, 9)]
     (tmp_path / "checkpoints" / "epoch_0011").mkdir()
     there = f"{paths[1]}, {paths[0]}"
-    with pytest.raises(
-        ValueError, match=rf"{tmp_path / meant} is no checkpoint. There are: {there}$"
-    ):
-        checkpoints.state_of(tmp_path / meant)
+    wrong = tmp_path / meant
+    with pytest.raises(ValueError, match=rf"{wrong} is not a checkpoint; found these: {there}$"):
+        checkpoints.read(wrong)
 
 
 def test_where_there_are_no_checkpoints_that_is_said(tmp_path):
-    with pytest.raises(
-        ValueError, match=rf"{tmp_path} is no checkpoint, and there is none near it"
-    ):
-        checkpoints.state_of(tmp_path)
+    with pytest.raises(ValueError, match=rf"{tmp_path} is not a checkpoint; none found near it"):
+        checkpoints.read(tmp_path)

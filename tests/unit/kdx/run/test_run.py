@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from torch import nn
 
 import expand
-from kdx.checkpoints import state_of
 from kdx.models import weights
 from kdx.models.modes import eval_mode
 from kdx.models.students import smallnet
@@ -21,6 +20,7 @@ from kdx.run.run import _introduce, run
 from kdx.run.summary import read_summary
 from kdx.training.job import build
 from kdx.training.runtime import Runtime, accelerator_for
+from kdx.training.state import TrainState
 from kdx.util.errors import CertificateError
 from tests.unit.runs import EXPAND, FILES, SGD, contents, listed, same
 
@@ -89,8 +89,8 @@ def test_checkpoints_hold_the_expanded_student_and_adaptors_and_no_teacher(disti
     student = expand.expand(smallnet(in_channels=1), "cl", linear=True, rate=2)
     student.load_state_dict(contents(checkpoint), strict=True)
     assert load_file(checkpoint / "adaptors.safetensors").keys() == {"hint.regressor.weight"}
-    state = state_of(checkpoint)
-    assert (state["stage"], state["phase"]) == ("linear", "linear")
+    state = TrainState.read(checkpoint)
+    assert (state.stage, state.phase) == ("linear", "linear")
     compact = expand.compress(student).state_dict()
     assert all(torch.allclose(compact[k], v, atol=1e-6) for k, v in contents(run_dir).items())
 
@@ -157,7 +157,7 @@ def test_a_run_may_not_end_in_the_nonlinear_phase(recipe, console):
 
 def test_a_schedule_that_never_acts_is_noted(recipe, console):
     never = "the schedule multistep never lowers the learning rate in 1 epoch of 4 steps"
-    units = "milestones and warmup are epochs from 1 on, and shares of the stage below 1"
+    units = "milestones and warmup are epochs from 1 on, and fractions of the stage below 1"
     for milestones, said in (("[50, 100]", f"{never}: {units}\n"), ("[0.999]", f"{never}\n")):
         job = build(recipe(f"schedule={{use: multistep, milestones: {milestones}}}"))
         _introduce(job, Runtime(job, accelerator_for(job)), console)

@@ -9,7 +9,7 @@ from tests.unit.runs import EXPAND, FILES, contents, listed, same
 
 def test_a_run_is_replaced_only_when_asked(recipe, console):
     first = contents(run(recipe(), console))
-    with pytest.raises(FileExistsError, match=r"digits/plain holds a run already: pass --resume"):
+    with pytest.raises(FileExistsError, match=r"digits/plain already exists: pass --resume"):
         run(recipe("seed=1"), console)
     run_dir = run(recipe("seed=1"), console, overwrite=True)
     assert not same(first, contents(run_dir))
@@ -49,7 +49,7 @@ def test_a_run_that_trained_an_epoch_keeps_its_name(recipe, console):
     run_dir.mkdir(parents=True)
     for name in ("recipe.yaml", "metrics.jsonl"):
         (run_dir / name).touch()
-    with pytest.raises(FileExistsError, match=r"digits/plain holds a run already"):
+    with pytest.raises(FileExistsError, match=r"digits/plain already exists"):
         run(recipe(), console)
 
 

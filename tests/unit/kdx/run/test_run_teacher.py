@@ -58,7 +58,7 @@ def test_a_teacher_is_trained_first_and_kept(recipe, console, tmp_path):
     teacher = "teacher={use: smallnet, weights: runs/digits/first, recipe: first.yaml}"
     student = recipe(teacher, "losses=[{use: kd}]")
     run(student, console)
-    first = "The teacher has no weights yet: digits/first is run first"
+    first = "The teacher has no weights yet: training digits/first first"
     assert console.file.getvalue().count(first) == 1
     weights_file = tmp_path / "runs/digits/first/student.safetensors"
     written = weights_file.stat().st_mtime_ns

@@ -66,8 +66,8 @@ def test_a_log_goes_on_from_earlier_lines(log, tmp_path):
     log.epoch(3, "train", VALUES)
     log.close()
     again = RunLog(tmp_path, log.console, epochs=30)
-    assert again.lines() == b""
-    again.go_on(kept.decode())
+    assert again.lines() == ""
+    again.resume(kept)
     again.epoch(3, "train", VALUES | {"loss/kd": 2.0})
     again.close()
     lines = [json.loads(line) for line in again.lines().splitlines()]
@@ -82,7 +82,7 @@ def test_a_log_goes_on_from_earlier_lines(log, tmp_path):
 def test_processes_other_than_the_main_one_write_nothing(tmp_path, console):
     log = RunLog(tmp_path, console, epochs=1, main=False)
     log.epoch(1, "train", VALUES)
-    log.go_on("")
+    log.resume("")
     with log.progress("train", 1, 2) as show:
         show(1, {"kd": 1.0}, 1)
     log.close()

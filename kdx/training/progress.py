@@ -1,4 +1,4 @@
-"""Where training stands."""
+"""How far a run has come."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -13,16 +13,16 @@ Natural = Annotated[int, Field(ge=0)]
 
 @dataclass
 class Progress:
-    """Training's place and tallies; changes as it goes on, the same in every process.
+    """Counters and metrics of a run, the same in every process.
 
-    `stage` counts from 0, `epoch` the epochs done in it, `step` the optimizer steps done in the
-    epoch under way, `epochs` the epochs done in all stages. `last` and `best` are metrics of the
-    evaluation split; `best_checkpoint` is the name of the best epoch's. `train` are the last ones
-    of the training images, empty where nobody asks for them. `seconds` and `images` are of training
-    alone.
+    `stage` counts from 0, `epoch` the finished epochs of the stage, `step` the optimizer steps
+    done in the current epoch, `epochs` the finished epochs of all stages. `last` and `best` are
+    metrics of the evaluation split; `best_checkpoint` is the name of the best epoch's checkpoint.
+    `train` are the last metrics of the training images, empty unless the recipe asks for them.
+    `seconds` and `images` are of training only.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # where one is read from a file
+    __pydantic_config__ = ConfigDict(extra="forbid")  # when read from a file
     stage: Natural = 0
     epoch: Natural = 0
     step: Natural = 0
@@ -37,16 +37,16 @@ class Progress:
 
     @property
     def name(self) -> str:
-        """The name of the checkpoint of this place: `epoch_0007`, `epoch_0007_step_000123`."""
+        """The name of the checkpoint: `epoch_0007`, `epoch_0007_step_000123`."""
         within = f"_step_{self.step:06d}" if self.step else ""
         return f"epoch_{self.epochs:04d}{within}"
 
     def forget_best(self) -> None:
-        """Choose the best epoch anew, among those to come."""
+        """Choose the best epoch among those to come."""
         self.best, self.best_epoch, self.best_checkpoint = {}, 0, None
 
     def lose_best(self) -> None:
-        """Choose the best epoch anew, among the one that this is the end of and those to come."""
+        """Choose the best epoch among the one that has just ended, if one has, and later ones."""
         self.forget_best()
         if not self.step:
             self.best, self.best_epoch, self.best_checkpoint = self.last, self.epochs, self.name

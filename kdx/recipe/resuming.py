@@ -1,0 +1,57 @@
+"""What each key of a recipe means for a resume, as metadata of its field in the schema."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+__all__ = ["ABSENT", "MAY_DIFFER", "Resume", "resume_rule"]
+
+ABSENT: Any = object()
+"""The value of a key that a recipe does not have."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Metadata of a field, for it and for what is nested in it. A field without it must be equal.
+
+    `may_differ`: its effect is compared in other ways, or is rounding only. `arguments` are those
+    of a component that may differ. A key that was added later has the version `since` which it is
+    there, and `absent`, the value that checkpoints without the key were trained with.
+    """
+
+    may_differ: bool = False
+    arguments: tuple[str, ...] = ()
+    since: str = ""
+    absent: Any = ABSENT
+
+
+MAY_DIFFER = Resume(may_differ=True)
+
+
+def resume_rule(key: str, model: type[BaseModel]) -> Resume:
+    """Return what a dotted key, such as `data.workers` or `stages.0.losses`, means for a resume."""
+    name, _, inner = key.partition(".")
+    if name.isdigit():  # in a list
+        return resume_rule(inner, model)
+    field = model.model_fields.get(name)
+    if field is None:  # an argument of the section's component
+        component = model.model_fields.get("component")
+        free = _rule(component).arguments if component else ()
+        return Resume(may_differ=name in free)
+    rule, nested = _rule(field), next(_models(field.annotation), None)
+    return rule if rule != Resume() or not inner or not nested else resume_rule(inner, nested)
+
+
+def _rule(field: FieldInfo) -> Resume:
+    return next((each for each in field.metadata if isinstance(each, Resume)), Resume())
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models in an annotation: `Section` of `list[Section] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)

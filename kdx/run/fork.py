@@ -1,0 +1,137 @@
+"""Forking a run: a new run that starts from another run's student."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdx import checkpoints
+from kdx.models.transforms import restore
+from kdx.recipe import Recipe, load
+from kdx.run.resume import check_digest, compare, flat
+from kdx.training.optimizers import rehearse
+from kdx.training.runtime import Runtime
+from kdx.training.stage import StageRunner
+from kdx.training.state import TrainState, load_optimizer, load_tensors, misfits
+
+__all__ = ["Fork", "open_fork"]
+
+
+@dataclass(frozen=True)
+class Fork:
+    """A checkpoint of another run. `compact` are its restored weights, if the transforms differ.
+
+    `notes` say which newer checkpoints are damaged.
+    """
+
+    state: TrainState
+    compact: Mapping[str, Tensor] | None
+    notes: list[str]
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What the new run's checkpoints record as `forked_from`."""
+        place = self.state.place
+        return {"checkpoint": str(place), "sha256": checkpoints.digest_of(place)}
+
+    def load_compact(self, network: nn.Module) -> None:
+        """Load the weights into the compact network, before any transform is applied."""
+        assert self.compact is not None, "the transforms are the same: see `load_student`"
+        if problems := misfits("student", network.state_dict(), self.compact):
+            raise ValueError(f"cannot fork {self.state.place}: {problems[0]}")
+        load_tensors(network, self.compact)
+
+    def load_student(self, runtime: Runtime) -> None:
+        """Load the expanded weights, unless the compact ones are loaded already.
+
+        ValueError if they do not fit, or if the processes read different checkpoints.
+        """
+        check_digest(self.state.place, runtime.agree(self.origin["sha256"]))
+        if self.compact is None:
+            self.state.load_student(runtime.job.student)
+
+    def differences(self, about: Mapping[str, Any]) -> str:
+        """Say from what the run is forked, and how the circumstances `about` the new one differ."""
+        changes = compare(self.state.run, about)
+        lines = [line for line in (*changes.refused, *changes.accepted) if line[:5] != "name:"]
+        listed = f"; differs in: {'; '.join(lines)}" if lines else "; nothing differs"
+        return f"forked from {self.state.place}{listed}"
+
+    def begin(self, runner: StageRunner) -> list[str]:
+        """Load adaptors and optimizer state into the first stage, where they fit.
+
+        Returns a line for each that starts from scratch.
+        """
+        live, saved = runner.objective.adaptors, self.state.adaptors
+        fresh = []
+        for term, adaptor in live.items():
+            own, start = adaptor.state_dict(), f"{term}."
+            found = {n[len(start) :]: v for n, v in saved.items() if n.startswith(start)}
+            if misfits(term, own, found):
+                fresh.append(f"the adaptor of {term} starts from scratch: none of its shape there")
+            else:
+                load_tensors(adaptor, found)
+        if reason := self._new_optimizer(runner):
+            fresh.append(f"the optimizer's state starts from scratch: {reason}")
+        return fresh
+
+    def _new_optimizer(self, runner: StageRunner) -> str:
+        """Load the optimizer's state; return why not, if it does not fit."""
+        kept, component = self.state.training["optimizer"], runner.stage.stage.optimizer
+        recipe, stage = self.state.run.get("recipe", {}), self.state.progress.stage
+        before = recipe.get(f"stages.{stage}.optimizer.use") or recipe.get("optimizer.use")
+        if before != component.use:
+            return f"the optimizer was {before}, now {component.use}"
+        if self.compact is not None:
+            return "the student's transforms differ"
+        if misfits("", runner.objective.adaptors.state_dict(), self.state.adaptors):
+            return "the adaptors differ"
+        needed = rehearse(component, runner.trained)
+        groups = runner.optimizer.state_dict()["param_groups"]
+        sizes = [[len(group["params"]) for group in each] for each in (groups, kept["groups"])]
+        if sizes[0] != sizes[1] or not all(needed <= set(each) for each in kept["state"].values()):
+            return "its arguments differ"
+        load_optimizer(runner.optimizer, kept["state"], groups)
+        return ""
+
+
+def open_fork(path: Path, recipe: Recipe) -> Fork:
+    """Read a checkpoint, or the newest one of a run directory, to start a run from.
+
+    ValueError if there is none, if it belongs to this run, or if a student with other transforms
+    cannot be restored.
+    """
+    notes: list[str] = []
+    state = None
+    if checkpoints.any_at(path):
+        state, notes = TrainState.newest(path)
+    state = state or TrainState.read(path)
+    run_dir = state.place.resolve().parent.parent
+    if run_dir == recipe.run_dir.resolve():
+        raise ValueError(f"--fork {path}: this is the run itself; name the new run: name=...")
+    own, other = (
+        {key: value for key, value in each.items() if key.startswith("student.transforms")}
+        for each in (flat(recipe.plain()), state.run.get("recipe", {}))
+    )
+    if own == other:
+        return Fork(state, None, notes)
+    if other == {"student.transforms": []}:
+        return Fork(state, state.student, notes)
+    source = run_dir / "recipe.yaml"
+    if not source.is_file():
+        raise ValueError(
+            f"cannot fork {state.place}: its student has other transforms, and the recipe to "
+            f"restore it by, {source}, does not exist"
+        )
+    trained = load(
+        source, plugins=recipe.locations.plugins, output_root=recipe.locations.output_root
+    )
+    try:
+        student, transforms = state.build_student(trained)
+        with torch.no_grad():
+            return Fork(state, restore(student, transforms).state_dict(), notes)
+    except ValueError as error:
+        raise ValueError(f"cannot fork {state.place}: restoring its student: {error}") from error

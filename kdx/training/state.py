@@ -1,0 +1,248 @@
+"""Everything that a run keeps: captured from live objects, written to checkpoints, and loaded.
+
+Saving, resuming, forking and exporting from a checkpoint use `TrainState` only. The files are
+listed in `kdx.checkpoints`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from pydantic import TypeAdapter
+from safetensors import SafetensorError
+from safetensors.torch import load as parsed
+from safetensors.torch import save as serialised
+from torch import Tensor, nn
+
+from kdx import checkpoints
+from kdx.checkpoints.packing import pack, unpack
+from kdx.models import weights
+from kdx.models.networks import facts
+from kdx.models.transforms import apply_transforms
+from kdx.protocols import InputSpec, StudentTransform
+from kdx.recipe import Recipe
+from kdx.training.job import Job
+from kdx.training.progress import Progress
+from kdx.training.ranks import load_rank, rank_state
+from kdx.training.stage import EpochStats, StageRunner
+
+__all__ = ["TrainState", "load_optimizer", "load_tensors", "misfits"]
+
+STUDENT, ADAPTORS, TRAINING = (
+    f"{name}.safetensors" for name in ("student", "adaptors", "training")
+)
+STATE, RUN, METRICS = "state.json", "run.json", "metrics.jsonl"
+BROKEN = (AttributeError, IndexError, KeyError, RecursionError, RuntimeError, SafetensorError,
+          TypeError, ValueError)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """The state of a run between two optimizer steps; `place` is the directory of its checkpoint.
+
+    `student` has the transforms applied; `adaptors` belong to the losses of the stage. `training`
+    holds "optimizer" ("state" and "groups"), fp16's "scaler", and "ranks": for each process its
+    random generators, buffers and `EpochStats`. `run` is what a resume compares
+    (`kdx.run.resume`), `metrics` the content of metrics.jsonl.
+    """
+
+    place: Path
+    stage: str
+    phase: str | None
+    progress: Progress
+    student: Mapping[str, Tensor]
+    adaptors: Mapping[str, Tensor]
+    training: Mapping[str, Any]
+    run: dict[str, Any]
+    metrics: str
+
+    @classmethod
+    def capture(
+        cls,
+        runner: StageRunner,
+        progress: Progress,
+        stats: EpochStats,
+        *,
+        run: dict[str, Any],
+        metrics: str,
+    ) -> "TrainState":
+        """Return the state of a run that trains; all processes call it. Tensors are not copied."""
+        job, objective, stage = runner.runtime.job, runner.objective, runner.stage.stage
+        optimizer, scaler = runner.optimizer.state_dict(), runner.runtime.accelerator.scaler
+        training = {
+            "optimizer": {"state": optimizer["state"], "groups": optimizer["param_groups"]},
+            "scaler": scaler.state_dict() if scaler is not None else None,
+            "ranks": gather_object([rank_state(objective, stats)]),
+        }
+        place = job.recipe.run_dir / "checkpoints" / progress.name
+        student, adaptors = objective.student.state_dict(), objective.adaptors.state_dict()
+        return cls(
+            place, stage.name, stage.phase, progress, student, adaptors, training, run, metrics
+        )
+
+    def save(self, job: Job) -> None:
+        """Write the checkpoint; OSError if it cannot be written."""
+        plain, tensors = pack(dict(self.training))
+        about = {"input": job.data.input, "classes": job.classes}
+        state = {"stage": self.stage, "phase": self.phase, "progress": asdict(self.progress)}
+        files = {
+            STUDENT: weights.serialise(self.student, **about, extra=job.about),
+            TRAINING: serialised(tensors),
+            STATE: _json(state | {"training": plain}),
+            RUN: _json(self.run),
+            METRICS: self.metrics.encode(),
+        }
+        if self.adaptors:
+            files[ADAPTORS] = weights.serialise(self.adaptors, **about)
+        checkpoints.save(self.place, files)
+
+    @classmethod
+    def read(cls, place: Path) -> "TrainState":
+        """Read and verify a checkpoint; nothing in it is run.
+
+        Raises ValueError for a path that is not a checkpoint, or one that is damaged.
+        """
+        files = checkpoints.read(place)
+        try:
+            state = json.loads(files[STATE])
+            training = unpack(state["training"], parsed(files[TRAINING]))
+            metrics = files[METRICS].decode()
+            if not all("epoch" in json.loads(line) for line in metrics.splitlines()):
+                raise ValueError(f"{METRICS} has a line without an epoch")
+            return cls(
+                place,
+                str(state["stage"]),
+                state["phase"],
+                TypeAdapter(Progress).validate_json(json.dumps(state["progress"]), strict=True),
+                parsed(files[STUDENT]),
+                parsed(files[ADAPTORS]) if ADAPTORS in files else {},
+                {part: training[part] for part in ("optimizer", "scaler", "ranks")},
+                dict(json.loads(files[RUN])),
+                metrics,
+            )
+        except BROKEN as error:
+            raise _invalid(place, error) from error
+
+    @classmethod
+    def newest(cls, run_dir: Path) -> tuple["TrainState | None", list[str]]:
+        """Read the newest intact checkpoint of a run; return it, and what is wrong with others.
+
+        ValueError if there are checkpoints, but none is intact.
+        """
+        state, passed = checkpoints.newest(run_dir / "checkpoints", cls.read)
+        if state is None and passed:
+            raise ValueError(
+                "\n  ".join([f"{run_dir}: no intact checkpoint:", *passed])
+                + "\nRestore one from a backup, or start from scratch with --overwrite"
+            )
+        if state is not None and state.progress.best_checkpoint:
+            try:
+                checkpoints.read(run_dir / "checkpoints" / state.progress.best_checkpoint)
+            except ValueError as error:
+                passed.append(f"the best epoch's checkpoint is lost, another is chosen: {error}")
+                state.progress.lose_best()
+        return state, passed
+
+    def load(self, runner: StageRunner) -> EpochStats:
+        """Bring a stage to this state; return this process's statistics of the epoch.
+
+        With another number of processes, the first one takes the sums of all. ValueError if
+        anything does not fit; student and adaptors are checked before anything is changed.
+        """
+        objective, scaler = runner.objective, runner.runtime.accelerator.scaler
+        problems = [
+            *misfits("student", objective.student.state_dict(), self.student),
+            *misfits("adaptors", objective.adaptors.state_dict(), self.adaptors),
+        ]
+        if problems:
+            raise ValueError(f"{self.place} does not fit: {'; '.join(problems)}")
+        try:
+            load_tensors(objective.student, self.student)
+            load_tensors(objective.adaptors, self.adaptors)
+            optimizer = self.training["optimizer"]
+            load_optimizer(runner.optimizer, optimizer["state"], optimizer["groups"])
+            if scaler is not None and self.training["scaler"]:
+                scaler.load_state_dict(self.training["scaler"])
+            return load_rank(self.training["ranks"], runner)
+        except BROKEN as error:
+            raise _invalid(self.place, error) from error
+
+    def load_student(self, student: nn.Module) -> None:
+        """Load the student's weights into a network; ValueError if they do not fit."""
+        weights.load(student, self.place / STUDENT)
+
+    def load_adaptors(self, adaptors: nn.Module) -> None:
+        """Load the adaptors, if the checkpoint has any; ValueError if they do not fit."""
+        if self.adaptors:
+            weights.load(adaptors, self.place / ADAPTORS)
+
+    def about(self) -> tuple[dict[str, Any], InputSpec]:
+        """Return the metadata of the student's weights, and the input of the network.
+
+        ValueError if kdx did not write the file.
+        """
+        path = self.place / STUDENT
+        about, spec = weights.read_metadata(path), weights.read_spec(path)
+        if about is None or spec is None:
+            raise ValueError(f"{path}: no metadata of kdx, which would describe its input")
+        return about, spec
+
+    def build_student(self, recipe: Recipe) -> tuple[nn.Module, Sequence[StudentTransform]]:
+        """Return the student by its recipe, with its transforms applied, and these.
+
+        ValueError if the checkpoint does not fit the recipe.
+        """
+        about, spec = self.about()
+        known = facts({"num_classes": about["classes"], **about["extra"].get("facts", {})}, spec)
+        compact = recipe.student.component.build(**known)
+        student, transforms = apply_transforms(recipe, compact, spec.shape)
+        for transform in transforms if self.phase else ():
+            transform.enter(student, self.phase or "")
+        self.load_student(student)
+        return student, transforms
+
+
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, state: Mapping[int, Any], groups: Sequence[dict[str, Any]]
+) -> None:
+    """Load an optimizer's state; ValueError if its groups have other numbers of parameters.
+
+    The state gets the strides of the parameters, which fused kernels rely on.
+    """
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def misfits(what: str, live: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> list[str]:
+    """Return a line on the tensors that differ in name or shape; none if all are the same."""
+    names = [
+        name
+        for name in {**live, **saved}
+        if name not in live or name not in saved or live[name].shape != saved[name].shape
+    ]
+    more = ", ..." if len(names) > 5 else ""
+    text = f"{what}: {len(names)} tensors differ in name or shape: {', '.join(names[:5])}{more}"
+    return [text] if names else []
+
+
+def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load tensors that fit a module (see `misfits`)."""
+    state = module.state_dict()  # records the versions of the layout
+    state.update(tensors)
+    module.load_state_dict(state)
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()
+
+
+def _invalid(place: Path, error: Exception) -> ValueError:
+    text = " ".join(str(error).split())
+    return ValueError(f"{place}: not a valid kdx checkpoint ({type(error).__name__}: {text})")
