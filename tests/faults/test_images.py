@@ -93,7 +93,7 @@ def test_a_body_cut_short_ends_the_run_with_its_name(part, job, root, tmp_path, 
 
 
 def test_a_file_that_vanishes_after_opening(job, root, monkeypatch, capfd):
-    from kdx.run.run import run as module
+    from kdx.run import run as module
 
     train = module._train
 

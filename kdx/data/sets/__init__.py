@@ -2,22 +2,17 @@
 
 from collections.abc import Callable, Mapping
 
-from kdx.data.sets.cifar import cifar10, cifar100
-from kdx.data.sets.cityscapes import cityscapes
-from kdx.data.sets.digits import digits
-from kdx.data.sets.fashion_mnist import fashion_mnist
-from kdx.data.sets.image_folder import image_folder
-from kdx.data.sets.voc import voc
+from kdx.data.sets import cifar, cityscapes, digits, fashion_mnist, image_folder, voc
 from kdx.protocols import ImageData
 
 __all__ = ["TABLE"]
 
 TABLE: Mapping[str, Callable[..., ImageData]] = {
-    "digits": digits,
-    "fashion_mnist": fashion_mnist,
-    "cifar10": cifar10,
-    "cifar100": cifar100,
-    "image_folder": image_folder,
-    "voc": voc,
-    "cityscapes": cityscapes,
+    "digits": digits.digits,
+    "fashion_mnist": fashion_mnist.fashion_mnist,
+    "cifar10": cifar.cifar10,
+    "cifar100": cifar.cifar100,
+    "image_folder": image_folder.image_folder,
+    "voc": voc.voc,
+    "cityscapes": cityscapes.cityscapes,
 }

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from kdx.commands.dry_run import dry_run
-from kdx.data import TABLE, digits
+from kdx.data import digits
+from kdx.data.sets import TABLE
 from kdx.training.stage import StageRunner
 
 KD = "losses=[{use: kd}]"

@@ -2,13 +2,14 @@ import subprocess
 import sys
 
 import kdx.data
+from kdx.data.sets import TABLE
 
 
 def test_the_table_and_the_public_names():
-    assert set(kdx.data.TABLE) == {
+    assert set(TABLE) == {
         *("digits", "fashion_mnist", "cifar10", "cifar100", "image_folder", "voc", "cityscapes")
     }
-    assert all(name in kdx.data.__all__ for name in kdx.data.TABLE)
+    assert all(name in kdx.data.__all__ for name in TABLE)
 
 
 def test_the_import_is_light():
