@@ -27,7 +27,7 @@ from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.stage import EpochStats, StageRunner
 from kdx_lab.complexity.rounds import Step
 
-__all__ = ["ARMS", "BARE", "WARMUP", "Arm", "Bench"]
+__all__ = ["ARMS", "BARE", "WARMUP", "Bench", "BenchmarkArm"]
 
 COMPACT = ["student.transforms=[]"]
 ALONE = ["teacher=null", "losses=[{use: cross_entropy}]"]
@@ -36,7 +36,7 @@ WARMUP = 2  # epochs
 
 
 @dataclass(frozen=True)
-class Arm:
+class BenchmarkArm:
     """A line of the table: `build` gives an epoch to run; it adds a part to the line `base`."""
 
     build: Callable[["Bench"], Step]
@@ -183,18 +183,18 @@ def _recipe(*overrides: str, **teacher: bool) -> Callable[[Bench], Step]:
     return lambda bench: bench.epochs(bench.runner(*overrides, **teacher))
 
 
-ARMS: Mapping[str, Arm] = {
-    BARE: Arm(_bare),
-    "+ channels last": Arm(partial(_bare, channels_last=True), BARE),
-    "+ views": Arm(_views, "+ channels last"),
-    "+ kdx's step": Arm(_step, "+ views"),
-    "+ schedule, checks, log": Arm(_recipe(*COMPACT, *ALONE), "+ kdx's step"),
-    "+ expansion": Arm(_recipe(*ALONE), "+ schedule, checks, log"),
-    "+ KD, answers in memory": Arm(_recipe(held=True), "+ expansion"),
-    "+ KD, filled memo": Arm(_recipe(remembered=True), "+ expansion"),
-    "+ KD, live teacher": Arm(_recipe(), "+ expansion"),
-    "views alone": Arm(_views_alone),
-    "teacher alone": Arm(_teacher_alone),
-    "optimiser alone, compact": Arm(lambda bench: _optimiser_alone(bench, *COMPACT)),
-    "optimiser alone, expanded": Arm(_optimiser_alone),
+ARMS: Mapping[str, BenchmarkArm] = {
+    BARE: BenchmarkArm(_bare),
+    "+ channels last": BenchmarkArm(partial(_bare, channels_last=True), BARE),
+    "+ views": BenchmarkArm(_views, "+ channels last"),
+    "+ kdx's step": BenchmarkArm(_step, "+ views"),
+    "+ schedule, checks, log": BenchmarkArm(_recipe(*COMPACT, *ALONE), "+ kdx's step"),
+    "+ expansion": BenchmarkArm(_recipe(*ALONE), "+ schedule, checks, log"),
+    "+ KD, answers in memory": BenchmarkArm(_recipe(held=True), "+ expansion"),
+    "+ KD, filled memo": BenchmarkArm(_recipe(remembered=True), "+ expansion"),
+    "+ KD, live teacher": BenchmarkArm(_recipe(), "+ expansion"),
+    "views alone": BenchmarkArm(_views_alone),
+    "teacher alone": BenchmarkArm(_teacher_alone),
+    "optimiser alone, compact": BenchmarkArm(lambda bench: _optimiser_alone(bench, *COMPACT)),
+    "optimiser alone, expanded": BenchmarkArm(_optimiser_alone),
 }

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdx.recipe import load_student
-from kdx_lab.complexity.table13 import TABLE, Row
+from kdx_lab.complexity.table13 import TABLE, PaperRow
 
 __all__ = ["CASES", "Case"]
 
@@ -45,7 +45,7 @@ def _build(student: Mapping[str, Any]) -> nn.Module:
     return load_student(student).component.build()
 
 
-def _cases(row: Row) -> dict[str, Case]:
+def _cases(row: PaperRow) -> dict[str, Case]:
     """The expansions of a network of Table 13, by its strategies' names."""
     batch_size, pixels, _ = row.trial
     build = partial(_build, row.student)

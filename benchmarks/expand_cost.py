@@ -20,7 +20,7 @@ from rich.progress import track
 import expand
 from benchmarks.cases import CASES, Case
 from benchmarks.memory import peak_memory
-from benchmarks.output import Row, options, selected, show, write
+from benchmarks.output import TableRow, options, selected, show, write
 from benchmarks.training import training_step
 from kdx.commands.shared import guarded
 from kdx_lab.complexity.rounds import Contender, Step, measure
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _row(name: str, args: argparse.Namespace, device: torch.device) -> Row:
+def _row(name: str, args: argparse.Namespace, device: torch.device) -> TableRow:
     case = CASES[name]
     if args.pixels:
         case = replace(case, pixels=args.pixels)

@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from kdx_lab.complexity.rounds import Spread
+from kdx_lab.complexity.rounds import Quartiles
 
-__all__ = ["Row", "options", "selected", "show", "write"]
+__all__ = ["TableRow", "options", "selected", "show", "write"]
 
-Row = Mapping[str, Spread | float | str | None]
+TableRow = Mapping[str, Quartiles | float | str | None]
 """One line of a table, by column; None where there is nothing to say."""
 
 
@@ -48,7 +48,7 @@ def selected(names: Sequence[str], pattern: str) -> list[str]:
     return found
 
 
-def show(title: str, rows: Sequence[Row], console: Console, *, note: str = "") -> None:
+def show(title: str, rows: Sequence[TableRow], console: Console, *, note: str = "") -> None:
     """Print a table with the columns of its first row, as wide as it is, and a note below."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for column in rows[0]:
@@ -64,7 +64,7 @@ def show(title: str, rows: Sequence[Row], console: Console, *, note: str = "") -
         wide.print(note, highlight=False, soft_wrap=True)
 
 
-def write(path: Path, rows: Sequence[Row], **about: object) -> None:
+def write(path: Path, rows: Sequence[TableRow], **about: object) -> None:
     """Write the rows with what they were measured on; `about` is added to that."""
     whole = {
         "command": shlex.join(
@@ -83,14 +83,14 @@ def write(path: Path, rows: Sequence[Row], **about: object) -> None:
     path.write_text(json.dumps(whole, indent=1) + "\n")
 
 
-def _cell(value: Spread | float | str | None) -> str:
+def _cell(value: Quartiles | float | str | None) -> str:
     if isinstance(value, float):
         return f"{value:.2f}"
     return "-" if value is None else str(value)
 
 
-def _plain(value: Spread | float | str | None) -> object:
-    return asdict(value) if isinstance(value, Spread) else value
+def _plain(value: Quartiles | float | str | None) -> object:
+    return asdict(value) if isinstance(value, Quartiles) else value
 
 
 def _processor() -> str:

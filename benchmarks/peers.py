@@ -21,7 +21,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.output import Row, options, selected, show, write
+from benchmarks.output import TableRow, options, selected, show, write
 from benchmarks.peer_loops import Spec
 from benchmarks.peer_process import Peer, environment
 from kdx.commands.shared import guarded
@@ -45,7 +45,7 @@ GRID: list[Settings] = [
 
 
 @dataclass(frozen=True)
-class Contender:
+class PeerLoop:
     """A loop of `peer_loops`, fields of its `Spec`, and a version of torchdistill if it needs one.
 
     kdx's settings are its defaults; the others' are searched.
@@ -56,17 +56,17 @@ class Contender:
     version: str | None = None
 
 
-CONTENDERS: Mapping[str, Contender] = {
-    "torchdistill 1.1.5, live teacher": Contender("torchdistill", version="1.1.5"),
-    "torchdistill 1.1.4, cached teacher": Contender(
+CONTENDERS: Mapping[str, PeerLoop] = {
+    "torchdistill 1.1.5, live teacher": PeerLoop("torchdistill", version="1.1.5"),
+    "torchdistill 1.1.4, cached teacher": PeerLoop(
         "torchdistill", {"remembered": True}, version="1.1.4"
     ),
-    "plain loop, live teacher": Contender("plain"),
-    "plain loop, CL unfolded, live teacher": Contender("plain", {"expanded": True}),
-    "kdx, compact, live teacher": Contender("kdx"),
-    LIVE: Contender("kdx", {"expanded": True}),
-    "kdx, compact, memo": Contender("kdx", {"remembered": True}),
-    MEMO: Contender("kdx", {"expanded": True, "remembered": True}),
+    "plain loop, live teacher": PeerLoop("plain"),
+    "plain loop, CL unfolded, live teacher": PeerLoop("plain", {"expanded": True}),
+    "kdx, compact, live teacher": PeerLoop("kdx"),
+    LIVE: PeerLoop("kdx", {"expanded": True}),
+    "kdx, compact, memo": PeerLoop("kdx", {"remembered": True}),
+    MEMO: PeerLoop("kdx", {"expanded": True, "remembered": True}),
 }
 
 
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
             for name in names
         }
         rounds = interleave(lambda name: peers[name].run(), names, rounds=args.rounds)
-    rows: list[Row] = [
+    rows: list[TableRow] = [
         {
             "contender": name,
             "settings": _words(best[name]),

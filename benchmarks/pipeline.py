@@ -19,9 +19,9 @@ import torch
 from rich.console import Console
 
 from benchmarks.arms import ARMS, BARE, WARMUP, Bench
-from benchmarks.output import Row, options, selected, show, write
+from benchmarks.output import TableRow, options, selected, show, write
 from kdx.commands.shared import guarded
-from kdx_lab.complexity.rounds import Contender, Rounds, Spread, measure
+from kdx_lab.complexity.rounds import Contender, Quartiles, Rounds, measure
 
 __all__ = ["main"]
 
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _row(name: str, rounds: Rounds, batch_size: int) -> Row:
+def _row(name: str, rounds: Rounds, batch_size: int) -> TableRow:
     base, alone = ARMS[name].base, ARMS[name].alone
     speed = rounds.speed(name)
     return {
@@ -76,7 +76,7 @@ def _row(name: str, rounds: Rounds, batch_size: int) -> Row:
     }
 
 
-def _ratio(rounds: Rounds, name: str, to: str | None) -> Spread | None:
+def _ratio(rounds: Rounds, name: str, to: str | None) -> Quartiles | None:
     measured = to in rounds.speeds and name in rounds.speeds
     return rounds.ratio(name, to) if to and measured and not ARMS[name].alone else None
 

@@ -26,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import expand
 from benchmarks.memory import peak_memory
-from benchmarks.output import Row, options, selected, show, write
+from benchmarks.output import TableRow, options, selected, show, write
 from benchmarks.training import training_step
 from kdx.commands.shared import guarded
 from kdx.models.students import smallnet
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _row(name: str, args: argparse.Namespace, threads: int) -> Row:
+def _row(name: str, args: argparse.Namespace, threads: int) -> TableRow:
     size = SIZES[name]
     if args.batch_size:
         size = replace(size, batch=args.batch_size)

@@ -19,9 +19,9 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from benchmarks.output import Row, options, selected, show, write
+from benchmarks.output import TableRow, options, selected, show, write
 from kdx.commands.shared import guarded
-from kdx_lab.complexity.rounds import Rounds, Spread, interleave
+from kdx_lab.complexity.rounds import Quartiles, Rounds, interleave
 
 __all__ = ["main"]
 
@@ -79,13 +79,13 @@ def main(arguments: list[str] | None = None) -> None:
             for name in names:
                 start(name)
             rounds = interleave(run, names, rounds=args.rounds)
-    rows = [_row(name, rounds, Spread.of(used[name])) for name in names]
+    rows = [_row(name, rounds, Quartiles.of(used[name])) for name in names]
     show(f"Until something happens, {args.rounds} rounds", rows, console, note=NOTE)
     if args.json:
         write(args.json, rows, rounds=args.rounds)
 
 
-def _row(name: str, rounds: Rounds, cpu: Spread) -> Row:
+def _row(name: str, rounds: Rounds, cpu: Quartiles) -> TableRow:
     torch = rounds.ratio(name, TORCH) if TORCH in rounds.speeds else None
     return {"": name, "seconds": rounds.speed(name), "CPU seconds": cpu, "of import torch": torch}
 

@@ -17,11 +17,12 @@ from torch import distributed
 
 from kdx.util.errors import Stopped
 
-__all__ = ["SIGNALS", "Stop"]
+__all__ = ["PARENT", "SIGNALS", "Stop"]
 
 T = TypeVar("T")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, *filter(None, [getattr(signal, "SIGHUP", None)]))
 GRACE = 20.0  # seconds without a step, unless KDX_GRACE says other: launchers kill after 30
+PARENT = "KDX_PARENT"  # in the environment: the process that must not end before this one
 AGAIN = 2.0  # seconds after which another Ctrl-C means it: a launcher forwards the first at once
 
 
@@ -36,7 +37,7 @@ class Stop:
         self.world = world
         self._asked_at: float | None = None
         self._entered = False
-        self._launcher = os.getppid() if _is_launched() else None
+        self._launcher = os.getppid() if _is_launched() else int(os.environ.get(PARENT, 0)) or None
         self._pending: tuple[torch.Tensor, Any] | None = None
         self._reached = threading.Event()
         self._alive = time.monotonic()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
 
-__all__ = ["Grid", "Landscape", "Landscapes"]
+__all__ = ["Landscape", "LandscapeGrid", "Landscapes"]
 
 Landscape = Mapping[str, Any]
 """Of one network: "loss" and "error" at all places of a grid, in their order, None where not
@@ -16,7 +16,7 @@ Landscapes = Mapping[str, Landscape]
 
 
 @dataclass(frozen=True)
-class Grid:
+class LandscapeGrid:
     """Where a landscape is looked at, and how; see `analyze_landscape`."""
 
     dims: Literal[1, 2] = 1

@@ -23,7 +23,7 @@ from kdx.tasks import primary_metric
 from kdx.util.words import counted
 from kdx_lab.analysis.bands import write_numbers
 from kdx_lab.analysis.directions import directions, moved
-from kdx_lab.analysis.grid import Grid, Landscape, Landscapes
+from kdx_lab.analysis.grid import Landscape, LandscapeGrid, Landscapes
 from kdx_lab.analysis.landscape_figures import draw_curves, draw_surfaces
 from kdx_lab.analysis.opening import Opened, kept_epochs, open_run
 from kdx_lab.analysis.runs import Group, Run
@@ -36,20 +36,20 @@ def analyze_landscape(
 ) -> Path:
     """Draw the loss landscapes of groups of runs; return the path of the last figure.
 
-    `options` are those of `Grid`: `points` along each of `dims` random directions, filter-
+    `options` are those of `LandscapeGrid`: `points` along each of `dims` random directions, filter-
     normalised and drawn by `seed`, from -`span` to `span`; loss and error on `images` training
     images as they are; BatchNorm with the statistics of the trained network (`fixed`), or with
     those of the images at each point (`refit`). A run's landscape is kept in it.
 
     Raises ValueError for runs that cannot be opened any more, and whose task reports no loss.
     """
-    grid = Grid(**options)
+    grid = LandscapeGrid(**options)
     found = [[_of_run(run, grid, console) for run in group.runs] for group in groups]
     draw = draw_curves if grid.dims == 1 else draw_surfaces
     return draw(groups, found, grid, output, console)
 
 
-def _of_run(run: Run, grid: Grid, console: Console) -> Landscapes:
+def _of_run(run: Run, grid: LandscapeGrid, console: Console) -> Landscapes:
     """Return the landscapes of a run's networks, as they are kept, or else measured."""
     checkpoint = kept_epochs(run).get(run.summary.exported_epoch)
     if checkpoint is None:
@@ -79,7 +79,7 @@ def _kept(path: Path, made_from: Mapping[str, Any]) -> Landscapes | None:
         return None
 
 
-def _measure(run: Run, checkpoint: Path, grid: Grid, console: Console) -> Landscapes:
+def _measure(run: Run, checkpoint: Path, grid: LandscapeGrid, console: Console) -> Landscapes:
     opened = open_run(run)
     opened.load(checkpoint)
     compact = opened.job.compact
@@ -99,7 +99,7 @@ def _measure(run: Run, checkpoint: Path, grid: Grid, console: Console) -> Landsc
 
 
 def _around(
-    opened: Opened, network: nn.Module, grid: Grid, advance: Callable[[], object]
+    opened: Opened, network: nn.Module, grid: LandscapeGrid, advance: Callable[[], object]
 ) -> Landscape:
     """Return loss and error of a network at all places of the grid, and what is known of it."""
     job, train = opened.job, opened.job.splits.train

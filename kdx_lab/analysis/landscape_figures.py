@@ -14,7 +14,7 @@ from kdx_lab.analysis.bands import Band, percent, together
 from kdx_lab.analysis.directions import half_width
 from kdx_lab.analysis.drawing import caption, color_of, draw_band, finish, legend
 from kdx_lab.analysis.figures import panels
-from kdx_lab.analysis.grid import Grid, Landscape, Landscapes
+from kdx_lab.analysis.grid import Landscape, LandscapeGrid, Landscapes
 from kdx_lab.analysis.runs import Group
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ COLUMNS = 3
 def draw_curves(
     groups: Sequence[Group],
     found: Sequence[Sequence[Landscapes]],
-    grid: Grid,
+    grid: LandscapeGrid,
     output: Path,
     console: Console,
 ) -> Path:
@@ -69,7 +69,7 @@ def draw_curves(
 def draw_surfaces(
     groups: Sequence[Group],
     found: Sequence[Sequence[Landscapes]],
-    grid: Grid,
+    grid: LandscapeGrid,
     output: Path,
     console: Console,
 ) -> Path:
@@ -86,7 +86,7 @@ def draw_surfaces(
 
 
 def _draw_plane(
-    runs: Mapping[str, Landscape], kind: str, grid: Grid, output: Path, console: Console
+    runs: Mapping[str, Landscape], kind: str, grid: LandscapeGrid, output: Path, console: Console
 ) -> Path:
     from matplotlib.colors import LogNorm
 
@@ -117,7 +117,11 @@ def _draw_plane(
 
 
 def _fill(
-    panel: "Axes", surface: np.ma.MaskedArray, grid: Grid, levels: NDArray, scale: "LogNorm"
+    panel: "Axes",
+    surface: np.ma.MaskedArray,
+    grid: LandscapeGrid,
+    levels: NDArray,
+    scale: "LogNorm",
 ) -> None:
     """Draw a surface in colours, every other level as a line, and the network itself as a cross."""
     places = grid.line, grid.line
@@ -151,7 +155,7 @@ def _kinds(found: Sequence[Sequence[Landscapes]]) -> list[str]:
     return ["compact", "trained"] if expanded else ["compact"]
 
 
-def _of_group(runs: Sequence[Landscape], grid: Grid) -> dict[str, Any]:
+def _of_group(runs: Sequence[Landscape], grid: LandscapeGrid) -> dict[str, Any]:
     """Return bands over runs of the same network, and the half-width of each."""
     curves = {name: [_numbers(run[name]) for run in runs] for name in ("loss", "error")}
     bands = {
@@ -164,7 +168,7 @@ def _of_group(runs: Sequence[Landscape], grid: Grid) -> dict[str, Any]:
     return counts | bands | {"half-widths": widths, "loss of runs": curves["loss"]}
 
 
-def _line(group: Group, kind: str, widths: Sequence[float], grid: Grid) -> str:
+def _line(group: Group, kind: str, widths: Sequence[float], grid: LandscapeGrid) -> str:
     """Say how wide the minima of a group are: `cl_fc (n = 2)  compact: half-width 0.21 +- 0.02`."""
     within = np.array([width for width in widths if isfinite(width)])
     without = len(widths) - len(within)
@@ -182,7 +186,7 @@ def _levels(surfaces: Sequence[np.ma.MaskedArray]) -> NDArray:
     return np.geomspace(low, high, LEVELS)
 
 
-def _square(losses: Sequence[float | None], grid: Grid) -> np.ma.MaskedArray:
+def _square(losses: Sequence[float | None], grid: LandscapeGrid) -> np.ma.MaskedArray:
     """Return losses [points * points] as the figure has them: the first direction to the right."""
     square = _numbers(losses).reshape(grid.points, grid.points).T
     return np.ma.masked_invalid(square)

@@ -12,24 +12,24 @@ from kdx_lab.complexity.counting import Counts, Shape, count
 from kdx_lab.complexity.training import StepCost, step_cost
 from kdx_lab.complexity.variants import Variants
 
-__all__ = ["COMPACT", "Cost", "costs", "in_units", "print_wide", "size", "table"]
+__all__ = ["COMPACT", "NetworkCost", "costs", "in_units", "print_wide", "size", "table"]
 
 COMPACT = "compact"
 
 
 @dataclass(frozen=True)
-class Cost:
+class NetworkCost:
     """What a network has and does: forward an image, and in a training step for a batch."""
 
     counts: Counts
     step: StepCost
 
 
-def costs(variants: Variants) -> dict[str, Cost]:
+def costs(variants: Variants) -> dict[str, NetworkCost]:
     """Count the networks as they are trained, by how they run, and the compact one, last."""
     networks = {**variants.trained, COMPACT: variants.compact}
     return {
-        name: Cost(
+        name: NetworkCost(
             count(network, variants.batch, functional=variants.functional),
             step_cost(network, variants.batch),
         )

@@ -11,7 +11,7 @@ from torch import nn
 from kdx.launch.memory import check_fits
 from kdx.util.words import counted as in_words
 from kdx.util.words import in_bytes
-from kdx_lab.complexity.costs import COMPACT, Cost, costs, in_units, print_wide, size, table
+from kdx_lab.complexity.costs import COMPACT, NetworkCost, costs, in_units, print_wide, size, table
 from kdx_lab.complexity.counting import Shape
 from kdx_lab.complexity.speed import Speeds, speeds, where
 from kdx_lab.complexity.variants import Variants
@@ -57,7 +57,9 @@ def examine(
     return plain | ({"measured": measured.plain() | {"batch": batch}} if measured else {})
 
 
-def _measurable(batch: Shape, counted: Mapping[str, Cost], *, must: bool | None) -> Shape | None:
+def _measurable(
+    batch: Shape, counted: Mapping[str, NetworkCost], *, must: bool | None
+) -> Shape | None:
     """The part of a batch whose dearest step is within the budget.
 
     Where these are too few images: the fewest if it `must` be measured, else None.
@@ -70,7 +72,9 @@ def _measurable(batch: Shape, counted: Mapping[str, Cost], *, must: bool | None)
     return (min(FEWEST, batch[0]), *batch[1:]) if must else None
 
 
-def _measured(variants: Variants, counted: Mapping[str, Cost], batch: Shape, rounds: int) -> Speeds:
+def _measured(
+    variants: Variants, counted: Mapping[str, NetworkCost], batch: Shape, rounds: int
+) -> Speeds:
     if not torch.cuda.is_available():
         most = max(cost.step.peak for cost in counted.values()) * batch[0] // variants.batch[0]
         check_fits(most, f"measuring {in_words(batch[0], 'image')}")
@@ -78,7 +82,7 @@ def _measured(variants: Variants, counted: Mapping[str, Cost], batch: Shape, rou
 
 
 def _print(
-    batch: Shape, counted: Mapping[str, Cost], measured: Speeds | None, console: Console
+    batch: Shape, counted: Mapping[str, NetworkCost], measured: Speeds | None, console: Console
 ) -> None:
     made = table((*HEADINGS, *SPEEDS) if measured else HEADINGS)
     for name, cost in counted.items():

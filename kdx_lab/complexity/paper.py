@@ -10,12 +10,12 @@ from rich.progress import track
 
 from kdx.recipe import load_student
 from kdx.util.words import counted, in_bytes
-from kdx_lab.complexity.costs import COMPACT, Cost, costs, in_units, print_wide, size, table
+from kdx_lab.complexity.costs import COMPACT, NetworkCost, costs, in_units, print_wide, size, table
 from kdx_lab.complexity.speed import Speeds, speeds, where
-from kdx_lab.complexity.table13 import TABLE, Expansion, Row, expansion
+from kdx_lab.complexity.table13 import TABLE, Expansion, PaperRow, expansion
 from kdx_lab.complexity.variants import WAYS, Variants, of_network
 
-__all__ = ["Cell", "rebuild"]
+__all__ = ["Printed", "rebuild"]
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ second on a GPU, forward, of the unfolded chain, as a ratio to the compact netwo
 
 
 @dataclass(frozen=True)
-class Cell:
+class Printed:
     """A figure as the paper prints it, "57.49M", and ours, in units; `place` says which."""
 
     place: str
@@ -74,13 +74,13 @@ class Cell:
 class Line:
     """A line of the table: the compact network of a row, or one of its expansions."""
 
-    row: Row
+    row: PaperRow
     expansion: Expansion | None
     batch: Sequence[int]
-    costs: Mapping[str, Cost]
+    costs: Mapping[str, NetworkCost]
 
     @property
-    def trained(self) -> Cost:
+    def trained(self) -> NetworkCost:
         """The cost of what the paper trains."""
         return self.costs["unfolded" if self.expansion else COMPACT]
 
@@ -97,21 +97,21 @@ class Line:
         return self.expansion.speed / self.row.speed
 
     @property
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[Printed]:
         """Return parameters, those at test, FLOPs, those at test."""
         row, printed = self.row, self.expansion or self.row
         name = f"{row.name}, {printed.name}" if self.expansion else row.name
         train, test = self.trained.counts, self.costs[COMPACT].counts
         return [
-            Cell(f"{name}: parameters", f"{printed.parameters}M", train.parameters),
-            Cell(f"{name}: parameters at test", f"{row.parameters}M", test.parameters),
-            Cell(f"{name}: FLOPs", printed.flops, train.flops),
-            Cell(f"{name}: FLOPs at test", row.flops, test.flops),
+            Printed(f"{name}: parameters", f"{printed.parameters}M", train.parameters),
+            Printed(f"{name}: parameters at test", f"{row.parameters}M", test.parameters),
+            Printed(f"{name}: FLOPs", printed.flops, train.flops),
+            Printed(f"{name}: FLOPs at test", row.flops, test.flops),
         ]
 
 
 def rebuild(
-    console: Console, *, rows: Sequence[Row] = TABLE, rounds: int, measure: bool = False
+    console: Console, *, rows: Sequence[PaperRow] = TABLE, rounds: int, measure: bool = False
 ) -> dict[str, Any]:
     """Print Table 13 with our figures beside the paper's, and more; return the same for JSON.
 
@@ -151,12 +151,14 @@ def _tracked(items: Sequence[T], what: str, console: Console) -> Iterable[T]:
     return track(items, what, console=console, transient=True, disable=quiet)
 
 
-def _variants(row: Row, each: Expansion | None, image: Sequence[int] | None = None) -> Variants:
+def _variants(
+    row: PaperRow, each: Expansion | None, image: Sequence[int] | None = None
+) -> Variants:
     transforms = [expansion(each.preset)] if each else []
     return of_network(load_student({**row.student, "transforms": transforms}), image=image)
 
 
-def _line(row: Row, each: Expansion | None) -> Line:
+def _line(row: PaperRow, each: Expansion | None) -> Line:
     with torch.device("meta"):  # without values, for nothing is computed
         variants = _variants(row, each)
     return Line(row, each, variants.batch, costs(variants))

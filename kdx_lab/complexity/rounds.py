@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Contender", "Rounds", "Spread", "interleave", "measure"]
+__all__ = ["Contender", "Quartiles", "Rounds", "interleave", "measure"]
 
 Step = Callable[[], object]
 
@@ -27,7 +27,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Spread:
+class Quartiles:
     """A median between its quartiles."""
 
     median: float
@@ -35,7 +35,7 @@ class Spread:
     high: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
+    def of(cls, values: Sequence[float]) -> "Quartiles":
         """Summarise one value or more."""
         if len(values) == 1:
             return cls(values[0], values[0], values[0])
@@ -55,14 +55,14 @@ class Rounds:
     def __init__(self, speeds: Mapping[str, Sequence[float]]) -> None:
         self.speeds = speeds
 
-    def speed(self, name: str) -> Spread:
+    def speed(self, name: str) -> Quartiles:
         """Images per second."""
-        return Spread.of(self.speeds[name])
+        return Quartiles.of(self.speeds[name])
 
-    def ratio(self, name: str, to: str) -> Spread:
+    def ratio(self, name: str, to: str) -> Quartiles:
         """Speed of `name` over that of `to`, round by round."""
         pairs = zip(self.speeds[name], self.speeds[to], strict=True)
-        return Spread.of([a / b for a, b in pairs])
+        return Quartiles.of([a / b for a, b in pairs])
 
 
 def measure(

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["NETWORKS", "TABLE", "Expansion", "Known", "Row", "expansion"]
+__all__ = ["NETWORKS", "TABLE", "Expansion", "Known", "PaperRow", "expansion"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Expansion:
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """A compact network, and what it is compressed from. `student` is the section of a recipe.
 
     `speed` is that of the column Train. `trial` is a batch (B, H, W) that a CPU gets through.
@@ -65,8 +65,8 @@ NETWORKS: Mapping[str, Known] = {
 }
 
 CL = "ExpandNet-CL"
-TABLE: tuple[Row, ...] = (
-    Row(
+TABLE: tuple[PaperRow, ...] = (
+    PaperRow(
         "SmallNet (7x7)",
         {"use": "smallnet", "kernel_size": 7},
         *("0.07", "4.49M", 147822.51),
@@ -78,35 +78,35 @@ TABLE: tuple[Row, ...] = (
             Expansion("ExpandNet-CK+FC", "ck_fc", "1.75", "25.5M", 68679.89),
         ),
     ),
-    Row(
+    PaperRow(
         "MobileNet",
         {"use": "mobilenet"},
         *("4.23", "0.58G", 3797.21),
         trial=(128, 64, 64),
         expansions=(Expansion(CL, "mobilenet_cl", "4.96", "1.76G", 729.78),),
     ),
-    Row(
+    PaperRow(
         "MobileNetV2",
         {"use": "mobilenet_v2"},
         *("3.50", "0.32G", 3417.20),
         trial=(128, 64, 64),
         expansions=(Expansion(CL, "mobilenet_v2_cl", "3.67", "1.34G", 1009.25),),
     ),
-    Row(
+    PaperRow(
         "ShuffleNetV2 0.5x",
         {"use": "shufflenet_v2"},
         *("1.37", "0.04G", 5404.06),
         trial=(128, 64, 64),
         expansions=(Expansion(CL, "shufflenet_v2_cl", "1.41", "0.6G", 4228.10),),
     ),
-    Row(
+    PaperRow(
         "YOLO-LITE",
         {"use": "yolo_lite"},
         *("0.57", "1.81G", 7.94),
         trial=(16, 224, 224),
         expansions=(Expansion(CL, "yolo_lite_cl", "4.48", "28.59G", 6.07),),
     ),
-    Row(
+    PaperRow(
         "U-Net",
         {"use": "unet"},
         *("7.76", "389.26G", 8.25),

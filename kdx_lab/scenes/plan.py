@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["SPLITS", "Plan"]
+__all__ = ["SPLITS", "ScenePlan"]
 
 SPLITS = ("train", "val", "test")
 SMALLEST, LARGEST = 32, 4096  # pixels a side
@@ -12,7 +12,7 @@ MOST_SEED = 2**32 - 1  # one word of a key
 
 
 @dataclass(frozen=True)
-class Plan:
+class ScenePlan:
     """How many scenes (train, val, test), of `size` (height, width), with how many objects.
 
     `objects` are the fewest and the most of a scene. Raises ValueError for numbers out of range.

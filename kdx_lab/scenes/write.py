@@ -15,7 +15,7 @@ from kdx_lab.scenes import cityscapes, voc
 from kdx_lab.scenes.classes import class_map
 from kdx_lab.scenes.compose import Scene, compose
 from kdx_lab.scenes.items import Items, load_items
-from kdx_lab.scenes.plan import SPLITS, Plan
+from kdx_lab.scenes.plan import SPLITS, ScenePlan
 from kdx_lab.scenes.preview import sheet
 
 __all__ = ["write_scenes"]
@@ -25,7 +25,12 @@ SHOWN = 12
 
 
 def write_scenes(
-    out: Path, plan: Plan, *, root: str | None = None, overwrite: bool = False, console: Console
+    out: Path,
+    plan: ScenePlan,
+    *,
+    root: str | None = None,
+    overwrite: bool = False,
+    console: Console,
 ) -> None:
     """Write the scenes of `plan` into the folder `out`: VOC's layout and Cityscapes' side by side.
 
@@ -49,16 +54,16 @@ def write_scenes(
         (staging / ABOUT).write_text(f"{json.dumps(_about(plan), indent=2)}\n")
 
 
-def _scene(plan: Plan, items: dict[str, Items], split: str, index: int) -> Scene:
+def _scene(plan: ScenePlan, items: dict[str, Items], split: str, index: int) -> Scene:
     key = (plan.seed, SPLITS.index(split), index)
     return compose(items[split], plan.size, objects=plan.objects, key=key)
 
 
-def _about(plan: Plan) -> dict[str, object]:
+def _about(plan: ScenePlan) -> dict[str, object]:
     return {**asdict(plan), "images": dict(zip(SPLITS, plan.images, strict=True)), **class_map()}
 
 
-def _names(plan: Plan) -> dict[str, list[str]]:
+def _names(plan: ScenePlan) -> dict[str, list[str]]:
     """Number all scenes from 1, as VOC does: train, val, test."""
     ends = list(accumulate(plan.images))
     return {

@@ -22,7 +22,7 @@ from kdx_lab.study.results import kept_failures, write_results
 from kdx_lab.study.rows import Results, collect
 from kdx_lab.study.running import Finished, processes_of_run, run_here, stopping
 from kdx_lab.study.tables import live_table
-from kdx_lab.study.workers import Request, run_in_processes
+from kdx_lab.study.workers import run_in_processes
 
 __all__ = ["conduct", "report"]
 
@@ -33,32 +33,30 @@ AGAIN = (
 )
 
 
-def conduct(
-    grid: Grid, request: Request, console: Console, *, jobs: int = 1, command: str = ""
-) -> Path:
+def conduct(grid: Grid, console: Console, *, jobs: int = 1, command: str = "") -> Path:
     """Run what is not finished of a study, and write its tables; return its directory.
 
-    With `jobs` above 1 as many runs train at once, in processes of their own. `command` is what
-    the tables say to have been typed. Raises ValueError for finished runs of another recipe,
-    Stopped where a signal asks for it, StudyError at the end where runs failed.
+    With `jobs` above 1 that many runs train at a time, in processes of their own. `command` is the
+    command line that the results show. Raises ValueError for finished runs of another recipe,
+    Stopped if a signal asks for it, and StudyError at the end if runs failed.
     """
     if jobs > 1 and processes_of_run() > 1:
         raise ValueError(
-            f"--jobs {jobs}: under a launcher of several processes each run takes them all; start "
-            "the tool with python alone, or leave --jobs out"
+            f"--jobs {jobs} cannot be combined with a launcher of several processes, which train "
+            "each run together: use one of the two"
         )
     main = int(os.environ.get("RANK", "0")) == 0
     console.quiet |= not main
     check_finished(grid)
-    todo = [index for index, cell in enumerate(grid.cells) if not is_finished(cell.run_dir)]
+    todo = [cell for cell in grid.cells if not is_finished(cell.run_dir)]
     done = counted(len(grid.cells) - len(todo), "is finished", "are finished")
     console.print(f"study    {grid.name}: {counted(len(grid.cells), 'run')}, of which {done}",
                   highlight=False, soft_wrap=True)  # fmt: skip
     display = _Display(grid, console, jobs=min(jobs, max(1, len(todo))))
     with stopping():
-        _teach([grid.cells[index] for index in todo], console)
+        _teach(todo, console)
         try:
-            _run(grid, todo, request, display, jobs=jobs)
+            _run(grid, todo, display, jobs=jobs)
         except Stopped as stopped:
             done = f"{len(display.results.runs)} of {counted(len(grid.cells), 'run')} done"
             raise Stopped(stopped.checkpoint, where=f"with {done}") from stopped
@@ -72,17 +70,12 @@ def conduct(
     return grid.directory
 
 
-def _run(
-    grid: Grid, todo: Sequence[int], request: Request, display: "_Display", *, jobs: int
-) -> None:
-    """Run the cells with the numbers `todo`."""
-    cells, logs = [grid.cells[index] for index in todo], grid.directory / LOGS
+def _run(grid: Grid, todo: Sequence[Cell], display: "_Display", *, jobs: int) -> None:
+    logs, begun = grid.directory / LOGS, display.begin
     finished = (
-        run_here(cells, logs, begun=display.begin)
+        run_here(todo, logs, begun=begun)
         if jobs == 1
-        else run_in_processes(
-            cells, logs, jobs=jobs, request=request, numbers=todo, begun=display.begin
-        )
+        else run_in_processes(todo, logs, jobs=jobs, begun=begun)
     )
     with display.shown(), closing(finished):
         for each in finished:

@@ -10,11 +10,11 @@ from kdx.run.summary import Summary, read_summary
 from kdx_lab.study.cell import Cell
 from kdx_lab.study.statistics import Difference, Spread, paired_difference, spread
 
-__all__ = ["Cost", "Outcome", "Results", "Row", "collect"]
+__all__ = ["Outcome", "Results", "Row", "TrainingCost", "collect"]
 
 
 @dataclass(frozen=True)
-class Cost:
+class TrainingCost:
     """What training takes. `ratio` is the median of the seeds' seconds over the baseline's."""
 
     seconds: Spread
@@ -46,7 +46,7 @@ class Outcome:
     train: Spread | None
     difference: Difference | None
     others: Mapping[str, Spread]
-    cost: Cost
+    cost: TrainingCost
 
 
 @dataclass(frozen=True)
@@ -187,11 +187,11 @@ def _outcome(
     )
 
 
-def _cost(runs: Mapping[int, Summary], reference: Mapping[int, Summary]) -> Cost:
+def _cost(runs: Mapping[int, Summary], reference: Mapping[int, Summary]) -> TrainingCost:
     first = next(iter(runs.values()))
     both = [seed for seed in runs if seed in reference]
     ratios = [runs[seed].seconds / reference[seed].seconds for seed in both]
-    return Cost(
+    return TrainingCost(
         seconds=_known({seed: run.seconds for seed, run in runs.items()}),
         ratio=median(ratios) if ratios else None,
         images_per_second=_known({seed: run.images_per_second for seed, run in runs.items()}),

@@ -19,7 +19,6 @@ __all__ = [
     "asked_to_stop",
     "log_of",
     "processes_of_run",
-    "run_cell",
     "run_here",
     "stopping",
 ]
@@ -29,7 +28,7 @@ WIDTH = 160  # of the lines in a cell's log
 
 @dataclass(frozen=True)
 class Finished:
-    """A cell that has come to its end; `reason` says why it failed, "" where it did not."""
+    """A cell whose run has ended; `reason` says why it failed, "" if it did not."""
 
     cell: Cell
     reason: str
@@ -38,55 +37,53 @@ class Finished:
 def run_here(
     cells: Sequence[Cell], logs: Path, *, begun: Callable[[Cell], None]
 ) -> Generator[Finished]:
-    """Run the cells one after another; Stopped where a signal asks for it while one trains."""
+    """Run the cells one after another, resuming what was interrupted; Stopped by a signal.
+
+    The output of a run goes to a file below `logs`, as does the traceback of an unexpected error.
+    If several processes train a run together, only errors that all of them see fail just the cell;
+    others are raised, since the other processes would wait forever.
+    """
     for cell in cells:
         begun(cell)
-        yield Finished(cell, run_cell(cell, logs))
+        yield Finished(cell, _run(cell, log_of(cell, logs)))
 
 
-def run_cell(cell: Cell, logs: Path) -> str:
-    """Run a cell, or go on with it; return why it failed, "" where it did not.
-
-    What a run says on the terminal goes into a file below `logs`, and so does the traceback of
-    what nobody foresaw. Raises Stopped; and of several processes that train a run together, what
-    one of them may meet alone, since the others would wait for it.
-    """
+def _run(cell: Cell, log: Path) -> str:
+    """Run a cell; return why it failed, "" if it did not."""
     from kdx.run.run import run
 
-    foreseen = (TrainingError, CertificateError)
-    path = log_of(cell, logs)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    expected = (TrainingError, CertificateError)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
         try:
             run(cell.recipe, Console(file=file, width=WIDTH), resume=True)
         except Stopped:
             raise
         except Exception as error:
-            if processes_of_run() > 1 and not isinstance(error, foreseen):
+            if processes_of_run() > 1 and not isinstance(error, expected):
                 raise
-            if isinstance(error, (*foreseen, ValueError, OSError)):
-                reason = str(error)
-            else:
+            reason = str(error)
+            if not isinstance(error, (*expected, ValueError, OSError)):
                 traceback.print_exc(file=file)
                 reason = f"{type(error).__name__}: {error}"
             print(f"error: {reason}", file=file)
-            return f"{reason} (log: {path})"
+            return f"{reason} (log: {log})"
     return ""
 
 
 def log_of(cell: Cell, logs: Path) -> Path:
-    """Return the file that a cell's run says in what it says on a terminal."""
+    """Return the file that the output of a cell's run goes to."""
     return logs / f"{'--'.join(cell.recipe.name.split('/')[-3:])}.txt"
 
 
 def processes_of_run() -> int:
-    """Return how many processes a launcher has started to train each run together."""
+    """Return the world size: how many processes a launcher started to train each run together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager
 def stopping() -> Iterator[None]:
-    """Raise Stopped where a signal asks for a stop while nothing trains, too."""
+    """Raise Stopped also if a signal asks for a stop while nothing trains."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped
@@ -109,7 +106,7 @@ def asked_to_stop() -> Iterator[list[int]]:
 
 @contextmanager
 def _heard(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Let a handler hear the signals that ask for a stop, but for what nohup ignores."""
+    """Install a handler for the signals that ask for a stop, except those that nohup ignores."""
     from kdx.launch.stopping import SIGNALS
 
     heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]

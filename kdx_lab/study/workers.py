@@ -1,176 +1,119 @@
-"""Running the cells of a study in processes of their own, several at once."""
+"""Running the cells of a study several at a time, each as a `kdx distill` process of its own."""
 
-import multiprocessing
 import os
 import signal
-import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from kdx.recipe import allow
+import torch
+
+from kdx.launch.stopping import PARENT
+from kdx.training.runtime import cores
 from kdx.util.errors import Stopped
+from kdx.util.files import write_whole
+from kdx_lab.study.arms import written
 from kdx_lab.study.cell import Cell
-from kdx_lab.study.grid import open_study
-from kdx_lab.study.running import Finished, asked_to_stop, log_of, run_cell
+from kdx_lab.study.running import WIDTH, Finished, asked_to_stop, log_of
 
-__all__ = ["Request", "gpus", "run_in_processes"]
+__all__ = ["run_in_processes"]
 
-
-@dataclass(frozen=True)
-class Request:
-    """What `open_study` is asked for: a process reads the study again."""
-
-    path: str
-    overrides: Sequence[str]
-    plugins: Sequence[str]
-    output_root: str
-    gpus: int = 0
-
-
-def gpus() -> int:
-    """Return how many GPUs there are to share among processes."""
-    import torch
-
-    return torch.cuda.device_count()
+PAUSE = 0.1  # seconds between two looks at the processes
+STOPPED = 3  # the exit code of a run that a signal stopped
 
 
 def run_in_processes(
-    cells: Sequence[Cell],
-    logs: Path,
-    *,
-    jobs: int,
-    request: Request,
-    numbers: Sequence[int],
-    begun: Callable[[Cell], None],
+    cells: Sequence[Cell], logs: Path, *, jobs: int, begun: Callable[[Cell], None]
 ) -> Generator[Finished]:
-    """Run the cells in `jobs` processes, each as soon as one is free.
+    """Run the cells, `jobs` at a time, sharing the cores and GPUs.
 
-    `numbers` are the places of the cells in the study's grid. Where a signal asks for a stop, or
-    this process is interrupted, all are stopped with checkpoints, and Stopped is raised. Of a
-    process that dies the cell has failed; another takes its place.
+    If a signal asks for a stop, or the generator is closed, all processes are stopped with
+    checkpoints; a signal raises Stopped. A process that dies is a cell that failed. If this process
+    is killed, the others notice and stop by themselves.
     """
-
-    todo = list(zip(cells, numbers, strict=True))[::-1]
-    workers: list[_Worker] = []
+    todo, running = list(cells)[::-1], dict[int, _Process]()
     with asked_to_stop() as asked:
         try:
-            workers += (_Worker(request, logs, each, jobs) for each in range(min(jobs, len(todo))))
-            while todo or any(worker.cell for worker in workers):
-                for worker in workers:
-                    if worker.cell is None and todo:
-                        cell, number = todo.pop()
-                        worker.give(cell, number)
-                        begun(cell)
-                busy = [worker.pipe for worker in workers if worker.cell]
-                ready = wait(busy, timeout=0.5)
-                if asked:  # a worker that is stopped, too, has not failed
+            while todo or running:
+                for slot in range(jobs):
+                    if todo and slot not in running:
+                        running[slot] = _start(todo[-1], logs, slot=slot, jobs=jobs)
+                        begun(todo.pop())
+                time.sleep(PAUSE)
+                ended = [slot for slot, each in running.items() if each.popen.poll() is not None]
+                if asked:  # a process that the same signal has ended has not failed
                     raise Stopped
-                for worker in workers:
-                    if worker.pipe in ready:
-                        yield worker.take()
+                for slot in ended:
+                    yield running.pop(slot).finished()
         finally:
-            for worker in workers:
-                worker.end()
+            for each in running.values():
+                each.popen.terminate()
+            for each in running.values():
+                each.popen.wait()
 
 
-class _Worker:
-    """A process that runs the cells that it is given, one at a time."""
+@dataclass(frozen=True)
+class _Process:
+    """The process of a cell, whose output goes to `log`, from `start` on (bytes)."""
 
-    def __init__(self, request: Request, logs: Path, number: int, jobs: int) -> None:
-        self._arguments = (request, logs, number, jobs)
-        self._logs = logs
-        self.cell: Cell | None = None
-        self._start()
+    cell: Cell
+    popen: subprocess.Popen[bytes]
+    log: Path
+    start: int
 
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, *self._arguments))
-        with _interrupts_blocked():  # until the process ignores them
-            self._process.start()
-        theirs.close()
-
-    def give(self, cell: Cell, number: int) -> None:
-        """Let it run a cell, the `number`-th of the study."""
-        self.cell = cell
-        if not self._process.is_alive():
-            self._start()
-        with suppress(BrokenPipeError):  # it has died since: `take` says so
-            self.pipe.send((number, cell.recipe.to_yaml()))
-
-    def take(self) -> Finished:
-        """Return the cell that it has come to the end of."""
-        assert self.cell is not None, "only what was given comes back"
-        cell, self.cell = self.cell, None
-        try:
-            return Finished(cell, self.pipe.recv())
-        except (EOFError, OSError):  # it has died
-            self.pipe.close()
-            self._process.join()
-            reason = f"its process {_ended(self._process.exitcode or 0)}"
-            return Finished(cell, f"{reason} (log: {log_of(cell, self._logs)})")
-
-    def end(self) -> None:
-        """Stop it, with a checkpoint where it trains, and wait for that."""
-        if self.cell is not None and self._process.is_alive():
-            self._process.terminate()
-        self.pipe.close()
-        self._process.join()
+    def finished(self) -> Finished:
+        """Return how the cell ended, once its process has."""
+        code = self.popen.wait()
+        if code == 0:
+            return Finished(self.cell, "")
+        printed = self.log.read_bytes()[self.start :].decode(errors="replace").strip()
+        _, error, message = f"\n{printed}".rpartition("\nerror: ")
+        if code < 0:
+            hint = ", usually because memory ran out" if code == -signal.SIGKILL else ""
+            reason = f"its process was killed by {signal.Signals(-code).name}{hint}"
+        elif code == STOPPED:
+            reason = "its process was asked to stop"
+        else:
+            last = printed.rpartition("\n")[2] or f"its process ended with exit code {code}"
+            reason = message if error else last
+        return Finished(self.cell, f"{reason} (log: {self.log})")
 
 
-def _ended(code: int) -> str:
-    """Say how a process ended that should not have."""
-    if code >= 0:
-        return f"ended with exit code {code}" if code else "was asked to stop"
-    hint = ", as the system does where memory runs out" if code == -signal.SIGKILL else ""
-    return f"was killed by {signal.Signals(-code).name}{hint}"
+def _start(cell: Cell, logs: Path, *, slot: int, jobs: int) -> _Process:
+    """Start or resume a cell's run, from its resolved recipe beside the log."""
+    recipe, log = cell.recipe, log_of(cell, logs)
+    if recipe.threads is None:
+        recipe = recipe.model_copy(update={"threads": max(1, cores() // jobs)})
+    file = log.with_suffix(".yaml")
+    logs.mkdir(parents=True, exist_ok=True)
+    write_whole(file, recipe.to_yaml())
+    memo = recipe.teacher.memo if recipe.teacher else None
+    words = ["kdx", "distill", str(file), "--resume"]
+    if memo and memo.directory:  # outside the output root it is allowed as an override only
+        words += written({"teacher.memo.directory": memo.directory})
+    words += [f"--plugin={name}" for name in recipe.locations.plugins]
+    words += [f"--output-root={recipe.locations.output_root}"]
+    # -P: a file in the working directory must not hide a module.
+    command = [sys.executable, "-P", "-m", *words]
+    with log.open("ab") as output:
+        start = output.tell()
+        popen = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | _environment(slot),
+        )
+        return _Process(cell, popen, log, start)
 
 
-def _work(pipe: Connection, request: Request, logs: Path, number: int, jobs: int) -> None:
-    """Run cells as long as there are any. Ctrl-C is for the process that gives them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if request.gpus > 1:  # before torch is imported
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", str(number % request.gpus))
-    allow(request.plugins)
-    grid = open_study(
-        request.path, request.overrides, plugins=request.plugins, output_root=request.output_root
-    )
-    from kdx.training.runtime import cores
-
-    threads = max(1, cores() // jobs)
-    try:
-        while True:
-            number, asked = pipe.recv()
-            if number >= len(grid.cells) or grid.cells[number].recipe.to_yaml() != asked:
-                pipe.send("the study's file or its recipes changed while it ran: start it again")
-                continue
-            cell = grid.cells[number]
-            if cell.recipe.threads is None:
-                recipe = cell.recipe.model_copy(update={"threads": threads})
-                cell = replace(cell, recipe=recipe)
-            pipe.send(run_cell(cell, logs))
-    except (EOFError, OSError, Stopped):  # the study has ended, or stops
-        pass
-
-
-def _end_with_parent() -> None:
-    """Stop this process as a signal would, once the one that started it is gone."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "the study has started this process"
-    parent.join()  # returns at once where it was gone before we looked
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Let Ctrl-C wait, also in a process that is started in here."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _environment(slot: int) -> dict[str, str]:
+    """Return what a process finds in its environment: a GPU of its own, if there are several."""
+    found = {PARENT: str(os.getpid()), "COLUMNS": str(WIDTH), "PYTHONUNBUFFERED": "1"}
+    if (count := torch.cuda.device_count()) > 1:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+        found["CUDA_VISIBLE_DEVICES"] = visible.split(",")[slot % count]
+    return found

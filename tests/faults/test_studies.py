@@ -1,4 +1,4 @@
-"""tools/study.py killed, stopped and robbed of a worker: the same command goes on."""
+"""A study that is killed or stopped, or of which a run is killed: the same command resumes it."""
 
 import io
 import json
@@ -15,7 +15,6 @@ from rich.console import Console
 
 from kdx_lab.study.conduct import conduct
 from kdx_lab.study.grid import open_study
-from kdx_lab.study.workers import Request
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 240.0  # seconds; these take a few on an idle machine
@@ -87,13 +86,12 @@ def conducted(place: Path, root: str) -> list:
     """Run the study in this process, one run after another; return its rows."""
     options = {"plugins": ("tests",), "output_root": str(place / root)}
     grid = open_study(place / "study.yaml", ["name=study"], **options)
-    request = Request(str(place / "study.yaml"), ["name=study"], **options)
-    directory = conduct(grid, request, Console(file=io.StringIO()))
+    directory = conduct(grid, Console(file=io.StringIO()))
     return untimed(json.loads((directory / "results.json").read_text())["rows"])
 
 
 def test_a_study_that_is_killed_goes_on_to_the_same_table(place, monkeypatch):
-    """Workers end by themselves, with a checkpoint, once the tool is gone."""
+    """The runs stop by themselves, with a checkpoint, once the study is gone."""
     monkeypatch.setattr("kdx_lab.study.results.available", lambda: False)  # plots take their time
     process = start(place, "--jobs", "2")
     wait_for(place / "runs/study/compact/seed_0/summary.json", process)
@@ -133,13 +131,13 @@ def test_a_worker_that_dies_is_a_run_that_failed(place):
     (worker,) = (
         child
         for child in psutil.Process(process.pid).children()
-        if any("runs/study/long/seed_0" in file.path for file in child.open_files())
+        if any(word.endswith("study--long--seed_0.yaml") for word in child.cmdline())
     )
     worker.kill()
     code, printed = end(process)
     assert code == 1, printed
     assert (
-        "1 run of study failed:\n  long, seed 0: its process was killed by SIGKILL, as" in printed
+        "1 run of study failed:\n  long, seed 0: its process was killed by SIGKILL, us" in printed
     )
     assert "Traceback" not in printed
     assert (place / "runs/study/compact/seed_0/summary.json").exists()

@@ -48,13 +48,13 @@ def test_a_report_of_nothing_says_so_and_what_runs_the_study(tool, tmp_path):
     text = (tmp_path / "runs/mine/results.md").read_text()
     assert "**Not complete: 0 of 1 run done.**" in text
     assert "No run is finished yet." in text
-    assert "```bash\npython tools/study.py study.yaml 'seeds=[7]' name=mine\n```" in text
+    assert "```bash\nkdx study study.yaml 'seeds=[7]' name=mine\n```" in text
 
 
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
-        ("study", ["study.yaml", "--jobs", "0"], "--jobs 0: at least one"),
+        ("study", ["study.yaml", "--jobs", "0"], "--jobs 0: must be 1 or more"),
         ("study", ["absent.yaml"], "absent.yaml: cannot be read: No such file"),
         ("study", ["base.yaml"], "this is a recipe, not a study: tools/distill.py trains by it"),
         ("distill", ["study.yaml"], "this is a study, not a recipe: tools/study.py runs it"),

@@ -15,7 +15,7 @@ from kdx.recipe import load
 from kdx.run.run import run
 from kdx.run.summary import read_summary
 from kdx.training.job import build
-from kdx_lab.scenes import Plan, write_scenes
+from kdx_lab.scenes import ScenePlan, write_scenes
 from tests.faults.resuming import differences, run_stopped_at
 from tests.integration.test_processes import distill
 from tests.unit.kdx_lab.scenes.conftest import write_items
@@ -62,7 +62,7 @@ def place(tmp_path_factory):
     """Return a folder with scenes of 64 pixels, and a recipe for each task."""
     folder = tmp_path_factory.mktemp("tasks")
     write_items(folder / "items")
-    plan = Plan(images=(28, 2, 10), size=(64, 64), objects=(0, 3))
+    plan = ScenePlan(images=(28, 2, 10), size=(64, 64), objects=(0, 3))
     console = Console(quiet=True)
     write_scenes(folder / "scenes", plan, root=str(folder / "items"), console=console)
     for task, text in RECIPES.items():

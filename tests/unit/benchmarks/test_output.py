@@ -5,7 +5,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.output import selected, show, write
-from kdx_lab.complexity.rounds import Spread
+from kdx_lab.complexity.rounds import Quartiles
 
 
 def test_rows_are_chosen_by_name():
@@ -15,7 +15,7 @@ def test_rows_are_chosen_by_name():
 
 
 def test_a_table_is_as_wide_as_it_needs_and_json_says_where_it_comes_from(tmp_path, capsys):
-    rows = [{"network": "a" * 70, "ratio": Spread(0.5, 0.4, 0.6), "paper": None, "MB": 1.234}]
+    rows = [{"network": "a" * 70, "ratio": Quartiles(0.5, 0.4, 0.6), "paper": None, "MB": 1.234}]
     show("title", rows, Console(width=40), note="median [quartiles]")
     out = capsys.readouterr().out
     assert f"{'a' * 70}   0.50 [0.40, 0.60]       -   1.23" in out

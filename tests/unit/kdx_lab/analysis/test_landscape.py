@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kdx.commands.evaluate import assess
-from kdx_lab.analysis.grid import Grid
+from kdx_lab.analysis.grid import LandscapeGrid
 from kdx_lab.analysis.landscape import analyze_landscape
 from kdx_lab.analysis.runs import grouped
 
@@ -62,7 +62,7 @@ def test_a_landscape_that_is_kept_is_used_while_nothing_has_changed(
 
 
 def test_a_grid_has_the_network_in_its_middle():
-    grid = Grid(dims=2, points=5, span=0.5)
+    grid = LandscapeGrid(dims=2, points=5, span=0.5)
     assert grid.line == [-0.5, -0.25, 0.0, 0.25, 0.5]
     assert grid.places == list(product(grid.line, grid.line))
 
@@ -78,7 +78,7 @@ def test_a_grid_has_the_network_in_its_middle():
 )
 def test_a_grid_that_cannot_be_is_refused(options, said):
     with pytest.raises(ValueError, match=said):
-        Grid(**options)
+        LandscapeGrid(**options)
 
 
 def test_a_task_that_reports_no_loss_is_refused(compact, landscape, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from kdx.models.students import TABLE as STUDENTS
-from kdx_lab.complexity.paper import Cell, rebuild
+from kdx_lab.complexity.paper import Printed, rebuild
 from kdx_lab.complexity.table13 import NETWORKS, TABLE
 
 
@@ -94,10 +94,10 @@ def test_speeds_are_measured_when_asked_for(console):
 
 
 def test_digits_are_compared_as_printed():
-    assert Cell("", "25.5M", 25_504_448).agrees
-    assert not Cell("", "25.50M", 25_494_000).agrees
-    assert str(Cell("", "0.58G", 583_918_592)) == "0.58G = 0.58G"
-    assert "1.41M ≠ 1.42M" in str(Cell("", "1.41M", 1_416_000))
+    assert Printed("", "25.5M", 25_504_448).agrees
+    assert not Printed("", "25.50M", 25_494_000).agrees
+    assert str(Printed("", "0.58G", 583_918_592)) == "0.58G = 0.58G"
+    assert "1.41M ≠ 1.42M" in str(Printed("", "1.41M", 1_416_000))
 
 
 def test_the_papers_networks_are_those_of_the_students():

@@ -1,18 +1,18 @@
 import time
 
-from kdx_lab.complexity.rounds import Contender, Rounds, Spread, interleave, measure
+from kdx_lab.complexity.rounds import Contender, Quartiles, Rounds, interleave, measure
 
 
 def test_a_spread_is_the_median_between_the_quartiles():
-    assert Spread.of([4.0, 1.0, 2.0, 3.0, 5.0]) == Spread(3.0, 2.0, 4.0)
-    assert Spread.of([7.0]) == Spread(7.0, 7.0, 7.0)
-    assert str(Spread(0.973, 0.961, 0.98)) == "0.97 [0.96, 0.98]"
-    assert str(Spread(8642.3, 1.0, 9e9)) == "8,642"
+    assert Quartiles.of([4.0, 1.0, 2.0, 3.0, 5.0]) == Quartiles(3.0, 2.0, 4.0)
+    assert Quartiles.of([7.0]) == Quartiles(7.0, 7.0, 7.0)
+    assert str(Quartiles(0.973, 0.961, 0.98)) == "0.97 [0.96, 0.98]"
+    assert str(Quartiles(8642.3, 1.0, 9e9)) == "8,642"
 
 
 def test_ratios_are_taken_round_by_round():
     rounds = Rounds({"a": [1.0, 20.0, 3.0], "b": [2.0, 10.0, 6.0]})
-    assert rounds.ratio("a", "b") == Spread(0.5, 0.5, 1.25)
+    assert rounds.ratio("a", "b") == Quartiles(0.5, 0.5, 1.25)
     assert rounds.speed("a").median == 3.0
 
 

@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import pytest
 
-from kdx_lab.scenes import Plan
+from kdx_lab.scenes import ScenePlan
 
 
 def test_the_extremes_are_allowed():
-    Plan(images=(1, 1, 999_997), size=(32, 4096), objects=(0, 100), seed=2**32 - 1)
-    Plan(objects=(0, 0))
+    ScenePlan(images=(1, 1, 999_997), size=(32, 4096), objects=(0, 100), seed=2**32 - 1)
+    ScenePlan(objects=(0, 0))
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,4 @@ def test_the_extremes_are_allowed():
 )
 def test_numbers_out_of_range(change, message):
     with pytest.raises(ValueError, match=message):
-        replace(Plan(), **change)
+        replace(ScenePlan(), **change)

@@ -9,16 +9,16 @@ from PIL import Image
 from rich.console import Console
 from torchvision.datasets import Cityscapes, VOCDetection
 
-from kdx_lab.scenes import Plan, write, write_scenes
+from kdx_lab.scenes import ScenePlan, write, write_scenes
 
-PLAN = Plan(images=(6, 3, 4), size=(48, 64), objects=(0, 5))
+PLAN = ScenePlan(images=(6, 3, 4), size=(48, 64), objects=(0, 5))
 IDS = {
     "tshirt": 24, "trouser": 20, "pullover": 21, "dress": 19, "coat": 23,
     "sandal": 22, "shirt": 8, "sneaker": 26, "bag": 11, "boot": 33,
 }  # fmt: skip
 
 
-def make(out: Path, root: str, plan: Plan = PLAN, **options) -> Path:
+def make(out: Path, root: str, plan: ScenePlan = PLAN, **options) -> Path:
     write_scenes(out, plan, root=root, console=Console(file=io.StringIO()), **options)
     return out
 
@@ -102,7 +102,7 @@ def test_objects_and_background_are_classes_that_are_trained_on(out):
 def test_the_same_seed_gives_the_same_bytes(out, root, tmp_path):
     again, other = (
         make(tmp_path / "again", root),
-        Plan(PLAN.images, PLAN.size, PLAN.objects, seed=1),
+        ScenePlan(PLAN.images, PLAN.size, PLAN.objects, seed=1),
     )
     assert digests(out) == digests(again)
     assert len(digests(out)) == 13 * 6 + 4 + 2  # scenes, image sets, scenes.json and preview.png
@@ -112,7 +112,7 @@ def test_the_same_seed_gives_the_same_bytes(out, root, tmp_path):
 
 
 def test_more_scenes_leave_the_others_as_they_are(out, root, tmp_path):
-    more = digests(make(tmp_path / "more", root, Plan((8, 3, 4), PLAN.size, PLAN.objects)))
+    more = digests(make(tmp_path / "more", root, ScenePlan((8, 3, 4), PLAN.size, PLAN.objects)))
     first = {name: digest for name, digest in digests(out).items() if "scenes/train" in name}
     assert all(more[name] == digest for name, digest in first.items())
 
@@ -140,7 +140,7 @@ def test_what_is_there_is_not_replaced(out, root, tmp_path):
 def test_a_set_is_replaced_where_asked(root, tmp_path):
     (tmp_path / "scenes").mkdir()  # empty: no reason to refuse
     first = digests(make(tmp_path / "scenes", root))
-    tiny = Plan(images=(1, 1, 1), size=(32, 32))
+    tiny = ScenePlan(images=(1, 1, 1), size=(32, 32))
     second = digests(make(tmp_path / "scenes", root, tiny, overwrite=True))
     assert len(second) == 3 * 6 + 4 + 2 < len(first)
     assert [path.name for path in tmp_path.iterdir()] == ["scenes"]

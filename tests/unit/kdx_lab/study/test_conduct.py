@@ -10,7 +10,6 @@ from kdx.util.errors import Stopped, StudyError
 from kdx_lab.study.conduct import conduct, report
 from kdx_lab.study.grid import open_study
 from kdx_lab.study.running import log_of, stopping
-from kdx_lab.study.workers import Request
 from tests.unit.kdx_lab.study import made
 
 BASE = """\
@@ -46,8 +45,7 @@ def study(tmp_path, monkeypatch, console):
         options = {"plugins": ("tests",), "output_root": str(tmp_path / "runs")}
         path = str(folder / "two.yaml")
         grid = open_study(path, overrides, **options)
-        request = Request(path, overrides, **options)
-        return grid, lambda **more: conduct(grid, request, console, command=COMMAND, **more)
+        return grid, lambda **more: conduct(grid, console, command=COMMAND, **more)
 
     return study
 
@@ -165,7 +163,7 @@ def test_each_cell_has_a_log_of_its_own(tmp_path):
 
 def test_jobs_are_not_for_a_launcher_of_several_processes(study, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match=r"^--jobs 2: under a launcher of several processes each"):
+    with pytest.raises(ValueError, match=r"^--jobs 2 cannot be combined with a launcher"):
         study()[1](jobs=2)
 
 
