@@ -30,8 +30,7 @@ def main() -> None:
     with console.status("importing torch"):
         from kdx_lab.study.conduct import conduct
         from kdx_lab.study.rows import collect
-        from kdx_lab.study.workers import Request
-    conduct(grid, Request(str(STUDY), (), (), root), console, command="make demo")
+    conduct(grid, console, command="make demo")
     results = collect(grid.cells, baseline=grid.study.baseline)
     run = next(cell.run_dir for cell in grid.cells if cell.arm == "ck+kd")
     lines = [
