@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from kdx.protocols import Outputs
 from kdx.util.words import listed
@@ -44,7 +45,7 @@ class Tapped:
 
     `role` is what error messages call the network. `known` are the module paths that may be
     tapped, by default all of the network's: kdx passes those of the compact network, so that a
-    path means the same tensor before, during and after a student transform.
+    path means the same tensor before, during and after a student transform. `paths` are tapped.
     """
 
     def __init__(
@@ -54,12 +55,8 @@ class Tapped:
         self.known = [name for name, _ in module.named_modules()] if known is None else known
         self._kept: dict[str, Tensor] = {}
         self._clones: set[str] = set()
-        self._hooks: dict[str, Any] = {}
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The module paths that are tapped."""
-        return tuple(self._hooks)
+        self.paths: tuple[str, ...] = ()
+        self._handles: list[RemovableHandle] = []
 
     def tap(self, path: str) -> None:
         """Let calls return the output of the module at `path`, too.
@@ -73,7 +70,9 @@ class Tapped:
             raise ValueError(
                 f"the {self.role} has no module {path!r}. {hint}Known: {listed(known)}"
             )
-        self._hooks.setdefault(path, None)
+        if path not in self.paths:
+            self.paths += (path,)
+        self.detach()
         self.attach()
 
     def move_to(self, module: nn.Module) -> None:
@@ -83,17 +82,17 @@ class Tapped:
 
     def attach(self) -> None:
         """Register the forward hooks again, after `detach` or `move_to`."""
-        for path, hook in self._hooks.items():
-            if hook is None:
-                module = self.module.get_submodule(path)
-                self._hooks[path] = module.register_forward_hook(self._keeper(path))
+        if not self._handles:
+            self._handles = [self._hook(path, self._keeper(path)) for path in self.paths]
 
     def detach(self) -> None:
         """Remove the forward hooks; `attach` registers them again."""
-        for path, hook in self._hooks.items():
-            if hook is not None:
-                hook.remove()
-                self._hooks[path] = None
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _hook(self, path: str, hook: Any) -> RemovableHandle:
+        return self.module.get_submodule(path).register_forward_hook(hook)
 
     def __call__(self, images: Tensor) -> Outputs:
         """Run the network on images [B, C, H, W]; return logits and tapped features.
@@ -128,13 +127,10 @@ class Tapped:
         def note(path: str) -> Any:
             return lambda _module, _inputs, output: versions.update({path: output._version})
 
-        notes = [
-            self.module.get_submodule(path).register_forward_hook(note(path))
-            for path in self._hooks
-        ]
+        notes = [self._hook(path, note(path)) for path in self.paths]
         outputs = self(images)
-        for hook in notes:
-            hook.remove()
+        for handle in notes:
+            handle.remove()
         self._clones |= {p for p in versions if outputs.features[p]._version != versions[p]}
 
 

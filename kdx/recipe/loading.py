@@ -58,7 +58,6 @@ def read(
         report.fail("this is a study, not a recipe: run it with `kdx study`")
     override(data, overrides, report)
     _check_relations(data, report)
-    _check_epochs(data, report)
     _check_memo(data, locations, report)
     bound = Binder(allowed_modules(locations.plugins), report).recipe(data)
     return _checked(Recipe, bound, locations, report)
@@ -92,20 +91,23 @@ def _get(data: Any, *keys: str) -> Any:
     return data
 
 
-def _stages(data: dict[str, Any]) -> list[Any]:
-    return data["stages"] if isinstance(data.get("stages"), list) else []
-
-
 def _check_relations(data: dict[str, Any], report: Report) -> None:
     """Report what is wrong between sections, whether or not each is right in itself."""
     if data.get("select") == "best" and not _get(data, "data", "validation"):
         report.add(("select",), "'best' needs `data.validation`, images to choose the epoch by")
     if _get(data, "teacher", "recipe") and not _get(data, "teacher", "weights"):
         report.add(("teacher", "recipe"), "needs `weights:`, the run directory that it fills")
-    for index, stage in enumerate(_stages(data)):
+    stages = data["stages"] if isinstance(data.get("stages"), list) else []
+    for index, stage in enumerate(stages):
         if (phase := _get(stage, "phase")) and not _get(data, "student", "transforms"):
             message = f"phase {show(phase)} but the student has no transforms"
             report.add(("stages", index, "phase"), message)
+    if "epochs" in data and stages and all(_get(s, "epochs") is not None for s in stages):
+        # An override of the stages' epochs may leave the file's unused.
+        keys = [("stages", index, "epochs") for index in range(len(stages))]
+        if report.overridden(("epochs",)) or not any(map(report.overridden, keys)):
+            instead = ", ".join(f"stages.{index}.epochs=..." for index in range(len(stages)))
+            report.add(("epochs",), f"unused, since every stage sets its own: set {instead}")
 
 
 def _check_memo(data: dict[str, Any], locations: Locations, report: Report) -> None:
@@ -121,17 +123,6 @@ def _check_memo(data: dict[str, Any], locations: Locations, report: Report) -> N
         root = locations.output_root
         message = f"{show(given)} is outside the output root {root}, where recipes may write"
         report.add(path, f"{message}: set it on the command line, teacher.memo.directory=...")
-
-
-def _check_epochs(data: dict[str, Any], report: Report) -> None:
-    """Report `epochs` that no stage uses; an override of the stages' may leave the file's so."""
-    stages = _stages(data)
-    if "epochs" not in data or not stages or any(_get(s, "epochs") is None for s in stages):
-        return
-    keys = [("stages", index, "epochs") for index in range(len(stages))]
-    if report.overridden(("epochs",)) or not any(map(report.overridden, keys)):
-        instead = ", ".join(f"stages.{index}.epochs=..." for index in range(len(stages)))
-        report.add(("epochs",), f"unused, since every stage sets its own: set {instead}")
 
 
 def _checked(
