@@ -98,7 +98,8 @@ class Bench:
                 job, teacher=cast("Teacher", Held(job.recipe.data.batch_size, job.classes))
             )
         runtime = Runtime(job, self.accelerator)
-        self.stack.enter_context(remembering(runtime, plan_memo(runtime), Console(quiet=True)))
+        plan = plan_memo(runtime) if remembered else None
+        self.stack.enter_context(remembering(runtime, plan, Console(quiet=True)))
         return StageRunner(runtime, job.stages[0])
 
     def epochs(self, runner: StageRunner) -> Step:

@@ -1,14 +1,12 @@
 """A dry run: build everything, print the plan, take a few steps, say what the run would cost."""
 
-import resource
-import sys
-
 import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from kdx.commands.trials import trials
+from kdx.launch.memory import peak
 from kdx.launch.processes import join
 from kdx.memo import Plan
 from kdx.memo.use import plan_memo, show
@@ -37,13 +35,9 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     _print_data(job, console)
     _print_plan(job, console)
     _print_teacher(job, first, console)
-    if memo := plan_memo(runtime):
-        if there:
-            show(memo, console, "memo: ")
-        else:
-            console.print(
-                f"memo: {memo.rows()}, when there is a teacher", highlight=False, markup=False
-            )
+    memo = plan_memo(runtime, lambda note: console.out(f"note: {note}", highlight=False))
+    if memo:
+        show(memo, console, "memo: ", trained=there)
     seconds = _print_stages(runtime, memo, console)
     before = f", after {_duration(_training_of(first))} of the teacher's own" if first else ""
     console.print(
@@ -151,8 +145,8 @@ def _training_of(recipe: Recipe) -> float:
 def _memory(runtime: Runtime) -> str:
     if runtime.accelerator.device.type == "cuda":
         return f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB GPU"
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes or in KiB
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.2f} GiB"
+    used = peak()
+    return f"{used / 2**30:.2f} GiB" if used else "an unknown amount"
 
 
 def _duration(seconds: float) -> str:

@@ -11,7 +11,7 @@ from kdx.data import cut, train_loader
 from kdx.data.views import Key
 from kdx.launch.processes import join
 from kdx.memo.memo import Memo
-from kdx.memo.use import plan_memo, remembering
+from kdx.memo.use import has_memo, plan_memo, remembering
 from kdx.recipe import Recipe
 from kdx.run.run import describe, ensure_teacher
 from kdx.run.teacher_run import check_teacher
@@ -28,17 +28,19 @@ def fill(recipe: Recipe, console: Console) -> None:
     the bit; with several processes each asks for its part. Raises ValueError for a recipe without
     a memo, and otherwise what `kdx.run.run.run` does.
     """
-    if recipe.teacher is None or recipe.teacher.memo is None:
+    if not has_memo(recipe):
         raise ValueError(
-            "teacher.memo: the recipe remembers nothing: add `memo: {views: 5}` to its "
-            "`teacher:`, or pass `teacher.memo.views=5`"
+            "teacher.memo: the recipe has no memo: add `memo: {views: 5}` to its `teacher:`, or "
+            "pass `teacher.memo.views=5`"
         )
     join(recipe)
     ensure_teacher(recipe, console)
     job = build(recipe)
     runtime = Runtime(job, accelerator_for(job))
-    plan = plan_memo(runtime)
-    assert plan is not None, "the recipe has a memo"
+    problems: list[str] = []
+    plan = plan_memo(runtime, problems.append)
+    if plan is None:
+        raise ValueError("; ".join(["teacher.memo: nothing to fill", *problems]))
     console.quiet = not runtime.accelerator.is_main_process
     console.rule(f"[bold]{recipe.name}: the teacher's memo")
     console.print(f"device   {describe(runtime)}", highlight=False)

@@ -1,23 +1,30 @@
-"""The machine's memory: what would not fit is refused, rather than left to the system to kill."""
+"""The machine's memory: what would not fit is refused, instead of being killed by the system."""
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import prod
+from math import inf, prod
 from pathlib import Path
 
 from kdx.util.words import in_bytes
 
-__all__ = ["at_once", "check_fits", "limited"]
+__all__ = ["at_once", "check_fits", "limited", "peak"]
 
-_KB = 1024
+try:
+    import resource
+except ImportError:  # not POSIX
+    resource = None
 
 
 def check_fits(needed: int, what: str) -> None:
-    """Raise ValueError where `what`, of so many bytes, is more than this machine's memory."""
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > there:
-        raise ValueError(f"{what}: {in_bytes(needed)}, but this machine has {in_bytes(there)}")
+    """Raise ValueError if `what` takes more bytes than this machine's memory has."""
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError):  # not POSIX
+        total = inf
+    if needed > total:
+        raise ValueError(f"{what}: {in_bytes(needed)}, but this machine has {in_bytes(total)}")
 
 
 def at_once(shape: Sequence[int]) -> int:
@@ -28,23 +35,26 @@ def at_once(shape: Sequence[int]) -> int:
     return max(1, 2**22 // prod(shape[1:]))
 
 
+def peak() -> int | None:
+    """Return the most bytes of memory that this process has used, None if that is unknown."""
+    if resource is None:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes or in KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 @contextmanager
 def limited() -> Iterator[None]:
     """Let what asks for more memory than is free now fail, with the error of a full memory.
 
-    Counts this process alone. Does nothing where the system does not say (it is not Linux), or
-    limits its processes already, and beside a GPU, whose driver maps more than it uses.
+    Counts this process only. Does nothing on other systems than Linux, if the process is limited
+    already, and beside a GPU, whose driver maps more than it uses.
     """
     import torch  # here, because recipes are read without it
 
     room = None if torch.cuda.is_available() else _room()
-    if room is None:
-        yield
-        return
-    import resource  # here, because only POSIX has it
-
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    if before[0] != resource.RLIM_INFINITY:
+    before = resource.getrlimit(resource.RLIMIT_DATA) if resource else (0, 0)
+    if room is None or resource is None or before[0] != resource.RLIM_INFINITY:
         yield
         return
     resource.setrlimit(resource.RLIMIT_DATA, (room, before[1]))
@@ -55,7 +65,7 @@ def limited() -> Iterator[None]:
 
 
 def _room() -> int | None:
-    """The bytes of data that this process has and may still have; None where that is unknown."""
+    """Return the bytes that this process has and may still have, None if that is unknown."""
     try:
         return _field("/proc/self/status", "VmData") + _field("/proc/meminfo", "MemAvailable")
     except (OSError, ValueError, IndexError, StopIteration):
@@ -63,6 +73,6 @@ def _room() -> int | None:
 
 
 def _field(file: str, name: str) -> int:
-    """The bytes that a line of a file in /proc says: `VmData:   360 kB`."""
+    """Return the bytes in a line of a file in /proc: `VmData:   360 kB`."""
     lines = Path(file).read_text().splitlines()
-    return _KB * int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
+    return 1024 * int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])

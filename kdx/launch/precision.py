@@ -1,19 +1,20 @@
-"""The precision of a run: the recipe's, else the launcher's, and only one that really exists."""
+"""Whether the device has the precision that is asked for, and whether torch.compile works."""
 
 import os
 
 import torch
+from torch import nn
 
-__all__ = ["check_precision", "in_words"]
+__all__ = ["check_compiler", "check_precision", "in_words"]
 
 _FROM_LAUNCHER = "ACCELERATE_MIXED_PRECISION"
 _KNOWN = {"no": "float32", "bf16": "bf16", "fp16": "fp16"}
 
 
 def check_precision(asked: str | None, device: torch.device) -> None:
-    """Raise ValueError for a precision that kdx does not know, or that `device` lacks.
+    """Raise ValueError for an unknown precision, and for one that `device` lacks.
 
-    `asked` is the recipe's; where it is None, the launcher's counts. Accelerate would compute in
+    `asked` is the recipe's; if it is None, the launcher's counts. Accelerate would compute in
     float32 for an unknown one and for fp16 on the CPU, and torch emulates bf16 on old GPUs.
     """
     precision, place = asked, "precision"
@@ -25,22 +26,40 @@ def check_precision(asked: str | None, device: torch.device) -> None:
             "recipe's `precision:` or the launcher's --mixed_precision"
         )
     if precision == "fp16" and device.type == "cpu":
-        raise ValueError(f"{place}: 'fp16' does not exist on the CPU: use 'bf16' or 'no'")
+        raise ValueError(f"{place}: 'fp16' is not supported on the CPU: use 'bf16' or 'no'")
     if precision == "bf16" and device.type == "cuda" and not _gpu_has_bf16():
         name = torch.cuda.get_device_name(device)
-        raise ValueError(f"{place}: 'bf16' does not exist on {name}: use 'fp16' or 'no'")
+        raise ValueError(f"{place}: 'bf16' is not supported on {name}: use 'fp16' or 'no'")
 
 
 def in_words(asked: str | None, used: str) -> str:
-    """Name the precision that is used, and the launcher's where the recipe's overrules it.
+    """Return the precision in use, and the launcher's if the recipe's overrides it.
 
-    The launcher's "no" is not told: `accelerate launch` says it unasked.
+    The launcher's "no" is left out: `accelerate launch` sets it by default.
     """
     launcher = os.environ.get(_FROM_LAUNCHER, "no")
-    overruled = asked is not None and launcher not in (asked, "no")
+    overridden = asked is not None and launcher not in (asked, "no")
     words = _KNOWN.get(used, used)
-    return f"{words} (by the recipe; the launcher says {launcher})" if overruled else words
+    return f"{words} (by the recipe; the launcher says {launcher})" if overridden else words
 
 
 def _gpu_has_bf16() -> bool:
     return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def check_compiler(device: torch.device) -> None:
+    """Compile a ReLU on the device; ValueError with what is missing if that fails.
+
+    Takes seconds, most of which the first batch would take otherwise.
+    """
+    probe = nn.ReLU()
+    probe.compile()
+    try:
+        probe(torch.zeros(2, device=device))
+    except Exception as error:  # of many kinds: no C++ compiler, no Triton, a system without either
+        first, _, _ = str(error).strip().partition("\n\n")
+        reason = " ".join(first.split()) or type(error).__name__
+        raise ValueError(
+            f"compile: torch.compile does not work here: {reason}. It needs a C++ compiler such as "
+            "g++ on the CPU, Triton and a C compiler on a GPU; or set `compile: false`"
+        ) from error

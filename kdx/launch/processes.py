@@ -1,7 +1,7 @@
-"""The processes of a run: as many as were asked for, and each knows of the others.
+"""Joining the processes of a run, and checking that as many run as were asked for.
 
-Accelerate believes the environment. Where a launcher leaves something out there, a process takes
-itself for the only one: half of what was asked for runs, or two runs write into one directory.
+Accelerate believes the environment. If a launcher leaves something out, a process takes itself for
+the only one: half of what was asked for runs, or two runs write into one directory.
 """
 
 import gc
@@ -14,7 +14,6 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
-from kdx.launch.launcher import processes_asked
 from kdx.launch.precision import check_precision
 from kdx.recipe import Recipe
 from kdx.util.words import counted
@@ -33,11 +32,11 @@ _BROKEN = (  # what gloo, torch's store and NCCL make of it
 
 
 def join(recipe: Recipe) -> bool:
-    """Join the processes of this launch, as each does first; say whether this is the main one.
+    """Join the other processes of this launch; return whether this is the main process.
 
-    When one of them ends from here on, its connections break, and so the others learn of it.
-    Raises ValueError where the environment contradicts itself, where another number of processes
-    runs than recipe, launcher or environment ask for, and as `check_precision`.
+    Every process does this first: if one of them ends later, its connections break, and so the
+    others notice. Raises ValueError if the environment contradicts itself, if another number of
+    processes runs than the recipe or the environment asks for, and as `check_precision`.
     """
     _check_ranks()
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
@@ -50,31 +49,31 @@ def join(recipe: Recipe) -> bool:
 
 
 def joined() -> bool:
-    """Tell whether this process has joined others."""
+    """Return whether this process has joined others."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def leave() -> None:
-    """End together with the other processes, once all has been done.
+    """End together with the other processes, which notice here if the last step of one failed.
 
-    A process whose last step fails is noticed here by the others. The group's threads end when
-    nothing holds it any more: one that still runs while Python ends would abort the process.
+    The group's threads end when nothing holds it any more: one that still runs while Python ends
+    would abort the process.
     """
     PartialState().wait_for_everyone()
-    gc.collect()  # what the run left behind: wrapped networks hold the group
+    gc.collect()  # wrapped networks hold the group
     torch.distributed.destroy_process_group()
 
 
 def lost_peer(error: Exception) -> str:
-    """Say so where an error means that another process of the run has ended; else return ""."""
-    broken = next((said for said in _BROKEN if said in str(error)), None)
+    """Return a message if an error means that another process of the run ended, else ""."""
+    broken = next((text for text in _BROKEN if text in str(error)), None)
     if broken is None or not isinstance(error, RuntimeError):
         return ""
-    return f"another process of this run ended, which says why unless it was killed ({broken})"
+    return f"another process of this run ended; its own error says why, unless killed ({broken})"
 
 
 def _check_ranks() -> None:
-    """Raise ValueError where WORLD_SIZE and RANK make no sense together."""
+    """Raise ValueError if WORLD_SIZE and RANK contradict each other."""
     world = _number("WORLD_SIZE") or 1
     if world > 1 and all(_number(name) is None for name in _RANKS):
         device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
@@ -89,24 +88,20 @@ def _check_ranks() -> None:
 
 
 def _requests(recipe: Recipe, world: int, device: torch.device) -> Iterator[tuple[int, str]]:
-    """Yield each number of processes that something asks for, and the problem if others run."""
-    running = f"{world} {'runs' if world == 1 else 'run'}"
+    """Yield each number of processes that is asked for, and the error if another number runs."""
+    running = f"{world} {'is' if world == 1 else 'are'} running"
     if asked := recipe.processes:
         number = counted(asked, "process", "processes")
-        yield asked, f"processes: the recipe asks for {number}, but {running}"
+        yield asked, f"processes: {number} requested, but {running}"
     if asked := _number("WORLD_SIZE"):
         need = "ACCELERATE_USE_CPU=true" if device.type == "cpu" else "RANK and LOCAL_RANK"
-        alone = f"{running}, by itself: here Accelerate needs {need} to join the others"
-        yield asked, f"WORLD_SIZE={asked}, but {alone}"
-    if asked := processes_asked():
-        number = counted(asked, "process", "processes")
-        yield asked, f"`accelerate launch` was asked for {number}, but {running}"
+        yield asked, f"WORLD_SIZE={asked}, but {running}: to join, Accelerate needs {need}"
     if world == 1 and not recipe.processes:
         yield from _tasks()
 
 
 def _tasks() -> Iterator[tuple[int, str]]:
-    """Yield the number of tasks that mpirun or srun started, where this is one of several.
+    """Yield the number of tasks that mpirun or srun started, if this is one of several.
 
     Slurm's allocation may be larger than the step that this process is in; and of the tasks of an
     interactive step, one with a terminal, only the one at the terminal is meant.
@@ -115,13 +110,14 @@ def _tasks() -> Iterator[tuple[int, str]]:
         at_terminal = name.startswith("SLURM") and "SLURM_PTY_PORT" in os.environ
         size = _number(name)
         if size and size > 1 and not at_terminal:
-            alone = f"each of {size} tasks takes itself for the only one. Start one launcher"
-            own = "`processes=1` says that they are runs of their own"
-            yield size, f"{name}={size}: {alone} instead of tasks; {own}"
+            problem = (
+                f"{name}={size}, but each task would run by itself. Start one launcher instead"
+            )
+            yield size, f"{problem} of tasks, or pass `processes=1` if each is a run of its own"
 
 
 def _number(name: str) -> int | None:
-    """Return an environment variable that holds a number; a negative one counts as none."""
+    """Return an environment variable that holds a number, None if it is not set or negative."""
     value = os.environ.get(name, "-1")
     if not value.removeprefix("-").isdecimal():
         raise ValueError(f"{name}={value!r} in the environment is not a number")
@@ -130,12 +126,12 @@ def _number(name: str) -> int | None:
 
 def _remedy(processes: int, device: torch.device) -> str:
     if device.type == "cuda" and processes > (gpus := torch.cuda.device_count()):
-        return f"This machine has {counted(gpus, 'GPU')}: ask for as many processes, or fewer"
+        return f"This machine has {counted(gpus, 'GPU')}: ask for at most as many processes"
     return f"This works:\n    {_command(processes, device)}"
 
 
 def _command(processes: int, device: torch.device) -> str:
-    """Return the command line that runs this tool, as it was called, in so many processes."""
+    """Return the command line that starts this tool, as it was called, in `processes` processes."""
     options = f"--multi_gpu --num_processes {processes}" if processes > 1 else "--num_processes 1"
     where = "ACCELERATE_USE_CPU=true " if device.type == "cpu" and processes > 1 else ""
     return f"{where}accelerate launch {options} {shlex.join(sys.argv)}"

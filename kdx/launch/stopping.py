@@ -156,14 +156,16 @@ def _asks(woken: socket.socket) -> bool:
 
 
 def _grace() -> float:
-    """The seconds of KDX_GRACE; ValueError where they are none."""
-    said = os.environ.get("KDX_GRACE", str(GRACE))
+    """Return the seconds of KDX_GRACE; ValueError if that is not a number above 0."""
+    given = os.environ.get("KDX_GRACE", str(GRACE))
     try:
-        grace = float(said)
+        grace = float(given)
     except ValueError:
         grace = 0.0
     if not grace > 0:
-        raise ValueError(f"KDX_GRACE={said!r} in the environment is no number of seconds above 0")
+        raise ValueError(
+            f"KDX_GRACE={given!r} in the environment is not a number of seconds above 0"
+        )
     return grace
 
 

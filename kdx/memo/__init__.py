@@ -6,7 +6,6 @@ memos/<fingerprint>/memo.json             what they depend on, and what is held
 """
 
 from kdx.memo.memo import Memo
-from kdx.memo.plan import Plan, make_plan
-from kdx.memo.room import check_room
+from kdx.memo.plan import Plan, check_room, make_plan
 
 __all__ = ["Memo", "Plan", "check_room", "make_plan"]

@@ -1,4 +1,4 @@
-"""What a teacher's answers depend on, as one fingerprint, and why two of them differ."""
+"""What a teacher's outputs depend on, as one fingerprint, and why two of them differ."""
 
 import hashlib
 import json
@@ -10,9 +10,10 @@ from typing import Any
 from kdx.data import Augment, Views
 from kdx.data.digests import DIGITS, digest_of_images, digest_of_weights
 from kdx.models.teacher import Teacher
+from kdx.recipe.sections import MemoSection
 from kdx.recipe.sections import Teacher as TeacherSection
 
-__all__ = ["Ingredients", "differences", "fingerprint", "ingredients"]
+__all__ = ["Ingredients", "differences", "fingerprint", "ingredients", "settings"]
 
 FORMAT = 1
 
@@ -20,42 +21,41 @@ Ingredients = Mapping[str, Any]
 """Values that JSON holds, by the name of what they describe; long contents as digests."""
 
 
+def settings(section: TeacherSection) -> MemoSection:
+    """Return the memo that a recipe asks for, or the one by default, which rounds nothing."""
+    return section.memo or MemoSection(views=1, dtype="float32")
+
+
 def ingredients(
     section: TeacherSection, teacher: Teacher, views: Views, *, precision: str
 ) -> Ingredients:
-    """Return all that a remembered answer depends on. Reads every weight and training image.
+    """Return all that a remembered output depends on. Reads every weight and training image.
 
-    Of image files it reads name, size and time of change, not the content. `precision` is what
-    the teacher runs in.
+    Of image files it reads name, size and modification time, not the content. `precision` is what
+    the teacher runs in. The memo by default is for views that do not depend on the seed.
     """
-    memo = section.memo
-    assert memo is not None
-    component = section.component
-    return _as_json(
-        {
-            "format": FORMAT,
-            "versions": {name: version(name) for name in ("torch", "torchvision", "timm")},
-            "teacher": {"use": component.use, **component.arguments},
-            "weights": digest_of_weights(teacher.module),
-            "teacher's input": asdict(teacher.own),
-            "data": {
-                "samples": len(views),
-                "content": digest_of_images(views.source),
-            },
-            "input": asdict(views.input),
-            "augment": asdict(views.augment or Augment()),
-            "seed": views.seed,
-            "views": memo.views,
-            "dtype": memo.dtype,
-            "top": memo.top,
-            "precision": precision,
-            "device": next((p.device.type for p in teacher.module.parameters()), "cpu"),
-        }
-    )
+    memo, component = settings(section), section.component
+    parts = {
+        "format": FORMAT,
+        "versions": {name: version(name) for name in ("torch", "torchvision", "timm")},
+        "teacher": {"use": component.use, **component.arguments},
+        "weights": digest_of_weights(teacher.module),
+        "teacher's input": asdict(teacher.own),
+        "data": {"samples": len(views), "content": digest_of_images(views.source)},
+        "input": asdict(views.input),
+        "augment": asdict(views.augment or Augment()),
+        "seed": views.seed if section.memo else None,
+        "views": memo.views,
+        "dtype": memo.dtype,
+        "top": memo.top,
+        "precision": precision,
+        "device": next((p.device.type for p in teacher.module.parameters()), "cpu"),
+    }
+    return json.loads(json.dumps(parts, default=str))  # as it is read back
 
 
 def fingerprint(parts: Ingredients) -> str:
-    """Return SHA-256 of the ingredients, in hexadecimal."""
+    """Return the SHA-256 of the ingredients, in hexadecimal."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -63,7 +63,7 @@ def differences(old: Ingredients, new: Ingredients) -> list[str]:
     """Name what differs, with the values: "augment changed (crop 4 -> 2)", "weights changed"."""
     return [
         f"{name} changed{_change(old.get(name), new.get(name))}"
-        for name in [*new, *(name for name in old if name not in new)]
+        for name in {**new, **old}
         if old.get(name) != new.get(name)
     ]
 
@@ -79,14 +79,6 @@ def _change(old: Any, new: Any) -> str:
 
 def _values(old: Any, new: Any) -> str:
     if any(isinstance(value, str) and len(value) == DIGITS for value in (old, new)):
-        return ""
-    return f" {_plain(old)} -> {_plain(new)}"
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _as_json(value: Any) -> Any:
-    """Return what reading the value back from JSON gives, so that the two compare equal."""
-    return json.loads(json.dumps(value, default=str))
+        return ""  # digests
+    texts = [value if isinstance(value, str) else json.dumps(value) for value in (old, new)]
+    return f" {' -> '.join(texts)}"

@@ -1,13 +1,9 @@
-"""The teacher's answers to views that recur: computed once, then read.
+"""The teacher's outputs for views that recur: computed once, then read.
 
 B: batch, K: views, N: samples.
 """
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,28 +11,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdx.memo.fingerprint import fingerprint
-from kdx.memo.plan import LOGITS, Plan, about, feature, readable
+from kdx.memo.plan import ABOUT, LOGITS, Plan, feature, readable
 from kdx.memo.store import Store
 from kdx.models.teacher import Teacher
 from kdx.protocols import Outputs
 from kdx.recipe.paths import refuse_links
+from kdx.util.files import locked, write_whole
 
 __all__ = ["Memo"]
 
 
 class Memo:
-    """A guide that remembers. The teacher runs on the samples that it does not know yet.
+    """A guide that remembers. The teacher runs on the samples that are not stored yet.
 
-    What it returns is always what it stored, rounded as the plan says, as float32: a run does not
-    depend on how full the memo was. Several processes may fill one memo at the same time.
-    `notes` say what was found damaged and started anew.
+    It always returns what it stored, rounded as the plan says, as float32: a run does not depend
+    on how full the memo was. Several processes may fill one memo at the same time. `notes` name
+    what was damaged and is started again.
     """
 
     def __init__(self, plan: Plan, teacher: Teacher) -> None:
         self.plan, self.teacher = plan, teacher
         plan.directory.mkdir(parents=True, exist_ok=True)
         refuse_links(plan.directory)
-        with _locked(plan.directory):
+        with locked(plan.directory / ".lock"):
             self.notes = _describe(plan)
             self._stores = {
                 name: Store(
@@ -65,11 +62,11 @@ class Memo:
         return Outputs(values[LOGITS], features)
 
     def has(self, view: int, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return of which samples [B] all outputs are remembered, [B]."""
+        """Return of which samples [B] all outputs are stored, [B]."""
         return np.logical_and.reduce([s.has(view, indices) for s in self._stores.values()])
 
     def damaged(self) -> int:
-        """Return how many of the views that it was asked for had a damaged output until now."""
+        """Return how many of the views that were looked up had a damaged output until now."""
         return len(set[tuple[int, int]]().union(*(s.damaged for s in self._stores.values())))
 
     def close(self) -> None:
@@ -78,9 +75,9 @@ class Memo:
             store.close()
 
     def _learn(self, images: Tensor, indices: NDArray[np.int64], view: int) -> None:
-        """Ask the teacher, and store what is not there yet: what is there stays as it is."""
-        said = self.teacher(images)
-        values = {LOGITS: said.logits, **{feature(p): v for p, v in said.features.items()}}
+        """Run the teacher, and store what is not there yet: what is there stays as it is."""
+        outputs = self.teacher(images)
+        values = {LOGITS: outputs.logits, **{feature(p): v for p, v in outputs.features.items()}}
         for name, store in self._stores.items():
             new = np.flatnonzero(~store.has(view, indices))
             if len(new):
@@ -93,24 +90,14 @@ class Memo:
 
 
 def _to(values: Tensor, device: torch.device) -> Tensor:
-    """Bring values to the device; a GPU copies them, from pinned memory, while the CPU goes on."""
+    """Copy values to the device; to a GPU from pinned memory, while the CPU continues."""
     pinned = values.pin_memory() if device.type == "cuda" else values
     return pinned.to(device, non_blocking=True)
 
 
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Keep other processes from opening the memo meanwhile; a killed one lets go."""
-    import fcntl  # here, because only POSIX has it, and who has no memo needs none
-
-    with (directory / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _describe(plan: Plan) -> list[str]:
     """Write memo.json, or add outputs to it; return notes on one that was damaged."""
-    path, found = about(plan.directory), readable(plan.directory)
+    path, found = plan.directory / ABOUT, readable(plan.directory)
     intact = found is not None and found["ingredients"] == plan.parts
     outputs = {
         name: {"holds": str(codec), "bytes": codec.width} for name, codec in plan.codecs.items()
@@ -123,8 +110,6 @@ def _describe(plan: Plan) -> list[str]:
     }
     if content == found:
         return []
-    notes = [f"{path} was damaged: written anew"] if path.exists() and not intact else []
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(partial, path)
+    notes = [f"{path} was damaged: written again"] if path.exists() and not intact else []
+    write_whole(path, json.dumps(content, indent=2) + "\n")
     return notes

@@ -1,8 +1,9 @@
-"""What a memo will hold, before any of it exists. K: views, N: samples."""
+"""What a memo will hold, before any of it exists, and whether it fits. K: views, N: samples."""
 
 import json
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdx.data import Views
-from kdx.memo.fingerprint import Ingredients, differences, fingerprint, ingredients
+from kdx.memo.fingerprint import Ingredients, differences, fingerprint, ingredients, settings
 from kdx.memo.rows import Codec, TopK, Whole
-from kdx.memo.store import CHECK, count
+from kdx.memo.store import CHECK, count, files
 from kdx.models.teacher import Teacher
 from kdx.protocols import Outputs
 from kdx.recipe import Recipe
 from kdx.recipe.sections import MemoSection
-from kdx.util.words import in_bytes
+from kdx.util.words import counted, in_bytes
 
-__all__ = ["LOGITS", "Plan", "about", "feature", "make_plan", "readable"]
+__all__ = ["ABOUT", "LOGITS", "Plan", "check_room", "feature", "make_plan", "readable"]
 
+ABOUT = "memo.json"
 LOGITS = "logits"
-GB = 10**9
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Plan:
     """A memo that may exist already, in part or in full.
 
     `codecs` are the rows of its outputs by name: "logits", "feature.<module path>". `limit` is
-    in bytes. `unlike` is what differs from the nearest other memo, where this one is new.
+    in bytes. `unlike` is what differs from the nearest other memo, if this one is new. `asked` is
+    whether the recipe asks for it; otherwise it is on by default.
     """
 
     directory: Path
@@ -40,6 +42,7 @@ class Plan:
     codecs: Mapping[str, Codec]
     limit: float
     unlike: tuple[str, ...] = ()
+    asked: bool = True
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -47,7 +50,7 @@ class Plan:
         return self.views, self.samples
 
     def size(self, codecs: Mapping[str, Codec] | None = None) -> int:
-        """Return the bytes of a full memo, with other codecs where given."""
+        """Return the bytes of a full memo, with other codecs if given."""
         row = sum(codec.width + CHECK.itemsize for codec in (codecs or self.codecs).values())
         return self.views * self.samples * row
 
@@ -62,53 +65,70 @@ class Plan:
             there &= count(self.directory, name, shape=self.shape, width=codec.width)
         return there.mean(1)
 
-    def __str__(self) -> str:
-        """Say what it holds, how large it is, and where."""
-        limit = f"{in_bytes(self.size())} of at most {in_bytes(self.limit)}"
-        return f"{self.rows()}: {limit}, at {self.directory}"
-
     def rows(self) -> str:
-        """Say what it holds: "64 samples x 2 views x (10 logits + 64 of fc1) in float16"."""
+        """Return what it holds: "64 samples x 2 views x (10 logits + 64 of fc1) in float16"."""
         outputs = " + ".join(
             f"{codec} logits" if name == LOGITS else f"{codec} of {name.partition('.')[2]}"
             for name, codec in self.codecs.items()
         )
-        views = f"{self.views} view{'s' * (self.views > 1)}"
-        return f"{self.samples:,} samples x {views} x ({outputs}) in {self.parts['dtype']}"
+        shape = f"{counted(self.samples, 'sample')} x {counted(self.views, 'view')}"
+        return f"{shape} x ({outputs}) in {self.parts['dtype']}"
+
+    def __str__(self) -> str:
+        """Return what it holds, how large and how full it is, and where."""
+        sizes = f"{in_bytes(self.size())} of at most {in_bytes(self.limit)}"
+        full = f"{int(100 * self.filled())}% filled"
+        return f"{self.rows()}: {sizes}, at {self.directory}; {full}"
 
 
 def make_plan(recipe: Recipe, teacher: Teacher, views: Views, *, precision: str) -> Plan:
-    """Plan the memo of a recipe that has one, for a teacher whose features are tapped.
+    """Plan the memo of a recipe, for a teacher whose features are tapped.
 
-    `precision` is what the teacher runs in. Asks the teacher once, for the shapes. Raises
-    ValueError for a `top` that is too large, or of answers other than [B, C], and for a feature
+    `precision` is what the teacher runs in. Runs the teacher once, for the shapes. Raises
+    ValueError for a `top` that is too large, or of outputs other than [B, C], and for a feature
     whose first dimension is not the batch.
     """
     section = recipe.teacher
     assert section is not None
-    assert section.memo is not None
+    memo = settings(section)
     parts = ingredients(section, teacher, views, precision=precision)
     directory = recipe.memos_dir / fingerprint(parts)[:16]
+    is_new = section.memo and not (directory / ABOUT).exists()
     return Plan(
         directory=directory,
         parts=parts,
         samples=len(views),
-        views=section.memo.views,
-        codecs=_codecs(_probe(teacher, views), section.memo),
-        limit=section.memo.limit * GB,
-        unlike=_unlike(recipe.memos_dir, parts) if not about(directory).exists() else (),
+        views=memo.views,
+        codecs=_codecs(_probe(teacher, views), memo),
+        limit=memo.limit * 10**9,
+        unlike=_unlike(recipe.memos_dir, parts) if is_new else (),
+        asked=bool(section.memo),
     )
 
 
-def about(directory: Path) -> Path:
-    """Return the file that describes the memo in a directory."""
-    return directory / "memo.json"
+def check_room(plan: Plan) -> None:
+    """Raise ValueError if a full memo exceeds its limit or the free space on the disk.
+
+    The error says what would fit.
+    """
+    if plan.size() > plan.limit:
+        bound = f"over the limit of {in_bytes(plan.limit)} (teacher.memo.limit, in GB)"
+        raise ValueError(_too_large(plan, bound, plan.limit))
+    above = (plan.directory.absolute(), *plan.directory.absolute().parents)
+    place = next(path for path in above if path.exists())
+    free = shutil.disk_usage(place).free
+    for name, codec in plan.codecs.items():
+        for path, _ in files(plan.directory, name, plan.shape, codec.width):
+            if path.exists():  # what it takes already is not needed again; Windows does not tell
+                free += getattr(path.stat(), "st_blocks", 0) * 512
+    if plan.size() > free:
+        raise ValueError(_too_large(plan, f"but {place} has {in_bytes(free)} free", free))
 
 
 def readable(directory: Path) -> dict[str, Any] | None:
-    """Return what the memo in a directory says of itself; None where that is ill-formed."""
+    """Return the description of the memo in a directory, None if it is missing or ill-formed."""
     try:
-        found = json.loads(about(directory).read_text())
+        found = json.loads((directory / ABOUT).read_text())
         is_memo = isinstance(found["ingredients"], dict) and isinstance(found["outputs"], dict)
         return found if is_memo else None
     except (OSError, ValueError, TypeError, KeyError):
@@ -127,9 +147,9 @@ def _probe(teacher: Teacher, views: Views) -> Outputs:
     for path, value in outputs.features.items():
         if value.ndim == 0 or len(value) != len(images):
             raise ValueError(
-                f"teacher.memo: the teacher's {path!r} answers {len(images)} images with "
-                f"{list(value.shape)}: its first dimension is not the batch, so it cannot be "
-                "remembered by sample"
+                f"teacher.memo: the teacher's feature {path!r} is {list(value.shape)} for "
+                f"{len(images)} images: its first dimension is not the batch, so it cannot be "
+                "stored by sample"
             )
     return outputs
 
@@ -140,8 +160,8 @@ def _codecs(outputs: Outputs, memo: MemoSection) -> dict[str, Codec]:
     if memo.top is not None:
         if len(shape) != 1:
             raise ValueError(
-                f"teacher.memo.top: {memo.top}, but the teacher's answer to an image is "
-                f"{codecs[LOGITS]} and not a logit for each class: leave it out"
+                f"teacher.memo.top: {memo.top}, but the teacher's output for an image is "
+                f"{codecs[LOGITS]} and not one logit per class: leave it out"
             )
         codecs[LOGITS] = TopK(*shape, memo.top, memo.dtype)
     for path, value in outputs.features.items():
@@ -150,7 +170,28 @@ def _codecs(outputs: Outputs, memo: MemoSection) -> dict[str, Codec]:
 
 
 def _unlike(directory: Path, parts: Ingredients) -> tuple[str, ...]:
-    """What differs from the memo that differs least; empty where there is none."""
-    others = [readable(path.parent) for path in sorted(directory.glob("*/memo.json"))]
+    """Return what differs from the memo that differs least; empty if there is none."""
+    others = [readable(path.parent) for path in sorted(directory.glob(f"*/{ABOUT}"))]
     changes = [differences(other["ingredients"], parts) for other in others if other]
     return tuple(min(changes, key=len, default=()))
+
+
+def _too_large(plan: Plan, bound: str, room: float) -> str:
+    views = int(room // replace(plan, views=1).size())
+    top = _largest_top(plan, room)
+    fitting = [f"`views: {views}`"] * bool(views) + [f"`top: {top}`"] * bool(top)
+    advice = f"{' or '.join(fitting)} would fit" if fitting else "not even `views: 1` would fit"
+    return f"teacher.memo: {plan.rows()} would take {in_bytes(plan.size())}, {bound}: {advice}"
+
+
+def _largest_top(plan: Plan, room: float) -> int:
+    """Return the largest `top` that fits with all the views, 0 if none does."""
+    logits = plan.codecs[LOGITS]
+    shape = logits.shape if isinstance(logits, Whole) else ()
+    classes = shape[0] if len(shape) == 1 else 1  # 1: a `top` is set already, or cannot be
+
+    def fits(top: int) -> bool:
+        kept = TopK(classes, top, plan.parts["dtype"])
+        return plan.size({**plan.codecs, LOGITS: kept}) <= room
+
+    return next((top for top in reversed(range(1, classes)) if fits(top)), 0)

@@ -1,4 +1,4 @@
-"""How what the teacher said of one view becomes a row of bytes, and back.
+"""How the teacher's output for one view becomes a row of bytes, and back.
 
 B: batch, C: classes, W: bytes of a row.
 """
@@ -18,7 +18,7 @@ Dtype = Literal["float16", "float32"]
 
 
 class Codec(Protocol):
-    """Turns a batch of one output into rows, and rows into what is remembered of it."""
+    """Turns a batch of one output into rows, and rows into what is kept of it."""
 
     @property
     def width(self) -> int:
@@ -26,7 +26,7 @@ class Codec(Protocol):
         ...
 
     def encode(self, values: Tensor) -> NDArray[np.uint8]:
-        """Return [B, W] of values [B, ...]; ValueError where `dtype` cannot hold them."""
+        """Return [B, W] of values [B, ...]; ValueError if `dtype` cannot hold them."""
         ...
 
     def decode(self, rows: NDArray[np.uint8]) -> Tensor:
@@ -34,7 +34,7 @@ class Codec(Protocol):
         ...
 
     def __str__(self) -> str:
-        """Say what a row holds: "10", "top 5 of 1,000", "128 x 4 x 4"."""
+        """Return what a row holds: "10", "top 5 of 1,000", "128 x 4 x 4"."""
         ...
 
 
@@ -66,10 +66,10 @@ class Whole:
 class TopK:
     """The `top` largest of `classes` logits, and one value that stands for all others.
 
-    That value is log((sum of exp of the other logits) / (C - top)): with it in the place of each
-    of the others, the softmax gives the top classes, and the others together, the mass that they
-    had. So at temperature 1, but for rounding to `dtype`; at another temperature it is an
-    approximation, as the others' own differences are lost. ValueError unless 0 < top < classes.
+    That value is log((sum of exp of the other logits) / (C - top)): with it in place of each of the
+    others, the softmax at temperature 1 gives the top classes, and the others together, their own
+    mass, up to rounding to `dtype`. At another temperature it is an approximation, as the others'
+    differences are lost. ValueError unless 0 < top < classes.
     """
 
     classes: int
@@ -85,7 +85,7 @@ class TopK:
 
     @property
     def width(self) -> int:
-        """The bytes of the values, the other's value, and the places of the top."""
+        """The bytes of the top values, of the value for the others, and of the places."""
         return self._split + self.top * self._place.itemsize
 
     def encode(self, values: Tensor) -> NDArray[np.uint8]:
@@ -119,7 +119,7 @@ class TopK:
 
 def _rounded(values: Tensor, dtype: Dtype) -> Tensor:
     if values.isnan().any():
-        raise ValueError("not a number: look at the teacher's weights, input and precision")
+        raise ValueError("contains NaN: check the teacher's weights, input and precision")
     rounded = values.to(getattr(torch, dtype))
     if (rounded.isinf() & values.isfinite()).any():
         largest = values[values.isfinite()].abs().max().item()

@@ -1,12 +1,12 @@
-"""The rows of one output on disk, which many processes may read and fill at once.
+"""The rows of one output on disk, which several processes may read and fill at the same time.
 
 K: views, N: samples, W: bytes of a row. Two files, created sparse:
 
     <name>.rows     [K, N, W] bytes
-    <name>.checks   [K, N] uint32: a row's checksum, 0 where there is none
+    <name>.checks   [K, N] uint32: a row's checksum, 0 if there is none
 
-A row is written before its checksum, and counts only where the checksum is that of the row at its
-own place. What was interrupted, damaged or moved is therefore absent, never wrong.
+A row is written before its checksum, and counts only if the checksum is that of the row at its own
+place. What was interrupted, damaged or moved is therefore missing, never wrong.
 """
 
 import mmap
@@ -19,18 +19,20 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from kdx.util.files import replacing
+
 __all__ = ["Store", "count", "files"]
 
 CHECK = np.dtype("<u4")
+MODE = os.O_RDWR | getattr(os, "O_BINARY", 0)  # of Windows
 
 
 class Store:
-    """Rows by (view, index), opened for reading and writing; made where absent.
+    """Rows by (view, index), opened for reading and writing; created if missing.
 
-    `key` is what only rows of this very output share: it enters the checksums. Files of another
-    size are started anew, which `notes` then say. `damaged` are the (view, index) of the rows that
-    were looked for and did not have their checksum. Several processes must not open one store at
-    the same time, hence a lock around this; everything else they may.
+    `key` enters the checksums: only rows of this very output share it. Files of another size are
+    started again, and `notes` say so. `damaged` are the (view, index) of the rows that were looked
+    up and did not match their checksum. Opening needs a lock around it; nothing else does.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class Store:
         if self.notes or not all(path.exists() for path, _ in places):
             for path, size in places:
                 _create(path, size)
-        self._files = [os.open(path, os.O_RDWR) for path, _ in places]
+        self._files = [os.open(path, MODE) for path, _ in places]
         maps = [mmap.mmap(file, 0, access=mmap.ACCESS_READ) for file in self._files]
         self._rows = np.frombuffer(maps[0], np.uint8).reshape(*shape, width)
         self._checks = np.frombuffer(maps[1], CHECK).reshape(shape)
@@ -50,7 +52,7 @@ class Store:
         self.damaged: set[tuple[int, int]] = set()
 
     def has(self, view: int, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which of the rows [B] are there and whole, [B]; each is verified once."""
+        """Return which of the rows [B] are there and intact, [B]; each is verified once."""
         found = self._verified[view, indices]
         if not found.all():
             for at in np.flatnonzero(~found & (self._checks[view, indices] != 0)):
@@ -66,7 +68,7 @@ class Store:
         return self._rows[view][indices]
 
     def write(self, view: int, indices: NDArray[np.int64], rows: NDArray[np.uint8]) -> None:
-        """Put rows [B, W] in their places; OSError where the disk is full."""
+        """Write rows [B, W] in their places; OSError if the disk is full."""
         samples, width = self._rows.shape[1:]
         places = [view * samples + int(index) for index in indices]
         for place, row in zip(places, rows, strict=True):
@@ -77,7 +79,7 @@ class Store:
         self._verified[view, indices] = True
 
     def close(self) -> None:
-        """Close the files; what was written stays readable until the store is gone."""
+        """Close the files; the rows stay readable as long as the store exists."""
         for file in self._files:
             os.close(file)
         self._files = []
@@ -87,13 +89,13 @@ class Store:
 
     def _checksum(self, view: int, index: int, row: bytes) -> int:
         place = zlib.crc32(struct.pack("<QQ", view, index), self._key)
-        return zlib.crc32(row, place) or 1  # 0 says that there is no row
+        return zlib.crc32(row, place) or 1  # 0: there is no row
 
 
 def count(directory: Path, name: str, *, shape: tuple[int, int], width: int) -> NDArray[np.bool_]:
-    """Return which rows have a checksum, [K, N]; none where the files are not as they should be.
+    """Return which rows have a checksum, [K, N]; none if a file is missing or of another size.
 
-    Nothing is verified, made or changed.
+    Nothing is verified, created or changed.
     """
     places = files(directory, name, shape, width)
     if any(not path.exists() or _misfit(path, size) for path, size in places):
@@ -102,7 +104,7 @@ def count(directory: Path, name: str, *, shape: tuple[int, int], width: int) -> 
 
 
 def files(directory: Path, name: str, shape: tuple[int, int], width: int) -> list[tuple[Path, int]]:
-    """The files of the rows and of the checksums, with the sizes that they should have."""
+    """Return the files of the rows and of the checksums, with the sizes that they should have."""
     rows, stem = shape[0] * shape[1], quote(name, safe="")
     return [
         (directory / f"{stem}.rows", rows * width),
@@ -112,19 +114,17 @@ def files(directory: Path, name: str, shape: tuple[int, int], width: int) -> lis
 
 def _misfit(path: Path, size: int) -> str:
     found = path.stat().st_size if path.exists() else size
-    return "" if found == size else f"{path} had {found:,} bytes, not {size:,}: started anew"
+    return "" if found == size else f"{path} had {found:,} bytes, not {size:,}: started again"
 
 
 def _create(path: Path, size: int) -> None:
-    """Put an empty file in place of what is there; who has the old one open keeps it."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
+    """Replace a file by an empty one; a process that has the old one open keeps it."""
+    with replacing(path) as partial, partial.open("wb") as file:
         file.truncate(size)
-    os.replace(partial, path)
 
 
 def _write(file: int, content: bytes, place: int) -> None:
-    """Write all of it. Not through the map: a full disk would kill the process there."""
+    """Write all of it. Not through the map: there a full disk would kill the process."""
+    os.lseek(file, place, os.SEEK_SET)
     while content:
-        done = os.pwrite(file, content, place)
-        content, place = content[done:], place + done
+        content = content[os.write(file, content) :]

@@ -1,6 +1,6 @@
-"""The memo of a loop: planned before anything is written, shown, and open while it is used."""
+"""The memo of a run: planned before anything is written, shown, and open while it is used."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
@@ -8,64 +8,120 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from kdx.data import FileImages, MemoryImages, Views
 from kdx.memo.memo import Memo
-from kdx.memo.plan import Plan, make_plan
-from kdx.memo.room import check_room
+from kdx.memo.plan import Plan, check_room, make_plan
+from kdx.recipe import Recipe
+from kdx.recipe.sections import Teacher
 from kdx.training.runtime import Runtime
 
-__all__ = ["plan_memo", "remembering", "show"]
+__all__ = ["has_memo", "plan_memo", "remembering", "show"]
+
+BY_DEFAULT = (
+    "on by default: without augmentation the teacher's outputs never change "
+    "(teacher.memo: false turns it off)"
+)
+PROBED, EPOCHS = 8, 3  # images, in the epochs in which they are compared
 
 
-def plan_memo(runtime: Runtime) -> Plan | None:
-    """Plan the memo of a loop's recipe; None where it has none. Nothing is written.
+def has_memo(recipe: Recipe) -> bool:
+    """Return whether a recipe asks for a memo, or may have one by default."""
+    teacher = recipe.teacher
+    if teacher is None or teacher.memo is False:
+        return False
+    return bool(teacher.memo) or not recipe.data.augment.model_dump(exclude_defaults=True)
 
-    Raises ValueError for one that cannot be, or does not fit: see `make_plan`, `check_room`.
+
+def plan_memo(runtime: Runtime, say: Callable[[str], None] = lambda text: None) -> Plan | None:
+    """Plan the memo of a run; None if the teacher is to run at every step. Writes nothing.
+
+    A recipe without `teacher.memo` has one if its views never change and the memo fits; `say` is
+    told why not. Raises ValueError for a memo that the recipe asks for and that cannot be: see
+    `make_plan`, `check_room`. All processes call it.
     """
     job = runtime.job
-    if job.teacher is None or job.recipe.teacher is None or job.recipe.teacher.memo is None:
+    section = job.recipe.teacher
+    if section is None or not has_memo(job.recipe):
         return None
-    precision = runtime.accelerator.mixed_precision
-    plan = make_plan(job.recipe, job.teacher, job.train_views, precision=precision)
-    check_room(plan)
+    if section.memo:
+        return _plan(runtime, section)
+    if not _recur(job.train_views):
+        return None
+    try:
+        plan, problem = _plan(runtime, section), ""
+    except ValueError as error:
+        plan, problem = None, str(error)
+    if _over_processes(runtime, int(plan is None)):
+        reason = problem.removeprefix("teacher.memo: ") or "another process cannot have it"
+        say(f"the memo is off, and the teacher runs at every step: {reason}")
+        return None
     return plan
 
 
 @contextmanager
 def remembering(runtime: Runtime, plan: Plan | None, console: Console) -> Iterator[Memo | None]:
-    """Let the loop ask the memo, where there is a plan of one, instead of the teacher.
+    """Let a run read the memo, if there is a plan of one, instead of running the teacher.
 
-    At the end it says how many rows were damaged: on all processes together, so that all must
-    come there.
+    Prints at the end how many rows were damaged, over all processes: all must come there.
     """
     if plan is None:
         yield None
         return
-    teacher, guide = runtime.job.teacher, runtime.guide
+    teacher, guide, views = runtime.job.teacher, runtime.guide, runtime.batches.views
     assert teacher is not None, "there is no memo without a teacher"
     show(plan, console, "memo     ")
     with runtime.accelerator.main_process_first():  # whose notes are printed
         memo = Memo(plan, teacher)
     for note in memo.notes:
         console.print(f"note     {note}", highlight=False, soft_wrap=True)
-    runtime.guide = memo
+    runtime.guide, runtime.batches.views = memo, plan.views
     try:
         yield memo
         if damaged := _over_processes(runtime, memo.damaged()):
             rows = f"{damaged:,} of {plan.views * plan.samples:,} rows of the memo were damaged"
-            console.print(f"note     {rows} and computed anew", highlight=False, soft_wrap=True)
+            console.print(f"note     {rows} and computed again", highlight=False, soft_wrap=True)
     finally:
-        runtime.guide = guide
+        runtime.guide, runtime.batches.views = guide, views
         memo.close()
+
+
+def show(plan: Plan, console: Console, heading: str, *, trained: bool = True) -> None:
+    """Print what a memo holds and how full it is, and why it is a new one.
+
+    Without a `trained` teacher there is no knowing where it will be.
+    """
+    lines = [] if plan.asked else [BY_DEFAULT]
+    lines.append(str(plan) if trained else f"{plan.rows()}, once there is a teacher")
+    if plan.unlike and trained:
+        lines.append(f"new, since {', '.join(plan.unlike)}")
+    text = "\n".join(heading + line for line in lines)
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _plan(runtime: Runtime, section: Teacher) -> Plan:
+    job, precision = runtime.job, runtime.accelerator.mixed_precision
+    if not (section.memo or job.recipe.locations.holds("runs/memos")):
+        raise ValueError(f"{job.recipe.memos_dir} leads out of the output root")
+    assert job.teacher is not None, "a recipe's teacher is built"
+    plan = make_plan(job.recipe, job.teacher, job.train_views, precision=precision)
+    check_room(plan)
+    return plan
+
+
+def _recur(views: Views) -> bool:
+    """Return whether the images look the same in every epoch. Scenes are looked at.
+
+    Even without augmentation a data set of a plug-in may have random transforms of its own.
+    """
+    if isinstance(views.source, MemoryImages | FileImages):
+        return True
+    seen = [
+        views.__getitems__([(epoch, index) for index in range(min(PROBED, len(views)))])
+        for epoch in range(EPOCHS)
+    ]
+    return all(torch.equal(seen[0].images, other.images) for other in seen[1:])
 
 
 def _over_processes(runtime: Runtime, count: int) -> int:
     counts = torch.tensor(count, device=runtime.accelerator.device)
     return int(cast("Tensor", runtime.accelerator.reduce(counts, "sum")))
-
-
-def show(plan: Plan, console: Console, heading: str) -> None:
-    """Print what a memo holds and how full it is, and why it is a new one."""
-    text = f"{heading}{plan}; {int(100 * plan.filled())}% filled"
-    if plan.unlike:
-        text += f"\n{heading}new, since {', '.join(plan.unlike)}"
-    console.print(text, highlight=False, soft_wrap=True, markup=False)

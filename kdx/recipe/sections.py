@@ -9,10 +9,12 @@ from typing import Annotated, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     InstanceOf,
     StrictBool,
+    ValidationInfo,
     model_validator,
 )
 
@@ -101,7 +103,7 @@ class InputOverride(BaseModel):
 
 
 class MemoSection(BaseModel):
-    """Remember what the teacher says of `views` views of each sample.
+    """Remember the teacher's outputs for `views` views of each sample.
 
     `top` keeps that many logits of each, `limit` is in GB; `directory` holds all memos, by
     default `memos` below the output root.
@@ -115,8 +117,18 @@ class MemoSection(BaseModel):
     directory: OutputPath | None = None
 
 
+def _memo(value: object, info: ValidationInfo) -> object:
+    """Validate a mapping here, so that its errors name no branch of a union."""
+    if value is None or value is False:
+        return value
+    return MemoSection.model_validate(value, context=info.context)
+
+
 class Teacher(BaseModel):
-    """A frozen network to learn from; `recipe` trains its weights where they are absent."""
+    """A frozen network to learn from; `recipe` trains its weights if they are missing.
+
+    Without `memo`, outputs are remembered if the views never change; `memo: false` prevents that.
+    """
 
     model_config = _SECTION
     component: InstanceOf[Component]
@@ -124,7 +136,7 @@ class Teacher(BaseModel):
     recipe: RecipePath | None = None
     allow_chance: StrictBool = False
     input: InputOverride | None = None
-    memo: MemoSection | None = None
+    memo: Annotated[MemoSection | Literal[False] | None, BeforeValidator(_memo)] = None
 
 
 class Student(BaseModel):

@@ -1,9 +1,8 @@
 """The directory of a run: whose it is, and whether it is done."""
 
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from kdx import checkpoints
@@ -11,7 +10,7 @@ from kdx.models.weights import FILE_IN_RUN, read_spec
 from kdx.recipe import Recipe
 from kdx.recipe.paths import REPLACED, refuse_links
 from kdx.run.summary import FILE as SUMMARY
-from kdx.util.files import write_whole
+from kdx.util.files import locked, write_whole
 
 __all__ = ["claimed", "is_finished", "is_taken"]
 
@@ -43,30 +42,31 @@ def is_finished(run_dir: Path) -> bool:
 
 @contextmanager
 def claimed(recipe: Recipe, *, resume: bool) -> Iterator[Path | None]:
-    """Hold the run directory, made where there is none; yield where an earlier run stands aside.
+    """Create and lock the run directory; yield the run that was moved aside, if there is one.
 
-    Without `resume` the run that stands there is moved aside, if it is one of kdx: of two that
-    were never finished, the first is kept. FileExistsError where it is none, or where another
-    process trains it; ValueError for links in it, which are not written through.
+    Without `resume` a run of kdx that is there is moved aside: of two that never finished, the
+    first is kept. FileExistsError for a directory that is not a run, or if another process trains
+    it; ValueError for links in it, which are not written through.
     """
     run_dir, aside = recipe.run_dir, recipe.run_dir.with_name(f"{recipe.run_dir.name}{REPLACED}")
-    if is_taken(run_dir):
-        if not (run_dir / "recipe.yaml").is_file() and not (resume and checkpoints.any_at(run_dir)):
-            done = "resumed" if resume else "replaced"
-            raise FileExistsError(f"{run_dir} is not a run of kdx: it is not {done}")
-        if not resume:
-            with _locked(run_dir):
-                _move(run_dir, aside)
-    refuse_links(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
+    run_dir.parent.mkdir(parents=True, exist_ok=True)
     with _locked(run_dir):
+        if is_taken(run_dir):
+            is_run = (run_dir / "recipe.yaml").is_file()
+            if not is_run and not (resume and checkpoints.any_at(run_dir)):
+                done = "resumed" if resume else "replaced"
+                raise FileExistsError(f"{run_dir} is not a run of kdx: it is not {done}")
+            if not resume:
+                _move(run_dir, aside)
+        refuse_links(run_dir)
+        run_dir.mkdir(exist_ok=True)
         checkpoints.sweep(run_dir / "checkpoints")
         write_whole(run_dir / "recipe.yaml", recipe.to_yaml())
         yield aside if (aside / MARK).is_file() else None
 
 
 def _move(run_dir: Path, aside: Path) -> None:
-    """Move a run aside, with a mark: what has none is never removed."""
+    """Move a run aside, and mark it: a directory without the mark is never removed."""
     if (aside / MARK).is_file():
         shutil.rmtree(run_dir)
         return
@@ -77,29 +77,13 @@ def _move(run_dir: Path, aside: Path) -> None:
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Keep other processes of this machine from it; a killed one lets go.
-
-    Without POSIX, or on a file system that has no locks, nothing is kept.
-    """
-    try:
-        import fcntl
-    except ImportError:
+def _locked(run_dir: Path) -> Iterator[None]:
+    """Hold the lock of a run directory, which is beside it: the directory may be moved."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(run_dir.with_name(f".{run_dir.name}.lock"), wait=False))
+        except TimeoutError:
+            raise FileExistsError(
+                f"{run_dir} is being trained by another process: wait for it, or stop it"
+            ) from None
         yield
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise FileExistsError(
-            f"{directory} is being trained by another process: wait for it, or stop it"
-        ) from None
-    except OSError:  # a file system without locks
-        pass
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # forked loader workers have the lock, too: closing alone keeps it
-            fcntl.flock(handle, fcntl.LOCK_UN)
-        os.close(handle)

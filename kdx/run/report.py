@@ -9,6 +9,7 @@ from kdx.models.certificate import Certificate
 from kdx.recipe import Component, Recipe
 from kdx.recipe.arguments import fill
 from kdx.run.summary import Summary
+from kdx.util.files import write_whole
 from kdx.util.words import counted
 
 __all__ = ["write_report"]
@@ -70,7 +71,7 @@ def write_report(
         "## Load it\n\n" + _load(recipe.student.component, run_dir, facts),
     ]
     path = run_dir / "report.md"
-    path.write_text("\n\n".join(sections) + "\n")
+    write_whole(path, "\n\n".join(sections) + "\n")
     return path
 
 

@@ -62,9 +62,11 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool = False, resume: bo
     ensure_teacher(recipe, console)
     job = build(recipe)
     runtime = Runtime(job, accelerator_for(job))
-    memo = plan_memo(runtime)
+    notes: list[str] = []
+    memo = plan_memo(runtime, notes.append)
     main = runtime.accelerator.is_main_process
-    saved, notes = chosen(run_dir, runtime) if resume else (None, [])
+    saved, passed = chosen(run_dir, runtime) if resume else (None, [])
+    notes += passed
     about = circumstances(runtime) if main else {}
     notes += _check_same(recipe, saved, about) if saved and main else []
     with claimed(recipe, resume=resume) if main else nullcontext() as aside:

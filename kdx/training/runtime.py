@@ -22,8 +22,8 @@ from kdx.data import (
     resized,
     train_loader,
 )
-from kdx.launch.compiling import check_compiler
 from kdx.launch.memory import at_once
+from kdx.launch.precision import check_compiler
 from kdx.launch.processes import join
 from kdx.launch.stopping import Stop
 from kdx.models.modes import eval_mode

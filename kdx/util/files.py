@@ -1,22 +1,30 @@
-"""Files that appear whole or not at all."""
+"""Files that are written whole or not at all, and locks."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-__all__ = ["append", "put", "sync_directory", "write_whole"]
+from filelock import FileLock, Timeout
+
+__all__ = ["append", "locked", "put", "replacing", "sync_directory", "write_whole"]
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file beside its place, bring it to the disk, and rename it there.
+    """Write a file atomically; OSError with the path, and the old file stays, if that fails."""
+    with replacing(path) as partial:
+        put(partial, content.encode() if isinstance(content, str) else content)
 
-    OSError with the path where it cannot be written, a full disk say; what stood there still does.
-    """
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a hidden path to write a file at, and rename that file to `path` at the end."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with _placed(path):
         try:
-            put(partial, content.encode() if isinstance(content, str) else content)
+            yield partial
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
@@ -24,35 +32,55 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 
 def append(path: Path, text: str) -> None:
-    """Add text to a file, made where there is none; OSError with the path."""
+    """Append text to a file, created if needed; OSError with the path."""
     with _placed(path), path.open("a") as file:
         file.write(text)
 
 
-def put(path: Path, content: bytes) -> None:
-    """Write a file and wait until it is on the disk."""
+def put(path: Path, content: bytes | IO[bytes]) -> None:
+    """Write a file, from a stream if one is given, and wait until it is on the disk."""
     with path.open("wb") as file:
-        file.write(content)
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            shutil.copyfileobj(content, file, 1 << 20)
         file.flush()
         os.fsync(file.fileno())
 
 
 def sync_directory(directory: Path) -> None:
-    """Wait until the names in a directory are on the disk, where the system can do that."""
-    try:
+    """Wait until the names in a directory are on the disk, if the system can do that."""
+    with suppress(OSError):  # Windows opens no directories; some network file systems cannot sync
         handle = os.open(directory, os.O_RDONLY)
-    except OSError:  # Windows opens no directories
-        return
-    try:
-        with suppress(OSError):  # some network file systems cannot
+        try:
             os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file at `path` against other processes; a killed process releases it.
+
+    Without `wait`, raises TimeoutError if another holds it. On a file system without locks nothing
+    is held.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        raise TimeoutError(f"{path} is locked by another process") from None
+    except (OSError, NotImplementedError):
+        pass
+    try:
+        yield
     finally:
-        os.close(handle)
+        lock.release()
 
 
 @contextmanager
 def _placed(path: Path) -> Iterator[None]:
-    """Say which file it is that cannot be written: errors of writing do not."""
+    """Add the path to errors of writing, which do not name it."""
     try:
         yield
     except OSError as error:

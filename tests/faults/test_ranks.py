@@ -22,7 +22,9 @@ PLACES = {
     "certificate": ("place=evaluation", "batch=64", "call=1"),  # of rank 0 alone
 }
 CODES = {"ValueError": 2, "RuntimeError": 1, "exit": 3, "kill": -9}
-LOST = r"^(\[rank 1\] )?error: another process of this run ended, which says why unless it was kil"
+LOST = (
+    r"^(\[rank 1\] )?error: another process of this run ended; its own error says why, unless kil"
+)
 
 
 def fail(place, launcher, kind, rank, directory):

@@ -18,7 +18,6 @@ USES_ACCELERATE = {
     "kdx/training/checkpointing.py",
     "kdx/training/runtime.py",
     "kdx/launch/processes.py",
-    "kdx/launch/launcher.py",
 }
 
 

@@ -13,7 +13,8 @@ from urllib.request import urlopen
 from rich.console import Console
 from rich.progress import wrap_file
 
-from kdx.data.sets.unpack import unpack, write_whole
+from kdx.data.sets.unpack import unpack
+from kdx.util.files import locked, put
 
 __all__ = ["Remote", "fetch_archive", "fetch_files", "reading"]
 
@@ -80,8 +81,6 @@ def _staging(origin: str, root: Path, allowed: bool) -> Iterator[Path]:
 
     What a killed process left in it is removed, and its lock is gone with it.
     """
-    import fcntl  # here, because only POSIX has it, and who downloads nothing needs none
-
     if not allowed:
         raise ValueError(
             f"{origin}: not found in {str(root)!r}; set root to where it is, or download: true"
@@ -89,8 +88,7 @@ def _staging(origin: str, root: Path, allowed: bool) -> Iterator[Path]:
     staging = root / f".{origin}.partial"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with (root / f".{origin}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(root / f".{origin}.lock"):
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir()
             try:
@@ -111,7 +109,7 @@ def _download(remote: Remote, folder: Path) -> Path:
         with urlopen(remote.url, timeout=TIMEOUT) as response:
             total = int(response.headers["Content-Length"] or 0)
             with wrap_file(response, total, description=remote.name, console=screen) as content:
-                write_whole(content, path)
+                put(path, content)
     except (OSError, HTTPException) as error:
         raise ValueError(f"{remote.url}: {_reason(error)}") from error
     size, found = path.stat().st_size, _sha256(path)

@@ -1,13 +1,12 @@
 """Archives from elsewhere, unpacked into one folder and nowhere else."""
 
-import os
-import shutil
 import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import IO
 
-__all__ = ["unpack", "write_whole"]
+from kdx.util.files import put
+
+__all__ = ["unpack"]
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -30,17 +29,9 @@ def unpack(archive: Path, folder: Path) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 content = tar.extractfile(member)
                 assert content is not None
-                write_whole(content, path)
+                put(path, content)
     except (tarfile.TarError, EOFError, zlib.error, ValueError) as error:
         raise ValueError(f"{archive.name}: not unpacked: {error}") from error
-
-
-def write_whole(content: IO[bytes], path: Path) -> None:
-    """Write all of `content` to a new file, down to the disk: a rename after it is safe."""
-    with path.open("xb") as file:
-        shutil.copyfileobj(content, file, 1 << 20)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _check_members(members: list[tarfile.TarInfo]) -> None:

@@ -33,10 +33,10 @@ def test_what_accelerate_would_take_for_float32(unknown, monkeypatch):
 
 
 def test_fp16_on_the_cpu(monkeypatch):
-    with pytest.raises(ValueError, match=r"^precision: 'fp16' does not exist on the CPU: use 'bf"):
+    with pytest.raises(ValueError, match=r"^precision: 'fp16' is not supported on the CPU: use"):
         check_precision("fp16", CPU)
     monkeypatch.setenv(LAUNCHER, "fp16")
-    with pytest.raises(ValueError, match=f"^{LAUNCHER}: 'fp16' does not exist on the CPU"):
+    with pytest.raises(ValueError, match=f"^{LAUNCHER}: 'fp16' is not supported on the CPU"):
         check_precision(None, CPU)
 
 
@@ -50,7 +50,7 @@ def test_bf16_on_a_gpu_that_would_emulate_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
     check_precision("fp16", GPU)
-    with pytest.raises(ValueError, match="precision: 'bf16' does not exist on Tesla T4: use 'fp16"):
+    with pytest.raises(ValueError, match="precision: 'bf16' is not supported on Tesla T4: use '"):
         check_precision("bf16", GPU)
     assert asked == [False]
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)

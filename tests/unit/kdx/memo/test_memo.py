@@ -21,17 +21,17 @@ from tests.unit.kdx.memo.oracle import Oracle, images, plan
 
 place, how = Path(sys.argv[1]), sys.argv[2]
 memo = Memo(plan(place), Oracle(dies=2 if how == "teacher" else -1))
-writes, write = [0], os.pwrite
+writes, write = [0], store._write
 
 def dying(file, content, place):
     writes[0] += 1
     if writes[0] == 19:  # after the checksums of one output, within the rows of the next
         write(file, content[:5], place)
         os.kill(os.getpid(), signal.SIGKILL)
-    return write(file, content, place)
+    write(file, content, place)
 
 if how == "write":
-    store.os.pwrite = dying
+    store._write = dying
 for part in torch.arange(12).split(4):
     memo(images(part), part, view=0)
 """
@@ -150,13 +150,13 @@ def test_a_truncated_file_is_filled_again(tmp_path, name):
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "{}", '{"ingredients": {"dtype": "x"}, "outputs": {}}', "\0\xff"]
 )
-def test_a_damaged_description_is_written_anew(tmp_path, content):
+def test_a_damaged_description_is_written_again(tmp_path, content):
     fill(Memo(plan(tmp_path), Oracle()))
     whole = files(tmp_path)
     (tmp_path / "memo" / "memo.json").write_bytes(content.encode("latin-1"))
     teacher = Oracle()
     memo = Memo(plan(tmp_path), teacher)
-    assert memo.notes == [f"{tmp_path / 'memo/memo.json'} was damaged: written anew"]
+    assert memo.notes == [f"{tmp_path / 'memo/memo.json'} was damaged: written again"]
     fill(memo)
     assert files(tmp_path) == whole
     assert teacher.asked == []

@@ -30,7 +30,7 @@ def test_answers_of_more_than_one_place(guided, loop_of):
     with pytest.raises(ValueError, match=r"would take [\d.]+ MB, .*: `views: 1` would fit$"):
         check_room(replace(made, limit=made.size() / 2 + 1))
     top = guided("teacher.memo.top=3")
-    message = rf"teacher.memo.top: 3, but .* is 10 x {size} x {size} and not a logit for each class"
+    message = rf"teacher.memo.top: 3, but .* is 10 x {size} x {size} and not one logit per class"
     with pytest.raises(ValueError, match=message):
         make_plan(top, teacher, job.train_views, precision="no")
 
@@ -91,7 +91,7 @@ def test_a_feature_that_mixes_the_samples_is_refused(guided, loop_of):
     with pytest.raises(FeatureWanted) as wanted:
         teacher(views.__getitems__([(0, 0)]).images).features["turn"]
     wanted.value.network.tap("turn")
-    with pytest.raises(ValueError, match=r"'turn' answers 2 images with \[2048\]: its first dim"):
+    with pytest.raises(ValueError, match=r"'turn' is \[2048\] for 2 images: its first dim"):
         make_plan(job.recipe, teacher, views, precision="no")
 
 
@@ -130,7 +130,7 @@ def test_the_advice_is_right(tmp_path):
 
 def test_the_disk_is_limited(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 5_000_000})
-    monkeypatch.setattr("kdx.memo.room.shutil.disk_usage", lambda place: usage)
+    monkeypatch.setattr("kdx.memo.plan.shutil.disk_usage", lambda place: usage)
     message = rf"would take 7.2 MB, but {tmp_path} has 5 MB free: `views: 3` or `top: 2` would fit"
     with pytest.raises(ValueError, match=message):
         check_room(fashion(10, limit=1e9, place=tmp_path / "memos" / "ab"))

@@ -58,7 +58,7 @@ def test_values_beyond_half_precision():
 
 def test_what_is_not_a_number_is_refused():
     values = torch.tensor([[1.0, torch.nan]])
-    with pytest.raises(ValueError, match="not a number: look at the teacher's weights"):
+    with pytest.raises(ValueError, match="contains NaN: check the teacher's weights"):
         Whole((2,), "float32").encode(values)
 
 

@@ -93,13 +93,13 @@ def test_rows_of_another_output_do_not_count(full):
 
 @pytest.mark.parametrize("name", ["logits.rows", "logits.checks"])
 @pytest.mark.parametrize("size", [0, 7, 999])
-def test_files_of_a_wrong_size_are_started_anew(full, name, size):
+def test_files_of_a_wrong_size_are_started_again(full, name, size):
     os.truncate(full / name, size)
     assert not count(full, "logits", shape=SHAPE, width=WIDTH).any()
     again = opened(full)
     (note,) = again.notes
     right = 60 if name.endswith("rows") else 40
-    assert note == f"{full / name} had {size} bytes, not {right}: started anew"
+    assert note == f"{full / name} had {size} bytes, not {right}: started again"
     assert not any(again.has(view, ALL).any() for view in range(2))
     assert not opened(full).notes
 
@@ -123,13 +123,13 @@ def test_what_one_writes_another_reads_at_once(tmp_path):
 
 def test_rows_are_written_before_their_checksums(tmp_path, monkeypatch):
     made, written = opened(tmp_path), []
-    write = os.pwrite
+    write = os.write
 
-    def note(file, content, place):
+    def note(file, content):
         written.append(os.readlink(f"/proc/self/fd/{file}").rpartition(".")[2])
-        return write(file, content[:4], place)  # as a full pipe would: only a part at once
+        return write(file, content[:4])  # as a full pipe would: only a part at once
 
-    monkeypatch.setattr(store.os, "pwrite", note)
+    monkeypatch.setattr(store.os, "write", note)
     made.write(0, ALL, some_rows())
     assert written == ["rows"] * 10 + ["checks"] * 5
     assert opened(tmp_path).has(0, ALL).all()

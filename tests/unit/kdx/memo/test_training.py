@@ -135,7 +135,7 @@ def test_damaged_rows_are_counted_at_the_end_of_the_run(guided, console, asked, 
     run(guided(*what, name="again"), console)
     assert sum(asked) == 4
     said = console.file.getvalue()
-    assert "note     4 of 128 rows of the memo were damaged and computed anew\n" in said
+    assert "note     4 of 128 rows of the memo were damaged and computed again\n" in said
     run(guided(*what, name="third"), console)
     assert console.file.getvalue().count("rows of the memo") == 1
 
@@ -174,7 +174,7 @@ def test_what_is_refused_is_refused_before_anything_is_done(guided, recipe, cons
 
 def test_filling_needs_a_memo(guided, console):
     for without in ("teacher.memo=null", "teacher=null"):
-        with pytest.raises(ValueError, match=r"remembers nothing: add `memo: {views: 5}` to its"):
+        with pytest.raises(ValueError, match=r"has no memo: add `memo: {views: 5}` to its"):
             fill(guided(without), console)
 
 

@@ -213,6 +213,6 @@ def test_the_recipe_sets_the_precision(recipe):
 
 def test_half_precision_that_the_cpu_lacks_is_refused(recipe):
     with pytest.raises(
-        ValueError, match=r"precision: 'fp16' does not exist on the CPU: use 'bf16'"
+        ValueError, match=r"precision: 'fp16' is not supported on the CPU: use 'bf16'"
     ):
         accelerator_for(build(recipe("precision=fp16")))
