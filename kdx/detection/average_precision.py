@@ -1,4 +1,4 @@
-"""Average precision by the rules of PASCAL VOC (Everingham et al. 2010, section 4.2).
+"""Average precision by the rules of PASCAL VOC (Everingham et al. 2010, section 4.2), and COCO.
 
 D: detections, T: objects, of one image or of all; C: classes. Rows of detections are (class,
 score, x1, y1, x2, y2), rows of objects (class, difficult, x1, y1, x2, y2), with corners in any
@@ -6,12 +6,13 @@ unit; all on the CPU.
 """
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["AveragePrecision", "average_precision", "mean"]
+__all__ = ["AveragePrecision", "average_precision", "coco", "coco_available", "mean"]
 
 POINTS = 11
 
@@ -59,6 +60,38 @@ def average_precision(
 def mean(values: Tensor) -> float:
     """Return the mean of [C] over the classes that have objects, 0.0 where none has."""
     return float(values.nanmean().nan_to_num(0.0))
+
+
+def coco_available() -> bool:
+    """Whether pycocotools is installed."""
+    return find_spec("pycocotools") is not None
+
+
+def coco(found: Sequence[Tensor], objects: Sequence[Tensor]) -> dict[str, float]:
+    """Return `map_coco`, the mean over the IoUs 0.5, 0.55, ..., 0.95, and `map_coco_50`.
+
+    From rows of each image, as `average_precision`, by torchmetrics and pycocotools. Difficult objects count as COCO's
+    crowds: what is found there is neither right nor wrong. 0.0 where there is nothing to find.
+    """
+    from torchmetrics.detection import MeanAveragePrecision
+
+    metric = MeanAveragePrecision(sync_on_compute=False)  # the rows are those of all processes
+    metric.warn_on_many_detections = False
+    metric.update(
+        [
+            {"boxes": rows[:, 2:], "scores": rows[:, 1], "labels": rows[:, 0].long()}
+            for rows in found
+        ],
+        [
+            {"boxes": rows[:, 2:], "labels": rows[:, 0].long(), "iscrowd": rows[:, 1].long()}
+            for rows in objects
+        ],
+    )
+    measured = metric.compute()
+    return {
+        "map_coco": max(0.0, float(measured["map"])),
+        "map_coco_50": max(0.0, float(measured["map_50"])),
+    }
 
 
 def _best_object(found: Tensor, objects: Tensor, iou: float) -> Tensor:

@@ -10,8 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from kdx.detection.average_precision import average_precision, mean
-from kdx.detection.coco import coco, coco_available
+from kdx.detection.average_precision import average_precision, coco, coco_available, mean
 
 __all__ = ["MeanAveragePrecision"]
 

@@ -1,30 +1,35 @@
-"""Hint-based transfer (FitNets: Romero et al. 2015). B: batch."""
+"""Hint-based transfer (FitNets: Romero et al. 2015).
 
+B: batch, C, D: channels, H, W: height and width, T: tokens.
+"""
+
+from math import isqrt
 from typing import Literal
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdx.losses.alignment import align, channels
-from kdx.losses.checks import need_teacher
-from kdx.losses.precision import full_precision
+from kdx.losses.shared import full_precision, need_teacher
 from kdx.protocols import Outputs
 
 __all__ = ["Hint"]
+
+MAX_LEADING = 9  # a class token and up to eight registers come before the patch tokens
 
 
 class Hint(nn.Module):
     """The squared distance between a regressed student feature and a teacher feature.
 
     FitNets, equation 3: the guided layer `student_layer` learns the hint layer `teacher_layer`,
-    any two module paths. Shapes are aligned first: see `align`.
+    any two module paths. Shapes are aligned first: see `_align`.
 
     `regressor`: a bias-free linear map of the student's channels to the teacher's (1 x 1
     convolution for maps), created on the first call; without it the channels must be equal.
     `reduction`: "mean" over all elements, or "sum" over a sample's elements and mean over the
     batch (Passalis & Tefas). ValueError for another.
 
-    Where features approach 1e19 in float32 the squares overflow and the loss is inf; the
-    gradient of the student stays finite.
+    If features approach 1e19 in float32, the squares overflow and the loss is Inf; the gradient of
+    the student stays finite.
     """
 
     def __init__(
@@ -38,55 +43,94 @@ class Hint(nn.Module):
         super().__init__()
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction: {reduction!r} is not one of 'mean', 'sum'")
-        self.student_layer = student_layer
-        self.teacher_layer = teacher_layer
-        self.reduction = reduction
-        self.wants_regressor = regressor
+        self.student_layer, self.teacher_layer = student_layer, teacher_layer
+        self.reduction, self.wants_regressor = reduction, regressor
         self.regressor: nn.Module | None = None
 
     def forward(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         """Return the scalar; `target` is not read.
 
-        ValueError without a teacher, for features that cannot be aligned, and for channels other
+        ValueError without a teacher, for features that cannot be aligned, and for other channels
         than those of the first call.
         """
         hint = need_teacher(teacher, "hint").features[self.teacher_layer]
-        return self._distance(student.features[self.student_layer], hint)
+        guided = student.features[self.student_layer]
+        try:
+            return self._distance(guided, hint)
+        except ValueError as error:
+            layers = f"student {self.student_layer!r}, teacher {self.teacher_layer!r}"
+            raise ValueError(f"hint: {layers}: {error}") from error
 
     @full_precision
     def _distance(self, guided: Tensor, hint: Tensor) -> Tensor:
-        try:
-            guided, hint = align(guided, hint.detach())
-        except ValueError as error:
-            raise ValueError(f"{self._place()}: {error}") from error
-        squares = (self._regressed(guided, channels(hint)) - hint).square()
+        guided, hint = _align(guided, hint.detach())
+        squares = (self._regressed(guided, _channels(hint)) - hint).square()
         return squares.mean() if self.reduction == "mean" else squares.flatten(1).sum(1).mean()
 
     def _regressed(self, guided: Tensor, out: int) -> Tensor:
-        if self.wants_regressor and self.regressor is None:
-            self.regressor = _linear_map(guided, out)
-        sizes = (channels(guided), out)
-        if self.regressor is None:
+        sizes = (_channels(guided), out)
+        if not self.wants_regressor:
             if sizes[0] != out:
                 raise ValueError(
-                    f"{self._place()}: {sizes[0]} and {out} channels: set `regressor: true`, "
-                    "or choose layers of equal width"
+                    f"{sizes[0]} and {out} channels: set `regressor: true`, or choose layers of "
+                    "equal width"
                 )
             return guided
+        if self.regressor is None:
+            kind = {"bias": False, "device": guided.device, "dtype": guided.dtype}
+            is_map = guided.ndim == 4
+            self.regressor = nn.Conv2d(*sizes, 1, **kind) if is_map else nn.Linear(*sizes, **kind)
         made_for = tuple(reversed(next(self.regressor.parameters()).shape[:2]))
         if sizes != made_for:
             raise ValueError(
-                f"{self._place()}: {sizes[0]} and {out} channels, "
-                f"but the regressor was made for {made_for[0]} and {made_for[1]}"
+                f"{sizes[0]} and {out} channels, but the regressor was made for {made_for[0]} and "
+                f"{made_for[1]}"
             )
         return self.regressor(guided)
 
-    def _place(self) -> str:
-        return f"hint: student {self.student_layer!r}, teacher {self.teacher_layer!r}"
+
+def _align(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both as vectors [B, D], as T tokens [B, T, D] or as H x W maps [B, C, H, W].
+
+    Two vectors, and tokens of the same number, stay. Everything else becomes a map, a vector one
+    of 1 x 1, and each map is average-pooled to the smaller height and the smaller width.
+    ValueError if a shape is none of these, or if tokens are not a square grid.
+    """
+    same_positions = student.shape[1:-1] == teacher.shape[1:-1]
+    if student.ndim == teacher.ndim and student.ndim in (2, 3) and same_positions:
+        return student, teacher
+    student, teacher = _as_map(student), _as_map(teacher)
+    height, width = map(min, student.shape[2:], teacher.shape[2:])
+    return _pooled(student, height, width), _pooled(teacher, height, width)
 
 
-def _linear_map(feature: Tensor, out: int) -> nn.Module:
-    kind = {"device": feature.device, "dtype": feature.dtype}
+def _channels(feature: Tensor) -> int:
+    """Return C of a map [B, C, H, W], D of vectors [B, D] and of tokens [B, T, D]."""
+    return feature.shape[1 if feature.ndim == 4 else -1]
+
+
+def _as_map(feature: Tensor) -> Tensor:
+    if feature.ndim == 2:
+        return feature[:, :, None, None]
+    if feature.ndim == 3:
+        return _token_grid(feature)
     if feature.ndim == 4:
-        return nn.Conv2d(channels(feature), out, kernel_size=1, bias=False, **kind)
-    return nn.Linear(channels(feature), out, bias=False, **kind)
+        return feature
+    raise ValueError(f"{tuple(feature.shape)} is none of [B, D], [B, T, D] and [B, C, H, W]")
+
+
+def _token_grid(tokens: Tensor) -> Tensor:
+    """Turn tokens [B, T, D] into [B, D, n, n], dropping the leading class and register tokens."""
+    side = isqrt(tokens.shape[1])
+    leading = tokens.shape[1] - side**2
+    if leading > MAX_LEADING:
+        raise ValueError(
+            f"tokens {tuple(tokens.shape)} [B, T, D] are not a square grid: {tokens.shape[1]} is "
+            f"{side} x {side} and {leading} more, and at most {MAX_LEADING} may lead a grid"
+        )
+    return tokens[:, leading:].transpose(1, 2).unflatten(2, (side, side))
+
+
+def _pooled(feature: Tensor, height: int, width: int) -> Tensor:
+    same = feature.shape[2:] == (height, width)
+    return feature if same else F.adaptive_avg_pool2d(feature, (height, width))

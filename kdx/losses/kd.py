@@ -1,4 +1,4 @@
-"""Knowledge distillation (Hinton, Vinyals, Dean 2015), of images or of their pixels.
+"""Knowledge distillation (Hinton, Vinyals, Dean 2015), of images or of pixels.
 
 B: batch, C: classes.
 """
@@ -6,8 +6,7 @@ B: batch, C: classes.
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdx.losses.checks import check_classes, need_teacher
-from kdx.losses.precision import full_precision
+from kdx.losses.shared import check_classes, full_precision, need_teacher
 from kdx.protocols import Outputs
 
 __all__ = ["KD"]
@@ -18,9 +17,9 @@ LARGEST = 1e6  # softer than any difference that float32 keeps
 class KD:
     """T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the batch, and its pixels.
 
-    From section 2 of Hinton et al.: T^2 keeps the gradient's size when T changes. `temperature`
-    is T > 0, at most 1e6; ValueError otherwise. The labels are not read: pixels that they leave
-    out are taught, too. With `num_classes` logits of another number of channels are refused.
+    From section 2 of Hinton et al.: T^2 keeps the gradient's size if T changes. `temperature` is
+    T > 0, at most 1e6; ValueError otherwise. The labels are not read: pixels that they ignore are
+    distilled, too. With `num_classes`, logits of another number of channels are refused.
     """
 
     def __init__(self, *, temperature: float = 4.0, num_classes: int | None = None) -> None:
@@ -28,14 +27,13 @@ class KD:
             raise ValueError(
                 f"temperature: {temperature} is not a finite number above 0, at most {LARGEST:g}"
             )
-        self.temperature = temperature
-        self.num_classes = num_classes
+        self.temperature, self.num_classes = temperature, num_classes
 
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         """Return the scalar from logits [B, C, ...]; `target` is not read.
 
-        ValueError without a teacher, where its classes or its positions are not the student's,
-        and where C is not what it should be.
+        ValueError without a teacher, if its classes or its positions are not the student's, and if
+        C is not `num_classes`.
         """
         soft = need_teacher(teacher, "kd").logits
         check_classes(student.logits, self.num_classes, "kd", on_grid="yolo_kd")

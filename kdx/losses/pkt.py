@@ -5,8 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kdx.losses.checks import need_teacher
-from kdx.losses.precision import full_precision
+from kdx.losses.shared import full_precision, need_teacher
 from kdx.protocols import Outputs
 
 __all__ = ["PKT"]
@@ -24,9 +23,8 @@ class PKT:
     [B, ...] and size: they are flattened to [B, D].
 
     `reduction`: "mean" over the pairs, as the authors; it shrinks as 1 / B, and B is what one
-    process sees at once: fewer where several processes or `accumulate` share a batch.
-    "batchmean" is the mean over samples of the sum over pairs, which keeps its size.
-    ValueError for another.
+    process sees at once: fewer if several processes or `accumulate` share a batch. "batchmean" is
+    the mean over samples of the sum over pairs, which keeps its size. ValueError for another.
     """
 
     def __init__(
@@ -39,14 +37,13 @@ class PKT:
         if reduction not in ("mean", "batchmean"):
             raise ValueError(f"reduction: {reduction!r} is not one of 'mean', 'batchmean'")
         self.reduction = reduction
-        self.student_layer = student_layer
-        self.teacher_layer = teacher_layer
+        self.student_layer, self.teacher_layer = student_layer, teacher_layer
 
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         """Return the scalar; `target` is not read. ValueError without a teacher."""
-        guide = need_teacher(teacher, "pkt").features[self.teacher_layer]
-        mean = _divergence(student.features[self.student_layer], guide)
-        return mean if self.reduction == "mean" else mean * len(guide)
+        feature = need_teacher(teacher, "pkt").features[self.teacher_layer]
+        mean = _divergence(student.features[self.student_layer], feature)
+        return mean if self.reduction == "mean" else mean * len(feature)
 
 
 @full_precision

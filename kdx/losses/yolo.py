@@ -9,17 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdx.detection import (
-    Assignment,
-    Parts,
-    anchor_table,
-    assign,
-    coordinates,
-    decode,
-    split,
-)
-from kdx.losses.checks import check_scales
-from kdx.losses.precision import full_precision
+from kdx.detection import Assignment, Parts, anchor_table, assign, coordinates, decode, split
+from kdx.losses.shared import check_scales, full_precision
 from kdx.protocols import Outputs
 
 __all__ = ["Yolo"]
@@ -34,12 +25,12 @@ class Yolo:
     with the IoU of the box as it is predicted, a constant (`rescore: false`: 1 in its place);
     `noobject_scale` objectness^2 / 2 in all slots that are no object's and whose box has an IoU
     of at most `threshold` with every object; `class_scale` -log softmax(classes)[object's].
-    Difficult objects are learned nowhere, and held against no box. The slots are as of
+    Difficult objects are not learned, and no box is wrong because of them. The slots are those of
     `kdx.detection.assign`. darknet's pull towards the anchors during the first 12,800 images is
     left out.
 
-    `num_classes` and `anchors` are facts of the task. ValueError for anchors that are none,
-    weights that are negative and a threshold outside of [0, 1].
+    `num_classes` and `anchors` are facts of the task. ValueError for invalid anchors, negative
+    weights and a threshold outside of [0, 1].
     """
 
     def __init__(
@@ -69,7 +60,7 @@ class Yolo:
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         """Return the scalar; logits [B, A * (5 + C), GH, GW], `target` [B, M, 6].
 
-        ValueError for an answer that has other channels.
+        ValueError for logits of other channels.
         """
         return _loss(student.logits, target, self)
 
@@ -79,8 +70,8 @@ def _loss(answer: Tensor, target: Tensor, given: Yolo) -> Tensor:
     parts, anchors = split(answer, num_classes=given.num_classes), given.anchors.to(answer)
     if parts.objectness.shape[1] != len(anchors):
         raise ValueError(
-            f"yolo: an answer of {list(answer.shape)} has A = {parts.objectness.shape[1]} anchors, "
-            f"and the data have A = {len(anchors)}"
+            f"yolo: the output {list(answer.shape)} has A = {parts.objectness.shape[1]} anchors, "
+            f"but the data have A = {len(anchors)}"
         )
     target = F.pad(target.to(answer.dtype), (0, 0, 0, 1), value=-1)  # one row at least
     found = assign(target, anchors, grid=(answer.shape[2], answer.shape[3]))

@@ -7,9 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdx.detection import coordinates, split
-from kdx.losses.checks import check_scales, need_teacher
 from kdx.losses.kd import KD
-from kdx.losses.precision import full_precision
+from kdx.losses.shared import check_scales, full_precision, need_teacher
 from kdx.protocols import Outputs
 
 __all__ = ["YoloKD"]
@@ -25,7 +24,7 @@ class YoloKD:
     objectness everywhere, as in the paper. Its suppression of neighbouring boxes is left out.
 
     `num_classes` is a fact of the task; `temperature` is T > 0. ValueError for another, and for
-    weights that are negative.
+    negative weights.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class YoloKD:
         class_scale: float = 1.0,
     ) -> None:
         self.num_classes = num_classes
-        self.temperature = KD(temperature=temperature).temperature  # it refuses what is none
+        self.temperature = KD(temperature=temperature).temperature  # refuses others
         self.scales = {
             "coord_scale": coord_scale,
             "object_scale": object_scale,
@@ -49,12 +48,12 @@ class YoloKD:
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         """Return the scalar from logits [B, A * (5 + C), GH, GW]; `target` is not read.
 
-        ValueError without a teacher, or where its grid or its anchors are not the student's.
+        ValueError without a teacher, or if its grid or its anchors are not the student's.
         """
         guide = need_teacher(teacher, "yolo_kd").logits
         if guide.shape != student.logits.shape:
             raise ValueError(
-                f"yolo_kd: the student answers with {list(student.logits.shape)}, the teacher with "
+                f"yolo_kd: the student's output is {list(student.logits.shape)}, the teacher's "
                 f"{list(guide.shape)}: both must have the same grid, anchors and classes"
             )
         return _distance(student.logits, guide.detach(), self)
@@ -74,9 +73,5 @@ def _distance(student: Tensor, teacher: Tensor, given: YoloKD) -> Tensor:
         log_target=True,
     ).sum(-1)
     seen = (sure - own.objectness.sigmoid()).square() / 2
-    total = (
-        scales["coord_scale"] * boxes
-        + scales["class_scale"] * t**2 * sure * kl
-        + scales["object_scale"] * seen
-    )
-    return total.flatten(1).sum(1).mean()
+    total = scales["coord_scale"] * boxes + scales["class_scale"] * t**2 * sure * kl
+    return (total + scales["object_scale"] * seen).flatten(1).sum(1).mean()

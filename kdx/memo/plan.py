@@ -177,21 +177,14 @@ def _unlike(directory: Path, parts: Ingredients) -> tuple[str, ...]:
 
 
 def _too_large(plan: Plan, bound: str, room: float) -> str:
-    views = int(room // replace(plan, views=1).size())
-    top = _largest_top(plan, room)
-    fitting = [f"`views: {views}`"] * bool(views) + [f"`top: {top}`"] * bool(top)
-    advice = f"{' or '.join(fitting)} would fit" if fitting else "not even `views: 1` would fit"
-    return f"teacher.memo: {plan.rows()} would take {in_bytes(plan.size())}, {bound}: {advice}"
-
-
-def _largest_top(plan: Plan, room: float) -> int:
-    """Return the largest `top` that fits with all the views, 0 if none does."""
-    logits = plan.codecs[LOGITS]
+    views, logits = int(room // replace(plan, views=1).size()), plan.codecs[LOGITS]
     shape = logits.shape if isinstance(logits, Whole) else ()
     classes = shape[0] if len(shape) == 1 else 1  # 1: a `top` is set already, or cannot be
-
-    def fits(top: int) -> bool:
-        kept = TopK(classes, top, plan.parts["dtype"])
-        return plan.size({**plan.codecs, LOGITS: kept}) <= room
-
-    return next((top for top in reversed(range(1, classes)) if fits(top)), 0)
+    tops = [
+        top
+        for top in range(1, classes)
+        if plan.size({**plan.codecs, LOGITS: TopK(classes, top, plan.parts["dtype"])}) <= room
+    ]
+    fitting = [f"`views: {views}`"] * bool(views) + [f"`top: {max(tops, default=0)}`"] * bool(tops)
+    advice = f"{' or '.join(fitting)} would fit" if fitting else "not even `views: 1` would fit"
+    return f"teacher.memo: {plan.rows()} would take {in_bytes(plan.size())}, {bound}: {advice}"

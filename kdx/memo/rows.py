@@ -5,7 +5,7 @@ B: batch, C: classes, W: bytes of a row.
 
 from dataclasses import dataclass
 from math import log, prod
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,45 +17,27 @@ __all__ = ["Codec", "Dtype", "TopK", "Whole"]
 Dtype = Literal["float16", "float32"]
 
 
-class Codec(Protocol):
-    """Turns a batch of one output into rows, and rows into what is kept of it."""
-
-    @property
-    def width(self) -> int:
-        """W, the bytes of a row."""
-        ...
-
-    def encode(self, values: Tensor) -> NDArray[np.uint8]:
-        """Return [B, W] of values [B, ...]; ValueError if `dtype` cannot hold them."""
-        ...
-
-    def decode(self, rows: NDArray[np.uint8]) -> Tensor:
-        """Return float32 [B, ...] of rows [B, W]."""
-        ...
-
-    def __str__(self) -> str:
-        """Return what a row holds: "10", "top 5 of 1,000", "128 x 4 x 4"."""
-        ...
-
-
 @dataclass(frozen=True)
 class Whole:
-    """Every value of an output of `shape` (without the batch), rounded to `dtype`."""
+    """Every value of an output of `shape` (without the batch), rounded to `dtype`.
+
+    `str()` of a codec is what a row holds: "10", "128 x 4 x 4", "top 5 of 1,000".
+    """
 
     shape: tuple[int, ...]
     dtype: Dtype
 
     @property
     def width(self) -> int:
-        """The bytes of all values."""
+        """W, the bytes of a row."""
         return prod(self.shape) * np.dtype(self.dtype).itemsize
 
     def encode(self, values: Tensor) -> NDArray[np.uint8]:
-        """Return the rounded values' bytes."""
+        """Return rows [B, W] of values [B, *shape]; ValueError if `dtype` cannot hold them."""
         return _bytes(_rounded(values, self.dtype))
 
     def decode(self, rows: NDArray[np.uint8]) -> Tensor:
-        """Return the rounded values [B, *shape]."""
+        """Return the rounded values, float32 [B, *shape], of rows [B, W]."""
         return _float(rows, self.dtype).view(len(rows), *self.shape)
 
     def __str__(self) -> str:
@@ -85,11 +67,11 @@ class TopK:
 
     @property
     def width(self) -> int:
-        """The bytes of the top values, of the value for the others, and of the places."""
+        """W, the bytes of a row."""
         return self._split + self.top * self._place.itemsize
 
     def encode(self, values: Tensor) -> NDArray[np.uint8]:
-        """Return the bytes of the top logits, of the value for the others, and of the places."""
+        """Return rows [B, W] of logits [B, C]: the top ones, the value for the others, the places."""
         top, places = values.float().topk(self.top, dim=1)
         others = values.float().scatter(1, places, -torch.inf)
         rest = others.logsumexp(1, keepdim=True) - log(self.classes - self.top)
@@ -98,7 +80,7 @@ class TopK:
         return np.concatenate((_bytes(numbers), where.view(np.uint8)), axis=1)
 
     def decode(self, rows: NDArray[np.uint8]) -> Tensor:
-        """Return all logits [B, C]."""
+        """Return float32 logits [B, C] of rows [B, W]."""
         numbers = _float(np.ascontiguousarray(rows[:, : self._split]), self.dtype)
         where = np.ascontiguousarray(rows[:, self._split :]).view(self._place)
         places = torch.from_numpy(where.astype(np.int64))
@@ -115,6 +97,9 @@ class TopK:
 
     def __str__(self) -> str:
         return f"top {self.top:,} of {self.classes:,}"
+
+
+Codec = Whole | TopK
 
 
 def _rounded(values: Tensor, dtype: Dtype) -> Tensor:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdx.detection import Detections, anchor_table, detect, split
-from kdx.detection.coco import coco_available
+from kdx.detection.average_precision import coco_available
 from kdx.protocols import ImageSource, Meter
 from kdx.util.words import counted
 

@@ -50,16 +50,21 @@ def draw_masks(
     drawn = [_over(image, mask, shown, [color for _, color in legend]) for mask in masks.values()]
     panels = [_enlarged(panel) for panel in (image, *drawn)]
     height, width = panels[0].shape[:2]
-    lines = _lines(legend, len(panels) * (width + GAP))
-    size = (len(panels) * (width + GAP) + GAP, LINE + height + GAP + len(lines) * LINE)
+    below, across = LINE + height + GAP, len(panels) * (width + GAP)
+    cell = LINE + 2 * GAP + ceil(max(_font().getlength(name) for name, _ in legend))
+    columns = max(1, across // cell)
+    size = (across + GAP, below + ceil(len(legend) / columns) * LINE)
     canvas = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(canvas)
     for number, (title, panel) in enumerate(zip(("image", *masks), panels, strict=True)):
         left = GAP + number * (width + GAP)
         draw.text((left, LINE / 2), title, fill="black", font=_font(), anchor="lm")
         canvas.paste(Image.fromarray(panel), (left, LINE))
-    for number, line in enumerate(lines):
-        _write(draw, line, top=LINE + height + GAP + number * LINE)
+    for number, (name, color) in enumerate(legend):
+        row, column = divmod(number, columns)
+        left, top = GAP + column * cell, below + row * LINE
+        draw.rectangle((left, top + 4, left + LINE - 8, top + LINE - 4), fill=color)
+        draw.text((left + LINE, top + LINE / 2), name, fill="black", font=_font(), anchor="lm")
     return torch.from_numpy(np.array(canvas)).permute(2, 0, 1)
 
 
@@ -75,25 +80,6 @@ def _enlarged(panel: Tensor) -> np.ndarray:
     factor = ceil(LEAST / min(panel.shape[1:]))
     pixels = panel.permute(1, 2, 0).cpu().numpy()
     return np.ascontiguousarray(pixels.repeat(factor, 0).repeat(factor, 1))
-
-
-def _lines(legend: Sequence[tuple[str, Color]], width: int) -> list[list[tuple[str, Color, int]]]:
-    """Break the legend into lines; each entry with the place where it begins, in pixels."""
-    lines, left = [[]], GAP
-    for name, color in legend:
-        room = LINE + ceil(_font().getlength(name)) + 2 * GAP
-        if lines[-1] and left + room > width:
-            lines.append([])
-            left = GAP
-        lines[-1].append((name, color, left))
-        left += room
-    return lines
-
-
-def _write(draw: ImageDraw.ImageDraw, line: Sequence[tuple[str, Color, int]], *, top: int) -> None:
-    for name, color, left in line:
-        draw.rectangle((left, top + 4, left + LINE - 8, top + LINE - 4), fill=color)
-        draw.text((left + LINE, top + LINE / 2), name, fill="black", font=_font(), anchor="lm")
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdx.detection.average_precision import average_precision, mean
-from kdx.detection.coco import coco
+from kdx.detection.average_precision import average_precision, coco, mean
 
 HERE, THERE, FAR = (0, 0, 2, 2), (10, 10, 12, 12), (20, 20, 22, 22)
 

@@ -193,11 +193,11 @@ def test_the_order_of_padding_and_its_length_do_not_count():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match=r"yolo: an answer of \[4, 8, 3, 4\] has A = 1 anchors"):
+    with pytest.raises(ValueError, match=r"yolo: the output \[4, 8, 3, 4\] has A = 1 anchors"):
         yolo()(Outputs(torch.zeros(4, 8, 3, 4)), None, made()[1])
     with pytest.raises(ValueError, match=r"it must be \[B, A \* 8, rows, columns\]"):
         yolo()(Outputs(torch.zeros(4, 5)), None, made()[1])
-    with pytest.raises(ValueError, match="noobject_scale: -1 is not a finite number, 0 or above"):
+    with pytest.raises(ValueError, match="noobject_scale: -1 is not a finite number of at least 0"):
         yolo(noobject_scale=-1)
     with pytest.raises(ValueError, match=r"threshold: 1.5 is not an IoU in \[0, 1\]"):
         yolo(threshold=1.5)

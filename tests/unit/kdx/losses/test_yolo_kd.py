@@ -87,7 +87,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
 @pytest.mark.parametrize("shape", [(4, 16, 4, 6), (4, 24, 2, 3)])
 def test_another_grid_and_other_anchors(shape):
     student, _ = pair()
-    expected = r"\[4, 16, 2, 3\], the teacher with \[4, .*\]: both must have the same grid, anchors"
+    expected = r"\[4, 16, 2, 3\], the teacher's \[4, .*\]: both must have the same grid, anchors"
     with pytest.raises(ValueError, match=expected):
         kd()(student, Outputs(torch.zeros(shape)), TARGET)
 
@@ -97,5 +97,5 @@ def test_refusals():
         kd()(next(iter(pair())), None, TARGET)
     with pytest.raises(ValueError, match=r"temperature: 0 is not a finite number above 0"):
         kd(temperature=0)
-    with pytest.raises(ValueError, match="coord_scale: inf is not a finite number, 0 or above"):
+    with pytest.raises(ValueError, match="coord_scale: inf is not a finite number of at least 0"):
         kd(coord_scale=math.inf)

@@ -1,0 +1,59 @@
+"""What losses share: float32 at least, and their refusals."""
+
+from collections.abc import Callable
+from functools import wraps
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdx.protocols import Outputs
+
+__all__ = ["check_classes", "check_scales", "full_precision", "need_teacher"]
+
+
+def full_precision(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Wrap `function`: autocast off, and positional tensors of half precision as float32.
+
+    float32 and float64 tensors pass as they are; gradients return in the precision that came in.
+    """
+
+    @wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Tensor:
+        device = next(arg.device.type for arg in args if isinstance(arg, Tensor))
+        with torch.autocast(device, enabled=False):
+            return function(*map(_raised, args), **kwargs)
+
+    return wrapper
+
+
+def need_teacher(teacher: Outputs | None, loss: str) -> Outputs:
+    """Return `teacher`; ValueError if it is None."""
+    if teacher is None:
+        raise ValueError(f"{loss} needs a teacher: add a `teacher:` section")
+    return teacher
+
+
+def check_classes(logits: Tensor, num_classes: int | None, loss: str, *, on_grid: str) -> None:
+    """Raise ValueError unless logits [B, C, ...] have one channel per class; None is any number.
+
+    `on_grid` is the loss for detection that replaces this one.
+    """
+    if num_classes is not None and logits.shape[1] != num_classes:
+        raise ValueError(
+            f"{loss}: the logits {list(logits.shape)} have {logits.shape[1]} channels, not one per "
+            f"class ({num_classes}); for detection on a grid use `{on_grid}`"
+        )
+
+
+def check_scales(**scales: float) -> None:
+    """Raise ValueError for the first of the weights, by name, that is negative or not finite."""
+    for name, scale in scales.items():
+        if not 0 <= scale < inf:
+            raise ValueError(f"{name}: {scale} is not a finite number of at least 0")
+
+
+def _raised(value: Any) -> Any:
+    is_half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+    return value.float() if is_half else value
