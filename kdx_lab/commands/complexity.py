@@ -62,3 +62,6 @@ def _image(text: str) -> tuple[int, int, int]:
     """Return 3x32x64 as channels, height and width."""
     channels, height, width = map(int, text.split("x"))
     return channels, height, width
+
+
+_image.__name__ = "CxHxW"  # as argparse calls it in an error

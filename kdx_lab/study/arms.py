@@ -32,12 +32,14 @@ BUILT_IN = (
 _FIRST = "student.transforms.0"
 
 
-def arm_overrides(arm: str, recipe: Recipe, alone: Sequence[Mapping[str, Any]]) -> list[str]:
+def arm_overrides(
+    arm: str, recipe: Recipe, losses_without_teacher: Sequence[Mapping[str, Any]]
+) -> list[str]:
     """Return the overrides that make a built-in arm of a recipe with teacher and transforms.
 
-    Without `kd` the teacher goes and the losses are `alone`. `init` trains every stage twice, the
-    nonlinear counterpart first. ValueError for an unknown arm, and for one that asks for what the
-    recipe does not have.
+    Without `kd` the teacher is removed and the losses are `losses_without_teacher`. `init` trains
+    every stage twice, the nonlinear counterpart first. ValueError for an unknown arm, and for one
+    that needs what the recipe does not have.
     """
     if arm not in BUILT_IN:
         raise ValueError(f"{show(arm)} is no built-in arm.{unknown(arm, BUILT_IN)}")
@@ -58,7 +60,7 @@ def arm_overrides(arm: str, recipe: Recipe, alone: Sequence[Mapping[str, Any]]) 
     for key, value in _STRATEGIES.get(student, {}).items():
         changes[f"{_FIRST}.{key}"] = value
     if not taught:
-        changes |= {"teacher": None, "losses": list(alone)}
+        changes |= {"teacher": None, "losses": list(losses_without_teacher)}
         stages = []
     if initialised:
         stages = [

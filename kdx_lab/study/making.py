@@ -41,8 +41,9 @@ class Maker:
             **_keys(f"settings.{setting}.overrides", section.overrides),
         }
         shared = tuple(written({**study.overrides, **section.overrides}))
-        alone = study.alone if section.alone is None else section.alone
-        changes = arm_overrides(own.arm or arm, self._shared(path, shared, keys), alone)
+        given = section.losses_without_teacher
+        losses = study.losses_without_teacher if given is None else given
+        changes = arm_overrides(own.arm or arm, self._shared(path, shared, keys), losses)
         place = "/".join(filter(None, (self.name, slug(setting), slug(arm))))
         named = {"name": f"{place}/seed_{study.seeds[0]}", "seed": study.seeds[0]}
         keys |= dict.fromkeys(changes, "") | _keys(f"arms.{arm}.overrides", own.overrides)

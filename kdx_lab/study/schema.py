@@ -56,6 +56,10 @@ _OF_THE_STUDY = {
 }
 """Keys of a recipe that no override may set, and what does."""
 
+_OLD, _NEW = "alone", "losses_without_teacher"
+"""A key of older studies, and its name today."""
+_OLD_OVERRIDE = re.compile(rf"^(settings\.[^.=]+\.|){_OLD}([.=])")
+
 Overrides = dict[StrictStr, Any]
 """Values by dotted key, as on the command line: `data.limit: 4000`."""
 
@@ -79,14 +83,14 @@ class Setting(BaseModel):
     recipe: StrictStr = ""
     overrides: Overrides = {}
     arms: Annotated[list[StrictStr], Field(min_length=1)] | None = None
-    alone: list[dict[str, Any]] | None = None
+    losses_without_teacher: list[dict[str, Any]] | None = None
 
 
 class Study(BaseModel):
     """A grid of runs: settings x arms x seeds, each made of a recipe.
 
-    `alone` are the losses of arms without a teacher. `baseline` is the arm that the others are
-    compared with. With `errors` tables speak of errors, 1 - metric.
+    `baseline` is the arm that the others are compared with. With `errors`, tables show errors,
+    1 - metric.
     """
 
     model_config = _SECTION
@@ -100,7 +104,7 @@ class Study(BaseModel):
     settings: Annotated[dict[Heading, Setting], Field(min_length=1, max_length=MOST)] = {
         "": Setting()
     }
-    alone: list[dict[str, Any]] = [{"use": "cross_entropy"}]
+    losses_without_teacher: list[dict[str, Any]] = [{"use": "cross_entropy"}]
     baseline: StrictStr = "compact"
     errors: StrictBool = False
 
@@ -114,11 +118,12 @@ def read_study(path: str | os.PathLike[str], overrides: list[str] | None = None)
     data = read_mapping(Path(path), report, "a study is a mapping, with `recipe:` and `arms:`")
     if "student" in data and "arms" not in data:
         report.fail("this is a recipe, not a study: tools/distill.py trains by it")
-    _override(data, overrides or [], report)
-    if "arms" in data:
-        data["arms"] = _arms(data["arms"], report)
     if "settings" in data:
         data["settings"] = _filled(data["settings"])
+    _rename_old_keys(data, report)
+    _override(data, [_OLD_OVERRIDE.sub(rf"\1{_NEW}\2", text) for text in overrides or ()], report)
+    if "arms" in data:
+        data["arms"] = _arms(data["arms"], report)
     try:
         study = Study.model_validate(data)
     except ValidationError as invalid:
@@ -131,6 +136,19 @@ def read_study(path: str | os.PathLike[str], overrides: list[str] | None = None)
     report.raise_any()
     assert study is not None, "a study without problems is valid"
     return study
+
+
+def _rename_old_keys(data: dict[str, Any], report: Report) -> None:
+    """Rename the key of older studies, at the top level and in settings; both are a problem."""
+    settings = data.get("settings")
+    named = settings.items() if isinstance(settings, dict) else ()
+    for path, section in [((), data), *((("settings", name), each) for name, each in named)]:
+        if isinstance(section, dict) and _OLD in section:
+            old, new = (*path, _OLD), (*path, _NEW)
+            if _NEW in section:
+                report.add(old, f"is the old name of `{_NEW}`, which is given as well: remove one")
+            section[_NEW] = section.pop(_OLD)
+            report.locate(new, report.origin(old))
 
 
 def _override(data: dict[str, Any], overrides: list[str], report: Report) -> None:

@@ -1,19 +1,13 @@
-"""The table of one recipe's networks, and the command line."""
+"""The table of one recipe's networks."""
 
 import io
-import json
-import sys
-from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from kdx_lab.complexity import one
 from kdx_lab.complexity.one import examine
-from kdx_lab.complexity.paper import rebuild
-from kdx_lab.complexity.table13 import TABLE
 from kdx_lab.complexity.variants import named
-from tools import complexity
 
 
 @pytest.fixture
@@ -65,54 +59,3 @@ def test_what_does_not_fit_into_memory_is_not_measured(console, smallnet, monkey
     monkeypatch.setattr("kdx.launch.memory.os.sysconf", lambda name: 1000)
     with pytest.raises(ValueError, match=r"measuring 128 images: 75.2 MB, but .* has 1 MB"):
         examine("SmallNet", smallnet, console, rounds=1)
-
-
-def tool(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["complexity.py", *map(str, arguments)])
-    complexity.main()
-
-
-def test_the_tool_counts_a_network(monkeypatch, tmp_path, capsys):
-    what = ("--network", "smallnet4", "transforms=[]", "kernel_size=5", "--image", "1x28x28")
-    tool(monkeypatch, *what, "--no-measure", "--json", tmp_path / "a.json")
-    written = json.loads((tmp_path / "a.json").read_text())
-    assert written["name"] == "smallnet4 transforms=[] kernel_size=5"
-    assert written["batch"] == [128, 1, 28, 28]
-    assert "compact" in capsys.readouterr().out
-
-
-def test_the_tool_counts_a_recipe(monkeypatch, tmp_path, capsys):
-    path = tmp_path / "x" / "digits.yaml"
-    path.parent.mkdir()
-    path.write_text("data: {use: digits}\nstudent: {use: smallnet}\n")
-    tool(monkeypatch, path, "data.batch_size=16", "--no-measure")
-    assert "x/digits, batches of 16 x 1 x 32 x 32" in capsys.readouterr().out
-
-
-def test_the_tool_fails_where_a_figure_is_not_the_papers(monkeypatch, tmp_path, capsys):
-    wrong = replace(TABLE[0], parameters="0.08", expansions=())
-
-    def one_row(console, **options):
-        return rebuild(console, rows=[wrong], **options)
-
-    monkeypatch.setattr("kdx_lab.complexity.paper.rebuild", one_row)
-    with pytest.raises(SystemExit) as stopped:
-        tool(monkeypatch, "--paper", "--json", tmp_path / "a.json")
-    assert stopped.value.code == 1
-    assert "parameters: the paper has 0.08M, here it is 0.07M" in capsys.readouterr().out
-    assert len(json.loads((tmp_path / "a.json").read_text())["differences"]) == 2
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((), "name a recipe, or a network by --network, or pass --paper alone"),
-        (("a.yaml", "--paper"), "pass --paper alone"),
-        (("--network", "unet", "--image", "3x9"), "argument --image: invalid image value: '3x9'"),
-    ],
-)
-def test_the_tool_refuses_what_it_cannot_do(monkeypatch, capsys, arguments, message):
-    with pytest.raises(SystemExit) as stopped:
-        tool(monkeypatch, *arguments)
-    assert stopped.value.code == 2
-    assert message in capsys.readouterr().err

@@ -93,7 +93,7 @@ settings:
     arms:
       - compact
       - kc
-  large: {alone: []}
+  large: {losses_without_teacher: []}
   other: {recpe: 3}
 """
     assert problems(read, text)[0].startswith(":9: settings.other.recpe: unknown key. Did you")
@@ -136,7 +136,8 @@ def test_names_in_a_list_are_told_by_their_own_lines(read):
          "11,000 runs, by settings x arms x seeds: at most 10,000"),
         ("arms: [compact]\nerrors: 1", "errors: 1 is not true or false"),
         ("arms: [compact]\nname: [x]", "name: ['x'] is not a string"),
-        ("arms: [compact]\nalone: {use: kd}", "alone: {'use': 'kd'} is not a list"),
+        ("arms: [compact]\nalone: {use: kd}", ":3: losses_without_teacher: {'use': 'kd'} is not a"),
+        ("arms: [compact]\nlosses_without_teacher: 3", "losses_without_teacher: 3 is not a list"),
         ("student: {use: smallnet}", "this is a recipe, not a study: tools/distill.py trains by"),
     ],
 )  # fmt: skip
@@ -150,3 +151,24 @@ def test_a_dotted_key_below_overrides_is_one_key(read):
     assert study.overrides == {"data.validation": None, "epochs": 4}
     assert study.seeds == [7]
     assert read("recipe: a.yaml\narms: [compact]", "overrides.a.b=1").overrides == {"a.b": 1}
+
+
+def test_the_old_name_of_a_key_is_read(read):
+    text = """\
+recipe: a.yaml
+arms: [compact]
+alone: [{use: yolo}]
+settings: {a: {alone: [{use: kd}]}, b: {}}
+"""
+    study = read(text)
+    assert study.losses_without_teacher == [{"use": "yolo"}]
+    assert study.settings["a"].losses_without_teacher == [{"use": "kd"}]
+    new = text.replace("alone", "losses_without_teacher")
+    assert read(new) == study
+    for each in (text, new):
+        found = read(each, "alone.0.use=hint", "settings.b.alone=[{use: pkt}]")
+        assert found.losses_without_teacher == [{"use": "hint"}]
+        assert found.settings["b"].losses_without_teacher == [{"use": "pkt"}]
+    assert problems(read, text + "losses_without_teacher: []\n") == [
+        ":3: alone: is the old name of `losses_without_teacher`, which is given as well: remove one"
+    ]
