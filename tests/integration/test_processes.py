@@ -74,9 +74,7 @@ def kdx(place: Path, *arguments: str, **environment: str) -> subprocess.Complete
     kept |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, "-m", "kdx", "distill", "recipe.yaml", *arguments]
     command += ["--plugin", "tests.toys"]
-    return subprocess.run(
-        command, cwd=place, env=kept, capture_output=True, text=True, check=False
-    )
+    return subprocess.run(command, cwd=place, env=kept, capture_output=True, text=True, check=False)
 
 
 def test_kdx_distill_starts_as_many_processes_as_it_is_asked_for(tmp_path):

@@ -86,5 +86,5 @@ def test_a_dry_run_without_a_teacher_yet(guided, recipe, console, tmp_path):
     recipe(name="first")  # writes first.yaml
     absent = ("teacher.weights=runs/digits/first", "teacher.recipe=first.yaml")
     dry_run(guided(*absent), console)
-    said = "memo: 64 samples x 2 views x (10 logits) in float16, when there is a teacher\n"
+    said = "memo: 64 samples x 2 views x (10 logits) in float16, once the teacher is trained\n"
     assert said in console.file.getvalue()
