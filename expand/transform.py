@@ -78,11 +78,10 @@ class ExpandNet:
 
     Arguments are those of `expand.expand`; kdx gives the `input_shape`. Phases: `nonlinear` trains
     the nonlinear counterpart, `linear` the ExpandNet, from the weights that it finds (ExpandNets
-    paper, 2.1). Several may stand in a recipe, each for layers of its
-    own. `DEFAULTS` are those of the options.
+    paper, 2.1). Several may stand in a recipe, each for layers of its own.
     """
 
-    DEFAULTS: ClassVar[Options] = DEFAULTS
+    DEFAULTS: ClassVar[Options] = DEFAULTS  # of the options, which the signature does not show
 
     def __init__(
         self,

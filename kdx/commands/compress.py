@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compress and print the certificate; FileExistsError without --overwrite."""
+    """Compress and print the certificate; FileExistsError for a file that may not be replaced."""
     allow(args.plugins)
     from kdx.checkpoints import read
 

@@ -1,4 +1,4 @@
-"""Filling a memo ahead of the runs that use it."""
+"""Fill the memo of a recipe's teacher before the runs that use it."""
 
 import time
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ __all__ = ["fill"]
 
 
 def fill(recipe: Recipe, console: Console) -> None:
-    """Ask the teacher of a recipe for all views that its memo shall hold and does not yet.
+    """Run a recipe's teacher on all views that its memo should hold and does not hold yet.
 
-    It is asked in the batches that training would ask it in, so that the values are the same to
-    the bit; with several processes each asks for its part. Raises ValueError for a recipe without
-    a memo, and otherwise what `kdx.run.run.run` does.
+    The batches are those of training, so that the values are the same to the bit; of several
+    processes each runs its part. Raises ValueError for a recipe without a memo, and otherwise
+    what `kdx.run.run.run` does.
     """
     if not has_memo(recipe):
         raise ValueError(
-            "teacher.memo: the recipe has no memo: add `memo: {views: 5}` to its `teacher:`, or "
-            "pass `teacher.memo.views=5`"
+            "no teacher.memo in the recipe: add `memo: {views: 5}` to its `teacher:`, or pass "
+            "`teacher.memo.views=5`"
         )
     join(recipe)
     ensure_teacher(recipe, console)
@@ -43,45 +43,43 @@ def fill(recipe: Recipe, console: Console) -> None:
         raise ValueError("; ".join(["teacher.memo: nothing to fill", *problems]))
     console.quiet = not runtime.accelerator.is_main_process
     console.rule(f"[bold]{recipe.name}: the teacher's memo")
-    console.print(f"device   {describe(runtime)}", highlight=False)
+    console.out(f"device   {describe(runtime)}")
     check_teacher(runtime, console)
     with remembering(runtime, plan, console) as memo:
         assert memo is not None
         for view in range(plan.views):
             _fill_view(runtime, memo, view, console)
-    console.print(f"memo     {int(100 * plan.filled())}% filled", highlight=False)
+    console.out(f"memo     {int(100 * plan.filled())}% filled")
 
 
 def _fill_view(runtime: Runtime, memo: Memo, view: int, console: Console) -> None:
     runtime.batches.set_epoch(view)
     started = time.perf_counter()
-    asked = _ask(runtime, memo, list(runtime.batches), console)
+    count = _ask(runtime, memo, list(runtime.batches), console)
     runtime.accelerator.wait_for_everyone()
     if runtime.accelerator.is_main_process:  # the samples that the last batch of the epoch left out
         size = runtime.job.recipe.data.batch_size
         absent = np.flatnonzero(~memo.has(view, np.arange(memo.plan.samples)))
         keys = [(view, int(index)) for index in absent]
-        asked += _ask(
-            runtime, memo, [keys[i : i + size] for i in range(0, len(keys), size)], console
-        )
+        parts = [keys[i : i + size] for i in range(0, len(keys), size)]
+        count += _ask(runtime, memo, parts, console)
     runtime.accelerator.wait_for_everyone()
-    rate = asked * runtime.world / (time.perf_counter() - started)
-    speed = f"{rate:,.0f} images/s" if asked else "there already"
-    console.print(f"view     {view + 1}/{memo.plan.views}  {speed}", highlight=False)
+    rate = count * runtime.world / (time.perf_counter() - started)
+    speed = f"{rate:,.0f} images/s" if count else "already filled"
+    console.out(f"view     {view + 1}/{memo.plan.views}  {speed}")
 
 
 def _ask(runtime: Runtime, memo: Memo, batches: Sequence[list[Key]], console: Console) -> int:
-    """Ask for those of the batches that are not fully remembered; return how many images."""
+    """Run the teacher on the batches that are not fully in the memo; return how many images."""
     wanted = [keys for keys in batches if not memo.has(*_place(keys)).all()]
     if not wanted:
         return 0
     view, _ = _place(wanted[0])
     recipe, accelerator = runtime.job.recipe, runtime.accelerator
     loader = train_loader(runtime.job.train_views, wanted, workers=recipe.data.workers)
-    shown = console.is_terminal and not console.quiet
-    for batch in track(
-        loader, f"view {view + 1}", console=console, transient=True, disable=not shown
-    ):
+    hidden = console.quiet or not console.is_terminal
+    shown = track(loader, f"view {view + 1}", console=console, transient=True, disable=hidden)
+    for batch in shown:
         for images, _, indices in cut(batch, recipe.accumulate):
             with accelerator.autocast():
                 memo(runtime.to_device(images), indices, view=view)
@@ -89,5 +87,5 @@ def _ask(runtime: Runtime, memo: Memo, batches: Sequence[list[Key]], console: Co
 
 
 def _place(keys: Sequence[Key]) -> tuple[int, np.ndarray]:
-    """The view and the indices of a batch's keys."""
+    """Return the view and the indices of a batch's keys."""
     return keys[0][0], np.array([index for _, index in keys])

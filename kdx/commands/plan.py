@@ -1,4 +1,4 @@
-"""A dry run: build everything, print the plan, take a few steps, say what the run would cost."""
+"""Print what a run would do and cost: build everything, and take a few steps of each stage."""
 
 import torch
 from rich.box import SIMPLE_HEAD
@@ -23,64 +23,55 @@ __all__ = ["print_plan"]
 
 
 def print_plan(recipe: Recipe, console: Console) -> None:
-    """Print what `run` would do. Nothing is written; errors are those of a real run."""
+    """Print what a run of the recipe would do. Writes nothing; errors are those of the run."""
     join(recipe)
-    there = recipe.teacher is None or has_weights(recipe.teacher.weights)
-    first = teacher_recipe(recipe) if recipe.teacher and recipe.teacher.recipe else None
-    job = build(recipe, teacher_weights=there)
+    section = recipe.teacher
+    has_teacher = section is None or has_weights(section.weights)
+    first = teacher_recipe(recipe) if section and section.recipe else None
+    job = build(recipe, teacher_weights=has_teacher)
     runtime = Runtime(job, accelerator_for(job))
     console.quiet = not runtime.accelerator.is_main_process
     console.rule(f"[bold]{recipe.name}: dry run")
-    console.print(f"device: {describe(runtime)}", highlight=False, markup=False)
+    console.out(f"device: {describe(runtime)}")
     _print_data(job, console)
     _print_student(job, console)
     _print_teacher(job, first, console)
     memo = plan_memo(runtime, lambda note: console.out(f"note: {note}", highlight=False))
     if memo:
-        show(memo, console, "memo: ", trained=there)
+        show(memo, console, "memo: ", trained=has_teacher)
     seconds = _print_stages(runtime, memo, console)
-    before = f", after {_duration(_training_of(first))} of the teacher's own" if first else ""
-    console.print(
-        f"cost: about {_duration(seconds)} of training{before}; {_memory(runtime)} of memory",
-        highlight=False,
-        markup=False,
+    before = f", after {_duration(_training_of(first))} for the teacher" if first else ""
+    console.out(
+        f"cost: about {_duration(seconds)} of training{before}; {_memory(runtime)} of memory"
     )
     error = job.rehearsal.float32.max_rel_error
-    console.print(
-        f"rehearsal: restored, the student is the compact network again, within {error:.1e} of "
-        f"the largest logit; a run would write {recipe.run_dir}",
-        highlight=False, markup=False, soft_wrap=True,
-    )  # fmt: skip
+    console.out(
+        f"rehearsal: compressed, the student equals the compact network within {error:.1e} of "
+        f"the largest logit; a run would write {recipe.run_dir}"
+    )
 
 
 def _print_data(job: Job, console: Console) -> None:
-    input, splits = job.data.input, job.splits
-    held = f"{len(splits.validation):,} validation, " if splits.validation else ""
-    console.print(
-        f"data: {job.recipe.data.component.use}, {input}, "
-        f"{job.classes} classes: {len(splits.train):,} training, {held}{len(splits.test):,} test",
-        highlight=False,
-        markup=False,
-    )
+    splits = job.splits
+    held_out = f"{len(splits.validation):,} validation, " if splits.validation else ""
+    sizes = f"{len(splits.train):,} training, {held_out}{len(splits.test):,} test"
+    name = job.recipe.data.component.use
+    console.out(f"data: {name}, {job.data.input}, {job.classes} classes: {sizes}")
     for note in job.data.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
+        console.out(f"note: {note}")
 
 
 def _print_student(job: Job, console: Console) -> None:
-    """Print each transform's plan, where it has one, and the parameters before and after."""
+    """Print each transform's plan, if it has one, and the parameters before and after."""
     student = build_student(job.recipe, job.data)
     for transform, part in zip(job.transforms, job.recipe.student.transforms, strict=True):
         if isinstance(transform, Planned):
-            console.print(f"plan of {part.use}:")
-            console.out(transform.plan(student), highlight=False)
+            console.out(f"plan of {part.use}:")
+            console.out(transform.plan(student))
         student = transform.apply(student)
-    counts = job.rehearsal.parameters
-    console.print(
-        f"student: {job.recipe.student.component.use}, {counts['compact']:,} parameters, "
-        f"trained with {counts['trained']:,}",
-        highlight=False,
-        markup=False,
-    )
+    name, counts = job.recipe.student.component.use, job.rehearsal.parameters
+    sizes = f"{counts['compact']:,} parameters, trained with {counts['trained']:,}"
+    console.out(f"student: {name}, {sizes}")
 
 
 def _print_teacher(job: Job, first: Recipe | None, console: Console) -> None:
@@ -98,10 +89,7 @@ def _print_teacher(job: Job, first: Recipe | None, console: Console) -> None:
     else:
         source = "random values, as it has no `weights:`"
     count = count_parameters(job.teacher.module)
-    console.print(
-        f"teacher: {section.component.use}, {count:,} parameters; {source}",
-        highlight=False, markup=False, soft_wrap=True,
-    )  # fmt: skip
+    console.out(f"teacher: {section.component.use}, {count:,} parameters; {source}")
 
 
 def _print_stages(runtime: Runtime, memo: Plan | None, console: Console) -> float:
@@ -126,11 +114,10 @@ def _print_stages(runtime: Runtime, memo: Plan | None, console: Console) -> floa
         )
     for stage in runtime.job.stages:
         if stage.unused:
-            console.print(
+            console.out(
                 f"{stage.stage.name}: its losses do not reach {len(stage.unused)} of the "
                 f"trained tensors, such as {stage.unused[0]}",
-                soft_wrap=True, highlight=False, markup=False,
-            )  # fmt: skip
+            )
     console.print(table)
     return total
 
@@ -152,10 +139,6 @@ def _memory(runtime: Runtime) -> str:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return (
-        f"{hours} h {minutes} min"
-        if hours
-        else f"{minutes} min {rest} s"
-        if minutes
-        else f"{rest} s"
-    )
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -48,9 +48,9 @@ def run(args: argparse.Namespace) -> None:
         return
     copied = copy(args.name or "", args.to, overwrite=args.overwrite)
     for path in copied:
-        console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+        console.out(f"wrote {path}")
     verb = "study" if copied[0].parts[len(args.to.parts)] == "studies" else "distill"
-    console.print(f"run it: kdx {verb} {shlex.quote(str(copied[0]))}", highlight=False)
+    console.out(f"run it: kdx {verb} {shlex.quote(str(copied[0]))}")
 
 
 def folder() -> Path:

@@ -13,7 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx.recipe import allow
+from pydantic.json_schema import GenerateJsonSchema
+
+from kdx.commands.shared import add_plugins
+from kdx.recipe import Recipe, allow
 from kdx.util.files import write_whole
 
 __all__ = ["add_arguments", "run", "schema_of"]
@@ -21,7 +24,8 @@ __all__ = ["add_arguments", "run", "schema_of"]
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 _SECTIONS = {"Data": "dataset", "Teacher": "network", "Student": "network", "LossTerm": "loss"}
-"""The models of a recipe's sections with a `use:`, and the kinds of what they name."""
+_COMPONENTS = {"optimizer": "optimizer", "schedule": "schedule", "transforms": "transform"}
+"""The models of sections with a `use:` and keys of their own, and the keys of others, by kind."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("what", nargs="?", choices=["recipe", "study"], default="recipe", help="default: recipe")
     add("-o", "--output", type=Path, metavar="FILE", help="default: print it")
-    add("--plugin", action="append", default=[], metavar="MODULE", dest="plugins",
-        help="a module whose names it knows as well")  # fmt: skip
+    add_plugins(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -52,36 +55,29 @@ def schema_of(what: str, *, plugins: Sequence[str] = ()) -> dict[str, Any]:
     return {"$schema": _DIALECT, "title": f"kdx {what}", **schema}
 
 
+class _Generator(GenerateJsonSchema):
+    """Leaves out titles, which repeat the keys, and what has no schema, such as factories."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
+        return {}
+
+
 def _recipe(plugins: Sequence[str]) -> dict[str, Any]:
-    from pydantic.json_schema import GenerateJsonSchema
-
-    from kdx.recipe.schema import Recipe
-
-    class Generator(GenerateJsonSchema):
-        """Without titles, which repeat the keys, and without a schema for callables."""
-
-        def field_title_should_be_set(self, schema: Any) -> bool:
-            return False
-
-        def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
-            return {}
-
-    schema = Recipe.model_json_schema(schema_generator=Generator)
+    schema = Recipe.model_json_schema(schema_generator=_Generator)
     models = schema["$defs"]
-    for kind in ("optimizer", "schedule", "transform"):
-        models[kind] = _component(kind, {}, plugins)
+    for holder in (schema, *models.values()):
+        for key in holder["properties"].keys() & _COMPONENTS.keys():
+            text = json.dumps(holder["properties"][key])
+            text = text.replace("/Component", f"/{_COMPONENTS[key]}")
+            holder["properties"][key] = json.loads(text)
+    del models["Component"]
     for name, kind in _SECTIONS.items():
         models[name] = _component(kind, models[name], plugins)
-    for holder in (schema, models["StageSection"], models["Student"]):
-        for key, kind in (
-            ("optimizer", "optimizer"),
-            ("schedule", "schedule"),
-            ("transforms", "transform"),
-        ):
-            if key in holder["properties"]:
-                text = json.dumps(holder["properties"][key])
-                holder["properties"][key] = json.loads(text.replace("/Component", f"/{kind}"))
-    del models["Component"]
+    for kind in _COMPONENTS.values():
+        models[kind] = _component(kind, {}, plugins)
     return schema | {"required": ["data", "student"]}  # the others have defaults
 
 
@@ -99,14 +95,8 @@ def _component(kind: str, section: dict[str, Any], plugins: Sequence[str]) -> di
         named = {"required": ["use"], "properties": {"use": {"const": entry.name}}}
         cases.append({"if": named, "then": case | {"additionalProperties": entry.open}})
     use = {"anyOf": [*names, {"type": "string", "pattern": _DOTTED}]}
-    about = {"description": section["description"]} if section else {}
-    return {
-        **about,
-        "type": "object",
-        "properties": {"use": use, **own},
-        "required": ["use"],
-        "allOf": cases,
-    }
+    bound = {"properties": {"use": use, **own}, "required": ["use"], "allOf": cases}
+    return section | {"type": "object", "additionalProperties": True} | bound
 
 
 def _study() -> dict[str, Any]:

@@ -14,7 +14,15 @@ from kdx.recipe import Recipe, RecipeError, allow, load
 from kdx.util.errors import CertificateError, Stopped, StudyError, TrainingError
 from kdx.util.words import printable
 
-__all__ = ["add_common", "add_recipe", "guarded", "load_recipe", "positive", "terminal"]
+__all__ = [
+    "add_common",
+    "add_plugins",
+    "add_recipe",
+    "guarded",
+    "load_recipe",
+    "positive",
+    "terminal",
+]
 
 FAILED, REFUSED, STOPPED = 1, 2, 3
 
@@ -24,12 +32,17 @@ _FROM_WORKER = re.compile(
 """How torch reports a worker's error: its class, a traceback, and after it the message."""
 
 
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    """Add --plugin, for what `kdx.recipe.allow` takes."""
+    where = "a module that recipes may name in `use:`, installed or in the current directory"
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="MODULE", dest="plugins", help=where
+    )
+
+
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add the options of every command that reads a recipe."""
-    parser.add_argument(
-        "--plugin", action="append", default=[], metavar="MODULE", dest="plugins",
-        help="a module that recipes may name in `use:`, installed or in the current directory",
-    )  # fmt: skip
+    add_plugins(parser)
     parser.add_argument(
         "--output-root",
         default="runs",
@@ -60,7 +73,7 @@ def positive(text: str) -> int:
 
 def terminal() -> Console:
     """Return a console for a command; a closed pipe silences it but does not end the run."""
-    return _Terminal()
+    return _Terminal(highlight=False)
 
 
 class _Terminal(Console):
@@ -73,13 +86,12 @@ class _Terminal(Console):
 def guarded(main: Callable[[], None], *, resumes: bool = False) -> int:
     """Run a command; return its exit code: 0, 1 failed, 2 refused, 3 stopped by a signal.
 
-    `resumes` says that the command has --resume, which continues a stopped run from its
-    checkpoint. A run fails if training diverges, if the certificate does, or if memory runs out.
-    Refused are mistakes in recipes, data or weights, and files that cannot be read or written.
+    `resumes` says that the command has --resume, to continue what was stopped. Failed: training
+    diverged, the certificate does not hold, or memory ran out. Refused: mistakes in recipes, data
+    or weights, and files that cannot be read or written.
 
-    Errors that the user can fix are printed without a traceback; KDX_DEBUG=1 shows it. Of several
-    processes, only rank 0 prints what is wrong with a recipe before the processes join; each
-    prints its other errors.
+    Errors that the user can fix are printed without a traceback; KDX_DEBUG=1 shows it. Before
+    the processes of a run join, only rank 0 prints what is wrong with a recipe.
     """
     try:
         main()

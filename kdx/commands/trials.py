@@ -1,4 +1,4 @@
-"""What training costs: a few real steps of every stage, with the teacher and from its memo."""
+"""What training costs: a few real steps of every stage, with the teacher and with its memo."""
 
 import statistics
 import time
@@ -29,8 +29,8 @@ FEWEST = 0.05  # epochs worth a line
 class Trial:
     """What a step costs in some of a stage's epochs.
 
-    Where a memo stands between, `guide` says who answers in these: "teacher" or "memo"; else it is
-    "". `steps` are those of all `epochs`, `seconds` those of one step.
+    If there is a memo, `guide` says where the teacher's outputs come from in these: "teacher" or
+    "memo"; else it is "". `steps` are those of all `epochs`, `seconds` those of one step.
     """
 
     stage: Stage
@@ -41,10 +41,10 @@ class Trial:
 
 
 def trials(runtime: Runtime, memo: Plan | None) -> Iterator[Trial]:
-    """Take a few real steps of every stage; where there is a memo, with the teacher and without.
+    """Take a few real steps of every stage; if there is a memo, with the teacher and without.
 
-    Trains the job's student a little. Views that the memo lacks are asked for in the first epoch
-    that shows them, in proportion where it has a part of a view.
+    Trains the job's student a little. The teacher runs on views that the memo lacks in the first
+    epoch that shows them, in proportion if the memo has a part of a view.
     """
     absent = 1 - memo.filled_views() if memo else None
     done = 0
@@ -66,9 +66,9 @@ def trials(runtime: Runtime, memo: Plan | None) -> Iterator[Trial]:
 
 
 def _asked(epochs: Iterable[int], absent: NDArray[np.float64]) -> float:
-    """Return in how many of the epochs the teacher is asked, and note that it was.
+    """Return in how many of the epochs the teacher runs, and note that it has run.
 
-    `absent` [K] are the shares of the views that are not remembered.
+    `absent` [K] are the shares of the views that the memo lacks.
     """
     views = list({epoch % len(absent) for epoch in epochs})
     asked = float(absent[views].sum())
@@ -78,14 +78,14 @@ def _asked(epochs: Iterable[int], absent: NDArray[np.float64]) -> float:
 
 @contextmanager
 def _repeating(runtime: Runtime) -> Iterator[None]:
-    """Let the teacher answer for a part of a batch what it said of the first one of that size."""
-    guide, said = runtime.guide, dict[int, Outputs]()
+    """Replace the teacher's outputs by those of the first part of a batch of the same size."""
+    guide, first = runtime.guide, dict[int, Outputs]()
     assert guide is not None, "there is no memo without a teacher"
 
     def repeat(images: Tensor, indices: Tensor, *, view: int) -> Outputs:
-        if len(images) not in said:
-            said[len(images)] = guide(images, indices, view=view)
-        return said[len(images)]
+        if len(images) not in first:
+            first[len(images)] = guide(images, indices, view=view)
+        return first[len(images)]
 
     runtime.guide = repeat
     try:
@@ -95,7 +95,7 @@ def _repeating(runtime: Runtime) -> Iterator[None]:
 
 
 def _seconds_per_step(runtime: Runtime, runner: StageRunner) -> float:
-    """The median over a few steps on real batches, after a warm-up; over one where it is slow."""
+    """Return the median over a few steps on real batches, after a warm-up; of one if it is slow."""
     times: list[float] = []
     steps = islice(cycle(range(runtime.batches.steps)), WARM_UP + TIMED)
     runtime.batches.set_epoch(0)

@@ -92,9 +92,9 @@ def test_every_name_is_in_the_table_of_names(what):
 @pytest.mark.parametrize("heading", ["data set", "network", "loss", "schedule"])
 def test_every_argument_is_documented_with_its_default(heading):
     catalogued = {
-        (name.strip("`"), argument.strip("`"), scalar(default.strip("`")) if default else ...)
-        for entry in catalogue(heading.replace(" ", ""), plugins=())
-        for name, argument, default, _ in rows(entry)
+        (entry.name, argument, scalar(default) if default else ...)
+        for entry in catalogue(heading.replace(" ", ""))
+        for argument, default, _ in rows(entry)
     }
     assert documented_arguments(heading) == catalogued
 

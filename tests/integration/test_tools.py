@@ -159,12 +159,12 @@ def test_analyze_draws_all_runs_below_a_directory(workplace, monkeypatch, capsys
         ("evaluate", ["runs/digits"], "runs/digits has no student.safetensors: not a finished run"),
         ("evaluate", ["runs/digits/kd/report.md"], "want a run directory or a .safetensors, .pth"),
         ("evaluate", ["digits/kd.safetensors"], "kd.safetensors: not a readable safetensors file"),
-        ("memo", ["digits/kd.yaml"], "remembers nothing: add `memo: {views: 5}` to its `teacher:`"),
         (
-            "evaluate",
-            ["runs/digits/kd", "student.kernel_size=7"],
-            "state dict does not match the network",
+            "memo",
+            ["digits/kd.yaml"],
+            "no teacher.memo in the recipe: add `memo: {views: 5}`",
         ),
+        ("evaluate", ["runs/digits/kd", "student.kernel_size=7"], "state dict does not match"),
         (
             "compress",
             ["runs/digits/kd/checkpoints/epoch_0009"],

@@ -34,7 +34,7 @@ def test_it_prints_plan_stages_and_cost_and_writes_nothing(recipe, console):
     assert float(cells[5]) > 0
     assert "cost: about " in text
     assert "GiB of memory" in text
-    assert "rehearsal: restored, the student is the compact network again, within " in text
+    assert "rehearsal: compressed, the student equals the compact network within " in text
     assert text.rstrip().endswith("runs/digits/plain")
 
 
@@ -44,7 +44,7 @@ def test_a_teacher_without_weights_is_tried_with_random_ones(recipe, console):
     text = printed(recipe(teacher, KD), console)
     assert "teacher: smallnet, 14,906 parameters; no weights at " in text
     assert "runs/digits/first yet: digits/first is run first" in text
-    assert re.search(r"cost: about \d+ s of training, after \d+ s of the teacher's own; ", text)
+    assert re.search(r"cost: about \d+ s of training, after \d+ s for the teacher; ", text)
 
 
 def test_a_teacher_that_nothing_trains_would_stop_the_run(recipe, console):

@@ -104,7 +104,7 @@ def test_filling_says_what_it_does(guided, console, asked):
         "0% filled", "100% filled"]  # fmt: skip
     views = [line.split("  ")[-1] for line in lines if line.startswith("view")]
     assert all(view.endswith(" images/s") for view in views[:2])
-    assert views[2:] == ["there already"] * 2
+    assert views[2:] == ["already filled"] * 2
     assert lines[-1] == "memo     100% filled"
 
 
@@ -174,7 +174,7 @@ def test_what_is_refused_is_refused_before_anything_is_done(guided, recipe, cons
 
 def test_filling_needs_a_memo(guided, console):
     for without in ("teacher.memo=null", "teacher=null"):
-        with pytest.raises(ValueError, match=r"has no memo: add `memo: {views: 5}` to its"):
+        with pytest.raises(ValueError, match=r"no teacher.memo in the recipe: add `memo:"):
             fill(guided(without), console)
 
 
