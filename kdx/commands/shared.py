@@ -65,10 +65,10 @@ def load_recipe(args: argparse.Namespace) -> Recipe:
 
 
 def positive(text: str) -> int:
-    """Return a whole number of 1 or more, for argparse; ValueError for anything else."""
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
+    """Return an integer of 1 or more; ArgumentTypeError for anything else."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of 1 or more")
+    return int(text)
 
 
 def terminal() -> Console:

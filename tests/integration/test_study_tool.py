@@ -57,7 +57,7 @@ def test_a_report_of_nothing_says_so_and_what_runs_the_study(tool, tmp_path):
         ("study", ["study.yaml", "--jobs", "0"], "--jobs 0: must be 1 or more"),
         ("study", ["absent.yaml"], "absent.yaml: cannot be read: No such file"),
         ("study", ["base.yaml"], "this is a recipe, not a study: tools/distill.py trains by it"),
-        ("distill", ["study.yaml"], "this is a study, not a recipe: tools/study.py runs it"),
+        ("distill", ["study.yaml"], "this is a study, not a recipe: run it with `kdx study`"),
         (
             "study",
             ["study.yaml", "arms.1=compct"],
