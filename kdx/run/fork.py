@@ -71,7 +71,7 @@ class Fork:
             own, start = adaptor.state_dict(), f"{term}."
             found = {n[len(start) :]: v for n, v in saved.items() if n.startswith(start)}
             if misfits(term, own, found):
-                fresh.append(f"the adaptor of {term} starts from scratch: none of its shape there")
+                fresh.append(f"the adaptor of {term} starts from scratch: none of its shape found")
             else:
                 load_tensors(adaptor, found)
         if reason := self._new_optimizer(runner):
@@ -118,7 +118,7 @@ def open_fork(path: Path, recipe: Recipe) -> Fork:
     )
     if own == other:
         return Fork(state, None, notes)
-    if other == {"student.transforms": []}:
+    if not other:
         return Fork(state, state.student, notes)
     source = run_dir / "recipe.yaml"
     if not source.is_file():

@@ -52,7 +52,7 @@ def write_report(
     epochs = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     sections = [
         f"# {summary.name}",
-        _what(recipe),
+        _what(recipe, summary.forked_from),
         "## Result\n\n" + _result(summary),
         "## Certificate\n\n" + _certificate(certificate),
         *([_pictures(pictures)] if pictures else []),
@@ -66,7 +66,7 @@ def write_report(
     return path
 
 
-def _what(recipe: Recipe) -> str:
+def _what(recipe: Recipe, forked_from: str | None) -> str:
     student = recipe.student.component
     text = f"`{student.use}`{_arguments(student.arguments)} on `{recipe.data.component.use}`"
     if recipe.data.label_noise:
@@ -76,6 +76,8 @@ def _what(recipe: Recipe) -> str:
     if recipe.teacher:
         teacher = recipe.teacher.component
         text += f", taught by `{teacher.use}`{_arguments(teacher.arguments)}"
+    if forked_from:
+        text += f", started from the student of `{forked_from}`"
     stages = []
     for stage in recipe.resolved_stages():
         losses = " + ".join(f"{term.weight:g} {term.name}" for term in stage.losses)

@@ -119,16 +119,18 @@ def compare_recipes(
 
 
 def flat(value: Any) -> dict[str, Any]:
-    """Return the leaves of nested mappings and lists by dotted paths, as JSON holds them."""
+    """Return the leaves of nested mappings and lists by dotted paths, as JSON holds them.
+
+    An empty list has none.
+    """
     return json.loads(json.dumps(dict(_leaves(value, "")), default=str))
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    parts = dict(enumerate(value)) if isinstance(value, list) else value
-    if not parts or not isinstance(parts, dict):
+    if not isinstance(value, list) and not (value and isinstance(value, dict)):
         yield path, value
         return
-    for key, part in parts.items():
+    for key, part in enumerate(value) if isinstance(value, list) else value.items():
         yield from _leaves(part, f"{path}.{key}" if path else str(key))
 
 
