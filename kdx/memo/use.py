@@ -40,21 +40,21 @@ def remembering(runtime: Runtime, plan: Plan | None, console: Console) -> Iterat
     if plan is None:
         yield None
         return
-    teacher, guide = runtime.job.teacher, runtime.guide
+    teacher, guide = runtime.job.teacher, runtime.teacher_outputs
     assert teacher is not None, "there is no memo without a teacher"
     show(plan, console, "memo     ")
     with runtime.accelerator.main_process_first():  # whose notes are printed
         memo = Memo(plan, teacher)
     for note in memo.notes:
         console.print(f"note     {note}", highlight=False, soft_wrap=True)
-    runtime.guide = memo
+    runtime.teacher_outputs = memo
     try:
         yield memo
         if damaged := _over_processes(runtime, memo.damaged()):
             rows = f"{damaged:,} of {plan.views * plan.samples:,} rows of the memo were damaged"
             console.print(f"note     {rows} and computed anew", highlight=False, soft_wrap=True)
     finally:
-        runtime.guide = guide
+        runtime.teacher_outputs = guide
         memo.close()
 
 

@@ -1,6 +1,7 @@
 """Training: all stages, epoch by epoch, from the start or from a checkpoint."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,26 +33,24 @@ def fit(
     `begin` is called with the first stage's runner, unless the run is resumed. Raises Stopped,
     with the checkpoint to resume from, after a signal.
     """
-    trainer = _Trainer(runtime, log, run or {}, saved, begin)
+    trainer = _Trainer(runtime, log, CheckpointManager(log, run or {}), saved, begin)
     with runtime.stop:
         trainer.run()
     return trainer.progress
 
 
+@dataclass
 class _Trainer:
     """A run that trains. `saved` is the checkpoint to resume from, until it is loaded."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        log: RunLog,
-        run: dict[str, Any],
-        saved: TrainState | None,
-        begin: Callable[[StageRunner], object],
-    ) -> None:
-        self.runtime, self.log, self.saved, self.begin = runtime, log, saved, begin
-        self.manager = CheckpointManager(log, run)
-        self.progress = saved.progress if saved else Progress()
+    runtime: Runtime
+    log: RunLog
+    manager: CheckpointManager
+    saved: TrainState | None
+    begin: Callable[[StageRunner], object]
+
+    def __post_init__(self) -> None:
+        self.progress = self.saved.progress if self.saved else Progress()
         self.stats = EpochStats()
         self.phase: str | None = None
 
