@@ -53,12 +53,12 @@ class Fork:
         if self.compact is None:
             self.state.load_student(runtime.job.student)
 
-    def differences(self, about: Mapping[str, Any]) -> str:
-        """Say from what the run is forked, and how the circumstances `about` the new one differ."""
+    def differences(self, about: Mapping[str, Any]) -> list[str]:
+        """Return notes: the origin, and how the circumstances `about` the new run differ."""
         changes = compare(self.state.run, about)
         lines = [line for line in (*changes.refused, *changes.accepted) if line[:5] != "name:"]
-        listed = f"; differs in: {'; '.join(lines)}" if lines else "; nothing differs"
-        return f"forked from {self.state.place}{listed}"
+        listed = f"differs in: {'; '.join(lines)}" if lines else "nothing differs"
+        return [*self.notes, f"forked from {self.state.place}; {listed}"]
 
     def begin(self, runner: StageRunner) -> list[str]:
         """Load adaptors and optimizer state into the first stage, where they fit.
