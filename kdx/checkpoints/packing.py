@@ -1,4 +1,4 @@
-"""Nested values as JSON and named tensors, and back: what a pickle would do, without one."""
+"""Nested values as JSON and named tensors, and back: instead of a pickle."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,17 +12,17 @@ TENSOR, TUPLE, ITEMS = "$tensor", "$tuple", "$items"
 
 
 def pack(value: Any) -> tuple[Any, dict[str, Tensor]]:
-    """Return what JSON can hold of `value`, and the tensors in it, by the names put in their place.
+    """Return `value` as JSON can hold it, and its tensors by the names that replace them.
 
-    Takes None, bool, int, float, str, tensors, and dicts, lists and tuples of these; dicts may
-    have keys of any of the plain kinds. Raises ValueError for anything else, saying where.
+    Takes None, bool, int, float, str, tensors, and dicts, lists and tuples of these; the keys of a
+    dict may be None, bool, int, float or str. Raises ValueError, with the place, for anything else.
     """
     tensors: dict[str, Tensor] = {}
     return _pack(value, "", tensors), tensors
 
 
 def unpack(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Return what was packed; ValueError where a tensor is missing."""
+    """Return what was packed; ValueError if a tensor is missing."""
     if isinstance(plain, list):
         return [unpack(value, tensors) for value in plain]
     if not isinstance(plain, dict):
@@ -51,7 +51,7 @@ def _pack(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
         return {TUPLE: parts} if isinstance(value, tuple) else parts
     if isinstance(value, dict):
         return _pack_dict(value, where, tensors)
-    raise ValueError(f"{where}: {type(value).__name__} {value!r} cannot be kept in a checkpoint")
+    raise ValueError(f"{where}: {type(value).__name__} {value!r} cannot be saved in a checkpoint")
 
 
 def _pack_dict(value: dict[Any, Any], where: str, tensors: dict[str, Tensor]) -> Any:
@@ -59,9 +59,7 @@ def _pack_dict(value: dict[Any, Any], where: str, tensors: dict[str, Tensor]) ->
     if all(isinstance(key, str) and not key.startswith("$") for key in value):
         return dict(parts)
     if not all(key is None or type(key) in (bool, int, float, str) for key in value):
-        raise ValueError(
-            f"{where}: a dict with keys {list(value)!r} cannot be kept in a checkpoint"
-        )
+        raise ValueError(f"{where}: dict with keys {list(value)!r} cannot be saved in a checkpoint")
     return {ITEMS: [[key, part] for key, part in parts]}
 
 

@@ -79,7 +79,7 @@ def _asked(epochs: Iterable[int], absent: NDArray[np.float64]) -> float:
 @contextmanager
 def _repeating(runtime: Runtime) -> Iterator[None]:
     """Replace the teacher's outputs by those of the first part of a batch of the same size."""
-    guide, first = runtime.guide, dict[int, Outputs]()
+    guide, first = runtime.teacher_outputs, dict[int, Outputs]()
     assert guide is not None, "there is no memo without a teacher"
 
     def repeat(images: Tensor, indices: Tensor, *, view: int) -> Outputs:
@@ -87,11 +87,11 @@ def _repeating(runtime: Runtime) -> Iterator[None]:
             first[len(images)] = guide(images, indices, view=view)
         return first[len(images)]
 
-    runtime.guide = repeat
+    runtime.teacher_outputs = repeat
     try:
         yield
     finally:
-        runtime.guide = guide
+        runtime.teacher_outputs = guide
 
 
 def _seconds_per_step(runtime: Runtime, runner: StageRunner) -> float:

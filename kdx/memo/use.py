@@ -67,21 +67,21 @@ def remembering(runtime: Runtime, plan: Plan | None, console: Console) -> Iterat
     if plan is None:
         yield None
         return
-    teacher, guide, views = runtime.job.teacher, runtime.guide, runtime.batches.views
+    teacher, guide, views = runtime.job.teacher, runtime.teacher_outputs, runtime.batches.views
     assert teacher is not None, "there is no memo without a teacher"
     show(plan, console, "memo     ")
     with runtime.accelerator.main_process_first():  # whose notes are printed
         memo = Memo(plan, teacher)
     for note in memo.notes:
         console.print(f"note     {note}", highlight=False, soft_wrap=True)
-    runtime.guide, runtime.batches.views = memo, plan.views
+    runtime.teacher_outputs, runtime.batches.views = memo, plan.views
     try:
         yield memo
         if damaged := _over_processes(runtime, memo.damaged()):
             rows = f"{damaged:,} of {plan.views * plan.samples:,} rows of the memo were damaged"
             console.print(f"note     {rows} and computed again", highlight=False, soft_wrap=True)
     finally:
-        runtime.guide, runtime.batches.views = guide, views
+        runtime.teacher_outputs, runtime.batches.views = guide, views
         memo.close()
 
 

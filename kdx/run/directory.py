@@ -1,4 +1,4 @@
-"""The directory of a run: whose it is, and whether it is done."""
+"""The directory of a run: whether it is taken, finished, or locked."""
 
 import shutil
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from kdx.util.files import locked, write_whole
 
 __all__ = ["claimed", "is_finished", "is_taken"]
 
-MARK = ".replaced"  # in a run that stands aside
+MARK = ".replaced"  # in a run that was moved aside
 UNTRAINED = {"recipe.yaml", "tensorboard"}  # what a run writes before its first epoch is done
 
 
 def is_taken(run_dir: Path) -> bool:
-    """Whether something stands there, but for a run that ended before it had trained an epoch."""
+    """Return whether something is there, other than a run that ended before its first epoch."""
     if not run_dir.exists():
         return False
     found = {path.name for path in run_dir.iterdir() if not path.name.startswith(".")}
@@ -27,9 +27,9 @@ def is_taken(run_dir: Path) -> bool:
 
 
 def is_finished(run_dir: Path) -> bool:
-    """Whether a run stands there that has exported its student; its summary is written last.
+    """Return whether a run has exported its student, and then written its summary.
 
-    An export that cannot be read is written again from the last checkpoint.
+    False also if the export cannot be read: it is written again from the last checkpoint.
     """
     student = run_dir / FILE_IN_RUN
     if not (run_dir / SUMMARY).is_file() or not student.is_file():

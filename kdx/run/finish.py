@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
@@ -117,11 +118,10 @@ def _environment(runtime: Runtime) -> dict[str, str | int]:
 def _processor() -> str:
     """Return the processor's model, or its architecture."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        found = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.M)
     except OSError:
-        return platform.processor() or platform.machine()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _images(views: Views) -> list[Tensor]:
@@ -143,9 +143,8 @@ def _conclude(summary: Summary, certificate: Certificate, path: Path, console: C
         single, double = certificate.float32, certificate.float64
         lines.append(
             f"         differs from the trained network by {single.max_rel_error:.1e} (float32), "
-            f"{double.max_rel_error:.1e} (float64) of the largest logit; "
-            f"{certificate.predictions_changed:,} of "
-            f"{counted(certificate.predictions, 'prediction')} changed"
+            f"{double.max_rel_error:.1e} (float64) of the largest logit; predictions changed: "
+            f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
         )
     lines.append(f"student  [bold]{escape(str(path))}[/bold]")
     lines.append(f"report   {escape(str(path.parent / 'report.md'))}")

@@ -53,12 +53,12 @@ class Fork:
         if self.compact is None:
             self.state.load_student(runtime.job.student)
 
-    def differences(self, about: Mapping[str, Any]) -> str:
-        """Say from what the run is forked, and how the circumstances `about` the new one differ."""
+    def differences(self, about: Mapping[str, Any]) -> list[str]:
+        """Return notes: the origin, and how the circumstances `about` the new run differ."""
         changes = compare(self.state.run, about)
         lines = [line for line in (*changes.refused, *changes.accepted) if line[:5] != "name:"]
-        listed = f"; differs in: {'; '.join(lines)}" if lines else "; nothing differs"
-        return f"forked from {self.state.place}{listed}"
+        listed = f"differs in: {'; '.join(lines)}" if lines else "nothing differs"
+        return [*self.notes, f"forked from {self.state.place}; {listed}"]
 
     def begin(self, runner: StageRunner) -> list[str]:
         """Load adaptors and optimizer state into the first stage, where they fit.
@@ -71,7 +71,7 @@ class Fork:
             own, start = adaptor.state_dict(), f"{term}."
             found = {n[len(start) :]: v for n, v in saved.items() if n.startswith(start)}
             if misfits(term, own, found):
-                fresh.append(f"the adaptor of {term} starts from scratch: none of its shape there")
+                fresh.append(f"the adaptor of {term} starts from scratch: none of its shape found")
             else:
                 load_tensors(adaptor, found)
         if reason := self._new_optimizer(runner):
@@ -118,7 +118,7 @@ def open_fork(path: Path, recipe: Recipe) -> Fork:
     )
     if own == other:
         return Fork(state, None, notes)
-    if other == {"student.transforms": []}:
+    if not other:
         return Fork(state, state.student, notes)
     source = run_dir / "recipe.yaml"
     if not source.is_file():

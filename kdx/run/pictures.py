@@ -1,4 +1,4 @@
-"""Pictures of what a network sees: test images with their targets and its answers drawn on."""
+"""Test images with their targets and a network's outputs drawn on them."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ SHOWN = 8
 def write_pictures(run_dir: Path, network: nn.Module, task: Task, views: Views) -> list[str]:
     """Write pictures/<image>.png for a few of the views; return their paths below `run_dir`.
 
-    They are spread over the data set. Empty for a task that draws none.
+    They are spread over the data set. Empty if the task draws none.
     """
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     count = min(SHOWN, len(views))
@@ -27,8 +27,8 @@ def write_pictures(run_dir: Path, network: nn.Module, task: Task, views: Views) 
     for index in ((2 * i + 1) * len(views) // (2 * count) for i in range(count)):
         images, targets, _ = views.__getitems__([(0, index)])
         with eval_mode(network):
-            answer = network(images.to(device)).float().cpu()
-        picture = task.draw(_pixels(images[0], views.input), targets[0], answer[0])
+            outputs = network(images.to(device)).float().cpu()
+        picture = task.draw(_pixels(images[0], views.input), targets[0], outputs[0])
         if picture is None:
             break
         name = f"pictures/{index:06d}.png"

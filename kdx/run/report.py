@@ -1,4 +1,4 @@
-"""report.md: what was trained, how it went, and what came out."""
+"""report.md: what was trained, how, and the results."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -53,21 +53,21 @@ def write_report(
     facts: Mapping[str, Any],
     pictures: Sequence[str] = (),
 ) -> Path:
-    """Write report.md beside the run's other files; return its path.
+    """Write report.md into the run directory; return its path.
 
-    `facts` are what the student's factory was told of its data (`kdx.models.networks.facts`),
+    `facts` are those that the student's factory may ask for (`kdx.models.networks.facts`),
     `pictures` are files below the run directory.
     """
     epochs = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    environment = [(key, str(value)) for key, value in summary.environment.items()]
     sections = [
         f"# {summary.name}",
-        _what(recipe),
-        "## Result\n\n" + _result(summary),
-        "## Certificate\n\n" + _certificate(certificate),
+        _what(recipe, summary.forked_from),
+        f"## Result\n\n{_result(summary)}",
+        f"## Certificate\n\n{_certificate(certificate)}",
         *([_pictures(pictures)] if pictures else []),
-        "## Epochs\n\n" + _epochs(epochs, summary.primary_metric),
-        "## Where it ran\n\n"
-        + _table(("", ""), [(k, str(v)) for k, v in summary.environment.items()]),
+        f"## Epochs\n\n{_epochs(epochs, summary.primary_metric)}",
+        f"## Environment\n\n{_table(('', ''), environment)}",
         "## Load it\n\n" + _load(recipe.student.component, run_dir, facts),
     ]
     path = run_dir / "report.md"
@@ -75,7 +75,7 @@ def write_report(
     return path
 
 
-def _what(recipe: Recipe) -> str:
+def _what(recipe: Recipe, forked_from: str | None) -> str:
     student = recipe.student.component
     text = f"`{student.use}`{_arguments(student.arguments)} on `{recipe.data.component.use}`"
     if recipe.data.label_noise:
@@ -85,6 +85,8 @@ def _what(recipe: Recipe) -> str:
     if recipe.teacher:
         teacher = recipe.teacher.component
         text += f", taught by `{teacher.use}`{_arguments(teacher.arguments)}"
+    if forked_from:
+        text += f", started from the student of `{forked_from}`"
     stages = []
     for stage in recipe.resolved_stages():
         losses = " + ".join(f"{term.weight:g} {term.name}" for term in stage.losses)
@@ -97,21 +99,24 @@ def _what(recipe: Recipe) -> str:
 
 
 def _result(summary: Summary) -> str:
+    last = f"student, last epoch ({summary.epochs})"
     found = [
         ("student (exported)", f"test, n = {summary.test_images}", summary.test),
-        (f"student, last epoch ({summary.epochs})", summary.evaluated_on, summary.last),
+        (last, summary.evaluated_on, summary.last),
+        (last, "training images", summary.train),
         (f"student, best epoch ({summary.best_epoch})", summary.evaluated_on, summary.best),
+        ("teacher", summary.evaluated_on, summary.teacher),
     ]
-    if summary.train:
-        found.insert(2, (found[1][0], "training images", summary.train))
-    if summary.teacher:
-        found.append(("teacher", summary.evaluated_on, summary.teacher))
-    names = list(summary.headings)
-    if any("agreement" in metrics for _, _, metrics in found):
-        names.append("agreement")
-    rows = [(what, on, *_scores(metrics, names)) for what, on, metrics in found]
+    headings = dict(summary.headings)
+    if any("agreement" in (metrics or {}) for _, _, metrics in found):
+        headings["agreement"] = "agreement with the teacher"
+    rows = [
+        (what, on, *(f"{metrics[name]:.2%}" if name in metrics else "" for name in headings))
+        for what, on, metrics in found
+        if metrics
+    ]
     note = (
-        "The best epoch was chosen on the test images, so its figure is optimistic: hold out a "
+        "The best epoch was chosen on the test images, so its figures are optimistic: hold out a "
         "`data.validation` split to choose on.\n"
         if summary.evaluated_on == "test"
         else ""
@@ -121,13 +126,7 @@ def _result(summary: Summary) -> str:
         f"training), {summary.seconds:.1f} s of training, "
         f"{summary.images_per_second:,.0f} images/s. One run, one seed."
     )
-    headings = summary.headings | {"agreement": "agreement with the teacher"}
-    heading = ("network", "on", *(headings[name] for name in names))
-    return f"{_table(heading, rows)}\n\n{sizes}\n{note}".rstrip()
-
-
-def _scores(metrics: Mapping[str, float], names: Sequence[str]) -> list[str]:
-    return [f"{metrics[name]:.2%}" if name in metrics else "" for name in names]
+    return f"{_table(('network', 'on', *headings.values()), rows)}\n\n{sizes}\n{note}".rstrip()
 
 
 def _certificate(certificate: Certificate) -> str:
@@ -136,17 +135,14 @@ def _certificate(certificate: Certificate) -> str:
          f"{errors.tolerance:g}", str(errors.images))
         for name, errors in (("float32", certificate.float32), ("float64", certificate.float64))
     ]  # fmt: skip
-    heading = ("type", "largest error", "of the largest logit", "tolerance", "images")
-    changed = (
-        f"Predictions changed by compression: {certificate.predictions_changed:,} of "
-        f"{certificate.predictions:,}."
-    )
-    return f"{_table(heading, rows)}\n\n{changed}"
+    table = _table(("dtype", "largest error", "of the largest logit", "tolerance", "images"), rows)
+    changed = f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
+    return f"{table}\n\nPredictions changed by compression: {changed}."
 
 
 def _pictures(names: Sequence[str]) -> str:
     shown = "\n".join(f"![test image]({name})" for name in names)
-    return f"## Pictures\n\nTest images, as they are and as the student sees them.\n\n{shown}"
+    return f"## Pictures\n\nTest images with their targets and the student's outputs.\n\n{shown}"
 
 
 def _epochs(epochs: Sequence[Mapping[str, Any]], primary_metric: str) -> str:

@@ -79,24 +79,25 @@ def circumstances(runtime: Runtime) -> dict[str, Any]:
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
     """Compare the circumstances of a checkpoint with the current ones."""
     found = compare_recipes(old.get("recipe", {}), new["recipe"])
-    refused, accepted = found.refused, found.accepted
-    for name, _, _ in _differences(old.get("data", {}), new["data"]):
-        refused.append(f"data: {name} images or labels changed")
+    data = _differences(old.get("data", {}), new["data"])
+    found.refused.extend(f"data: {name} images or labels changed" for name, _, _ in data)
     tensors = [
         f"student: {name} was {_shown(before)}, now {_shown(now)}"
         for name, before, now in _differences(old.get("student", {}), new["student"])
     ]
-    more = [f"student: {len(tensors) - SHOWN} more"] if len(tensors) > SHOWN else []
-    refused += tensors[:SHOWN] + more
+    found.refused.extend(tensors[:SHOWN])
+    if len(tensors) > SHOWN:
+        found.refused.append(f"student: {len(tensors) - SHOWN} more")
     if old.get("teacher") != new["teacher"]:
-        refused.append("teacher: its weights changed")
+        found.refused.append("teacher: its weights changed")
     for what in ("input", "classes", "steps an epoch", "precision"):
         if old.get(what) != new[what]:
-            refused.append(f"{what}: was {old.get(what)}, now {new[what]}")
+            found.refused.append(f"{what}: was {old.get(what)}, now {new[what]}")
     for what in ("processes", "device", "threads", "torch"):
         if old.get(what) != new[what]:
-            accepted.append(f"{what}: {old.get(what)}, now {new[what]} (may round differently)")
-    return Changes(refused, accepted)
+            line = f"{what}: {old.get(what)}, now {new[what]} (may round differently)"
+            found.accepted.append(line)
+    return found
 
 
 def compare_recipes(
@@ -119,16 +120,18 @@ def compare_recipes(
 
 
 def flat(value: Any) -> dict[str, Any]:
-    """Return the leaves of nested mappings and lists by dotted paths, as JSON holds them."""
+    """Return the leaves of nested mappings and lists by dotted paths, as JSON holds them.
+
+    An empty list has none.
+    """
     return json.loads(json.dumps(dict(_leaves(value, "")), default=str))
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    parts = dict(enumerate(value)) if isinstance(value, list) else value
-    if not parts or not isinstance(parts, dict):
+    if not isinstance(value, list) and not (value and isinstance(value, dict)):
         yield path, value
         return
-    for key, part in parts.items():
+    for key, part in enumerate(value) if isinstance(value, list) else value.items():
         yield from _leaves(part, f"{path}.{key}" if path else str(key))
 
 

@@ -24,7 +24,6 @@ from kdx.training.job import Job, StageJob, build
 from kdx.training.log import RunLog
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.schedules import TABLE
-from kdx.training.stage import StageRunner
 from kdx.training.state import TrainState
 from kdx.training.trainer import fit
 from kdx.util.errors import CertificateError
@@ -68,20 +67,20 @@ def run(
     source = open_fork(fork, recipe) if fork and not again else None
     job = build(recipe, load_compact=source.load_compact if source and source.compact else None)
     runtime = Runtime(job, accelerator_for(job))
-    if source:
-        source.load_student(runtime)
     notes: list[str] = []
     memo = plan_memo(runtime, notes.append)
     main = runtime.accelerator.is_main_process
     saved, passed = chosen(run_dir, runtime) if resume else (None, [])
     notes += passed
+    if source:
+        source.load_student(runtime)
     about = circumstances(runtime) if main else {}
     if saved:
         notes += _check_same(recipe, saved, about) if main else []
-        about |= {key: saved.run[key] for key in ("forked_from",) if key in saved.run}
+        about |= {key: value for key, value in saved.run.items() if key == "forked_from"}
         notes.append(f"resumed from {saved.place.name}" + ("; not forked again" if fork else ""))
     elif source:
-        notes += [*source.notes, source.differences(about)] if main else []
+        notes += source.differences(about) if main else []
         about["forked_from"] = source.origin
     elif resume:
         notes.append("nothing to resume: started from scratch")
@@ -90,7 +89,7 @@ def run(
         if aside:
             notes.append(f"the existing run is kept as {aside} until this one has succeeded")
         for note in notes:
-            _note(console, note)
+            _print(console, f"note     {note}")
         _train(runtime, memo, console, about=about, saved=saved, source=source)
         if aside:
             shutil.rmtree(aside)
@@ -107,21 +106,12 @@ def _train(
     source: Fork | None,
 ) -> None:
     """Train, restore, certify and export into the claimed run directory."""
-    recipe, job = runtime.job.recipe, runtime.job
-    teacher = check_teacher(runtime, console)
-
-    def begin(runner: StageRunner) -> None:
-        for line in source.begin(runner) if source else []:
-            _note(console, line)
-
-    log = RunLog(
-        recipe.run_dir,
-        console,
-        epochs=sum(stage.stage.epochs for stage in job.stages),
-        primary_metric=primary_metric(job.task),
-        main=runtime.accelerator.is_main_process,
-    )
+    recipe, job, main = runtime.job.recipe, runtime.job, runtime.accelerator.is_main_process
+    teacher, epochs = check_teacher(runtime, console), sum(s.stage.epochs for s in job.stages)
+    first = primary_metric(job.task)
+    log = RunLog(recipe.run_dir, console, epochs=epochs, primary_metric=first, main=main)
     with closing(log), remembering(runtime, memo, console):
+        begin = source.begin if source else None
         progress = fit(runtime, log, run=about, saved=saved, begin=begin)
     if recipe.select == "best" and progress.best_checkpoint:
         best = TrainState.read(recipe.run_dir / "checkpoints" / progress.best_checkpoint)
@@ -178,14 +168,10 @@ def _introduce(job: Job, runtime: Runtime, console: Console) -> None:
         f"device   {describe(runtime)}",
     )
     for note in job.data.notes:
-        _note(console, note)
+        _print(console, f"note     {note}")
     for stage in job.stages:
         if note := _idle_schedule(stage, runtime.batches.steps):
-            _note(console, f"{stage.stage.name}: {note}")
-
-
-def _note(console: Console, text: str) -> None:
-    _print(console, f"note     {text}")
+            _print(console, f"note     {stage.stage.name}: {note}")
 
 
 def _print(console: Console, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The teacher of a run: the recipe that trains it, and whether it knows anything."""
+"""The teacher of a run: the recipe that trains it, and whether it is better than chance."""
 
 from math import sqrt
 from pathlib import Path
@@ -16,42 +16,37 @@ __all__ = ["check_teacher", "teacher_recipe"]
 
 
 def teacher_recipe(recipe: Recipe) -> Recipe | None:
-    """Return the recipe to run first: the teacher's, where its weights are absent, else None.
+    """Return the recipe to run first, the teacher's, if its weights are missing; else None.
 
-    Raises ValueError where the teacher has no recipe, or one that would write other weights.
+    Raises ValueError if the teacher has no recipe, or one that would write other weights.
     """
     section = recipe.teacher
     if section is None or has_weights(section.weights):
         return None
     if section.recipe is None:
         raise ValueError(
-            f"teacher.weights: {section.weights} does not exist, and the recipe names no "
-            "`teacher.recipe` to train it by"
+            f"teacher.weights: {section.weights} does not exist, and the recipe has no "
+            "`teacher.recipe` to train it"
         )
     teacher = beside(recipe, section.recipe)
     if teacher.run_dir.resolve() != Path(section.weights or "").resolve():
         raise ValueError(
             f"teacher.weights: {section.weights} does not exist, and {section.recipe} would "
             f"write {teacher.run_dir}: make its `name:` and the weights the same, or, if they were "
-            "moved, say where they are (teacher.weights=...)"
+            "moved, set their path (teacher.weights=...)"
         )
-    _check_same_teacher(section, teacher)
-    return teacher
-
-
-def _check_same_teacher(section: TeacherSection, recipe: Recipe) -> None:
-    """Raise ValueError where the teacher's recipe would train another network."""
-    asked, trained = section.component, recipe.student.component
+    asked, trained = section.component, teacher.student.component
     if (asked.use, dict(asked.arguments)) != (trained.use, dict(trained.arguments)):
         raise ValueError(
             f"teacher: {asked.use} with {dict(asked.arguments)}, but {section.recipe} would train "
             f"{trained.use} with {dict(trained.arguments)}: make the two the same"
         )
+    return teacher
 
 
 def check_teacher(runtime: Runtime, console: Console) -> dict[str, float] | None:
-    """Evaluate the teacher; ValueError where it does no better than chance."""
-    job = runtime.job
+    """Evaluate the teacher; ValueError if it is no better than chance. Returns its metrics."""
+    job, section = runtime.job, runtime.job.recipe.teacher
     if job.teacher is None:
         return None
     name, source = runtime.evaluation_source()
@@ -62,18 +57,17 @@ def check_teacher(runtime: Runtime, console: Console) -> dict[str, float] | None
     images = counted(len(source), f"{name} image")
     console.print(f"teacher  {share:.2%} {heading} on {images}", highlight=False)
     bound = chance + 2 * sqrt(chance * (1 - chance) / len(source))
-    section = job.recipe.teacher
     if share <= bound and section and not section.allow_chance:
         raise ValueError(
             f"teacher: {share:.2%} {heading} on {images} is no better than chance, which is "
             f"{chance:.2%} and reaches {bound:.2%} by luck (two standard errors). "
-            f"{_why_at_chance(section)}. `teacher.allow_chance: true` trains with it all the same"
+            f"{_why_at_chance(section)}. To train with it anyway: `teacher.allow_chance: true`"
         )
     return evaluation.metrics
 
 
 def _why_at_chance(section: TeacherSection) -> str:
-    """Name what may be wrong with a teacher that knows nothing, the likeliest first."""
+    """Name what may be wrong with a teacher at chance, the likeliest first."""
     if section.component.use.startswith("object:"):
         return "It may be undertrained, or know other classes or images normalised otherwise"
     if section.weights:
@@ -83,7 +77,7 @@ def _why_at_chance(section: TeacherSection) -> str:
         )
     if section.component.arguments.get("pretrained"):
         return (
-            "It has no `weights:`, and a published network of other classes begins with a new "
+            "It has no `weights:`, and a published network of other classes starts with a new "
             "classifier: train it on this data first"
         )
     return "It has no `weights:`: its parameters are random. Give them, and a `recipe:` to train it"

@@ -1,4 +1,4 @@
-"""A network on a split: the task's metrics, and agreement with the teacher."""
+"""Evaluate a network on a split: the task's metrics, and agreement with the teacher."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,11 +14,9 @@ __all__ = ["Evaluation", "evaluate"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics by name, and what was decided for each of this process's samples.
+    """Metrics of the samples of all processes: the task's, and "agreement" with a teacher.
 
-    `metrics`: those of the task's meter, and agreement where there is a teacher; over the samples
-    of all processes. `predictions` [N] is -1 for samples that another process evaluates; None
-    where the task is spatial.
+    `predictions` [N] is -1 for samples that another process evaluates; None for spatial tasks.
     """
 
     metrics: dict[str, float]
@@ -35,10 +33,10 @@ def evaluate(
     device: torch.device,
     teacher: Tensor | None = None,
 ) -> Evaluation:
-    """Evaluate `predict`, images [B, C, H, W] to the task's answers, in eval mode already.
+    """Evaluate `predict`, images [B, C, H, W] to the task's outputs, already in eval mode.
 
-    `samples` is the number of samples over all processes; `teacher` [samples] holds the
-    teacher's predictions, as an earlier evaluation of the same batches gave them.
+    `samples` is the number of samples of all processes; `teacher` [samples] are the teacher's
+    predictions from an evaluation of the same batches.
     """
     from torchmetrics import MeanMetric  # here: it takes as long to import as torch
 
@@ -47,15 +45,14 @@ def evaluate(
     teacher = None if teacher is None else teacher.to(device)
     for images, targets, indices in batches:
         targets = targets.to(device, non_blocking=True)
-        answer = predict(images.to(device, non_blocking=True)).float()
-        meter.update(answer, targets)
-        if predictions is None:
-            continue
-        decided, indices = task.decide(answer), indices.to(device, non_blocking=True)
-        predictions[indices] = decided
-        if teacher is not None:
-            agreement.update((decided == teacher[indices]).float())
+        outputs = predict(images.to(device, non_blocking=True)).float()
+        meter.update(outputs, targets)
+        if predictions is not None:
+            decided, indices = task.decide(outputs), indices.to(device, non_blocking=True)
+            predictions[indices] = decided
+            if teacher is not None:
+                agreement.update((decided == teacher[indices]).float())
     metrics = dict(meter.compute())
-    if teacher is not None:  # on all processes or on none, also where one has no samples
+    if teacher is not None:  # on all processes or on none, also if one has no samples
         metrics["agreement"] = float(agreement.compute())
     return Evaluation(metrics, None if predictions is None else predictions.cpu())

@@ -1,7 +1,7 @@
-"""From a recipe to everything that a run needs, checked before the first step is taken."""
+"""From a recipe to everything that a run needs, checked before the first step."""
 
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import prod
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kdx.data import Augment, Splits, Views, check_data, corrupt_labels, split
 from kdx.launch.memory import at_once, check_fits, limited
@@ -24,19 +24,14 @@ from kdx.training.objective import Objective, Term
 from kdx.training.optimizers import rehearse
 from kdx.training.schedules import Schedule
 
-__all__ = [
-    "Job",
-    "StageJob",
-    "build",
-    "build_data",
-]
+__all__ = ["Job", "StageJob", "build", "build_data"]
 
 PROBE = 8  # samples in the batch that sizes adaptors and finds module paths
 
 
 @dataclass(frozen=True)
 class StageJob:
-    """A stage, ready to run. `unused` names the parameters that its losses do not reach."""
+    """A stage, ready to run. `unused` names the parameters that get no gradient."""
 
     stage: Stage
     objective: Objective
@@ -48,7 +43,8 @@ class StageJob:
 class Job:
     """Everything that a run needs.
 
-    `student` has the transforms applied; `compact` is the network as it ships, untrained.
+    `student` has the transforms applied; `compact` is the network as exported, untrained.
+    `rehearsal` is the certificate of the student before training.
     """
 
     recipe: Recipe
@@ -68,12 +64,12 @@ class Job:
 
     @property
     def task(self) -> Task:
-        """What the networks are trained for."""
+        """The task of the networks."""
         return task_of(self.data)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the factories of networks and losses were told, where they asked."""
+        """What the factories of networks and losses may ask for."""
         return facts(self.task.facts, self.data.input)
 
     @property
@@ -83,20 +79,20 @@ class Job:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What a file of the student's weights says of the network, beside its input."""
+        """The metadata of the student's weights, besides its input."""
         student = self.recipe.student.component
-        names = list(self.data.classes)
         return {
             "use": student.use,
             "arguments": dict(student.arguments),
-            "class_names": names,
+            "class_names": list(self.data.classes),
             "facts": dict(self.task.facts),
         }
 
     def enter(self, phase: str | None) -> None:
-        """Let the transforms enter a phase; None leaves them as they are."""
-        for transform in self.transforms if phase else ():
-            transform.enter(self.student, phase or "")
+        """Let the transforms enter a phase, unless it is None."""
+        if phase:
+            for transform in self.transforms:
+                transform.enter(self.student, phase)
 
 
 @limited()
@@ -132,15 +128,22 @@ def build(
     pretrained = recipe.student.component.arguments.get("pretrained")
     if load_compact or recipe.student.weights or pretrained:
         check_kept(compact, student, images)
-    trial = deepcopy(student)  # takes the phases and the probes; training starts without
+    trial = deepcopy(student)  # for the phases and the probes; training starts without them
     known = [name for name, _ in compact.named_modules()]
-    told = facts(task.facts, data.input)
-    stages = [
-        _build_stage(stage, index, trial, transforms, teacher, (images, targets), known, told)
-        for index, stage in enumerate(recipe.resolved_stages())
-    ]
+    stages = []
+    for index, stage in enumerate(recipe.resolved_stages()):
+        for transform in transforms if stage.phase else ():
+            try:
+                transform.enter(trial, stage.phase or "")
+            except ValueError as error:
+                raise ValueError(f"stages[{index}].phase: {error}") from error
+        objective = Objective(trial, _terms(stage, facts(task.facts, data.input)), known=known)
+        objective.probe(images, targets, teacher)
+        unused = objective.unused(images, targets, teacher(images) if teacher else None)
+        rehearse(stage.optimizer, list(objective.parameters()))  # fails now, not in training
+        stages.append(StageJob(stage, objective, stage.schedule.build(), unused))
     if teacher:
-        _check_taught(recipe, stages)
+        _check_teacher_used(recipe, stages)
         teacher.settle(images)
     rehearsal = rehearse_restoring(recipe, compact, trial, transforms, images, task.decide)
     for stage in stages:
@@ -149,17 +152,17 @@ def build(
 
 
 def _seed(seed: int) -> None:
-    """Seed the ambient generators, which initialisation, dropout and plug-ins draw from."""
+    """Seed the global generators of initialisation, dropout and plug-ins."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
-    """Open the data set, check what it holds, and split it as the recipe says.
+    """Open the data set, check it, and split it by the recipe.
 
-    Of the splits the part that is trained on alone has the recipe's label noise, if any; a note of
-    the data says so. Raises ValueError for a data set that cannot be trained on as the recipe says.
+    Only the training split has the recipe's label noise, if any; a note of the data says so.
+    Raises ValueError for a data set that cannot be used as the recipe says.
     """
     section, part = recipe.data, recipe.data.component
     data: ImageData = part.build()
@@ -180,7 +183,7 @@ def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
 
 
 def _check_batches(recipe: Recipe, views: Views, teacher: Teacher | None) -> None:
-    """Refuse a batch whose images alone exceed the memory, padded or as a network takes them."""
+    """Refuse a batch whose images exceed the memory, padded or as input of a network."""
     batch = min(recipe.data.batch_size, len(views))
     crop, (channels, height, width) = recipe.data.augment.crop, views.shape
     padded = batch * channels * (height + 2 * crop) * (width + 2 * crop)
@@ -191,52 +194,34 @@ def _check_batches(recipe: Recipe, views: Views, teacher: Teacher | None) -> Non
 
 
 def train_views(recipe: Recipe, data: ImageData, splits: Splits) -> Views:
-    """The training images, augmented as the recipe says."""
+    """Return the training images, augmented by the recipe."""
     augment = Augment(**recipe.data.augment.model_dump())
     return Views(splits.train, data.input, seed=recipe.seed, augment=augment)
 
 
-def _build_stage(
-    stage: Stage,
-    index: int,
-    student: nn.Module,
-    transforms: Sequence[StudentTransform],
-    teacher: Teacher | None,
-    batch: tuple[Tensor, Tensor],
-    known: Collection[str],
-    told: Mapping[str, Any],
-) -> StageJob:
-    images, targets = batch
-    for transform in transforms if stage.phase else ():
-        try:
-            transform.enter(student, stage.phase or "")
-        except ValueError as error:
-            raise ValueError(f"stages[{index}].phase: {error}") from error
+def _terms(stage: Stage, known: Mapping[str, Any]) -> list[Term]:
+    """Build the losses of a stage; `known` are the facts that their factories may ask for."""
     terms = []
     for section in stage.losses:
         part = section.component
         place = f"{part.place}: {part.where}"
-        terms.append(Term(section.name, section.weight, part.build(**told), place))
-    objective = Objective(student, terms, known=known)
-    objective.probe(images, targets, teacher)
-    unused = objective.unused(images, targets, teacher(images) if teacher else None)
-    rehearse(stage.optimizer, list(objective.parameters()))  # to fail now, not later
-    return StageJob(stage, objective, stage.schedule.build(), unused)
+        terms.append(Term(section.name, section.weight, part.build(**known), place))
+    return terms
 
 
-def _check_taught(recipe: Recipe, stages: Sequence[StageJob]) -> None:
-    """Refuse a teacher whose outputs no loss looked at, and a memo that cannot be kept."""
+def _check_teacher_used(recipe: Recipe, stages: Sequence[StageJob]) -> None:
+    """Refuse a teacher that no loss reads, and a memo of images whose size changes."""
     assert recipe.teacher is not None
     if recipe.teacher.memo and recipe.data.augment.sizes:
         raise ValueError(
-            "teacher.memo: data.augment.sizes changes the images' size from step to step, so that "
-            "a view has no one answer: leave out one of the two"
+            "teacher.memo: cannot be combined with data.augment.sizes, which changes the size of "
+            "the images from step to step: remove one of the two"
         )
     if any(stage.objective.reads_teacher for stage in stages):
         return
     part = recipe.teacher.component
     uses = dict.fromkeys(term.component.use for stage in stages for term in stage.stage.losses)
     raise ValueError(
-        f"{part.place}: {part.where}: no loss looks at it; the losses are {', '.join(uses)}. Add "
-        "one that learns from a teacher, such as kd, hint or pkt, or leave the teacher out"
+        f"{part.place}: {part.where}: no loss reads the teacher; the losses are {', '.join(uses)}. "
+        "Add one that learns from a teacher, such as kd, hint or pkt, or remove the teacher"
     )

@@ -60,9 +60,8 @@ class RunLog:
             task = bar.add_task(f"{stage} {epoch}/{self.epochs}", total=steps, losses="")
 
             def show(step: int, sums: Mapping[str, Tensor | float], samples: int) -> None:
-                means = {name: float(value) / max(1, samples) for name, value in sums.items()}
-                text = "  ".join(f"{name} {value:.3f}" for name, value in means.items())
-                bar.update(task, completed=step, losses=text)
+                means = [f"{n} {float(value) / max(1, samples):.3f}" for n, value in sums.items()]
+                bar.update(task, completed=step, losses="  ".join(means))
 
             yield show
 
@@ -73,8 +72,11 @@ class RunLog:
         line = json.dumps({"epoch": epoch, "stage": stage, **values})
         append(self.directory / METRICS, f"{line}\n")
         self._add_points(epoch, values)
-        line = self._line(epoch, stage, values)
-        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+        self.line(self._line(epoch, stage, values))
+
+    def line(self, text: str) -> None:
+        """Print a line on the terminal."""
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def resume(self, metrics: str) -> None:
         """Begin with the lines of the checkpoint that the run is resumed from."""

@@ -29,10 +29,10 @@ class Term:
 class Objective(nn.Module):
     """The weighted sum of the terms, as the one module that DDP wraps.
 
-    The teacher stands outside: its outputs come in as an argument. Parameters that losses own
-    are in `adaptors`, by the term's name. `known` are the module paths of the compact network,
-    which losses may read; default: all of the student's. `reads_teacher` says, once it has been
-    probed, whether a loss looked at the teacher's outputs.
+    The teacher is not part of it: its outputs are an argument. Parameters of losses are in
+    `adaptors`, by the term's name. `known` are the module paths of the compact network, which
+    losses may read; default: all of the student's. `reads_teacher` is set by `probe`: whether a
+    loss reads the teacher's outputs.
     """
 
     def __init__(
@@ -56,18 +56,29 @@ class Objective(nn.Module):
         `images` [B, channels, H, W], `target` [B].
         """
         values = self._values(self._tapped(images), teacher, target)
-        return self._total(values), values
+        return torch.stack(
+            [t.weight * values[t.name] for t in self.terms if t.weight]
+        ).sum(), values
 
     def probe(
         self, images: Tensor, target: Tensor, teacher: Callable[[Tensor], Outputs] | None
     ) -> None:
         """Run once in train mode, tapping what the losses read; losses size their adaptors.
 
-        Buffers and gradients are left as they were. Raises ValueError that names the loss: an
-        unknown module path, shapes that do not fit, a result that is not a scalar.
+        Buffers and gradients are unchanged. Raises ValueError that names the loss: an unknown
+        module path, shapes that do not fit, a result that is not a scalar.
         """
         with as_it_was(self.student):
-            self._tap_all(images, target, teacher)
+            while True:
+                outputs = self._tapped(images)
+                taught = teacher(images) if teacher else None
+                watched = Watched(taught.logits, taught.features) if taught else None
+                try:
+                    self._values(outputs, watched, target)
+                    break
+                except FeatureWanted as wanted:
+                    _tap(wanted)
+            self.reads_teacher = bool(watched and watched.reads)
             if self._tapped.paths:
                 self._tapped.clone_overwritten(images)
 
@@ -87,57 +98,37 @@ class Objective(nn.Module):
         self._tapped.move_to(student)
 
     def attach(self) -> None:
-        """Tap the student, for a stage that begins."""
+        """Tap the student, at the start of a stage."""
         self._tapped.attach()
 
     def detach(self) -> None:
-        """Take the taps off the student, for another stage to begin."""
+        """Remove the taps from the student, at the end of a stage."""
         self._tapped.detach()
 
     def weighted(self, values: Mapping[str, float]) -> dict[str, float]:
         """Return the terms' contributions to the total, by name."""
         return {term.name: term.weight * values[term.name] for term in self.terms}
 
-    def _tap_all(
-        self, images: Tensor, target: Tensor, teacher: Callable[[Tensor], Outputs] | None
-    ) -> None:
-        while True:
-            outputs = self._tapped(images)
-            said = teacher(images) if teacher else None
-            watched = Watched(said.logits, said.features) if said else None
-            try:
-                self._values(outputs, watched, target)
-                self.reads_teacher = bool(watched and watched.reads)
-                return
-            except FeatureWanted as wanted:
-                _tap(wanted)
-
     def _values(
         self, student: Outputs, teacher: Outputs | None, target: Tensor
     ) -> dict[str, Tensor]:
         return {term.name: _value(term, student, teacher, target) for term in self.terms}
 
-    def _total(self, values: Mapping[str, Tensor]) -> Tensor:
-        weighted = [term.weight * values[term.name] for term in self.terms if term.weight]
-        return torch.stack(weighted).sum()
-
 
 def _tap(wanted: FeatureWanted) -> None:
-    """Tap what a loss read; ValueError, with the loss's place, where that cannot be."""
+    """Tap what a loss read; ValueError, with the loss's place, if that is impossible."""
+    network, path = wanted.network, wanted.path
     try:
-        if wanted.path in wanted.network.paths:
-            raise ValueError(
-                f"the {wanted.network.role} has a module {wanted.path!r}, but never calls it: "
-                "choose another"
-            )
-        wanted.network.tap(wanted.path)
+        if path in network.paths:
+            raise ValueError(f"the {network.role} never calls its module {path!r}: choose another")
+        network.tap(path)
     except ValueError as error:
         raise ValueError(f"{wanted.place}: {error}") from None
 
 
 def _check(terms: Sequence[Term]) -> None:
     if not any(term.weight for term in terms):
-        raise ValueError("losses: the weight of every term is 0: nothing would be trained")
+        raise ValueError("losses: every term has weight 0: nothing would be trained")
     for term in terms:
         if not term.name.isidentifier() or term.name in dir(nn.ModuleDict):
             raise ValueError(
@@ -155,5 +146,5 @@ def _value(term: Term, student: Outputs, teacher: Outputs | None, target: Tensor
     except ValueError as error:
         raise ValueError(f"{term.place}: {error}") from error
     if value.dim():
-        raise ValueError(f"{term.place}: a loss is a scalar, not of shape {list(value.shape)}")
+        raise ValueError(f"{term.place}: a loss must be a scalar, not of shape {list(value.shape)}")
     return value

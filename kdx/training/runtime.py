@@ -1,4 +1,4 @@
-"""The training loop: one for every recipe, teacher or none, one process or many."""
+"""Where a job runs: devices, processes, data loaders, evaluation."""
 
 import os
 from collections.abc import Iterator
@@ -13,15 +13,7 @@ from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from kdx.data import (
-    Batch,
-    EpochBatches,
-    Views,
-    eval_loader,
-    most_batches,
-    resized,
-    train_loader,
-)
+from kdx.data import Batch, EpochBatches, Views, eval_loader, most_batches, resized, train_loader
 from kdx.launch.memory import at_once
 from kdx.launch.precision import check_compiler
 from kdx.launch.processes import join
@@ -36,38 +28,37 @@ __all__ = ["Runtime", "accelerator_for", "cores"]
 
 
 def accelerator_for(job: Job) -> Accelerator:
-    """Return the Accelerator of a run: precision as the recipe says, or as the launcher does.
+    """Return the Accelerator of a run, with the precision of the recipe or the launcher.
 
-    Sets the number of CPU threads, too: the recipe's, or on the CPU a share of the cores.
-    Raises ValueError as `kdx.launch.processes.join`, and for `compile: true` where torch.compile
-    does not work.
+    Sets the number of CPU threads, too: the recipe's, or on the CPU a share of the cores. Errors
+    as `kdx.launch.processes.join`; ValueError for `compile: true` if torch.compile does not work.
     """
-    join(job.recipe)
+    recipe = job.recipe
+    join(recipe)
     unused = any(stage.unused for stage in job.stages)
-    AcceleratorState._reset_state()  # a teacher's recipe may have had another precision
+    AcceleratorState._reset_state()  # the teacher's run may have had another precision
     accelerator = Accelerator(
-        mixed_precision=job.recipe.precision,
+        mixed_precision=recipe.precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
     )
-    if accelerator.device.type == "cpu" or job.recipe.threads:
-        workers = job.recipe.data.workers
-        torch.set_num_threads(job.recipe.threads or _threads(accelerator.num_processes, workers))
-    if job.recipe.compile:
+    if accelerator.device.type == "cpu" or recipe.threads:
+        share = _threads(accelerator.num_processes, recipe.data.workers)
+        torch.set_num_threads(recipe.threads or share)
+    if recipe.compile:
         check_compiler(accelerator.device)
-    accelerator.wait_for_everyone()  # for a process that cannot build the job: before any writes
+    accelerator.wait_for_everyone()  # nothing is written if a process cannot build the job
     return accelerator
 
 
 class Runtime:
-    """Runs a job's stages on the devices that an Accelerator stands for.
+    """A job on the devices of an Accelerator.
 
-    `guide` is what the losses hear of the teacher: the teacher itself, until a memo is put there.
+    `teacher_outputs` is the teacher, or the memo that stands in for it; None without a teacher.
     """
 
     def __init__(self, job: Job, accelerator: Accelerator) -> None:
-        self.job, self.accelerator = job, accelerator
-        recipe, self.rank, self.world = (
-            job.recipe, accelerator.process_index, accelerator.num_processes)  # fmt: skip
+        self.job, self.accelerator, recipe = job, accelerator, job.recipe
+        self.rank, self.world = accelerator.process_index, accelerator.num_processes
         self.batches = EpochBatches(
             len(job.splits.train),
             batch_size=recipe.data.batch_size,
@@ -76,7 +67,7 @@ class Runtime:
             world=self.world,
             views=recipe.teacher.memo.views if recipe.teacher and recipe.teacher.memo else None,
         )
-        self.guide: Guide | None = live(job.teacher) if job.teacher else None
+        self.teacher_outputs: Guide | None = live(job.teacher) if job.teacher else None
         self.loader: DataLoader[Batch] = train_loader(
             job.train_views, self.batches, workers=recipe.data.workers
         )
@@ -85,9 +76,8 @@ class Runtime:
         job.student.to(accelerator.device)
         if job.teacher:
             job.teacher.to(accelerator.device)
-        asked = recipe.channels_last
-        half = accelerator.mixed_precision != "no"
-        self.channels_last = (accelerator.device.type == "cpu" or half) if asked is None else asked
+        default = accelerator.device.type == "cpu" or accelerator.mixed_precision != "no"
+        self.channels_last = default if recipe.channels_last is None else recipe.channels_last
         self.holds = [t.hold(job.student) for t in job.transforms if isinstance(t, Holding)]
 
     def prepare(
@@ -95,8 +85,8 @@ class Runtime:
     ) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Return the two as Accelerate wraps them.
 
-        An optimizer stays as it is where it can: Accelerate's own looks for a package on the disk
-        at every step (benchmarks/LOG.md). It is for fp16's scaler, and other ways than DDP.
+        An optimizer is wrapped only for fp16's scaler, and for strategies other than DDP:
+        Accelerate's looks for a package on the disk at every step (benchmarks/LOG.md).
         """
         wrapped, prepared = self.accelerator.prepare(objective, optimizer)
         plain = self.accelerator.distributed_type in ("NO", "MULTI_CPU", "MULTI_GPU")
@@ -111,9 +101,9 @@ class Runtime:
             yield
 
     def to_device(self, images: Tensor, *, size: int | None = None) -> Tensor:
-        """Bring images [B, C, H, W] to the device, in the memory format that the recipe asks.
+        """Move images [B, C, H, W] to the device, in the memory format of the recipe.
 
-        There they are resized to `size` pixels a side, where it is given.
+        If `size` is given, they are resized there to so many pixels a side.
         """
         images = resized(images.to(self.accelerator.device, non_blocking=True), size)
         if self.channels_last:
@@ -121,32 +111,29 @@ class Runtime:
         return images
 
     def evaluation_source(self) -> tuple[str, ImageSource]:
-        """Return the split that each epoch is evaluated on: validation where there is one."""
+        """Return the split that each epoch is evaluated on: validation if there is one."""
         splits = self.job.splits
         return ("validation", splits.validation) if splits.validation else ("test", splits.test)
 
     def evaluate(self, network: nn.Module | Teacher, source: ImageSource) -> Evaluation:
-        """Evaluate a network on a split, over all processes; Stopped where that was asked for."""
-        job = self.job
-        batch_size = min(max(256, job.recipe.data.batch_size), at_once(job.data.input.shape))
+        """Evaluate a network on a split, over all processes; Stopped after a signal."""
+        job, workers = self.job, self.job.recipe.data.workers
+        size = min(max(256, job.recipe.data.batch_size), at_once(job.data.input.shape))
+        views = Views(source, job.data.input, seed=job.recipe.seed)
         loader = eval_loader(
-            Views(source, job.data.input, seed=job.recipe.seed),
-            batch_size=batch_size,
-            rank=self.rank,
-            world=self.world,
-            workers=job.recipe.data.workers,
+            views, batch_size=size, rank=self.rank, world=self.world, workers=workers
         )
-        module = network.module if isinstance(network, Teacher) else network
 
         def predict(images: Tensor) -> Tensor:
-            said = network(self.to_device(images))
-            return said if isinstance(said, Tensor) else said.logits
+            outputs = network(self.to_device(images))
+            return outputs if isinstance(outputs, Tensor) else outputs.logits
 
+        module = network.module if isinstance(network, Teacher) else network
         of_epochs = source is self.evaluation_source()[1]
         with self.accelerator.autocast(), eval_mode(module), self.held():
             return evaluate(
                 predict,
-                self.stop.watched(loader, most=most_batches(len(source), batch_size, self.world)),
+                self.stop.watched(loader, most=most_batches(len(source), size, self.world)),
                 task=job.task,
                 samples=len(source),
                 device=self.accelerator.device,
@@ -160,23 +147,23 @@ class Runtime:
         return values[0]
 
     def compile(self) -> None:
-        """Compile student and teacher where the recipe says so; it happens at the first batch."""
+        """Compile student and teacher, at their first batch, if the recipe says so."""
         if self.job.recipe.compile:
             self.job.student.compile()
             if self.job.teacher:
                 self.job.teacher.module.compile()
 
     def share_buffers(self) -> None:
-        """Give every process rank 0's BatchNorm statistics: those of the student that is kept."""
+        """Give every process the BatchNorm statistics of rank 0, whose student is kept."""
         if self.world > 1:
             for buffer in self.job.student.buffers():
                 buffer.copy_(cast("Tensor", broadcast(buffer)))
 
 
 def _threads(processes: int, workers: int) -> int:
-    """The threads of a process: OMP_NUM_THREADS, else its share of the cores without its workers'.
+    """Return OMP_NUM_THREADS, else the process's share of the cores less its loader workers.
 
-    An OMP_NUM_THREADS of 1 is taken for what `accelerate launch` sets unasked.
+    An OMP_NUM_THREADS of 1 is ignored: `accelerate launch` sets it by default.
     """
     asked = os.environ.get("OMP_NUM_THREADS", "1")
     if asked.isdigit() and int(asked) > 1:
@@ -186,11 +173,9 @@ def _threads(processes: int, workers: int) -> int:
 
 
 def cores() -> int:
-    """The cores that this process may use: by its affinity, and by its container's quota."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    """Return the cores that this process may use, by its affinity and its container's quota."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return max(1, min(cores, int(quota) // int(period)))

@@ -1,19 +1,21 @@
 """Learning-rate schedules: pure functions of how far a stage has come.
 
-A schedule maps (step, steps, steps_per_epoch) to a factor of the optimizer's learning rate; it
-has no state, so it ends at the last optimizer step whatever the number of processes or the
-accumulation. `step` counts optimizer steps from 0; the last one is steps - 1.
+A schedule maps (step, steps, steps_per_epoch) to a factor of the optimizer's learning rate. It has
+no state, so it ends at the last optimizer step with any number of processes and any accumulation.
+`step` counts optimizer steps from 0; the last one is steps - 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import cos, log10, pi
 from typing import Protocol
 
 __all__ = ["TABLE", "Schedule", "constant", "cosine", "linear", "multistep"]
 
-
-LARGEST = 8  # the logarithm of a factor that leaves the learning rate a number
+LARGEST = 8  # the logarithm of a factor that keeps the learning rate finite
 LONGEST = 10**6  # epochs
+
+_Factor = Callable[[float, float, float], float]
+"""Of the progress in [0, 1], 1 at the last step, the epoch from 0, and the number of epochs."""
 
 
 class Schedule(Protocol):
@@ -51,21 +53,13 @@ def multistep(*, milestones: Sequence[float], gamma: float = 0.1, warmup: float 
 def cosine(*, end: float = 0.0, warmup: float = 0) -> Schedule:
     """Fall from 1 to `end` along half a cosine (Loshchilov & Hutter 2017, without restarts)."""
     _check_end(end)
-    return _warmed(
-        warmup, lambda progress, epoch, epochs: end + (1 - end) * (1 + cos(pi * progress)) / 2
-    )
+    return _warmed(warmup, lambda at, epoch, epochs: end + (1 - end) * (1 + cos(pi * at)) / 2)
 
 
 def linear(*, end: float = 0.0, warmup: float = 0) -> Schedule:
     """Fall from 1 to `end` in a straight line."""
     _check_end(end)
     return _warmed(warmup, lambda progress, epoch, epochs: 1 - (1 - end) * progress)
-
-
-class _Factor(Protocol):
-    """`progress` is in [0, 1], 1 at the last step; `epoch` and `epochs` count from 0."""
-
-    def __call__(self, progress: float, epoch: float, epochs: float) -> float: ...
 
 
 def _warmed(warmup: float, factor: _Factor) -> Schedule:
@@ -85,7 +79,7 @@ def _warmed(warmup: float, factor: _Factor) -> Schedule:
 
 def _check_end(end: float) -> None:
     if not 0 <= end <= 1:
-        raise ValueError(f"end: {end} must lie in [0, 1], a share of the learning rate")
+        raise ValueError(f"end: {end} must be in [0, 1], a fraction of the learning rate")
 
 
 TABLE = {"constant": constant, "cosine": cosine, "linear": linear, "multistep": multistep}

@@ -1,6 +1,7 @@
 """Training: all stages, epoch by epoch, from the start or from a checkpoint."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,34 +25,32 @@ def fit(
     *,
     run: dict[str, Any] | None = None,
     saved: TrainState | None = None,
-    begin: Callable[[StageRunner], object] = lambda runner: None,
+    begin: Callable[[StageRunner], list[str]] | None = None,
 ) -> Progress:
     """Train all stages, or what is left of them after `saved`; return the final progress.
 
     Evaluates, logs and checkpoints. `run` is saved in the checkpoints, for a resume to compare.
-    `begin` is called with the first stage's runner, unless the run is resumed. Raises Stopped,
-    with the checkpoint to resume from, after a signal.
+    `begin` is called with the first stage's runner, unless the run is resumed; it returns notes
+    to print. Raises Stopped, with the checkpoint to resume from, after a signal.
     """
-    trainer = _Trainer(runtime, log, run or {}, saved, begin)
+    trainer = _Trainer(runtime, log, CheckpointManager(log, run or {}), saved, begin)
     with runtime.stop:
         trainer.run()
     return trainer.progress
 
 
+@dataclass
 class _Trainer:
     """A run that trains. `saved` is the checkpoint to resume from, until it is loaded."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        log: RunLog,
-        run: dict[str, Any],
-        saved: TrainState | None,
-        begin: Callable[[StageRunner], object],
-    ) -> None:
-        self.runtime, self.log, self.saved, self.begin = runtime, log, saved, begin
-        self.manager = CheckpointManager(log, run)
-        self.progress = saved.progress if saved else Progress()
+    runtime: Runtime
+    log: RunLog
+    manager: CheckpointManager
+    saved: TrainState | None
+    begin: Callable[[StageRunner], list[str]] | None
+
+    def __post_init__(self) -> None:
+        self.progress = self.saved.progress if self.saved else Progress()
         self.stats = EpochStats()
         self.phase: str | None = None
 
@@ -81,8 +80,9 @@ class _Trainer:
         if self.saved:
             self.stats = self.saved.load(runner)
             self.manager.saved, self.saved = self.saved.place.name, None
-        elif not progress.stage:
-            self.begin(runner)
+        elif self.begin and not progress.stage:
+            for note in self.begin(runner):
+                self.log.line(f"note     {note}")
         try:
             while progress.epoch < stage.stage.epochs:
                 self._epoch(runner)

@@ -130,7 +130,7 @@ def _gradient(
     In the parts that the recipe accumulates, as in training.
     """
     runtime, objective = opened.runtime, stage.objective
-    guide = runtime.guide if objective.reads_teacher else None
+    guide = runtime.teacher_outputs if objective.reads_teacher else None
     total = torch.zeros(sum(p.numel() for p in parameters))
     for images, targets, indices in cut(batch, opened.job.recipe.accumulate):
         images = runtime.to_device(images, size=size)

@@ -140,6 +140,6 @@ def test_numbers_gone_wrong_leave_the_last_good_checkpoint(recipe, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(StageRunner, "step", spoiling)
-        with pytest.raises(TrainingError, match=r"student\.conv3\.weight.* became infinite or no"):
+        with pytest.raises(TrainingError, match=r"contain NaN or Inf: student\.conv3\.weight"):
             run(recipe("epochs=3"), Console(quiet=True))
     assert_first_epoch_stands(recipe)

@@ -149,7 +149,7 @@ def test_killed_between_the_last_epoch_and_the_export(recipe, console, monkeypat
     """Training is not repeated: the student is exported from the last checkpoint."""
     unbroken = run(recipe(TWO, name="unbroken"), Console(quiet=True))
 
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

@@ -42,7 +42,7 @@ def test_tensors_are_copies():
 @pytest.mark.parametrize("value", [object(), np.float64(1), {1, 2}, b"x"])
 def test_what_json_cannot_hold_is_refused_with_its_place(value):
     kind = type(value).__name__
-    with pytest.raises(ValueError, match=rf"^groups\.0\.odd: {kind} .* cannot be kept in a check"):
+    with pytest.raises(ValueError, match=rf"^groups\.0\.odd: {kind} .* cannot be saved in a check"):
         pack({"groups": [{"odd": value}]})
 
 
@@ -58,5 +58,5 @@ def test_names_that_look_alike_are_kept_apart():
 
 
 def test_keys_that_json_cannot_hold_are_refused():
-    with pytest.raises(ValueError, match=r"^groups: a dict with keys \[\(1, 2\)\] cannot be kept"):
+    with pytest.raises(ValueError, match=r"^groups: dict with keys \[\(1, 2\)\] cannot be saved"):
         pack({"groups": {(1, 2): 3}})

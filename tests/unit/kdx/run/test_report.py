@@ -53,7 +53,7 @@ def test_the_report_says_what_came_out(recipe, tmp_path):
         ["---"] * 6,
         ["1", "train", "0.01", "2.5000", "2.5000", "0.5000"],
     ]
-    assert ["processes", "2"] in rows(text, "Where it ran")
+    assert ["processes", "2"] in rows(text, "Environment")
     assert f"python tools/evaluate.py {tmp_path}" in text
 
 
@@ -68,7 +68,7 @@ def test_training_images_and_label_noise_are_shown(recipe, tmp_path):
 def test_a_choice_on_the_test_images_is_called_what_it_is(recipe, tmp_path):
     summary = replace(SUMMARY, evaluated_on="test", teacher=None)
     text = written(recipe(), tmp_path, summary)
-    assert "chosen on the test images, so its figure is optimistic" in text
+    assert "chosen on the test images, so its figures are optimistic" in text
     assert not any(row[0] == "teacher" for row in rows(text, "Result"))
 
 

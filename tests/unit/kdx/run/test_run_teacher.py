@@ -24,7 +24,7 @@ def test_a_teacher_at_chance_is_refused_unless_allowed(recipe, console, tmp_path
         match=r"^teacher: .*% top-1 on 64 test images is no better than chance, which is 10\.00% "
         r"and reaches 17\.50% by luck \(two standard errors\)\. It may be undertrained, "
         r".*guessing\.safetensors may be another network's weights, its .* \(teacher\.input\)"
-        r"\. `teacher\.allow_chance: true` trains",
+        r"\. To train with it anyway: `teacher\.allow_chance: true`",
     ):
         run(recipe(teacher, KD), console)
     allowed = recipe(teacher, KD, "teacher.allow_chance=true", name="allowed")
@@ -38,7 +38,7 @@ def test_a_teacher_at_chance_is_refused_unless_allowed(recipe, console, tmp_path
         ("{use: smallnet}", "It has no `weights:`: its parameters are random. Give them, and a"),
         (
             "{use: tests.toys.published, pretrained: true}",
-            "It has no `weights:`, and a published network of other classes begins with a new cla",
+            "It has no `weights:`, and a published network of other classes starts with a new cla",
         ),
     ],
 )
@@ -70,7 +70,7 @@ def test_a_teacher_is_trained_first_and_kept(recipe, console, tmp_path):
 
 def test_teachers_without_weights_that_nothing_trains(recipe, console):
     absent = "teacher={use: smallnet, weights: runs/digits/absent}"
-    with pytest.raises(ValueError, match=r"digits/absent does not exist, and the recipe names no"):
+    with pytest.raises(ValueError, match=r"digits/absent does not exist, and the recipe has no"):
         run(recipe(absent), console)
     recipe(name="other")
     with pytest.raises(ValueError, match=r"would write .*digits/other: make its `name:` and the w"):

@@ -201,7 +201,9 @@ def test_a_dry_run_needs_no_teacher_weights(recipe):
 )
 def test_a_teacher_that_no_loss_reads_is_refused(recipe, losses):
     name = losses.split("use: ")[1].split(",")[0].strip("}]")
-    message = rf"override 'teacher.*: teacher: no loss looks at it; the losses are {name}\. Add one"
+    message = (
+        rf"override 'teacher.*: teacher: no loss reads the teacher; the losses are {name}\. Add one"
+    )
     with pytest.raises(ValueError, match=message):
         build(recipe(f"losses={losses}", "teacher.use=smallnet"))
 

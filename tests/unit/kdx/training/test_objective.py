@@ -140,7 +140,7 @@ def test_a_module_that_the_network_never_calls_is_refused(batch):
 
 def test_losses_that_are_no_scalar_are_refused(batch):
     objective = Objective(student(), [term(lambda outputs, *_: outputs.logits)])
-    with pytest.raises(ValueError, match=r"term: a loss is a scalar, not of shape \[4, 10\]"):
+    with pytest.raises(ValueError, match=r"term: a loss must be a scalar, not of shape \[4, 10\]"):
         objective(*batch)
 
 
@@ -175,5 +175,5 @@ def test_parameters_that_the_terms_do_not_reach_are_named(batch):
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     assert objective.unused(*batch, None) == unused
     assert all(torch.equal(b, before[name]) for name, b in network.named_buffers())
-    with pytest.raises(ValueError, match="losses: the weight of every term is 0"):
+    with pytest.raises(ValueError, match="losses: every term has weight 0"):
         Objective(network, [term(mean_square, 0.0)])
