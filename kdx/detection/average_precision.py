@@ -70,8 +70,9 @@ def coco_available() -> bool:
 def coco(found: Sequence[Tensor], objects: Sequence[Tensor]) -> dict[str, float]:
     """Return `map_coco`, the mean over the IoUs 0.5, 0.55, ..., 0.95, and `map_coco_50`.
 
-    From rows of each image, as `average_precision`, by torchmetrics and pycocotools. Difficult objects count as COCO's
-    crowds: what is found there is neither right nor wrong. 0.0 where there is nothing to find.
+    From rows of each image, as `average_precision`, by torchmetrics and pycocotools. Difficult
+    objects count as COCO's crowds: a detection there is neither right nor wrong. 0.0 if there is
+    nothing to find.
     """
     from torchmetrics.detection import MeanAveragePrecision
 

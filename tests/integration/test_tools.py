@@ -159,7 +159,11 @@ def test_analyze_draws_all_runs_below_a_directory(workplace, monkeypatch, capsys
         ("evaluate", ["runs/digits"], "runs/digits holds no student.safetensors: no finished run"),
         ("evaluate", ["runs/digits/kd/report.md"], "want a run directory or a .safetensors, .pth"),
         ("evaluate", ["digits/kd.safetensors"], "kd.safetensors: not a readable safetensors file"),
-        ("memo", ["digits/kd.yaml"], "remembers nothing: add `memo: {views: 5}` to its `teacher:`"),
+        (
+            "memo",
+            ["digits/kd.yaml"],
+            "the recipe has no memo: add `memo: {views: 5}` to its `teacher:`",
+        ),
         ("evaluate", ["runs/digits/kd", "student.kernel_size=7"], "does not fit the network"),
         (
             "compress",
