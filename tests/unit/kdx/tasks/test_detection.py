@@ -87,7 +87,7 @@ def test_it_accepts_answers_of_any_scale_on_a_square_grid(task):
         (torch.zeros(2, 16), r"output for images of 96 x 160 is \[2, 16\]: the cells of a grid"),
         (torch.zeros(2, 16, 5, 3), r"\[2, 16, 5, 3\]: the cells of a grid must be square"),
         (torch.zeros(2, 16, 36, 60), r"\[2, 16, 36, 60\]: the cells .* square, of whole pixels"),
-        (torch.zeros(2, 24, 3, 5), r"with \[2, 24, 3, 5\], not with \[2, 16, rows, columns\]: 2 a"),
+        (torch.zeros(2, 24, 3, 5), r"is \[2, 24, 3, 5\], not \[2, 16, rows, columns\]: 2 a"),
         (torch.zeros(1, 16, 3, 5), r"output for 2 images is \[1, 16, 3, 5\]"),
         ((torch.zeros(2, 16, 3, 5),), r"output for 2 images is tuple"),
     ],

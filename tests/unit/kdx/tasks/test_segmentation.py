@@ -106,7 +106,7 @@ def test_the_likeliest_class_of_each_pixel():
 def test_answers_of_another_shape(answer, got):
     images = torch.zeros(2, 3, 8, 8)
     TASK.check(torch.zeros(2, 4, 8, 8), images)
-    message = rf"images \[2, 3, 8, 8\] with {got}, not with logits \[2, 4, 8, 8\]: one for each"
+    message = rf"images \[2, 3, 8, 8\] is {got}, not logits \[2, 4, 8, 8\]: one for each"
     with pytest.raises(ValueError, match=message):
         TASK.check(answer, images)
 
