@@ -24,7 +24,7 @@ def cluster(sizes: Tensor, k: int, *, seed: int = 0) -> Tensor:
     sizes = sizes.double()
     different = len(sizes.unique(dim=0))
     if not 1 <= k <= different:
-        raise ValueError(f"k: {k} anchors cannot be told apart in boxes of {different} sizes")
+        raise ValueError(f"k: {k} anchors, but the boxes have {different} different sizes")
     generator = torch.Generator().manual_seed(seed)
     found = [_settled(sizes, _drawn(sizes, k, generator)) for _ in range(STARTS)]
     best = max(found, key=lambda anchors: mean_best_iou(sizes, anchors))

@@ -1,4 +1,4 @@
-"""Which cell and which anchor an object is learned by (YOLO9000, section 2).
+"""Which cell and which anchor learns an object (YOLO9000, section 2).
 
 B: batch, M: the most objects of an image, A: anchors, GH, GW: the grid's rows and columns.
 """
@@ -30,9 +30,9 @@ class Assignment(NamedTuple):
 def assign(target: Tensor, anchors: Tensor, *, grid: tuple[int, int]) -> Assignment:
     """Return the assignment of `target` [B, M, 6], rows (class, x, y, w, h, difficult).
 
-    An object belongs to the cell in which its centre lies, the last one where that is 1.0, and to
-    the anchor with which it has the best IoU when both share their centre, the first of equals.
-    Where two objects have one slot, the later row wins, as in darknet. A row with a negative class
+    An object belongs to the cell that contains its centre, the last one if that is 1.0, and to the
+    anchor with the best IoU if both share their centre, the first of equals. If two objects have
+    one slot, the later row wins, as in darknet. A row with a negative class
     or without area is padding. `anchors` [A, 2] are in cells; `grid` is (GH, GW).
     """
     rows, columns = grid

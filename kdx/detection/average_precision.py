@@ -18,7 +18,7 @@ POINTS = 11
 
 
 class AveragePrecision(NamedTuple):
-    """Of each class [C] (float64), NaN where there is no object to find.
+    """Of each class [C] (float64), NaN if there is no object to find.
 
     `eleven` is the mean of the precision at the recalls 0, 0.1, ..., 1 (VOC 2007), `area` the area
     under the curve (VOC 2010 and later); at a recall the best precision there or beyond counts.
@@ -33,11 +33,10 @@ def average_precision(
 ) -> AveragePrecision:
     """Return the average precision of each class from rows [D, 6] and [T, 6] of each image.
 
-    By the devkit's rule: the surest detections first, each is held against the object of its class
-    and image with which it has the best IoU. Below `iou` it is false. Otherwise it is true, or
-    false where a surer one had the object; it does not count where the object is difficult, and
-    difficult objects are none to be found. Boxes are as wide as x2 - x1, a pixel less than in the
-    devkit.
+    By the devkit's rule: by falling confidence, each detection is matched with the object of its
+    class and image of the best IoU. Below `iou` it is false. Otherwise it is true, or false if a
+    more confident one matched that object. It does not count if the object is difficult; difficult
+    objects need not be found. Boxes are x2 - x1 wide, a pixel less than in the devkit.
     """
     found, objects = ([torch.zeros(0, 6), *rows] for rows in (found, objects))
     matches, before = [], 0
@@ -58,7 +57,7 @@ def average_precision(
 
 
 def mean(values: Tensor) -> float:
-    """Return the mean of [C] over the classes that have objects, 0.0 where none has."""
+    """Return the mean of [C] over the classes that have objects, 0.0 if none has."""
     return float(values.nanmean().nan_to_num(0.0))
 
 
@@ -71,7 +70,8 @@ def coco(found: Sequence[Tensor], objects: Sequence[Tensor]) -> dict[str, float]
     """Return `map_coco`, the mean over the IoUs 0.5, 0.55, ..., 0.95, and `map_coco_50`.
 
     From rows of each image, as `average_precision`, by torchmetrics and pycocotools. Difficult
-    objects count as COCO's crowds: what is found there is neither right nor wrong. 0.0 where there is nothing to find.
+    objects count as COCO's crowds: a detection there is neither right nor wrong. 0.0 if there is
+    nothing to find.
     """
     from torchmetrics.detection import MeanAveragePrecision
 
@@ -107,7 +107,7 @@ def _best_object(found: Tensor, objects: Tensor, iou: float) -> Tensor:
 
 
 def _judged(matches: Tensor, difficult: Tensor) -> tuple[Tensor, Tensor]:
-    """Return which detections [D], the surest first, count, and which are true."""
+    """Return which detections [D], by falling confidence, count, and which are true."""
     hit = matches >= 0
     numbers = torch.arange(len(matches))
     first = torch.full((len(difficult) + 1,), len(matches))
@@ -118,7 +118,7 @@ def _judged(matches: Tensor, difficult: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _areas(true: Tensor, positives: int) -> tuple[float, float]:
-    """Return both average precisions of a class from its counted detections, the surest first."""
+    """Return both average precisions of a class, of its detections by falling confidence."""
     if not positives:
         return torch.nan, torch.nan
     hits = true.cumsum(0)

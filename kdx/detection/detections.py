@@ -1,4 +1,4 @@
-"""From an answer to detections: scores, and non-maximum suppression.
+"""From a network's output to detections: scores, and non-maximum suppression.
 
 B: batch, N: boxes of an image, C: classes.
 """
@@ -16,7 +16,7 @@ CANDIDATES = 1000  # of an image, before suppression, which takes their number s
 
 
 class Detections(NamedTuple):
-    """What is seen in one image, the surest first.
+    """The detections of one image, the most confident first.
 
     `boxes` [N, 4] are corners (x1, y1, x2, y2) as shares of the image, in [0, 1]; `scores` [N] are
     in [0, 1], `classes` [N] int64.
@@ -37,12 +37,12 @@ def detect(
     iou: float = 0.45,
     limit: int = 100,
 ) -> list[Detections]:
-    """Return the detections of each image from an answer [B, A * (5 + C), GH, GW].
+    """Return the detections of each image from an output [B, A * (5 + C), GH, GW].
 
     A box's score for a class is its objectness times the class's probability (softmax), and a
-    box counts for every class in which the score is above `score`. Of an image's 1,000 best, those
-    go that overlap a better one of their class by more than `iou`; `limit` remain at most. Boxes
-    are cut at the image's border. `anchors` [A, 2] are in cells.
+    box counts for every class with a score above `score`. Of an image's 1,000 best, those are
+    removed that overlap a better one of their class by more than `iou`; at most `limit` remain.
+    Boxes are clipped to the image. `anchors` [A, 2] are in cells.
     """
     from torchvision.ops import box_convert, clip_boxes_to_image
 

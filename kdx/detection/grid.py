@@ -1,4 +1,4 @@
-"""What a detector answers: boxes on a grid (YOLO9000: Redmon & Farhadi 2016, section 2).
+"""The output of a detector: boxes on a grid (YOLO9000: Redmon & Farhadi 2016, section 2).
 
 B: batch, A: anchors, C: classes, GH, GW: the grid's rows and columns.
 torchvision is imported where it is called: runs without boxes do not wait for it.
@@ -18,7 +18,7 @@ LARGEST = 10.0  # of tw and th when they are decoded: exp(10) anchors are wider 
 
 
 class Parts(NamedTuple):
-    """An answer by its parts, all of them raw: nothing has been squashed yet.
+    """The parts of an output, raw: no sigmoid or softmax has been applied.
 
     `offsets` [B, A, GH, GW, 2] are (tx, ty), `sizes` [B, A, GH, GW, 2] are (tw, th), `objectness`
     is [B, A, GH, GW], `classes` [B, A, GH, GW, C].
@@ -31,15 +31,15 @@ class Parts(NamedTuple):
 
 
 def split(answer: Tensor, *, num_classes: int) -> Parts:
-    """Return the parts of an answer [B, A * (5 + C), GH, GW], as views of it.
+    """Return the parts of an output [B, A * (5 + C), GH, GW], as views of it.
 
     Channel a * (5 + C) + k is (tx, ty, tw, th, objectness, classes...)[k] of anchor a. ValueError
-    where the channels are no multiple of 5 + C.
+    if the channels are not a multiple of 5 + C.
     """
     values = 5 + num_classes
     if answer.ndim != 4 or answer.shape[1] == 0 or answer.shape[1] % values:
         raise ValueError(
-            f"an answer of {list(answer.shape)} has no boxes: it must be [B, A * {values}, rows, "
+            f"the output {list(answer.shape)} has no boxes: it must be [B, A * {values}, rows, "
             f"columns] with A anchors of 5 + {num_classes} values"
         )
     boxes = answer.unflatten(1, (-1, values)).movedim(2, -1)
@@ -78,7 +78,7 @@ def shape_iou(sizes: Tensor, anchors: Tensor) -> Tensor:
 def anchor_table(anchors: Sequence[Sequence[float]]) -> Tensor:
     """Return anchors, pairs of width and height in cells, as [A, 2] (float32).
 
-    ValueError where there are none, or one that is no pair of finite numbers above 0.
+    ValueError if there are none, or one is not a pair of finite numbers above 0.
     """
     for anchor in anchors:
         if len(anchor) != 2 or not all(0 < side < math.inf for side in anchor):
@@ -86,5 +86,5 @@ def anchor_table(anchors: Sequence[Sequence[float]]) -> Tensor:
                 f"anchors: {list(anchor)} is not a width and a height in cells, such as [1.3, 1.7]"
             )
     if not anchors:
-        raise ValueError("anchors: there are none: tools/anchors.py finds some for a data set")
+        raise ValueError("anchors: none given: tools/anchors.py finds some for a data set")
     return torch.tensor([list(map(float, anchor)) for anchor in anchors])

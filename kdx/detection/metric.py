@@ -42,7 +42,7 @@ class MeanAveragePrecision(Metric):
         self.objects_counts.append(self._counts(objects))
 
     def compute(self) -> dict[str, float]:
-        """Return `map` (VOC 2007), `map_area` (VOC 2010) and what `coco` gives, where it can."""
+        """Return `map` (VOC 2007), `map_area` (VOC 2010) and, if it is there, what `coco` gives."""
         found = _by_image(self.found, self.found_counts)
         objects = _by_image(self.objects, self.objects_counts)
         voc = average_precision(found, objects, num_classes=self.num_classes)

@@ -21,16 +21,16 @@ __all__ = ["PARENT", "SIGNALS", "Stop"]
 
 T = TypeVar("T")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, *filter(None, [getattr(signal, "SIGHUP", None)]))
-GRACE = 20.0  # seconds without a step, unless KDX_GRACE says other: launchers kill after 30
+GRACE = 20.0  # seconds without a step, unless KDX_GRACE is set: launchers kill after 30
 PARENT = "KDX_PARENT"  # in the environment: the process that must not end before this one
-AGAIN = 2.0  # seconds after which another Ctrl-C means it: a launcher forwards the first at once
+AGAIN = 2.0  # seconds: a Ctrl-C after them ends the run; a launcher forwards the first at once
 
 
 class Stop:
-    """While it is entered, SIGTERM, SIGINT and SIGHUP ask for a stop instead of ending the process.
+    """While entered, SIGTERM, SIGINT and SIGHUP request a stop instead of ending the process.
 
-    So does the end of the launcher, which may not forward the signal that it gets. Outside, and
-    in threads other than the main one, signals do what they always do.
+    So does the end of the launcher, which may not forward the signal that it gets. Outside, and in
+    threads other than the main one, signals keep their usual effect.
     """
 
     def __init__(self, *, world: int) -> None:
@@ -78,9 +78,9 @@ class Stop:
         return self._asked_at is not None or orphaned
 
     def agreed(self) -> bool:
-        """Say whether any process was asked to stop: the same on all that call it equally often.
+        """Return whether any process was asked to stop: the same on all that call it equally often.
 
-        Of several processes each learns of the others' at the call after the next: nobody waits.
+        Each of several processes learns of the others at the call after the next: nobody waits.
         """
         self._alive = time.monotonic()
         if not self._entered or self.world == 1:
@@ -100,7 +100,7 @@ class Stop:
 
     @contextmanager
     def patient(self) -> Iterator[None]:
-        """Let what takes its time, such as saving, take it, also after a signal."""
+        """Allow any time for what this encloses, such as saving, also after a signal."""
         self._patient = True
         try:
             yield
@@ -108,7 +108,7 @@ class Stop:
             self._patient, self._alive = False, time.monotonic()
 
     def watched(self, batches: Iterable[T], *, most: int) -> Iterator[T]:
-        """Yield the batches, of which a process has at most `most`; raise Stopped when agreed."""
+        """Yield the batches, at most `most` in any process; raise Stopped if all agree to stop."""
         asked = 0
         for batch in batches:
             yield batch
@@ -126,7 +126,7 @@ class Stop:
         self._asked_at = self._asked_at or now
 
     def _watch(self) -> None:
-        """End the process where a signal finds it waiting for others that will never come.
+        """End the process if a signal finds it waiting for others that will never come.
 
         The interpreter runs no handler then: the byte that the system writes wakes a thread.
         """
@@ -145,13 +145,13 @@ class Stop:
             while not self._reached.wait(0.5):
                 if self._patient or time.monotonic() - max(self._alive, asked_at) < self._grace:
                     continue
-                said = f"a signal asked to stop, and no step ended within {self._grace:g} s"
-                print(f"error: {said}: ended without a checkpoint", file=sys.stderr, flush=True)
+                late = f"no step ended within {self._grace:g} s of a signal to stop"
+                print(f"error: {late}: no checkpoint was saved", file=sys.stderr, flush=True)
                 os._exit(1)
 
 
 def _asks(woken: socket.socket) -> bool:
-    """Wait for at most a second, and say whether one of the signals came."""
+    """Wait for at most a second, and return whether one of the signals came."""
     ready, _, _ = select.select([woken], [], [], 1.0)
     return bool(ready) and bool(set(SIGNALS) & set(woken.recv(64)))
 

@@ -1,6 +1,6 @@
 """Detection on a grid (YOLO9000: Redmon & Farhadi 2016, sections 2 and 3).
 
-B: batch, M: the most objects of an image, N = A * GH * GW: boxes of an answer, C: classes.
+B: batch, M: the most objects of an image, N = A * GH * GW: boxes of an image, C: classes.
 """
 
 from collections.abc import Sequence

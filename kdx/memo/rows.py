@@ -71,7 +71,7 @@ class TopK:
         return self._split + self.top * self._place.itemsize
 
     def encode(self, values: Tensor) -> NDArray[np.uint8]:
-        """Return rows [B, W] of logits [B, C]: the top ones, one value for the rest, places."""
+        """Return rows [B, W] of logits [B, C]: the top, the value for the others, the places."""
         top, places = values.float().topk(self.top, dim=1)
         others = values.float().scatter(1, places, -torch.inf)
         rest = others.logsumexp(1, keepdim=True) - log(self.classes - self.top)

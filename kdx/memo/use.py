@@ -88,7 +88,7 @@ def remembering(runtime: Runtime, plan: Plan | None, console: Console) -> Iterat
 def show(plan: Plan, console: Console, heading: str, *, trained: bool = True) -> None:
     """Print what a memo holds and how full it is, and why it is a new one.
 
-    Without a `trained` teacher there is no knowing where it will be.
+    Its place depends on the teacher's weights: it is unknown before the teacher is `trained`.
     """
     lines = [] if plan.asked else [BY_DEFAULT]
     lines.append(str(plan) if trained else f"{plan.rows()}, once there is a teacher")

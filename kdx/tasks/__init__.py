@@ -16,7 +16,7 @@ __all__ = [
 
 
 def task_of(data: ImageData) -> Task:
-    """Return the task of a data set: classification, where it brings no other."""
+    """Return the task of a data set: classification by default."""
     return data.task or Classification(num_classes=len(data.classes))
 
 

@@ -1,4 +1,4 @@
-"""One class an image. B: batch, C: classes."""
+"""Classification of images. B: batch, C: classes."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from kdx.protocols import ImageSource, Meter
 
-__all__ = ["Classification", "check_labels"]
+__all__ = ["Classification", "check_labels", "shape_of"]
 
 
 class Classification:
-    """The task of answering images with logits [B, C]; targets are classes [B]."""
+    """One class per image: networks output logits [B, C], targets are classes [B]."""
 
     metrics: Mapping[str, str] = {"top1": "top-1", "top5": "top-5"}
     spatial = False
@@ -23,12 +23,11 @@ class Classification:
         self.chance = 1 / num_classes
 
     def check(self, answer: object, images: Tensor) -> None:
-        """Raise ValueError where `answer` is not logits [B, C]."""
+        """Raise ValueError unless `answer` is logits [B, C]."""
         classes = self.facts["num_classes"]
         if not isinstance(answer, Tensor) or answer.shape != (len(images), classes):
-            got = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
             raise ValueError(
-                f"it answers {len(images)} images with {got}, not with logits "
+                f"its output for {len(images)} images is {shape_of(answer)}, not logits "
                 f"[{len(images)}, {classes}] for the data's {classes} classes"
             )
 
@@ -45,7 +44,7 @@ class Classification:
         return answer.argmax(1)
 
     def draw(self, image: Tensor, target: Tensor, answer: Tensor) -> None:
-        """Draw nothing: there is nothing to see but the image."""
+        """Draw nothing."""
 
 
 def check_labels(source: ImageSource, *, classes: int) -> None:
@@ -60,6 +59,11 @@ def check_labels(source: ImageSource, *, classes: int) -> None:
         )
 
 
+def shape_of(output: object) -> list[int] | str:
+    """Return the shape of a network's output, or the name of its type if it is no tensor."""
+    return list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+
+
 class _Meter:
     """Each sample counted once, over all processes."""
 
@@ -72,7 +76,7 @@ class _Meter:
             "top1": top(top_k=1).to(device),
             "top5": top(top_k=min(5, classes)).to(device),
         }
-        self.loss = MeanMetric(nan_strategy="disable").to(device)  # NaN shall show
+        self.loss = MeanMetric(nan_strategy="disable").to(device)  # NaN is kept
 
     def update(self, answer: Tensor, target: Tensor) -> None:
         for metric in self.top.values():

@@ -10,6 +10,7 @@ from torch import Tensor
 from kdx.detection import Detections, anchor_table, detect, split
 from kdx.detection.average_precision import coco_available
 from kdx.protocols import ImageSource, Meter
+from kdx.tasks.classification import shape_of
 from kdx.util.words import counted
 
 __all__ = ["BoxSource", "Detection"]
@@ -31,11 +32,11 @@ class BoxSource(ImageSource, Protocol):
 
 
 class Detection:
-    """The task of answering images with boxes on a grid, [B, A * (5 + C), GH, GW], as YOLOv2.
+    """Boxes on a grid as of YOLOv2: networks output [B, A * (5 + C), GH, GW].
 
     Targets are [B, M, 6]: see `kdx.protocols.Task`. `anchors` are (width, height) in cells of the
     grid. The first metric is mAP by the rule of VOC 2007; those of COCO need pycocotools, and
-    `notes` says so where it is not installed. ValueError for anchors that are none.
+    `notes` says so if it is not installed. ValueError for invalid anchors.
     """
 
     spatial = True
@@ -52,27 +53,27 @@ class Detection:
         if coco_available():
             self.metrics |= {"map_coco": "mAP (COCO)"}
         else:
-            self.notes = ["pycocotools is not installed: mAP as COCO has it is left out"]
+            self.notes = ["pycocotools is not installed: COCO's mAP is left out"]
 
     def check(self, answer: object, images: Tensor) -> None:
-        """Raise ValueError where `answer` is not on a grid of the images' shape, or of other C."""
+        """Raise ValueError if `answer` is not on a grid of the images' shape, or has other C."""
         height, width = images.shape[2:]
         channels = len(self.anchors) * (5 + len(self.classes))
-        shape = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        shape = shape_of(answer)
         if not isinstance(answer, Tensor) or shape[:2] != [len(images), channels]:
             raise ValueError(
-                f"it answers {len(images)} images with {shape}, not with [{len(images)}, {channels}"
-                f", rows, columns]: {counted(len(self.anchors), 'anchor')} of 5 + "
+                f"its output for {len(images)} images is {shape}, not [{len(images)}, {channels}, "
+                f"rows, columns]: {counted(len(self.anchors), 'anchor')} of 5 + "
                 f"{counted(len(self.classes), 'class', 'classes')}"
             )
         if len(shape) != 4 or not _square_cells((height, width), answer.shape[2:]):
             raise ValueError(
-                f"it answers images of {height} x {width} with {shape}: the cells of a grid must be"
-                " square, of whole pixels, as with sides that are multiples of the network's stride"
+                f"its output for images of {height} x {width} is {shape}: the cells of a grid must "
+                "be square, of whole pixels: use sides that are multiples of the network's stride"
             )
 
     def check_source(self, source: ImageSource) -> None:
-        """Raise ValueError naming the first sample with a box that is none."""
+        """Raise ValueError naming the first sample with an invalid box."""
         if not isinstance(source, BoxSource):
             raise ValueError(f"{type(source).__name__} has no boxes: detection needs a BoxSource")
         counts = torch.tensor([len(rows) for rows in source.boxes])
@@ -86,15 +87,15 @@ class Detection:
             index = int(torch.repeat_interleave(counts)[first])
             box = [round(value, 4) for value in rows[first].tolist()]
             raise ValueError(
-                f"{source.name(index)}: a box {box} is no (class, x, y, w, h, difficult) with a "
-                f"class in [0, {len(self.classes)}), the centre in the image and a size above 0, "
-                f"at most 1; {len(bad):,} of {len(rows):,} boxes are wrong"
+                f"{source.name(index)}: invalid box {box}: it must be (class, x, y, w, h, "
+                f"difficult) with a class in [0, {len(self.classes)}), the centre in the image and "
+                f"a size above 0, at most 1; {len(bad):,} of {len(rows):,} boxes are wrong"
             )
 
     def meter(self, device: torch.device) -> Meter:
         """Return a meter of all boxes with a score above 0.005, as darknet; 100 an image, as COCO.
 
-        `map` (VOC 2007), `map_area` (VOC 2010), `map_coco` and `map_coco_50`, in [0, 1]; 0.0 where
+        `map` (VOC 2007), `map_area` (VOC 2010), `map_coco` and `map_coco_50`, in [0, 1]; 0.0 if
         there is nothing to find. Classes without objects are left out of the means.
         """
         return _Meter(self, device)

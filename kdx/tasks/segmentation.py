@@ -1,4 +1,4 @@
-"""A class for each pixel. B: batch, C: classes, H, W: height and width in pixels."""
+"""Segmentation: a class per pixel. B: batch, C: classes, H, W: height and width in pixels."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -7,15 +7,16 @@ from torch import Tensor
 
 from kdx.losses.cross_entropy import image_cross_entropy
 from kdx.protocols import IGNORED, ImageSource, Meter, SceneSource
+from kdx.tasks.classification import shape_of
 from kdx.tasks.masks import Color, draw_masks, palette
 
 __all__ = ["Segmentation", "scores"]
 
 
 class Segmentation:
-    """The task of answering images with logits [B, C, H, W], as large as the images.
+    """A class per pixel: networks output logits [B, C, H, W], as large as the images.
 
-    Targets are classes [B, H, W], -100 where a pixel does not count. `colors` are the classes' in
+    Targets are classes [B, H, W], -100 if a pixel does not count. `colors` are the classes' in
     pictures, as RGB in 0..255; None chooses some. ValueError for fewer than two classes, for two of
     one name, and for another number of colours.
     """
@@ -30,30 +31,29 @@ class Segmentation:
 
     def __init__(self, *, classes: Sequence[str], colors: Sequence[Color] | None = None) -> None:
         if len(classes) < 2 or len(set(classes)) < len(classes):
-            raise ValueError(f"classes: {list(classes)} are not two or more of different names")
+            raise ValueError(f"classes: {list(classes)}: at least two, with different names")
         if colors is not None and len(colors) != len(classes):
-            raise ValueError(f"colors: {len(colors)} for {len(classes)} classes")
+            raise ValueError(f"colors: {len(colors)} colors for {len(classes)} classes")
         self.classes = classes
         self.colors = colors or palette(len(classes))
         self.facts = {"num_classes": len(classes)}
         self.chance = 1 / len(classes)  # the most of one class everywhere, where all occur
 
     def check(self, answer: object, images: Tensor) -> None:
-        """Raise ValueError where `answer` is not logits [B, C, H, W] of the images' size."""
+        """Raise ValueError unless `answer` is logits [B, C, H, W] of the images' size."""
         wanted = [len(images), len(self.classes), *images.shape[2:]]
         if not isinstance(answer, Tensor) or list(answer.shape) != wanted:
-            got = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
             raise ValueError(
-                f"it answers images {list(images.shape)} with {got}, not with logits {wanted}: "
-                f"one for each of the data's {len(self.classes)} classes at every pixel"
+                f"its output for images {list(images.shape)} is {shape_of(answer)}, not logits "
+                f"{wanted}: one for each of the data's {len(self.classes)} classes at every pixel"
             )
 
     def check_source(self, source: ImageSource) -> None:
-        """Raise ValueError for a source whose samples are a class alone, without a mask."""
+        """Raise ValueError for a source that has classes of images, without masks."""
         if not isinstance(source, SceneSource):
             raise ValueError(
-                f"{source.name(0)}: {type(source).__name__} has a class for each image, not for "
-                "each pixel: segmentation takes sources as kdx.protocols.SceneSource"
+                f"{source.name(0)}: {type(source).__name__} has a class per image, not per pixel: "
+                "segmentation needs a kdx.protocols.SceneSource"
             )
 
     def meter(self, device: torch.device) -> Meter:
@@ -75,19 +75,19 @@ def scores(confusion: Tensor, classes: Sequence[str]) -> dict[str, float]:
 
     Of a class, IoU is TP / (TP + FP + FN), recall TP / (TP + FN) and precision TP / (TP + FP).
     miou, mrec and mprec are means over the classes. As in Cityscapes' evaluation (Cordts et al.
-    2016), what is 0 / 0 is left out: a class that is neither true nor answered anywhere, and the
-    recall of one that is answered but never true, whose IoU and precision are 0. Only the precision
-    of one that is true but never answered is 0 all the same: silence shall not pay. accuracy is the
+    2016), 0 / 0 is left out: a class that is neither true nor predicted anywhere, and the recall of
+    one that is predicted but never true, whose IoU and precision are 0. Only the precision of one
+    that is true but never predicted is 0, so that leaving a class out does not pay. accuracy is the
     share of the pixels that are right; iou/<class> is there for each class that has one. Without
     pixels all are 0.
     """
     matrix = confusion.double()
-    right, truth, said = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
-    union = truth + said - right
+    right, truth, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+    union = truth + predicted - right
     return {
         "miou": _mean(right, union, of=union > 0),
         "mrec": _mean(right, truth, of=truth > 0),
-        "mprec": _mean(right, said, of=union > 0),
+        "mprec": _mean(right, predicted, of=union > 0),
         "accuracy": float(right.sum() / truth.sum().clamp(min=1)),
         **dict(_each(right, union, classes)),
     }
@@ -114,7 +114,7 @@ class _Meter:
         self.confusion = MulticlassConfusionMatrix(
             len(task.classes), ignore_index=IGNORED, validate_args=False
         ).to(device)
-        self.loss = MeanMetric(nan_strategy="disable").to(device)  # NaN shall show
+        self.loss = MeanMetric(nan_strategy="disable").to(device)  # NaN is kept
 
     def update(self, answer: Tensor, target: Tensor) -> None:
         self.confusion.update(self.task.decide(answer), target)

@@ -13,7 +13,7 @@ class CertificateError(Exception):
 
 
 class TrainingError(Exception):
-    """Training diverged: a loss, a gradient or a weight is NaN or infinite."""
+    """Training diverged: a loss, a gradient or a weight is NaN or Inf."""
 
 
 class StudyError(Exception):
@@ -21,9 +21,9 @@ class StudyError(Exception):
 
 
 class Stopped(Exception):
-    """A signal asked to stop. `checkpoint` is where the run can be resumed from, if anywhere.
+    """A signal asked to stop. `checkpoint` is what the run can be resumed from, if there is one.
 
-    `where` says how far it had come, instead of that.
+    `where` replaces it in the message.
     """
 
     def __init__(self, checkpoint: Path | None = None, *, where: str = "") -> None:
@@ -33,9 +33,9 @@ class Stopped(Exception):
 
 
 def reason(error: Exception) -> str:
-    """Return what an error says, without C++'s stack, and plainly where memory was short."""
+    """Return the message of an error, without C++'s stack, and plainly if memory was short."""
     if asked := re.search(r"tried to allocate (\d+) bytes", str(error)):
-        return f"not enough memory: it takes {in_bytes(int(asked[1]))} more"
+        return f"out of memory: {in_bytes(int(asked[1]))} more needed"
     text = re.split(r"\s*(?:Exception raised from|frame #0)", str(error))[0]
     expected = isinstance(error, TypeError | ValueError)
     return text if expected else f"{type(error).__name__}: {text}"

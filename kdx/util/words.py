@@ -8,7 +8,7 @@ SHOWN = 10
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
-    """Return "1 epoch", "2 epochs", "1,437 epochs"; `plural` where it is more than an added s."""
+    """Return "1 epoch", "2 epochs", "1,437 epochs"; `plural` if it is not the noun with an s."""
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
@@ -19,7 +19,7 @@ def listed(names: Sequence[str], separator: str = ", ") -> str:
 
 
 def in_bytes(size: float) -> str:
-    """Return a size as people write it: "7.2 MB"."""
+    """Return a size with its unit: "7.2 MB"."""
     for unit, worth in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= worth:
             return f"{size / worth:,.1f} {unit}".replace(".0 ", " ")
@@ -27,7 +27,7 @@ def in_bytes(size: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` with what is no line and does not print, a terminal's codes say, escaped."""
+    """Return `text` with escapes for what does not print, such as a terminal's control codes."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

@@ -48,7 +48,7 @@ def test_the_command_prints_a_line_for_the_recipe(recipe, capsys):
 
 
 def test_refusals(recipe, tmp_path):
-    with pytest.raises(ValueError, match="k: 9 anchors cannot be told apart in boxes of 5 sizes"):
+    with pytest.raises(ValueError, match="k: 9 anchors, but the boxes have 5 different sizes"):
         propose(load(recipe), k=9)
     other = tmp_path / "digits.yaml"
     other.write_text("data: {use: digits, limit: 8}\nstudent: {use: smallnet}\n")

@@ -89,7 +89,7 @@ def test_the_stages_fit_a_narrow_terminal(recipe, monkeypatch):
     monkeypatch.setattr("kdx.commands.trials._seconds_per_step", lambda runtime, runner: 0.02)
     console = Console(file=io.StringIO(), width=80)
     losses = "[{use: cross_entropy, weight: 0.1}, {use: kd, weight: 0.9}]"
-    what = recipe(f"losses={losses}", "teacher.use=smallnet", EXPAND,
+    what = recipe(f"losses={losses}", "teacher={use: smallnet, memo: false}", EXPAND,
                   "stages=[{phase: nonlinear, epochs: 9000}, {phase: linear}]")  # fmt: skip
     lines = printed(what, console).splitlines()
     row = next(n for n, line in enumerate(lines) if line.split()[:1] == ["nonlinear"])

@@ -45,5 +45,5 @@ def test_one_anchor_is_the_mean_and_the_overlap_is_worked_by_hand():
 
 @pytest.mark.parametrize("k", [0, 5])
 def test_more_anchors_than_sizes(k):
-    with pytest.raises(ValueError, match=rf"k: {k} anchors cannot be told apart in boxes of 4 siz"):
+    with pytest.raises(ValueError, match=rf"k: {k} anchors, but the boxes have 4 different siz"):
         cluster(CENTRES.repeat(3, 1), k)

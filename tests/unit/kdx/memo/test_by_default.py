@@ -28,7 +28,7 @@ BY_DEFAULT = (
             GUIDES["kd"],
             "data.limit=58",
             "epochs=4",
-            "student.transforms=[{use: expand.ExpandNet, conv: ck, rate: 2}]",
+            "student.transforms=[{use: expand.ExpandNet, conv: cl, rate: 2}]",
         ),
         (GUIDES["hint"], "accumulate=3", "epochs=3"),
         (GUIDES["pkt"], "precision=bf16", "epochs=3"),

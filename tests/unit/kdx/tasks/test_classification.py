@@ -27,9 +27,9 @@ def test_a_data_set_without_a_task_is_classified():
 
 def test_answers_are_logits():
     TASK.check(torch.zeros(2, 3), IMAGES)
-    with pytest.raises(ValueError, match=r"answers 2 images with \[2, 4\], not with logits \[2, 3"):
+    with pytest.raises(ValueError, match=r"output for 2 images is \[2, 4\], not logits \[2, 3"):
         TASK.check(torch.zeros(2, 4), IMAGES)
-    with pytest.raises(ValueError, match="answers 2 images with dict, not with logits"):
+    with pytest.raises(ValueError, match="output for 2 images is dict, not logits"):
         TASK.check({}, IMAGES)
 
 

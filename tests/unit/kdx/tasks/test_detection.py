@@ -48,7 +48,7 @@ def test_without_pycocotools_a_note_says_what_is_left_out(monkeypatch):
         monkeypatch.setattr(f"{module}.coco_available", bool)
     task = Detection(classes=CLASSES, anchors=ANCHORS)
     assert list(task.metrics) == ["map"]
-    assert list(task.notes) == ["pycocotools is not installed: mAP as COCO has it is left out"]
+    assert list(task.notes) == ["pycocotools is not installed: COCO's mAP is left out"]
     assert set(task.meter(CPU).compute()) == {"map", "map_area"}
 
 
@@ -84,12 +84,12 @@ def test_it_accepts_answers_of_any_scale_on_a_square_grid(task):
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (torch.zeros(2, 16), r"answers images of 96 x 160 with \[2, 16\]: the cells of a grid"),
+        (torch.zeros(2, 16), r"output for images of 96 x 160 is \[2, 16\]: the cells of a grid"),
         (torch.zeros(2, 16, 5, 3), r"\[2, 16, 5, 3\]: the cells of a grid must be square"),
         (torch.zeros(2, 16, 36, 60), r"\[2, 16, 36, 60\]: the cells .* square, of whole pixels"),
-        (torch.zeros(2, 24, 3, 5), r"with \[2, 24, 3, 5\], not with \[2, 16, rows, columns\]: 2 a"),
-        (torch.zeros(1, 16, 3, 5), r"answers 2 images with \[1, 16, 3, 5\]"),
-        ((torch.zeros(2, 16, 3, 5),), r"answers 2 images with tuple"),
+        (torch.zeros(2, 24, 3, 5), r"is \[2, 24, 3, 5\], not \[2, 16, rows, columns\]: 2 a"),
+        (torch.zeros(1, 16, 3, 5), r"output for 2 images is \[1, 16, 3, 5\]"),
+        ((torch.zeros(2, 16, 3, 5),), r"output for 2 images is tuple"),
     ],
 )
 def test_it_refuses_other_answers(task, answer, said):
@@ -121,7 +121,9 @@ def test_it_names_the_first_box_that_is_none(task, place, value):
     task.check_source(Boxes([none, good[None], none]))
     task.check_source(Boxes([]))
     source = Boxes([none, good[None], none, torch.stack([good, bad]), bad[None]])
-    with pytest.raises(ValueError, match=r"scene 3: a box \[.*\] is no .*; 2 of 4 boxes are wrong"):
+    with pytest.raises(
+        ValueError, match=r"scene 3: invalid box \[.*\]: .*; 2 of 4 boxes are wrong"
+    ):
         task.check_source(source)
 
 

@@ -106,22 +106,22 @@ def test_the_likeliest_class_of_each_pixel():
 def test_answers_of_another_shape(answer, got):
     images = torch.zeros(2, 3, 8, 8)
     TASK.check(torch.zeros(2, 4, 8, 8), images)
-    message = rf"images \[2, 3, 8, 8\] with {got}, not with logits \[2, 4, 8, 8\]: one for each"
+    message = rf"images \[2, 3, 8, 8\] is {got}, not logits \[2, 4, 8, 8\]: one for each"
     with pytest.raises(ValueError, match=message):
         TASK.check(answer, images)
 
 
 def test_sources_without_masks():
     source = MemoryImages(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2).long(), "toy")
-    with pytest.raises(ValueError, match=r"toy\[0\]: MemoryImages has a class for each image"):
+    with pytest.raises(ValueError, match=r"toy\[0\]: MemoryImages has a class per image"):
         TASK.check_source(source)
 
 
 def test_classes_and_colors():
     for names in ((), ("road",), ("road", "road")):
-        with pytest.raises(ValueError, match="are not two or more of different names"):
+        with pytest.raises(ValueError, match="at least two, with different names"):
             Segmentation(classes=names)
-    with pytest.raises(ValueError, match="colors: 1 for 4 classes"):
+    with pytest.raises(ValueError, match="colors: 1 colors for 4 classes"):
         Segmentation(classes=NAMES, colors=[(0, 0, 0)])
     assert len({*Segmentation(classes=[str(n) for n in range(34)]).colors}) == 34
 
