@@ -1,1 +1,1 @@
-"""Studies: recipes in variants and seeds, run as one, and what they say together."""
+"""Studies: recipes in variants and seeds, run as one, and tables of their results."""

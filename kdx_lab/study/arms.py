@@ -1,7 +1,7 @@
 """Built-in arms: what they change in a recipe.
 
-An arm is named as the ExpandNets paper names its rows: a student, by one or two of its words, then
-`init` and `kd`. `cl+fc+init+kd` is ExpandNet-CL+FC+Init with a teacher.
+Names follow the rows of the ExpandNets paper: a student, then `init` and `kd`.
+`cl+fc+init+kd` is ExpandNet-CL+FC+Init with a teacher.
 """
 
 import json
@@ -42,17 +42,17 @@ def arm_overrides(
     that needs what the recipe does not have.
     """
     if arm not in BUILT_IN:
-        raise ValueError(f"{show(arm)} is no built-in arm.{unknown(arm, BUILT_IN)}")
+        raise ValueError(f"{show(arm)} is not a built-in arm.{unknown(arm, BUILT_IN)}")
     student = arm.removesuffix("+kd").removesuffix("+init")
     taught, initialised = arm.endswith("+kd"), "+init" in arm
     stages = recipe.plain()["stages"]
     if student != "compact" and not recipe.student.transforms:
-        raise ValueError("the recipe's student has no transforms to train with")
+        raise ValueError("the recipe's student has no transforms, which this arm needs")
     if taught and recipe.teacher is None:
-        raise ValueError("the recipe has no teacher to distil from")
+        raise ValueError("the recipe has no teacher, which this arm needs")
     if any(stage["phase"] for stage in stages):
         raise ValueError(
-            "the recipe's stages name phases already: give the study one without, `+init` adds them"
+            "the recipe's stages already set `phase`: use a recipe without, since `+init` sets it"
         )
     changes: dict[str, Any] = {}
     if student == "compact":
@@ -81,5 +81,5 @@ def _named(stage: Mapping[str, Any], phase: str) -> dict[str, Any]:
 
 
 def _set(stage: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a stage says, without what it leaves to the recipe."""
+    """Return the keys that a stage sets itself."""
     return {key: value for key, value in stage.items() if value is not None}

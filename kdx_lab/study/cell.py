@@ -10,7 +10,7 @@ __all__ = ["Cell", "named"]
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: an arm, in a setting ("" where a study has only one), with a seed."""
+    """One run: an arm, in a setting ("" if the study has only one), with a seed."""
 
     setting: str
     arm: str
@@ -23,10 +23,10 @@ class Cell:
         return self.recipe.run_dir
 
     def __str__(self) -> str:
-        """Say which it is: "kernel 7, ck+fc, seed 3"."""
+        """Return its name: "kernel 7, ck+fc, seed 3"."""
         return named(self.setting, self.arm, self.seed)
 
 
 def named(setting: str, arm: str, seed: int) -> str:
-    """Return what a cell is called."""
+    """Return the name of a cell."""
     return ", ".join(filter(None, (setting, arm, f"seed {seed}")))

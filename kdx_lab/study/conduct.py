@@ -1,4 +1,4 @@
-"""Conducting a study: the teacher first, then the cells that are not finished, then the tables."""
+"""Running a study: the teacher first, then the unfinished cells, then the tables."""
 
 import os
 import time
@@ -28,8 +28,8 @@ __all__ = ["conduct", "report"]
 
 LOGS = "logs"
 AGAIN = (
-    "The same command tries them again, from their last checkpoints; a run whose directory is "
-    "removed is begun anew"
+    "Run the same command to resume them from their last checkpoints; to start one from scratch, "
+    "remove its run directory"
 )
 
 
@@ -83,7 +83,7 @@ def _run(grid: Grid, todo: Sequence[Cell], display: "_Display", *, jobs: int) ->
 
 
 def report(grid: Grid, console: Console, *, command: str = "") -> None:
-    """Write the tables and plots of what is finished, and print the table.
+    """Write the tables and plots of the finished runs, and print the table.
 
     ValueError for finished runs of another recipe.
     """
@@ -92,7 +92,7 @@ def report(grid: Grid, console: Console, *, command: str = "") -> None:
 
 
 def _report(grid: Grid, console: Console, command: str, failures: dict[str, str]) -> None:
-    """Report; of runs that failed earlier, and neither did so again nor are finished, too."""
+    """Report, including runs that failed earlier and have not been run since."""
     study = grid.study
     results = _collect(grid, kept_failures(grid.directory) | failures)
     title = study.title or grid.name
@@ -110,7 +110,7 @@ def _collect(grid: Grid, failures: dict[str, str]) -> Results:
 
 
 def _teach(cells: Sequence[Cell], console: Console) -> None:
-    """Train the teachers that have no weights yet, before runs that would do so at once."""
+    """Train teachers without weights first, since several runs may need the same one."""
     seen = set()
     for cell in cells:
         teacher = cell.recipe.teacher
@@ -120,7 +120,7 @@ def _teach(cells: Sequence[Cell], console: Console) -> None:
 
 
 class _Display:
-    """What a person sees of a study that runs: a table, or a line a run."""
+    """The display of a running study: a live table on a terminal, else one line per run."""
 
     def __init__(self, grid: Grid, console: Console, *, jobs: int) -> None:
         self.grid, self.console, self.jobs = grid, console, jobs
@@ -136,7 +136,7 @@ class _Display:
         self.running[str(cell)], self.started[str(cell)] = cell, time.monotonic()
 
     def end(self, finished: Finished) -> None:
-        """Show that a cell has come to its end."""
+        """Show that a cell has ended."""
         name = str(finished.cell)
         del self.running[name]
         self.left -= 1
@@ -145,8 +145,8 @@ class _Display:
             self.failures[name] = finished.reason
         self.results = _collect(self.grid, self.failures)
         if not self.console.is_terminal:
-            said = finished.reason or f"done in {self.times[-1]:,.0f} s"
-            self.console.print(f"{name}: {said}; {self._left()}", highlight=False, soft_wrap=True)
+            ended = finished.reason or f"done in {self.times[-1]:,.0f} s"
+            self.console.print(f"{name}: {ended}; {self._left()}", highlight=False, soft_wrap=True)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -166,7 +166,7 @@ class _Display:
         )
 
     def _left(self) -> str:
-        """Say how many runs are left, and about how long they take."""
+        """Return how many runs are left, and about how long they will take."""
         if not self.left:
             return "all runs are done"
         left = counted(self.left, "run is", "runs are")
@@ -178,7 +178,7 @@ class _Display:
 
 
 def _progress(cell: Cell) -> str:
-    """Say how far a run is, by the lines of its metrics."""
+    """Return which epoch a run is in, from the number of lines in metrics.jsonl."""
     epochs = sum(stage.epochs for stage in cell.recipe.resolved_stages())
     try:
         done = (cell.run_dir / METRICS).read_bytes().count(b"\n")

@@ -1,4 +1,4 @@
-"""A study in words and tables: what results.md says."""
+"""The text and tables of results.md."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ __all__ = ["document"]
 
 
 def document(results: Results, *, title: str, description: str, command: str, plots: str) -> str:
-    """Return results.md; `plots` is what stands in the section of the plots."""
+    """Return the text of results.md; `plots` is the content of its section Plots."""
     sections = [
         f"# {title}",
         description.strip(),
@@ -35,7 +35,7 @@ def _tables(results: Results) -> list[str]:
     sections = []
     done = len(results.runs)
     if done < results.planned:
-        sections.append(f"**Not complete: {done:,} of {counted(results.planned, 'run')} done.**")
+        sections.append(f"**Incomplete: {done:,} of {counted(results.planned, 'run')} done.**")
     if len(results.settings) > 1:
         what = f"Test {heading_of(results)} in percent, by setting."
         sections.append(f"## All settings\n\n{what}\n\n{overview(results)}")
@@ -46,7 +46,7 @@ def _tables(results: Results) -> list[str]:
 
 
 def _teacher(rows: Sequence[Row]) -> str:
-    """Say what the teacher reaches: one figure where the runs agree, else lowest and highest."""
+    """Return the teacher's metric; if the runs differ, the lowest and the highest."""
     found = [
         (run.teacher[row.outcome.metric], run)
         for row in rows
@@ -75,22 +75,21 @@ def _measuring(results: Results) -> str:
     selected = " or ".join(dict.fromkeys(o.selected for o in outcomes))
     splits = list(dict.fromkeys(o.evaluated_on for o in outcomes))
     text = [
-        "n: seeds that are finished. Metrics are in percent, means over the seeds ± their sample "
-        f"standard deviation. Test: the exported student, of the {selected}, on the {images} test "
-        "images, measured once. Best, last: of the epochs that are evaluated while it trains, on "
-        f"{' or '.join(splits)}."
+        "n: finished seeds. Metrics are in percent: mean over the seeds ± sample standard "
+        f"deviation. Test: the exported student ({selected}) on the {images} test images, measured "
+        f"once. Best, last: of the epochs evaluated during training, on {' or '.join(splits)}."
     ]
     if results.errors:
         text.append("Errors are one minus the metric: lower is better, and a negative Δ is a gain.")
     if "test" in splits:
         text.append(
-            "A best epoch that was chosen on the test images has an optimistic figure: hold out a "
+            "A best epoch chosen on the test images is an optimistic figure: hold out a "
             "`data.validation` split to choose on."
         )
     if any(o.train for o in outcomes):
         text.append("Train: the last epoch on the training images, without augmentation.")
         if any(recipe.data.label_noise for recipe in _recipes(results)):
-            text.append("Of these, and of no others, labels are drawn at random: such count, too.")
+            text.append("Some labels are random (`data.label_noise`) and count as true.")
     return " ".join(text)
 
 
@@ -103,29 +102,29 @@ def _comparing(results: Results) -> str:
     if not differences:
         return ""
     text = (
-        f"Δ: the mean over the seeds that both arms have finished of arm minus {results.baseline}, "
-        f"seed by seed, in percentage points of test {heading_of(results)}."
+        f"Δ: arm minus {results.baseline} in percentage points of test {heading_of(results)}: the "
+        "mean of the paired differences, over the seeds that both arms have finished."
     )
     compared = sum(d.low is not None for d in differences)
     if not compared:
         return f"{text} One seed gives no interval."
     limits = [recipe.data.limit for recipe in _recipes(results)]
     drawn = any(isinstance(limit, int) or (limit and "test" in limit) for limit in limits)
-    images = ", each with test images of its own" if drawn else ", on these test images alone"
+    images = ", each with its own test images" if drawn else ", on these test images only"
     return (
-        f"{text} In brackets: its {CONFIDENCE:.0%} confidence interval, Student's t of the paired "
-        f"differences. It speaks of the variation over seeds{images}, and is "
-        f"not corrected for several comparisons (here {compared}): of "
-        f"{round(1 / (1 - CONFIDENCE))} such intervals about one misses the true difference."
+        f"{text} In brackets: the {CONFIDENCE:.0%} confidence interval, Student's t of the paired "
+        f"differences. It covers the variation over seeds{images}, and is not corrected for "
+        f"multiple comparisons (here {compared}): of {round(1 / (1 - CONFIDENCE))} such intervals "
+        "about one misses the true difference."
     )
 
 
 def _costing(results: Results) -> str:
-    ratio = f", x {results.baseline} the median of the seeds' ratios"
+    ratio = f"; x {results.baseline}: the median of the seeds' ratios"
     compared = ratio if any(o.cost.ratio for o in results.outcomes) else ""
     return (
-        f"Seconds and images/s: of training alone{compared}; on a machine that does other work, "
-        "too, they are no measure of speed. Parameters: of the exported student, and in training."
+        f"Seconds and images/s: training only{compared}. They do not measure speed if the machine "
+        "did other work as well. Parameters: of the exported student, and in training."
     )
 
 
@@ -138,11 +137,11 @@ def _failures(rows: Sequence[Row]) -> str:
 
 
 def _environment(results: Results) -> str:
-    """Return hardware and versions as a list; where runs differ, each with its number of runs."""
+    """Return hardware and versions as a list; if runs differ, each with its number of runs."""
     keys = dict.fromkeys(key for run in results.runs for key in run.environment)
     lines = []
     for key in keys:
-        found = Counter(str(run.environment.get(key, "not said")) for run in results.runs)
+        found = Counter(str(run.environment.get(key, "unknown")) for run in results.runs)
         each = [f"{value} ({counted(n, 'run')})" for value, n in found.items()]
         lines.append(f"- {key}: {next(iter(found)) if len(found) == 1 else ', '.join(each)}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Whether the finished runs of a study are those that it asks for."""
+"""Whether the finished runs of a study used the recipes that it has now."""
 
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from kdx_lab.study.grid import Grid
 __all__ = ["check_finished"]
 
 TOLD = {"select", "evaluate_every", "train_metrics", "teacher.weights"}
-"""Keys that a run may change while it trains, but that what it says in the end depends on."""
+"""Keys that may change when a run resumes, but that the results of a finished run depend on."""
 
 
 def check_finished(grid: Grid) -> None:
-    """Refuse a study of which runs are finished that other recipes made; ValueError says which.
+    """Raise ValueError if finished runs of the study were made with other recipes.
 
-    What a run was trained by is in its recipe.yaml, so its checkpoints are not needed.
+    Only the recipe.yaml of a run is read, so its checkpoints may be gone.
     """
     found = {
         cell.run_dir: changed
@@ -28,16 +28,16 @@ def check_finished(grid: Grid) -> None:
     }
     if found:
         first, lines = next(iter(found.items()))
-        more = f"\n{len(found) - 1} more runs are not the study's" if found.keys() - {first} else ""
+        more = f"\n{len(found) - 1} more runs differ" if found.keys() - {first} else ""
         listed = "\n  ".join(lines)
         raise ValueError(
-            f"{first} is finished, but not as the study has it now:\n  {listed}{more}\n"
-            "Take these changes back, or give the study another name (name=...)"
+            f"{first} is finished, but its recipe differs from the study's:\n  {listed}{more}\n"
+            "Revert these changes, or give the study another name (name=...)"
         )
 
 
 def _changed(recipe: Recipe) -> list[str]:
-    """Say in which keys a recipe differs from that of the finished run in its directory."""
+    """Return how a recipe differs from that of the finished run in its directory."""
     path = recipe.run_dir / "recipe.yaml"
     trained = read_mapping(path, Report(str(path)), "the recipe of a run is a mapping")
     asked = parse(recipe.to_yaml(), Report(str(path)))
@@ -46,6 +46,6 @@ def _changed(recipe: Recipe) -> list[str]:
 
 
 def _same_teacher(keys: dict[str, Any]) -> dict[str, Any]:
-    """Spell the place of a teacher's weights in one way, relative or not."""
+    """Make the path of a teacher's weights absolute."""
     weights = keys.get("teacher.weights")
     return keys | {"teacher.weights": str(Path(weights).resolve())} if weights else keys

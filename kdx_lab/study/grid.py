@@ -1,4 +1,4 @@
-"""From a study's file to the runs that it stands for."""
+"""From a study's file to its runs."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -37,8 +37,8 @@ def open_study(
 ) -> Grid:
     """Return the study in the YAML file at `path`, with overrides of its keys, and all its recipes.
 
-    `overrides` are such as `seeds=[7]`, `overrides.epochs=30`. Raises RecipeError with all that is
-    wrong, with the study or with any of its recipes.
+    `overrides` are such as `seeds=[7]`, `overrides.epochs=30`. Raises RecipeError with all problems
+    of the study and of its recipes.
     """
     file, root = Path(path), Path(output_root)
     study = read_study(file, list(overrides))
@@ -88,19 +88,19 @@ def _of_seed(recipe: Recipe, seed: int) -> dict[str, object]:
 
 
 def _check_place(recipe: Recipe, name: str, recipes: dict[tuple[str, str], Recipe]) -> None:
-    """Raise ValueError where runs would share a directory, or take one of the study's own."""
+    """Raise ValueError if runs would share a directory, or use one of the study's own."""
     first, *others = [_label(*pair) for pair, each in recipes.items() if each.name == recipe.name]
     if others:
         raise ValueError(
-            f"{first!r} and {others[0]!r} would be one directory: give one another name"
+            f"{first!r} and {others[0]!r} would use the same directory: rename one of them"
         )
     taken = recipe.name.removeprefix(f"{name}/").split("/")[0]
     if taken in RESERVED:
-        raise ValueError(f"the study itself writes {taken!r}: give the runs another name")
+        raise ValueError(f"{taken!r} is reserved for the study: rename the arm or setting")
 
 
 class _Problems:
-    """What is wrong with a study's recipes; what several of them share is said once."""
+    """The problems of a study's recipes; one that several recipes share is reported once."""
 
     def __init__(self, study: Study) -> None:
         self._all = list(_pairs(study))

@@ -1,4 +1,4 @@
-"""The recipes of a study: what is shared, what an arm changes, and what it brings of its own."""
+"""The recipes of a study: what all arms share, what a built-in arm changes, and overrides."""
 
 import os
 import re
@@ -31,8 +31,8 @@ class Maker:
     def recipe(self, setting: str, arm: str) -> Recipe:
         """Return the recipe of an arm, with the first seed.
 
-        RecipeError for what is wrong with it, in the study's terms where an override is to blame;
-        ValueError as `arm_overrides`.
+        RecipeError for its problems, located in the study if an override causes them; ValueError as
+        `arm_overrides`.
         """
         study, section, own = self.study, self.study.settings[setting], self.study.arms[arm]
         path = self.file.parent / (own.recipe or section.recipe or study.recipe)
@@ -51,13 +51,13 @@ class Maker:
         return self._load(path, (*shared, *changes, *written({**own.overrides, **named})), keys)
 
     def _shared(self, path: Path, texts: tuple[str, ...], keys: Mapping[str, str]) -> Recipe:
-        """Return what the arms are made of; it is the same for most of them."""
+        """Return the recipe that arms are made of; it is the same for most of them."""
         if (path, texts) not in self._loaded:
             self._loaded[path, texts] = self._load(path, texts, keys)
         return self._loaded[path, texts]
 
     def _load(self, path: Path, texts: Sequence[str], keys: Mapping[str, str]) -> Recipe:
-        """Load a recipe; `keys` are those of the study that the overrides stand at."""
+        """Load a recipe; `keys` are the keys of the study by the text of their override."""
         try:
             return load(path, texts, plugins=self.plugins, output_root=self.root)
         except RecipeError as error:
@@ -72,7 +72,7 @@ class Maker:
 
 
 def _keys(section: str, overrides: Mapping[str, Any]) -> dict[str, str]:
-    """Return where each override stands in the study, by its text."""
+    """Return the study's key of each override, by its text."""
     return {written({key: value})[0]: f"{section}.{key}" for key, value in overrides.items()}
 
 

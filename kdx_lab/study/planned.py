@@ -1,4 +1,4 @@
-"""What a study would run, before it does."""
+"""The list of a study's runs, for --dry-run."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -17,7 +17,7 @@ __all__ = ["show"]
 
 
 def show(grid: Grid, console: Console) -> None:
-    """Print a table for each setting, and in it a line for each arm: what it trains, and how."""
+    """Print a table for each setting, with a line for each arm: what it trains, and how."""
     seeds = grid.study.seeds
     first = [cell for cell in grid.cells if cell.seed == seeds[0]]
     _print(console, grid.study.title or grid.name, style="bold")
@@ -29,8 +29,8 @@ def show(grid: Grid, console: Console) -> None:
         console.print(_table(arms))
     console.print()
     each = "" if len(seeds) == 1 else "s"
-    told = f"{len(first)} with seed{each} {listed(list(map(str, seeds)))}"
-    _print(console, f"{counted(len(grid.cells), 'run')}: {told}, below {grid.directory}")
+    text = f"{len(first)} with seed{each} {listed(list(map(str, seeds)))}"
+    _print(console, f"{counted(len(grid.cells), 'run')}: {text}, below {grid.directory}")
 
 
 def _print(console: Console, text: str, *, style: str = "") -> None:
@@ -48,14 +48,14 @@ def _table(cells: Sequence[Cell]) -> Table:
 
 
 def _setting(cells: Iterable[Cell], overrides: Mapping[str, Any]) -> list[str]:
-    """Name the network that ships, several where arms bring others, and what else is changed."""
+    """Return the networks that are exported, and the other overrides of the setting."""
     networks = dict.fromkeys(_named(cell.recipe.student.component) for cell in cells)
     others = (each for each in overrides.items() if not each[0].startswith("student"))
     return [" or ".join(networks), *filter(None, (_argument(*each) for each in others))]
 
 
 def _form(recipe: Recipe) -> str:
-    return " + ".join(map(_named, recipe.student.transforms)) or "it ships"
+    return " + ".join(map(_named, recipe.student.transforms)) or "compact"
 
 
 def _named(component: Component) -> str:
@@ -65,7 +65,7 @@ def _named(component: Component) -> str:
 
 
 def _argument(name: str, value: Any) -> str:
-    """Return an argument in short; "" for what is switched off."""
+    """Return an argument in short; "" if it is switched off."""
     if value in (False, None, "none"):
         return ""
     if value is True:

@@ -18,9 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["draw"]
 
-_HUES = 6  # colours that are told apart easily; then the line changes
+_HUES = 6  # colours that are easy to distinguish; then the line style changes
 _STYLES = ("-", "--", ":", "-.")
-_VARIANTS = ("", "+kd", "+init", "+init+kd")  # of an arm: of its colour, each in a line of its own
+_VARIANTS = (
+    "",
+    "+kd",
+    "+init",
+    "+init+kd",
+)  # of an arm: one colour, four line styles
 _BELOW = 0.24  # of a row: where the seeds' own points lie
 _WIDTH, _HEIGHT = 4.4, 3.4  # inches of a panel of curves
 _ROW, _AROUND, _LETTER = 0.36, 0.9, 0.085  # inches of an arm, of what is around arms, of a letter
@@ -32,7 +37,7 @@ _Curve = list[tuple[int, Spread]]  # epochs and their values
 
 
 def draw(directory: Path, results: Results) -> list[Path]:
-    """Write the plots that there is something for, and return their paths.
+    """Write the plots that there is data for, and return their paths.
 
     differences.png: each arm's paired difference to the baseline, with its interval and the seeds'
     own differences. accuracy.png: every seed's test value, with mean and standard deviation.
@@ -44,26 +49,26 @@ def draw(directory: Path, results: Results) -> list[Path]:
     if differences := _by_place(results, _difference):
         label = (
             f"difference of test {what} to {results.baseline} (percentage points)\n"
-            f"mean with {CONFIDENCE:.0%} confidence interval, and below it the seeds"
+            f"mean with {CONFIDENCE:.0%} confidence interval; below it, each seed"
         )
         figures["differences"] = _rows(results, differences, label)
         _around_zero([each for each in figures["differences"].axes if each.get_visible()])
     if values := _by_place(results, _value):
-        label = f"test {what} (%)\nmean with standard deviation, and below it the seeds"
+        label = f"test {what} (%)\nmean with standard deviation; below it, each seed"
         figures["accuracy"] = _rows(results, values, label)
     if measured := _by_place(results, lambda row, o: _curve(row, f"{o.evaluated_on}/{o.metric}")):
         split = " or ".join(dict.fromkeys(o.evaluated_on for o in outcomes))
         scale = (lambda x: 100 - 100 * x) if results.errors else (lambda x: 100 * x)
         figures["curves"] = _epochs(results, measured, f"{split} {what} (%)", scale)
     if losses := _by_place(results, lambda row, o: _curve(row, "loss/total")):
-        figures["losses"] = _epochs(results, losses, "training loss, all terms weighted", float)
+        figures["losses"] = _epochs(results, losses, "training loss (weighted sum)", float)
     return [write(figure, directory / f"{name}.png") for name, figure in figures.items()]
 
 
 def _by_place(
     results: Results, read: Callable[[Row, Outcome], _Found | None]
 ) -> dict[_Place, _Found]:
-    """Return what is to be drawn of each row, where there is anything."""
+    """Return what to draw of each row, if there is anything."""
     found = {(row.setting, row.arm): row.outcome and read(row, row.outcome) for row in results.rows}
     return {place: each for place, each in found.items() if each}
 
@@ -85,7 +90,7 @@ def _value(row: Row, outcome: Outcome) -> _Dots:
 def _curve(row: Row, name: str) -> _Curve:
     """Return the values of a name in metrics.jsonl, for the epochs that all finished runs have.
 
-    One epoch makes no curve: it is left out.
+    Empty for fewer than two epochs.
     """
     runs = {seed: _history(row.cells[seed].run_dir / "metrics.jsonl", name) for seed in row.runs}
     epochs = sorted(set.intersection(*map(set, runs.values())))
@@ -101,7 +106,7 @@ def _history(path: Path, name: str) -> dict[int, float]:
 
 
 def _rows(results: Results, dots: dict[_Place, _Dots], label: str) -> "Figure":
-    """Draw a panel a setting in which every arm is a row, the first one uppermost."""
+    """Draw a panel per setting in which every arm is a row, the first one at the top."""
     arms = [arm for arm in results.arms if any(arm == of for _, of in dots)]
     height, margin = _ROW * len(arms) + _AROUND, _LETTER * max(map(len, arms))
     figure, panel, columns = _panels(dots, height=height, margin=margin)
@@ -130,7 +135,7 @@ def _around_zero(panels: list["Axes"]) -> None:
 def _epochs(
     results: Results, curves: dict[_Place, _Curve], label: str, scale: Callable[[float], float]
 ) -> "Figure":
-    """Draw a panel a setting with a curve an arm; the legend stands beside them."""
+    """Draw a panel per setting with a curve per arm, and a legend beside them."""
     arms = [arm for arm in results.arms if any(arm == of for _, of in curves)]
     margin = 0.6 + _LETTER * max(map(len, arms))
     figure, panel, _ = _panels(curves, height=_HEIGHT, margin=margin)
@@ -144,7 +149,7 @@ def _epochs(
         panel[setting].fill_between(epochs, low, high, color=color, alpha=0.12, linewidth=0)
     for axes in panel.values():
         axes.locator_params(axis="x", integer=True)
-    figure.supxlabel("epoch\nmean over the seeds, in a band of one standard deviation", fontsize=10)
+    figure.supxlabel("epoch\nmean over the seeds, band: one standard deviation", fontsize=10)
     figure.supylabel(label, fontsize=10)
     shown = [lines[arm] for arm in arms]
     figure.legend(shown, arms, loc="outside right upper", frameon=False)
@@ -152,7 +157,7 @@ def _epochs(
 
 
 def _looks(arms: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return colour and line of arms: with `+init` and `+kd` an arm keeps its colour."""
+    """Return colour and line style by arm: `+init` and `+kd` keep the colour."""
     looks, known = {}, []
     for arm in arms:
         plain = arm.removesuffix("+kd").removesuffix("+init")
@@ -167,7 +172,7 @@ def _looks(arms: Sequence[str]) -> dict[str, tuple[str, str]]:
 def _panels(
     places: Iterable[_Place], *, height: float, margin: float
 ) -> tuple["Figure", dict[str, "Axes"], int]:
-    """Return a figure with a panel a setting, these, and how many stand side by side."""
+    """Return a figure with a panel per setting, the panels, and the number of columns."""
     settings = list(dict.fromkeys(setting for setting, _ in places))
     count = len(settings)
     columns = count if count <= 3 else ceil(sqrt(count))

@@ -1,4 +1,4 @@
-"""results.md, results.json and plots: what a study leaves behind."""
+"""The files of a study: results.md, results.json and plots."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from kdx_lab.study.statistics import CONFIDENCE
 __all__ = ["kept_failures", "write_results"]
 
 FORMAT = 1
-NO_PLOTS = "plots need matplotlib: pip install 'kdx[plots]'"
+NO_PLOTS = "Plots need matplotlib: pip install 'kdx[plots]'"
 
 
 def write_results(
@@ -26,7 +26,7 @@ def write_results(
 ) -> Path:
     """Write results.json, plots/*.png and results.md below `directory`; return the last.
 
-    Also of a study half done. Without matplotlib a line stands in the place of the plots.
+    The study may be incomplete. Without matplotlib, a line says how to install it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     told = {"format": FORMAT, "title": title, "description": description, "command": command}
@@ -45,7 +45,7 @@ def write_results(
 
 
 def kept_failures(directory: Path) -> dict[str, str]:
-    """Return why runs failed, by `str(cell)`, as results.json says; nothing where it cannot."""
+    """Return why runs failed, by `str(cell)`, from results.json; {} if it cannot be read."""
     try:
         rows = json.loads((directory / "results.json").read_text())["rows"]
         return {
@@ -58,14 +58,14 @@ def kept_failures(directory: Path) -> dict[str, str]:
 
 
 def _plots(directory: Path, results: Results) -> str:
-    """Draw the plots, in the place of those of an earlier state, and return their Markdown."""
+    """Draw the plots, replacing earlier ones, and return their Markdown."""
     shutil.rmtree(directory / "plots", ignore_errors=True)
     drawn = draw(directory / "plots", results)
     return "\n\n".join(f"![{path.stem}](plots/{path.name})" for path in drawn)
 
 
 def _plain(results: Results) -> dict[str, Any]:
-    """Return the results as JSON's values: shares stay shares, what is no number is null."""
+    """Return the results as JSON values: metrics in [0, 1], NaN and Inf as null."""
     return _finite(
         {
             "baseline": results.baseline,
@@ -90,7 +90,7 @@ def _plain_row(row: Row) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """Return nested values with null for the numbers that JSON does not have."""
+    """Return nested values with null for NaN and Inf, which JSON does not have."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What the runs of a study came to: a row for each arm in a setting."""
+"""The results of a study's runs: a row for each arm in a setting."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["Outcome", "Results", "Row", "TrainingCost", "collect"]
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """What training takes. `ratio` is the median of the seeds' seconds over the baseline's."""
+    """The cost of training. `ratio` is the median of the seeds' seconds over the baseline's."""
 
     seconds: Spread
     ratio: float | None
@@ -27,12 +27,12 @@ class TrainingCost:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The finished runs of a row: the task's headline metric, a share in [0, 1], over the seeds.
+    """The finished runs of a row: the task's primary metric, in [0, 1], over the seeds.
 
-    `test` is the exported student's, whose epoch was `selected`; `best` and `last` are of the split
-    `evaluated_on` each epoch; `train` is the last epoch's. In a study of errors these four are one
-    minus the metric, and lower is better. `others` are the other metrics on the test images, as
-    they are. `difference` is that of `test` to the baseline's, None for the baseline itself.
+    `test` is the exported student's, of the `selected` epoch; `best` and `last` are on the split
+    `evaluated_on` during training; `train` is the last epoch's. In a study of errors these four are
+    one minus the metric, and lower is better. `others` are the other metrics on the test images,
+    never turned into errors. `difference` is `test` minus the baseline's, None for the baseline.
     """
 
     metric: str
@@ -51,7 +51,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Row:
-    """An arm in a setting: the cells that are planned, and by seed what became of them."""
+    """An arm in a setting: its cells, and their runs or failures, all by seed."""
 
     setting: str
     arm: str
@@ -81,7 +81,7 @@ class Results:
 
     @property
     def outcomes(self) -> list[Outcome]:
-        """What is known: the outcomes of the rows that have one."""
+        """The outcomes of the rows that have one."""
         return [row.outcome for row in self.rows if row.outcome]
 
     @property
@@ -106,10 +106,10 @@ def collect(
     failures: Mapping[str, str] | None = None,
     errors: bool = False,
 ) -> Results:
-    """Read the finished runs among `cells`; the others are missing, for the reason in `failures`.
+    """Read the finished runs among `cells`.
 
-    `failures` are by `str(cell)`. With `errors` the headline metric is turned into an error, one
-    minus it. ValueError where no arm is called `baseline`.
+    `failures` says why others failed, by `str(cell)`. With `errors` the primary metric is turned
+    into an error, one minus it. ValueError if no arm is called `baseline`.
     """
     grid: dict[str, dict[str, dict[int, Cell]]] = {}
     for cell in cells:
@@ -145,7 +145,7 @@ def _read(
 
 
 def _checked(cell: Cell) -> Summary:
-    """Read a summary; ValueError where its headline metric is no number."""
+    """Read a summary; ValueError if its primary metric is NaN or Inf."""
     run = read_summary(cell.run_dir)
     for where, metrics in (("test", run.test), ("best", run.best), ("last", run.last)):
         value = metrics.get(run.primary_metric)
@@ -202,7 +202,7 @@ def _cost(runs: Mapping[int, Summary], reference: Mapping[int, Summary]) -> Trai
 
 
 def _others(runs: Mapping[int, Summary], metric: str) -> dict[str, Spread]:
-    """Return the other test metrics, without what is no number."""
+    """Return the other test metrics, without NaN and Inf."""
     found = {}
     for name in dict.fromkeys(name for run in runs.values() for name in run.test):
         scores = {seed: run.test.get(name, nan) for seed, run in runs.items()}

@@ -1,4 +1,4 @@
-"""A study's file: everything that it may say, with types and defaults.
+"""The keys of a study's file, with types and defaults.
 
 title: SmallNet 7x7 on Fashion-MNIST
 recipe: ../../fashion_mnist/resnet18_to_smallnet7_ck_fc_kd.yaml
@@ -48,13 +48,13 @@ def _heading(value: str) -> str:
 
 
 Heading = Annotated[StrictStr, AfterValidator(_heading)]
-"""What a setting or an arm is called in tables, and its directory, in plain letters."""
+"""The name of a setting or an arm, in tables and directories."""
 
 _OF_THE_STUDY = {
-    "name": "a run is named by its place in the study, which `name:` at the top level names",
-    "seed": "the runs' seeds are listed by `seeds:` at the top level",
+    "name": "runs are named by the study: set `name:` at the top level instead",
+    "seed": "the study sets the seeds: use `seeds:` at the top level instead",
 }
-"""Keys of a recipe that no override may set, and what does."""
+"""Keys of a recipe that no override may set, and what to use instead."""
 
 _OLD, _NEW = "alone", "losses_without_teacher"
 """A key of older studies, and its name today."""
@@ -67,7 +67,7 @@ Overrides = dict[StrictStr, Any]
 class Arm(BaseModel):
     """A way to train: `arm` is a built-in one, by default that of the same name.
 
-    It may bring a recipe of its own, and overrides, which come last.
+    It may have its own recipe, and overrides, which are applied last.
     """
 
     model_config = _SECTION
@@ -77,7 +77,7 @@ class Arm(BaseModel):
 
 
 class Setting(BaseModel):
-    """What the arms are compared in: a table of its own. `arms` names those that it has."""
+    """A condition in which arms are compared, with its own table; `arms` lists its arms."""
 
     model_config = _SECTION
     recipe: StrictStr = ""
@@ -112,12 +112,12 @@ class Study(BaseModel):
 def read_study(path: str | os.PathLike[str], overrides: list[str] | None = None) -> Study:
     """Return the study in the YAML file at `path`, with `key=value` overrides of its own keys.
 
-    Raises RecipeError with all that is wrong with it; its recipes are not read yet.
+    Raises RecipeError with all its problems; its recipes are not read yet.
     """
     report = Report(os.fspath(path))
     data = read_mapping(Path(path), report, "a study is a mapping, with `recipe:` and `arms:`")
     if "student" in data and "arms" not in data:
-        report.fail("this is a recipe, not a study: tools/distill.py trains by it")
+        report.fail("this is a recipe, not a study: run it with `kdx distill`")
     if "settings" in data:
         data["settings"] = _filled(data["settings"])
     _rename_old_keys(data, report)
@@ -152,7 +152,7 @@ def _rename_old_keys(data: dict[str, Any], report: Report) -> None:
 
 
 def _override(data: dict[str, Any], overrides: list[str], report: Report) -> None:
-    """Set values of the study; below `overrides` a dotted key is one key, as in the file."""
+    """Set values of the study; below `overrides` a dotted key is a single key, as in the file."""
     for text in overrides:
         key, equals, value = text.partition("=")
         section, _, dotted = key.partition(".")
@@ -166,11 +166,11 @@ def _override(data: dict[str, Any], overrides: list[str], report: Report) -> Non
 
 
 def _arms(given: Any, report: Report) -> Any:
-    """Return arms by name: a list names built-in ones, and what is left empty has its defaults."""
+    """Return arms by name: a list names built-in ones; an empty section has its defaults."""
     if isinstance(given, list):
         for index, name in enumerate(given):
             if not isinstance(name, str) or name in given[:index]:
-                wrong = "is named twice" if isinstance(name, str) else "is no name of an arm"
+                wrong = "is listed twice" if isinstance(name, str) else "is not the name of an arm"
                 report.add(("arms", index), f"{show(name)} {wrong}")
             report.locate(("arms", str(name)), report.origin(("arms", index)))
         return {name: {} for name in given if isinstance(name, str)}
@@ -178,7 +178,7 @@ def _arms(given: Any, report: Report) -> Any:
 
 
 def _filled(given: Any) -> Any:
-    """Return sections by name, {} for what is left empty; what is no mapping as it is."""
+    """Return sections by name, {} for an empty one; anything but a mapping unchanged."""
     if not isinstance(given, dict):
         return given
     return {name: {} if section is None else section for name, section in given.items()}
@@ -193,13 +193,13 @@ def _message(error: Any) -> str:
 
 
 def _check(study: Study, report: Report) -> None:
-    """Report what is wrong between the parts."""
+    """Report contradictions between the parts."""
     if study.baseline not in study.arms:
         default = "" if "baseline" in study.model_fields_set else ", the default,"
         known = unknown(study.baseline, study.arms)
-        report.add(("baseline",), f"{show(study.baseline)}{default} is no arm.{known}")
+        report.add(("baseline",), f"{show(study.baseline)}{default} is not an arm.{known}")
     if twice := [seed for seed, count in Counter(study.seeds).items() if count > 1]:
-        report.add(("seeds",), f"{listed(list(map(str, twice)))}: given twice")
+        report.add(("seeds",), f"{listed(list(map(str, twice)))}: listed twice")
     _check_overrides(("overrides",), study.overrides, report)
     for name, arm in study.arms.items():
         _check_overrides(("arms", name, "overrides"), arm.overrides, report)
@@ -208,19 +208,19 @@ def _check(study: Study, report: Report) -> None:
         for index, arm in enumerate(section.arms or ()):
             if arm not in study.arms:
                 path = ("settings", setting, "arms", index)
-                report.add(path, f"{show(arm)} is no arm.{unknown(arm, study.arms)}")
+                report.add(path, f"{show(arm)} is not an arm.{unknown(arm, study.arms)}")
         if not (study.recipe or section.recipe):
             path = ("settings", setting, "recipe") if setting else ("recipe",)
-            report.add(path, "is missing: the recipe that the arms are made of")
+            report.add(path, "is missing: name the recipe that the arms are made of")
     runs = len(study.seeds) * sum(len(s.arms or study.arms) for s in study.settings.values())
     if runs > MOST_RUNS:
-        report.add((), f"{runs:,} runs, by settings x arms x seeds: at most {MOST_RUNS:,}")
+        report.add((), f"too many runs: settings x arms x seeds is {runs:,}, at most {MOST_RUNS:,}")
 
 
 def _check_overrides(path: KeyPath, overrides: Overrides, report: Report) -> None:
-    """Report overrides of what the study itself decides."""
+    """Report overrides of keys that the study itself sets."""
     for key in overrides:
         if instead := _OF_THE_STUDY.get(key):
             report.add((*path, key), instead)
         elif "=" in key:
-            report.add((*path, key), "a key has no '='")
+            report.add((*path, key), "a key cannot contain '='")

@@ -1,4 +1,4 @@
-"""What a few seeds say: mean, spread, and the difference of two arms over the same seeds."""
+"""Statistics over a few seeds: mean, standard deviation, and paired differences of two arms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Spread:
-    """Values by seed, their mean, and the sample standard deviation (n - 1), None of one value."""
+    """Values by seed, their mean, and the sample standard deviation (n - 1), None for one value."""
 
     values: Mapping[int, float]
     mean: float
@@ -23,7 +23,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Difference:
-    """Differences by seed, their mean, and the ends of its interval, None of one value."""
+    """Differences by seed, their mean, and the ends of its interval, None for one value."""
 
     values: Mapping[int, float]
     mean: float
@@ -32,7 +32,7 @@ class Difference:
 
 
 def spread(values: Mapping[int, float]) -> Spread | None:
-    """Sum up values by seed; None where there is none."""
+    """Summarise values by seed; None if there are none."""
     if not values:
         return None
     std = stdev(values.values()) if len(values) > 1 else None
@@ -40,11 +40,11 @@ def spread(values: Mapping[int, float]) -> Spread | None:
 
 
 def paired_difference(arm: Mapping[int, float], baseline: Mapping[int, float]) -> Difference | None:
-    """Return arm - baseline over the seeds that both have, None where there is none.
+    """Return arm - baseline over the seeds that both have, None if there are none.
 
     The interval is Student's t for the mean of n paired differences d with the sample standard
-    deviation s: mean(d) +- t(n - 1) s / sqrt(n). It takes the differences as draws from one normal
-    distribution. Where all are equal it is a point.
+    deviation s: mean(d) +- t(n - 1) s / sqrt(n). It assumes that the differences are drawn from one
+    normal distribution. If all are equal it is a point.
     """
     found = spread({seed: arm[seed] - baseline[seed] for seed in arm if seed in baseline})
     if found is None:

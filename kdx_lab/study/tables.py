@@ -16,24 +16,24 @@ from kdx_lab.study.statistics import CONFIDENCE, Spread
 
 __all__ = ["heading_of", "live_table", "overview", "setting_table"]
 
-HEADING = 12  # letters of a heading's line on the terminal, where the numbers below are shorter
+HEADING = 12  # characters per line of a heading on the terminal, unless the numbers below are wider
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading, and what it says of an outcome."""
+    """A column: its heading, and its text for an outcome."""
 
     heading: str
     cell: Callable[[Outcome], str]
 
 
 def heading_of(results: Results) -> str:
-    """Return what the study measures: "top-1", "top-1 error"; of several tasks, all."""
+    """Return the metric of the study: "top-1", "top-1 error"; for several tasks, all."""
     return " / ".join(dict.fromkeys(o.heading for o in results.outcomes)) or "metric"
 
 
 def setting_table(results: Results, setting: str) -> str:
-    """Return the Markdown table of a setting; columns that say nothing in all are left out."""
+    """Return the Markdown table of a setting; empty columns are left out."""
     shown = [c for c in _columns(results) if any(c.cell(o) for o in results.outcomes)]
     lines = [
         [row.arm, _count(row), *((c.cell(row.outcome) if row.outcome else "") for c in shown)]
@@ -45,7 +45,7 @@ def setting_table(results: Results, setting: str) -> str:
 def overview(results: Results) -> str:
     """Return the Markdown table of all settings: arms by row, settings by column, of test.
 
-    "N/A" where a setting does not have the arm, "..." where nothing is finished yet.
+    "N/A" if a setting does not have the arm, "..." if nothing is finished yet.
     """
     found = {(row.setting, row.arm): row.outcome for row in results.rows}
 
@@ -60,7 +60,7 @@ def overview(results: Results) -> str:
 
 
 def live_table(results: Results, *, running: Collection[str] = (), title: str = "") -> Table:
-    """Return the study as it stands, settings as sections; `running` are cells, by `str(cell)`."""
+    """Return the current table, a section per setting; `running` are cells by `str(cell)`."""
     columns = _columns(results)
     shown = [columns[0], columns[1], next(c for c in columns if c.heading == "seconds")]
     table = Table(title=title or None, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
@@ -83,7 +83,7 @@ def live_table(results: Results, *, running: Collection[str] = (), title: str = 
 
 
 def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown whose source is aligned, too: the first column to the left."""
+    """Return a Markdown table whose source is aligned, too: the first column to the left."""
     lines = [[cell.replace("|", "\\|") for cell in line] for line in (headings, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     rule = [f"{'-' * (width - 1)}{':' if i else '-'}" for i, width in enumerate(widths)]
@@ -148,7 +148,7 @@ def _share(value: Spread | None) -> str:
 
 
 def _points(outcome: Outcome) -> str:
-    """Return the difference with its interval, and how many seeds it has where it has not all."""
+    """Return the difference with its interval, and its number of seeds if some are missing."""
     found = outcome.difference
     if found is None:
         return ""

@@ -77,8 +77,8 @@ class _Process:
         elif code == STOPPED:
             reason = "its process was asked to stop"
         else:
-            last = printed.rpartition("\n")[2] or f"its process ended with exit code {code}"
-            reason = message if error else last
+            last = printed.rpartition("\n")[2]
+            reason = message if error else f"its process ended with exit code {code}: {last}"
         return Finished(self.cell, f"{reason} (log: {self.log})")
 
 

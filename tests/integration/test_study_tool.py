@@ -46,7 +46,7 @@ def test_a_report_of_nothing_says_so_and_what_runs_the_study(tool, tmp_path):
     assert "waiting" in said
     assert "results  runs/mine/results.md" in said
     text = (tmp_path / "runs/mine/results.md").read_text()
-    assert "**Not complete: 0 of 1 run done.**" in text
+    assert "**Incomplete: 0 of 1 run done.**" in text
     assert "No run is finished yet." in text
     assert "```bash\nkdx study study.yaml 'seeds=[7]' name=mine\n```" in text
 
@@ -56,12 +56,12 @@ def test_a_report_of_nothing_says_so_and_what_runs_the_study(tool, tmp_path):
     [
         ("study", ["study.yaml", "--jobs", "0"], "--jobs 0: must be 1 or more"),
         ("study", ["absent.yaml"], "absent.yaml: cannot be read: No such file"),
-        ("study", ["base.yaml"], "this is a recipe, not a study: tools/distill.py trains by it"),
+        ("study", ["base.yaml"], "this is a recipe, not a study: run it with `kdx distill`"),
         ("distill", ["study.yaml"], "this is a study, not a recipe: run it with `kdx study`"),
         (
             "study",
             ["study.yaml", "arms.1=compct"],
-            "study.yaml: compct: 'compct' is no built-in arm",
+            "study.yaml: compct: 'compct' is not a built-in arm",
         ),
         ("study", ["study.yaml", "seed=[1]"], "unknown key. Did you mean 'seeds'?"),
     ],

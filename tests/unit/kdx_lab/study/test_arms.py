@@ -77,11 +77,11 @@ def test_stages_are_kept_with_kd_doubled_by_init_and_gone_alone():
 @pytest.mark.parametrize(
     ("arm", "given", "said"),
     [
-        ("compct", [], r"^'compct' is no built-in arm. Did you mean 'compact'\? Known: ck, "),
-        ("ck+kd+init", [], r"^'ck\+kd\+init' is no built-in arm. Did you mean 'ck\+init'\?"),
+        ("compct", [], r"^'compct' is not a built-in arm. Did you mean 'compact'\? Known: ck, "),
+        ("ck+kd+init", [], r"^'ck\+kd\+init' is not a built-in arm. Did you mean 'ck\+init'\?"),
         ("ck", ["student.transforms=[]"], r"^the recipe's student has no transforms"),
         ("ck+kd", ["teacher=null", "losses=[{use: cross_entropy}]"], r"^the recipe has no teacher"),
-        ("ck+init", ["stages=[{phase: linear}]"], r"stages name phases already: .*`\+init` adds"),
+        ("ck+init", ["stages=[{phase: linear}]"], r"stages already set `phase`: .*`\+init` sets"),
     ],
 )
 def test_what_an_arm_needs_and_the_recipe_lacks_is_told(arm, given, said):

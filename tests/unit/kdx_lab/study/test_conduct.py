@@ -27,7 +27,7 @@ arms:
   compact:
   slow: {arm: compact, overrides: {optimizer.lr: 0.01}}
 """
-COMMAND = "python tools/study.py digits/two.yaml"
+COMMAND = "kdx study digits/two.yaml"
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_study_is_run_once(study, console, tmp_path):
     assert "4 runs, of which 4 are finished" in console.file.getvalue()
     assert (stamps(grid), results(grid)) == (written, first)
 
-    with pytest.raises(ValueError, match=r"epochs: 1, now 2\n3 more runs are not the study's\n"):
+    with pytest.raises(ValueError, match=r"epochs: 1, now 2\n3 more runs differ\n"):
         study("overrides.epochs=2")[1]()
     assert stamps(grid) == written
 
@@ -93,7 +93,7 @@ def test_a_report_takes_no_runs_of_another_recipe_for_the_studys(study, console)
     report(study(*plain, "overrides.log_every=7")[0], console)
     for changed in ("optimizer.lr=0.1", "select=best", "evaluate_every=2", "train_metrics=true"):
         other, _ = study(*plain, f"overrides.{changed}")
-        with pytest.raises(ValueError, match=r"compact/seed_0 is finished, but not as the study"):
+        with pytest.raises(ValueError, match=r"compact/seed_0 is finished, but its recipe differs"):
             report(other, console)
 
 
@@ -103,7 +103,7 @@ def test_a_run_that_fails_is_told_with_its_log_and_the_others_go_on(study, conso
     with pytest.raises(StudyError, match=r"1 run of studies/digits/two failed:\n  slow, seed 0: "):
         run()
     text = (grid.directory / "results.md").read_text()
-    assert "Not complete: 1 of 2 runs done" in text
+    assert "Incomplete: 1 of 2 runs done" in text
     assert "- slow, seed 0: " in text
     assert f"(log: {log})" in text
     assert "error: " in log.read_text()

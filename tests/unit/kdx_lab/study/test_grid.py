@@ -118,8 +118,8 @@ arms:
     assert shared == "arms.yaml: overrides.log_every: log_every: 'often' is not an integer"
     found = problems(grid, text, "overrides.log_every=3")
     assert found[0] == "arms.yaml: arms.ck.overrides.epochs: ck: epochs: 0.5 is not an integer"
-    assert found[1] == "arms.yaml: ck+kd: the recipe has no teacher to distil from"
-    assert found[2].startswith("arms.yaml: kc: 'kc' is no built-in arm. Known: ck, ")
+    assert found[1] == "arms.yaml: ck+kd: the recipe has no teacher, which this arm needs"
+    assert found[2].startswith("arms.yaml: kc: 'kc' is not a built-in arm. Known: ck, ")
     assert found[3].startswith("arms.yaml: arms.fc.overrides.epohcs: fc: epohcs: unknown key. Did")
     assert len(found) == 4
 
@@ -134,9 +134,9 @@ def test_a_whole_setting_is_named_once(grid):
     ("text", "said"),
     [
         ("arms: {compact: , c k: {arm: ck}, c-k: {arm: fc}}",
-         "arms.yaml: c-k: 'c k' and 'c-k' would be one directory: give one another name"),
+         "arms.yaml: c-k: 'c k' and 'c-k' would use the same directory: rename one of them"),
         ("arms: {compact: , plots: {arm: ck}}",
-         "arms.yaml: plots: the study itself writes 'plots': give the runs another name"),
+         "arms.yaml: plots: 'plots' is reserved for the study: rename the arm or setting"),
         ("arms: [compact]\nname: ../out", "arms.yaml: name: '../out' is not a relative path"),
         ("arms: {compact: , '..': {arm: ck}}", "'studies/digits/arms/../seed_0' is not a relative"),
     ],

@@ -20,7 +20,7 @@ def test_a_dry_run_says_what_is_trained_and_how(tmp_path, capsys):
         "",
         "noise: smallnet kernel_size 3, data.label_noise 0.2",
         "arm        trained as                    losses         epochs",
-        "compact    it ships                      cross_entropy  10",
+        "compact    compact                       cross_entropy  10",
         "expandnet  ExpandNet cl, linear, rate 4  cross_entropy  10",
         "",
         f"6 runs: 2 with seeds 0, 1, 2, below {tmp_path}/studies/digits/arms",

@@ -92,7 +92,7 @@ def test_curves_are_means_by_epoch(tmp_path, results, figures, errors, values, l
     compact, _ = shown(figure)[0].lines
     assert list(compact.get_xdata()) == [1, 2]
     assert list(compact.get_ydata()) == values
-    below = "epoch\nmean over the seeds, in a band of one standard deviation"
+    below = "epoch\nmean over the seeds, band: one standard deviation"
     assert (figure.get_supxlabel(), figure.get_supylabel()) == (below, label)
     assert [text.get_text() for text in figure.legends[0].texts] == ["compact", "cl"]
     compact, _ = shown(figures["losses"])[0].lines

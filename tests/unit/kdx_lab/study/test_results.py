@@ -41,9 +41,9 @@ def test_the_document_of_one_setting(tmp_path, written):
     assert headings(text)[1:] == [
         "## Results", "## What the numbers mean", "## Plots", "## Where it ran", "## Command",
     ]  # fmt: skip
-    assert "Not complete" not in text
-    assert "the exported student, of the last epoch, on the 360 test images" in text
-    assert "several comparisons (here 1): of 20 such intervals" in text
+    assert "Incomplete" not in text
+    assert "the exported student (last epoch) on the 360 test images" in text
+    assert "multiple comparisons (here 1): of 20 such intervals" in text
     assert text.endswith(
         "- device: cpu\n- processes: 2\n\n## Command\n\n```bash\npython x.py\n```\n"
     )
@@ -51,7 +51,7 @@ def test_the_document_of_one_setting(tmp_path, written):
 
 def test_without_matplotlib_a_line_says_how_to_get_it(tmp_path, written):
     text, _ = written(grid(tmp_path))
-    assert "## Plots\n\nplots need matplotlib: pip install 'kdx[plots]'\n" in text
+    assert "## Plots\n\nPlots need matplotlib: pip install 'kdx[plots]'\n" in text
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["results.json", "results.md"]
 
 
@@ -70,9 +70,9 @@ def test_one_seed_gives_no_interval(tmp_path, written):
 @pytest.mark.parametrize(
     ("limit", "said"),
     [
-        ("{train: 64}", "over seeds, on these test images alone, and is not"),
-        ("{test: 64}", "over seeds, each with test images of its own, and is not"),
-        ("64", "over seeds, each with test images of its own, and is not"),
+        ("{train: 64}", "over seeds, on these test images only, and is not"),
+        ("{test: 64}", "over seeds, each with its own test images, and is not"),
+        ("64", "over seeds, each with its own test images, and is not"),
     ],
 )
 def test_the_interval_is_of_the_test_images_that_seeds_have(tmp_path, written, limit, said):
@@ -87,9 +87,9 @@ def test_the_interval_is_of_the_test_images_that_seeds_have(tmp_path, written, l
 def test_the_train_metric_is_of_the_labels_that_are_trained_on(tmp_path, written):
     noisy = finished(tmp_path, "compact", 0, 0.5, "data.label_noise=0.5", train={"top1": 0.25})
     text, _ = written([noisy])
-    assert "labels are drawn at random: such count, too" in text
+    assert "labels are random (`data.label_noise`) and count as true" in text
     plain = finished(tmp_path, "compact", 1, 0.5, train={"top1": 0.25})
-    assert "at random" not in written([plain])[0]
+    assert "are random" not in written([plain])[0]
 
 
 def test_failures_are_known_until_they_are_not(tmp_path, written):
@@ -106,7 +106,7 @@ def test_failures_are_known_until_they_are_not(tmp_path, written):
 def test_a_study_half_done(tmp_path, written):
     cells = [*grid(tmp_path), *(cell(tmp_path, arm="ck", seed=seed) for seed in (0, 1))]
     text, data = written(cells, failures={"ck, seed 1": "TrainingError: loss\n  is nan"})
-    assert "**Not complete: 4 of 6 runs done.**" in text
+    assert "**Incomplete: 4 of 6 runs done.**" in text
     assert "## Failures\n\n- ck, seed 1: TrainingError: loss is nan\n" in text
     assert (data["finished"], data["planned"]) == (4, 6)
     assert data["rows"][2]["outcome"] is None
@@ -122,7 +122,7 @@ def test_a_study_not_begun(tmp_path, written):
 def test_errors_and_a_choice_on_test_are_explained(tmp_path, written):
     text, data = written(grid(tmp_path, evaluated_on="test", train={"top1": 1.0}), errors=True)
     assert "lower is better, and a negative Δ is a gain" in text
-    assert "A best epoch that was chosen on the test images has an optimistic figure" in text
+    assert "A best epoch chosen on the test images is an optimistic figure" in text
     assert "Train: the last epoch" in text
     assert data["errors"] is True
     assert data["rows"][1]["outcome"]["difference"]["mean"] == pytest.approx(-0.015)
@@ -145,8 +145,8 @@ def test_where_runs_differ_every_place_is_named(tmp_path, written):
         for seed, place in enumerate(places)
     ]
     text, _ = written(cells)
-    assert "- torch: 2.14 (1 run), 2.15 (1 run), not said (1 run)\n" in text
-    assert "- gpu: not said (2 runs), 1 (1 run)\n" in text
+    assert "- torch: 2.14 (1 run), 2.15 (1 run), unknown (1 run)\n" in text
+    assert "- gpu: unknown (2 runs), 1 (1 run)\n" in text
 
 
 def test_the_json_holds_every_value(tmp_path, written):

@@ -35,7 +35,7 @@ def test_what_is_left_out_has_a_default(read):
     assert (study.name, study.title, study.baseline, study.errors) == ("", "", "compact", False)
     assert study.seeds == [0, 1, 2, 3, 4]
     assert study.settings == {"": Setting()}
-    assert study.alone == [{"use": "cross_entropy"}]
+    assert study.losses_without_teacher == [{"use": "cross_entropy"}]
     assert study.overrides == {}
 
 
@@ -72,15 +72,14 @@ arms:
     assert problems(read, text)[0].startswith(":2: sedes: unknown key. Did you mean 'seeds'?")
     assert problems(read, text)[1].startswith(":8: arms.compact.overides: unknown key. Did you")
     rest = problems(read, text.replace("sedes: [1]\n", "").replace("overides: {}", "arm: fc"))
-    assert [line.partition(" is no arm.")[0] for line in rest] == [
-        ":1: seeds: 1: given twice",
-        ":1: recipe: is missing: the recipe that the arms are made of",
+    assert [line.partition(" is not an arm.")[0] for line in rest] == [
+        ":1: seeds: 1: listed twice",
+        ":1: recipe: is missing: name the recipe that the arms are made of",
         ":2: baseline: 'compct'",
-        ":4: overrides.name: a run is named by its place in the study, "
-        "which `name:` at the top level names",
-        ":5: overrides.seed: the runs' seeds are listed by `seeds:` at the top level",
-        ":8: arms.ck.overrides.name: a run is named by its place in the study, "
-        "which `name:` at the top level names",
+        ":4: overrides.name: runs are named by the study: set `name:` at the top level instead",
+        ":5: overrides.seed: the study sets the seeds: use `seeds:` at the top level instead",
+        ":8: arms.ck.overrides.name: runs are named by the study: "
+        "set `name:` at the top level instead",
     ]
 
 
@@ -98,7 +97,7 @@ settings:
 """
     assert problems(read, text)[0].startswith(":9: settings.other.recpe: unknown key. Did you")
     found = problems(read, text.replace("recpe: 3", "recipe: b.yaml"))
-    assert found[0] == ":7: settings.small.arms[1]: 'kc' is no arm. Known: ck, compact"
+    assert found[0] == ":7: settings.small.arms[1]: 'kc' is not an arm. Known: ck, compact"
     assert found[1].startswith(":8: settings.large.recipe: is missing")
     assert len(found) == 2
 
@@ -106,8 +105,8 @@ settings:
 def test_names_in_a_list_are_told_by_their_own_lines(read):
     text = "recipe: a.yaml\narms:\n  - compact\n  - compact\n  - {a: 1}\n  - 'a/b'\n"
     assert problems(read, text) == [
-        ":4: arms[1]: 'compact' is named twice",
-        ":5: arms[2]: {'a': 1} is no name of an arm",
+        ":4: arms[1]: 'compact' is listed twice",
+        ":5: arms[2]: {'a': 1} is not the name of an arm",
         ":6: arms.'a/b': 'a/b' is not a heading: 1 to 60 letters, digits, spaces and any of "
         ".,:=%+-",
     ]
@@ -119,7 +118,7 @@ def test_names_in_a_list_are_told_by_their_own_lines(read):
         ("arms: 3", "arms: 3 is not a mapping"),
         ("arms:", "arms: None is not a mapping"),
         ("arms: []", "arms: has 0 entries, but needs at least 1"),
-        ("arms: [3]", "3 is no name of an arm"),
+        ("arms: [3]", "3 is not the name of an arm"),
         ("arms: {a: [1]}", "arms.a: [1] is not a mapping"),
         ("arms: {a: {arm: 3}}", "arms.a.arm: 3 is not a string: put it in quotes"),
         ("arms: {'': {arm: compact}}", "is not a heading"),
@@ -128,17 +127,17 @@ def test_names_in_a_list_are_told_by_their_own_lines(read):
         ("arms: [compact]\nsettings: {a: 1}", "settings.a: 1 is not a mapping"),
         ("arms: [compact]\nsettings: {a: {arms: []}}", "settings.a.arms: has 0 entries"),
         ("arms: [compact]\noverrides:", "overrides: None is not a mapping"),
-        ("arms: [compact]\noverrides: {a=b: 1}", "a key has no '='"),
+        ("arms: [compact]\noverrides: {a=b: 1}", "a key cannot contain '='"),
         ("arms: [compact]\nseeds: [-1]", "seeds[0]: -1"),
         ("arms: [compact]\nseeds: [0.5]", "seeds[0]: 0.5 is not an integer"),
         (f"arms: [compact]\nseeds: {list(range(1001))}", "seeds: has 1,001 entries, but needs at"),
         (f"arms: {[f'a{n}' for n in range(11)]}\nbaseline: a0\nseeds: {list(range(1000))}",
-         "11,000 runs, by settings x arms x seeds: at most 10,000"),
+         "too many runs: settings x arms x seeds is 11,000, at most 10,000"),
         ("arms: [compact]\nerrors: 1", "errors: 1 is not true or false"),
         ("arms: [compact]\nname: [x]", "name: ['x'] is not a string"),
         ("arms: [compact]\nalone: {use: kd}", ":3: losses_without_teacher: {'use': 'kd'} is not a"),
         ("arms: [compact]\nlosses_without_teacher: 3", "losses_without_teacher: 3 is not a list"),
-        ("student: {use: smallnet}", "this is a recipe, not a study: tools/distill.py trains by"),
+        ("student: {use: smallnet}", "this is a recipe, not a study: run it with `kdx distill`"),
     ],
 )  # fmt: skip
 def test_no_value_is_too_odd_to_be_refused(read, line, said):
