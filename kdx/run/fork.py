@@ -63,10 +63,10 @@ class Fork:
     def begin(self, runner: StageRunner) -> list[str]:
         """Load adaptors and optimizer state into the first stage, where they fit.
 
-        Returns a line for each that starts from scratch.
+        Returns notes: what was loaded, and a line for each part that starts from scratch.
         """
         live, saved = runner.objective.adaptors, self.state.adaptors
-        fresh = []
+        loaded, fresh = ["student"], []
         for term, adaptor in live.items():
             own, start = adaptor.state_dict(), f"{term}."
             found = {n[len(start) :]: v for n, v in saved.items() if n.startswith(start)}
@@ -74,9 +74,12 @@ class Fork:
                 fresh.append(f"the adaptor of {term} starts from scratch: none of its shape found")
             else:
                 load_tensors(adaptor, found)
+                loaded += [f"adaptor {term}"] if own else []
         if reason := self._new_optimizer(runner):
             fresh.append(f"the optimizer's state starts from scratch: {reason}")
-        return fresh
+        else:
+            loaded.append("optimizer state")
+        return [f"loaded from it: {', '.join(loaded)}", *fresh]
 
     def _new_optimizer(self, runner: StageRunner) -> str:
         """Load the optimizer's state; return why not, if it does not fit."""

@@ -70,7 +70,7 @@ class Health:
         return TrainingError(f"training diverged: {what} ({self.place}; {when}): {ADVICE}")
 
     def _fail(self, found: Mapping[str, float], when: str) -> None:
-        what = [f"loss {n!r} is {value}" for n, value in found.items() if n != GRADIENT]
+        what = [f"non-finite loss {n!r}: {value}" for n, value in found.items() if n != GRADIENT]
         if bad := _bad(self.objective.named_parameters()):
             what.append(f"weights contain NaN or Inf already: {_some(bad)}")
         elif bad := bad_gradients(self.objective):

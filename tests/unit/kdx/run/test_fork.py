@@ -42,13 +42,15 @@ def equal(one, other):
 
 
 def first_stage(recipe, source):
-    """Return a runner of the recipe's first stage that begins as the fork of `source`."""
+    """Return a runner of the recipe's first stage, forked from `source`, and what is not loaded."""
     fork = open_fork(source, recipe)
     job = build(recipe, load_compact=fork.load_compact if fork.compact else None)
     runtime = Runtime(job, accelerator_for(job))
     fork.load_student(runtime)
     runner = StageRunner(runtime, job.stages[0])
-    return runner, fork.begin(runner)
+    loaded, *fresh = fork.begin(runner)
+    assert loaded.startswith("loaded from it: student")
+    return runner, fresh
 
 
 def test_a_fork_trains_another_students_weights_from_epoch_one(recipe, console, expanded):
@@ -63,6 +65,7 @@ def test_a_fork_trains_another_students_weights_from_epoch_one(recipe, console, 
         f"note     forked from {newest(expanded)}; differs in: optimizer.lr: 0.05, now 0.001; "
         "epochs: 2, now 1\n"
     ) in printed
+    assert "note     loaded from it: student, optimizer state\n" in printed
     assert "from scratch" not in printed
     place = str(newest(expanded))
     assert TrainState.read(newest(run_dir)).run["forked_from"]["checkpoint"] == place

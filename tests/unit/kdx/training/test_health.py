@@ -32,7 +32,8 @@ def test_what_is_finite_passes(health):
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_a_loss_is_named_with_step_and_rank(health, value):
-    said = rf"^training diverged: loss 'kd' is {value} \(stage 'train', rank 1; step 3 of epoch 2\)"
+    where = r"\(stage 'train', rank 1; step 3 of epoch 2\): lower the"
+    said = rf"^training diverged: non-finite loss 'kd': {value} {where}"
     with pytest.raises(TrainingError, match=said):
         health.observe(3, 2, {"ce": FINE, "kd": torch.tensor(float(value)), GRADIENT: FINE})
 
@@ -51,7 +52,7 @@ def test_a_norm_that_overflows_is_no_fault(health):
 
 def test_a_weight_is_named_as_the_cause(health):
     spoil(health.objective[0].weight)
-    said = r"loss 'ce' is nan, weights contain NaN or Inf already: 0\.weight"
+    said = r"loss 'ce': nan, weights contain NaN or Inf already: 0\.weight"
     with pytest.raises(TrainingError, match=said):
         health.observe(3, 2, {"ce": FINE * float("nan"), GRADIENT: FINE})
 
@@ -68,7 +69,7 @@ def test_elsewhere_than_on_the_cpu_the_first_bad_step_is_read_later(health):
     for step, value in ((1, 1.0), (2, float("inf")), (3, float("nan"))):
         scalars = {"ce": FINE, "kd": torch.tensor(value)}
         health.note(step, scalars)
-    with pytest.raises(TrainingError, match=r"loss 'kd' is nan .*step 2 of epoch 5, noticed later"):
+    with pytest.raises(TrainingError, match=r"loss 'kd': nan .*step 2 of epoch 5, noticed later"):
         health.check(5)
     health.check(5)
 
@@ -154,5 +155,5 @@ def test_the_scaler_of_fp16_skips_and_is_counted(recipe, optimizer):
 
 def test_otherwise_the_first_ends_it(runner):
     runner, batches = runner()
-    with pytest.raises(TrainingError, match=r"^training diverged: loss .*'train'; step 7 of"):
+    with pytest.raises(TrainingError, match=r"non-finite loss .*'train'; step 7 of"):
         runner.step(poison(batches[0]), 16, EpochStats(), number=7)

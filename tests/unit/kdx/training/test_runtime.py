@@ -177,7 +177,7 @@ def test_the_best_epoch_is_one_of_the_last_phase(fit):
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run(fit):
-    said = r"loss 'cross_entropy' is (nan|inf).* \(stage 'train'; step \d of epoch 1\)"
+    said = r"loss 'cross_entropy': (nan|inf).* \(stage 'train'; step \d of epoch 1\)"
     with pytest.raises(TrainingError, match=said):
         fit("optimizer={use: SGD, lr: 1e30}")
 

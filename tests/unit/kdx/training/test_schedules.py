@@ -87,5 +87,5 @@ def test_a_negative_warm_up_is_refused(make):
 @pytest.mark.parametrize("make", [cosine, linear])
 @pytest.mark.parametrize("end", [-0.1, 1.1])
 def test_ends_that_are_refused(make, end):
-    with pytest.raises(ValueError, match=rf"end: {end} must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=rf"end: {end} must be in \[0, 1\]"):
         make(end=end)
