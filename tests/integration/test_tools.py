@@ -157,7 +157,7 @@ def test_analyze_draws_all_runs_below_a_directory(workplace, monkeypatch, capsys
         ("analyze", ["landscape", "runs/digits/kd", "--points", "24"], "--points 24: an odd"),
         ("evaluate", ["runs/digits/absent"], "digits/absent: no such file or run directory"),
         ("evaluate", ["runs/digits"], "runs/digits has no student.safetensors: not a finished run"),
-        ("evaluate", ["runs/digits/kd/report.md"], "want a run directory or a .safetensors, .pth"),
+        ("evaluate", ["runs/digits/kd/report.md"], "not a run directory or a .safetensors, .pth"),
         ("evaluate", ["digits/kd.safetensors"], "kd.safetensors: not a readable safetensors file"),
         (
             "memo",
