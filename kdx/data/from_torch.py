@@ -26,13 +26,14 @@ class DatasetImages:
     """Samples of a Dataset with labels [N] (int64); the Dataset's own transforms make the views.
 
     Random transforms draw from torch's, NumPy's or Python's global generator, which are seeded for
-    each view. `rows` [N] are the places of the samples in `dataset`.
+    each view; `varies` is whether there are any. `rows` [N] are the samples' places in `dataset`.
     """
 
     dataset: Any
     labels: Tensor
     origin: str
     rows: Tensor
+    varies: bool
     files: Sequence[str] = ()
 
     def __len__(self) -> int:
@@ -126,8 +127,12 @@ def _source(dataset: Any, origin: str) -> DatasetImages:
         )
     if not len(dataset):
         raise ValueError(f"{origin}: the Dataset is empty")
+    with seeded(0, 0, 0, Draw.SCENE), _seeded_by_torch():
+        before = _drawn()
+        dataset[0]
+        varies = _drawn() != before
     rows = torch.arange(len(dataset))
-    source = DatasetImages(dataset, _labels(dataset, origin), origin, rows)
+    source = DatasetImages(dataset, _labels(dataset, origin), origin, rows, varies)
     if not torch.equal(next(source.sampled()), next(source.sampled())):
         raise ValueError(
             f"{origin}: random transforms are not reproducible: two views from the same seed "
@@ -197,6 +202,13 @@ def _seeded_by_torch() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+def _drawn() -> tuple[Any, ...]:
+    """Return what tells whether anything was drawn from the global generators in between."""
+    numpy = np.random.get_state(legacy=False)["state"]
+    drawn = torch.default_generator.get_state().numpy().tobytes(), numpy["key"].tobytes()
+    return *drawn, numpy["pos"], random.getstate()
 
 
 def _kind(value: Any) -> str:

@@ -137,6 +137,17 @@ def test_views_depend_on_seed_epoch_and_index_alone():
     assert torch.equal(evaluated[5], alone[0, 5])
 
 
+@pytest.mark.parametrize("draw", [torch.rand, np.random.rand, random.random, None])
+def test_draws_are_noticed_whatever_becomes_of_them(draw):
+    class Rare(Pairs):
+        def __getitem__(self, index):
+            if draw:
+                draw(*[1] * (draw is not random.random))
+            return super().__getitem__(index)
+
+    assert opened(Rare(pairs(pixels()).samples)).train.varies == (draw is not None)
+
+
 def test_global_generators_are_left_as_they_were():
     data = opened(Noisy(pairs(pixels()).samples), pairs(pixels()))
     for seed in (torch.manual_seed, np.random.seed, random.seed):
