@@ -26,14 +26,13 @@ class DatasetImages:
     """Samples of a Dataset with labels [N] (int64); the Dataset's own transforms make the views.
 
     Random transforms draw from torch's, NumPy's or Python's global generator, which are seeded for
-    each view; `varies` is whether there are any. `rows` [N] are the samples' places in `dataset`.
+    each view. `rows` [N] are the samples' places in `dataset`.
     """
 
     dataset: Any
     labels: Tensor
     origin: str
     rows: Tensor
-    varies: bool
     files: Sequence[str] = ()
 
     def __len__(self) -> int:
@@ -66,10 +65,9 @@ class DatasetImages:
         """
         image, label = _fetch(self.dataset, int(self.rows[index]), self.origin)
         if image.shape != input.shape:
-            shape = " x ".join(map(str, image.shape))
             raise ValueError(
-                f"{self.name(index)}: image size {shape}, expected {input}: resize all images in "
-                "the Dataset's transforms"
+                f"{self.name(index)}: the image is {list(image.shape)}, but others are "
+                f"{list(input.shape)}: resize all images in the Dataset's transforms"
             )
         if label != self.labels[index]:
             raise ValueError(
@@ -120,19 +118,11 @@ def from_datasets(
 
 
 def _source(dataset: Any, origin: str) -> DatasetImages:
-    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
-        raise ValueError(
-            f"{origin}: {type(dataset).__name__} is not a map-style Dataset, with __getitem__ and "
-            "__len__"
-        )
-    if not len(dataset):
-        raise ValueError(f"{origin}: the Dataset is empty")
-    with seeded(0, 0, 0, Draw.SCENE), _seeded_by_torch():
-        before = _drawn()
-        dataset[0]
-        varies = _drawn() != before
+    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and len(dataset)):
+        kind = type(dataset).__name__
+        raise ValueError(f"{origin}: {kind} is empty, or no map-style Dataset: it needs samples")
     rows = torch.arange(len(dataset))
-    source = DatasetImages(dataset, _labels(dataset, origin), origin, rows, varies)
+    source = DatasetImages(dataset, _labels(dataset, origin), origin, rows)
     if not torch.equal(next(source.sampled()), next(source.sampled())):
         raise ValueError(
             f"{origin}: random transforms are not reproducible: two views from the same seed "
@@ -202,13 +192,6 @@ def _seeded_by_torch() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
-
-
-def _drawn() -> tuple[Any, ...]:
-    """Return what tells whether anything was drawn from the global generators in between."""
-    numpy = np.random.get_state(legacy=False)["state"]
-    drawn = torch.default_generator.get_state().numpy().tobytes(), numpy["key"].tobytes()
-    return *drawn, numpy["pos"], random.getstate()
 
 
 def _kind(value: Any) -> str:

@@ -115,8 +115,8 @@ def _recur(views: Views) -> bool:
     """
     if isinstance(views.source, MemoryImages | FileImages):
         return True
-    if isinstance(views.source, DatasetImages):
-        return not views.source.varies
+    if isinstance(views.source, DatasetImages):  # there is no telling: its transforms may be rare
+        return False
     seen = [
         views.__getitems__([(epoch, index) for index in range(min(PROBED, len(views)))])
         for epoch in range(EPOCHS)
