@@ -26,7 +26,7 @@ class DatasetImages:
     """Samples of a Dataset with labels [N] (int64); the Dataset's own transforms make the views.
 
     Random transforms draw from torch's, NumPy's or Python's global generator, which are seeded for
-    each view. `rows` [N] are the places of the samples in `dataset`.
+    each view. `rows` [N] are the samples' places in `dataset`.
     """
 
     dataset: Any
@@ -65,10 +65,9 @@ class DatasetImages:
         """
         image, label = _fetch(self.dataset, int(self.rows[index]), self.origin)
         if image.shape != input.shape:
-            shape = " x ".join(map(str, image.shape))
             raise ValueError(
-                f"{self.name(index)}: image size {shape}, expected {input}: resize all images in "
-                "the Dataset's transforms"
+                f"{self.name(index)}: the image is {list(image.shape)}, but others are "
+                f"{list(input.shape)}: resize all images in the Dataset's transforms"
             )
         if label != self.labels[index]:
             raise ValueError(
@@ -119,13 +118,9 @@ def from_datasets(
 
 
 def _source(dataset: Any, origin: str) -> DatasetImages:
-    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
-        raise ValueError(
-            f"{origin}: {type(dataset).__name__} is not a map-style Dataset, with __getitem__ and "
-            "__len__"
-        )
-    if not len(dataset):
-        raise ValueError(f"{origin}: the Dataset is empty")
+    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and len(dataset)):
+        kind = type(dataset).__name__
+        raise ValueError(f"{origin}: {kind} is empty, or no map-style Dataset: it needs samples")
     rows = torch.arange(len(dataset))
     source = DatasetImages(dataset, _labels(dataset, origin), origin, rows)
     if not torch.equal(next(source.sampled()), next(source.sampled())):

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from kdx.data import FileImages, MemoryImages, Views
+from kdx.data import DatasetImages, FileImages, MemoryImages, Views
 from kdx.memo.memo import Memo
 from kdx.memo.plan import Plan, check_room, make_plan
 from kdx.recipe import Recipe
@@ -115,6 +115,8 @@ def _recur(views: Views) -> bool:
     """
     if isinstance(views.source, MemoryImages | FileImages):
         return True
+    if isinstance(views.source, DatasetImages):  # there is no telling: its transforms may be rare
+        return False
     seen = [
         views.__getitems__([(epoch, index) for index in range(min(PROBED, len(views)))])
         for epoch in range(EPOCHS)

@@ -103,7 +103,7 @@ def test_listed_targets_spare_the_images():
     samples = pairs(pixels(300)).samples
     listed = Counting(samples, targets=[target for _, target in samples])
     assert opened(listed, Pairs(samples)).train.labels.tolist() == listed.targets
-    assert listed.read == 3  # the first image, and twice to compare
+    assert listed.read == 3  # the first image: twice to compare, and for its type
     changed = Counting(samples, targets=[0] * 300, target_transform=int)
     assert opened(changed).train.labels.tolist() == [target for _, target in samples]
     part = Subset(listed, [5, 3])
@@ -177,8 +177,8 @@ class Generated(Pairs):
 @pytest.mark.parametrize(
     ("train", "message"),
     [
-        (iter([]), r"train: list_iterator is not a map-style Dataset"),
-        (Pairs([]), r"train: the Dataset is empty"),
+        (iter([]), r"train: list_iterator is empty, or no map-style Dataset"),
+        (Pairs([]), r"train: Pairs is empty, or no map-style Dataset"),
         (Pairs([5]), r"train\[0\]: a sample must be \(image, class number\), not int"),
         (Pairs([(torch.zeros(1, 2, 2), 0.5)]), r"not \(torch.float32 \[1, 2, 2\], float\)"),
         (Pairs([(torch.zeros(2, 2), 0)]), r"an image must be a float or uint8 tensor \[C, H, W\]"),
@@ -197,7 +197,9 @@ def test_unlike_images_are_refused():
     with pytest.raises(ValueError, match=r"test: images are torch.uint8, but those of train are"):
         from_datasets(pairs(images), pairs(pixels(dtype=torch.uint8)))
     data = opened(pairs([*images, torch.zeros(1, 5, 4)]))
-    with pytest.raises(ValueError, match=r"train\[6\]: image size 1 x 5 x 4, expected 1 x 4 x 4"):
+    with pytest.raises(
+        ValueError, match=r"train\[6\]: the image is \[1, 5, 4\], but others are \[1, 4, 4\]"
+    ):
         seen(data, [(0, 6)])
     data = opened(pairs(images, targets=[1] * 6))
     with pytest.raises(ValueError, match=r"train\[0\]: the target is 0, but .* says 1"):

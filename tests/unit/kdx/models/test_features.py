@@ -32,7 +32,9 @@ def test_a_feature_is_the_output_of_the_module_at_its_path():
 def test_reading_another_feature_asks_for_it():
     network = tapped(smallnet(), "conv1")
     features = network(torch.zeros(IMAGES)).features
-    with pytest.raises(FeatureWanted, match=r"^fc1$") as wanted:
+    with pytest.raises(
+        FeatureWanted, match=r"^the student's 'fc1' is not tapped: call tap\('fc1'\) first$"
+    ) as wanted:
         features["fc1"]
     assert (wanted.value.network, wanted.value.path) == (network, "fc1")
 
