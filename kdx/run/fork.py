@@ -56,7 +56,8 @@ class Fork:
     def differences(self, about: Mapping[str, Any]) -> list[str]:
         """Return notes: the origin, and how the circumstances `about` the new run differ."""
         changes = compare(self.state.run, about)
-        lines = [line for line in (*changes.refused, *changes.accepted) if line[:5] != "name:"]
+        both = (*changes.refused, *changes.accepted)
+        lines = [line for line in both if not line.startswith(("name:", "student:"))]
         listed = f"differs in: {'; '.join(lines)}" if lines else "nothing differs"
         return [*self.notes, f"forked from {self.state.place}; {listed}"]
 

@@ -126,6 +126,7 @@ def test_a_student_with_other_transforms_is_restored_first(recipe, console, expa
     for name in (n for n in parameters if "num_batches" not in n):
         torch.testing.assert_close(contents(run_dir)[name], contents(expanded)[name])
     assert "starts from scratch: the student's transforms differ\n" in console.file.getvalue()
+    assert "student: " not in console.file.getvalue()
 
 
 def test_a_compact_student_is_expanded_if_its_weights_are_kept(recipe, console):
