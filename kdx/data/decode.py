@@ -20,11 +20,14 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from kdx.data.counter import Draw, uniform
+
 __all__ = [
     "ATTEMPTS",
     "center_crop",
     "decode",
     "decode_mask",
+    "draw_numbers",
     "fault",
     "image_size",
     "resized_crop",
@@ -114,6 +117,12 @@ def resized_crop(
     left, top, width, height = _random_box(*image.size, scale=scale, numbers=numbers)
     part = image.crop((left, top, left + width, top + height))
     return part.resize((size, size), _BILINEAR)
+
+
+def draw_numbers(seed: int, epoch: int, index: int) -> NDArray:
+    """Return the `numbers` of `resized_crop` for a view, [ATTEMPTS, 4]."""
+    draws = Draw.RESIZED_CROP + np.arange(4 * ATTEMPTS)
+    return uniform(seed, epoch, index, draws).reshape(ATTEMPTS, 4)
 
 
 def _random_box(

@@ -43,7 +43,7 @@ def ingredients(
                 "content": digest_of_images(views.source),
             },
             "input": asdict(views.input),
-            "augment": asdict(views.augment or Augment()),
+            "augment": (views.augment or Augment()).model_dump(),
             "seed": views.seed,
             "views": memo.views,
             "dtype": memo.dtype,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kdx.losses.cross_entropy import image_cross_entropy
-from kdx.protocols import IGNORED, ImageSource, Meter, SceneSource
+from kdx.protocols import IGNORED, ImageSource, Labelled, Meter
 from kdx.tasks.masks import Color, draw_masks, palette
 
 __all__ = ["Segmentation", "scores"]
@@ -50,10 +50,10 @@ class Segmentation:
 
     def check_source(self, source: ImageSource) -> None:
         """Raise ValueError for a source whose samples are a class alone, without a mask."""
-        if not isinstance(source, SceneSource):
+        if isinstance(source, Labelled):
             raise ValueError(
                 f"{source.name(0)}: {type(source).__name__} has a class for each image, not for "
-                "each pixel: segmentation takes sources as kdx.protocols.SceneSource"
+                "each pixel: use kdx.data.MaskImages for segmentation"
             )
 
     def meter(self, device: torch.device) -> Meter:
