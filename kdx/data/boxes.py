@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdx.data.augment import Augment, check_changes
-from kdx.data.decode import decode, whole
+from kdx.data.decode import decode
 from kdx.data.sources import check_rgb, check_type, taken
 from kdx.protocols import InputSpec
 from kdx.util.words import counted
@@ -111,7 +111,7 @@ class BoxImages:
         """Return an image, uint8 [3, H, W], and its boxes [n, 6], as shares of the view."""
         from kdx.data.geometry import place  # here: torchvision takes as long to import as torch
 
-        image, rows = decode(self.paths[index], whole), self.boxes[index]
+        image, rows = decode(self.paths[index]), self.boxes[index]
         height, width = image.shape[1:]
         fit = min(input.hw[0] / height, input.hw[1] / width)
         placed = place((height, width), input.hw, scales=(fit, fit), augment=augment)

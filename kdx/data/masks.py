@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kdx.data.augment import Augment, check_changes
-from kdx.data.decode import decode, decode_mask, whole
+from kdx.data.decode import decode, decode_mask
 from kdx.data.sources import check_rgb, check_type, taken
 from kdx.protocols import IGNORED, InputSpec
 from kdx.util.words import counted, listed
@@ -87,7 +87,7 @@ class MaskImages:
         """Return an image, uint8 [3, H, W], and its classes, int64 [H, W]."""
         from kdx.data.geometry import place  # here: torchvision takes as long to import as torch
 
-        image, mask = decode(self.paths[index], whole), decode_mask(self.masks[index])
+        image, mask = decode(self.paths[index]), decode_mask(self.masks[index])
         height, width = image.shape[1:]
         self._check(index, mask, (height, width))
         scales = (input.hw[0] / height, input.hw[1] / width)
