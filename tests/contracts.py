@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kdx.data import Augment
-from kdx.protocols import InputSpec, Loss, Outputs, SceneSource, StudentTransform
+from kdx.protocols import ImageSource, InputSpec, Loss, Outputs, StudentTransform
 from tests.unit.expand.networks import relative_error, warm_up
 
 __all__ = ["check_loss", "check_scenes", "check_transform", "outputs"]
@@ -205,15 +205,15 @@ def _move_weights(network: nn.Module) -> None:
         parameter.add_(0.1 * torch.randn_like(parameter))
 
 
-def check_scenes(source: SceneSource, input: InputSpec, augment: Augment | None) -> None:
-    """Assert what a source of scenes owes, with an input and an augmentation that it takes.
+def check_scenes(source: ImageSource, input: InputSpec, augment: Augment | None) -> None:
+    """Assert what every image source owes, with an input and an augmentation that it takes.
 
-    Views are uint8 [3, H, W] of the size that it says, with targets of one dimension or more. They
-    depend on torch's CPU generator alone, and without `augment` not on it. A subset has the
-    samples that were asked for, under their names; a copy in another process has them, too. Its
-    files are there. An input of two channels is refused.
+    Views are uint8 or float32 [3, H, W], of the size that it says. They depend only on torch's CPU
+    generator and, without `augment`, on nothing random. A subset has the samples that were asked
+    for, under their names; a copy in another process has them, too. Its files exist. An input of
+    two channels is refused.
     """
-    assert isinstance(source, SceneSource)
+    assert isinstance(source, ImageSource)
     assert source.labels.dtype == torch.int64
     assert source.labels.shape == (len(source),)
     assert all(Path(file).is_file() for file in source.files)
@@ -225,9 +225,8 @@ def check_scenes(source: SceneSource, input: InputSpec, augment: Augment | None)
     assert torch.equal(turned.labels, source.labels[chosen])
     for index in range(len(source)):
         image, target = _scene(source, index, input, augment)
-        assert image.dtype == torch.uint8
+        assert image.dtype in (torch.uint8, torch.float32)
         assert image.shape == (3, *source.view_size(input, augment))
-        assert target.ndim >= 1
         other = len(source) - 1 - index
         assert turned.name(other) == copied.name(index) == source.name(index)
         same = [(source, index), (turned, other), (copied, index)]

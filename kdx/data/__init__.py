@@ -24,7 +24,7 @@ from kdx.data.sets.fashion_mnist import fashion_mnist
 from kdx.data.sets.image_folder import image_folder
 from kdx.data.sets.voc import voc
 from kdx.data.sizes import resized, side
-from kdx.data.sources import FileImages, MemoryImages, subset
+from kdx.data.sources import FileImages, MemoryImages
 from kdx.data.splits import Splits, split
 from kdx.data.views import Batch, Views
 
@@ -55,7 +55,6 @@ __all__ = [
     "side",
     "split",
     "steps_per_epoch",
-    "subset",
     "train_loader",
     "voc",
 ]

@@ -1,15 +1,15 @@
 """Images with boxes around objects. N: samples, n: boxes of an image, H, W: a view's pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kdx.data.augment import Augment, check_view
-from kdx.data.decode import decode, whole
-from kdx.data.sources import check_type
+from kdx.data.augment import Augment, check_changes
+from kdx.data.decode import decode
+from kdx.data.sources import check_rgb, check_type, taken
 from kdx.protocols import InputSpec
 from kdx.util.words import counted
 
@@ -66,19 +66,20 @@ class BoxImages:
         """The images and the annotations."""
         return [*self.paths, *self.annotations]
 
+    def tensors(self, *, targets: bool) -> Iterator[tuple[str, Tensor]]:
+        """Yield the boxes, which are targets."""
+        if targets:
+            yield from (("boxes", boxes) for boxes in self.boxes)
+
     def name(self, index: int) -> str:
         """Return the path of the image."""
         return self.paths[index]
 
     def subset(self, indices: Tensor) -> "BoxImages":
         """Return the samples at `indices` [n], in that order."""
-        chosen = [int(i) for i in indices.tolist()]
-        return BoxImages(
-            [self.paths[i] for i in chosen],
-            [self.boxes[i] for i in chosen],
-            self.labels[indices],
-            [self.annotations[i] for i in chosen] if self.annotations else (),
-        )
+        paths, boxes = taken(self.paths, indices), taken(self.boxes, indices)
+        annotations = taken(self.annotations, indices) if self.annotations else ()
+        return BoxImages(paths, boxes, self.labels[indices], annotations)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the boxes as one tensor: of each tensor that a worker gets a file stays open."""
@@ -88,7 +89,8 @@ class BoxImages:
 
     def check(self, input: InputSpec, augment: Augment | None) -> None:
         """Raise ValueError for an input that is not RGB, and for changes that boxes cannot have."""
-        check_view("with boxes", input, augment, takes=("flip", "scale", "color", "sizes"))
+        check_rgb("images with boxes", input)
+        check_changes("images with boxes", augment, takes=("flip", "scale", "color", "sizes"))
         sizes = augment.sizes if augment else ()
         if odd := [size for size in sizes if size % CELL]:
             raise ValueError(
@@ -109,7 +111,7 @@ class BoxImages:
         """Return an image, uint8 [3, H, W], and its boxes [n, 6], as shares of the view."""
         from kdx.data.geometry import place  # here: torchvision takes as long to import as torch
 
-        image, rows = decode(self.paths[index], whole), self.boxes[index]
+        image, rows = decode(self.paths[index]), self.boxes[index]
         height, width = image.shape[1:]
         fit = min(input.hw[0] / height, input.hw[1] / width)
         placed = place((height, width), input.hw, scales=(fit, fit), augment=augment)

@@ -2,9 +2,9 @@
 
 Pixels are those of torchvision's ImageFolder (`Image.convert("RGB")`): grey and palette become
 RGB, alpha is dropped, CMYK is converted without a profile, of an animation the first frame is
-taken, and what EXIF says of the orientation is left alone. Of 16 bits a channel in colour the
-upper 8 are kept. Images of one 16-bit, 32-bit or float channel (modes I;16, I and F) are refused:
-what range of their values is to be seen nobody can tell, and `convert` would clip them at 255.
+taken, and EXIF orientation is ignored. Of 16 bits a channel in colour the upper 8 are kept. Images
+of one 16-bit, 32-bit or float channel (modes I;16, I and F) are refused: the range of their values
+is unknown, and `convert` would clip them at 255.
 
 Masks are images of one channel of 8 bits (modes L and P), read as they are.
 """
@@ -20,33 +20,25 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-__all__ = [
-    "ATTEMPTS",
-    "center_crop",
-    "decode",
-    "decode_mask",
-    "fault",
-    "image_size",
-    "resized_crop",
-    "whole",
-]
+from kdx.data.counter import Draw, uniform
+
+__all__ = ["center_crop", "decode", "decode_mask", "draw_numbers", "image_size", "resized_crop"]
 
 ATTEMPTS = 10
-_SIDES = 4 / 3  # the most that a random crop is longer than wide, or wider than long
+_SIDES = 4 / 3  # the largest ratio of a random crop's sides
 _BILINEAR = Image.Resampling.BILINEAR
 
+Crop = Callable[[Image.Image], Image.Image]
 
-def decode(path: str, crop: Callable[[Image.Image], Image.Image]) -> Tensor:
-    """Return what `crop` leaves of the image in the file, uint8 [3, H, W].
+
+def decode(path: str, crop: Crop | None = None) -> Tensor:
+    """Return the image in a file, or what `crop` leaves of it, uint8 [3, H, W].
 
     Raises ValueError naming a file that is missing, damaged, no image, or not of 8 bits.
     """
-    try:
-        with _opened(path, _check_range) as image:
-            pixels = np.array(crop(image.convert("RGB")))
-    except ValueError as error:
-        raise ValueError(f"{path}: the image cannot be decoded: {error}") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    with _opened(path, "the image cannot be decoded: ") as image:
+        rgb = image.convert("RGB")
+        return torch.from_numpy(np.array(crop(rgb) if crop else rgb)).permute(2, 0, 1)
 
 
 def decode_mask(path: str) -> Tensor:
@@ -54,39 +46,14 @@ def decode_mask(path: str) -> Tensor:
 
     Raises ValueError as `decode`, and for more than one channel or another depth than 8 bits.
     """
-    try:
-        with _opened(path, _check_ids) as image:
-            return torch.from_numpy(np.array(image))
-    except ValueError as error:
-        raise ValueError(f"{path}: the mask cannot be decoded: {error}") from error
+    with _opened(path, "the mask cannot be decoded: ", mask=True) as image:
+        return torch.from_numpy(np.array(image))
 
 
 def image_size(path: str, *, mask: bool = False) -> tuple[int, int]:
-    """Return (H, W) as the file's header has it.
-
-    Raises ValueError, without the path, for what `decode` or `decode_mask` would refuse.
-    """
-    with _opened(path, _check_ids if mask else _check_range) as image:
+    """Return (H, W) from the file's header; ValueError as `decode` or `decode_mask`."""
+    with _opened(path, mask=mask) as image:
         return image.height, image.width
-
-
-def whole(image: Image.Image) -> Image.Image:
-    """Return the image as it is: a crop that leaves all of it."""
-    return image
-
-
-def fault(path: str, *, pixels: bool) -> str | None:
-    """Return why the image in the file cannot be decoded, None where nothing speaks against it.
-
-    Reads the header, and with `pixels` all of the image.
-    """
-    try:
-        with _opened(path, _check_range) as image:
-            if pixels:
-                image.convert("RGB")
-    except ValueError as error:
-        return str(error)
-    return None
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
@@ -94,12 +61,10 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
 
     This is how networks are evaluated on ImageNet (Krizhevsky et al. 2012).
     """
-    shorter = min(image.size)
-    target = round(size * 256 / 224)
+    target, shorter = round(size * 256 / 224), min(image.size)
     width, height = (int(target * side / shorter) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
-    resized = image.resize((width, height), _BILINEAR)
-    return resized.crop((left, top, left + size, top + size))
+    return image.resize((width, height), _BILINEAR).crop((left, top, left + size, top + size))
 
 
 def resized_crop(
@@ -107,13 +72,19 @@ def resized_crop(
 ) -> Image.Image:
     """Crop a part of the image's area in the range `scale` and resize it to size x size.
 
-    `numbers` [ATTEMPTS, 4], in [0, 1): for each attempt, what chooses area, shape, top and left.
-    The first box inside the image is taken; where there is none, the largest one in the middle
-    (Szegedy et al., "Going Deeper with Convolutions", 2015; torchvision's RandomResizedCrop).
+    `numbers` [ATTEMPTS, 4], in [0, 1), choose area, shape, top and left of each attempt. The first
+    box inside the image is taken, or else the largest one in the middle (Szegedy et al., "Going
+    Deeper with Convolutions", 2015; torchvision's RandomResizedCrop).
     """
     left, top, width, height = _random_box(*image.size, scale=scale, numbers=numbers)
     part = image.crop((left, top, left + width, top + height))
     return part.resize((size, size), _BILINEAR)
+
+
+def draw_numbers(seed: int, epoch: int, index: int) -> NDArray:
+    """Return the `numbers` of `resized_crop` for a view, [ATTEMPTS, 4]."""
+    draws = Draw.RESIZED_CROP + np.arange(4 * ATTEMPTS)
+    return uniform(seed, epoch, index, draws).reshape(ATTEMPTS, 4)
 
 
 def _random_box(
@@ -132,32 +103,27 @@ def _random_box(
 
 
 @contextmanager
-def _opened(path: str, check: Callable[[str], None]) -> Iterator[Image.Image]:
-    """Open an image whose mode passes `check`; ValueError says what is wrong, also in its use."""
+def _opened(path: str, problem: str = "", *, mask: bool = False) -> Iterator[Image.Image]:
+    """Open an image, or a mask; ValueError names the file, also for errors while it is used."""
     try:
         with Image.open(path) as image:
-            check(image.mode)
+            if mask and image.mode not in ("L", "P"):
+                raise ValueError(
+                    f"mode {image.mode} is not of one channel of 8 bits, an id for each pixel"
+                )
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(
+                    f"mode {image.mode} has more than 8 bits, which would be clipped: scale it to "
+                    "8 bits"
+                )
             yield image
     except MemoryError:
         raise
     except Exception as error:  # a damaged file can raise anything
-        raise ValueError(_reason(path, error)) from error
-
-
-def _check_range(mode: str) -> None:
-    if mode.startswith(("I", "F")):
-        raise ValueError(
-            f"mode {mode} has more than 8 bits, which would be clipped: scale it to 8 bits"
-        )
-
-
-def _check_ids(mode: str) -> None:
-    if mode not in ("L", "P"):
-        raise ValueError(f"mode {mode} is not of one channel of 8 bits, an id for each pixel")
+        raise ValueError(f"{path}: {problem}{_reason(path, error)}") from error
 
 
 def _reason(path: str, error: Exception) -> str:
-    """Say what is wrong with a file, without its path."""
     if isinstance(error, UnidentifiedImageError):
         return "no image" if os.path.getsize(path) else "the file is empty"
     if isinstance(error, OSError) and error.strerror:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdx.data import BoxImages, DatasetImages, FileImages, MaskImages, MemoryImages
-from kdx.protocols import ImageSource, SceneSource
+from kdx.protocols import Comparable, ImageSource
 
 __all__ = ["DIGITS", "digest_of_images", "digest_of_weights"]
 
@@ -32,34 +31,19 @@ def digest_of_weights(module: nn.Module) -> str:
 
 
 def digest_of_images(source: ImageSource, *, times: bool = True, labels: bool = False) -> str:
-    """Return the digest of images, and of their labels, boxes or classes of ids where asked.
+    """Return the digest of images and, with `labels`, of their labels and targets.
 
-    Of files it reads name, size and, with `times`, the time of change, not the content; of a torch
-    Dataset 64 samples.
+    Of files it reads name, size and, with `times`, the modification time, not the content.
     """
     sha = sha256()
-    if isinstance(source, MemoryImages):
-        _add_tensor(sha.update, "images", source.images)
-    elif isinstance(source, DatasetImages):
-        for image in source.sampled():
-            _add_tensor(sha.update, "image", image)
-    else:
-        assert isinstance(source, FileImages | SceneSource), "views are of one of these kinds"
-        paths = source.paths if isinstance(source, FileImages) else source.files
-        _add_files(sha.update, paths, times=times)
-    if labels:
-        _add_tensor(sha.update, "labels", source.labels)
-        _add_targets(sha.update, source)
+    _add_files(sha.update, source.files, times=times)
+    for targets in (False, True) if labels else (False,):
+        if targets:
+            _add_tensor(sha.update, "labels", source.labels)
+        if isinstance(source, Comparable):
+            for name, value in source.tensors(targets=targets):
+                _add_tensor(sha.update, name, value)
     return sha.hexdigest()[:DIGITS]
-
-
-def _add_targets(add: Add, source: ImageSource) -> None:
-    """Add what two sets of the same files may differ in."""
-    if isinstance(source, MaskImages):
-        _add_tensor(add, "table", source.table)
-    if isinstance(source, BoxImages):
-        for boxes in source.boxes:
-            _add_tensor(add, "boxes", boxes)
 
 
 def _add_files(add: Add, paths: Sequence[str], *, times: bool) -> None:

@@ -76,6 +76,10 @@ class DatasetImages:
             )
         return image, self.labels[index]
 
+    def tensors(self, *, targets: bool) -> Iterator[tuple[str, Tensor]]:
+        """Yield 64 views, which stand for the images where runs are compared."""
+        return (("image", image) for image in (() if targets else self.sampled()))
+
     def sampled(self) -> Iterator[Tensor]:
         """Yield a view of up to 64 samples, spread over the set: the same ones at each call."""
         count = min(SAMPLED, len(self))

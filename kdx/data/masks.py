@@ -1,14 +1,14 @@
 """Images with masks, an id for each pixel. N: samples, H, W: a view's pixels."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from kdx.data.augment import Augment, check_view, pair
-from kdx.data.decode import decode, decode_mask, whole
-from kdx.data.sources import check_type
+from kdx.data.augment import Augment, check_changes
+from kdx.data.decode import decode, decode_mask
+from kdx.data.sources import check_rgb, check_type, taken
 from kdx.protocols import IGNORED, InputSpec
 from kdx.util.words import counted, listed
 
@@ -59,30 +59,35 @@ class MaskImages:
         """The images and the masks."""
         return [*self.paths, *self.masks]
 
+    def tensors(self, *, targets: bool) -> Iterator[tuple[str, Tensor]]:
+        """Yield the table, which targets depend on."""
+        if targets:
+            yield "table", self.table
+
     def name(self, index: int) -> str:
         """Return the path of the image."""
         return self.paths[index]
 
     def subset(self, indices: Tensor) -> "MaskImages":
         """Return the samples at `indices` [n], in that order."""
-        chosen = [int(i) for i in indices.tolist()]
-        paths = [self.paths[i] for i in chosen]
-        masks = [self.masks[i] for i in chosen]
+        paths, masks = (taken(files, indices) for files in (self.paths, self.masks))
         return MaskImages(paths, masks, self.table, self.labels[indices])
 
     def check(self, input: InputSpec, augment: Augment | None) -> None:
         """Raise ValueError for an input that is not RGB, and for changes that masks cannot have."""
-        check_view("with masks", input, augment, takes=("flip", "scale", "window", "color"))
+        check_rgb("images with masks", input)
+        check_changes("images with masks", augment, takes=("flip", "scale", "window", "color"))
 
     def view_size(self, input: InputSpec, augment: Augment | None) -> tuple[int, int]:
         """Return (H, W): the window's, where there is one, or the input's."""
-        return input.hw if augment is None or augment.window is None else pair(augment.window)
+        window = augment.window if augment else None
+        return replace(input, size=window).hw if window else input.hw
 
     def view(self, index: int, input: InputSpec, augment: Augment | None) -> tuple[Tensor, Tensor]:
         """Return an image, uint8 [3, H, W], and its classes, int64 [H, W]."""
         from kdx.data.geometry import place  # here: torchvision takes as long to import as torch
 
-        image, mask = decode(self.paths[index], whole), decode_mask(self.masks[index])
+        image, mask = decode(self.paths[index]), decode_mask(self.masks[index])
         height, width = image.shape[1:]
         self._check(index, mask, (height, width))
         scales = (input.hw[0] / height, input.hw[1] / width)

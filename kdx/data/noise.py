@@ -5,14 +5,11 @@ each sample's label is replaced, with a probability, by one of all C classes, ea
 own too. So a share of 1 - 1/C of the labels that are drawn are wrong.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from kdx.data.counter import Draw, integers, uniform
-from kdx.data.sources import FileImages, MemoryImages
-from kdx.protocols import ImageSource
+from kdx.protocols import ImageSource, Labelled
 from kdx.util.words import counted
 
 __all__ = ["corrupt_labels"]
@@ -27,10 +24,10 @@ def corrupt_labels(
     set; a larger share draws for the same samples and for more of them. `source` is left as it is.
     Raises ValueError for images that have no one label each.
     """
-    if not isinstance(source, MemoryImages | FileImages):
+    if not isinstance(source, Labelled):
         raise ValueError(
-            f"data.label_noise: {share:g} needs one label an image; the data set brings "
-            f"{type(source).__name__}, so leave it out"
+            f"data.label_noise: {share:g} needs one label for each image, which "
+            f"{type(source).__name__} does not have: leave it out"
         )
     places = numbers.numpy()
     drawn = torch.from_numpy(uniform(seed, 0, places, Draw.NOISE) < share)
@@ -41,4 +38,4 @@ def corrupt_labels(
         f"labels of {int(drawn.sum()):,} of {counted(len(labels), 'training image')} were drawn at "
         f"random (label_noise {share:g}): {wrong:,} of them are wrong now"
     )
-    return replace(source, labels=labels), note
+    return source.relabelled(labels), note

@@ -1,33 +1,32 @@
-"""Where the images are: in memory, or in files that are decoded when asked for.
+"""Images with one label each: in memory, or in files that are decoded when they are needed.
 
-N: samples, C: channels, H x W: pixels.
+N: samples, B: batch, C: channels, H x W: pixels.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from kdx.protocols import ImageSource, SceneSource
+from kdx.data.augment import Augment, augmented, check_changes
+from kdx.data.decode import center_crop, decode, draw_numbers, resized_crop
+from kdx.protocols import Batched, InputSpec, Key
 from kdx.util.words import counted
 
-__all__ = [
-    "FileImages",
-    "MemoryImages",
-    "check_type",
-    "subset",
-    "unknown_kind",
-]
+__all__ = ["FileImages", "MemoryImages", "check_rgb", "check_type", "taken"]
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
 class MemoryImages:
-    """Images [N, C, H, W] (uint8) with labels [N] (int64).
+    """Images [N, C, H, W] (uint8) with labels [N] (int64); errors quote `origin` and `numbers`.
 
-    `origin` says what they are ("cifar10 train"); `numbers` [N] are the samples' places in the
-    set that they were taken from, 0..N-1 where they are the whole of it. Errors quote both.
+    `origin` is their name ("cifar10 train"); `numbers` [N] are the samples' indices in the original
+    data set, 0..N-1 by default.
     """
 
     images: Tensor
@@ -39,7 +38,7 @@ class MemoryImages:
         if not _is(self.images, torch.uint8, 4):
             raise ValueError(
                 f"{self.origin}: images must be a uint8 tensor [N, C, H, W], not "
-                f"{_found(self.images)}; bring them to 0..255, round them, convert them to it"
+                f"{_found(self.images)}; scale them to 0..255, round and convert them"
             )
         check_type(self.labels, self.origin)
         if len(self.images) != len(self.labels):
@@ -51,15 +50,63 @@ class MemoryImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def files(self) -> Sequence[str]:
+        """None: see `tensors`."""
+        return ()
+
+    def tensors(self, *, targets: bool) -> Iterator[tuple[str, Tensor]]:
+        """Yield the images."""
+        if not targets:
+            yield "images", self.images
+
     def name(self, index: int) -> str:
-        """Say which sample this is: "cifar10 train[17]"."""
+        """Return which sample this is: "cifar10 train[17]"."""
         number = index if self.numbers is None else int(self.numbers[index])
         return f"{self.origin}[{number}]"
+
+    def subset(self, indices: Tensor) -> "MemoryImages":
+        """Return the samples at `indices` [n], in that order, with unchanged names."""
+        numbers = indices if self.numbers is None else self.numbers[indices]
+        return MemoryImages(self.images[indices], self.labels[indices], self.origin, numbers)
+
+    def relabelled(self, labels: Tensor) -> "MemoryImages":
+        """Return the same images with other labels."""
+        return replace(self, labels=labels)
+
+    def check(self, input: InputSpec, augment: Augment | None) -> None:
+        """Raise ValueError for an input of another size, and for changes other than these two."""
+        _, channels, height, width = self.images.shape
+        if channels not in (1, input.channels) or (height, width) != input.hw:
+            raise ValueError(
+                f"{self.origin}: images of {channels} x {height} x {width} do not fit an input of "
+                f"{input}"
+            )
+        check_changes("images in memory", augment, takes=("crop", "flip"))
+
+    def view_size(self, input: InputSpec, augment: Augment | None) -> tuple[int, int]:
+        """Return (H, W), the input's."""
+        return input.hw
+
+    def views(
+        self, keys: Sequence[Key], input: InputSpec, augment: Augment | None, *, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return images [B, C, H, W], uint8, and labels [B]."""
+        indices = torch.tensor([index for _, index in keys])
+        pixels = self.images.index_select(0, indices)
+        return augmented(pixels, augment, keys, seed=seed), self.labels[indices]
+
+    def view(self, index: int, input: InputSpec, augment: Augment | None) -> tuple[Tensor, Tensor]:
+        """Return an image [C, H, W], uint8, and its label []."""
+        return _view(self.subset(torch.tensor([index])), input, augment)
 
 
 @dataclass(eq=False)
 class FileImages:
-    """Image files with labels [N] (int64); decoded as RGB, of any size."""
+    """Image files with labels [N] (int64); decoded as RGB, of any size.
+
+    In evaluation they are resized and center-cropped.
+    """
 
     paths: Sequence[str]
     labels: Tensor
@@ -74,39 +121,75 @@ class FileImages:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def files(self) -> Sequence[str]:
+        """The images."""
+        return self.paths
+
     def name(self, index: int) -> str:
         """Return the path of the file."""
         return self.paths[index]
 
+    def subset(self, indices: Tensor) -> "FileImages":
+        """Return the samples at `indices` [n], in that order."""
+        return FileImages(taken(self.paths, indices), self.labels[indices])
 
-def subset(source: ImageSource, indices: Tensor) -> ImageSource:
-    """Return the samples at `indices` [n], in that order, under the names they had.
+    def relabelled(self, labels: Tensor) -> "FileImages":
+        """Return the same images with other labels."""
+        return replace(self, labels=labels)
 
-    Raises ValueError for a source of another kind.
-    """
-    if isinstance(source, SceneSource):
-        return source.subset(indices)
-    labels = source.labels[indices]
-    if isinstance(source, FileImages):
-        return FileImages([source.paths[int(i)] for i in indices.tolist()], labels)
-    if isinstance(source, MemoryImages):
-        numbers = indices if source.numbers is None else source.numbers[indices]
-        return MemoryImages(source.images[indices], labels, source.origin, numbers)
-    raise ValueError(unknown_kind(source))
+    def check(self, input: InputSpec, augment: Augment | None) -> None:
+        """Raise ValueError for an input that is not RGB or not square, and for other changes."""
+        check_rgb("image files", input)
+        if not isinstance(input.size, int):
+            raise ValueError(f"image files are cropped to squares: an input of {input} is not one")
+        check_changes("image files", augment, takes=("crop", "flip", "resized_crop"))
 
+    def view_size(self, input: InputSpec, augment: Augment | None) -> tuple[int, int]:
+        """Return (H, W), the input's."""
+        return input.hw
 
-def unknown_kind(source: object) -> str:
-    """Say that a source is none of the kinds that views can be made of."""
-    return (
-        f"{type(source).__name__} is not a source of images: use MemoryImages or FileImages, or "
-        "give it what kdx.protocols.SceneSource has"
-    )
+    def views(
+        self, keys: Sequence[Key], input: InputSpec, augment: Augment | None, *, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return images [B, 3, H, W], uint8, and labels [B]."""
+        size, images = input.hw[0], []
+        for epoch, index in keys:
+            crop = partial(center_crop, size=size)
+            if augment is not None and (scale := augment.resized_crop):
+                numbers = draw_numbers(seed, epoch, index)
+                crop = partial(resized_crop, size=size, scale=scale, numbers=numbers)
+            images.append(decode(self.paths[index], crop))
+        pixels = augmented(torch.stack(images), augment, keys, seed=seed)
+        return pixels, self.labels[[index for _, index in keys]]
+
+    def view(self, index: int, input: InputSpec, augment: Augment | None) -> tuple[Tensor, Tensor]:
+        """Return an image [3, H, W], uint8, and its label []."""
+        return _view(self.subset(torch.tensor([index])), input, augment)
 
 
 def check_type(labels: Tensor, origin: str) -> None:
-    """Raise ValueError for labels that are no int64 tensor [N]."""
+    """Raise ValueError unless labels are an int64 tensor [N]."""
     if not _is(labels, torch.int64, 1):
         raise ValueError(f"{origin}: labels must be an int64 tensor [N], not {_found(labels)}")
+
+
+def taken(items: Sequence[T], indices: Tensor) -> list[T]:
+    """Return the items at `indices` [n], in that order."""
+    return [items[int(i)] for i in indices.tolist()]
+
+
+def check_rgb(kind: str, input: InputSpec) -> None:
+    """Raise ValueError unless an input takes RGB."""
+    if input.channels != 3:
+        raise ValueError(f"{kind} are RGB, and do not fit an input of {input}")
+
+
+def _view(source: Batched, input: InputSpec, augment: Augment | None) -> tuple[Tensor, Tensor]:
+    """Return a view of the only sample, which torch's generator chooses: `ImageSource.view`."""
+    seed = 0 if augment is None else int(torch.randint(2**62, ()))
+    images, targets = source.views([(0, 0)], input, augment, seed=seed)
+    return images[0], targets[0]
 
 
 def _is(value: Any, dtype: torch.dtype, dimensions: int) -> bool:
@@ -114,7 +197,7 @@ def _is(value: Any, dtype: torch.dtype, dimensions: int) -> bool:
 
 
 def _found(value: Any) -> str:
-    """Say what stands where a tensor of another kind should, and where it is NaN or infinite."""
+    """Return type and shape of an unfit value, and its first NaN or Inf."""
     if not isinstance(value, Tensor):
         return type(value).__name__
     bad = value.isfinite().logical_not().nonzero()

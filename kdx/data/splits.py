@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from kdx.data.counter import Draw, permutation
-from kdx.data.sources import subset
 from kdx.protocols import ImageData, ImageSource
 
 __all__ = ["Splits", "complement", "split", "stratified"]
@@ -90,4 +89,4 @@ def _limited(numbers: Tensor, source: ImageSource, limit: int | None, seed: int)
 
 def _taken(source: ImageSource, numbers: Tensor) -> ImageSource:
     """Return the samples at `numbers` [n], ascending: the source itself where they are all."""
-    return source if len(numbers) == len(source) else subset(source, numbers)
+    return source if len(numbers) == len(source) else source.subset(numbers)

@@ -43,7 +43,7 @@ def ingredients(
         "teacher's input": asdict(teacher.own),
         "data": {"samples": len(views), "content": digest_of_images(views.source)},
         "input": asdict(views.input),
-        "augment": asdict(views.augment or Augment()),
+        "augment": (views.augment or Augment()).model_dump(),
         "seed": views.seed if section.memo else None,
         "views": memo.views,
         "dtype": memo.dtype,

@@ -8,9 +8,10 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from kdx.data import DatasetImages, FileImages, MemoryImages, Views
+from kdx.data import DatasetImages, Views
 from kdx.memo.memo import Memo
 from kdx.memo.plan import Plan, check_room, make_plan
+from kdx.protocols import Batched
 from kdx.recipe import Recipe
 from kdx.recipe.sections import Teacher
 from kdx.training.runtime import Runtime
@@ -113,7 +114,7 @@ def _recur(views: Views) -> bool:
 
     Even without augmentation a data set of a plug-in may have random transforms of its own.
     """
-    if isinstance(views.source, MemoryImages | FileImages):
+    if isinstance(views.source, Batched):
         return True
     if isinstance(views.source, DatasetImages):  # there is no telling: its transforms may be rare
         return False

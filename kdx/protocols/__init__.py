@@ -1,7 +1,15 @@
 """The contracts between kdx and what plugs into it. Imports nothing else of kdx."""
 
 from kdx.protocols.data import DatasetFactory, ImageData
-from kdx.protocols.images import ImageSource, InputSpec, SceneSource
+from kdx.protocols.images import (
+    Batched,
+    Comparable,
+    ImageSource,
+    InputSpec,
+    Key,
+    Labelled,
+    SceneSource,
+)
 from kdx.protocols.networks import (
     Holding,
     Loss,
@@ -14,11 +22,15 @@ from kdx.protocols.tasks import IGNORED, Meter, Task
 
 __all__ = [
     "IGNORED",
+    "Batched",
+    "Comparable",
     "DatasetFactory",
     "Holding",
     "ImageData",
     "ImageSource",
     "InputSpec",
+    "Key",
+    "Labelled",
     "Loss",
     "Meter",
     "NetworkFactory",

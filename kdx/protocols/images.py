@@ -1,12 +1,15 @@
-"""Images by index. N: samples, H, W: height and width in pixels."""
+"""Images by index. N: samples, B: batch, C: channels, H, W: height and width in pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["ImageSource", "InputSpec", "SceneSource"]
+__all__ = ["Batched", "Comparable", "ImageSource", "InputSpec", "Key", "Labelled", "SceneSource"]
+
+Key = tuple[int, int]
+"""Epoch and index of a sample: together with the seed, all that its view depends on."""
 
 
 @dataclass(frozen=True)
@@ -38,34 +41,34 @@ class InputSpec:
 
 @runtime_checkable
 class ImageSource(Protocol):
-    """Images that are fetched by index, with their labels [N] (int64): what splits go by."""
+    """Images by index, with their targets, as views that fit a network's input.
+
+    `labels` [N] (int64) are what splits are stratified by. `augment` is a `kdx.data.Augment`, or
+    None for the view used in evaluation. Three optional protocols add to this one: `Batched`,
+    `Labelled` and `Comparable`.
+    """
 
     labels: Tensor
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The files it reads, whose names, sizes and times stand for their content."""
+        ...
 
     def __len__(self) -> int:
         """Return the number of samples."""
         ...
 
     def name(self, index: int) -> str:
-        """Say what and where the sample is, for error messages."""
+        """Return what and where the sample is, for error messages."""
         ...
 
-
-@runtime_checkable
-class SceneSource(ImageSource, Protocol):
-    """Images that make their own views, whatever the task: with boxes, with masks.
-
-    `files` are the files that it reads; they stand for its content where runs are compared.
-    """
-
-    files: Sequence[str]
-
-    def subset(self, indices: Tensor) -> "SceneSource":
-        """Return the samples at `indices` [n], in that order, under the names they had."""
+    def subset(self, indices: Tensor) -> "ImageSource":
+        """Return the samples at `indices` [n], in that order, with unchanged names."""
         ...
 
     def check(self, input: InputSpec, augment: Any) -> None:
-        """Raise ValueError for an input or a `kdx.data.Augment` (or None) that it cannot serve."""
+        """Raise ValueError if it cannot make views for this input or augmentation."""
         ...
 
     def view_size(self, input: InputSpec, augment: Any) -> tuple[int, int]:
@@ -73,9 +76,49 @@ class SceneSource(ImageSource, Protocol):
         ...
 
     def view(self, index: int, input: InputSpec, augment: Any) -> tuple[Tensor, Tensor]:
-        """Return an image, uint8 or normalised float32 [C, H, W], and its target; without batch.
+        """Return an image [C, H, W] and its target, without batch dimension.
 
-        Random changes draw from torch's CPU generator, which is seeded for this very view.
-        `augment` None is the view for evaluation. ValueError names a file that cannot be read.
+        The image is uint8, or float32 if it is normalised already. Targets of different lengths
+        are padded with -1. Random changes draw from torch's CPU generator, which is seeded for this
+        view. Raises ValueError naming a file that cannot be read.
+        """
+        ...
+
+
+SceneSource = ImageSource
+"""The name of `ImageSource` in kdx 0.1."""
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """A source that makes the views of a whole batch faster than one by one; optional."""
+
+    def views(
+        self, keys: Sequence[Key], input: InputSpec, augment: Any, *, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return images [B, C, H, W], as `view`, and targets [B, ...].
+
+        Each view is a pure function of the seed and its key; nothing is seeded beforehand.
+        """
+        ...
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """A source whose targets are its labels; optional, needed for label noise."""
+
+    def relabelled(self, labels: Tensor) -> ImageSource:
+        """Return the same images with other labels [N] (int64)."""
+        ...
+
+
+@runtime_checkable
+class Comparable(Protocol):
+    """A source whose images or targets are not all in its files; optional."""
+
+    def tensors(self, *, targets: bool) -> Iterable[tuple[str, Tensor]]:
+        """Yield, by name, the tensors its images depend on, or those its targets depend on.
+
+        Resuming and memos compare them; files and labels are compared anyway.
         """
         ...

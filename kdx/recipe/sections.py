@@ -58,7 +58,19 @@ _SECTION = ConfigDict(extra="forbid", frozen=True)
 
 
 class Augment(BaseModel):
-    """Random changes to a training image: see `kdx.data.Augment`."""
+    """Random changes to the training images.
+
+    `crop`: pixels of zero padding on each side, from which a window of the image's own size is
+    cropped. `flip`: mirror every other image left to right. `resized_crop`: for files, crop this
+    range of the image's area and resize it (Szegedy et al. 2015; sides 3:4 to 4:3).
+
+    For images with boxes or masks: `scale`, enlarge or shrink the image by a factor in this range
+    and place it at random; `window`, train on a random part of so many pixels a side, or (height,
+    width) (masks); `color`, in [0, 1], change brightness, contrast and saturation by up to this
+    share, and the hue by a quarter of it; `sizes`, resize each batch to one of these sides
+    (multi-scale training, Redmon & Farhadi 2016, section 3; boxes).
+    Raises ValueError for values out of range, and for both kinds of crop.
+    """
 
     model_config = _SECTION
     crop: Annotated[Natural, Field(le=1024)] = 0
@@ -68,6 +80,17 @@ class Augment(BaseModel):
     window: Side | tuple[Side, Side] | None = None
     color: Annotated[Finite, Field(ge=0, le=1)] = 0.0
     sizes: Annotated[tuple[Side, ...], Field(max_length=MOST)] = ()
+
+    @model_validator(mode="after")
+    def _check_crops(self) -> Self:
+        if self.crop and self.resized_crop:
+            raise ValueError("use crop or resized_crop, not both")
+        return self
+
+    @property
+    def changes(self) -> list[str]:
+        """The names of the changes that are asked for."""
+        return list(self.model_dump(exclude_defaults=True))
 
 
 class Data(BaseModel):

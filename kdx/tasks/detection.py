@@ -22,7 +22,7 @@ TRUTH, FOUND = "lime", "yellow"
 
 
 @runtime_checkable
-class BoxSource(ImageSource, Protocol):
+class BoxSource(Protocol):
     """Images with objects: `boxes[i]` [n, 6] are rows (class, x, y, w, h, difficult), float32.
 
     Centre and size are shares of the original image, in [0, 1].

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kdx.losses.cross_entropy import image_cross_entropy
-from kdx.protocols import IGNORED, ImageSource, Meter, SceneSource
+from kdx.protocols import IGNORED, ImageSource, Labelled, Meter
 from kdx.tasks.classification import shape_of
 from kdx.tasks.masks import Color, draw_masks, palette
 
@@ -49,11 +49,11 @@ class Segmentation:
             )
 
     def check_source(self, source: ImageSource) -> None:
-        """Raise ValueError for a source that has classes of images, without masks."""
-        if not isinstance(source, SceneSource):
+        """Raise ValueError for a source whose samples are a class alone, without a mask."""
+        if isinstance(source, Labelled):
             raise ValueError(
-                f"{source.name(0)}: {type(source).__name__} has a class per image, not per pixel: "
-                "segmentation needs a kdx.protocols.SceneSource"
+                f"{source.name(0)}: {type(source).__name__} has a class for each image, not for "
+                "each pixel: use kdx.data.MaskImages for segmentation"
             )
 
     def meter(self, device: torch.device) -> Meter:

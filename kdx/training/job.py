@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from kdx.data import Augment, Splits, Views, check_data, corrupt_labels, split
+from kdx.data import Splits, Views, check_data, corrupt_labels, split
 from kdx.launch.memory import at_once, check_fits, limited
 from kdx.models.certificate import Certificate
 from kdx.models.networks import build_student, build_teacher, check_answer, facts
@@ -195,8 +195,7 @@ def _check_batches(recipe: Recipe, views: Views, teacher: Teacher | None) -> Non
 
 def train_views(recipe: Recipe, data: ImageData, splits: Splits) -> Views:
     """Return the training images, augmented by the recipe."""
-    augment = Augment(**recipe.data.augment.model_dump())
-    return Views(splits.train, data.input, seed=recipe.seed, augment=augment)
+    return Views(splits.train, data.input, seed=recipe.seed, augment=recipe.data.augment)
 
 
 def _terms(stage: Stage, known: Mapping[str, Any]) -> list[Term]:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from kdx import checkpoints
-from kdx.data import Views, eval_loader, subset
+from kdx.data import Views, eval_loader
 from kdx.data.counter import permutation
 from kdx.launch.memory import at_once
 from kdx.models import weights
@@ -103,7 +103,7 @@ def _around(
 ) -> Landscape:
     """Return loss and error of a network at all places of the grid, and what is known of it."""
     job, train = opened.job, opened.job.splits.train
-    images = subset(train, permutation(grid.seed, 0, len(train))[: grid.images])
+    images = train.subset(permutation(grid.seed, 0, len(train))[: grid.images])
     first = primary_metric(job.task)
     found = []
     with moved(network, directions(network, grid.dims, seed=grid.seed)) as place:

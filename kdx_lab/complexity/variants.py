@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kdx.data import FileImages
 from kdx.models.networks import build_student
 from kdx.models.transforms import restore
 from kdx.protocols import ImageData, InputSpec
@@ -115,18 +116,8 @@ def _assumed(image: Shape, classes: int) -> ImageData:
     channels, height, width = image
     size: Any = height if height == width else (height, width)
     input = InputSpec(channels, size, (0.0,) * channels, (1.0,) * channels)
-    return ImageData(_NoImages(), _NoImages(), [str(index) for index in range(classes)], input)
-
-
-class _NoImages:
-    labels = torch.empty(0, dtype=torch.int64)
-
-    def __len__(self) -> int:
-        return 0
-
-    def name(self, index: int) -> str:
-        """There is none."""
-        raise IndexError(index)
+    none = FileImages([], torch.empty(0, dtype=torch.int64))
+    return ImageData(none, none, [str(index) for index in range(classes)], input)
 
 
 def _variants(student: nn.Module, section: Student, batch: Shape) -> Variants:

@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100: 50,000 + 10,000 images of 3 x 32 x 32 (Krizhevsky 2009)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,56 +21,38 @@ SITE = "https://www.cs.toronto.edu/~kriz"
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a set lies on disk, and the archive that it comes in."""
+    """How a data set lies on disk, and the archive that it comes in."""
 
     origin: str
     folder: str
     train: tuple[str, ...]
-    test: tuple[str, ...]
+    test: str
     meta: str
     labels: str
-    names: str
     classes: int
     archive: Remote
-    spec: InputSpec
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
 
 
 _CIFAR10 = _Layout(
-    origin="cifar10",
-    folder="cifar-10-batches-py",
-    train=tuple(f"data_batch_{i}" for i in range(1, 6)),
-    test=("test_batch",),
-    meta="batches.meta",
-    labels="labels",
-    names="label_names",
-    classes=10,
+    *("cifar10", "cifar-10-batches-py", tuple(f"data_batch_{i}" for i in range(1, 6))),
+    *("test_batch", "batches.meta", "label", 10),
     archive=Remote(
         f"{SITE}/cifar-10-python.tar.gz",
         sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
     ),
-    spec=InputSpec(
-        channels=3,
-        size=SIDE,
-        mean=(125.3 / 255, 123.0 / 255, 113.9 / 255),
-        std=(63.0 / 255, 62.1 / 255, 66.7 / 255),
-    ),
+    mean=(125.3 / 255, 123.0 / 255, 113.9 / 255),
+    std=(63.0 / 255, 62.1 / 255, 66.7 / 255),
 )
 _CIFAR100 = _Layout(
-    origin="cifar100",
-    folder="cifar-100-python",
-    train=("train",),
-    test=("test",),
-    meta="meta",
-    labels="fine_labels",
-    names="fine_label_names",
-    classes=100,
+    *("cifar100", "cifar-100-python", ("train",), "test", "meta", "fine_label", 100),
     archive=Remote(
         f"{SITE}/cifar-100-python.tar.gz",
         sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
     ),
-    spec=InputSpec(
-        channels=3, size=SIDE, mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761)
-    ),
+    mean=(0.5071, 0.4867, 0.4408),
+    std=(0.2675, 0.2565, 0.2761),
 )
 
 
@@ -88,33 +71,32 @@ def cifar100(*, root: str = "data", download: bool = True) -> ImageData:
 
 
 def _open(layout: _Layout, root: Path, download: bool) -> ImageData:
-    if not (root / layout.folder).is_dir():
-        fetch_archive(
-            layout.origin, root, archive=layout.archive, folder=layout.folder, download=download
-        )
-    with reading(root / layout.folder):
+    origin, folder = layout.origin, root / layout.folder
+    if not folder.is_dir():
+        fetch_archive(origin, root, archive=layout.archive, folder=layout.folder, download=download)
+    with reading(folder):
         return ImageData(
-            train=_read(layout, root, "train", layout.train),
-            test=_read(layout, root, "test", layout.test),
-            classes=_read_names(root / layout.folder / layout.meta, layout),
-            input=layout.spec,
+            train=_read(layout, [folder / name for name in layout.train], f"{origin} train"),
+            test=_read(layout, [folder / layout.test], f"{origin} test"),
+            classes=_read_names(folder / layout.meta, f"{layout.labels}_names", layout.classes),
+            input=InputSpec(3, SIDE, layout.mean, layout.std),
         )
 
 
-def _read_names(path: Path, layout: _Layout) -> list[str]:
-    names = read_pickle(path).get(layout.names)
-    if not isinstance(names, list) or len(names) != layout.classes:
+def _read_names(path: Path, key: str, classes: int) -> list[str]:
+    names = read_pickle(path).get(key)
+    if not isinstance(names, list) or len(names) != classes:
         found = len(names) if isinstance(names, list) else "no list of"
-        raise ValueError(f"{path}: {found} {layout.names} should be {layout.classes}")
+        raise ValueError(f"{path}: {found} {key} should be {classes}")
     return [str(name) for name in names]
 
 
-def _read(layout: _Layout, root: Path, part: str, files: tuple[str, ...]) -> MemoryImages:
-    batches = [_read_batch(root / layout.folder / file, layout.labels) for file in files]
+def _read(layout: _Layout, files: Sequence[Path], origin: str) -> MemoryImages:
+    batches = [_read_batch(file, f"{layout.labels}s") for file in files]
     images, labels = (
         torch.from_numpy(np.concatenate(parts)) for parts in zip(*batches, strict=True)
     )
-    source = MemoryImages(images, labels, f"{layout.origin} {part}")
+    source = MemoryImages(images, labels, origin)
     check_labels(source, classes=layout.classes)
     return source
 

@@ -4,7 +4,6 @@ Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding", 
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from kdx.data.decode import image_size
 from kdx.data.masks import IDS, UNKNOWN, MaskImages, other_size
 from kdx.data.sets.image_folder import MEAN, STD
+from kdx.data.sets.reading import read_each
 from kdx.protocols import IGNORED, ImageData, InputSpec
 from kdx.util.words import counted, listed
 
@@ -23,7 +23,6 @@ VOID = 255
 """The train id of classes that do not count; among the ids it is -1, in 8 bits."""
 ENDING = "_leftImg8bit.png"
 FOLDERS = {"fine": "gtFine", "coarse": "gtCoarse"}
-THREADS = 16
 
 Files = tuple[str, str]
 """An image and its mask."""
@@ -56,7 +55,7 @@ def cityscapes(
     files = [_listed(root, split, mode) for split in (train, test)]
     pairs = zip((train, test), files, strict=True)
     notes = [_without_image(root, split, mode, part) for split, part in pairs]
-    _check([pair for part in files for pair in part])
+    read_each("cityscapes", _check, [pair for part in files for pair in part])
     known = [each for each in Cityscapes.classes if each.id >= 0]
     seen = [each for each in known if ids == "all" or each.train_id != VOID]
     table = torch.full((IDS,), UNKNOWN)
@@ -101,26 +100,14 @@ def _without_image(root: str, split: str, mode: str, files: Sequence[Files]) -> 
     return f"cityscapes: {counted(len(left), 'mask')} of {split!r} without an image: {listed(left)}"
 
 
-def _check(files: Sequence[Files]) -> None:
-    with ThreadPoolExecutor(THREADS) as threads:
-        problems = [problem for problem in threads.map(_fault, files) if problem]
-    if problems:
-        count = f"{len(problems):,} of {counted(len(files), 'image')}"
-        raise ValueError(f"cityscapes: {count} cannot be used: {listed(problems, '; ')}")
-
-
-def _fault(files: Files) -> str | None:
-    """Say what is wrong with an image or its mask, as far as their headers tell."""
+def _check(files: Files) -> None:
+    """Raise ValueError for an image or a mask that does not fit, as far as headers tell."""
     path, mask = files
     if not path.endswith(ENDING):
-        return f"{path}: its name does not end in {ENDING}"
-    try:
-        size = image_size(path)
-        path = mask
-        found = image_size(mask, mask=True)
-    except ValueError as error:
-        return f"{path}: {error}"
-    return f"{mask}: {other_size(found, size)}" if found != size else None
+        raise ValueError(f"{path}: its name does not end in {ENDING}")
+    size, found = image_size(path), image_size(mask, mask=True)
+    if found != size:
+        raise ValueError(f"{mask}: {other_size(found, size)}")
 
 
 def _source(files: Sequence[Files], table: Tensor) -> MaskImages:

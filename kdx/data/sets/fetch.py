@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import wrap_file
 
 from kdx.data.sets.unpack import unpack
-from kdx.util.files import locked, put
+from kdx.util.files import locked, put, sync_directory
 
 __all__ = ["Remote", "fetch_archive", "fetch_files", "reading"]
 
@@ -47,9 +47,12 @@ def fetch_archive(origin: str, root: Path, *, archive: Remote, folder: str, down
         if not source.is_file() or _sha256(source) != archive.sha256:
             source = _download(archive, staging)
         unpack(source, staging / "unpacked")
-        if not (staging / "unpacked" / folder).is_dir():
+        unpacked = staging / "unpacked" / folder
+        if not unpacked.is_dir():
             raise ValueError(f"{archive.name} holds no folder {folder}")
-        (staging / "unpacked" / folder).rename(root / folder)
+        for path in unpacked.rglob("*"):
+            sync_directory(path)
+        unpacked.rename(root / folder)
 
 
 def fetch_files(
@@ -117,6 +120,7 @@ def _download(remote: Remote, folder: Path) -> Path:
         raise ValueError(f"{remote.url}: ended after {size:,} of {total:,} bytes")
     if found != remote.sha256:
         raise ValueError(f"{remote.url}: its SHA-256 is {found}, not {remote.sha256}")
+    sync_directory(path)
     return path
 
 

@@ -1,13 +1,12 @@
 """Image files in ImageNet's layout: root/split/class/image."""
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import torch
 
-from kdx.data.decode import fault
+from kdx.data.decode import decode, image_size
+from kdx.data.sets.reading import attempt_each
 from kdx.data.sources import FileImages
 from kdx.protocols import ImageData, InputSpec
 from kdx.util.words import counted, listed
@@ -19,7 +18,6 @@ Folders = Mapping[str, Sequence[str]]  # of each class, its images
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 VERIFY_AT_MOST = 100_000
-THREADS = 16
 
 
 def image_folder(
@@ -98,17 +96,23 @@ def _sifted(
     With `skip_bad` 0 a file's header is all that is read. ValueError for more bad files than that.
     """
     paths = [path for folders in splits.values() for images in folders.values() for path in images]
-    with ThreadPoolExecutor(THREADS) as threads:
-        faults = threads.map(partial(fault, pixels=skip_bad > 0), paths)
-        bad = {path: why for path, why in zip(paths, faults, strict=True) if why}
+
+    def read(path: str) -> None:
+        if skip_bad:
+            decode(path)
+        else:
+            image_size(path)
+
+    results = attempt_each(read, paths)
+    bad = {path: r for path, r in zip(paths, results, strict=True) if isinstance(r, ValueError)}
     if not bad:
         return splits, []
     share = f"{len(bad):,} of {counted(len(paths), 'file')}"
-    faulty = listed([f"{path}: {why}" for path, why in bad.items()], "; ")
+    faulty = listed(list(map(str, bad.values())), "; ")
     if len(bad) > skip_bad:
         raise ValueError(
-            f"image_folder: {share} cannot be read: {faulty}. Mend or remove them, or leave them "
-            f"out by skip_bad: {len(bad)} or more"
+            f"image_folder: {share} cannot be read: {faulty}. Repair or remove them, or leave them "
+            f"out with skip_bad: {len(bad)} or more"
         )
     kept = {name: _without(folders, bad) for name, folders in splits.items()}
     return kept, [f"image_folder: {share} left out, which cannot be read: {faulty}"]

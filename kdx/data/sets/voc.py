@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from kdx.data.boxes import BoxImages, largest_classes
 from kdx.data.decode import image_size
+from kdx.data.sets.reading import read_each
 from kdx.data.sets.voc_xml import VocObject, read_annotation
 from kdx.protocols import ImageData, InputSpec
 from kdx.util.words import counted, listed
@@ -29,9 +29,6 @@ ANCHORS = (  # YOLOv2's for VOC (Redmon and Farhadi 2016), in cells: of its yolo
     (9.47112, 4.84053),
     (11.2364, 10.0071),
 )
-THREADS = 16
-
-
 Files = tuple[str, str]
 """An image and its annotation."""
 
@@ -116,26 +113,19 @@ def _split(root: str, name: str) -> Iterator[Files]:
 
 
 def _read(parts: Mapping[str, Sequence[Files]]) -> Samples:
-    files = {pair: None for part in parts.values() for pair in part}
-    with ThreadPoolExecutor(THREADS) as threads:
-        read = dict(zip(files, threads.map(_sample, files), strict=True))
-    if problems := [problem for problem in read.values() if isinstance(problem, str)]:
-        count = f"{len(problems):,} of {counted(len(read), 'image')}"
-        raise ValueError(f"voc: {count} cannot be used: {listed(problems, '; ')}")
-    good = {pair: each for pair, each in read.items() if isinstance(each, Sample)}
-    return {part: [good[pair] for pair in pairs] for part, pairs in parts.items()}
+    files = list(dict.fromkeys(pair for part in parts.values() for pair in part))
+    read = dict(zip(files, read_each("voc", _sample, files), strict=True))
+    return {part: [read[pair] for pair in pairs] for part, pairs in parts.items()}
 
 
-def _sample(files: Files) -> Sample | str:
-    """Read an annotation, and the header of its image; or say what is wrong with either."""
+def _sample(files: Files) -> Sample:
+    """Read an annotation, and the header of its image."""
     image, annotation = files
-    path = image
+    size = image_size(image)
     try:
-        size = image_size(image)
-        path = annotation
         return Sample(image, annotation, size, read_annotation(annotation, size))
     except ValueError as error:
-        return f"{path}: {error}"
+        raise ValueError(f"{annotation}: {error}") from error
 
 
 def _classes(classes: Sequence[str] | Literal["auto"] | None, samples: Samples) -> list[str]:

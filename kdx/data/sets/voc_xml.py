@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers.expat import ExpatError, ParserCreate
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DTDForbidden, ElementTree
 
 from kdx.util.words import listed
 
@@ -49,24 +50,16 @@ def read_annotation(path: str, size: tuple[int, int]) -> list[VocObject]:
 
 
 def _root(path: str) -> Element:
-    builder = TreeBuilder()
-    parser = ParserCreate()
-    parser.buffer_text = True
-    parser.StartDoctypeDeclHandler = _refuse_entities
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
     try:
-        parser.Parse(Path(path).read_bytes(), True)
-        return builder.close()
+        return ElementTree.fromstring(Path(path).read_bytes(), forbid_dtd=True)
     except OSError as error:
         raise ValueError(error.strerror) from error
-    except (ExpatError, LookupError) as error:  # an encoding that there is not
-        raise ValueError(f"it is no XML: {error}") from error
-
-
-def _refuse_entities(*_: object) -> None:
-    raise ValueError("it has a DOCTYPE, whose entities could take all memory: remove it")
+    except DTDForbidden as error:
+        raise ValueError(
+            "it has a DOCTYPE, whose entities could take all memory: remove it"
+        ) from error
+    except (ParseError, LookupError) as error:  # LookupError: an unknown encoding
+        raise ValueError(f"invalid XML: {error}") from error
 
 
 def _other_size(root: Element, size: tuple[int, int]) -> Iterator[str]:

@@ -151,7 +151,7 @@ def test_sizes_are_for_square_inputs(tmp_path):
 
 
 def test_an_input_that_is_not_rgb(tmp_path):
-    with pytest.raises(ValueError, match="image files with boxes are RGB: an input of 1 x 64 x 64"):
+    with pytest.raises(ValueError, match="images with boxes are RGB, and do not fit"):
         Views(drawn(tmp_path, 1), InputSpec(1, 64, (0.0,), (1.0,)), seed=0)
 
 

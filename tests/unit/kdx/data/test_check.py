@@ -36,10 +36,10 @@ def test_a_good_set():
         ({"train": source()}, "train: it has no images"),
         ({"test": source()}, "test: it has no images"),
         ({"test": source(0, size=5)}, "toy: images of 1 x 5 x 5 do not fit an input of 1 x 4 x 4"),
-        ({"train": [1, 2]}, "list is not a source of images: use MemoryImages or FileImages"),
+        ({"train": [1, 2]}, "list is not an image source: use kdx.data.MemoryImages or FileImages"),
         (
             {"test": FileImages(["a.png"], torch.tensor([0]))},
-            "image files are RGB and seen as squares: an input of 1 x 4 x 4 is not",
+            "image files are RGB, and do not fit an input of 1 x 4 x 4",
         ),
     ],
 )

@@ -95,6 +95,6 @@ def test_neither_limit_nor_validation_moves_the_noise():
 
 def test_images_with_boxes_have_no_one_label():
     scenes = BoxImages(["a.jpg"], [torch.zeros(1, 6)], torch.tensor([0]))
-    message = r"data\.label_noise: 0\.25 needs one label an image; the data set brings BoxImages"
+    message = r"data\.label_noise: 0\.25 needs one label for each image, which BoxImages"
     with pytest.raises(ValueError, match=message):
         noisy(0.25, source=scenes, numbers=torch.tensor([0]))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kdx.data.sources import FileImages, MemoryImages, subset
+from kdx.data.sources import FileImages, MemoryImages
 from kdx.protocols import ImageSource
 from kdx.tasks import check_labels
 
@@ -19,8 +19,7 @@ def test_both_kinds_are_sources():
 
 
 def test_a_subset_of_a_subset_keeps_names():
-    part = subset(subset(memory(), torch.tensor([5, 3, 1])), torch.tensor([2, 0]))
-    assert isinstance(part, MemoryImages)
+    part = memory().subset(torch.tensor([5, 3, 1])).subset(torch.tensor([2, 0]))
     assert part.images[:, 0, 0, 0].tolist() == [1, 5]
     assert part.labels.tolist() == [1, 2]
     assert [part.name(i) for i in range(2)] == ["toy train[1]", "toy train[5]"]
@@ -28,23 +27,8 @@ def test_a_subset_of_a_subset_keeps_names():
 
 def test_subset_of_files():
     files = FileImages(["a.png", "b.png", "c.png"], torch.tensor([0, 1, 2]))
-    part = subset(files, torch.tensor([2, 0]))
-    assert isinstance(part, FileImages)
+    part = files.subset(torch.tensor([2, 0]))
     assert (part.paths, part.labels.tolist()) == (["c.png", "a.png"], [2, 0])
-
-
-def test_other_sources_are_refused():
-    class Other:
-        labels = torch.zeros(2, dtype=torch.int64)
-
-        def __len__(self) -> int:
-            return 2
-
-        def name(self, index: int) -> str:
-            return str(index)
-
-    with pytest.raises(ValueError, match="Other is not a source of images: use MemoryImages or"):
-        subset(Other(), torch.tensor([0]))
 
 
 def test_wrong_images_and_counts():
@@ -60,7 +44,7 @@ def test_labels_out_of_range(wrong):
     source = memory()
     check_labels(source, classes=3)
     source.labels[[2, 4]] = wrong
-    part = subset(source, torch.tensor([5, 4, 2]))
+    part = source.subset(torch.tensor([5, 4, 2]))
     for labelled, first, n in ((source, 2, 6), (part, 4, 3)):
         message = (
             rf"toy train\[{first}\]: label {wrong} is not in \[0, 3\); 2 of {n} labels are wrong"
@@ -78,8 +62,8 @@ BROKEN = FLOATS.index_fill(0, torch.tensor([3]), torch.nan)
 @pytest.mark.parametrize(
     ("images", "found"),
     [
-        (FLOATS, r"float32 \[5, 1, 2, 2\]; bring them to 0\.\.255, round"),
-        (BROKEN, r"float32 \[5, 1, 2, 2\] with nan in sample 3; bring them"),
+        (FLOATS, r"float32 \[5, 1, 2, 2\]; scale them to 0\.\.255, round"),
+        (BROKEN, r"float32 \[5, 1, 2, 2\] with nan in sample 3; scale them"),
         (FLOATS / 0, r"float32 \[5, 1, 2, 2\] with nan in sample 0"),
         (FLOATS.to(torch.int16), r"int16 \[5, 1, 2, 2\]"),
         (FLOATS.byte()[0], r"uint8 \[1, 2, 2\]"),

@@ -4,12 +4,14 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from kdx.data.augment import Augment
+from kdx.data.augment import Augment, normalise
 from kdx.data.sources import FileImages, MemoryImages
 from kdx.data.views import Views
 from kdx.protocols import InputSpec
+from tests.contracts import check_scenes
 
 SPEC = InputSpec(3, 8, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+MOVED = Augment(crop=1, flip=True)
 
 
 def memory(n: int = 40, *, channels: int = 3, size: int = 8) -> MemoryImages:
@@ -50,6 +52,67 @@ def test_file_views_are_pure(augment, tmp_path):
     assert_views_are_pure(Views(files(tmp_path), SPEC, seed=1, augment=augment))
 
 
+@pytest.mark.parametrize("augment", [None, Augment(crop=2, flip=True)])
+def test_one_view_at_a_time(augment, tmp_path):
+    check_scenes(memory(4), SPEC, augment)
+    check_scenes(files(tmp_path), SPEC, augment)
+
+
+class Plain:
+    """What a plug-in for kdx 0.1 has, and no more: images of one colour, random in training."""
+
+    files = ()
+
+    def __init__(self, labels, dtype=torch.uint8, shape=()):
+        self.labels, self.dtype, self.shape = labels, dtype, shape
+
+    def __len__(self):
+        return len(self.labels)
+
+    def name(self, index):
+        return f"plain[{self.labels[index]}]"
+
+    def subset(self, indices):
+        return Plain(self.labels[indices], self.dtype, self.shape)
+
+    def check(self, input, augment):
+        if input.channels != 3:
+            raise ValueError("plain images are RGB")
+
+    def view_size(self, input, augment):
+        return input.hw
+
+    def view(self, index, input, augment):
+        value = 10 * int(self.labels[index]) + (int(torch.randint(9, ())) if augment else 0)
+        return torch.full(input.shape, value, dtype=self.dtype), self.labels[index].view(self.shape)
+
+
+def test_a_source_with_single_views_alone():
+    source = Plain(torch.arange(5), shape=(1,))
+    check_scenes(source, SPEC, None)
+    assert_views_are_pure(Views(source, SPEC, seed=1, augment=Augment(flip=True)))
+    batch = Views(source, SPEC, seed=1).__getitems__([(0, 3), (0, 1)])
+    pixels = torch.tensor([30, 10], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 8, 8)
+    assert torch.equal(batch.images, normalise(pixels, SPEC))
+    assert batch.targets.tolist() == [[3], [1]]
+
+
+def test_normalised_images_stay_as_they_are_and_targets_may_be_single_numbers():
+    source = Plain(torch.arange(5), torch.float32)
+    check_scenes(source, SPEC, Augment(flip=True))
+    images, targets, _ = Views(source, SPEC, seed=1).__getitems__([(0, 3), (0, 1)])
+    assert (images.dtype, images.amin((1, 2, 3)).tolist()) == (torch.float32, [30, 10])
+    assert targets.tolist() == [3, 1]
+
+
+def test_views_of_another_type():
+    views = Views(Plain(torch.arange(5), torch.float64), SPEC, seed=1)
+    with pytest.raises(
+        ValueError, match=r"Plain: views must be all uint8 or .*, not torch\.float64"
+    ):
+        views.__getitems__([(0, 3)])
+
+
 def test_seeds_give_different_views():
     keys = [(0, i) for i in range(40)]
     one, two = (Views(memory(), SPEC, seed=s, augment=Augment(crop=2)) for s in (1, 2))
@@ -84,7 +147,9 @@ def test_augmentation_moves_as_stated():
     """Crops reach every offset and half of the images are flipped, independently."""
     image = torch.arange(1, 65, dtype=torch.uint8).view(1, 1, 8, 8)
     source = MemoryImages(image.expand(4000, 1, 8, 8), torch.zeros(4000).long(), "toy")
-    views = Views(source, InputSpec(1, 8, (0.0,), (1 / 255,)), seed=0, augment=Augment(1, True))
+    views = Views(
+        source, InputSpec(1, 8, (0.0,), (1 / 255,)), seed=0, augment=Augment(crop=1, flip=True)
+    )
     images = views.__getitems__([(0, i) for i in range(4000)]).images[:, 0].round().int()
     flipped = images[:, 4, 4] < images[:, 4, 3]
     images[flipped] = images[flipped].flip(-1)
@@ -107,17 +172,15 @@ def test_what_does_not_fit_is_refused(tmp_path):
         Views(memory(size=9), SPEC, seed=0)
     with pytest.raises(ValueError, match="images of 2 x 8 x 8 do not fit"):
         Views(memory(channels=2), SPEC, seed=0)
-    with pytest.raises(ValueError, match=r"toy train: augment.resized_crop is for image files"):
+    with pytest.raises(ValueError, match=r"augment.resized_crop: images in memory take crop, flip"):
         Views(memory(), SPEC, seed=0, augment=Augment(resized_crop=(0.2, 1.0)))
-    with pytest.raises(
-        ValueError, match="image files are RGB and seen as squares: an input of 1 x 8 x 8 is"
-    ):
+    with pytest.raises(ValueError, match="image files are RGB, and do not fit an input of 1 x 8 x"):
         Views(files(tmp_path), InputSpec(1, 8, (0.5,), (0.5,)), seed=0)
-    with pytest.raises(ValueError, match=r"an input of 3 x 8 x 16 is not"):
+    with pytest.raises(ValueError, match="cropped to squares: an input of 3 x 8 x 16 is not"):
         Views(files(tmp_path), InputSpec(3, (8, 16), SPEC.mean, SPEC.std), seed=0)
-    with pytest.raises(ValueError, match=r"augment.color, scale: for images with boxes or masks"):
+    with pytest.raises(ValueError, match=r"augment\.scale, color: images in memory take crop"):
         Views(memory(), SPEC, seed=0, augment=Augment(scale=(0.5, 1), color=0.1))
-    with pytest.raises(ValueError, match="str is not a source of images"):
+    with pytest.raises(ValueError, match="str is not an image source: use kdx"):
         Views("images", SPEC, seed=0)  # pyright: ignore[reportArgumentType]
 
 

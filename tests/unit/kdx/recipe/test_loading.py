@@ -1,7 +1,6 @@
 """A good recipe: its values, defaults, stages, paths, and its way back to YAML."""
 
 import math
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -54,7 +53,7 @@ def test_the_defaults(write):
     assert (recipe.select, recipe.teacher, recipe.stages) == ("last", None, [])
     assert (recipe.tolerance.float32, recipe.tolerance.float64) == (1e-4, 1e-9)
     assert (recipe.data.batch_size, recipe.data.workers, recipe.data.limit) == (32, 0, None)
-    assert recipe.data.augment.model_dump() == asdict(Augment())
+    assert recipe.data.augment.model_dump() == Augment().model_dump()
     assert [(term.name, term.weight) for term in recipe.losses] == [("cross_entropy", 1.0)]
     assert (recipe.optimizer.use, recipe.optimizer.arguments["lr"]) == ("SGD", 0.01)
     (stage,) = recipe.resolved_stages()

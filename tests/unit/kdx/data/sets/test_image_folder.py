@@ -72,13 +72,13 @@ def test_wrong_numbers(root):
 def test_unreadable_files_are_all_counted(root, monkeypatch):
     (root / "val" / "ant" / "1.JPEG").write_text("no image")
     message = (
-        r"1 of 15 files cannot be read: .*ant/1\.JPEG: no image\. Mend .* skip_bad: 1 or more$"
+        r"1 of 15 files cannot be read: .*ant/1\.JPEG: no image\. Repair .* skip_bad: 1 or more$"
     )
     with pytest.raises(ValueError, match=message):
         image_folder(root=str(root))
     for i in range(12):
         (root / "train" / "bee" / f"bad{i:02}.png").touch()
-    message = r"13 of 27 files .*bad00\.png: the file is empty; .*bad09.*; and 3 more\. Mend"
+    message = r"13 of 27 files .*bad00\.png: the file is empty; .*bad09.*; and 3 more\. Repair"
     with pytest.raises(ValueError, match=message):
         image_folder(root=str(root), verify=True)
     assert len(image_folder(root=str(root), verify=False).train) == 21
@@ -103,7 +103,7 @@ def test_bad_files_are_left_out_counted_and_named(root):
     (note,) = data.notes
     assert re.fullmatch(
         "image_folder: 2 of 15 files left out, which cannot be read: "
-        rf"{root}/train/bee/1\.JPEG: .*[Tt]runcated.*; {root}/val/owl/0\.JPEG: no image",
+        rf"{root}/train/bee/1\.JPEG: .*[Tt]runcated.*; {root}/val/owl/0\.JPEG: the .* no image",
         note,
     )
 

@@ -3,7 +3,7 @@ import tarfile
 
 import pytest
 
-from kdx.data.sets.unpack import unpack, write_whole
+from kdx.data.sets.unpack import unpack
 
 
 def member(name: str, content: bytes = b"", **attributes) -> tuple[tarfile.TarInfo, io.BytesIO]:
@@ -69,10 +69,3 @@ def test_no_archive(tmp_path):
     (tmp_path / "set.tar.gz").write_text("<html>503</html>")
     with pytest.raises(ValueError, match=r"set\.tar\.gz: not unpacked: not a gzip file"):
         unpack(tmp_path / "set.tar.gz", tmp_path / "new")
-
-
-def test_nothing_is_written_over(tmp_path):
-    (tmp_path / "file").write_text("kept")
-    with pytest.raises(FileExistsError):
-        write_whole(io.BytesIO(b"new"), tmp_path / "file")
-    assert (tmp_path / "file").read_text() == "kept"

@@ -147,7 +147,7 @@ def test_all_problems_at_once(root):
     message = (
         r"voc: 5 of 7 images cannot be used: .*/far\.xml: object 1, 'dog': its box, 3 to 50 .*, "
         r"object 2, 'dog': xmin 9.* no box; .*/gone\.jpg: No such file or directory; "
-        r".*/bare\.xml: No such file .*; .*test1\.jpg: no image; .*test2\.xml: it is no XML"
+        r".*/bare\.xml: No such file .*; .*test1\.jpg: no image; .*test2\.xml: invalid XML"
     )
     with pytest.raises(ValueError, match=message):
         opened(root)

@@ -127,10 +127,10 @@ BOMB = """<!DOCTYPE annotation [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("", "it is no XML: no element found"),
-        ("<annotation><object></annotation>", "it is no XML: mismatched tag: line 1, column 22"),
-        (b"\xff\xd8\xff\xe0", "it is no XML: not well-formed"),
-        ('<?xml version="1.0" encoding="none"?><annotation/>', "it is no XML: unknown encoding"),
+        ("", "invalid XML: no element found"),
+        ("<annotation><object></annotation>", "invalid XML: mismatched tag: line 1, column 22"),
+        (b"\xff\xd8\xff\xe0", "invalid XML: not well-formed"),
+        ('<?xml version="1.0" encoding="none"?><annotation/>', "invalid XML: unknown encoding"),
         ("<html/>", "it is a <html>, not an <annotation>"),
         (BOMB + xml(thing(name="&b;")), "it has a DOCTYPE, whose entities could take all memory"),
         ((BOMB + xml(thing(name="&b;"))).encode("utf-16"), "it has a DOCTYPE"),
