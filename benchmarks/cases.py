@@ -22,8 +22,8 @@ __all__ = ["CASES", "Case"]
 class Case:
     """A network, the name of its preset in `expand.PRESETS`, and one batch.
 
-    `pixels` and `batch_size` are the size and number of images; `paper` is Table 13's ratio of training
-    speeds to the compact network, None if it has no such row.
+    `pixels` and `batch_size` are the size and number of images; `paper` is Table 13's ratio of
+    training speeds to the compact network, None if it has no such row.
     """
 
     build: Callable[[], nn.Module]

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 
+from kdx_lab.complexity.costs import print_wide
 from kdx_lab.complexity.rounds import Quartiles
 
 __all__ = ["TableRow", "options", "selected", "show", "write"]
@@ -56,12 +56,10 @@ def show(title: str, rows: Sequence[TableRow], console: Console, *, note: str = 
         table.add_column(column, justify="left" if words else "right", no_wrap=True)
     for row in rows:
         table.add_row(*map(_cell, row.values()))
-    needed = Measurement.get(console, console.options.update(max_width=1000), table).maximum
-    wide = Console(file=console.file, width=max(console.width, needed), markup=False)
-    wide.print(title, style="bold", highlight=False)
-    wide.print(table, highlight=False)
+    console.print(title, style="bold", highlight=False, markup=False, soft_wrap=True)
+    print_wide(table, console)
     if note:
-        wide.print(note, highlight=False, soft_wrap=True)
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 def write(path: Path, rows: Sequence[TableRow], **about: object) -> None:

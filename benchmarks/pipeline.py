@@ -28,8 +28,8 @@ __all__ = ["main"]
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "configs/fashion_mnist/resnet18_to_smallnet7_ck_fc_kd.yaml"
 CL = ("student.transforms.0.conv=cl", "student.transforms.0.linear=false")
-NOTE = """Each row adds its part to the row in the last column. Speeds and their ratios are medians of
-the rounds [quartiles]."""
+NOTE = """Each row adds its part to the row in the last column. Speeds and their ratios are medians
+of the rounds [quartiles]."""
 
 
 def main(arguments: list[str] | None = None) -> None:

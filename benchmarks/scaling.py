@@ -58,8 +58,8 @@ SIZES: Mapping[str, Size] = {
     **{f"processes {n}": Size(processes=n) for n in (2, 4)},
 }
 REPEATS = 10  # steps per round of several processes, which must run the same number
-NOTE = """img/s and peak MB are the compact network's; other columns are ratios to it: medians of the
-rounds [quartiles]."""
+NOTE = """img/s and peak MB are the compact network's; other columns are ratios to it: medians of
+the rounds [quartiles]."""
 
 
 def main(arguments: list[str] | None = None) -> None:

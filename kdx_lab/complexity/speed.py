@@ -54,19 +54,13 @@ def speeds(networks: Mapping[str, nn.Module], batch: Shape, *, rounds: int) -> S
         network.to(device)
 
     def timed(work: Callable[[nn.Module, Tensor], None]) -> Rounds:
+        steps = {name: partial(work, each, images) for name, each in networks.items()}
         contenders = [
-            Contender(name, partial(_step, work, network, images), len(images))
-            for name, network in networks.items()
+            Contender(name, partial(steps.__getitem__, name), len(images)) for name in steps
         ]
         return measure(contenders, rounds=rounds, warmup=1)
 
     return Speeds(timed(_forward), timed(_train))
-
-
-def _step(
-    work: Callable[[nn.Module, Tensor], None], network: nn.Module, images: Tensor
-) -> Callable[[], None]:
-    return partial(work, network, images)
 
 
 @torch.no_grad()
