@@ -37,20 +37,20 @@ WARMUP = 2  # epochs
 
 @dataclass(frozen=True)
 class BenchmarkArm:
-    """A line of the table: `build` gives an epoch to run; it adds a part to the line `base`."""
+    """A row of the table: `build` returns an epoch to run, which adds a part to the row `base`."""
 
     build: Callable[["Bench"], Step]
     base: str | None = None
 
     @property
     def alone(self) -> bool:
-        """Whether it is a part by itself, which trains nothing."""
+        """Whether it is a part on its own, which trains nothing."""
         return self.base is None and self.build is not _bare
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What the arms share: a recipe with a teacher and a transform, and overrides to it.
+    """Shared by the arms: a recipe with a teacher and a transform, and overrides.
 
     Logs and memos are written below `directory`, and closed with `stack`.
     """
@@ -88,8 +88,8 @@ class Bench:
     def runner(self, *overrides: str, held: bool = False, remembered: bool = False) -> StageRunner:
         """Return kdx's own runner of the recipe's first stage; teachers have random weights.
 
-        `held`: in place of the teacher stands a batch of its outputs, kept in memory.
-        `remembered`: a memo of it does, of as many views as there are epochs to warm up.
+        `held`: the teacher is replaced by a batch of its outputs in memory. `remembered`: by a memo
+        of as many views as there are warm-up epochs.
         """
         overrides += (f"teacher.memo.views={WARMUP}",) if remembered else ()
         job = build(self.load(*overrides), teacher_weights=False)
@@ -117,7 +117,7 @@ class Bench:
 
 
 class Held:
-    """Stands for a teacher whose answers cost nothing."""
+    """Replaces a teacher: its outputs cost nothing."""
 
     def __init__(self, batch_size: int, classes: int) -> None:
         self.logits = torch.randn(batch_size, classes)
@@ -158,12 +158,12 @@ def _step(bench: Bench) -> Step:
     return epoch
 
 
-def _views_alone(bench: Bench) -> Step:
+def _only_views(bench: Bench) -> Step:
     _, loader = bench.compact()
     return lambda: [batch.targets for batch in loader]
 
 
-def _teacher_alone(bench: Bench) -> Step:
+def _only_teacher(bench: Bench) -> Step:
     runtime = bench.runner(*COMPACT).runtime
     teacher, batches = runtime.job.teacher, list(runtime.loader)
     assert teacher is not None
@@ -171,7 +171,7 @@ def _teacher_alone(bench: Bench) -> Step:
     return lambda: [teacher(batch.images.to(device)) for batch in batches]
 
 
-def _optimiser_alone(bench: Bench, *overrides: str) -> Step:
+def _only_optimizer(bench: Bench, *overrides: str) -> Step:
     runner = bench.runner(*overrides, *ALONE)
     steps = runner.runtime.batches.steps
     for parameter in runner.objective.parameters():
@@ -190,11 +190,11 @@ ARMS: Mapping[str, BenchmarkArm] = {
     "+ kdx's step": BenchmarkArm(_step, "+ views"),
     "+ schedule, checks, log": BenchmarkArm(_recipe(*COMPACT, *ALONE), "+ kdx's step"),
     "+ expansion": BenchmarkArm(_recipe(*ALONE), "+ schedule, checks, log"),
-    "+ KD, answers in memory": BenchmarkArm(_recipe(held=True), "+ expansion"),
+    "+ KD, outputs in memory": BenchmarkArm(_recipe(held=True), "+ expansion"),
     "+ KD, filled memo": BenchmarkArm(_recipe(remembered=True), "+ expansion"),
     "+ KD, live teacher": BenchmarkArm(_recipe(), "+ expansion"),
-    "views alone": BenchmarkArm(_views_alone),
-    "teacher alone": BenchmarkArm(_teacher_alone),
-    "optimiser alone, compact": BenchmarkArm(lambda bench: _optimiser_alone(bench, *COMPACT)),
-    "optimiser alone, expanded": BenchmarkArm(_optimiser_alone),
+    "only views": BenchmarkArm(_only_views),
+    "only teacher": BenchmarkArm(_only_teacher),
+    "only optimizer, compact": BenchmarkArm(lambda bench: _only_optimizer(bench, *COMPACT)),
+    "only optimizer, expanded": BenchmarkArm(_only_optimizer),
 }

@@ -1,7 +1,7 @@
-"""What is expanded, and how: the rows of Table 13 (ExpandNets paper) and SmallNet 3x3.
+"""The cases that are measured: the rows of Table 13 (ExpandNets paper) and SmallNet 3x3.
 
-Images and batches are small enough for two cores, so speeds are not the paper's; its ratios, of
-a GPU and an unfolded chain, stand beside ours. A SmallNet's images are always 32 x 32.
+Images and batches are small enough for two cores, so speeds are not the paper's; its ratios, on a
+GPU and unfolded, are shown beside ours. A SmallNet's images are always 32 x 32.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,10 +20,10 @@ __all__ = ["CASES", "Case"]
 
 @dataclass(frozen=True)
 class Case:
-    """A network, the name of its plan in `expand.PRESETS`, and one batch.
+    """A network, the name of its preset in `expand.PRESETS`, and one batch.
 
-    `pixels` and `batch_size` say how many images of which side; `paper` is Table 13's training
-    speed over the compact network's, None where it has no such row.
+    `pixels` and `batch_size` are the size and number of images; `paper` is Table 13's ratio of
+    training speeds to the compact network, None if it has no such row.
     """
 
     build: Callable[[], nn.Module]
@@ -46,7 +46,7 @@ def _build(student: Mapping[str, Any]) -> nn.Module:
 
 
 def _cases(row: PaperRow) -> dict[str, Case]:
-    """The expansions of a network of Table 13, by its strategies' names."""
+    """Return the expansions of a network of Table 13, by strategy."""
     batch_size, pixels, _ = row.trial
     build = partial(_build, row.student)
     return {

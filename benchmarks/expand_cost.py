@@ -1,11 +1,11 @@
-"""What expansion costs in training: compact, folded and unfolded, speed and peak memory.
+"""The cost of expansion in training: compact, folded and unfolded, speed and peak memory.
 
     python -m benchmarks.expand_cost --only 'SmallNet-7*128'
 
-A step is forward, cross-entropy (of every pixel or cell where the network has them), backward
-and SGD with momentum, on one batch held in memory. Compact, compact on channels-last images and
-folded alternate; unfolded, many times slower, is compared with compact afterwards, in fewer rounds,
-unless --no-unfolded says that it is not.
+A step is forward, cross-entropy (per pixel or cell if the network predicts these), backward and SGD
+with momentum, on one batch in memory. Compact, compact on channels-last images and folded
+alternate; unfolded, many times slower, is compared with compact afterwards, in fewer rounds, unless
+--no-unfolded is given.
 """
 
 import argparse
@@ -28,13 +28,13 @@ from kdx_lab.complexity.rounds import Contender, Step, measure
 __all__ = ["main"]
 
 CONTENDERS = ("compact", "channels last", "folded", "unfolded")
-NOTE = """img/s and peak MB are the compact network's in torch's default layout; all else is a ratio
-to it, the median of the rounds [quartiles], or to the compact network on channels-last images, as
-the folded one has them. paper: Table 13's ratio, of unfolded chains on a GPU."""
+NOTE = """img/s and peak MB are the compact network's in torch's default layout; other columns are
+ratios to it: medians of the rounds [quartiles]. to channels last: the folded network, which gets
+channels-last images, over the compact one on these. paper: Table 13's ratio, unfolded on a GPU."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the rows that are asked for, print the table, write JSON where asked."""
+    """Measure the selected rows, print the table, write JSON with --json."""
     args = _parser().parse_args(arguments)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -49,14 +49,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = options(__doc__, rounds=15)
-    parser.add_argument("--batch-size", type=int, metavar="N", help="instead of the rows' own")
-    parser.add_argument("--pixels", type=int, metavar="N", help="likewise; not for SmallNets")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="instead of each row's own")
+    parser.add_argument("--pixels", type=int, metavar="N", help="image size, not for SmallNets")
     parser.add_argument(
-        "--no-unfolded", action="store_false", dest="unfolded", help="leave out what takes longest"
+        "--no-unfolded", action="store_false", dest="unfolded", help="leave out the slowest mode"
     )
     parser.add_argument("--bf16", action="store_true", help="under autocast")
     parser.add_argument("--fused", action="store_true", help="the fused SGD, for all contenders")
-    parser.add_argument("--cpu", action="store_true", help="even if there is a GPU")
+    parser.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The exact peak of a training step's tensor memory."""
+"""The exact peak memory of a training step's tensors."""
 
 import gc
 import os
@@ -18,11 +18,11 @@ MARK = "the measured step"
 
 
 def peak_memory(build: Callable[[], Step], device: torch.device) -> int:
-    """Return the most bytes that live at once during a step of what `build()` returns.
+    """Return the peak memory, in bytes, of the step that `build()` returns.
 
-    Parameters, gradients, the optimiser's state and the batch count, for they are made by
-    `build` and a first step. On the CPU every tensor that torch's allocator hands out is seen,
-    those inside an operation too, but not the workspaces of its libraries (oneDNN, BLAS).
+    Parameters, gradients, the optimizer's state and the batch count: `build` and a first step
+    allocate them. On the CPU it includes every tensor of torch's allocator, also inside operations,
+    but not the workspaces of libraries (oneDNN, BLAS).
     """
     gc.collect()
     return _on_cuda(build, device) if device.type == "cuda" else _on_cpu(build)

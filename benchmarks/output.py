@@ -1,4 +1,4 @@
-"""What the benchmarks share on the command line, on the terminal and in JSON."""
+"""Shared by the benchmarks: command-line options, tables and JSON."""
 
 import argparse
 import json
@@ -15,33 +15,33 @@ from pathlib import Path
 import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 
+from kdx_lab.complexity.costs import print_wide
 from kdx_lab.complexity.rounds import Quartiles
 
 __all__ = ["TableRow", "options", "selected", "show", "write"]
 
 TableRow = Mapping[str, Quartiles | float | str | None]
-"""One line of a table, by column; None where there is nothing to say."""
+"""One line of a table, by column; None if empty."""
 
 
 def options(description: str | None, *, rounds: int) -> argparse.ArgumentParser:
-    """Return a parser with the options that every benchmark has; `rounds` is the default."""
+    """Return a parser with the options of every benchmark; `rounds` is the default."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--rounds", type=int, default=rounds, help=f"rounds to time (default: {rounds})"
+        "--rounds", type=int, default=rounds, help=f"number of rounds (default: {rounds})"
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="torch's threads (default: its)")
-    parser.add_argument("--only", default="*", metavar="PATTERN", help="rows to run, as in *CL*")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: torch's)")
+    parser.add_argument("--only", default="*", metavar="PATTERN", help="rows to run, e.g. *CL*")
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures here")
     return parser
 
 
 def selected(names: Sequence[str], pattern: str) -> list[str]:
-    """Return the names that match, in any case; ValueError where there is none."""
+    """Return the names that match, ignoring case; ValueError if there are none."""
     found = [name for name in names if fnmatchcase(name.lower(), pattern.lower())]
     if not found:
         raise ValueError(f"--only {pattern}: no row matches. Known: {', '.join(names)}")
@@ -49,23 +49,21 @@ def selected(names: Sequence[str], pattern: str) -> list[str]:
 
 
 def show(title: str, rows: Sequence[TableRow], console: Console, *, note: str = "") -> None:
-    """Print a table with the columns of its first row, as wide as it is, and a note below."""
+    """Print a table with the columns of its first row, in its full width, and a note below."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for column in rows[0]:
         words = any(isinstance(row[column], str) for row in rows)
         table.add_column(column, justify="left" if words else "right", no_wrap=True)
     for row in rows:
         table.add_row(*map(_cell, row.values()))
-    needed = Measurement.get(console, console.options.update(max_width=1000), table).maximum
-    wide = Console(file=console.file, width=max(console.width, needed), markup=False)
-    wide.print(title, style="bold", highlight=False)
-    wide.print(table, highlight=False)
+    console.print(title, style="bold", highlight=False, markup=False, soft_wrap=True)
+    print_wide(table, console)
     if note:
-        wide.print(note, highlight=False, soft_wrap=True)
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 def write(path: Path, rows: Sequence[TableRow], **about: object) -> None:
-    """Write the rows with what they were measured on; `about` is added to that."""
+    """Write the rows and the environment; `about` is added to the latter."""
     whole = {
         "command": shlex.join(
             ["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]

@@ -1,6 +1,6 @@
-"""The contenders of `peers.py`: each is a function from `Spec` to an epoch that can be run.
+"""The contenders of `peers.py`: each is a function from `Spec` to a callable that runs an epoch.
 
-All train the same compact network (or its expansion) by the same teacher on the same images,
+All train the same compact network (or its expansion) with the same teacher on the same images,
 padded, cropped and flipped: 0.1 cross-entropy + 0.9 KD with T = 4, SGD with momentum 0.9.
 """
 
@@ -33,10 +33,10 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Spec:
-    """What a contender is told: the recipe of pair and data, a directory of its own, settings.
+    """The settings of a contender, with a recipe for networks and data, and its own directory.
 
-    `workers` and `transforms` ("pil" or "tensor") are of a standard DataLoader; `expanded` trains
-    the ExpandNet-CL, `remembered` from a teacher's cache or memo.
+    `workers` and `transforms` ("pil" or "tensor") are those of a standard DataLoader; `expanded`
+    trains the ExpandNet-CL, `remembered` uses a cache or memo of the teacher's outputs.
     """
 
     recipe: Path
@@ -73,7 +73,7 @@ class Spec:
 
 
 class Images(Dataset[tuple[Tensor, int]]):
-    """The training images one at a time, as a standard data set has them."""
+    """The training images as a standard data set, one at a time."""
 
     def __init__(self, spec: Spec) -> None:
         data, source = spec.job.data, spec.job.splits.train
@@ -105,7 +105,7 @@ def _pil(image: Tensor) -> Image.Image:
 
 
 def plain(spec: Spec) -> Step:
-    """A plain loop with a live teacher; expanded, its chains run unfolded."""
+    """A plain loop with a live teacher; the expanded network runs unfolded."""
     student, teacher = spec.job.student, spec.teacher
     if spec.expanded:
         student = expand.expand(student, conv="cl", mode="unfolded")

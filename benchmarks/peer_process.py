@@ -1,4 +1,4 @@
-"""Contenders in processes of their own, and the environments that torchdistill needs."""
+"""Contenders as processes, and the virtual environments that torchdistill needs."""
 
 import json
 import os
@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class Peer:
-    """A worker, as a context: it starts and warms up at the beginning, and ends at the end.
+    """A worker process, as a context manager: it starts and warms up on entry, and ends on exit.
 
-    `threads` sets OMP_NUM_THREADS. RuntimeError, with the worker's last words, where it fails.
+    `threads` sets OMP_NUM_THREADS. RuntimeError, with the end of the worker's output, if it fails.
     """
 
     def __init__(self, runtime: str, spec: Spec, *, python: str, threads: int | None) -> None:
@@ -67,10 +67,10 @@ class Peer:
 
 
 def environment(directory: Path, version: str) -> str:
-    """Return the Python of a virtual environment with torchdistill of this version.
+    """Return the Python of a virtual environment with this version of torchdistill.
 
-    It is made in `directory` where it is not there yet. All other packages, torch above all, are
-    those of the running Python: its site-packages are on the path.
+    It is created in `directory` if it does not exist. All other packages, such as torch, are those
+    of the running Python, whose site-packages are on the path.
     """
     place = directory / f"torchdistill-{version}"
     python = place / ("Scripts" if os.name == "nt" else "bin") / "python"

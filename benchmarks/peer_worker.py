@@ -1,7 +1,7 @@
-"""A contender in a process of its own: `python -m benchmarks.peer_worker LOOP SPEC`.
+"""The process of a contender: `python -m benchmarks.peer_worker LOOP SPEC`.
 
-SPEC is JSON, the fields of `peer_loops.Spec`. Says `ready` when warmed up; each line that comes
-in is answered by an epoch's images per second; ends with its input.
+SPEC is JSON, the fields of `peer_loops.Spec`. Prints `ready` after warm-up; runs an epoch for each
+line of input and prints its images per second; ends with its input.
 """
 
 import json
@@ -18,9 +18,9 @@ WARMUP = 2  # epochs: the first fills caches, the second reads them
 
 
 def main() -> None:
-    """Warm up, then run epochs as asked."""
+    """Warm up, then run an epoch per line of input."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print
     runtime, text = sys.argv[1:]
     fields = json.loads(text)
     spec = Spec(**fields | {key: Path(fields[key]) for key in ("recipe", "directory")})

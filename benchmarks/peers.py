@@ -2,11 +2,11 @@
 
     python -m benchmarks.peers
 
-Each contender runs in a process of its own, one at a time: a round is an epoch of each in turn.
-The others first look for the best of their settings: loader workers 0, 1, 2, OMP_NUM_THREADS 1, 2,
-transforms of PIL images or of tensors. torchdistill is installed from PyPI into environments of
-its own, which share torch with this one: 1.1.5 with a live teacher, and 1.1.4, the last with a
-cache of the teacher's outputs (one an image, whatever the view).
+Each contender is a process, and they run one at a time: a round is an epoch of each. All but kdx
+first search for their best settings: data loader workers 0, 1, 2, OMP_NUM_THREADS 1, 2, transforms
+of PIL images or of tensors. torchdistill is installed from PyPI into its own virtual environments,
+which share torch with this one: 1.1.5 with a live teacher, and 1.1.4, the last version with a cache
+of the teacher's outputs (one per image, whatever the view).
 """
 
 import argparse
@@ -36,7 +36,7 @@ CL = ("student.transforms.0.conv=cl", "student.transforms.0.linear=false")
 MEMO = "kdx, CL, memo"
 LIVE = "kdx, CL, live teacher"
 NOTE = """Medians of the rounds [quartiles]. memo / it, live / it: the speed of kdx's ExpandNet-CL,
-with a memo and with a live teacher, over the line's."""
+with a memo and with a live teacher, over that of the row."""
 Settings = Mapping[str, Any]
 GRID: list[Settings] = [
     {"workers": workers, "threads": threads, "transforms": transforms}
@@ -71,7 +71,7 @@ CONTENDERS: Mapping[str, PeerLoop] = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Search the settings, run the rounds, print the table, write JSON where asked."""
+    """Search the settings, run the rounds, print the table, write JSON with --json."""
     args = _parser().parse_args(arguments)
     console = Console()
     names = selected(list(CONTENDERS), args.only)
@@ -103,17 +103,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = options(__doc__, rounds=7)
     parser.add_argument("--batch-size", type=int, default=128, metavar="N", help="default: 128")
     parser.add_argument(
-        "--limit", type=int, default=6400, metavar="N", help="images of a round (default: 6400)"
+        "--limit", type=int, default=6400, metavar="N", help="images per round (default: 6400)"
     )
     parser.add_argument(
         "--search-limit", type=int, default=2560, metavar="N",
-        help="images of an epoch while looking for the best settings (default: 2560); 0: no search",
+        help="images per epoch of the search for settings (default: 2560); 0: no search",
     )  # fmt: skip
     parser.add_argument(
         "--venv", type=Path, default=ROOT / "benchmarks/.venvs", metavar="DIR",
         help="where torchdistill is installed (default: benchmarks/.venvs)",
     )  # fmt: skip
-    parser.add_argument("--recipe", type=Path, default=RECIPE, help="with a teacher")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="a recipe with a teacher")
     return parser
 
 

@@ -1,11 +1,11 @@
-"""What a whole recipe costs beside a bare loop, part by part.
+"""The cost of a whole recipe compared with a bare loop, part by part.
 
     python -m benchmarks.pipeline
 
-The bare loop trains the compact network with cross-entropy on one batch held in memory. Each
-line adds a part to the line that it names, by kdx's own code: views, the step (objective,
-Accelerate, sums of the losses), schedule, checks and log, the expansion, the teacher. A round is
-an epoch of the first --limit images. Teachers have random weights; that costs the same.
+The bare loop trains the compact network with cross-entropy on one batch in memory. Each row adds a
+part of kdx to another row: views, the step (objective, Accelerate, sums of the losses), schedule,
+checks and log, the expansion, the teacher. A round is an epoch of the first --limit images.
+Teachers have random weights, which cost the same.
 """
 
 import argparse
@@ -28,12 +28,12 @@ __all__ = ["main"]
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "configs/fashion_mnist/resnet18_to_smallnet7_ck_fc_kd.yaml"
 CL = ("student.transforms.0.conv=cl", "student.transforms.0.linear=false")
-NOTE = """A line adds its part to the line that it names at its end. Speeds; ratios of speeds are
-medians of the rounds [quartiles]."""
+NOTE = """Each row adds its part to the row in the last column. Speeds and their ratios are medians
+of the rounds [quartiles]."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the arms that are asked for, print the table, write JSON where asked."""
+    """Measure the selected arms, print the table, write JSON with --json."""
     args = _parser().parse_args(arguments)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -55,10 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = options(__doc__, rounds=7)
     parser.add_argument("--batch-size", type=int, default=128, metavar="N", help="default: 128")
     parser.add_argument(
-        "--limit", type=int, default=12800, metavar="N", help="images of a round (default: 12800)"
+        "--limit", type=int, default=12800, metavar="N", help="images per round (default: 12800)"
     )
     parser.add_argument(
-        "--recipe", type=Path, default=RECIPE, help="with a teacher and an ExpandNet; made CL"
+        "--recipe",
+        type=Path,
+        default=RECIPE,
+        help="a recipe with a teacher and an ExpandNet",
     )
     return parser
 
@@ -72,7 +75,7 @@ def _row(name: str, rounds: Rounds, batch_size: int) -> TableRow:
         "ms a batch": 1000 * batch_size / speed.median,
         "of the bare loop": _ratio(rounds, name, BARE),
         "of": _ratio(rounds, name, base),
-        "this line": base,
+        "this row": base,
     }
 
 

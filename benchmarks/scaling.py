@@ -1,11 +1,11 @@
-"""How expansion's price changes as batch, image, rate, classes and processes grow.
+"""How the cost of expansion changes with batch size, image size, rate, classes and processes.
 
     python -m benchmarks.scaling --only 'batch*'
 
 SmallNet-7 as ExpandNet-CL+FC, batch 128, 32 x 32 pixels, rate 4, 10 classes, one process, with
-one of these changed at a time. Memory is that of one process, without DDP's buckets.
-Several processes share the batch and the cores, under DDP on the CPU: each line's ratios are to
-the compact network in as many.
+one of these changed at a time. Memory is that of one process, without DDP's buckets. Several
+processes share the batch and the cores, with DDP on the CPU: the ratios of a row are to the compact
+network in as many processes.
 """
 
 import argparse
@@ -40,7 +40,7 @@ MODES: tuple[Mode, ...] = ("compact", "folded", "unfolded")
 
 @dataclass(frozen=True)
 class Size:
-    """What grows. `batch` is shared by the processes."""
+    """What is varied. `batch` is shared by the processes."""
 
     batch: int = 128
     pixels: int = 32
@@ -50,20 +50,20 @@ class Size:
 
 
 SIZES: Mapping[str, Size] = {
-    "as it is": Size(),
+    "default": Size(),
     **{f"batch {n}": Size(batch=n) for n in (16, 32, 64, 256, 512, 1024)},
     **{f"pixels {n}": Size(pixels=n) for n in (16, 64, 96)},
     **{f"rate {n}": Size(rate=n) for n in (1, 2, 8, 16)},
     **{f"classes {n}": Size(classes=n) for n in (100, 1000)},
     **{f"processes {n}": Size(processes=n) for n in (2, 4)},
 }
-REPEATS = 10  # steps in a round of several processes, which must agree on their number
-NOTE = """img/s and peak MB are the compact network's; all else is a ratio to it: the median of
+REPEATS = 10  # steps per round of several processes, which must run the same number
+NOTE = """img/s and peak MB are the compact network's; other columns are ratios to it: medians of
 the rounds [quartiles]."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the rows that are asked for, print the table, write JSON where asked."""
+    """Measure the selected rows, print the table, write JSON with --json."""
     args = _parser().parse_args(arguments)
     threads = args.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = options(__doc__, rounds=9)
-    parser.add_argument("--batch-size", type=int, metavar="N", help="instead of the rows' own")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="instead of each row's own")
     return parser
 
 
@@ -122,7 +122,7 @@ def _device(size: Size) -> torch.device:
 
 
 def _side_by_side(size: Size, rounds: int, threads: int) -> Rounds:
-    """Measure in several processes, all in step; the first one's clock counts."""
+    """Measure in several processes in lockstep, by the clock of rank 0."""
     with TemporaryDirectory() as directory:
         spawn(_process, (size, rounds, threads, directory), nprocs=size.processes)
         return Rounds(torch.load(Path(directory, "speeds")))

@@ -1,10 +1,9 @@
-"""How long a command takes before it does anything.
+"""How long commands take to start.
 
     python -m benchmarks.startup
 
-Every row is a process of its own, from its start to its end; the last two are ended after their
-first optimizer step, on scikit-learn's digits. Seconds, and seconds of CPU, which other work on the
-machine changes less.
+Each row is a process, from start to end; the last two end after their first optimizer step, on
+scikit-learn's digits. CPU seconds depend less on the load of the machine than seconds.
 """
 
 import os
@@ -26,15 +25,16 @@ from kdx_lab.complexity.rounds import Quartiles, Rounds, interleave
 __all__ = ["main"]
 
 ROOT = Path(__file__).resolve().parents[1]
-TOOL = "tools/distill.py"
+DISTILL = ("-m", "kdx", "distill")
 TORCH = "import torch"
 ALONE = "configs/digits/smallnet3.yaml"
 DISTILLED = "configs/digits/resnet18_to_smallnet3_cl_fc_kd.yaml"
 UNTAUGHT = ("teacher.weights=null", "teacher.recipe=null", "teacher.allow_chance=true")
 FIRST_STEP = """
 import os
+import runpy
+import sys
 from kdx.training.stage import StageRunner
-from tools import distill
 
 step = StageRunner.step
 
@@ -43,26 +43,26 @@ def once(*arguments, **named):
     os._exit(0)
 
 StageRunner.step = once
-distill.main()
-os._exit(1)
+sys.argv.insert(1, "distill")
+runpy.run_module("kdx", run_name="__main__", alter_sys=True)
 """
 COMMANDS: Mapping[str, Sequence[str]] = {
-    "python alone": ("-c", ""),
+    "python": ("-c", ""),
     TORCH: ("-c", TORCH),
     "import kdx": ("-c", "import kdx"),
     "import kdx.recipe": ("-c", "import kdx.recipe"),
-    "distill --help": (TOOL, "--help"),
-    "a recipe that is not there": (TOOL, "configs/digits/nothing.yaml"),
-    "a refused recipe": (TOOL, ALONE, "epoch=3"),
+    "distill --help": (*DISTILL, "--help"),
+    "a missing recipe": (*DISTILL, "configs/digits/nothing.yaml"),
+    "an invalid recipe": (*DISTILL, ALONE, "epoch=3"),
     "first step": ("-c", FIRST_STEP, ALONE),
     "first step, ExpandNet and KD": ("-c", FIRST_STEP, DISTILLED, *UNTAUGHT),
 }
-REFUSED = 2  # the exit code of a recipe that is refused
-NOTE = "Medians of the rounds [quartiles]; the ratio is that of the seconds within a round."
+REFUSED = 2  # the exit code of an invalid recipe
+NOTE = "Medians of the rounds [quartiles]; ratios are of the seconds within a round."
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the rows that are asked for, print the table, write JSON where asked."""
+    """Measure the selected rows, print the table, write JSON with --json."""
     args = options(__doc__, rounds=7).parse_args(arguments)
     names = selected(list(COMMANDS), args.only)
     used: dict[str, list[float]] = {name: [] for name in names}
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
                 start(name)
             rounds = interleave(run, names, rounds=args.rounds)
     rows = [_row(name, rounds, Quartiles.of(used[name])) for name in names]
-    show(f"Until something happens, {args.rounds} rounds", rows, console, note=NOTE)
+    show(f"Start-up, {args.rounds} rounds", rows, console, note=NOTE)
     if args.json:
         write(args.json, rows, rounds=args.rounds)
 
@@ -91,7 +91,7 @@ def _row(name: str, rounds: Rounds, cpu: Quartiles) -> TableRow:
 
 
 def _start(directory: Path, threads: int | None, name: str) -> tuple[float, float]:
-    """Run a command to its end; return its seconds, and its seconds of CPU."""
+    """Run a command; return its seconds, and its CPU seconds."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
@@ -102,12 +102,12 @@ def _start(directory: Path, threads: int | None, name: str) -> tuple[float, floa
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     seconds, cpu = time.perf_counter() - started, _used() - before
     if done.returncode not in (0, REFUSED):
-        raise RuntimeError(f"{name}: it ended with {done.returncode}:\n{done.stderr}")
+        raise RuntimeError(f"{name}: exit code {done.returncode}:\n{done.stderr}")
     return seconds, cpu
 
 
 def _used() -> float:
-    """Seconds of CPU of all processes that this one started and that have ended."""
+    """Return the CPU seconds of all finished child processes."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 

@@ -11,7 +11,7 @@ from kdx_lab.complexity.rounds import Step
 
 __all__ = ["sgd", "trainer", "training_step"]
 
-RATE = 1e-4  # small: a batch that is learnt by heart has gradients so small that they are slow
+RATE = 1e-4  # small: if a batch is memorised, its denormal gradients are slow
 
 
 def sgd(model: nn.Module, *, fused: bool = False) -> torch.optim.Optimizer:
@@ -29,7 +29,7 @@ def trainer(
 ) -> Callable[[Tensor, Tensor], None]:
     """Return a function that trains on a batch of images and labels.
 
-    `wrap` gets the model on its device and returns what is run, in train mode: DDP, say.
+    `wrap` gets the model on its device and returns the module to run, e.g. DDP.
     """
     wrapped = wrap(model.to(device)).train()
     optimizer = sgd(model, fused=fused)
@@ -54,7 +54,7 @@ def training_step(
 ) -> Step:
     """Return a step on one batch that stays in memory; `options` are those of `trainer`.
 
-    Convolutions give what comes in channels-last memory out in it, whatever their weights are.
+    Outputs of convolutions are channels last if their inputs are, whatever the weights are.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     images, labels = batch[0].to(device, memory_format=layout), batch[1].to(device)

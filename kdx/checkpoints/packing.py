@@ -6,8 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["pack", "unpack"]
-
 TENSOR, TUPLE, ITEMS = "$tensor", "$tuple", "$items"
 
 

@@ -12,8 +12,6 @@ from typing import Any, TypeVar
 
 from kdx.util.files import put, sync_directory
 
-__all__ = ["any_at", "digest_of", "newest", "prune", "read", "save", "sweep"]
-
 MANIFEST, STATE, FORMAT = "manifest.json", "state.json", 1
 NAME = re.compile(r"epoch_(\d{4,9})(?:_step_(\d{6,9}))?")
 

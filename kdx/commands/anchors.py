@@ -16,8 +16,6 @@ from kdx.util.words import counted
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Proposal", "add_arguments", "propose", "run"]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kdx anchors`."""

@@ -16,8 +16,6 @@ from kdx.recipe.arguments import PROVIDED, parameters_of
 from kdx.recipe.kinds import lack
 from kdx.recipe.registry import allowed_modules, table
 
-__all__ = ["Argument", "Entry", "catalogue"]
-
 _HOUSE = {"network": ("teachers",), "transform": ("expand",)}
 """The packages of kdx that dotted names of a kind come from."""
 

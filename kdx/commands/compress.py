@@ -14,8 +14,6 @@ from kdx.recipe import Recipe, allow
 if TYPE_CHECKING:  # it imports torch
     from kdx.models.certificate import Certificate
 
-__all__ = ["add_arguments", "compress_checkpoint", "run"]
-
 IMAGES = 256  # random images on which a compressed checkpoint is compared
 
 

@@ -13,8 +13,6 @@ from typing import Any
 
 from kdx.commands.shared import add_recipe, load_recipe, positive, terminal
 
-__all__ = ["add_arguments", "run"]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kdx distill`."""

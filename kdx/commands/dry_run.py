@@ -12,8 +12,6 @@ from rich.console import Console
 from kdx.commands.shared import add_recipe, load_recipe, terminal
 from kdx.recipe import Recipe
 
-__all__ = ["add_arguments", "dry_run", "run"]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kdx dry-run`."""

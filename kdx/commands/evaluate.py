@@ -14,8 +14,6 @@ from kdx.commands.shared import add_common
 from kdx.recipe import Recipe, allow, load
 from kdx.util.words import counted
 
-__all__ = ["Assessment", "add_arguments", "assess", "recipe_of", "run"]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kdx evaluate`."""

@@ -18,8 +18,6 @@ from kdx.run.teacher_run import check_teacher
 from kdx.training.job import build
 from kdx.training.runtime import Runtime, accelerator_for
 
-__all__ = ["fill"]
-
 
 def fill(recipe: Recipe, console: Console) -> None:
     """Run a recipe's teacher on all views that its memo should hold and does not hold yet.

@@ -13,8 +13,6 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from kdx.commands.shared import FAILED, STOPPED
 
-__all__ = ["launch"]
-
 _DEFAULTS = ("--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no")
 
 

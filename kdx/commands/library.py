@@ -10,8 +10,6 @@ from kdx.models.certificate import Certificate
 from kdx.recipe import allow
 from kdx.run.interface import PathLike, overrides_of
 
-__all__ = ["compress", "evaluate"]
-
 
 def evaluate(
     path: PathLike,

@@ -21,8 +21,6 @@ from kdx.recipe import allow
 if TYPE_CHECKING:  # it imports torch
     from kdx.commands.catalogue import Entry
 
-__all__ = ["KINDS", "add_arguments", "rows", "run"]
-
 KINDS = {
     "losses": "loss",
     "networks": "network",

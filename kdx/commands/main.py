@@ -10,8 +10,6 @@ from importlib.metadata import version
 from kdx.commands.shared import REFUSED, guarded
 from kdx.commands.verbs import VERBS
 
-__all__ = ["main"]
-
 _USAGE = """\
 usage: kdx COMMAND [ARGUMENT ...]
 

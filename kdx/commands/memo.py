@@ -7,8 +7,6 @@ import argparse
 
 from kdx.commands.shared import add_recipe, load_recipe, terminal
 
-__all__ = ["add_arguments", "run"]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kdx memo`."""

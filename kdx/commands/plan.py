@@ -19,8 +19,6 @@ from kdx.run.teacher_run import teacher_recipe
 from kdx.training.job import Job, build
 from kdx.training.runtime import Runtime, accelerator_for
 
-__all__ = ["print_plan"]
-
 
 def print_plan(recipe: Recipe, console: Console) -> None:
     """Print what a run of the recipe would do. Writes nothing; errors are those of the run."""

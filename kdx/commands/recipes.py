@@ -24,8 +24,6 @@ from kdx.recipe.errors import Report
 from kdx.recipe.wording import unknown
 from kdx.recipe.yaml_source import read_mapping
 
-__all__ = ["add_arguments", "copy", "folder", "run", "shipped"]
-
 SCHEMAS = "schema"  # the folder of the JSON schemas, for editors
 
 

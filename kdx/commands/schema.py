@@ -19,8 +19,6 @@ from kdx.commands.shared import add_plugins
 from kdx.recipe import Recipe, allow
 from kdx.util.files import write_whole
 
-__all__ = ["add_arguments", "run", "schema_of"]
-
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 _SECTIONS = {"Data": "dataset", "Teacher": "network", "Student": "network", "LossTerm": "loss"}

@@ -14,16 +14,6 @@ from kdx.recipe import Recipe, RecipeError, allow, load
 from kdx.util.errors import CertificateError, Stopped, StudyError, TrainingError
 from kdx.util.words import printable
 
-__all__ = [
-    "add_common",
-    "add_plugins",
-    "add_recipe",
-    "guarded",
-    "load_recipe",
-    "positive",
-    "terminal",
-]
-
 FAILED, REFUSED, STOPPED = 1, 2, 3
 
 _FROM_WORKER = re.compile(

@@ -18,8 +18,6 @@ from kdx.recipe import Stage
 from kdx.training.runtime import Runtime
 from kdx.training.stage import EpochStats, StageRunner
 
-__all__ = ["Trial", "trials"]
-
 WARM_UP, TIMED = 1, 5  # steps of each stage
 PATIENCE = 10.0  # seconds, after which fewer steps will do
 FEWEST = 0.05  # epochs worth a line

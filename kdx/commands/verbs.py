@@ -5,8 +5,6 @@ raises the errors that `kdx.commands.shared.guarded` turns into exit codes. It i
 other slow packages only in `run`, so that help is printed at once.
 """
 
-__all__ = ["VERBS"]
-
 VERBS = {
     "distill": ("kdx.commands.distill", "train a compact network from a recipe"),
     "evaluate": ("kdx.commands.evaluate", "evaluate a compact network on a data set"),

@@ -16,8 +16,6 @@ from kdx.data.counter import Draw, integers, uniform
 from kdx.protocols import InputSpec, Key
 from kdx.recipe.sections import Augment
 
-__all__ = ["Augment", "augmented", "check_changes", "flip", "normalise", "pad_and_crop"]
-
 
 def check_changes(kind: str, augment: Augment | None, *, takes: Sequence[str]) -> None:
     """Raise ValueError for changes that images of a kind, "images with masks" say, cannot have.

@@ -13,8 +13,6 @@ from kdx.data.sources import check_rgb, check_type, taken
 from kdx.protocols import InputSpec
 from kdx.util.words import counted
 
-__all__ = ["BoxImages", "largest_classes"]
-
 GREY = 127
 """Around an image that does not fill its view, as in darknet's letterbox."""
 LEAST_SEEN = 0.25

@@ -5,8 +5,6 @@ import math
 from kdx.data.views import Views
 from kdx.protocols import ImageData, InputSpec
 
-__all__ = ["check_data"]
-
 
 def check_data(data: ImageData) -> None:
     """Raise ValueError where a data set cannot be trained on, naming the part or the sample.

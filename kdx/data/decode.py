@@ -22,8 +22,6 @@ from torch import Tensor
 
 from kdx.data.counter import Draw, uniform
 
-__all__ = ["center_crop", "decode", "decode_mask", "draw_numbers", "image_size", "resized_crop"]
-
 ATTEMPTS = 10
 _SIDES = 4 / 3  # the largest ratio of a random crop's sides
 _BILINEAR = Image.Resampling.BILINEAR

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from kdx.protocols import Comparable, ImageSource
 
-__all__ = ["DIGITS", "digest_of_images", "digest_of_weights"]
-
 DIGITS = 32  # hexadecimal
 THREADS = 16
 

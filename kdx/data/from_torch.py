@@ -16,8 +16,6 @@ from torch.utils.data import Subset
 from kdx.data.counter import Draw, seeded
 from kdx.protocols import ImageData, InputSpec
 
-__all__ = ["DatasetImages", "from_datasets"]
-
 SAMPLED = 64  # samples that stand for a set's content, and that mean and std are computed from
 
 

@@ -15,8 +15,6 @@ from torchvision.tv_tensors import BoundingBoxFormat
 
 from kdx.data.augment import Augment
 
-__all__ = ["Placement", "Span", "place", "span"]
-
 CORNERS = BoundingBoxFormat.XYXY
 
 

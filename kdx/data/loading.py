@@ -18,8 +18,6 @@ from kdx.data.counter import permutation
 from kdx.data.views import Batch, Key, Views
 from kdx.util.words import counted
 
-__all__ = ["EpochBatches", "cut", "eval_loader", "most_batches", "steps_per_epoch", "train_loader"]
-
 
 class EpochBatches(Sampler[list[Key]]):
     """One rank's part of an epoch's batches, as keys of views.

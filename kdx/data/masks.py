@@ -12,8 +12,6 @@ from kdx.data.sources import check_rgb, check_type, taken
 from kdx.protocols import IGNORED, InputSpec
 from kdx.util.words import counted, listed
 
-__all__ = ["IDS", "UNKNOWN", "MaskImages", "other_size"]
-
 IDS = 256
 UNKNOWN = -1
 """The class of an id that no mask should have."""

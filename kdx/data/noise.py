@@ -12,8 +12,6 @@ from kdx.data.counter import Draw, integers, uniform
 from kdx.protocols import ImageSource, Labelled
 from kdx.util.words import counted
 
-__all__ = ["corrupt_labels"]
-
 
 def corrupt_labels(
     source: ImageSource, numbers: Tensor, *, share: float, classes: int, seed: int

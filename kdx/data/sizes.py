@@ -7,8 +7,6 @@ from torch.nn import functional
 
 from kdx.data.counter import Draw, integers
 
-__all__ = ["resized", "side"]
-
 STEPS = 10  # at one size, as in the paper
 
 

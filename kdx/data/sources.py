@@ -16,8 +16,6 @@ from kdx.data.decode import center_crop, decode, draw_numbers, resized_crop
 from kdx.protocols import Batched, InputSpec, Key
 from kdx.util.words import counted
 
-__all__ = ["FileImages", "MemoryImages", "check_rgb", "check_type", "taken"]
-
 T = TypeVar("T")
 
 

@@ -9,8 +9,6 @@ from torch import Tensor
 from kdx.data.counter import Draw, permutation
 from kdx.protocols import ImageData, ImageSource
 
-__all__ = ["Splits", "complement", "split", "stratified"]
-
 Limit = int | Mapping[str, int] | None
 """At most so many samples, of each part or by its name: train, validation, test."""
 

@@ -15,8 +15,6 @@ from kdx.data.augment import Augment, normalise
 from kdx.data.counter import Draw, seeded
 from kdx.protocols import Batched, ImageSource, InputSpec, Key
 
-__all__ = ["Batch", "Key", "Views"]
-
 
 class Batch(NamedTuple):
     """Normalised images [B, C, H, W] (float32), targets [B, ...], and indices [B] (int64).

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from kdx.detection.grid import shape_iou
 
-__all__ = ["cluster", "mean_best_iou"]
-
 STARTS = 10
 ROUNDS = 300
 

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from kdx.detection.grid import shape_iou
 
-__all__ = ["Assignment", "assign"]
-
 
 class Assignment(NamedTuple):
     """Where each object [B, M] belongs, and what is learned there.

@@ -12,8 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["AveragePrecision", "average_precision", "coco", "coco_available", "mean"]
-
 POINTS = 11
 
 

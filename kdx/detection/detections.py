@@ -10,8 +10,6 @@ from torch import Tensor
 
 from kdx.detection.grid import decode, split
 
-__all__ = ["Detections", "detect"]
-
 CANDIDATES = 1000  # of an image, before suppression, which takes their number squared
 
 

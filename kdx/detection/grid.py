@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Parts", "anchor_table", "coordinates", "decode", "shape_iou", "split"]
-
 LARGEST = 10.0  # of tw and th when they are decoded: exp(10) anchors are wider than any image
 
 

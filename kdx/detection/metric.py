@@ -12,8 +12,6 @@ from torchmetrics.utilities import dim_zero_cat
 
 from kdx.detection.average_precision import average_precision, coco, coco_available, mean
 
-__all__ = ["MeanAveragePrecision"]
-
 
 class MeanAveragePrecision(Metric):
     """Keeps the detections and the objects of all images, and measures them at the end.

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from kdx.util.words import in_bytes
 
-__all__ = ["at_once", "check_fits", "limited", "peak"]
-
 try:
     import resource
 except ImportError:  # not POSIX

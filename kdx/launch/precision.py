@@ -5,8 +5,6 @@ import os
 import torch
 from torch import nn
 
-__all__ = ["check_compiler", "check_precision", "in_words"]
-
 _FROM_LAUNCHER = "ACCELERATE_MIXED_PRECISION"
 _KNOWN = {"no": "float32", "bf16": "bf16", "fp16": "fp16"}
 

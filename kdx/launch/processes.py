@@ -18,8 +18,6 @@ from kdx.launch.precision import check_precision
 from kdx.recipe import Recipe
 from kdx.util.words import counted
 
-__all__ = ["join", "joined", "leave", "lost_peer"]
-
 _RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 _TASKS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 _BROKEN = (  # what gloo, torch's store and NCCL make of it

@@ -17,8 +17,6 @@ from torch import distributed
 
 from kdx.util.errors import Stopped
 
-__all__ = ["PARENT", "SIGNALS", "Stop"]
-
 T = TypeVar("T")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, *filter(None, [getattr(signal, "SIGHUP", None)]))
 GRACE = 20.0  # seconds without a step, unless KDX_GRACE is set: launchers kill after 30

@@ -13,8 +13,6 @@ from kdx.models.teacher import Teacher
 from kdx.recipe.sections import MemoSection
 from kdx.recipe.sections import Teacher as TeacherSection
 
-__all__ = ["Ingredients", "differences", "fingerprint", "ingredients", "settings"]
-
 FORMAT = 1
 
 Ingredients = Mapping[str, Any]

@@ -18,8 +18,6 @@ from kdx.protocols import Outputs
 from kdx.recipe.paths import refuse_links
 from kdx.util.files import locked, write_whole
 
-__all__ = ["Memo"]
-
 
 class Memo:
     """A guide that remembers. The teacher runs on the samples that are not stored yet.

@@ -20,8 +20,6 @@ from kdx.recipe import Recipe
 from kdx.recipe.sections import MemoSection
 from kdx.util.words import counted, in_bytes
 
-__all__ = ["ABOUT", "LOGITS", "Plan", "check_room", "feature", "make_plan", "readable"]
-
 ABOUT = "memo.json"
 LOGITS = "logits"
 

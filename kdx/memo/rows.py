@@ -12,8 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Codec", "Dtype", "TopK", "Whole"]
-
 Dtype = Literal["float16", "float32"]
 
 

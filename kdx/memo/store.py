@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 
 from kdx.util.files import replacing
 
-__all__ = ["Store", "count", "files"]
-
 CHECK = np.dtype("<u4")
 MODE = os.O_RDWR | getattr(os, "O_BINARY", 0)  # of Windows
 

@@ -16,8 +16,6 @@ from kdx.recipe import Recipe
 from kdx.recipe.sections import Teacher
 from kdx.training.runtime import Runtime
 
-__all__ = ["has_memo", "plan_memo", "remembering", "show"]
-
 BY_DEFAULT = (
     "on by default: without augmentation the teacher's outputs never change "
     "(teacher.memo: false turns it off)"

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from kdx.recipe.sections import Tolerance
 
-__all__ = ["Certificate", "certify", "count_parameters"]
-
 _Batch = tuple[Tensor, Tensor, int, int, int]
 """Of a batch: largest difference, largest logit, changed predictions, predictions, images.
 

@@ -11,8 +11,6 @@ from torch.utils.hooks import RemovableHandle
 from kdx.protocols import Outputs
 from kdx.util.words import listed
 
-__all__ = ["FeatureWanted", "Tapped", "Watched"]
-
 
 class FeatureWanted(Exception):
     """A loss read a feature that is not tapped yet; the probe taps it and tries again."""

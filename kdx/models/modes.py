@@ -5,8 +5,6 @@ from contextlib import contextmanager
 
 from torch import nn
 
-__all__ = ["as_it_was", "eval_mode"]
-
 
 @contextmanager
 def eval_mode(network: nn.Module) -> Iterator[nn.Module]:

@@ -18,16 +18,6 @@ from kdx.recipe import Recipe
 from kdx.tasks import task_of
 from kdx.util.words import counted, listed
 
-__all__ = [
-    "build_student",
-    "build_teacher",
-    "check_answer",
-    "check_facts",
-    "facts",
-    "has_weights",
-    "of_size",
-]
-
 
 def build_student(recipe: Recipe, data: ImageData) -> nn.Module:
     """Return a new compact network, with the weights that the recipe starts it from."""

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from kdx.models.features import Tapped
 from kdx.protocols import InputSpec, Outputs
 
-__all__ = ["Guide", "Teacher", "adapt", "live"]
-
 
 class Teacher:
     """A frozen network that takes batches made for the student.

@@ -12,8 +12,6 @@ from kdx.protocols import StudentTransform
 from kdx.recipe import Component, Recipe
 from kdx.util.errors import reason
 
-__all__ = ["apply", "apply_transforms", "check_kept", "rehearse_restoring", "restore"]
-
 
 def apply(
     student: nn.Module,

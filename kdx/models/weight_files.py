@@ -14,8 +14,6 @@ from torch import Tensor
 
 from kdx.recipe.wording import explain
 
-__all__ = ["about_of", "read"]
-
 LONGEST_HEADER = 2**23  # bytes: a hundred thousand tensors
 
 _MAGIC = {b"PK\x03\x04": "a zip archive", b"\x80": "a pickle"}

@@ -19,8 +19,6 @@ from kdx.protocols import InputSpec
 from kdx.util.files import write_whole
 from kdx.util.words import counted, listed
 
-__all__ = ["load", "read_metadata", "read_spec", "save", "serialise"]
-
 FILE_IN_RUN = "student.safetensors"
 KINDS = {
     "float": {"float16", "bfloat16", "float32", "float64"},

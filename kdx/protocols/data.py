@@ -7,8 +7,6 @@ from typing import Any, Protocol
 from kdx.protocols.images import ImageSource, InputSpec
 from kdx.protocols.tasks import Task
 
-__all__ = ["DatasetFactory", "ImageData"]
-
 
 @dataclass(frozen=True)
 class ImageData:

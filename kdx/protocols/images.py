@@ -6,8 +6,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["Batched", "Comparable", "ImageSource", "InputSpec", "Key", "Labelled", "SceneSource"]
-
 Key = tuple[int, int]
 """Epoch and index of a sample: together with the seed, all that its view depends on."""
 

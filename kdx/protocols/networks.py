@@ -7,8 +7,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-__all__ = ["Holding", "Loss", "NetworkFactory", "Outputs", "Planned", "StudentTransform"]
-
 
 @dataclass(frozen=True)
 class Outputs:

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from kdx.protocols.images import ImageSource
 
-__all__ = ["IGNORED", "Meter", "Task"]
-
 IGNORED = -100
 """The class of a pixel that does not count, as in torch's cross-entropy."""
 

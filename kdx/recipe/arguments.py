@@ -13,8 +13,6 @@ from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
 
 from kdx.recipe.wording import explain, unknown
 
-__all__ = ["PROVIDED", "check", "fill", "parameters_of"]
-
 _FACTS = frozenset({"num_classes", "in_channels", "image_size", "anchors"})
 PROVIDED = {
     "network": _FACTS,

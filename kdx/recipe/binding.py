@@ -13,8 +13,6 @@ from kdx.recipe.registry import resolve
 from kdx.recipe.sections import Data, LossTerm, Student, Teacher
 from kdx.recipe.wording import show
 
-__all__ = ["Binder"]
-
 _SECTIONS = {
     "data": ("dataset", Data),
     "teacher": ("network", Teacher),

@@ -8,8 +8,6 @@ from kdx.recipe.arguments import fill
 from kdx.recipe.errors import Problem, RecipeError
 from kdx.util.errors import reason
 
-__all__ = ["Component"]
-
 
 @dataclass(frozen=True)
 class Component:

@@ -8,8 +8,6 @@ from typing import NoReturn
 from kdx.recipe.wording import plain, show
 from kdx.util.words import counted
 
-__all__ = ["KeyPath", "Problem", "RecipeError", "Report", "dotted"]
-
 _SHOWN = 20  # problems in the text of an error
 
 KeyPath = tuple[str | int, ...]

@@ -11,8 +11,6 @@ from torch.optim import Optimizer
 
 from kdx.protocols import ImageData, StudentTransform
 
-__all__ = ["KINDS", "lack", "lack_built"]
-
 
 class Kind(NamedTuple):
     """What a factory of the kind returns, in words, as a type, and as a check of a class."""

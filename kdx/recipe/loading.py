@@ -18,8 +18,6 @@ from kdx.recipe.sections import Student
 from kdx.recipe.wording import explain, show, unknown
 from kdx.recipe.yaml_source import read_mapping
 
-__all__ = ["beside", "load", "load_student", "read"]
-
 Section = TypeVar("Section", bound=BaseModel)
 
 _DEFAULTS = {

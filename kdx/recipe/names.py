@@ -4,8 +4,6 @@ import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-__all__ = ["name_stages", "name_terms"]
-
 Entry = TypeVar("Entry", bound=Any)
 
 

@@ -10,8 +10,6 @@ from kdx.recipe.wording import show
 from kdx.recipe.yaml_source import DEEPEST, LARGEST, parse
 from kdx.util.words import counted
 
-__all__ = ["override"]
-
 _INDEX = re.compile("[0-9]{1,6}")
 _MOST = 1000
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from kdx.recipe.wording import show
 
-__all__ = ["REPLACED", "Locations", "refuse_links"]
-
 REPLACED = ".replaced"  # what the name of a run that stands aside ends with
 _RUNS = "runs"
 _LONGEST = 240  # characters of a name, which others are made of

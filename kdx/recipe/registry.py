@@ -16,8 +16,6 @@ from typing import Any
 
 from kdx.recipe.wording import show, unknown
 
-__all__ = ["TABLES", "allow", "allowed_modules", "resolve", "table"]
-
 TABLES = {
     "network": "kdx.models.students",
     "dataset": "kdx.data.sets",

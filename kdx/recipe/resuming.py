@@ -7,8 +7,6 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-__all__ = ["ABSENT", "MAY_DIFFER", "Resume", "resume_rule"]
-
 ABSENT: Any = object()
 """The value of a key that a recipe does not have."""
 

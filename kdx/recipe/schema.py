@@ -34,8 +34,6 @@ from kdx.recipe.sections import (
 )
 from kdx.recipe.writing import plain, to_yaml
 
-__all__ = ["Recipe", "Stage"]
-
 OF_OBJECTS = """\
 # Started from Python by kdx.distill(student=..., train=..., ...). What `object:` stands before were
 # Python objects, so that no command can run this recipe again: run the Python program.

@@ -37,20 +37,6 @@ from kdx.recipe.fields import (
 from kdx.recipe.names import name_terms
 from kdx.recipe.resuming import MAY_DIFFER, Resume
 
-__all__ = [
-    "MOST",
-    "Augment",
-    "Data",
-    "InputOverride",
-    "LossTerm",
-    "Losses",
-    "MemoSection",
-    "StageSection",
-    "Student",
-    "Teacher",
-    "Tolerance",
-]
-
 MOST = 100
 """Losses, transforms and stages: each is built, and tried, before a run begins."""
 

@@ -6,8 +6,6 @@ from typing import Any
 
 from kdx.util.words import counted, printable
 
-__all__ = ["explain", "plain", "show", "unknown"]
-
 _LONGEST = 1000  # characters of a message
 
 _TYPES = {

@@ -10,8 +10,6 @@ from pydantic import BaseModel
 from kdx.recipe.component import Component
 from kdx.recipe.yaml_source import scalar
 
-__all__ = ["plain", "to_yaml"]
-
 
 def to_yaml(recipe: BaseModel, *, leave_out: Collection[str] = ()) -> str:
     """Return `recipe` as text, in the order of the schema, but for the keys in `leave_out`."""

@@ -15,8 +15,6 @@ import yaml
 from kdx.recipe.errors import KeyPath, Report
 from kdx.recipe.wording import show
 
-__all__ = ["DEEPEST", "LARGEST", "parse", "read_mapping", "scalar"]
-
 LARGEST = 2**16
 """Characters in a recipe, which is about twenty lines: they are read in a fraction of a second."""
 

@@ -12,8 +12,6 @@ from kdx.recipe.paths import REPLACED, refuse_links
 from kdx.run.summary import FILE as SUMMARY
 from kdx.util.files import locked, write_whole
 
-__all__ = ["claimed", "is_finished", "is_taken"]
-
 MARK = ".replaced"  # in a run that was moved aside
 UNTRAINED = {"recipe.yaml", "tensorboard"}  # what a run writes before its first epoch is done
 

@@ -25,8 +25,6 @@ from kdx.training.runtime import Runtime
 from kdx.util.files import write_whole
 from kdx.util.words import counted
 
-__all__ = ["finish"]
-
 CERTIFIED = 1024  # images of the evaluation split on which the certificate compares logits
 MOST_PIXELS = 2**24  # of them all
 BATCH = 256

@@ -17,8 +17,6 @@ from kdx.training.runtime import Runtime
 from kdx.training.stage import StageRunner
 from kdx.training.state import TrainState, load_optimizer, load_tensors, misfits
 
-__all__ = ["Fork", "open_fork"]
-
 
 @dataclass(frozen=True)
 class Fork:

@@ -22,8 +22,6 @@ from kdx.run.objects import recipe_of_objects
 from kdx.run.run import run
 from kdx.run.summary import Summary, read_summary
 
-__all__ = ["PathLike", "Run", "distill", "load_student", "overrides_of"]
-
 PathLike = str | os.PathLike[str]
 
 

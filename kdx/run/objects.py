@@ -15,8 +15,6 @@ from kdx.recipe import Component
 from kdx.recipe.kinds import lack
 from kdx.training import schedules
 
-__all__ = ["recipe_of_objects"]
-
 IN_DATA = ("batch_size", "workers", "validation", "limit")
 
 

@@ -10,8 +10,6 @@ from kdx.data import Views
 from kdx.models.modes import eval_mode
 from kdx.protocols import InputSpec, Task
 
-__all__ = ["write_pictures"]
-
 SHOWN = 8
 
 

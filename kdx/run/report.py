@@ -12,8 +12,6 @@ from kdx.run.summary import Summary
 from kdx.util.files import write_whole
 from kdx.util.words import counted
 
-__all__ = ["write_report"]
-
 LOADING = """\
 ```bash
 python tools/evaluate.py {run_dir}

@@ -15,8 +15,6 @@ from kdx.recipe.resuming import ABSENT, resume_rule
 from kdx.training.runtime import Runtime
 from kdx.training.state import TrainState
 
-__all__ = ["Changes", "chosen", "circumstances", "compare", "compare_recipes", "flat"]
-
 SHOWN = 4  # tensors
 
 

@@ -29,8 +29,6 @@ from kdx.training.trainer import fit
 from kdx.util.errors import CertificateError
 from kdx.util.words import counted
 
-__all__ = ["describe", "ensure_teacher", "run"]
-
 
 def run(
     recipe: Recipe,

@@ -8,8 +8,6 @@ from pathlib import Path
 from kdx.tasks import Classification
 from kdx.util.files import write_whole
 
-__all__ = ["Summary", "read_summary", "write_summary"]
-
 FILE = "summary.json"
 
 

@@ -12,8 +12,6 @@ from kdx.tasks import primary_metric
 from kdx.training.runtime import Runtime
 from kdx.util.words import counted
 
-__all__ = ["check_teacher", "teacher_recipe"]
-
 
 def teacher_recipe(recipe: Recipe) -> Recipe | None:
     """Return the recipe to run first, the teacher's, if its weights are missing; else None.

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from kdx.protocols import ImageSource, Meter
 
-__all__ = ["Classification", "check_labels", "shape_of"]
-
 
 class Classification:
     """One class per image: networks output logits [B, C], targets are classes [B]."""

@@ -13,8 +13,6 @@ from kdx.protocols import ImageSource, Meter
 from kdx.tasks.classification import shape_of
 from kdx.util.words import counted
 
-__all__ = ["BoxSource", "Detection"]
-
 CHANCE = 0.005  # mAP: of scenes, networks with random weights find up to 0.3%
 SURE = 0.3  # the score of what is shown, the objectness of what is decided
 SMALLEST = 480  # pixels of a picture's longer side: labels of 10 pixels can be read on it

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from kdx.protocols import IGNORED
 
-__all__ = ["Color", "draw_masks", "palette"]
-
 Color = tuple[int, int, int]
 """RGB in 0..255."""
 

@@ -10,8 +10,6 @@ from kdx.protocols import IGNORED, ImageSource, Labelled, Meter
 from kdx.tasks.classification import shape_of
 from kdx.tasks.masks import Color, draw_masks, palette
 
-__all__ = ["Segmentation", "scores"]
-
 
 class Segmentation:
     """A class per pixel: networks output logits [B, C, H, W], as large as the images.

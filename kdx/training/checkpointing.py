@@ -9,8 +9,6 @@ from kdx.training.progress import Progress
 from kdx.training.stage import EpochStats, StageRunner
 from kdx.training.state import TrainState
 
-__all__ = ["CheckpointManager"]
-
 
 class CheckpointManager:
     """Saves and prunes a run's checkpoints. `run` is what a resume compares (`kdx.run.resume`)."""

@@ -9,8 +9,6 @@ from torch import Tensor
 from kdx.data import Batch
 from kdx.protocols import Task
 
-__all__ = ["Evaluation", "evaluate"]
-
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from kdx.util.errors import TrainingError
 
-__all__ = ["GRADIENT", "Health", "bad_gradients"]
-
 GRADIENT = "gradient"
 SHOWN = 4
 ADVICE = "lower the learning rate, set `clip: 1.0`, or use a warm-up, and start again (--overwrite)"

@@ -24,8 +24,6 @@ from kdx.training.objective import Objective, Term
 from kdx.training.optimizers import rehearse
 from kdx.training.schedules import Schedule
 
-__all__ = ["Job", "StageJob", "build", "build_data"]
-
 PROBE = 8  # samples in the batch that sizes adaptors and finds module paths
 
 

@@ -13,8 +13,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from kdx.util.files import append, write_whole
 
-__all__ = ["RunLog"]
-
 METRICS = "metrics.jsonl"
 
 

@@ -13,8 +13,6 @@ from kdx.models.features import FeatureWanted, Tapped, Watched
 from kdx.models.modes import as_it_was
 from kdx.protocols import Loss, Outputs
 
-__all__ = ["Objective", "Term"]
-
 
 @dataclass(frozen=True)
 class Term:

@@ -10,8 +10,6 @@ from kdx.checkpoints.packing import pack
 from kdx.recipe import Component
 from kdx.util.errors import reason
 
-__all__ = ["build_optimizer", "rehearse"]
-
 _WAYS = frozenset({"fused", "foreach", "differentiable"})
 
 

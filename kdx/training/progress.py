@@ -5,8 +5,6 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-__all__ = ["Progress"]
-
 NAME = r"^epoch_\d{4,9}$"
 Natural = Annotated[int, Field(ge=0)]
 

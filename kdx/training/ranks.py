@@ -10,8 +10,6 @@ from torch import nn
 
 from kdx.training.stage import EpochStats, StageRunner
 
-__all__ = ["load_rank", "rank_state"]
-
 
 def rank_state(objective: nn.Module, stats: EpochStats) -> dict[str, Any]:
     """Return what is this process's own: random generators, buffers, statistics of the epoch."""

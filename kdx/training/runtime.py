@@ -24,8 +24,6 @@ from kdx.protocols import Holding, ImageSource
 from kdx.training.evaluation import Evaluation, evaluate
 from kdx.training.job import Job
 
-__all__ = ["Runtime", "accelerator_for", "cores"]
-
 
 def accelerator_for(job: Job) -> Accelerator:
     """Return the Accelerator of a run, with the precision of the recipe or the launcher.

@@ -16,8 +16,6 @@ from kdx.training.log import RunLog
 from kdx.training.optimizers import build_optimizer
 from kdx.training.runtime import Runtime
 
-__all__ = ["EpochStats", "StageRunner"]
-
 SCALED = 20  # steps in a row that fp16 may skip by default, while its scaler finds its scale
 
 

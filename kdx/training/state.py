@@ -30,8 +30,6 @@ from kdx.training.progress import Progress
 from kdx.training.ranks import load_rank, rank_state
 from kdx.training.stage import EpochStats, StageRunner
 
-__all__ = ["TrainState", "load_optimizer", "load_tensors", "misfits"]
-
 STUDENT, ADAPTORS, TRAINING = (
     f"{name}.safetensors" for name in ("student", "adaptors", "training")
 )

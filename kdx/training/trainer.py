@@ -16,8 +16,6 @@ from kdx.training.stage import EpochStats, StageRunner
 from kdx.training.state import TrainState
 from kdx.util.errors import Stopped
 
-__all__ = ["fit"]
-
 
 def fit(
     runtime: Runtime,

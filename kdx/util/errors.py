@@ -5,8 +5,6 @@ from pathlib import Path
 
 from kdx.util.words import in_bytes
 
-__all__ = ["CertificateError", "Stopped", "StudyError", "TrainingError", "reason"]
-
 
 class CertificateError(Exception):
     """The compact network differs from the trained one; nothing was exported."""

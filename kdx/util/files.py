@@ -9,8 +9,6 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
-__all__ = ["append", "locked", "put", "replacing", "sync_directory", "write_whole"]
-
 
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file atomically; OSError with the path, and the old file stays, if that fails."""

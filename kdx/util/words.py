@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-__all__ = ["counted", "in_bytes", "listed", "printable"]
-
 SHOWN = 10
 
 

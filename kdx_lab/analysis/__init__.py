@@ -1,4 +1,4 @@
-"""Looking into finished runs: training curves, gradient confusion, loss landscapes."""
+"""Analyses of finished runs: training curves, gradient confusion, loss landscapes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,9 +33,9 @@ def analyze(
 ) -> Path:
     """Analyse the finished runs at `places`; return the path of the last figure.
 
-    Figures go to `output`, by default `analysis/` in the run, or in what all runs have in common.
-    `options` are those of the analysis. Raises ValueError without matplotlib, without finished
-    runs, and for what the analysis refuses.
+    Figures go to `output`, by default `analysis/` in the run, or in the innermost directory that
+    contains all runs. `options` are those of the analysis. Raises ValueError without matplotlib,
+    without finished runs, and as the analysis does.
     """
     check_available()
     runs = find_runs(places, plugins=plugins, output_root=output_root)

@@ -1,4 +1,4 @@
-"""Repeated measurements together, and their numbers beside the figures."""
+"""Mean and standard deviation of repeated runs, and the JSON files beside the figures."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ __all__ = ["Band", "as_json", "percent", "together", "write_numbers"]
 
 @dataclass(frozen=True)
 class Band:
-    """Mean and sample standard deviation [n] of runs at `x` [n]; of one run the latter is 0."""
+    """Mean and sample standard deviation [n] of runs at `x` [n]; for one run the latter is 0."""
 
     x: NDArray
     mean: NDArray
@@ -25,7 +25,7 @@ class Band:
 
 
 def together(series: Sequence[Mapping[float, float]]) -> Band:
-    """Return the band of series, values by x, at the x where all of them have a finite value."""
+    """Return the band of series (values by x), at each x where all of them are finite."""
     common = sorted(set.intersection(*(set(each) for each in series)))
     x = [at for at in common if all(isfinite(each[at]) for each in series)]
     values = np.array([[each[at] for at in x] for each in series]).reshape(len(series), len(x))
@@ -34,12 +34,12 @@ def together(series: Sequence[Mapping[float, float]]) -> Band:
 
 
 def percent(band: Band) -> Band:
-    """Return a band of shares in percent."""
+    """Return a band of values in [0, 1] in percent."""
     return Band(band.x, 100 * band.mean, 100 * band.std)
 
 
 def as_json(value: Any) -> Any:
-    """Return nested values as JSON can hold them: arrays as lists, NaN and inf as null."""
+    """Return nested values as JSON can hold them: arrays as lists, NaN and Inf as null."""
     if isinstance(value, Band):
         return as_json(vars(value))
     if isinstance(value, Mapping):
@@ -52,6 +52,6 @@ def as_json(value: Any) -> Any:
 
 
 def write_numbers(path: Path, numbers: Mapping[str, Any]) -> None:
-    """Write numbers as JSON, whole or not at all."""
+    """Write numbers as JSON, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(as_json(numbers), indent=1, allow_nan=False) + "\n")

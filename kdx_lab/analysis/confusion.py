@@ -1,4 +1,4 @@
-"""Gradient confusion: the least similarity of mini-batches by epoch, and its density at the end."""
+"""Gradient confusion: the minimum similarity of mini-batches by epoch, and the final density."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["analyze_confusion"]
 
 CAPTIONS: Mapping[Of, str] = {
-    "trained": "gradients with respect to all trained parameters: of expanded layers the factors",
-    "folded": "gradients with respect to the compact network's parameters, at the same function",
+    "trained": "gradients of all trained parameters; for expanded layers, of the factors",
+    "folded": "gradients of the compact network's parameters, which computes the same function",
 }
 Similarities = Mapping[int, Sequence[float]]
-"""Of the pairs of mini-batches, by epoch from 1 on."""
+"""Cosines of the pairs of mini-batches, by epoch from 1."""
 
 
 def analyze_confusion(
@@ -41,10 +41,10 @@ def analyze_confusion(
 ) -> Path:
     """Draw the gradient confusion of groups of runs to confusion.png; return its path.
 
-    At every `every`-th epoch that a run kept, and at its last one, `pairs` pairs of mini-batches
-    are compared. What is found of a run is kept in it, so that an analysis that was stopped goes
-    on. ValueError where a run cannot be opened any more, and for `folded` where no epoch has a
-    compact equivalent.
+    Compares `pairs` pairs of mini-batches at every `every`-th epoch with a checkpoint, and at the
+    last one. Results are stored in the run directory, so that an interrupted analysis continues.
+    Raises ValueError if a run cannot be opened, and for `folded` if no epoch has a compact
+    equivalent.
     """
     if pairs < 1 or every < 1:
         raise ValueError(f"--pairs {pairs}, --every {every}: both must be 1 or more")
@@ -82,7 +82,7 @@ def _figure(groups: Sequence[Group], numbers: Sequence[dict[str, Any]], of: Of) 
         if each["density"]:
             end.plot(each["density"]["x"], each["density"]["y"], color=color)
     pairs = len(numbers[0]["similarities of runs"][0])
-    course.set(ylabel="cosine similarity", title=f"least of {counted(pairs, 'pair')} of batches")
+    course.set(ylabel="cosine similarity", title=f"minimum of {counted(pairs, 'pair')} of batches")
     end.set(xlabel="cosine similarity", ylabel="kernel density", title="at the last epoch")
     end.axvline(0, color="black", linewidth=0.8, alpha=0.5)
     by_epoch([course], groups)
@@ -91,22 +91,22 @@ def _figure(groups: Sequence[Group], numbers: Sequence[dict[str, Any]], of: Of) 
 
 
 def _line(group: Group, numbers: Mapping[str, Any]) -> str:
-    """Sum a group up: `cl_fc (n = 2)  at the last epoch 0.021 +- 0.173, least -0.279`."""
+    """Summarise a group: `cl_fc (n = 2)  at the last epoch 0.021 +- 0.173, minimum -0.279`."""
     drawn = [value for each in numbers["similarities of runs"] for value in each]
     angles, least = angles_of(drawn), numbers["minimum"].mean
     if not (angles and len(least)):
-        return f"{group.heading}  no pair has an angle: every gradient is zero or not finite"
+        return f"{group.heading}  no cosines: every gradient is zero, NaN or Inf"
     mean, spread = float(np.mean(angles)), float(np.std(angles))
     without = len(drawn) - len(angles)
-    left_out = f"; {counted(without, 'pair')} without an angle left out" if without else ""
-    said = f"at the last epoch {mean:.3f} +- {spread:.3f}, least {least[-1]:.3f}"
-    return f"{group.heading}  {said}{left_out}"
+    left_out = f"; {counted(without, 'pair')} with a zero or non-finite gradient left out"
+    text = f"at the last epoch {mean:.3f} +- {spread:.3f}, minimum {least[-1]:.3f}"
+    return f"{group.heading}  {text}{left_out if without else ''}"
 
 
 def _of_run(
     run: Run, of: Of, pairs: int, every: int, console: Console
 ) -> tuple[Similarities, dict[str, int]]:
-    """Return the similarities of a run by epoch, and the parameters; measure what is not kept."""
+    """Return the similarities of a run by epoch, and the parameters; measure what is not stored."""
     kept, epochs = Kept.of_run(run.analysis, of), _chosen(run, every, console)
     missing = {
         epoch: place for epoch, place in epochs.items() if len(kept.similarities(place)) < pairs
@@ -114,8 +114,8 @@ def _of_run(
     without = _measure(run, kept, missing, pairs, console) if missing else []
     if without:
         console.print(
-            f"note     {run.path}: {counted(len(without), 'epoch')} of a phase without a compact "
-            "equivalent left out", highlight=False, soft_wrap=True)  # fmt: skip
+            f"note     {run.path}: {counted(len(without), 'epoch')} left out: no compact "
+            "equivalent in the nonlinear phase", highlight=False, soft_wrap=True)  # fmt: skip
     found = {e: kept.similarities(p)[:pairs] for e, p in epochs.items() if e not in without}
     if not found:
         raise ValueError(f"{run.path}: no epoch has a compact equivalent: use --of trained")
@@ -139,12 +139,12 @@ def _measure(
 
 
 def _chosen(run: Run, every: int, console: Console) -> dict[int, Path]:
-    """Return every `every`-th epoch that a run kept, and the last; say where most are gone."""
+    """Return every `every`-th epoch with a checkpoint, and the last; warn if most are gone."""
     kept, trained = kept_epochs(run), run.summary.epochs
     chosen = {e: place for e, place in kept.items() if e % every == 0 or e == max(kept)}
     if len(kept) < min(3, trained):
         console.print(
-            f"note     {run.path} kept the checkpoints of {counted(len(kept), 'epoch')} of "
-            f"{trained}, where a curve needs more: train it with keep_checkpoints={trained}",
+            f"note     {run.path} has checkpoints of {counted(len(kept), 'epoch')} of {trained}, "
+            f"too few for a curve: train it with keep_checkpoints={trained}",
             highlight=False, soft_wrap=True)  # fmt: skip
     return chosen

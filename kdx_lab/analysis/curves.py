@@ -1,4 +1,4 @@
-"""Training curves: the loss, the headline metric, and the generalisation gap, by epoch."""
+"""Training curves: the loss, the primary metric, and the generalisation gap, by epoch."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,15 +13,15 @@ from kdx_lab.analysis.runs import Group, Run
 __all__ = ["analyze_curves", "gap"]
 
 Curves = Mapping[str, Band]
-"""By key of metrics.jsonl, and "gap"; in [0, 1] but for the loss."""
+"""By key of metrics.jsonl, and "gap"; in [0, 1] except the loss."""
 
 
 def analyze_curves(groups: Sequence[Group], output: Path, console: Console) -> Path:
     """Draw the training curves of groups of runs to curves.png; return its path.
 
-    ValueError where the runs are of different tasks.
+    ValueError if the runs are of different tasks.
     """
-    metric, heading = _headline([run for group in groups for run in group.runs])
+    metric, heading = _metric([run for group in groups for run in group.runs])
     curves = [_curves(group, metric) for group in groups]
     trained = [f"train/{metric}" in each for each in curves]
     figure, (loss, score, *more) = panels(3 if any(trained) else 2)
@@ -48,18 +48,18 @@ def analyze_curves(groups: Sequence[Group], output: Path, console: Console) -> P
 
 
 def gap(train: Mapping[float, float], test: Mapping[float, float]) -> dict[float, float]:
-    """Return by how much the train metric is above the other's, where both are there."""
+    """Return train minus test metric, at each epoch that has both."""
     return {at: train[at] - test[at] for at in train if at in test}
 
 
-def _headline(runs: Sequence[Run]) -> tuple[str, str]:
+def _metric(runs: Sequence[Run]) -> tuple[str, str]:
     names = {
         run.summary.primary_metric: run.summary.headings[run.summary.primary_metric] for run in runs
     }
     if len(names) > 1:
         raise ValueError(
-            f"runs of different tasks, judged by {', '.join(names.values())}: draw each task's "
-            "runs in a figure of their own"
+            f"the runs have different metrics ({', '.join(names.values())}): draw the runs of each "
+            "task separately"
         )
     return next(iter(names.items()))
 

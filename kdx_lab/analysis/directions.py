@@ -1,4 +1,4 @@
-"""Moving a network along random directions in the space of its weights: the arithmetic.
+"""Moving a network along random directions in weight space.
 
 Li, Xu, Taylor, Studer & Goldstein, "Visualizing the Loss Landscape of Neural Nets" (2018).
 """
@@ -16,8 +16,8 @@ __all__ = ["directions", "filter_normalised", "half_width", "moved"]
 def directions(network: nn.Module, count: int, *, seed: int) -> list[list[Tensor]]:
     """Return `count` random directions, filter-normalised: a tensor for each parameter.
 
-    Weights of two or more dimensions are moved; those of one, biases and BatchNorm's, are not. A
-    direction depends on the seed and the parameters' shapes, before it is normalised.
+    Parameters of one dimension (biases, BatchNorm) do not move. Before normalisation a direction
+    depends only on the seed and the parameters' shapes.
     """
     generator = torch.Generator().manual_seed(seed)
     return [
@@ -32,7 +32,7 @@ def directions(network: nn.Module, count: int, *, seed: int) -> list[list[Tensor
 
 
 def filter_normalised(direction: Tensor, weight: Tensor) -> Tensor:
-    """Return `direction` with each filter's norm that of the weight's; both [filters, ...]."""
+    """Return `direction` with the norm of each filter of `weight`; both [filters, ...]."""
     of_weight, own = (tensor.flatten(1).norm(dim=1) for tensor in (weight, direction))
     scale = of_weight / own.clamp_min(torch.finfo(own.dtype).tiny)
     return direction * scale.view(-1, *[1] * (weight.dim() - 1))
@@ -42,9 +42,9 @@ def filter_normalised(direction: Tensor, weight: Tensor) -> Tensor:
 def moved(
     network: nn.Module, along: Sequence[Sequence[Tensor]]
 ) -> Iterator[Callable[[Sequence[float]], None]]:
-    """Yield a function that moves the network to a place: so far along each of the directions.
+    """Yield a function that moves the network by a step along each of the directions.
 
-    In the end its parameters and buffers are what they were, to the bit.
+    On exit its parameters and buffers are restored exactly.
     """
     parameters, buffers = list(network.parameters()), list(network.buffers())
     here = [p.detach().clone() for p in parameters]
@@ -66,10 +66,10 @@ def moved(
 
 
 def half_width(at: Sequence[float], losses: Sequence[float], rise: float) -> float:
-    """Return how far from 0 the loss has risen by `rise`: the mean of both sides.
+    """Return the distance from 0 at which the loss has risen by `rise`: the mean of both sides.
 
-    `at` [n] is ascending, with 0 in its middle; between its points the loss goes straight. NaN
-    where it does not rise so far on one side or the other.
+    `at` [n] is ascending, with 0 in its middle; the loss is interpolated linearly. NaN if it does
+    not rise that far on either side.
     """
     middle = len(at) // 2
     assert at[middle] == 0, "the network itself is in the middle"
@@ -79,7 +79,7 @@ def half_width(at: Sequence[float], losses: Sequence[float], rise: float) -> flo
 
 
 def _crossing(at: Sequence[float], losses: Sequence[float], bound: float) -> float:
-    """Return the first distance at which the loss is at the bound; NaN where it never is."""
+    """Return the first distance at which the loss reaches the bound; NaN if it never does."""
     for index in range(1, len(at)):
         before, after = losses[index - 1], losses[index]
         if after >= bound:

@@ -1,4 +1,4 @@
-"""What the figures of analyses share: bands, stages, legends, and their numbers beside them."""
+"""Shared by the figures: bands, stages, legends, and the JSON file with their numbers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 __all__ = ["by_epoch", "caption", "color_of", "dotted", "draw_band", "finish", "legend"]
 
-MARKED = 30  # points, of which each still has its mark
+MARKED = 30  # points at most that each have a marker
 
 
 def color_of(index: int) -> str:
-    """Return the colour of a group by its place among them."""
+    """Return the colour of a group by its index."""
     return COLORS[index % len(COLORS)]
 
 
 def draw_band(
     axes: "Axes", band: Band, *, color: str, label: str = "", dashed: bool = False
 ) -> None:
-    """Draw the mean as a line, and, unless dashed, one standard deviation to both sides of it."""
+    """Draw the mean as a line and, unless dashed, one standard deviation around it."""
     style, mark = "--" if dashed else "-", "o" if len(band.x) <= MARKED else ""
     axes.plot(band.x, band.mean, style, marker=mark, markersize=3, color=color, label=label)
     if band.std.any() and not dashed:
@@ -36,7 +36,7 @@ def draw_band(
 
 
 def by_epoch(panels: Sequence["Axes"], groups: Sequence[Group]) -> None:
-    """Let the panels go by whole epochs; mark, in a group's colour, where its next stage begins."""
+    """Label the x axes with epochs; mark, in a group's colour, where its next stage begins."""
     from matplotlib.ticker import MaxNLocator
 
     for axes in panels:
@@ -49,15 +49,15 @@ def by_epoch(panels: Sequence["Axes"], groups: Sequence[Group]) -> None:
 
 
 def dotted(groups: Sequence[Group]) -> str:
-    """Say what the lines of `by_epoch` are, where it draws any."""
+    """Return the caption of the vertical lines of `by_epoch`, if it draws any."""
     return "dotted: the next stage" if any(group.runs[0].stage_ends for group in groups) else ""
 
 
 def caption(groups: Sequence[Group], *more: str) -> str:
-    """Say what a figure's bands are, where it has any, and what else is to say."""
+    """Return the caption of a figure: what its bands are, if it has any, and `more`."""
     repeated = any(len(group.runs) > 1 for group in groups)
-    said = "mean and one standard deviation over seeds" if repeated else ""
-    return "; ".join(filter(None, (said, *more)))
+    bands = "mean and one standard deviation over seeds" if repeated else ""
+    return "; ".join(filter(None, (bands, *more)))
 
 
 def legend(figure: "Figure", axes: "Axes", *, caption: str = "") -> None:
@@ -72,7 +72,7 @@ def legend(figure: "Figure", axes: "Axes", *, caption: str = "") -> None:
 
 
 def finish(figure: "Figure", path: Path, numbers: Mapping[str, Any], console: Console) -> Path:
-    """Write a figure, and its numbers beside it; say where."""
+    """Write a figure and its numbers; print where."""
     write_numbers(path.with_suffix(".json"), numbers)
     write(figure, path)
     console.print(f"figure   {path}", highlight=False, soft_wrap=True, markup=False)

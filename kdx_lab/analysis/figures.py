@@ -1,7 +1,4 @@
-"""Figures as PNG files and in TensorBoard, drawn by matplotlib, which is an extra.
-
-No display is needed, and nothing is kept between figures.
-"""
+"""Figures as PNG files and in TensorBoard, drawn by matplotlib (an extra) without a display."""
 
 from importlib.util import find_spec
 from io import BytesIO
@@ -22,7 +19,7 @@ COLORS = (
     "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#222255",
     "#225555", "#225522", "#666633", "#663333",
 )  # fmt: skip
-"""Told apart by colour-blind readers, too, where there are not too many (Paul Tol's schemes)."""
+"""Paul Tol's schemes, which colour-blind readers can distinguish."""
 
 _PANEL = (5.5, 4.0)  # inches
 _DPI = 140
@@ -34,13 +31,13 @@ def available() -> bool:
 
 
 def check_available() -> None:
-    """Raise ValueError, which says how to install it, where matplotlib is absent."""
+    """Raise ValueError, which says how to install it, if matplotlib is missing."""
     if not available():
         raise ValueError("figures need matplotlib: pip install 'kdx[plots]'")
 
 
 def panels(columns: int, rows: int = 1) -> tuple["Figure", list["Axes"]]:
-    """Return a figure of `rows` x `columns` panels, and these row by row."""
+    """Return a figure of `rows` x `columns` panels, and the panels row by row."""
     from matplotlib.figure import Figure
 
     width, height = _PANEL

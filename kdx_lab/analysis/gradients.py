@@ -1,4 +1,4 @@
-"""The gradients of mini-batches at the checkpoints of a run, and what is kept of them."""
+"""Cosines between the gradients of mini-batches at a run's checkpoints, stored in the run."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -23,16 +23,15 @@ from kdx_lab.analysis.similarity import cosine, pair_of_batches
 __all__ = ["Kept", "Of", "measure"]
 
 Of = Literal["trained", "folded"]
-"""Whose gradient: of the parameters that are trained (factors, say), or of the compact network's
-at the same function."""
+"""Whose gradient: the trained parameters (e.g. factors), or the equivalent compact network's."""
 
 
 @dataclass
 class Kept:
-    """The similarities of a run, by checkpoint, as they are kept in its directory.
+    """The similarities of a run, by checkpoint, as stored in its directory.
 
-    `parameters` counts the numbers of each tensor that gradients are with respect to, by name. An
-    entry of `checkpoints` has the digest of the checkpoint that it was made from.
+    `parameters` has the size of each tensor whose gradient is taken, by name. An entry of
+    `checkpoints` has the digest of the checkpoint that it was computed from.
     """
 
     path: Path
@@ -42,7 +41,7 @@ class Kept:
 
     @classmethod
     def of_run(cls, directory: Path, of: Of) -> "Kept":
-        """Return what is kept in a directory of analyses; nothing where that cannot be read."""
+        """Return what is stored in a directory of analyses; empty if it cannot be read."""
         path = directory / f"similarities_{of}.json"
         try:
             known = json.loads(path.read_text())
@@ -51,14 +50,14 @@ class Kept:
             return cls(path, of)
 
     def similarities(self, checkpoint: Path) -> list[float]:
-        """Return what is known of a checkpoint; empty where it has changed since."""
+        """Return what is stored of a checkpoint; empty if it has changed since."""
         entry = self.checkpoints.get(checkpoint.name, {})
         if entry.get("digest") != checkpoints.digest_of(checkpoint):
             return []
         return [float("nan") if value is None else value for value in entry["similarities"]]
 
     def keep(self, checkpoint: Path, similarities: Sequence[float]) -> None:
-        """Keep what was found of a checkpoint, on the disk."""
+        """Store the similarities of a checkpoint on disk."""
         digest = checkpoints.digest_of(checkpoint)
         self.checkpoints[checkpoint.name] = {"digest": digest, "similarities": list(similarities)}
         write_numbers(self.path, {k: v for k, v in asdict(self).items() if k != "path"})
@@ -67,10 +66,10 @@ class Kept:
 def measure(
     opened: Opened, kept: Kept, checkpoint: Path, pairs: int, advance: Callable[[], object]
 ) -> bool:
-    """Keep the similarities of a checkpoint's first `pairs` pairs of mini-batches.
+    """Compute and store the similarities of a checkpoint's first `pairs` pairs of mini-batches.
 
-    Those that are kept already are not computed again; `advance` is called after each that is.
-    Returns False where the network has no compact equivalent in its phase, for `folded`.
+    Stored ones are not computed again; `advance` is called after each computed one. Returns False,
+    for `folded`, if the network has no compact equivalent in its phase.
     """
     stage, epoch = opened.load(checkpoint)
     network = _network(opened, kept.of)
@@ -127,16 +126,16 @@ def _gradient(
 ) -> Tensor:
     """Return the gradient of a stage's objective on a batch, [n] float32 on the CPU.
 
-    In the parts that the recipe accumulates, as in training.
+    In the micro-batches of gradient accumulation, as in training.
     """
     runtime, objective = opened.runtime, stage.objective
     guide = runtime.teacher_outputs if objective.reads_teacher else None
     total = torch.zeros(sum(p.numel() for p in parameters))
     for images, targets, indices in cut(batch, opened.job.recipe.accumulate):
         images = runtime.to_device(images, size=size)
-        said = guide(images, indices, view=runtime.batches.view) if guide else None
+        teacher_outputs = guide(images, indices, view=runtime.batches.view) if guide else None
         with runtime.held():
-            loss, _ = objective(images, targets.to(runtime.accelerator.device), said)
+            loss, _ = objective(images, targets.to(runtime.accelerator.device), teacher_outputs)
         grads = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         share = len(targets) / len(batch.targets)
         total += share * torch.cat([grad.flatten() for grad in grads]).float().cpu()

@@ -1,4 +1,4 @@
-"""Where the landscape of a network is looked at, and what is found there."""
+"""The points at which a loss landscape is evaluated, and the results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from typing import Any, Literal
 __all__ = ["Landscape", "LandscapeGrid", "Landscapes"]
 
 Landscape = Mapping[str, Any]
-"""Of one network: "loss" and "error" at all places of a grid, in their order, None where not
-finite; how many "images" they are of, its "parameters", and how many of these are "moved"."""
+"""Of one network: "loss" and "error" at all points of a grid, in order, None if not finite; the
+number of "images", of its "parameters", and of those that are "moved"."""
 
 Landscapes = Mapping[str, Landscape]
-"""Of one run: of its "compact" network, and of the one as "trained"; these may be the same."""
+"""Of one run: of its "compact" network and of the "trained" one, which may be the same."""
 
 
 @dataclass(frozen=True)
 class LandscapeGrid:
-    """Where a landscape is looked at, and how; see `analyze_landscape`."""
+    """At which points a landscape is evaluated, and how; see `analyze_landscape`."""
 
     dims: Literal[1, 2] = 1
     points: int = 25
@@ -29,8 +29,8 @@ class LandscapeGrid:
     def __post_init__(self) -> None:
         if self.points < 3 or not self.points % 2:
             raise ValueError(
-                f"--points {self.points}: an odd number from 3 on, so that the network itself is "
-                "the one in the middle"
+                f"--points {self.points}: must be an odd number of 3 or more, so that the middle "
+                "point is the network itself"
             )
         if self.images < 1 or not (0 < self.span < float("inf")):
             raise ValueError(
@@ -39,11 +39,11 @@ class LandscapeGrid:
 
     @property
     def line(self) -> list[float]:
-        """The points along one direction, 0 in the middle of them."""
+        """The steps along one direction, 0 in the middle."""
         half = self.points // 2
         return [self.span * step / half for step in range(-half, half + 1)]
 
     @property
     def places(self) -> list[tuple[float, ...]]:
-        """All points, the last direction's running fastest."""
+        """All points; the last direction varies fastest."""
         return list(product(self.line, repeat=self.dims))

@@ -1,4 +1,4 @@
-"""Loss landscapes: loss and error around trained networks, expanded and compressed ones."""
+"""Loss landscapes: loss and error around trained networks, expanded and compressed."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -38,10 +38,10 @@ def analyze_landscape(
 
     `options` are those of `LandscapeGrid`: `points` along each of `dims` random directions, filter-
     normalised and drawn by `seed`, from -`span` to `span`; loss and error on `images` training
-    images as they are; BatchNorm with the statistics of the trained network (`fixed`), or with
-    those of the images at each point (`refit`). A run's landscape is kept in it.
+    images without augmentation; BatchNorm with the statistics of the trained network (`fixed`), or
+    recomputed from the images at each point (`refit`). Results are stored in the run directory.
 
-    Raises ValueError for runs that cannot be opened any more, and whose task reports no loss.
+    Raises ValueError if a run cannot be opened, or its task reports no loss.
     """
     grid = LandscapeGrid(**options)
     found = [[_of_run(run, grid, console) for run in group.runs] for group in groups]
@@ -50,12 +50,12 @@ def analyze_landscape(
 
 
 def _of_run(run: Run, grid: LandscapeGrid, console: Console) -> Landscapes:
-    """Return the landscapes of a run's networks, as they are kept, or else measured."""
+    """Return the landscapes of a run's networks: stored ones, or else measured now."""
     checkpoint = kept_epochs(run).get(run.summary.exported_epoch)
     if checkpoint is None:
         raise ValueError(
-            f"{run.path}/checkpoints: that of epoch {run.summary.exported_epoch}, which was "
-            "exported, is not there: copy it back"
+            f"{run.path}/checkpoints: no checkpoint of epoch {run.summary.exported_epoch}, which "
+            "was exported: restore it from a backup"
         )
     student = sha256((run.path / weights.FILE_IN_RUN).read_bytes()).hexdigest()
     made_from = {
@@ -87,7 +87,7 @@ def _measure(run: Run, checkpoint: Path, grid: LandscapeGrid, console: Console) 
     networks = {"compact": compact.to(opened.runtime.accelerator.device)}
     if opened.job.transforms:
         networks["trained"] = opened.job.student
-    what = f"{counted(len(grid.places), 'place')} around {counted(len(networks), 'network')}"
+    what = f"{counted(len(grid.places), 'point')} around {counted(len(networks), 'network')}"
     console.print(f"measure  {run.path}: {what}", highlight=False, soft_wrap=True, markup=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(run.recipe.name, total=len(networks) * len(grid.places))
@@ -101,7 +101,7 @@ def _measure(run: Run, checkpoint: Path, grid: LandscapeGrid, console: Console) 
 def _around(
     opened: Opened, network: nn.Module, grid: LandscapeGrid, advance: Callable[[], object]
 ) -> Landscape:
-    """Return loss and error of a network at all places of the grid, and what is known of it."""
+    """Return loss and error of a network at all points of the grid, and its sizes."""
     job, train = opened.job, opened.job.splits.train
     images = train.subset(permutation(grid.seed, 0, len(train))[: grid.images])
     first = primary_metric(job.task)
@@ -114,8 +114,8 @@ def _around(
             found.append(opened.runtime.evaluate(network, images).metrics)
             if "loss" not in found[0]:
                 raise ValueError(
-                    f"{opened.run.path}: its task reports {', '.join(found[0])}, but no loss, "
-                    "which a landscape is of: classification and segmentation report one"
+                    f"{opened.run.path}: its task reports no loss, only {', '.join(found[0])}: a "
+                    "landscape needs a run of classification or segmentation"
                 )
             advance()
     return {
@@ -128,7 +128,7 @@ def _around(
 
 
 def _refit(opened: Opened, network: nn.Module, images: ImageSource) -> None:
-    """Give BatchNorm the mean statistics of batches of the images."""
+    """Recompute BatchNorm's statistics: the mean over batches of the images."""
     views = Views(images, opened.job.data.input, seed=opened.job.recipe.seed)
     size = min(256, at_once(views.shape))
     with torch.no_grad():

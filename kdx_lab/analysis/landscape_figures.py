@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["RISE", "draw_curves", "draw_surfaces"]
 
 RISE = 1.0
-"""The rise of the loss that the half-width is taken at."""
+"""The rise of the loss at which the half-width is measured."""
 
 KINDS = {"compact": "compact network", "trained": "network as trained (expanded)"}
-NOTE = "as trained, networks of different shapes are compared: read the compact ones"
-STEP = "step along a random direction, in norms of the filters"
-LEVELS = 15  # of a surface, between its least and its greatest loss, spaced by their logarithm
+NOTE = "networks as trained have different shapes: compare the compact ones instead"
+STEP = "step along a random direction (in norms of the filters)"
+LEVELS = 15  # of a surface, from its minimum to its maximum loss, logarithmically
 LEAST, MOST = 1e-3, 1e3  # the lowest level, and the highest as a multiple of the lowest
 COLUMNS = 3
 
@@ -41,7 +41,7 @@ def draw_curves(
     output: Path,
     console: Console,
 ) -> Path:
-    """Draw loss and error along a line to landscape_1d.png; say how wide the minima are."""
+    """Draw loss and error along a line to landscape_1d.png; print how wide the minima are."""
     kinds = _kinds(found)
     numbers = [
         group.about | {kind: _of_group([run[kind] for run in runs], grid) for kind in kinds}
@@ -73,7 +73,7 @@ def draw_surfaces(
     output: Path,
     console: Console,
 ) -> Path:
-    """Draw the loss over a plane, a panel a run, to landscape_2d_<network>.png for each network."""
+    """Draw the loss over a plane, a panel per run, to landscape_2d_<network>.png per network."""
     path = output
     for kind in _kinds(found):
         runs = {
@@ -95,7 +95,7 @@ def _draw_plane(
     columns = min(COLUMNS, len(runs))
     rows = ceil(len(runs) / columns)
     figure, axes = panels(columns, rows)
-    figure.set_size_inches(0.8 + 4.2 * columns, 0.5 + 3.9 * rows)  # squares, and the colours' bar
+    figure.set_size_inches(0.8 + 4.2 * columns, 0.5 + 3.9 * rows)  # squares, and the colour bar
     scale = LogNorm(levels[0], levels[-1])
     for panel, (name, surface) in zip(axes, surfaces.items(), strict=False):
         _fill(panel, surface, grid, levels, scale)
@@ -123,7 +123,7 @@ def _fill(
     levels: NDArray,
     scale: "LogNorm",
 ) -> None:
-    """Draw a surface in colours, every other level as a line, and the network itself as a cross."""
+    """Draw a surface in colours, every other level as a line, and the network as a cross."""
     places = grid.line, grid.line
     panel.contourf(*places, surface, levels, norm=scale, cmap="viridis", extend="both")
     lines = panel.contour(*places, surface, levels[::2], colors="black", linewidths=0.6)
@@ -132,7 +132,7 @@ def _fill(
 
 
 def _scale(panels: Sequence["Axes"], bands: Sequence[Band]) -> None:
-    """Give panels of losses one logarithmic scale, as far as the means go, and plain numbers."""
+    """Give panels of losses one logarithmic scale, over the range of the means."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     means = np.concatenate([band.mean for band in bands])
@@ -145,12 +145,12 @@ def _scale(panels: Sequence["Axes"], bands: Sequence[Band]) -> None:
 
 
 def _short(value: float) -> str:
-    """Return two digits that count, without an exponent: 0.13, 1.5, 130."""
+    """Return two significant digits, without an exponent: 0.13, 1.5, 130."""
     return f"{float(f'{value:.2g}'):g}"
 
 
 def _kinds(found: Sequence[Sequence[Landscapes]]) -> list[str]:
-    """Return the kinds of networks that there are: "trained" only where any was expanded."""
+    """Return the kinds of networks: "trained" only if any was expanded."""
     expanded = any(each["trained"] != each["compact"] for runs in found for each in runs)
     return ["compact", "trained"] if expanded else ["compact"]
 
@@ -169,7 +169,7 @@ def _of_group(runs: Sequence[Landscape], grid: LandscapeGrid) -> dict[str, Any]:
 
 
 def _line(group: Group, kind: str, widths: Sequence[float], grid: LandscapeGrid) -> str:
-    """Say how wide the minima of a group are: `cl_fc (n = 2)  compact: half-width 0.21 +- 0.02`."""
+    """Return the width of a group's minima: `cl_fc (n = 2)  compact: half-width 0.21 +- 0.02`."""
     within = np.array([width for width in widths if isfinite(width)])
     without = len(widths) - len(within)
     spread = f" +- {within.std(ddof=1):.3f}" if len(within) > 1 else ""
@@ -179,7 +179,7 @@ def _line(group: Group, kind: str, widths: Sequence[float], grid: LandscapeGrid)
 
 
 def _levels(surfaces: Sequence[np.ma.MaskedArray]) -> NDArray:
-    """Return levels for all surfaces, equally spaced in their logarithm."""
+    """Return levels for all surfaces, logarithmically spaced."""
     finite = np.concatenate([each.compressed() for each in surfaces])
     low = max(float(finite.min()), LEAST)
     high = min(max(float(finite.max()), 1.01 * low), MOST * low)
@@ -187,7 +187,7 @@ def _levels(surfaces: Sequence[np.ma.MaskedArray]) -> NDArray:
 
 
 def _square(losses: Sequence[float | None], grid: LandscapeGrid) -> np.ma.MaskedArray:
-    """Return losses [points * points] as the figure has them: the first direction to the right."""
+    """Return losses [points * points] as a square, the first direction to the right."""
     square = _numbers(losses).reshape(grid.points, grid.points).T
     return np.ma.masked_invalid(square)
 

@@ -1,4 +1,4 @@
-"""A finished run opened again: its networks, its data, and the checkpoints that it kept."""
+"""Reopening a finished run: its networks, its data, and its checkpoints."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _EPOCH = re.compile(r"epoch_(\d+)")
 
 @dataclass(frozen=True)
 class Opened:
-    """A run's job, on its device, in float32 and in one process; nothing of the run is written."""
+    """A run's job, on its device, in float32 and in one process."""
 
     run: Run
     runtime: Runtime
@@ -27,10 +27,10 @@ class Opened:
         return self.runtime.job
 
     def load(self, checkpoint: Path) -> tuple[StageJob, int]:
-        """Bring student and adaptors to a checkpoint; return the stage it is of, and the epoch.
+        """Load student and adaptors from a checkpoint; return its stage and epoch.
 
-        The epoch counts from 0, over all stages. ValueError for a checkpoint that is damaged, or
-        does not fit the recipe.
+        The epoch counts from 0, over all stages. ValueError if the checkpoint is damaged, or does
+        not fit the recipe.
         """
         state = TrainState.read(checkpoint)
         stages = self.job.stages[: state.progress.stage + 1]
@@ -42,18 +42,17 @@ class Opened:
 
 
 def open_run(run: Run) -> Opened:
-    """Build what a run was trained with, the teacher included.
+    """Build the job of a run again, including the teacher.
 
-    Raises ValueError where data, teacher or plug-ins are not there any more, and for several
-    processes.
+    Raises ValueError if data, teacher or plug-ins are missing, and for several processes.
     """
-    student = run.recipe.student.model_copy(update={"weights": None})  # a checkpoint's will do
+    student = run.recipe.student.model_copy(update={"weights": None})  # a checkpoint has them
     changes = {"student": student, "precision": "no", "processes": None, "compile": False}
     job = build(run.recipe.model_copy(update=changes))
     runtime = Runtime(job, accelerator_for(job))
     if runtime.world > 1:
         raise ValueError(
-            f"{runtime.world} processes: an analysis runs in one, by python tools/analyze.py"
+            f"an analysis runs in one process, not {runtime.world}: start it without a launcher"
         )
     for stage in job.stages:
         stage.objective.to(runtime.accelerator.device)
@@ -61,16 +60,13 @@ def open_run(run: Run) -> Opened:
 
 
 def kept_epochs(run: Run) -> dict[int, Path]:
-    """Return the checkpoints at ends of epochs that a run kept, by the epoch, from 1 on.
-
-    ValueError where there is none.
-    """
+    """Return a run's checkpoints at ends of epochs, by epoch from 1; ValueError if it has none."""
     directory = run.path / "checkpoints"
     named = ((path, _EPOCH.fullmatch(path.name)) for path in directory.glob("epoch_*"))
     found = {int(name[1]): path for path, name in named if name}
     if not found:
         raise ValueError(
-            f"{directory}: no checkpoint at the end of an epoch: train the run with "
-            "`keep_checkpoints: 1` or more, and leave its checkpoints there"
+            f"{directory}: no checkpoint of a whole epoch: train with `keep_checkpoints: 1` or "
+            "more, and keep the checkpoints"
         )
     return dict(sorted(found.items()))

@@ -1,4 +1,4 @@
-"""Finished runs by their directories, and which of them repeat one another."""
+"""Finished runs, grouped if they differ only in the seed."""
 
 import json
 import os
@@ -20,14 +20,14 @@ __all__ = ["Group", "Run", "find_runs", "grouped", "output_of"]
 
 FOLDER = "analysis"
 SAME = {"seed", "name", "threads", "processes"}
-"""Keys in which the recipes of runs differ that repeat one another."""
+"""Keys in which the recipes of a group may differ."""
 
 _SEED = re.compile(r"seed_\d+")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its directory, its resolved recipe, and what came out of it."""
+    """A finished run: its directory, its resolved recipe, and its results."""
 
     path: Path
     recipe: Recipe
@@ -35,7 +35,7 @@ class Run:
 
     @property
     def analysis(self) -> Path:
-        """The directory of what is found out about this run alone."""
+        """The directory of the analyses of this run."""
         return self.path / FOLDER
 
     @property
@@ -44,42 +44,42 @@ class Run:
         return list(accumulate(stage.epochs for stage in self.recipe.resolved_stages()))[:-1]
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return the lines of metrics.jsonl, one an epoch; ValueError where they cannot be read."""
+        """Return the lines of metrics.jsonl, one per epoch; ValueError if they cannot be read."""
         path = self.path / METRICS
         try:
             return [json.loads(line) for line in path.read_text().splitlines()]
         except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: no metrics of a run: {error}") from error
+            raise ValueError(f"{path}: cannot read the metrics: {error}") from error
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that repeat one another: their recipes differ in nothing but `SAME`."""
+    """Repetitions of a run: their recipes differ only in `SAME`."""
 
     label: str
     runs: tuple[Run, ...]
 
     @property
     def heading(self) -> str:
-        """The label, and how many runs there are of it."""
+        """The label, and the number of runs."""
         return f"{self.label} (n = {len(self.runs)})"
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the numbers of a figure say of the group."""
+        """The group as JSON, for the numbers of a figure."""
         return {"label": self.label, "runs": [str(run.path) for run in self.runs]}
 
 
 def find_runs(
     places: Sequence[Path], *, plugins: Iterable[str] = (), output_root: str = "runs"
 ) -> list[Run]:
-    """Return the finished runs at `places`: runs, or directories that hold some at any depth.
+    """Return the finished runs at `places`: run directories, or directories that contain some.
 
     `plugins` and `output_root` as in `kdx.recipe.load`. Raises ValueError for a place without a
-    finished run, RecipeError for recipes that cannot be read any more.
+    finished run, RecipeError for recipes that cannot be read.
     """
     plugins = tuple(plugins)
-    found: dict[Path, Path] = {}  # a run that is named twice, in whatever way, is one
+    found: dict[Path, Path] = {}  # a run that is given twice counts once
     for path in (path for place in places for path in _finished(place)):
         found.setdefault(path.resolve(), path)
     return [
@@ -90,7 +90,7 @@ def find_runs(
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:
-    """Return the runs in groups, in the order given; within a group by their seeds."""
+    """Return the runs in groups, in the order given; within a group by seed."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         plain = {k: v for k, v in run.recipe.plain().items() if k not in SAME}
@@ -104,22 +104,22 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
 
 
 def output_of(runs: Sequence[Run]) -> Path:
-    """Return where figures of the runs go: beside the one, or below what all are in."""
+    """Return where figures go: in the run, or in the innermost directory that contains all."""
     if len(runs) == 1:
         return runs[0].analysis
     return Path(os.path.commonpath([run.path.resolve() for run in runs])) / FOLDER
 
 
 def _finished(place: Path) -> Iterator[Path]:
-    """Yield the finished runs at or below a place; ValueError where there is none."""
+    """Yield the finished runs at or below a place; ValueError if there are none."""
     if not place.is_dir():
-        raise ValueError(f"{place}: no such directory: name a run's, or one that holds runs")
+        raise ValueError(f"{place}: no such directory: give one that is or contains a run")
     below = sorted((path.parent for path in place.rglob(SUMMARY)), key=_naturally)
     found = [path for path in below if is_finished(path) and not _stands_aside(path)]
     if not found:
         raise ValueError(
-            f"{place}: no finished run (with summary.json and student.safetensors) in it: let "
-            "tools/distill.py end the run, by --resume where it was stopped"
+            f"{place}: no finished run (with summary.json and student.safetensors): finish it with "
+            "`kdx distill`, or with --resume if it was interrupted"
         )
     yield from found
 
@@ -135,10 +135,10 @@ def _naturally(path: Path) -> list[tuple[str, int]]:
 
 
 def _labels(names: Sequence[str]) -> list[str]:
-    """Return what tells groups apart, by the name of a run of each.
+    """Return a label per group that distinguishes it, from the name of one of its runs.
 
-    Of the runs of a study, studies/<study>/[<setting>/]<arm>/seed_<n>, the arm, after what of
-    study and setting is not the same in all of them; of other runs the name.
+    For a run of a study, studies/<study>/[<setting>/]<arm>/seed_<n>, the arm, preceded by study and
+    setting if these differ; for other runs the name.
     """
     places = [_in_study(name) for name in names]
     differ = [len(set(column)) > 1 for column in zip(*filter(None, places), strict=True)]
@@ -155,7 +155,7 @@ def _labels(names: Sequence[str]) -> list[str]:
 
 
 def _in_study(name: str) -> tuple[str, str, str] | None:
-    """Return study, setting ("" where there is none) and arm; None for a run of no study."""
+    """Return study, setting ("" if there is none) and arm; None if it is not a study's run."""
     top, *parts = name.split("/")
     if top != "studies" or len(parts) < 3 or not _SEED.fullmatch(parts[-1]):
         return None

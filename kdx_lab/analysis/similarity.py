@@ -1,4 +1,4 @@
-"""How far the gradients of mini-batches agree: the numbers.
+"""How similar the gradients of mini-batches are.
 
 Sankararaman, De, Xu, Huang & Goldstein, "The Impact of Neural Network Overparameterization on
 Gradient Confusion and Stochastic Gradient Descent" (2019); ExpandNets paper, 3.4.1.
@@ -22,7 +22,7 @@ SAME = 1e-12  # cosines that differ by less
 def cosine(first: Tensor, second: Tensor) -> float:
     """Return the cosine of the angle between two vectors [n], taken in float64.
 
-    NaN where one of them is zero, or not finite: such a pair has no angle.
+    NaN if one of them is zero or not finite.
     """
     a, b = first.double(), second.double()
     length = float(a.norm() * b.norm())
@@ -32,15 +32,15 @@ def cosine(first: Tensor, second: Tensor) -> float:
 
 
 def minimum(similarities: Sequence[float]) -> float:
-    """Return the least of the pairs that have an angle; NaN where none has."""
+    """Return the minimum of the finite similarities; NaN if there are none."""
     return min(angles_of(similarities), default=nan)
 
 
 def density(similarities: Sequence[float], points: int = 512) -> tuple[NDArray, NDArray] | None:
-    """Return so many points, and the Gaussian kernel density (Scott's bandwidth) there.
+    """Return `points` points, and the Gaussian kernel density (Scott's bandwidth) there.
 
-    They go as far as it does: four bandwidths beyond the data. None where there is no density:
-    fewer than two pairs have an angle, or all have the same.
+    The points reach four bandwidths beyond the data. None if fewer than two similarities are
+    finite, or all are the same.
     """
     angles = angles_of(similarities)
     if len(angles) < 2 or np.ptp(angles) < SAME:
@@ -56,13 +56,13 @@ def pair_of_batches(
 ) -> tuple[list[int], list[int]]:
     """Return the samples, of `n`, of two batches: a pure function of (seed, epoch, pair).
 
-    They have none in common where there are two batches of samples, else as few as can be. Raises
-    ValueError where a batch is all samples, so that any two are the same.
+    The batches share no sample if there are enough, else as few as possible. Raises ValueError if
+    a batch contains all samples.
     """
     if batch_size >= n:
         raise ValueError(
-            f"data.batch_size: {batch_size:,} of {n:,} training images: every mini-batch is all "
-            "of them, so that there are no two to compare"
+            f"data.batch_size: {batch_size:,} is not below the number of training images ({n:,}), "
+            "so there are no two mini-batches to compare"
         )
     order = permutation(seed, epoch, n, draw=Draw.PAIR + pair).tolist()
     both = order[: 2 * batch_size]
@@ -70,5 +70,5 @@ def pair_of_batches(
 
 
 def angles_of(similarities: Sequence[float]) -> list[float]:
-    """Return the similarities of the pairs that have an angle."""
+    """Return the finite similarities."""
     return [value for value in similarities if isfinite(value)]

@@ -1,4 +1,4 @@
-"""Everything that is counted of a recipe's networks, and how it is written."""
+"""All counted costs of a recipe's networks, and how they are printed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ COMPACT = "compact"
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """What a network has and does: forward an image, and in a training step for a batch."""
+    """The cost of an image, forward, and of a training step on a batch."""
 
     counts: Counts
     step: StepCost
 
 
 def costs(variants: Variants) -> dict[str, NetworkCost]:
-    """Count the networks as they are trained, by how they run, and the compact one, last."""
+    """Count the networks as trained, by mode, and last the compact one."""
     networks = {**variants.trained, COMPACT: variants.compact}
     return {
         name: NetworkCost(
@@ -38,17 +38,17 @@ def costs(variants: Variants) -> dict[str, NetworkCost]:
 
 
 def in_units(number: float) -> str:
-    """Return "57.49M" or "2,586.02G", as operations are written."""
+    """Return "57.49M" or "2,586.02G" for a number of operations."""
     return f"{number / 1e9:,.2f}G" if number >= 1e9 else f"{number / 1e6:,.2f}M"
 
 
 def size(batch: Shape) -> str:
-    """Return a batch [B, C, H, W] as people write it: "128 x 3 x 32 x 32"."""
+    """Return a batch [B, C, H, W] as text: "128 x 3 x 32 x 32"."""
     return " x ".join(map(str, batch))
 
 
 def table(headings: Sequence[str]) -> Table:
-    """Return a table whose first column holds names, the others what is counted."""
+    """Return a table with a column of names, and columns of numbers."""
     made = Table(box=SIMPLE_HEAD, pad_edge=False)
     for index, heading in enumerate(headings):
         made.add_column(heading, justify="right" if index else "left", no_wrap=True)
@@ -56,7 +56,7 @@ def table(headings: Sequence[str]) -> Table:
 
 
 def print_wide(made: Table, console: Console) -> None:
-    """Print a table as wide as it is, also where the terminal is narrower."""
+    """Print a table in its full width, even if the terminal is narrower."""
     needed = Measurement.get(console, console.options.update(max_width=1000), made).maximum
     before = console.width
     console.width = max(before, needed)

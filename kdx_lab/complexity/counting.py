@@ -1,14 +1,14 @@
 """Parameters and operations of a network, by two rules.
 
-`flops` are those of the ExpandNets paper's Table 13, which come from ptflops as it was in 2020:
-- a convolution: its multiply-adds, each counted once, and an addition for each output where it
-  has a bias; a transposed one, height times height instead of height times width such additions;
-- a fully-connected layer: its multiply-adds, its bias not;
+`flops` follow the ExpandNets paper's Table 13, computed with ptflops as of 2020:
+- a convolution: its multiply-adds, each counted once, and with a bias an addition per output; for
+  a transposed one, height times height instead of height times width additions;
+- a fully-connected layer: its multiply-adds, without its bias;
 - BatchNorm: 2 for each element of its input, 1 without affine parameters;
 - modules of ReLU, ReLU6, LeakyReLU, PReLU, ELU and of pools: 1 for each element of their input;
-- nothing for what is called as a function.
-`macs` are the multiply-adds that torch's own counter sees, half of its floating-point operations:
-convolutions and matrix products alone.
+- nothing for functions (torch.nn.functional).
+`macs` are the multiply-adds of torch's own counter, half of its floating-point operations:
+convolutions and matrix products only.
 """
 
 import copy
@@ -39,7 +39,7 @@ _COUNTED = (
 
 @dataclass(frozen=True)
 class Counts:
-    """Of a network: its parameters, and what an image costs in a forward pass, rounded."""
+    """A network's parameters, and its operations per image in a forward pass, rounded."""
 
     parameters: int
     flops: int
@@ -47,18 +47,18 @@ class Counts:
 
 
 def on_meta(network: nn.Module) -> nn.Module:
-    """Return a copy without values, which runs without computing anything."""
+    """Return a copy on the meta device, which runs without computing anything."""
     return copy.deepcopy(network).to("meta")
 
 
 def count(
     network: nn.Module, batch: Shape, *, functional: Collection[type[nn.Module]] = ()
 ) -> Counts:
-    """Count what `network` does with images [B, C, H, W] in eval mode, and share it among them.
+    """Count the operations of `network` on images [B, C, H, W] in eval mode, per image.
 
-    The shares are equal but for what is done once a batch, such as folding. `functional` are
-    classes of modules that are not counted, as though they were called as functions. ValueError
-    where the network cannot take such images.
+    What is done once per batch, such as folding, is divided by B. Modules of the classes
+    `functional` are not counted, as if they were called as functions. ValueError if the network
+    does not accept such images.
     """
     trial, more = on_meta(network).eval(), _Additions()
     mapping = {torch.ops.aten.convolution: more.convolution}
@@ -75,12 +75,12 @@ def count(
 
 @contextmanager
 def refusing(batch: Shape) -> Iterator[None]:
-    """Raise ValueError for what a network says that cannot take such a batch."""
+    """Turn a network's error on such a batch into a ValueError."""
     try:
         yield
     except (RuntimeError, ValueError, NotImplementedError) as error:
         shape = " x ".join(map(str, batch))
-        raise ValueError(f"the network cannot take images of {shape}: {reason(error)}") from error
+        raise ValueError(f"the network fails on images of {shape}: {reason(error)}") from error
 
 
 def convolution_macs(input: Shape, weight: Shape, output: Shape, *, transposed: bool) -> int:
@@ -94,7 +94,7 @@ def convolution_macs(input: Shape, weight: Shape, output: Shape, *, transposed: 
 
 
 class _Additions:
-    """Counts what the paper's rules have beside multiply-adds."""
+    """Counts the operations other than multiply-adds, by the paper's rules."""
 
     def __init__(self) -> None:
         self.counted = 0
@@ -114,6 +114,6 @@ class _Additions:
         return 2 * convolution_macs(input, weight, out_shape, transposed=transposed)
 
     def module(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-        """Count the elements that come into a BatchNorm, an activation or a pool."""
+        """Count the input elements of a BatchNorm, an activation or a pool."""
         twice = isinstance(module, _NORMS) and module.affine
         self.counted += inputs[0].numel() * (2 if twice else 1)

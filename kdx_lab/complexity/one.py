@@ -1,4 +1,4 @@
-"""What the networks of one recipe cost, as a table and as JSON."""
+"""The costs of the networks of one recipe, as a table and as JSON."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
@@ -19,25 +19,25 @@ from kdx_lab.complexity.variants import Variants
 __all__ = ["examine"]
 
 BUDGET = 100e9
-"""Multiply-adds of the dearest training step that is measured unasked: seconds on two cores."""
+"""Multiply-adds of a training step above which speed is only measured with `--measure`."""
 ON_GPU = 100  # times as many
 FEWEST = 2  # images in a batch, for BatchNorm
 HEADINGS = ("", "parameters", "FLOPs", "MACs", "MACs to train", "peak memory")
 SPEEDS = ("forward img/s", "training img/s")
 NOTE = """\
-FLOPs (by the rules of the ExpandNets paper) and MACs (multiply-adds, as torch's counter sees them):
-of an image, forward. To train: an image's share of a step, forward and backward; peak memory: the
-most bytes of tensors at once in that step, without an optimizer's state. Counted, not measured."""
+FLOPs (by the rules of the ExpandNets paper) and MACs (multiply-adds, by torch's counter): forward,
+per image. MACs to train: forward and backward, per image. Peak memory: of tensors in a training
+step, without the optimizer's state. These are counted, not measured."""
 
 
 def examine(
     name: str, variants: Variants, console: Console, *, rounds: int, measure: bool | None = None
 ) -> dict[str, Any]:
-    """Print what the networks cost; return the same for JSON.
+    """Print the costs of the networks; return the same for JSON.
 
-    Speeds are measured in so many `rounds`, unless `measure` is false, on as many images as take
-    seconds. Where these are too few, on two images if `measure` is true, else not at all.
-    ValueError where these do not fit into memory.
+    Speeds are measured in `rounds` rounds, unless `measure` is false, on the largest part of the
+    batch that takes seconds. If that is too small: on two images if `measure` is true, else not at
+    all. ValueError if the images do not fit into memory.
     """
     counted = costs(variants)
     batch = None if measure is False else _measurable(variants.batch, counted, must=measure)
@@ -48,9 +48,9 @@ def examine(
     notes = [NOTE, *_notes(variants.functional)]
     if measured and batch:
         over = in_words(rounds, "round")
-        notes.append(f"Speeds: on {size(batch)}, {where()}, {over}, their median.")
+        notes.append(f"Speeds: on {size(batch)}, {where()}, median of {over}.")
     elif measure is None:
-        notes.append("Speeds would take long to measure here: --measure does so.")
+        notes.append("Measuring speeds would take long here: pass --measure to do so.")
     console.print(*notes, sep="\n", highlight=False, soft_wrap=True)
     networks = {each: asdict(cost) for each, cost in counted.items()}
     plain = {"name": name, "batch": list(variants.batch), "networks": networks}
@@ -60,13 +60,13 @@ def examine(
 def _measurable(
     batch: Shape, counted: Mapping[str, NetworkCost], *, must: bool | None
 ) -> Shape | None:
-    """The part of a batch whose dearest step is within the budget.
+    """Return the part of a batch whose costliest step is within the budget.
 
-    Where these are too few images: the fewest if it `must` be measured, else None.
+    If that is too small: the smallest batch if it `must` be measured, else None.
     """
-    dearest = max(cost.step.macs for cost in counted.values()) / batch[0]
+    costliest = max(cost.step.macs for cost in counted.values()) / batch[0]
     budget = BUDGET * (ON_GPU if torch.cuda.is_available() else 1)
-    images = min(batch[0], int(budget / max(dearest, 1)))
+    images = min(batch[0], int(budget / max(costliest, 1)))
     if images >= min(FEWEST, batch[0]):
         return (images, *batch[1:])
     return (min(FEWEST, batch[0]), *batch[1:]) if must else None
@@ -105,4 +105,4 @@ def _notes(functional: Collection[type[nn.Module]]) -> list[str]:
     if not functional:
         return []
     names = " and ".join(kind.__name__ for kind in functional)
-    return [f"FLOPs without {names}: the paper's network calls them as functions, uncounted."]
+    return [f"FLOPs do not count {names}, which the paper's network calls as functions."]

@@ -1,4 +1,4 @@
-"""Table 13 of the ExpandNets paper, built again, and what it leaves out."""
+"""Table 13 of the ExpandNets paper, recomputed, and costs that it does not have."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,27 +25,26 @@ HEADINGS = (
     *("parameters, all digits", "MACs by torch"),
 )
 MORE = (
-    *("What it leaves out", "a batch", "MACs to train", "unfolded", "folded"),
+    *("Not in the paper", "batch", "MACs to train", "unfolded", "folded"),
     *("peak memory", "unfolded", "folded", "speed in the paper"),
 )
 MEASURED = (
-    *("Speed beside the compact network's", "in the paper", "measured on"),
+    *("Speed / the compact network's", "in the paper", "measured on"),
     *("forward, unfolded", "folded", "training, unfolded", "folded"),
 )
 TABLE_NOTE = """\
-An ExpandNet trains as an unfolded chain, as in the paper; at test it is compressed. FLOPs by the
-paper's rules, MACs (multiply-adds) as torch's counter sees them: both of one image, forward.
+An ExpandNet trains unfolded, as in the paper, and is compressed for test. FLOPs (by the paper's
+rules) and MACs (multiply-adds, by torch's counter): per image, forward.
 """
 MORE_NOTE = """\
-MACs to train: an image's share of a step, forward and backward; peak memory: the most bytes of
-tensors at once in that step, without an optimizer's state. Both are counted for whole batches, not
-measured; of the compact network, and the others as ratios to it. Speed in the paper: images a
-second on a GPU, forward, of the unfolded chain, as a ratio to the compact network's."""
+MACs to train: per image, forward and backward. Peak memory: of tensors in a training step, without
+the optimizer's state. Both are counted, not measured; unfolded and folded are ratios to the compact
+network. Speed in the paper: forward on a GPU, unfolded, as a ratio to the compact network's."""
 
 
 @dataclass(frozen=True)
 class Printed:
-    """A figure as the paper prints it, "57.49M", and ours, in units; `place` says which."""
+    """A figure as the paper prints it, "57.49M", and ours, in units; `place` names it."""
 
     place: str
     printed: str
@@ -53,18 +52,18 @@ class Printed:
 
     @property
     def written(self) -> str:
-        """Our figure, to the digits that are printed."""
+        """Our figure, rounded to the printed digits."""
         number, unit = self.printed[:-1], self.printed[-1]
         digits = len(number.partition(".")[2])
         return f"{self.ours / SCALES[unit]:.{digits}f}{unit}"
 
     @property
     def agrees(self) -> bool:
-        """Whether all printed digits are ours."""
+        """Whether all printed digits are the same."""
         return self.written == self.printed
 
     def __str__(self) -> str:
-        """Return both; what differs stands out."""
+        """Return both, a difference in red."""
         if self.agrees:
             return f"{self.printed} = {self.written}"
         return f"[bold red]{self.printed} ≠ {self.written}[/]"
@@ -81,7 +80,7 @@ class Line:
 
     @property
     def trained(self) -> NetworkCost:
-        """The cost of what the paper trains."""
+        """The cost of the network that the paper trains."""
         return self.costs["unfolded" if self.expansion else COMPACT]
 
     @property
@@ -115,8 +114,8 @@ def rebuild(
 ) -> dict[str, Any]:
     """Print Table 13 with our figures beside the paper's, and more; return the same for JSON.
 
-    `differences` of what is returned says which printed figures are not ours. With `measure`,
-    speeds are measured, in so many `rounds`: minutes on a CPU.
+    Its `differences` lists the figures that are not the paper's. With `measure`, speeds are
+    measured, in `rounds` rounds: minutes on a CPU.
     """
     lines = [
         _line(row, each)
@@ -133,10 +132,10 @@ def rebuild(
     if measure:
         _print_speeds(expanded, measured, console)
         over = counted(rounds, "round")
-        console.print(f"Measured: {where()}, {over}, their median.", highlight=False)
+        console.print(f"Measured: {where()}, median of {over}.", highlight=False)
     cells = [cell for line in lines for cell in line.cells]
     differences = [
-        f"{cell.place}: the paper has {cell.printed}, here it is {cell.written}"
+        f"{cell.place}: the paper has {cell.printed}, we count {cell.written}"
         for cell in cells
         if not cell.agrees
     ]
@@ -159,7 +158,7 @@ def _variants(
 
 
 def _line(row: PaperRow, each: Expansion | None) -> Line:
-    with torch.device("meta"):  # without values, for nothing is computed
+    with torch.device("meta"):  # nothing is computed
         variants = _variants(row, each)
     return Line(row, each, variants.batch, costs(variants))
 

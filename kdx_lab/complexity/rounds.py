@@ -1,8 +1,8 @@
-"""Rounds of training steps in one process, interleaved, and the ratios that come of them.
+"""Interleaved rounds of training steps in one process, and ratios of their speeds.
 
-Speeds drift with the machine's other work and its temperature; ratios of neighbours drift less.
-So a round runs every contender once (A B C, then B C A, ...), and what is reported is the median
-over the rounds of the ratio within a round, with its quartiles.
+Speeds drift with the load and temperature of the machine; ratios of neighbours drift less. So a
+round runs every contender once (A B C, then B C A, ...), and the result is the median over the
+rounds of the ratio within a round, with its quartiles.
 """
 
 import statistics
@@ -19,7 +19,7 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True)
 class Contender:
-    """`build()` returns a callable that works through `images` images, in one step or several."""
+    """`build()` returns a callable that processes `images` images, in one step or several."""
 
     name: str
     build: Callable[[], Step]
@@ -50,7 +50,7 @@ class Quartiles:
 
 
 class Rounds:
-    """Images per second of each contender in each round, by name; all lists are equally long."""
+    """Images per second of each contender in each round, by name; all lists have one length."""
 
     def __init__(self, speeds: Mapping[str, Sequence[float]]) -> None:
         self.speeds = speeds
@@ -75,8 +75,8 @@ def measure(
 ) -> Rounds:
     """Build all contenders, warm them up, and time them in interleaved rounds.
 
-    In a round each takes as many of its steps as last about `seconds`, or `repeats` of them,
-    after `warmup` steps, one or more: the first makes gradients and momentum.
+    In a round each runs as many steps as take about `seconds`, or `repeats` steps, after `warmup`
+    steps, one or more: the first allocates gradients and momentum.
     """
     steps = {c.name: c.build() for c in contenders}
     lasts = {name: _warmed(step, warmup) for name, step in steps.items()}
@@ -90,7 +90,7 @@ def measure(
 
 
 def interleave(run: Callable[[str], float], names: Sequence[str], *, rounds: int) -> Rounds:
-    """Let `run(name)` give a speed, for every name in every round, each round starting further."""
+    """Call `run(name)`, which returns a speed, for every name in every round, in rotated order."""
     speeds: dict[str, list[float]] = {name: [] for name in names}
     for start in range(rounds):
         for position in range(len(names)):

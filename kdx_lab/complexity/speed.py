@@ -1,4 +1,4 @@
-"""Images a second of several networks, forward and in training, measured side by side."""
+"""Images per second of several networks, forward and in training, measured side by side."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ __all__ = ["Speeds", "speeds", "where"]
 
 @dataclass(frozen=True)
 class Speeds:
-    """Images a second by network, in each round: forward in eval mode, and training steps.
+    """Images per second by network in each round: forward in eval mode, and training steps.
 
-    A training step is forward and backward, without a loss and an optimizer.
+    A training step is forward and backward, without loss and optimizer.
     """
 
     forward: Rounds
     training: Rounds
 
     def plain(self) -> dict[str, Any]:
-        """Return the medians by network, for JSON, and what they were measured on."""
+        """Return the medians by network, for JSON, and the device."""
         return {
             "forward": {name: self.forward.speed(name).median for name in self.forward.speeds},
             "training": {name: self.training.speed(name).median for name in self.training.speeds},
@@ -36,19 +36,16 @@ class Speeds:
 
 
 def where() -> str:
-    """Say what measures: the GPU, where there is one, else the CPU."""
+    """Return the name of the device: the GPU, if there is one, else the CPU."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"CPU, {counted(torch.get_num_threads(), 'thread')}"
 
 
 def speeds(networks: Mapping[str, nn.Module], batch: Shape, *, rounds: int) -> Speeds:
-    """Run the networks in turns on one batch [B, C, H, W], on the CPU in channels-last memory.
-
-    ValueError for no `rounds`.
-    """
+    """Measure the networks in turns on one batch [B, C, H, W]; ValueError if `rounds` is 0."""
     if rounds < 1:
-        raise ValueError(f"rounds: {rounds} should be 1 or more")
+        raise ValueError(f"--rounds {rounds}: must be 1 or more")
     gpu = torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     layout = torch.contiguous_format if gpu else torch.channels_last
@@ -57,19 +54,13 @@ def speeds(networks: Mapping[str, nn.Module], batch: Shape, *, rounds: int) -> S
         network.to(device)
 
     def timed(work: Callable[[nn.Module, Tensor], None]) -> Rounds:
+        steps = {name: partial(work, each, images) for name, each in networks.items()}
         contenders = [
-            Contender(name, partial(_step, work, network, images), len(images))
-            for name, network in networks.items()
+            Contender(name, partial(steps.__getitem__, name), len(images)) for name in steps
         ]
         return measure(contenders, rounds=rounds, warmup=1)
 
     return Speeds(timed(_forward), timed(_train))
-
-
-def _step(
-    work: Callable[[nn.Module, Tensor], None], network: nn.Module, images: Tensor
-) -> Callable[[], None]:
-    return partial(work, network, images)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
-"""Table 13 of the ExpandNets paper, as printed, beside the recipe's words for each network.
+"""Table 13 of the ExpandNets paper, as printed, with the `student:` section of each network.
 
-What the paper leaves out was found by building the networks and counting. `functional`: the
-modules of ours that its own network calls as functions, which its counter does not see.
+What the paper does not state was found by building the networks and counting. `functional`: modules
+of ours that the paper's network calls as functions, which its counter does not see.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ __all__ = ["NETWORKS", "TABLE", "Expansion", "Known", "PaperRow", "expansion"]
 class Known:
     """A network of the paper: its images [C, H, W], the batch it trains on, its expansion.
 
-    The batch is the paper's where the paper has it, which is not so of YOLO-LITE and U-Net.
+    The batch is the paper's, except of YOLO-LITE and U-Net, for which it states none.
     """
 
     image: tuple[int, int, int]
@@ -28,7 +28,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Expansion:
-    """An ExpandNet while it trains: printed figures, and its speed in images a second."""
+    """An ExpandNet in training: printed figures, and its speed in images per second."""
 
     name: str
     preset: str
@@ -39,9 +39,9 @@ class Expansion:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A compact network, and what it is compressed from. `student` is the section of a recipe.
+    """A compact network and its expansions. `student` is the section of a recipe.
 
-    `speed` is that of the column Train. `trial` is a batch (B, H, W) that a CPU gets through.
+    `speed` is the column Train. `trial` is a batch (B, H, W) that is small enough for a CPU.
     """
 
     name: str
@@ -117,5 +117,5 @@ TABLE: tuple[PaperRow, ...] = (
 
 
 def expansion(preset: str) -> dict[str, Any]:
-    """Return the entry of a recipe's `student.transforms` for one of the paper's plans."""
+    """Return the entry of a recipe's `student.transforms` for one of the paper's presets."""
     return {"use": "expand.ExpandNet", "preset": preset}

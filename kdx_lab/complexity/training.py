@@ -1,6 +1,6 @@
-"""What a training step costs, without computing it: tensors of torch's meta device have no values.
+"""The cost of a training step, counted on the meta device, without computing it.
 
-A step is forward, in train mode, and backward, without a loss and an optimizer.
+A step is forward, in train mode, and backward, without loss and optimizer.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ __all__ = ["StepCost", "backward", "step_cost"]
 
 @dataclass(frozen=True)
 class StepCost:
-    """Of one batch: multiply-adds, and the most bytes of tensors that live at once.
+    """Of one batch: multiply-adds, and the peak memory of tensors, in bytes.
 
-    Parameters, buffers, images, activations and gradients count, the workspaces of libraries and
-    an optimizer's state do not.
+    Parameters, buffers, images, activations and gradients count; workspaces of libraries and the
+    optimizer's state do not.
     """
 
     macs: int
@@ -32,10 +32,7 @@ class StepCost:
 
 
 def step_cost(network: nn.Module, batch: Shape) -> StepCost:
-    """Count what a training step of `network` on images [B, C, H, W] costs.
-
-    ValueError where the network cannot train on such images.
-    """
+    """Count a training step of `network` on images [B, C, H, W]; ValueError if it fails on them."""
     trial = on_meta(network).train()
     images = torch.empty(*batch, device="meta")
     mapping = {torch.ops.aten.convolution_backward: _convolution_backward}
@@ -48,7 +45,7 @@ def step_cost(network: nn.Module, batch: Shape) -> StepCost:
 
 
 def backward(network: nn.Module, images: Tensor) -> None:
-    """Run `network` forward and backward, from a gradient of ones; the gradients are dropped."""
+    """Run `network` forward, and backward from a gradient of ones; discard the gradients."""
     outputs = network(images)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     torch.autograd.grad(outputs, trained, torch.ones_like(outputs), allow_unused=True)
@@ -59,7 +56,7 @@ def _convolution_backward(
 ) -> int:
     """Return twice the multiply-adds: a convolution's, for each gradient of input and weight.
 
-    torch's own rule takes the weight's gradient in a grouped convolution for that of a full one.
+    torch's own rule counts the weight's gradient of a grouped convolution as that of a full one.
     """
     transposed, (of_input, of_weight, _) = geometry[3], geometry[-1]
     once = convolution_macs(input, weight, grad, transposed=transposed)
@@ -67,7 +64,7 @@ def _convolution_backward(
 
 
 class _Live(TorchDispatchMode):
-    """Notes the storages that operations make, until they are freed."""
+    """Tracks the storages that operations allocate, until they are freed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +72,7 @@ class _Live(TorchDispatchMode):
         self._now = self.peak = 0
 
     def see(self, tensor: Tensor) -> None:
-        """Count what `tensor` lies in, where that is new."""
+        """Count the storage of `tensor`, if it is new."""
         storage = tensor.untyped_storage()
         if storage not in self._storages:
             self._storages.add(storage)

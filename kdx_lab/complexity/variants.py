@@ -1,4 +1,4 @@
-"""The networks of a recipe: the compact one, and as it is trained.
+"""The networks of a recipe: the compact one, and the ones that are trained.
 
 B: batch, C: channels, H, W: image size.
 """
@@ -25,16 +25,16 @@ from kdx_lab.complexity.table13 import NETWORKS, Known, expansion
 __all__ = ["WAYS", "Variants", "named", "of_network", "of_recipe"]
 
 OTHERS = Known((3, 224, 224), 128, "cl")
-WITHOUT_DATA = "--image 3x224x224 --classes 1000, say, counts without opening the data"
+WITHOUT_DATA = "to count without opening the data, give both: --image 3x224x224 --classes 1000"
 WAYS = ("unfolded", "folded")
-"""What is tried for the argument `mode` of transforms that have one, such as ExpandNet."""
+"""Values of the argument `mode` of transforms that have one, such as ExpandNet."""
 
 
 @dataclass(frozen=True)
 class Variants:
-    """The networks that a student is while it trains, by how it runs, and what is left of them.
+    """The networks that a student is in training, by mode, and the compact one.
 
-    `batch` (B, C, H, W) is trained on; `functional` is as in `counting.count`.
+    `batch` is (B, C, H, W); `functional` is as in `counting.count`.
     """
 
     trained: Mapping[str, nn.Module]
@@ -52,10 +52,10 @@ def named(
     plugins: Sequence[str] = (),
     output_root: str = "runs",
 ) -> tuple[str, Variants]:
-    """Return what a command line names, and its networks: as `of_network` and `of_recipe`.
+    """Return the name and networks of a command line, with the errors of `of_network`, `of_recipe`.
 
-    `words` are a recipe and its overrides, or those of the `student:` section of a `network`,
-    whose `transforms` are the paper's where it has some, else ExpandNet-CL.
+    `words` are a recipe and its overrides, or overrides of the `student:` section of a `network`,
+    whose `transforms` are the paper's if it has some, else ExpandNet-CL.
     """
     if network:
         plan = expansion(NETWORKS.get(network, OTHERS).preset)
@@ -70,11 +70,11 @@ def of_recipe(
 ) -> Variants:
     """Return the networks of a recipe, with random weights, on its data's images.
 
-    Given an `image` [C, H, W] and a number of `classes`, the data set is not opened. ValueError
-    for one of them alone, and where the data set cannot be opened.
+    With an `image` [C, H, W] and a number of `classes`, the data set is not opened. ValueError if
+    only one is given, or the data set cannot be opened.
     """
     if bool(image) != bool(classes):
-        raise ValueError(f"image {image}, classes {classes}: {WITHOUT_DATA}, with both")
+        raise ValueError(f"image {image}, classes {classes}: {WITHOUT_DATA}")
     data = _assumed(image, classes) if image and classes else _opened(recipe)
     part = recipe.student.component
     arguments = {key: value for key, value in part.arguments.items() if key != "pretrained"}
@@ -90,10 +90,10 @@ def of_recipe(
 def of_network(
     section: Student, *, image: Shape | None = None, classes: int | None = None
 ) -> Variants:
-    """Return the networks of a `student:` section, on images [C, H, W] and batches of the paper.
+    """Return the networks of a `student:` section, on the paper's images [C, H, W] and batches.
 
-    Networks that are not the paper's see 224 x 224 pixels in batches of 128. Where neither the
-    section nor `classes` sets their number, it is the network's own, or 1000.
+    Other networks get 224 x 224 pixels in batches of 128. The number of classes is `classes`, else
+    the section's, else the network's default, else 1000.
     """
     part = section.component
     known = NETWORKS.get(part.use, OTHERS)
@@ -116,8 +116,23 @@ def _assumed(image: Shape, classes: int) -> ImageData:
     channels, height, width = image
     size: Any = height if height == width else (height, width)
     input = InputSpec(channels, size, (0.0,) * channels, (1.0,) * channels)
+<<<<<<< HEAD
     none = FileImages([], torch.empty(0, dtype=torch.int64))
     return ImageData(none, none, [str(index) for index in range(classes)], input)
+=======
+    return ImageData(_NoImages(), _NoImages(), [str(index) for index in range(classes)], input)
+
+
+class _NoImages:
+    labels = torch.empty(0, dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return 0
+
+    def name(self, index: int) -> str:
+        """Raise IndexError: there are no images."""
+        raise IndexError(index)
+>>>>>>> h-lab
 
 
 def _variants(student: nn.Module, section: Student, batch: Shape) -> Variants:
@@ -130,7 +145,7 @@ def _variants(student: nn.Module, section: Student, batch: Shape) -> Variants:
             transforms.append(part.build(input_shape=batch))
             try:
                 network = transforms[-1].apply(network)
-            except Exception as error:  # the transform may be anybody's
+            except Exception as error:  # the transform may be a plug-in's
                 raise ValueError(f"{part.place}: {part.where}: {reason(error)}") from error
         trained[way] = network
         compact = restore(network, transforms)
@@ -139,7 +154,7 @@ def _variants(student: nn.Module, section: Student, batch: Shape) -> Variants:
 
 
 def _ways(transforms: Sequence[Component]) -> dict[str, list[Component]]:
-    """The transforms for each way to train: as the recipe has it where none has a mode."""
+    """Return the transforms for each mode; the recipe's if none of them has one."""
     if not transforms:
         return {}
     if not any(_has(part, way) for part in transforms for way in WAYS):

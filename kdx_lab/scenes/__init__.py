@@ -1,6 +1,6 @@
-"""Pictures to detect and segment on, made of Fashion-MNIST's items: no download, any size.
+"""Images for detection and segmentation, made of Fashion-MNIST's items: no download, any size.
 
-A scene is a pure function of (seed, split, number). `python tools/make_scenes.py` writes them.
+A scene is a pure function of (seed, split, number). `kdx scenes` writes them.
 """
 
 from kdx_lab.scenes.compose import Scene, compose

@@ -1,4 +1,4 @@
-"""Scenes on disk as Cityscapes has them, for torchvision's Cityscapes.
+"""Scenes in the layout of Cityscapes, for torchvision's Cityscapes.
 
 H x W: pixels.
 """
@@ -41,7 +41,7 @@ def label_ids(scene: Scene) -> NDArray[np.uint8]:
 
 
 def _instance_ids(scene: Scene, ids: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """Return id x 1000 + the object's place in the list of objects, [H, W]; elsewhere the id."""
+    """Return id x 1000 + the object's index in the list of objects, [H, W]; elsewhere the id."""
     instances = ids.astype(np.uint16)
     for place, found in enumerate(scene.objects):
         instances[scene.layers == found.number] = LABEL_IDS[found.label] * 1000 + place

@@ -17,19 +17,19 @@ from kdx_lab.scenes.visible import CLUTTER, RING, Found, Layers, annotate
 
 __all__ = ["Scene", "compose"]
 
-CLUTTERED = 0.3  # the share of scenes with a patch that is no class
-BEYOND = 0.25  # of an object, at most, beyond each border
-KEPT = 0.15  # of each object below, where one of so many tries finds such a place:
+CLUTTERED = 0.3  # the share of scenes with a patch that belongs to no class
+BEYOND = 0.25  # the largest share of an object beyond each border
+KEPT = 0.15  # the share of each object below that stays visible, if one of these tries succeeds:
 TRIES = 3
 GRAIN = 0.02  # the standard deviation of the camera's noise
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture uint8 [H, W, 3], and what each pixel shows, uint8 [H, W].
+    """An image uint8 [H, W, 3], and what each pixel shows, uint8 [H, W].
 
-    `layers` holds 0 for the background, an object's number, `CLUTTER`, or `RING`: the pixels next
-    to an object that are behind it, whose owner is open.
+    `layers` holds 0 for the background, an object's number, `CLUTTER`, or `RING`: the pixels behind
+    an object that touch it, which belong to nothing.
     """
 
     image: NDArray[np.uint8]
@@ -42,7 +42,7 @@ def compose(
 ) -> Scene:
     """Return the scene of `key`, with from `objects[0]` to `objects[1]` objects.
 
-    Objects that others hide wholly are not found.
+    Objects that are completely hidden are left out.
     """
     rng = np.random.default_rng(key)
     canvas, layers = texture(rng, size), np.zeros(size, np.uint8)
@@ -70,7 +70,7 @@ def _add_clutter(rng: np.random.Generator, canvas: NDArray, layers: Layers) -> N
 
 
 def _place(rng: np.random.Generator, sprites: Sequence[Sprite], layers: Layers) -> tuple[int, int]:
-    """Draw top and left of the last sprite until enough is left of those below it."""
+    """Draw top and left of the last sprite until enough of those below it stays visible."""
     sprite, below = sprites[-1], sprites[:-1]
     least = np.array([KEPT * other.mask.sum() for other in below])
     sides = np.array(sprite.alpha.shape)
@@ -104,7 +104,7 @@ def _mark(sprite: Sprite, at: tuple[int, int], layers: Layers, *, number: int) -
 def _windows(
     at: tuple[int, int], shape: tuple[int, ...], size: tuple[int, ...]
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return where a sprite lies in the scene, and which part of the sprite that is."""
+    """Return the part of the scene that a sprite covers, and that part of the sprite."""
     starts = [max(0, place) for place in at]
     ends = [min(side, place + own) for place, own, side in zip(at, shape, size, strict=True)]
     there = tuple(slice(start, end) for start, end in zip(starts, ends, strict=True))

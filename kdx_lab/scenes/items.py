@@ -19,14 +19,14 @@ from kdx_lab.scenes.plan import SPLITS
 __all__ = ["Item", "Items", "load_items"]
 
 SIDE = 28
-DARKEST = 16  # of the pixels that belong to an item; below is noise of the background
+DARKEST = 16  # value of an item's pixels; below is noise of the background
 FEWEST_PIXELS = 32
-VAL_SHARE = 6  # one in so many of the training items
+VAL_SHARE = 6  # one of this many training items is for val
 
 
 @dataclass(frozen=True)
 class Item:
-    """An item as large as it is: `shade` float32 [h, w] in [0, 1], `mask` bool [h, w], class."""
+    """An item, cropped: `shade` float32 [h, w] in [0, 1], `mask` bool [h, w], class."""
 
     shade: NDArray[np.float32]
     mask: NDArray[np.bool_]
@@ -51,11 +51,10 @@ class Items:
 
 
 def load_items(root: str | None = None) -> dict[str, Items]:
-    """Return the items of train, val and test, which share none.
+    """Return the items of train, val and test, which are disjoint.
 
-    Training items make train and val, test items test; which item is whose does not depend on a
-    seed. Fashion-MNIST is found as the data set `fashion_mnist` finds it, with its errors; raises
-    ValueError where a split has no items that can be seen.
+    Training items are split into train and val, independently of any seed. `root` and errors are
+    those of the data set `fashion_mnist`; also raises ValueError if a split has no visible items.
     """
     data = fashion_mnist(root=root, size=SIDE)
     count = len(data.train)
@@ -71,14 +70,12 @@ def _visible(source: ImageSource, chosen: torch.Tensor, split: str) -> Items:
     images, labels = source.images[chosen, 0], source.labels[chosen]
     seen = (images >= DARKEST).sum(dim=(1, 2)) >= FEWEST_PIXELS
     if not seen.any():
-        raise ValueError(
-            f"{source.origin}: no items that can be seen, of {len(chosen)} for {split}"
-        )
+        raise ValueError(f"{source.origin}: all {len(chosen)} images for {split} are empty")
     return Items(images[seen].numpy(), labels[seen].numpy())
 
 
 def _mask(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return all between the first and the last bright pixel of each column: no holes."""
+    """Return the pixels between the first and the last bright one of each column: no holes."""
     bright = pixels >= DARKEST
     above = np.logical_or.accumulate(bright, axis=0)
     below = np.logical_or.accumulate(bright[::-1], axis=0)[::-1]

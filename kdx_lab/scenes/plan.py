@@ -1,4 +1,4 @@
-"""What a set of scenes shall be, checked."""
+"""The checked options of a set of scenes."""
 
 from dataclasses import dataclass
 
@@ -13,9 +13,9 @@ MOST_SEED = 2**32 - 1  # one word of a key
 
 @dataclass(frozen=True)
 class ScenePlan:
-    """How many scenes (train, val, test), of `size` (height, width), with how many objects.
+    """The number of scenes (train, val, test), their `size` (height, width) and number of objects.
 
-    `objects` are the fewest and the most of a scene. Raises ValueError for numbers out of range.
+    `objects` are the minimum and maximum per scene. Raises ValueError for numbers out of range.
     """
 
     images: tuple[int, int, int] = (2000, 250, 500)
@@ -30,11 +30,11 @@ class ScenePlan:
         for side, pixels in zip(("height", "width"), self.size, strict=True):
             _check(f"size: {side}", pixels, SMALLEST, LARGEST)
         fewest, most = self.objects
-        _check("objects: the most", most, 0, MOST_OBJECTS)
-        _check("objects: the fewest", fewest, 0, most)
+        _check("objects: maximum", most, 0, MOST_OBJECTS)
+        _check("objects: minimum", fewest, 0, most)
         _check("seed", self.seed, 0, MOST_SEED)
 
 
 def _check(name: str, value: int, least: int, most: int) -> None:
     if not least <= value <= most:
-        raise ValueError(f"{name}: {value} must be from {least} to {most:,}")
+        raise ValueError(f"{name}: {value} is not between {least} and {most:,}")

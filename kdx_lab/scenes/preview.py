@@ -1,4 +1,4 @@
-"""Some scenes on one sheet, with their boxes, and their masks in colour beside them."""
+"""A sheet with some scenes, their boxes, and beside them their masks in colour."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ LETTERS = 12
 
 
 def sheet(scenes: Sequence[Scene]) -> Image.Image:
-    """Return the scenes, row by row."""
+    """Return an image of the scenes, row by row."""
     pictures = [picture for scene in scenes for picture in (_boxed(scene), _masked(scene))]
     width, height = (side + GAP for side in pictures[0].size)
     columns = 2 * PAIRS

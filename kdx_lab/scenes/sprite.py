@@ -1,4 +1,4 @@
-"""An item as it is put into a scene: scaled, stretched, mirrored, coloured.
+"""An item as it is pasted into a scene: scaled, stretched, mirrored, coloured.
 
 h x w: pixels of the sprite.
 """
@@ -43,12 +43,12 @@ def make_sprite(rng: np.random.Generator, item: Item, *, shorter: int) -> Sprite
         shade, alpha = shade[:, ::-1], alpha[:, ::-1]
     brightest = colour(rng, rng.uniform(*BRIGHTEST))
     darkest = brightest * np.float32(rng.uniform(*DARKEST))
-    own = np.clip(shade / np.maximum(alpha, 1 / 255), 0, 1)[..., None]  # free of what is around it
+    own = np.clip(shade / np.maximum(alpha, 1 / 255), 0, 1)[..., None]  # without the surroundings
     return Sprite(darkest + (brightest - darkest) * own, alpha, item.label)
 
 
 def _scaled(rng: np.random.Generator, shape: tuple[int, ...], shorter: int) -> tuple[int, int]:
-    """Draw height and width; small items are as frequent as large ones, on a scale of ratios."""
+    """Draw height and width; the length is log-uniform."""
     low, high = (max(SHORTEST, share * shorter) for share in LENGTHS)
     length = low * (high / low) ** rng.random()
     stretch = STRETCH ** rng.uniform(-1, 1)
@@ -58,6 +58,6 @@ def _scaled(rng: np.random.Generator, shape: tuple[int, ...], shorter: int) -> t
 
 
 def _resized(part: NDArray, size: tuple[int, int]) -> NDArray[np.floating]:
-    """Resize with a rim of nothing around the part, bilinear and antialiased."""
+    """Resize, with an empty margin around the part, bilinear and antialiased."""
     image = Image.fromarray(np.pad(part.astype(np.float32), 1))
     return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))

@@ -15,11 +15,11 @@ Size = tuple[int, int]
 Field = NDArray[np.floating]
 
 OCTAVES = (3, 6, 12, 24, 48)  # cells along the longer side
-PERSISTENCE = 0.6  # of each octave's strength in the next
+PERSISTENCE = 0.6  # the strength of an octave relative to the one before
 NOISE = 0.4  # the share of noise in every background
 STRIPES = (2.0, 10.0)  # along the shorter side
-WARP = 4.0  # radians by which noise bends stripes
-CONTRAST = (0.3, 0.7)  # between the brightnesses of the two colours; they wrap around
+WARP = 4.0  # radians, of the bending of stripes by noise
+CONTRAST = (0.3, 0.7)  # difference of the brightnesses of the two colours, modulo 1
 SATURATION = 0.7  # at most
 
 
@@ -63,7 +63,7 @@ def _stripes(rng: np.random.Generator, noise: Field) -> Field:
 
 
 def _along(rng: np.random.Generator, size: Size) -> Field:
-    """Return each pixel's place along a random direction, in shorter sides of the scene."""
+    """Return each pixel's position along a random direction, in shorter sides of the scene."""
     angle = rng.uniform(0, 2 * np.pi)
     rows, columns = (np.arange(side, dtype=np.float32) / min(size) for side in size)
     return np.float32(np.sin(angle)) * rows[:, None] + np.float32(np.cos(angle)) * columns

@@ -1,7 +1,7 @@
-"""What can be seen of each object, and so what is annotated.
+"""Which part of each object is visible, and its annotation.
 
-H x W: pixels of the scene. Layers are uint8 [H, W]: 0 is the background, then come the objects
-from the lowest to the highest, 1 and on.
+H x W: pixels of the scene. Layers are uint8 [H, W]: 0 is the background, objects are numbered
+from 1, the lowest, upwards.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ __all__ = ["CLUTTER", "RING", "Found", "Layers", "annotate"]
 Layers = NDArray[np.uint8]
 
 CLUTTER, RING = 254, 255  # in layers: neither background nor object
-SEEN = 1 / 3  # of an object; with less it is difficult
-TINY = 64  # pixels; with less it is difficult
+SEEN = 1 / 3  # visible share of an object; with less it is difficult
+TINY = 64  # visible pixels; with fewer it is difficult
 RINGS = 160  # pixels of the shorter side for each pixel of the ring's width
 
 
 @dataclass(frozen=True)
 class Found:
-    """An object that can be seen: its number in the layers, its class, its annotation.
+    """A visible object: its number in the layers, its class, its annotation.
 
     `box` is (left, top, right, bottom), its first and last pixels, counted from 0. The object is
-    `truncated` where a part is cut off or covered, `difficult` where less than a third or fewer
-    than 64 pixels can be seen.
+    `truncated` if a part is cut off or covered, `difficult` if less than a third or fewer than 64
+    pixels are visible.
     """
 
     number: int
@@ -38,10 +38,10 @@ class Found:
 
 
 def annotate(layers: Layers, wholes: Sequence[tuple[int, int]]) -> tuple[Layers, list[Found]]:
-    """Return the layers with a ring around each object, and the objects that are left to see.
+    """Return the layers with a ring around each object, and the visible objects.
 
-    The ring lies on what is behind the object. `wholes` are class and pixels of each object, as if
-    it were alone and nothing cut it off.
+    The ring covers what is behind the object. `wholes` are class and number of pixels of each
+    object if nothing covered it or cut it off.
     """
     seen = np.bincount(layers.ravel(), minlength=256)
     ringed = np.where(_ring(layers), np.uint8(RING), layers)
@@ -64,6 +64,6 @@ def _ring(layers: Layers) -> NDArray[np.bool_]:
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    """Return the first and the last column and row of a mask; None where it is empty."""
+    """Return the first and the last column and row of a mask; None if it is empty."""
     columns, rows = (np.flatnonzero(mask.any(axis=axis)).tolist() for axis in (0, 1))
     return (columns[0], rows[0], columns[-1], rows[-1]) if columns else None

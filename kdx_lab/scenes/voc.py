@@ -1,4 +1,4 @@
-"""Scenes on disk as Pascal VOC 2007 has them, for torchvision's VOCDetection."""
+"""Scenes in the layout of Pascal VOC 2007, for torchvision's VOCDetection."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ def save_scene(scene: Scene, out: Path, *, name: str) -> None:
 
 
 def save_sets(names: Mapping[str, Sequence[str]], out: Path) -> None:
-    """Write ImageSets/Main: train, val, trainval and test, a name a line."""
+    """Write ImageSets/Main: train, val, trainval and test, one name per line."""
     folder = out / ROOT / "ImageSets/Main"
     folder.mkdir(parents=True)
     for split, listed in {**names, "trainval": [*names["train"], *names["val"]]}.items():

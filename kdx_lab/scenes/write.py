@@ -1,4 +1,4 @@
-"""A set of scenes on disk, in both layouts: whole, or not there."""
+"""Writing a set of scenes in both layouts, atomically."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from kdx_lab.scenes.preview import sheet
 
 __all__ = ["write_scenes"]
 
-ABOUT = "scenes.json"  # in a set of scenes, and how one is known
+ABOUT = "scenes.json"  # the file by which a set of scenes is recognised
 SHOWN = 12
 
 
@@ -32,11 +32,11 @@ def write_scenes(
     overwrite: bool = False,
     console: Console,
 ) -> None:
-    """Write the scenes of `plan` into the folder `out`: VOC's layout and Cityscapes' side by side.
+    """Write the scenes of `plan` into the folder `out`, in the layouts of VOC and Cityscapes.
 
-    They are written beside it and renamed when all is there. `root` is where Fashion-MNIST is.
-    Raises FileExistsError where `out` holds something, unless `overwrite` is set and it is a set of
-    scenes; ValueError as `load_items`.
+    They are written beside it and renamed at the end. `root` is where Fashion-MNIST is. Raises
+    FileExistsError if `out` is not empty, unless `overwrite` is set and it is a set of scenes;
+    ValueError as `load_items`.
     """
     out = out.resolve()
     _check_free(out, overwrite)
@@ -76,16 +76,16 @@ def _check_free(out: Path, overwrite: bool) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not (out / ABOUT).is_file():
-        raise FileExistsError(f"{out} is no set of scenes: it is not replaced")
+        raise FileExistsError(f"{out} exists and is not a set of scenes: choose another folder")
     if not overwrite:
         raise FileExistsError(
-            f"{out} holds a set of scenes: name another folder, or pass --overwrite"
+            f"{out} already contains scenes: choose another folder, or pass --overwrite"
         )
 
 
 @contextmanager
 def _staged(out: Path) -> Iterator[Path]:
-    """Give a new folder: it takes the place of `out` at the end, or is removed."""
+    """Yield a new folder: it replaces `out` at the end, or is removed."""
     staging, old = (out.with_name(f".{out.name}.{what}") for what in ("partial", "old"))
     for left_over in (staging, old):  # by a killed process
         shutil.rmtree(left_over, ignore_errors=True)

@@ -20,7 +20,7 @@ from kdx_lab.study.finished import check_finished
 from kdx_lab.study.grid import Grid
 from kdx_lab.study.results import kept_failures, write_results
 from kdx_lab.study.rows import Results, collect
-from kdx_lab.study.running import Finished, processes_of_run, run_here, stopping
+from kdx_lab.study.running import Finished, run_here, stopping, world_size
 from kdx_lab.study.tables import live_table
 from kdx_lab.study.workers import run_in_processes
 
@@ -40,7 +40,7 @@ def conduct(grid: Grid, console: Console, *, jobs: int = 1, command: str = "") -
     command line that the results show. Raises ValueError for finished runs of another recipe,
     Stopped if a signal asks for it, and StudyError at the end if runs failed.
     """
-    if jobs > 1 and processes_of_run() > 1:
+    if jobs > 1 and world_size() > 1:
         raise ValueError(
             f"--jobs {jobs} cannot be combined with a launcher of several processes, which train "
             "each run together: use one of the two"

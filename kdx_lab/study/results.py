@@ -3,11 +3,11 @@
 import json
 import shutil
 from dataclasses import asdict
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from kdx.util.files import write_whole
+from kdx_lab.analysis.bands import write_numbers
 from kdx_lab.analysis.figures import available
 from kdx_lab.study.cell import named
 from kdx_lab.study.document import document
@@ -28,10 +28,8 @@ def write_results(
 
     The study may be incomplete. Without matplotlib, a line says how to install it.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    told = {"format": FORMAT, "title": title, "description": description, "command": command}
-    text = json.dumps(told | _plain(results), indent=2, allow_nan=False)
-    write_whole(directory / "results.json", text + "\n")
+    about = {"format": FORMAT, "title": title, "description": description, "command": command}
+    write_numbers(directory / "results.json", about | _plain(results))
     path = directory / "results.md"
     text = document(
         results,
@@ -65,17 +63,15 @@ def _plots(directory: Path, results: Results) -> str:
 
 
 def _plain(results: Results) -> dict[str, Any]:
-    """Return the results as JSON values: metrics in [0, 1], NaN and Inf as null."""
-    return _finite(
-        {
-            "baseline": results.baseline,
-            "errors": results.errors,
-            "confidence": CONFIDENCE,
-            "planned": results.planned,
-            "finished": len(results.runs),
-            "rows": [_plain_row(row) for row in results.rows],
-        }
-    )
+    """Return the results as nested plain values, metrics in [0, 1]."""
+    return {
+        "baseline": results.baseline,
+        "errors": results.errors,
+        "confidence": CONFIDENCE,
+        "planned": results.planned,
+        "finished": len(results.runs),
+        "rows": [_plain_row(row) for row in results.rows],
+    }
 
 
 def _plain_row(row: Row) -> dict[str, Any]:
@@ -87,12 +83,3 @@ def _plain_row(row: Row) -> dict[str, Any]:
         "outcome": asdict(row.outcome) if row.outcome else None,
         "runs": {seed: asdict(run) for seed, run in row.runs.items()},
     }
-
-
-def _finite(value: Any) -> Any:
-    """Return nested values with null for NaN and Inf, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not isfinite(value) else value

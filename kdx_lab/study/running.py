@@ -15,12 +15,13 @@ from kdx.util.errors import CertificateError, Stopped, TrainingError
 from kdx_lab.study.cell import Cell
 
 __all__ = [
+    "WIDTH",
     "Finished",
     "asked_to_stop",
     "log_of",
-    "processes_of_run",
     "run_here",
     "stopping",
+    "world_size",
 ]
 
 WIDTH = 160  # of the lines in a cell's log
@@ -60,7 +61,7 @@ def _run(cell: Cell, log: Path) -> str:
         except Stopped:
             raise
         except Exception as error:
-            if processes_of_run() > 1 and not isinstance(error, expected):
+            if world_size() > 1 and not isinstance(error, expected):
                 raise
             reason = str(error)
             if not isinstance(error, (*expected, ValueError, OSError)):
@@ -76,7 +77,7 @@ def log_of(cell: Cell, logs: Path) -> Path:
     return logs / f"{'--'.join(cell.recipe.name.split('/')[-3:])}.txt"
 
 
-def processes_of_run() -> int:
+def world_size() -> int:
     """Return the world size: how many processes a launcher started to train each run together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -96,11 +97,7 @@ def stopping() -> Iterator[None]:
 def asked_to_stop() -> Iterator[list[int]]:
     """Collect the signals that ask for a stop, instead of ending at once."""
     asked: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-
-    with _heard(note):
+    with _heard(lambda number, frame: asked.append(number)):
         yield asked
 
 

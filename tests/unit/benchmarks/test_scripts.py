@@ -47,8 +47,8 @@ def test_pipeline(tmp_path):
     found = rows(pipeline.main, tmp_path / "a.json", "--recipe", DIGITS, "--limit", 8)
     speeds = {row[""]: row["img/s"] for row in found}
     assert speeds["+ KD, live teacher"]["median"] < speeds["bare loop"]["median"]
-    assert speeds["teacher alone"] is None
-    assert {row["this line"] for row in found} - {None} < set(speeds)
+    assert speeds["only teacher"] is None
+    assert {row["this row"] for row in found} - {None} < set(speeds)
 
 
 def test_peers(tmp_path):
@@ -67,7 +67,7 @@ def test_a_peer_that_fails_says_so(tmp_path):
 def test_startup(tmp_path, capsys):
     path = tmp_path / "a.json"
     startup.main(["--rounds", "2", "--only", "*--help", "--json", str(path)])
-    assert "Until something happens, 2 rounds" in capsys.readouterr().out
+    assert "Start-up, 2 rounds" in capsys.readouterr().out
     (row,) = json.loads(path.read_text())["rows"]
     seconds, cpu = startup._start(tmp_path, 1, "first step")
     assert 0 < row["seconds"]["median"] < seconds
@@ -77,7 +77,7 @@ def test_startup(tmp_path, capsys):
 
 def test_a_start_that_fails_says_so(tmp_path, monkeypatch):
     monkeypatch.setitem(startup.COMMANDS, "a", ("-c", "raise SystemExit('no such step')"))
-    with pytest.raises(RuntimeError, match="a: it ended with 1:\nno such step"):
+    with pytest.raises(RuntimeError, match="a: exit code 1:\nno such step"):
         startup.main(["--rounds", "1", "--only", "a"])
 
 

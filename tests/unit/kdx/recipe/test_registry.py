@@ -44,7 +44,7 @@ def test_a_module_that_is_not_allowed_is_not_even_imported(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        ("kdx.recipe.registry.importlib", "'importlib' is not in __all__ of 'kdx.recipe.registry'"),
+        ("kdx.recipe.registry.importlib", "module 'kdx.recipe.registry' has no __all__ that"),
         ("recipe_plugin.os", "'os' is not in __all__ of 'recipe_plugin'. Known: Bad, Blur, Cross"),
         ("recipe_plugin.Nett", "not in __all__ of 'recipe_plugin'. Did you mean 'Net'?"),
         ("recipe_plugin.absent", "cannot import 'absent' from 'recipe_plugin': AttributeError"),
@@ -155,7 +155,6 @@ def test_a_function_of_kdx_that_makes_something_else_is_refused(plugin):
     ("use", "kind", "returned"),
     [
         ("kdx.data.sets.unpickle.read_pickle", "dataset", "a dict[str, typing.Any]"),
-        ("kdx.models.weights.read_metadata", "network", "a dict[str, typing.Any] | None"),
         ("expand.network.units", "transform", "a collections.abc.Iterator[tuple[str,"),
         ("expand.chains.Strategy", "network", "it has no return annotation"),
         ("teachers.timm", "loss", "it returns a Module, not a callable"),

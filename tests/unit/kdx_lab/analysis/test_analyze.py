@@ -62,14 +62,14 @@ def test_confusion_of_the_compact_network_leaves_the_nonlinear_phase_out(expande
     numbers = drawn(analyze("confusion", [expanded.path], console, **what))
     assert numbers["groups"][0]["minimum"]["x"] == [2, 3]
     said = console.file.getvalue()
-    assert "1 epoch of a phase without a compact equivalent left out" in said
+    assert "1 epoch left out: no compact equivalent in the nonlinear phase" in said
     assert f"figure   {expanded.path / 'analysis' / 'confusion_folded.png'}" in said
 
 
 def test_a_run_that_kept_few_epochs_says_how_to_keep_more(teacher_run, console, tmp_path):
     run = shutil.copytree(teacher_run, tmp_path / "run")
     analyze("confusion", [run], console, pairs=1, plugins=["tests.toys"])
-    assert "where a curve needs more: train it with keep_checkpoints=4" in console.file.getvalue()
+    assert "too few for a curve: train it with keep_checkpoints=4" in console.file.getvalue()
 
 
 def test_landscapes_are_of_the_compact_networks_and_as_trained(study, console, tmp_path):
@@ -93,7 +93,7 @@ def test_landscapes_are_of_the_compact_networks_and_as_trained(study, console, t
 
 def test_runs_of_different_tasks_are_not_drawn_together(compact, console, tmp_path):
     other = replace(compact, summary=replace(compact.summary, headings={"map": "mAP"}))
-    with pytest.raises(ValueError, match=r"runs of different tasks, judged by top-1, mAP: draw"):
+    with pytest.raises(ValueError, match=r"the runs have different metrics \(top-1, mAP\): draw"):
         analyze_curves(grouped([compact, other]), tmp_path, console)
 
 

@@ -103,11 +103,11 @@ def test_the_nonlinear_phase_has_no_compact_gradient(expanded, measured):
 
 
 def test_a_run_that_kept_no_epoch_is_refused(compact, tmp_path):
-    with pytest.raises(ValueError, match=r"checkpoints: no checkpoint at the end of an epoch: tr"):
+    with pytest.raises(ValueError, match=r"checkpoints: no checkpoint of a whole epoch: tr"):
         kept_epochs(replace(compact, path=tmp_path))
 
 
 def test_several_processes_are_refused(compact, monkeypatch):
     monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
-    with pytest.raises(ValueError, match=r"2 processes: an analysis runs in one, by python tools"):
+    with pytest.raises(ValueError, match=r"an analysis runs in one process, not 2: start it"):
         open_run(compact)

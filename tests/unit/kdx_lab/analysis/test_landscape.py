@@ -70,8 +70,8 @@ def test_a_grid_has_the_network_in_its_middle():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"points": 24}, r"--points 24: an odd number from 3 on, so that the network itself is"),
-        ({"points": 1}, r"--points 1: an odd number"),
+        ({"points": 24}, r"--points 24: must be an odd number of 3 or more, so that the middle"),
+        ({"points": 1}, r"--points 1: must be an odd number"),
         ({"images": 0}, r"--images 0, --span 1.0: both must be more than 0"),
         ({"span": float("nan")}, r"--span nan: both must be more than 0"),
     ],
@@ -86,11 +86,11 @@ def test_a_task_that_reports_no_loss_is_refused(compact, landscape, tmp_path, mo
 
     lossless = Evaluation({"top1": 0.5}, None)
     monkeypatch.setattr("kdx.training.runtime.Runtime.evaluate", lambda *given: lossless)
-    with pytest.raises(ValueError, match=r"its task reports top1, but no loss, which a landscape"):
+    with pytest.raises(ValueError, match=r"its task reports no loss, only top1: a landscape"):
         landscape(compact, tmp_path, **SMALL)
 
 
 def test_a_run_without_the_exported_checkpoint_is_refused(compact, console, tmp_path, monkeypatch):
     monkeypatch.setattr("kdx_lab.analysis.landscape.kept_epochs", lambda run: {1: tmp_path})
-    with pytest.raises(ValueError, match=r"checkpoints: that of epoch 2, which was exported, is"):
+    with pytest.raises(ValueError, match=r"checkpoints: no checkpoint of epoch 2, which"):
         analyze_landscape(grouped([compact]), tmp_path, console)

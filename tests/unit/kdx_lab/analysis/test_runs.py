@@ -72,7 +72,7 @@ def test_figures_go_to_the_run_or_to_what_all_have_in_common(compact, expanded):
 
 
 def test_what_is_no_finished_run_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"absent: no such directory: name a run's, or one that"):
+    with pytest.raises(ValueError, match=r"absent: no such directory: give one that is"):
         found(tmp_path / "absent")
     with pytest.raises(ValueError, match=r"no finished run \(with summary.json and student.safe"):
         found(tmp_path)
@@ -82,5 +82,5 @@ def test_what_is_no_finished_run_is_refused(tmp_path):
 def test_a_run_without_metrics_is_refused(compact, tmp_path, content):
     if content:
         (tmp_path / "metrics.jsonl").write_text(content)
-    with pytest.raises(ValueError, match=r"metrics.jsonl: no metrics of a run: "):
+    with pytest.raises(ValueError, match=r"metrics.jsonl: cannot read the metrics: "):
         replace(compact, path=tmp_path).metrics()

@@ -37,7 +37,7 @@ def test_it_fails_if_a_figure_is_not_the_papers(run, monkeypatch, tmp_path, caps
     with pytest.raises(SystemExit) as stopped:
         run(complexity, "--paper", "--json", tmp_path / "a.json")
     assert stopped.value.code == 1
-    assert "parameters: the paper has 0.08M, here it is 0.07M" in capsys.readouterr().out
+    assert "parameters: the paper has 0.08M, we count 0.07M" in capsys.readouterr().out
     assert len(json.loads((tmp_path / "a.json").read_text())["differences"]) == 2
 
 

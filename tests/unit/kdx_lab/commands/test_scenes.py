@@ -38,7 +38,7 @@ def test_it_says_what_it_wrote_and_how_to_train_on_it(write, capsys, tmp_path):
     ]
     assert (tmp_path / "my scenes" / "VOCdevkit/VOC2007/JPEGImages/000004.jpg").is_file()
     assert write("--size", "40") == 2
-    said = "holds a set of scenes: name another folder, or pass --overwrite"
+    said = "already contains scenes: choose another folder, or pass --overwrite"
     assert said in capsys.readouterr().err
     assert write("--size", "40", "--overwrite") == 0
 
@@ -46,9 +46,9 @@ def test_it_says_what_it_wrote_and_how_to_train_on_it(write, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--size", "20"), "error: size: height: 20 must be from 32 to 4,096\n"),
-        (("--images", "0"), "error: images of train: 0 must be from 1 to 999,999\n"),
-        (("--size", "64", "--seed", "-3"), "error: seed: -3 must be from 0 to 4,294,967,295\n"),
+        (("--size", "20"), "error: size: height: 20 is not between 32 and 4,096\n"),
+        (("--images", "0"), "error: images of train: 0 is not between 1 and 999,999\n"),
+        (("--size", "64", "--seed", "-3"), "error: seed: -3 is not between 0 and 4,294,967,295\n"),
     ],
 )
 def test_numbers_out_of_range_are_refused(write, capsys, arguments, message):

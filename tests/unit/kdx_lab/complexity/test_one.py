@@ -27,7 +27,7 @@ def test_the_table_and_the_same_as_data(console, smallnet):
     rows = {line.split("  ")[0].strip(): line.split()[-6:] for line in lines}
     assert rows["trained, unfolded"] == ["547,102", "57.49M", "57.35M", "172.05M", "75.2", "MB"]
     assert rows["compact"] == ["66,186", "4.49M", "4.45M", "12.14M", "23.5", "MB"]
-    assert "FLOPs without ReLU and MaxPool2d: the paper's network calls them" in lines[-1]
+    assert "FLOPs do not count ReLU and MaxPool2d, which the paper's network" in lines[-1]
     assert result["batch"] == [128, 3, 32, 32]
     assert result["networks"]["compact"]["counts"]["flops"] == 4_491_904
     assert result["networks"]["folded"]["counts"]["parameters"] == 547_102
@@ -41,17 +41,17 @@ def test_speeds_are_measured_on_as_many_images_as_take_seconds(console, smallnet
     assert set(result["measured"]["forward"]) == {"unfolded", "folded", "compact"}
     assert min(result["measured"]["training"].values()) > 0
     assert "Speeds: on 5 x 3 x 32 x 32" in console.file.getvalue()
-    assert "1 round, their median" in console.file.getvalue()
+    assert "median of 1 round" in console.file.getvalue()
 
 
 def test_what_takes_long_is_measured_only_when_asked_for(console, monkeypatch):
     monkeypatch.setattr(one, "BUDGET", 1e6)
     compact = named("smallnet", ["transforms=[]"])[1]
     assert "measured" not in examine("SmallNet", compact, console, rounds=1)
-    assert "--measure does so" in console.file.getvalue()
+    assert "pass --measure to do so" in console.file.getvalue()
     result = examine("SmallNet", compact, console, rounds=1, measure=True)
     assert result["measured"]["batch"] == (2, 3, 32, 32)
-    with pytest.raises(ValueError, match=r"rounds: 0 should be 1 or more"):
+    with pytest.raises(ValueError, match=r"--rounds 0: must be 1 or more"):
         examine("SmallNet", compact, console, rounds=0, measure=True)
 
 

@@ -71,7 +71,7 @@ def test_a_figure_that_is_not_ours_is_named(console):
     row = replace(TABLE[0], flops="4.48M", expansions=TABLE[0].expansions[:1])
     result = rebuild(console, rows=[row], rounds=1)
     assert result["differences"] == [
-        f"SmallNet (7x7){name}: {what}: the paper has 4.48M, here it is 4.49M"
+        f"SmallNet (7x7){name}: {what}: the paper has 4.48M, we count 4.49M"
         for name, what in (
             ("", "FLOPs"),
             ("", "FLOPs at test"),

@@ -44,12 +44,12 @@ def test_published_weights_are_not_fetched(recipe):
 
 def test_data_that_are_not_there(recipe):
     overrides = ("data={use: image_folder, root: nowhere, batch_size: 8}",)
-    with pytest.raises(ValueError, match=r"(?s)nowhere.*\n--image 3x224x224 --classes 1000, say"):
+    with pytest.raises(ValueError, match=r"(?s)nowhere.*\nto count without opening the data"):
         of_recipe(recipe(*overrides))
     found = of_recipe(recipe(*overrides), image=(3, 24, 24), classes=7)
     assert found.batch == (8, 3, 24, 24)
     assert found.compact.fc2.out_features == 7
-    with pytest.raises(ValueError, match=r"classes 7: .* with both"):
+    with pytest.raises(ValueError, match=r"classes 7: .* give both"):
         of_recipe(recipe(*overrides), classes=7)
 
 

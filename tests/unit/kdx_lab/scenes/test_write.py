@@ -128,11 +128,11 @@ def test_the_preview_shows_pictures_and_masks(out):
 
 def test_what_is_there_is_not_replaced(out, root, tmp_path):
     before = digests(out)
-    with pytest.raises(FileExistsError, match=r"scenes holds a set of scenes: name another folder"):
+    with pytest.raises(FileExistsError, match=r"scenes already contains scenes: choose another"):
         make(out, root)
     assert digests(out) == before
     (tmp_path / "mine").write_text("")
-    with pytest.raises(FileExistsError, match=r"is no set of scenes: it is not replaced"):
+    with pytest.raises(FileExistsError, match=r"exists and is not a set of scenes: choose"):
         make(tmp_path, root, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 

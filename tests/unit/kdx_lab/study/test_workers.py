@@ -72,7 +72,7 @@ def test_a_process_gets_the_resolved_recipe_and_its_share_of_the_cores(run, tmp_
 
 
 def test_a_memo_outside_the_output_root_stays_allowed(run):
-    teacher = "{use: tests.toys.plain, allow_chance: true, memo: {directory: /elsewhere}}"
+    teacher = "{use: tests.toys.plain, allow_chance: true, memo: {views: 1, directory: /elsewhere}}"
     ((_, log),) = run("done", recipe=[f"teacher={teacher}", "losses=[{use: kd}]"]).values()
     assert '--resume teacher.memo.directory="/elsewhere" --plugin' in log
 
