@@ -116,23 +116,8 @@ def _assumed(image: Shape, classes: int) -> ImageData:
     channels, height, width = image
     size: Any = height if height == width else (height, width)
     input = InputSpec(channels, size, (0.0,) * channels, (1.0,) * channels)
-<<<<<<< HEAD
     none = FileImages([], torch.empty(0, dtype=torch.int64))
     return ImageData(none, none, [str(index) for index in range(classes)], input)
-=======
-    return ImageData(_NoImages(), _NoImages(), [str(index) for index in range(classes)], input)
-
-
-class _NoImages:
-    labels = torch.empty(0, dtype=torch.int64)
-
-    def __len__(self) -> int:
-        return 0
-
-    def name(self, index: int) -> str:
-        """Raise IndexError: there are no images."""
-        raise IndexError(index)
->>>>>>> h-lab
 
 
 def _variants(student: nn.Module, section: Student, batch: Shape) -> Variants:
