@@ -19,10 +19,12 @@ from kdx.util.errors import Stopped
 
 __all__ = ["PARENT", "SIGNALS", "Stop"]
 
+PARENT = "KDX_PARENT"
+"""The variable with the process whose end stops this one, if no launcher started it."""
+
 T = TypeVar("T")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, *filter(None, [getattr(signal, "SIGHUP", None)]))
 GRACE = 20.0  # seconds without a step, unless KDX_GRACE says other: launchers kill after 30
-PARENT = "KDX_PARENT"  # in the environment: the process that must not end before this one
 AGAIN = 2.0  # seconds after which another Ctrl-C means it: a launcher forwards the first at once
 
 
