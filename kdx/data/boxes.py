@@ -78,7 +78,7 @@ class BoxImages:
         """Pickle the boxes as one tensor: of each tensor that a worker gets a file stays open."""
         counts = [len(rows) for rows in self.boxes]
         rows = torch.cat([torch.empty(0, 6), *self.boxes])
-        return _unpacked, (self.paths, rows, counts, self.labels, self.annotations)
+        return _unpacked, (rows, counts, self.paths, self.labels, self.annotations)
 
     def check(self, input: InputSpec, augment: Augment | None) -> None:
         """Raise ValueError for an input that is not RGB, and for changes that boxes cannot have."""
@@ -115,14 +115,8 @@ class BoxImages:
         return placed.image(image, [GREY] * 3), target
 
 
-def _unpacked(
-    paths: Sequence[str],
-    rows: Tensor,
-    counts: list[int],
-    labels: Tensor,
-    annotations: Sequence[str],
-) -> BoxImages:
-    return BoxImages(paths, rows.split(counts), labels, annotations)
+def _unpacked(rows: Tensor, counts: list[int], paths: Sequence[str], *rest: Any) -> BoxImages:
+    return BoxImages(paths, rows.split(counts), *rest)
 
 
 def largest_classes(boxes: Sequence[Tensor], *, classes: int) -> Tensor:

@@ -71,8 +71,7 @@ def voc(
 
     samples = _read({"train": _listed(root, train), "test": _listed(root, test)})
     known = _classes(classes, samples)
-    notes = [*_left_out(samples, known, refused=other == "refuse"), *_shared(samples)]
-    notes.extend(_nothing(samples, known))
+    notes = list(_notes(samples, known, refused=other == "refuse"))
     task = Detection(classes=known, anchors=anchors)
     return ImageData(
         _source(samples["train"], known),
@@ -138,28 +137,21 @@ def _classes(classes: Sequence[str] | Literal["auto"] | None, samples: Samples) 
     return list(classes)
 
 
-def _left_out(samples: Samples, classes: Sequence[str], *, refused: bool) -> Iterator[str]:
-    """Yield a note on objects of other classes; ValueError if they are refused."""
+def _notes(samples: Samples, classes: Sequence[str], *, refused: bool) -> Iterator[str]:
+    """Yield what the user should know; ValueError if there are refused objects."""
     counts = Counter(each.name for each in _objects(samples) if each.name not in classes)
-    if not counts:
-        return
     names = listed([f"{name!r} ({counted(n, 'object')})" for name, n in counts.most_common()])
-    if refused:
+    if names and refused:
         raise ValueError(
             f"voc: objects of unknown classes: {names}. Add them to classes, take all classes that "
             "there are (classes: auto), or ignore these objects (other: ignore)"
         )
-    yield f"voc: ignored objects of other classes: {names}"
-
-
-def _shared(samples: Samples) -> Iterator[str]:
+    if names:
+        yield f"voc: ignored objects of other classes: {names}"
     train, test = ({each.image for each in part} for part in samples.values())
     if shared := sorted(train & test):
         count = counted(len(shared), "test image")
         yield f"voc: {count} also in the training split: {listed(shared)}"
-
-
-def _nothing(samples: Samples, classes: Sequence[str]) -> Iterator[str]:
     for part, found in samples.items():
         objects = _objects({part: found})
         if not any(each.name in classes and not each.difficult for each in objects):
