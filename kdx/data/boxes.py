@@ -9,9 +9,8 @@ from torch import Tensor
 
 from kdx.data.augment import Augment, check_changes
 from kdx.data.decode import decode
-from kdx.data.sources import check_rgb, check_type, taken
+from kdx.data.sources import check_lists, check_rgb, taken
 from kdx.protocols import InputSpec
-from kdx.util.words import counted
 
 GREY = 127
 """Around an image that does not fill its view, as in darknet's letterbox."""
@@ -31,7 +30,7 @@ class BoxImages:
     A view is the image letterboxed: as large as fits, in the middle of grey. With `augment.scale`
     it is enlarged by a factor drawn evenly from that range, and lies anywhere, as in darknet; of
     the boxes that its border cuts those count that show a quarter of themselves.
-    Raises ValueError for lists that do not fit each other, and for boxes of another type or shape.
+    Raises ValueError for lists of different lengths, and for boxes of another dtype or shape.
     """
 
     paths: Sequence[str]
@@ -40,14 +39,8 @@ class BoxImages:
     annotations: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        check_type(self.labels, "images with boxes")
-        lengths = {len(self.paths), len(self.boxes), len(self.labels)}
-        if len(lengths | {len(self.annotations) or len(self.paths)}) > 1:
-            raise ValueError(
-                f"{counted(len(self.paths), 'image file')}, boxes of {len(self.boxes):,}, "
-                f"{counted(len(self.labels), 'label')} and "
-                f"{counted(len(self.annotations), 'annotation')}"
-            )
+        files = {"annotations": self.annotations} if self.annotations else {}
+        check_lists("images with boxes", self.labels, paths=self.paths, boxes=self.boxes, **files)
         for path, boxes in zip(self.paths, self.boxes, strict=True):
             if boxes.dtype != torch.float32 or boxes.shape[1:] != (6,):
                 raise ValueError(
@@ -83,7 +76,7 @@ class BoxImages:
         """Pickle the boxes as one tensor: of each tensor that a worker gets a file stays open."""
         counts = [len(rows) for rows in self.boxes]
         rows = torch.cat([torch.empty(0, 6), *self.boxes])
-        return _unpacked, (self.paths, rows, counts, self.labels, self.annotations)
+        return _unpacked, (rows, counts, self.paths, self.labels, self.annotations)
 
     def check(self, input: InputSpec, augment: Augment | None) -> None:
         """Raise ValueError for an input that is not RGB, and for changes that boxes cannot have."""
@@ -120,14 +113,8 @@ class BoxImages:
         return placed.image(image, [GREY] * 3), target
 
 
-def _unpacked(
-    paths: Sequence[str],
-    rows: Tensor,
-    counts: list[int],
-    labels: Tensor,
-    annotations: Sequence[str],
-) -> BoxImages:
-    return BoxImages(paths, rows.split(counts), labels, annotations)
+def _unpacked(rows: Tensor, counts: list[int], paths: Sequence[str], *rest: Any) -> BoxImages:
+    return BoxImages(paths, rows.split(counts), *rest)
 
 
 def largest_classes(boxes: Sequence[Tensor], *, classes: int) -> Tensor:

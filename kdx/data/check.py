@@ -13,9 +13,9 @@ def check_data(data: ImageData) -> None:
     pixels can be normalised to, images of another size or number of channels than the input's, and
     a split without images.
     """
-    least, words = (1, "one") if data.task else (2, "two")
+    least = 1 if data.task else 2
     if len(data.classes) < least:
-        raise ValueError(f"its classes are {list(data.classes)}: a network needs {words} or more")
+        raise ValueError(f"too few classes: {list(data.classes)}, but {least} or more are needed")
     _check_input(data.input)
     for part, source in (("train", data.train), ("test", data.test)):
         Views(source, data.input, seed=0)  # refuses images that do not fit

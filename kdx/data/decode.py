@@ -32,7 +32,7 @@ Crop = Callable[[Image.Image], Image.Image]
 def decode(path: str, crop: Crop | None = None) -> Tensor:
     """Return the image in a file, or what `crop` leaves of it, uint8 [3, H, W].
 
-    Raises ValueError naming a file that is missing, damaged, no image, or not of 8 bits.
+    Raises ValueError naming a file that is missing, damaged, not an image, or not of 8 bits.
     """
     with _opened(path, "the image cannot be decoded: ") as image:
         rgb = image.convert("RGB")
@@ -123,7 +123,7 @@ def _opened(path: str, problem: str = "", *, mask: bool = False) -> Iterator[Ima
 
 def _reason(path: str, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "no image" if os.path.getsize(path) else "the file is empty"
+        return "not an image" if os.path.getsize(path) else "the file is empty"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

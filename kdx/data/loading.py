@@ -84,7 +84,7 @@ def steps_per_epoch(n: int, *, batch_size: int, world: int = 1) -> int:
     if batch_size < 2 * world:
         shared = f"{world} processes share it" if world > 1 else "BatchNorm cannot train on one"
         raise ValueError(
-            f"batch_size: {batch_size} is the global batch, and {shared}: use {2 * world} or more"
+            f"batch_size: {batch_size} (global) is too small: {shared}, use {2 * world} or more"
         )
     steps = n // batch_size + (n % batch_size >= 2 * world)
     if steps == 0:

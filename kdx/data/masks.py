@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdx.data.augment import Augment, check_changes
 from kdx.data.decode import decode, decode_mask
-from kdx.data.sources import check_rgb, check_type, taken
+from kdx.data.sources import check_lists, check_rgb, taken
 from kdx.protocols import IGNORED, InputSpec
 from kdx.util.words import counted, listed
 
@@ -28,7 +28,7 @@ class MaskImages:
     `augment.scale` it is enlarged by a factor drawn evenly from that range, with `augment.window` a
     part of so many pixels is seen; either lies anywhere. Where the view reaches beyond the image
     it has the mean colour, and is ignored.
-    Raises ValueError for lists that do not fit each other and for a table of another kind.
+    Raises ValueError for lists of different lengths and for a table of another dtype or shape.
     """
 
     paths: Sequence[str]
@@ -37,12 +37,7 @@ class MaskImages:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        check_type(self.labels, "images with masks")
-        if not len(self.paths) == len(self.masks) == len(self.labels):
-            raise ValueError(
-                f"{counted(len(self.paths), 'image file')}, {counted(len(self.masks), 'mask')} "
-                f"and {counted(len(self.labels), 'label')}"
-            )
+        check_lists("images with masks", self.labels, paths=self.paths, masks=self.masks)
         if self.table.dtype != torch.int64 or self.table.shape != (IDS,):
             raise ValueError(
                 f"table: the classes of ids must be int64 [{IDS}], not "
@@ -102,12 +97,9 @@ class MaskImages:
         counts = mask.flatten().bincount(minlength=IDS)
         if len(unknown := (counts * (self.table == UNKNOWN)).nonzero().flatten()):
             ids = [f"{i} ({counted(int(counts[i]), 'pixel')})" for i in unknown.tolist()]
-            raise ValueError(
-                f"{self.masks[index]}: the data set has no class for the ids {listed(ids)}: "
-                "mend the mask"
-            )
+            raise ValueError(f"{self.masks[index]}: unknown ids {listed(ids)}: no class has them")
 
 
 def other_size(mask: tuple[int, ...], image: tuple[int, int]) -> str:
-    """Say that a mask of (H, W) is not of its image's size."""
-    return f"a mask of {mask[0]} x {mask[1]} for an image of {image[0]} x {image[1]}"
+    """Return the message for a mask (H, W) of another size than its image."""
+    return f"size mismatch: mask {mask[0]} x {mask[1]}, image {image[0]} x {image[1]}"

@@ -3,7 +3,7 @@
 N: samples, B: batch, C: channels, H x W: pixels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -14,7 +14,6 @@ from torch import Tensor
 from kdx.data.augment import Augment, augmented, check_changes
 from kdx.data.decode import center_crop, decode, draw_numbers, resized_crop
 from kdx.protocols import Batched, InputSpec, Key
-from kdx.util.words import counted
 
 T = TypeVar("T")
 
@@ -38,12 +37,7 @@ class MemoryImages:
                 f"{self.origin}: images must be a uint8 tensor [N, C, H, W], not "
                 f"{_found(self.images)}; scale them to 0..255, round and convert them"
             )
-        check_type(self.labels, self.origin)
-        if len(self.images) != len(self.labels):
-            raise ValueError(
-                f"{self.origin}: {counted(len(self.images), 'image')} but "
-                f"{counted(len(self.labels), 'label')}"
-            )
+        check_lists(self.origin, self.labels, images=self.images)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -110,11 +104,7 @@ class FileImages:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        check_type(self.labels, "image files")
-        if len(self.paths) != len(self.labels):
-            raise ValueError(
-                f"{counted(len(self.paths), 'image file')} but {counted(len(self.labels), 'label')}"
-            )
+        check_lists("image files", self.labels, paths=self.paths)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -166,10 +156,14 @@ class FileImages:
         return _view(self.subset(torch.tensor([index])), input, augment)
 
 
-def check_type(labels: Tensor, origin: str) -> None:
-    """Raise ValueError unless labels are an int64 tensor [N]."""
+def check_lists(origin: str, labels: Tensor, **lists: Sized) -> None:
+    """Raise ValueError unless labels are an int64 tensor [N], and the lists of that length."""
     if not _is(labels, torch.int64, 1):
         raise ValueError(f"{origin}: labels must be an int64 tensor [N], not {_found(labels)}")
+    lengths = {"labels": len(labels), **{name: len(each) for name, each in lists.items()}}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{length:,} {name}" for name, length in lengths.items())
+        raise ValueError(f"{origin}: lengths differ: {found}")
 
 
 def taken(items: Sequence[T], indices: Tensor) -> list[T]:

@@ -135,9 +135,9 @@ def test_bad_files_are_refused_before_anything_is_trained(job, root, tmp_path, c
     said = capfd.readouterr().err
     assert said == (
         f"{tmp_path}/recipe.yaml:1: data: 'image_folder': image_folder: 3 of 30 files cannot be "
-        f"read: {root}/train/ant/0.png: the file is empty; {root}/train/ant/1.png: no image; "
+        f"read: {root}/train/ant/0.png: the file is empty; {root}/train/ant/1.png: not an image; "
         f"{root}/val/bee/0.png: mode I;16 has more than 8 bits, which would be clipped: scale it "
-        "to 8 bits. Mend or remove them, or leave them out by skip_bad: 3 or more\n"
+        "to 8 bits. Repair or remove them, or leave them out with skip_bad: 3 or more\n"
     )
     assert not (tmp_path / "runs").exists()
 
@@ -150,8 +150,9 @@ def test_bad_files_are_left_out_where_that_is_asked_for(job, root, tmp_path):
     assert "23 training images, 5 test images, 3 classes" in screen
     (note,) = (line for line in screen.splitlines() if line.startswith("note "))
     start = "note     image_folder: 2 of 30 files left out, which cannot be read: "
-    assert note.startswith(f"{start}{root}/train/owl/7.png: image file is truncated")
-    assert note.endswith(f"; {root}/val/bee/0.png: no image")
+    undecoded = "the image cannot be decoded"
+    assert note.startswith(f"{start}{root}/train/owl/7.png: {undecoded}: image file is truncated")
+    assert note.endswith(f"; {root}/val/bee/0.png: {undecoded}: not an image")
 
 
 def toy_data(*, fault: str = "none") -> ImageData:

@@ -59,7 +59,7 @@ def image_folder(
 def _scan(split: Path) -> Folders:
     """List the images of each class, both in the order of their names."""
     if not split.is_dir():
-        raise ValueError(f"image_folder: there is no folder {str(split)!r}; set root, train, test")
+        raise ValueError(f"image_folder: no folder {str(split)!r}; set root, train, test")
     folders = {}
     for folder in sorted(split.iterdir()):
         if folder.is_dir() and not folder.name.startswith("."):

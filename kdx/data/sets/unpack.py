@@ -21,9 +21,9 @@ def unpack(archive: Path, folder: Path) -> None:
                 if not (member.isreg() or member.isdir()):
                     raise ValueError(f"{member.name!r} is neither a file nor a folder")
                 if name.is_absolute() or ".." in name.parts:
-                    raise ValueError(f"{member.name!r} leads out of the folder")
+                    raise ValueError(f"{member.name!r} is outside the folder")
                 if member.isreg() and name in names:
-                    raise ValueError(f"{member.name!r} comes twice")
+                    raise ValueError(f"{member.name!r} is a duplicate")
                 names.add(name)
                 member.mode = 0o644  # of files: the filter ignores it for folders
             tar.extractall(folder, members, filter="data")

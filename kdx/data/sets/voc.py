@@ -71,8 +71,7 @@ def voc(
 
     samples = _read({"train": _listed(root, train), "test": _listed(root, test)})
     known = _classes(classes, samples)
-    notes = [*_left_out(samples, known, refused=other == "refuse"), *_shared(samples)]
-    notes.extend(_nothing(samples, known))
+    notes = list(_notes(samples, known, refused=other == "refuse"))
     task = Detection(classes=known, anchors=anchors)
     return ImageData(
         _source(samples["train"], known),
@@ -89,7 +88,7 @@ def _listed(root: str, splits: str | Sequence[str]) -> list[Files]:
     names = [splits] if isinstance(splits, str) else splits
     files = [pair for name in names for pair in _split(root, name)]
     if twice := [image for (image, _), times in Counter(files).items() if times > 1]:
-        raise ValueError(f"voc: in {', '.join(names)}, images come more than once: {listed(twice)}")
+        raise ValueError(f"voc: duplicate images in {', '.join(names)}: {listed(twice)}")
     return files
 
 
@@ -101,10 +100,10 @@ def _split(root: str, name: str) -> Iterator[Files]:
         found = VOCDetection(root, year=year, image_set=images)
     except RuntimeError as error:
         folder = Path(root, DATASET_YEAR_DICT[year]["base_dir"])
-        raise ValueError(f"voc: {name}: there is no folder {str(folder)!r}: set root") from error
+        raise ValueError(f"voc: {name}: no folder {str(folder)!r}: set root") from error
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"voc: there is no split {name!r} in {root!r}: {str(error).rstrip('.')}. Splits are "
+            f"voc: no split {name!r} in {root!r}: {str(error).rstrip('.')}. Splits are "
             "<year>_<image set>, as 2007_trainval; sets are train, val, trainval and, of 2007, test"
         ) from error
     for files in zip(found.images, found.annotations, strict=True):
@@ -134,40 +133,29 @@ def _classes(classes: Sequence[str] | Literal["auto"] | None, samples: Samples) 
     if classes == "auto":
         return sorted({each.name for each in _objects(samples)})
     if twice := [name for name, times in Counter(classes).items() if times > 1]:
-        raise ValueError(f"voc: classes: {', '.join(twice)} stand there more than once")
+        raise ValueError(f"voc: duplicate classes: {', '.join(twice)}")
     return list(classes)
 
 
-def _left_out(samples: Samples, classes: Sequence[str], *, refused: bool) -> Iterator[str]:
-    """Yield what to say of objects of other classes; ValueError where they are refused."""
+def _notes(samples: Samples, classes: Sequence[str], *, refused: bool) -> Iterator[str]:
+    """Yield what the user should know; ValueError if there are refused objects."""
     counts = Counter(each.name for each in _objects(samples) if each.name not in classes)
-    if not counts:
-        return
     names = listed([f"{name!r} ({counted(n, 'object')})" for name, n in counts.most_common()])
-    if refused:
+    if names and refused:
         raise ValueError(
-            f"voc: objects of classes that are not among the {len(classes)} of the data set: "
-            f"{names}. Name them in classes, or take all that there are (classes: auto), or leave "
-            "these objects out (other: ignore)"
+            f"voc: objects of unknown classes: {names}. Add them to classes, take all classes that "
+            "there are (classes: auto), or ignore these objects (other: ignore)"
         )
-    yield f"voc: objects of other classes are left out: {names}"
-
-
-def _shared(samples: Samples) -> Iterator[str]:
+    if names:
+        yield f"voc: ignored objects of other classes: {names}"
     train, test = ({each.image for each in part} for part in samples.values())
     if shared := sorted(train & test):
-        verb = "is" if len(shared) == 1 else "are"
-        yield (
-            f"voc: {counted(len(shared), 'image')} of the test split {verb} trained on too: "
-            f"{listed(shared)}"
-        )
-
-
-def _nothing(samples: Samples, classes: Sequence[str]) -> Iterator[str]:
+        count = counted(len(shared), "test image")
+        yield f"voc: {count} also in the training split: {listed(shared)}"
     for part, found in samples.items():
         objects = _objects({part: found})
         if not any(each.name in classes and not each.difficult for each in objects):
-            yield f"voc: the images to {part} on have no object of these classes that counts"
+            yield f"voc: the {part} images have no objects of these classes, except difficult ones"
 
 
 def _objects(samples: Samples) -> Iterator[VocObject]:

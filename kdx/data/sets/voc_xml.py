@@ -30,13 +30,13 @@ def read_annotation(path: str, size: tuple[int, int]) -> list[VocObject]:
 
     VOC's boxes have the numbers of their first and last pixels, from 1; edges lie between pixels,
     from 0. A box is clipped where it reaches one pixel beyond the image. The boxes of an object's
-    parts are left out, and so is what else there is. Raises ValueError, without the path, that
+    parts, and other elements, are ignored. Raises ValueError, without the path, that
     lists all that is wrong: XML that cannot be read or that defines entities, another size than the
-    image's, objects without name or box, boxes of no size or beyond the image.
+    image's, objects without name or box, empty boxes or boxes beyond the image.
     """
     root = _root(path)
     if root.tag != "annotation":
-        raise ValueError(f"it is a <{root.tag}>, not an <annotation>")
+        raise ValueError(f"root element is <{root.tag}>, not <annotation>")
     objects, problems = [], list(_other_size(root, size))
     for number, element in enumerate(root.findall("object"), 1):
         name = (element.findtext("name") or "").strip()
@@ -55,9 +55,7 @@ def _root(path: str) -> Element:
     except OSError as error:
         raise ValueError(error.strerror) from error
     except DTDForbidden as error:
-        raise ValueError(
-            "it has a DOCTYPE, whose entities could take all memory: remove it"
-        ) from error
+        raise ValueError("DOCTYPE refused (entities could exhaust memory): remove it") from error
     except (ParseError, LookupError) as error:  # LookupError: an unknown encoding
         raise ValueError(f"invalid XML: {error}") from error
 
@@ -66,13 +64,13 @@ def _other_size(root: Element, size: tuple[int, int]) -> Iterator[str]:
     """Yield what is wrong with the size that the annotation gives; it need not give one."""
     given = [(root.findtext(f"size/{side}") or "0").strip() for side in ("height", "width")]
     if given != ["0", "0"] and given != [str(side) for side in size]:
-        yield "it is of {} x {} pixels, but its image of {} x {}".format(*given, *size)
+        yield "size mismatch: annotation {} x {}, image {} x {}".format(*given, *size)
 
 
 def _object(element: Element, name: str, size: tuple[int, int]) -> VocObject:
     box = element.find("bndbox")
     if not name or box is None:
-        raise ValueError("it has no name" if not name else "it has no bndbox")
+        raise ValueError("no name" if not name else "no bndbox")
     difficult = element.find("difficult") is not None and _number(element, "difficult") != 0
     xmin, ymin, xmax, ymax = (_number(box, key) for key in EDGES)
     return VocObject(name, _clipped(xmin, ymin, xmax, ymax, size), difficult)
@@ -82,19 +80,15 @@ def _clipped(
     xmin: float, ymin: float, xmax: float, ymax: float, size: tuple[int, int]
 ) -> tuple[float, float, float, float]:
     if xmin > xmax or ymin > ymax:
-        raise ValueError(f"xmin {xmin:g}, xmax {xmax:g}, ymin {ymin:g}, ymax {ymax:g} are no box")
+        raise ValueError(f"empty box: x from {xmin:g} to {xmax:g}, y from {ymin:g} to {ymax:g}")
     height, width = size
-    left, top, right, bottom = (
-        max(xmin - 1, 0),
-        max(ymin - 1, 0),
-        min(xmax, width),
-        min(ymax, height),
-    )
+    left, top = max(xmin - 1, 0), max(ymin - 1, 0)
+    right, bottom = min(xmax, width), min(ymax, height)
     over = max(left - (xmin - 1), top - (ymin - 1), xmax - right, ymax - bottom)
     if over > BEYOND or left >= right or top >= bottom:
         raise ValueError(
-            f"its box, {xmin:g} to {xmax:g} and {ymin:g} to {ymax:g}, lies outside of the image, "
-            f"{width} wide and {height} high"
+            f"box outside the image: x from {xmin:g} to {xmax:g}, y from {ymin:g} to {ymax:g}, "
+            f"image {width} wide and {height} high"
         )
     return left, top, right, bottom
 

@@ -30,9 +30,9 @@ def test_a_good_set():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"classes": []}, r"its classes are \[\]: a network needs two or more"),
-        ({"classes": ["a"]}, r"its classes are \['a'\]: a network needs two or more"),
-        ({"classes": [], "task": DETECTION}, r"its classes are \[\]: a network needs one or more"),
+        ({"classes": []}, r"too few classes: \[\], but 2 or more"),
+        ({"classes": ["a"]}, r"too few classes: \['a'\], but 2 or more"),
+        ({"classes": [], "task": DETECTION}, r"too few classes: \[\], but 1 or more"),
         ({"train": source()}, "train: it has no images"),
         ({"test": source()}, "test: it has no images"),
         ({"test": source(0, size=5)}, "toy: images of 1 x 5 x 5 do not fit an input of 1 x 4 x 4"),
@@ -53,7 +53,7 @@ def test_a_task_may_have_one_class():
     task = Detection(classes=["ant"], anchors=[[1, 1]])
     data = ImageData(boxes, boxes, ["ant"], InputSpec(3, 32, (0.0,) * 3, (1.0,) * 3), task=task)
     check_data(data)
-    with pytest.raises(ValueError, match=r"its classes are \[\]: a network needs one or more"):
+    with pytest.raises(ValueError, match=r"too few classes: \[\], but 1 or more"):
         check_data(replace(data, classes=[]))
 
 

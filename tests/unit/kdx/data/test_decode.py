@@ -152,7 +152,7 @@ def test_what_is_no_mask(mode, tmp_path):
 
 def test_a_size_of_what_is_no_image(tmp_path):
     (tmp_path / "a.png").write_text("no image")
-    with pytest.raises(ValueError, match=r"a\.png: no image$"):
+    with pytest.raises(ValueError, match=r"a\.png: not an image$"):
         image_size(str(tmp_path / "a.png"))
     with pytest.raises(ValueError, match=r"a\.png: mode I;16 has more than 8 bits"):
         image_size(saved(tmp_path, "a.png", Image.new("I;16", (6, 5))))
@@ -167,7 +167,7 @@ def test_a_file_that_cannot_be_decoded(tmp_path):
     (tmp_path / "folder.png").mkdir()
     for name, reason in (
         ("cut", "image file is truncated"),
-        ("text", "no image"),
+        ("text", "not an image"),
         ("empty", "the file is empty"),
         ("absent", "No such file or directory"),
         ("folder", "Is a directory"),

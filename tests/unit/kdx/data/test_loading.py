@@ -80,9 +80,11 @@ def test_an_epoch_can_be_entered_at_any_step():
 
 
 def test_batches_that_cannot_be():
-    with pytest.raises(ValueError, match=r"batch_size: 5 is .* 3 processes share it: use 6"):
+    with pytest.raises(
+        ValueError, match=r"batch_size: 5 .* is too small: 3 processes share it, use 6"
+    ):
         steps_per_epoch(100, batch_size=5, world=3)
-    with pytest.raises(ValueError, match=r"batch_size: 1 is .* BatchNorm cannot train on one"):
+    with pytest.raises(ValueError, match=r"batch_size: 1 .* too small: BatchNorm cannot train"):
         steps_per_epoch(100, batch_size=1)
     with pytest.raises(ValueError, match="3 training samples: not enough for 2 proc"):
         EpochBatches(3, batch_size=8, seed=0, world=2)

@@ -33,9 +33,9 @@ def test_subset_of_files():
 
 def test_wrong_images_and_counts():
     labels = torch.zeros(2, dtype=torch.int64)
-    with pytest.raises(ValueError, match="toy: 3 images but 2 labels"):
+    with pytest.raises(ValueError, match="toy: lengths differ: 2 labels, 3 images"):
         MemoryImages(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), labels, "toy")
-    with pytest.raises(ValueError, match="1 image file but 2 labels"):
+    with pytest.raises(ValueError, match="image files: lengths differ: 2 labels, 1 paths"):
         FileImages(["a.png"], labels)
 
 

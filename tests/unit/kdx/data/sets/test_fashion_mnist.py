@@ -136,7 +136,7 @@ def test_a_label_out_of_range(root):
 
 def test_counts_that_differ(root):
     (root / "t10k-labels-idx1-ubyte").write_bytes(idx(labels(9)))
-    with pytest.raises(ValueError, match="fashion_mnist test: 10 images but 9 labels"):
+    with pytest.raises(ValueError, match="fashion_mnist test: lengths differ: 9 labels, 10 images"):
         fashion_mnist(root=str(root))
 
 

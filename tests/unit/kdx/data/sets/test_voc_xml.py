@@ -80,14 +80,14 @@ def test_what_else_there_is_and_encodings(read):
 @pytest.mark.parametrize(
     ("box", "problem"),
     [
-        ((20, 4, 10, 25), r"xmin 20, xmax 10, ymin 4, ymax 25 are no box"),
-        ((3, 9, 20, 8.5), r"xmin 3, xmax 20, ymin 9, ymax 8\.5 are no box"),
+        ((20, 4, 10, 25), r"empty box: x from 20 to 10, y from 4 to 25"),
+        ((3, 9, 20, 8.5), r"empty box: x from 3 to 20, y from 9 to 8\.5"),
         (
             (3, 4, 42, 25),
-            r"its box, 3 to 42 and 4 to 25, lies outside of the image, 40 wide and 30",
+            r"box outside the image: x from 3 to 42, y from 4 to 25, image 40 wide and 30",
         ),
-        ((-1, 4, 9, 25), "its box, -1 to 9 and 4 to 25, lies outside"),
-        ((41, 4, 41, 25), "its box, 41 to 41 and 4 to 25, lies outside"),
+        ((-1, 4, 9, 25), "box outside the image: x from -1 to 9, y from 4"),
+        ((41, 4, 41, 25), "box outside the image: x from 41 to 41, y"),
         ((3, 4, "nan", 25), "xmax 'nan' is not a number"),
         ((3, 4, "1e999", 25), "xmax '1e999' is not a number"),
         (("", 4, 9, 25), "xmin '' is not a number"),
@@ -108,9 +108,9 @@ def test_all_problems_of_an_annotation(read):
         thing((5, 5, 4, 4)),
     )
     message = (
-        "it is of 30 x 41 pixels, but its image of 30 x 40, object 1, '': it has no name, "
-        "object 2, 'cat': it has no bndbox, object 3, 'dog': difficult 'maybe' is not a number, "
-        "object 5, 'dog': xmin 5, xmax 4"
+        "size mismatch: annotation 30 x 41, image 30 x 40, object 1, '': no name, "
+        "object 2, 'cat': no bndbox, object 3, 'dog': difficult 'maybe' is not a number, "
+        "object 5, 'dog': empty box: x from 5 to 4"
     )
     with pytest.raises(ValueError, match=f"^{message}"):
         read(xml(*objects, size=size))
@@ -131,9 +131,9 @@ BOMB = """<!DOCTYPE annotation [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;
         ("<annotation><object></annotation>", "invalid XML: mismatched tag: line 1, column 22"),
         (b"\xff\xd8\xff\xe0", "invalid XML: not well-formed"),
         ('<?xml version="1.0" encoding="none"?><annotation/>', "invalid XML: unknown encoding"),
-        ("<html/>", "it is a <html>, not an <annotation>"),
-        (BOMB + xml(thing(name="&b;")), "it has a DOCTYPE, whose entities could take all memory"),
-        ((BOMB + xml(thing(name="&b;"))).encode("utf-16"), "it has a DOCTYPE"),
+        ("<html/>", "root element is <html>, not <annotation>"),
+        (BOMB + xml(thing(name="&b;")), "DOCTYPE refused .entities could exhaust memory"),
+        ((BOMB + xml(thing(name="&b;"))).encode("utf-16"), "DOCTYPE refused"),
     ],
 )
 def test_files_that_are_no_annotations(content, problem, read):
