@@ -115,7 +115,7 @@ def test_tools_take_the_student_and_the_checkpoint(finished, tmp_path):
 @pytest.mark.parametrize(("task", "kind"), [("detection", "Box"), ("segmentation", "Mask")])
 def test_label_noise_needs_one_label_an_image(place, task, kind):
     noisy = load(place / f"{task}.yaml", ["data.label_noise=0.5"])
-    message = rf"^data\.label_noise: 0\.5 needs one label an image; .* brings {kind}Images, so"
+    message = rf"^data\.label_noise: 0\.5 needs one label .* which {kind}Images does"
     with pytest.raises(ValueError, match=message):
         build(noisy)
 
