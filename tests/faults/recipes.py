@@ -172,6 +172,7 @@ def valid(draw):
     data["clip"] = draw(st.none() | st.floats(0, exclude_min=True, allow_infinity=False))
     data["losses"][0]["weight"] = draw(st.floats(0, allow_infinity=False))
     data["data"]["validation"] = draw(st.none() | st.integers(1) | st.floats(0.01, 0.99))
-    data["data"]["augment"]["resized_crop"] = draw(st.none() | st.just([0.08, 1]))
+    data["data"]["augment"]["resized_crop"] = resized = draw(st.none() | st.just([0.08, 1]))
+    data["data"]["augment"]["crop"] = 0 if resized else 2
     data["teacher"]["weights"] = draw(st.none() | st.sampled_from(["runs/a", "a: b", "1", "é#"]))
     return data

@@ -147,7 +147,7 @@ def test_a_damaged_export_is_written_again(recipe, console):
 
 
 def test_a_run_that_bears_the_name_of_another_that_was_replaced(recipe):
-    with pytest.raises(ValueError, match=r"ends like a run that was replaced: choose another"):
+    with pytest.raises(ValueError, match=r"ends with '\.replaced', which marks replaced runs"):
         recipe("name=digits/plain.replaced")
     run(recipe("epochs=1"), Console(quiet=True))
     place = recipe().run_dir

@@ -103,7 +103,6 @@ FOREIGN = {
     "teachers.timm, name: resnet18, pretrained: ../planted": "timm has no weights",
     "teachers.torchvision, name: resnet18, pretrained: planted.pth": "has no weights 'planted.pth",
     "teachers.resnet18, pretrained: ../planted.pth": "has no weights '../planted.pth'",
-    "kdx.models.networks.build_student, recipe: 1, data: 1": "AttributeError: 'int' object has no",
     "expand.expand, model: 1": "AttributeError: 'int' object has no attribute",
 }
 

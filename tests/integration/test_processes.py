@@ -87,7 +87,7 @@ def test_kdx_distill_starts_as_many_processes_as_it_is_asked_for(tmp_path):
     assert (tmp_path / "runs/two/student.safetensors").is_file()
     again = kdx(tmp_path, "--processes", "2", "epochs=1", "name=two")
     assert again.returncode == 2  # that of its processes, not the launcher's
-    assert "runs/two holds a run already" in again.stderr
+    assert "runs/two already exists" in again.stderr
     assert "Traceback" not in again.stderr
 
 

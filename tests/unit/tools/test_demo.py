@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdx_lab.study.rows import Cost, Outcome
+from kdx_lab.study.rows import Outcome, TrainingCost
 from kdx_lab.study.statistics import Difference, Spread, paired_difference
 from tools.demo import STUDY, finding
 
@@ -11,7 +11,7 @@ SPREAD = Spread({0: 0.5}, 0.5, None)
 
 def outcome(difference: Difference | None, ratio: float | None) -> Outcome:
     """Return an arm's outcome of which only the difference and the cost count."""
-    cost = Cost(SPREAD, ratio, SPREAD, epochs=1, shipped=1, trained=1)
+    cost = TrainingCost(SPREAD, ratio, SPREAD, epochs=1, shipped=1, trained=1)
     return Outcome("top1", "top-1", "test", "last epoch", test=SPREAD, best=SPREAD,
                    best_epoch=SPREAD, last=SPREAD, train=None, difference=difference, others={},
                    cost=cost)  # fmt: skip
