@@ -93,7 +93,9 @@ def finish(
             forked_from=forked_from,
         )
         pictures = write_pictures(run_dir, compact, job.task, tested)
-        write_report(run_dir, job.recipe, summary, certificate, facts=job.facts, pictures=pictures)
+        write_report(
+            run_dir, job.recipe, summary, certificate, input=job.data.input, pictures=pictures
+        )
         write_summary(run_dir, summary)  # last: it marks the run as finished
         _conclude(summary, certificate, path, console)
     return runtime.agree(certificate.problems)

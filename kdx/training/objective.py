@@ -54,9 +54,8 @@ class Objective(nn.Module):
         `images` [B, channels, H, W], `target` [B].
         """
         values = self._values(self._tapped(images), teacher, target)
-        return torch.stack(
-            [t.weight * values[t.name] for t in self.terms if t.weight]
-        ).sum(), values
+        total = torch.stack([t.weight * values[t.name] for t in self.terms if t.weight]).sum()
+        return total, values
 
     def probe(
         self, images: Tensor, target: Tensor, teacher: Callable[[Tensor], Outputs] | None

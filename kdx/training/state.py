@@ -29,6 +29,7 @@ from kdx.training.job import Job
 from kdx.training.progress import Progress
 from kdx.training.ranks import load_rank, rank_state
 from kdx.training.stage import EpochStats, StageRunner
+from kdx.util.words import listed
 
 STUDENT, ADAPTORS, TRAINING = (
     f"{name}.safetensors" for name in ("student", "adaptors", "training")
@@ -137,12 +138,15 @@ class TrainState:
                 "\n  ".join([f"{run_dir}: no intact checkpoint:", *passed])
                 + "\nRestore one from a backup, or start from scratch with --overwrite"
             )
-        if state is not None and state.progress.best_checkpoint:
+        if state and (progress := state.progress).best_checkpoint:
             try:
-                checkpoints.read(run_dir / "checkpoints" / state.progress.best_checkpoint)
+                checkpoints.read(run_dir / "checkpoints" / progress.best_checkpoint)
             except ValueError as error:
                 passed.append(f"the best epoch's checkpoint is lost, another is chosen: {error}")
-                state.progress.lose_best()
+                progress.forget_best()
+                if not progress.step:  # the epoch that has just ended, or a later one
+                    progress.best, progress.best_epoch = progress.last, progress.epochs
+                    progress.best_checkpoint = progress.name
         return state, passed
 
     def load(self, runner: StageRunner) -> EpochStats:
@@ -152,12 +156,12 @@ class TrainState:
         anything does not fit; student and adaptors are checked before anything is changed.
         """
         objective, scaler = runner.objective, runner.runtime.accelerator.scaler
-        problems = [
-            *misfits("student", objective.student.state_dict(), self.student),
-            *misfits("adaptors", objective.adaptors.state_dict(), self.adaptors),
-        ]
-        if problems:
-            raise ValueError(f"{self.place} does not fit: {'; '.join(problems)}")
+        problems = (
+            misfits("student", objective.student.state_dict(), self.student),
+            misfits("adaptors", objective.adaptors.state_dict(), self.adaptors),
+        )
+        if any(problems):
+            raise ValueError(f"{self.place} does not fit: {'; '.join(filter(None, problems))}")
         try:
             load_tensors(objective.student, self.student)
             load_tensors(objective.adaptors, self.adaptors)
@@ -218,16 +222,11 @@ def load_optimizer(
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def misfits(what: str, live: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> list[str]:
-    """Return a line on the tensors that differ in name or shape; none if all are the same."""
-    names = [
-        name
-        for name in {**live, **saved}
-        if name not in live or name not in saved or live[name].shape != saved[name].shape
-    ]
-    more = ", ..." if len(names) > 5 else ""
-    text = f"{what}: {len(names)} tensors differ in name or shape: {', '.join(names[:5])}{more}"
-    return [text] if names else []
+def misfits(what: str, live: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> str:
+    """Return which tensors of `what` differ in name or shape; empty if all are the same."""
+    now, then = ({name: each.shape for name, each in state.items()} for state in (live, saved))
+    bad = [name for name in now | then if now.get(name) != then.get(name)]
+    return f"{what}: {len(bad)} tensors differ in name or shape: {listed(bad)}" if bad else ""
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:

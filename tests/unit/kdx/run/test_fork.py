@@ -134,7 +134,7 @@ def test_a_compact_student_is_expanded_if_its_weights_are_kept(recipe, console):
     run_dir = run(recipe(PRESERVE, NONE, name="preserved"), console, fork=plain)
     for name in ("conv3.weight", "fc2.weight"):
         torch.testing.assert_close(contents(run_dir)[name], contents(plain)[name])
-    with pytest.raises(ValueError, match=r"^student\.transforms: .* use `init: preserve`"):
+    with pytest.raises(ValueError, match=r"^student\.transforms: .* set `init: preserve`"):
         run(recipe(EXPAND, name="lost"), console, fork=plain)
     assert not recipe(name="lost").run_dir.exists()
 
