@@ -17,8 +17,7 @@ from kdx.launch.memory import at_once
 from kdx.models import weights
 from kdx.models.certificate import Certificate, certify
 from kdx.models.transforms import restore
-from kdx.run.pictures import write_pictures
-from kdx.run.report import write_report
+from kdx.run.report import write_pictures, write_report
 from kdx.run.summary import Summary, write_summary
 from kdx.training.progress import Progress
 from kdx.training.runtime import Runtime

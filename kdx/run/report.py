@@ -5,13 +5,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from PIL import Image
+from torch import nn
+
+from kdx.data import Views
 from kdx.models.certificate import Certificate
-from kdx.protocols import InputSpec
+from kdx.models.modes import eval_mode
+from kdx.protocols import InputSpec, Task
 from kdx.recipe import Component, Recipe
 from kdx.run.summary import Summary
 from kdx.util.files import write_whole
 from kdx.util.words import counted
 
+PICTURES = "## Pictures\n\nTest images with their targets and the student's outputs."
+SHOWN = 8  # of them
 EVALUATING = """\
 ```bash
 python tools/evaluate.py {run_dir}
@@ -42,13 +50,14 @@ def write_report(
     `input` is the student's, `pictures` are files below the run directory.
     """
     epochs = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    shown = "\n".join(f"![test image]({name})" for name in pictures)
     environment = [(key, str(value)) for key, value in summary.environment.items()]
     sections = [
         f"# {summary.name}",
         _what(recipe, summary.forked_from),
         f"## Result\n\n{_result(summary)}",
         f"## Certificate\n\n{_certificate(certificate)}",
-        *([_pictures(pictures)] if pictures else []),
+        *([f"{PICTURES}\n\n{shown}"] if pictures else []),
         f"## Epochs\n\n{_epochs(epochs, summary.primary_metric)}",
         f"## Environment\n\n{_table(('', ''), environment)}",
         f"## Load it\n\n{_load(recipe, run_dir, input)}",
@@ -119,11 +128,6 @@ def _certificate(certificate: Certificate) -> str:
     return f"{table}\n\nPredictions changed by compression: {changed}."
 
 
-def _pictures(names: Sequence[str]) -> str:
-    shown = "\n".join(f"![test image]({name})" for name in names)
-    return f"## Pictures\n\nTest images with their targets and the student's outputs.\n\n{shown}"
-
-
 def _epochs(epochs: Sequence[Mapping[str, Any]], primary_metric: str) -> str:
     ends = (f"/{primary_metric}", "/agreement")
     shown = (n for e in epochs for n in e if n.startswith("loss/") or n.endswith(ends))
@@ -143,6 +147,29 @@ def _load(recipe: Recipe, run_dir: Path, input: InputSpec) -> str:
         return LOADING.format(run_dir=run_dir, more=f", network={use[7:]}(...)", input=input)
     more = f", plugins={json.dumps(plugins)}" if plugins else ""
     return (EVALUATING + LOADING).format(run_dir=run_dir, more=more, input=input)
+
+
+@torch.no_grad()
+def write_pictures(run_dir: Path, network: nn.Module, task: Task, views: Views) -> list[str]:
+    """Write pictures/<image>.png for a few of the views; return their paths below `run_dir`.
+
+    They are spread over the data set. Empty if the task draws none.
+    """
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (views.input.mean, views.input.std))
+    count, written = min(SHOWN, len(views)), []
+    for index in ((2 * i + 1) * len(views) // (2 * count) for i in range(count)):
+        images, targets, _ = views.__getitems__([(0, index)])
+        with eval_mode(network):
+            outputs = network(images.to(device)).float().cpu()
+        pixels = (images[0] * std + mean).mul(255).round().clamp(0, 255).byte()
+        picture = task.draw(pixels.expand(3, -1, -1), targets[0], outputs[0])
+        if picture is None:
+            break
+        written.append(f"pictures/{index:06d}.png")
+        (run_dir / "pictures").mkdir(exist_ok=True)
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(run_dir / written[-1])
+    return written
 
 
 def _called(component: Component) -> str:

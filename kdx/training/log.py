@@ -16,6 +16,11 @@ from kdx.util.files import append, write_whole
 METRICS = "metrics.jsonl"
 
 
+def say(console: Console, text: str) -> None:
+    """Print lines as they are: without markup, colours or line breaks of the terminal's width."""
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
 class RunLog:
     """Writes in the main process; in others every call does nothing.
 
@@ -71,11 +76,7 @@ class RunLog:
         append(self.directory / METRICS, f"{line}\n")
         for name, value in values.items():
             self.board.add_scalar(name, value, epoch)
-        self.line(self._line(epoch, stage, values))
-
-    def line(self, text: str) -> None:
-        """Print a line on the terminal."""
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        say(self.console, self._line(epoch, stage, values))
 
     def resume(self, metrics: str) -> None:
         """Begin with the lines of the checkpoint that the run is resumed from."""

@@ -46,7 +46,7 @@ class StageRunner:
         self.runtime, self.stage, recipe = runtime, stage, runtime.job.recipe
         self.objective = stage.objective
         self.objective.to(runtime.accelerator.device).train()
-        self.objective.attach()
+        self.objective.tapped.attach()
         if recipe.compile:
             torch.compiler.reset()  # compiled code does not see that the taps have changed
         self.trained = [p for p in self.objective.parameters() if p.requires_grad]
@@ -114,7 +114,7 @@ class StageRunner:
 
     def finish(self) -> None:
         """Release what the stage holds."""
-        self.objective.detach()
+        self.objective.tapped.detach()
         self.runtime.accelerator.free_memory(self.wrapped, self.optimizer)
 
     def step(self, batch: Batch, whole: int, stats: EpochStats, *, number: int = 1) -> None:
@@ -135,7 +135,10 @@ class StageRunner:
         else:
             if self._scaler is None:
                 self.health.observe(number, self.epoch + 1, {**sums, GRADIENT: norm})
-            skipped = self._update_was_skipped()
+            scale = self._scaler.get_scale() if self._scaler is not None else 0.0
+            self.optimizer.step()
+            # A scaler that skips the step lowers its scale; Accelerate misses a fused optimizer's.
+            skipped = self._scaler is not None and self._scaler.get_scale() < scale
         if skipped:
             self._skip(stats, number)
         else:
@@ -144,15 +147,6 @@ class StageRunner:
             stats.seen += len(batch.targets)
             stats.samples, stats.in_row = stats.samples + whole, 0
         self.optimizer.zero_grad()
-
-    def _update_was_skipped(self) -> bool:
-        """Step the optimizer; return whether fp16's scaler skipped it, which lowers its scale.
-
-        Accelerate misses that a fused optimizer skips a step by itself.
-        """
-        scale = self._scaler.get_scale() if self._scaler is not None else 0.0
-        self.optimizer.step()
-        return self._scaler is not None and self._scaler.get_scale() < scale
 
     def _backward(self, batch: Batch, whole: int, size: int | None) -> dict[str, Tensor]:
         """Compute the gradients; return the sums of the terms over the batch's samples."""
@@ -199,9 +193,8 @@ class StageRunner:
             )
 
     def _set_rate(self, step: int, steps_per_epoch: int) -> float:
-        factor = self.stage.schedule(
-            step, self.stage.stage.epochs * steps_per_epoch, steps_per_epoch
-        )
+        steps = self.stage.stage.epochs * steps_per_epoch
+        factor = self.stage.schedule(step, steps, steps_per_epoch)
         for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
             group["lr"] = base * factor
         return self.base[0] * factor

@@ -25,7 +25,6 @@ from kdx.models.networks import facts
 from kdx.models.transforms import apply_transforms
 from kdx.protocols import InputSpec, StudentTransform
 from kdx.recipe import Recipe
-from kdx.training.job import Job
 from kdx.training.progress import Progress
 from kdx.training.ranks import load_rank, rank_state
 from kdx.training.stage import EpochStats, StageRunner
@@ -59,17 +58,20 @@ class TrainState:
     run: dict[str, Any]
     metrics: str
 
-    @classmethod
-    def capture(
-        cls,
+    @staticmethod
+    def save(
+        place: Path,
         runner: StageRunner,
         progress: Progress,
         stats: EpochStats,
         *,
         run: dict[str, Any],
         metrics: str,
-    ) -> "TrainState":
-        """Return the state of a run that trains; all processes call it. Tensors are not copied."""
+    ) -> None:
+        """Write the checkpoint of a run that trains; OSError if it cannot be written.
+
+        All processes call it; the main one writes.
+        """
         job, objective, stage = runner.runtime.job, runner.objective, runner.stage.stage
         optimizer, scaler = runner.optimizer.state_dict(), runner.runtime.accelerator.scaler
         training = {
@@ -77,27 +79,21 @@ class TrainState:
             "scaler": scaler.state_dict() if scaler is not None else None,
             "ranks": gather_object([rank_state(objective, stats)]),
         }
-        place = job.recipe.run_dir / "checkpoints" / progress.name
-        student, adaptors = objective.student.state_dict(), objective.adaptors.state_dict()
-        return cls(
-            place, stage.name, stage.phase, progress, student, adaptors, training, run, metrics
-        )
-
-    def save(self, job: Job) -> None:
-        """Write the checkpoint; OSError if it cannot be written."""
-        plain, tensors = pack(dict(self.training))
+        if not runner.runtime.accelerator.is_main_process:
+            return
+        plain, tensors = pack(training)
         about = {"input": job.data.input, "classes": job.classes}
-        state = {"stage": self.stage, "phase": self.phase, "progress": asdict(self.progress)}
+        state = {"stage": stage.name, "phase": stage.phase, "progress": asdict(progress)}
         files = {
-            STUDENT: weights.serialise(self.student, **about, extra=job.about),
+            STUDENT: weights.serialise(objective.student, **about, extra=job.about),
             TRAINING: serialised(tensors),
             STATE: _json(state | {"training": plain}),
-            RUN: _json(self.run),
-            METRICS: self.metrics.encode(),
+            RUN: _json(run),
+            METRICS: metrics.encode(),
         }
-        if self.adaptors:
-            files[ADAPTORS] = weights.serialise(self.adaptors, **about)
-        checkpoints.save(self.place, files)
+        if adaptors := objective.adaptors.state_dict():
+            files[ADAPTORS] = weights.serialise(adaptors, **about)
+        checkpoints.save(place, files)
 
     @classmethod
     def read(cls, place: Path) -> "TrainState":

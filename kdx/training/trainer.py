@@ -1,7 +1,7 @@
 """Training: all stages, epoch by epoch, from the start or from a checkpoint."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from kdx import checkpoints
 from kdx.tasks import primary_metric
 from kdx.training.job import StageJob
-from kdx.training.log import RunLog
+from kdx.training.log import RunLog, say
 from kdx.training.progress import Progress
 from kdx.training.runtime import Runtime
 from kdx.training.stage import EpochStats, StageRunner
@@ -32,10 +32,11 @@ def fit(
     `begin` is called with the first stage's runner, unless the run is resumed; it returns notes
     to print. Raises Stopped, with the checkpoint to resume from, after a signal.
     """
-    trainer = _Trainer(runtime, log, run or {}, saved, begin)
+    progress = saved.progress if saved else Progress()
+    trainer = _Trainer(runtime, log, progress, run or {}, saved, begin)
     with runtime.stop:
         trainer.run()
-    return trainer.progress
+    return progress
 
 
 @dataclass
@@ -47,15 +48,13 @@ class _Trainer:
 
     runtime: Runtime
     log: RunLog
+    progress: Progress
     about: dict[str, Any]
     saved: TrainState | None
     begin: Callable[[StageRunner], list[str]] | None
-
-    def __post_init__(self) -> None:
-        self.progress = self.saved.progress if self.saved else Progress()
-        self.stats = EpochStats()
-        self.phase: str | None = None
-        self.newest = ""
+    stats: EpochStats = field(default_factory=EpochStats)
+    phase: str | None = None
+    newest: str = ""
 
     def run(self) -> None:
         """Train what is left of the stages."""
@@ -82,7 +81,7 @@ class _Trainer:
             self.newest, self.saved = self.saved.place.name, None
         elif self.begin and not progress.stage:
             for note in self.begin(runner):
-                self.log.line(f"note     {note}")
+                say(self.log.console, f"note     {note}")
         try:
             while progress.epoch < stage.stage.epochs:
                 self._epoch(runner)
@@ -136,12 +135,9 @@ class _Trainer:
         runner.health.check(runner.epoch + 1)
         runner.health.check_weights()
         with runtime.stop.patient():
-            metrics = self.log.lines()
-            state = TrainState.capture(
-                runner, progress, self.stats, run=self.about, metrics=metrics
-            )
+            now, metrics = (place, runner, progress, self.stats), self.log.lines()
+            TrainState.save(*now, run=self.about, metrics=metrics)
             if runtime.accelerator.is_main_process:
-                state.save(runtime.job)
                 also = [progress.best_checkpoint]
                 checkpoints.prune(place, keep=recipe.keep_checkpoints, also=also)
             self.newest = runtime.agree(place.name)  # no process continues, or ends, before that
