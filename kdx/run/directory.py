@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kdx import checkpoints
@@ -29,13 +29,9 @@ def is_finished(run_dir: Path) -> bool:
 
     False also if the export cannot be read: it is written again from the last checkpoint.
     """
-    student = run_dir / FILE_IN_RUN
-    if not (run_dir / SUMMARY).is_file() or not student.is_file():
-        return False
-    try:
-        return read_spec(student) is not None
-    except ValueError:
-        return False
+    with suppress(FileNotFoundError, ValueError):
+        return (run_dir / SUMMARY).is_file() and read_spec(run_dir / FILE_IN_RUN) is not None
+    return False
 
 
 @contextmanager
@@ -48,7 +44,8 @@ def claimed(recipe: Recipe, *, resume: bool) -> Iterator[Path | None]:
     """
     run_dir, aside = recipe.run_dir, recipe.run_dir.with_name(f"{recipe.run_dir.name}{REPLACED}")
     run_dir.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(run_dir):
+    busy = f"{run_dir} is being trained by another process: wait for it, or stop it"
+    with locked(run_dir.with_name(f".{run_dir.name}.lock"), busy=busy):
         if is_taken(run_dir):
             is_run = (run_dir / "recipe.yaml").is_file()
             if not is_run and not (resume and checkpoints.any_at(run_dir)):
@@ -72,16 +69,3 @@ def _move(run_dir: Path, aside: Path) -> None:
         raise FileExistsError(f"{aside} is in the way of the run to replace: move it")
     (run_dir / MARK).touch()
     run_dir.rename(aside)
-
-
-@contextmanager
-def _locked(run_dir: Path) -> Iterator[None]:
-    """Hold the lock of a run directory, which is beside it: the directory may be moved."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(run_dir.with_name(f".{run_dir.name}.lock"), wait=False))
-        except TimeoutError:
-            raise FileExistsError(
-                f"{run_dir} is being trained by another process: wait for it, or stop it"
-            ) from None
-        yield

@@ -17,8 +17,7 @@ from kdx.launch.memory import at_once
 from kdx.models import weights
 from kdx.models.certificate import Certificate, certify
 from kdx.models.transforms import restore
-from kdx.run.pictures import write_pictures
-from kdx.run.report import write_report
+from kdx.run.report import write_pictures, write_report
 from kdx.run.summary import Summary, write_summary
 from kdx.training.progress import Progress
 from kdx.training.runtime import Runtime
@@ -93,7 +92,9 @@ def finish(
             forked_from=forked_from,
         )
         pictures = write_pictures(run_dir, compact, job.task, tested)
-        write_report(run_dir, job.recipe, summary, certificate, facts=job.facts, pictures=pictures)
+        write_report(
+            run_dir, job.recipe, summary, certificate, input=job.data.input, pictures=pictures
+        )
         write_summary(run_dir, summary)  # last: it marks the run as finished
         _conclude(summary, certificate, path, console)
     return runtime.agree(certificate.problems)

@@ -38,8 +38,8 @@ class Fork:
     def load_compact(self, network: nn.Module) -> None:
         """Load the weights into the compact network, before any transform is applied."""
         assert self.compact is not None, "the transforms are the same: see `load_student`"
-        if problems := misfits("student", network.state_dict(), self.compact):
-            raise ValueError(f"cannot fork {self.state.place}: {problems[0]}")
+        if problem := misfits("student", network.state_dict(), self.compact):
+            raise ValueError(f"cannot fork {self.state.place}: {problem}")
         load_tensors(network, self.compact)
 
     def load_student(self, runtime: Runtime) -> None:
@@ -54,8 +54,8 @@ class Fork:
     def differences(self, about: Mapping[str, Any]) -> list[str]:
         """Return notes: the origin, and how the circumstances `about` the new run differ."""
         changes = compare(self.state.run, about)
-        both = (*changes.refused, *changes.accepted)
-        lines = [line for line in both if not line.startswith(("name:", "student:"))]
+        every = changes.refused + changes.accepted
+        lines = [line for line in every if not line.startswith(("name:", "student:"))]
         listed = f"differs in: {'; '.join(lines)}" if lines else "nothing differs"
         return [*self.notes, f"forked from {self.state.place}; {listed}"]
 
@@ -64,16 +64,15 @@ class Fork:
 
         Returns notes: what was loaded, and a line for each part that starts from scratch.
         """
-        live, saved = runner.objective.adaptors, self.state.adaptors
         loaded, fresh = ["student"], []
-        for term, adaptor in live.items():
-            own, start = adaptor.state_dict(), f"{term}."
-            found = {n[len(start) :]: v for n, v in saved.items() if n.startswith(start)}
-            if misfits(term, own, found):
+        for term, adaptor in runner.objective.adaptors.items():
+            start, saved = f"{term}.", self.state.adaptors.items()
+            found = {n.removeprefix(start): v for n, v in saved if n.startswith(start)}
+            if misfits(term, adaptor.state_dict(), found):
                 fresh.append(f"the adaptor of {term} starts from scratch: none of its shape found")
-            else:
+            elif found:
                 load_tensors(adaptor, found)
-                loaded += [f"adaptor {term}"] if own else []
+                loaded.append(f"adaptor {term}")
         if reason := self._new_optimizer(runner):
             fresh.append(f"the optimizer's state starts from scratch: {reason}")
         else:
@@ -93,8 +92,8 @@ class Fork:
             return "the adaptors differ"
         needed = rehearse(component, runner.trained)
         groups = runner.optimizer.state_dict()["param_groups"]
-        sizes = [[len(group["params"]) for group in each] for each in (groups, kept["groups"])]
-        if sizes[0] != sizes[1] or not all(needed <= set(each) for each in kept["state"].values()):
+        now, then = ([len(group["params"]) for group in each] for each in (groups, kept["groups"]))
+        if now != then or not all(needed <= set(each) for each in kept["state"].values()):
             return "its arguments differ"
         load_optimizer(runner.optimizer, kept["state"], groups)
         return ""
@@ -106,21 +105,18 @@ def open_fork(path: Path, recipe: Recipe) -> Fork:
     ValueError if there is none, if it belongs to this run, or if a student with other transforms
     cannot be restored.
     """
-    notes: list[str] = []
-    state = None
-    if checkpoints.any_at(path):
-        state, notes = TrainState.newest(path)
+    state, notes = TrainState.newest(path) if checkpoints.any_at(path) else (None, [])
     state = state or TrainState.read(path)
     run_dir = state.place.resolve().parent.parent
     if run_dir == recipe.run_dir.resolve():
         raise ValueError(f"--fork {path}: this is the run itself; name the new run: name=...")
-    own, other = (
+    now, before = (
         {key: value for key, value in each.items() if key.startswith("student.transforms")}
         for each in (flat(recipe.plain()), state.run.get("recipe", {}))
     )
-    if own == other:
+    if now == before:
         return Fork(state, None, notes)
-    if not other:
+    if not before:
         return Fork(state, state.student, notes)
     source = run_dir / "recipe.yaml"
     if not source.is_file():
@@ -128,9 +124,8 @@ def open_fork(path: Path, recipe: Recipe) -> Fork:
             f"cannot fork {state.place}: its student has other transforms, and the recipe to "
             f"restore it by, {source}, does not exist"
         )
-    trained = load(
-        source, plugins=recipe.locations.plugins, output_root=recipe.locations.output_root
-    )
+    own = recipe.locations
+    trained = load(source, plugins=own.plugins, output_root=own.output_root)
     try:
         student, transforms = state.build_student(trained)
         with torch.no_grad():

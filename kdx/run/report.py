@@ -5,41 +5,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from PIL import Image
+from torch import nn
+
+from kdx.data import Views
 from kdx.models.certificate import Certificate
+from kdx.models.modes import eval_mode
+from kdx.protocols import InputSpec, Task
 from kdx.recipe import Component, Recipe
-from kdx.recipe.arguments import fill
 from kdx.run.summary import Summary
 from kdx.util.files import write_whole
 from kdx.util.words import counted
 
-LOADING = """\
+PICTURES = "## Pictures\n\nTest images with their targets and the student's outputs."
+SHOWN = 8  # of them
+EVALUATING = """\
 ```bash
 python tools/evaluate.py {run_dir}
 ```
 
-```python
-import json
-
-from safetensors import safe_open
-from safetensors.torch import load_file
-
-from {module} import {name}
-
-path = "{run_dir}/student.safetensors"
-student = {built}
-student.load_state_dict(load_file(path), strict=True)
-student.eval()  # takes (pixels / 255 - mean) / std
-with safe_open(path, framework="pt") as file:
-    images = json.loads(file.metadata()["kdx"])["input"]  # channels, size, mean, std
-```"""
-
-
-OF_OBJECT = """\
+"""
+LOADING = """\
 ```python
 import kdx
 
-student = kdx.load_student("{run_dir}", network={name}(...))  # built as for this run
-```"""
+student = kdx.load_student("{run_dir}"{more})
+```
+
+It takes images of {input} as (pixels / 255 - mean) / std, mean {input.mean}, std {input.std}."""
 
 
 def write_report(
@@ -48,25 +42,25 @@ def write_report(
     summary: Summary,
     certificate: Certificate,
     *,
-    facts: Mapping[str, Any],
+    input: InputSpec,
     pictures: Sequence[str] = (),
 ) -> Path:
     """Write report.md into the run directory; return its path.
 
-    `facts` are those that the student's factory may ask for (`kdx.models.networks.facts`),
-    `pictures` are files below the run directory.
+    `input` is the student's, `pictures` are files below the run directory.
     """
     epochs = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    shown = "\n".join(f"![test image]({name})" for name in pictures)
     environment = [(key, str(value)) for key, value in summary.environment.items()]
     sections = [
         f"# {summary.name}",
         _what(recipe, summary.forked_from),
         f"## Result\n\n{_result(summary)}",
         f"## Certificate\n\n{_certificate(certificate)}",
-        *([_pictures(pictures)] if pictures else []),
+        *([f"{PICTURES}\n\n{shown}"] if pictures else []),
         f"## Epochs\n\n{_epochs(epochs, summary.primary_metric)}",
         f"## Environment\n\n{_table(('', ''), environment)}",
-        "## Load it\n\n" + _load(recipe.student.component, run_dir, facts),
+        f"## Load it\n\n{_load(recipe, run_dir, input)}",
     ]
     path = run_dir / "report.md"
     write_whole(path, "\n\n".join(sections) + "\n")
@@ -74,15 +68,13 @@ def write_report(
 
 
 def _what(recipe: Recipe, forked_from: str | None) -> str:
-    student = recipe.student.component
-    text = f"`{student.use}`{_arguments(student.arguments)} on `{recipe.data.component.use}`"
+    text = f"{_called(recipe.student.component)} on `{recipe.data.component.use}`"
     if recipe.data.label_noise:
         text += f" with {100 * recipe.data.label_noise:g}% of the training labels drawn at random"
     for transform in recipe.student.transforms:
-        text += f", trained as `{transform.use}`{_arguments(transform.arguments)}"
+        text += f", trained as {_called(transform)}"
     if recipe.teacher:
-        teacher = recipe.teacher.component
-        text += f", taught by `{teacher.use}`{_arguments(teacher.arguments)}"
+        text += f", taught by {_called(recipe.teacher.component)}"
     if forked_from:
         text += f", started from the student of `{forked_from}`"
     stages = []
@@ -90,8 +82,7 @@ def _what(recipe: Recipe, forked_from: str | None) -> str:
         losses = " + ".join(f"{term.weight:g} {term.name}" for term in stage.losses)
         stages.append(
             f"- {stage.name}: {losses}, {counted(stage.epochs, 'epoch')}, "
-            f"`{stage.optimizer.use}`{_arguments(stage.optimizer.arguments)}, "
-            f"`{stage.schedule.use}`{_arguments(stage.schedule.arguments)}"
+            f"{_called(stage.optimizer)}, {_called(stage.schedule)}"
         )
     return f"{text}. Batch {recipe.data.batch_size}, seed {recipe.seed}.\n\n" + "\n".join(stages)
 
@@ -113,18 +104,17 @@ def _result(summary: Summary) -> str:
         for what, on, metrics in found
         if metrics
     ]
-    note = (
-        "The best epoch was chosen on the test images, so its figures are optimistic: hold out a "
-        "`data.validation` split to choose on.\n"
-        if summary.evaluated_on == "test"
-        else ""
-    )
-    sizes = (
+    text = (
         f"{summary.parameters['compact']:,} parameters ({summary.parameters['trained']:,} while "
         f"training), {summary.seconds:.1f} s of training, "
         f"{summary.images_per_second:,.0f} images/s. One run, one seed."
     )
-    return f"{_table(('network', 'on', *headings.values()), rows)}\n\n{sizes}\n{note}".rstrip()
+    if summary.evaluated_on == "test":
+        text += (
+            "\nThe best epoch was chosen on the test images, so its figures are optimistic: hold "
+            "out a `data.validation` split to choose on."
+        )
+    return f"{_table(('network', 'on', *headings.values()), rows)}\n\n{text}"
 
 
 def _certificate(certificate: Certificate) -> str:
@@ -136,11 +126,6 @@ def _certificate(certificate: Certificate) -> str:
     table = _table(("dtype", "largest error", "of the largest logit", "tolerance", "images"), rows)
     changed = f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
     return f"{table}\n\nPredictions changed by compression: {changed}."
-
-
-def _pictures(names: Sequence[str]) -> str:
-    shown = "\n".join(f"![test image]({name})" for name in names)
-    return f"## Pictures\n\nTest images with their targets and the student's outputs.\n\n{shown}"
 
 
 def _epochs(epochs: Sequence[Mapping[str, Any]], primary_metric: str) -> str:
@@ -155,20 +140,41 @@ def _epochs(epochs: Sequence[Mapping[str, Any]], primary_metric: str) -> str:
     return _table(("epoch", "stage", "learning rate", *names), rows)
 
 
-def _load(student: Component, run_dir: Path, facts: Mapping[str, Any]) -> str:
-    """Return code that evaluates the student, and code that builds and loads it."""
-    if student.use.startswith("object:"):
-        return OF_OBJECT.format(run_dir=run_dir, name=student.use.removeprefix("object:"))
-    use = student.use if "." in student.use else f"kdx.models.students.{student.use}"
-    module, _, name = use.rpartition(".")
-    arguments = fill(student.factory, student.arguments, facts) | dict(student.arguments)
-    built = f"{name}{_arguments(arguments) or '()'}"
-    return LOADING.format(run_dir=run_dir, module=module, name=name, built=built)
+def _load(recipe: Recipe, run_dir: Path, input: InputSpec) -> str:
+    """Return code that loads the student, and what evaluates it; objects are built by the user."""
+    use, plugins = recipe.student.component.use, list(recipe.locations.plugins)
+    if use.startswith("object:"):
+        return LOADING.format(run_dir=run_dir, more=f", network={use[7:]}(...)", input=input)
+    more = f", plugins={json.dumps(plugins)}" if plugins else ""
+    return (EVALUATING + LOADING).format(run_dir=run_dir, more=more, input=input)
 
 
-def _arguments(arguments: Mapping[str, Any]) -> str:
-    inside = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    return f"({inside})" if inside else ""
+@torch.no_grad()
+def write_pictures(run_dir: Path, network: nn.Module, task: Task, views: Views) -> list[str]:
+    """Write pictures/<image>.png for a few of the views; return their paths below `run_dir`.
+
+    They are spread over the data set. Empty if the task draws none.
+    """
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (views.input.mean, views.input.std))
+    count, written = min(SHOWN, len(views)), []
+    for index in ((2 * i + 1) * len(views) // (2 * count) for i in range(count)):
+        images, targets, _ = views.__getitems__([(0, index)])
+        with eval_mode(network):
+            outputs = network(images.to(device)).float().cpu()
+        pixels = (images[0] * std + mean).mul(255).round().clamp(0, 255).byte()
+        picture = task.draw(pixels.expand(3, -1, -1), targets[0], outputs[0])
+        if picture is None:
+            break
+        written.append(f"pictures/{index:06d}.png")
+        (run_dir / "pictures").mkdir(exist_ok=True)
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(run_dir / written[-1])
+    return written
+
+
+def _called(component: Component) -> str:
+    inside = ", ".join(f"{name}={value!r}" for name, value in component.arguments.items())
+    return f"`{component.use}`" + (f"({inside})" if inside else "")
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -33,15 +33,13 @@ def chosen(run_dir: Path, runtime: Runtime) -> tuple[TrainState | None, list[str
     """
     main = runtime.accelerator.is_main_process
     saved, notes = TrainState.newest(run_dir) if main else (None, [])
-    digest = checkpoints.digest_of(saved.place) if saved else ""
-    about = (saved.place.name, saved.progress, digest) if saved else None
+    about = (saved.place, saved.progress, checkpoints.digest_of(saved.place)) if saved else None
     about, notes = runtime.agree((about, notes))
-    if main or about is None:
-        return saved, notes
-    name, progress, digest = about
-    place = run_dir / "checkpoints" / name
-    check_digest(place, digest)
-    return replace(TrainState.read(place), progress=progress), notes
+    if about and not main:
+        place, progress, digest = about
+        check_digest(place, digest)
+        saved = replace(TrainState.read(place), progress=progress)
+    return saved, notes
 
 
 def check_digest(place: Path, digest: str) -> None:
@@ -79,11 +77,9 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
     found = compare_recipes(old.get("recipe", {}), new["recipe"])
     data = _differences(old.get("data", {}), new["data"])
     found.refused.extend(f"data: {name} images or labels changed" for name, _, _ in data)
-    tensors = [
-        f"student: {name} was {_shown(before)}, now {_shown(now)}"
-        for name, before, now in _differences(old.get("student", {}), new["student"])
-    ]
-    found.refused.extend(tensors[:SHOWN])
+    tensors = list(_differences(old.get("student", {}), new["student"]))
+    for name, before, now in tensors[:SHOWN]:
+        found.refused.append(f"student: {name} was {_shown(before)}, now {_shown(now)}")
     if len(tensors) > SHOWN:
         found.refused.append(f"student: {len(tensors) - SHOWN} more")
     if old.get("teacher") != new["teacher"]:
@@ -93,8 +89,8 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
             found.refused.append(f"{what}: was {old.get(what)}, now {new[what]}")
     for what in ("processes", "device", "threads", "torch"):
         if old.get(what) != new[what]:
-            line = f"{what}: {old.get(what)}, now {new[what]} (may round differently)"
-            found.accepted.append(line)
+            changed = f"{what}: {old.get(what)}, now {new[what]}"
+            found.accepted.append(f"{changed} (may round differently)")
     return found
 
 

@@ -21,7 +21,7 @@ from kdx.run.resume import chosen, circumstances, compare, flat
 from kdx.run.teacher_run import check_teacher, teacher_recipe
 from kdx.tasks import primary_metric
 from kdx.training.job import Job, StageJob, build
-from kdx.training.log import RunLog
+from kdx.training.log import RunLog, say
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.schedules import TABLE
 from kdx.training.state import TrainState
@@ -52,8 +52,9 @@ def run(
     console.quiet |= not join(recipe)
     run_dir = recipe.run_dir
     if resume and is_finished(run_dir):
-        _check_finished(recipe)
-        _print(console, f"{run_dir} is finished: nothing to do")
+        if last := TrainState.newest(run_dir)[0]:
+            _check_same(recipe, last, last.run | {"recipe": flat(recipe.plain())})
+        say(console, f"{run_dir} is finished: nothing to do")
         return run_dir
     if not (overwrite or resume) and is_taken(run_dir):
         raise FileExistsError(
@@ -83,11 +84,9 @@ def run(
     elif resume:
         notes.append("nothing to resume: started from scratch")
     with claimed(recipe, resume=resume) if main else nullcontext() as aside:
-        _introduce(job, runtime, console)
         if aside:
             notes.append(f"the existing run is kept as {aside} until this one has succeeded")
-        for note in notes:
-            _print(console, f"note     {note}")
+        _introduce(job, runtime, console, notes)
         _train(runtime, memo, console, about=about, saved=saved, source=source)
         if aside:
             shutil.rmtree(aside)
@@ -133,13 +132,6 @@ def _check_same(recipe: Recipe, saved: TrainState, about: dict[str, Any]) -> lis
     return [f"changed: {line}" for line in changes.accepted]
 
 
-def _check_finished(recipe: Recipe) -> None:
-    """Refuse a recipe that is not the finished run's."""
-    saved, _ = TrainState.newest(recipe.run_dir)
-    if saved:
-        _check_same(recipe, saved, saved.run | {"recipe": flat(recipe.plain())})
-
-
 def ensure_teacher(recipe: Recipe, console: Console) -> None:
     """Run, or resume, the teacher's recipe if it has no weights; errors of `teacher_recipe`."""
     teacher = teacher_recipe(recipe)
@@ -152,32 +144,25 @@ def ensure_teacher(recipe: Recipe, console: Console) -> None:
     run(teacher, console, resume=True)
 
 
-def _introduce(job: Job, runtime: Runtime, console: Console) -> None:
+def _introduce(job: Job, runtime: Runtime, console: Console, notes: list[str]) -> None:
     splits, counts = job.splits, job.rehearsal.parameters
     images = counted(len(splits.train), "training image")
     held = f", {len(splits.validation):,} held out" if splits.validation else ""
-    console.rule(f"[bold]{job.recipe.name}")
-    _print(
-        console,
+    idle = [_idle_schedule(stage, runtime.batches.steps) for stage in job.stages]
+    lines = [
         f"data     {job.recipe.data.component.use}: {images}{held}, "
-        f"{counted(len(splits.test), 'test image')}, {counted(job.classes, 'class', 'classes')}\n"
+        f"{counted(len(splits.test), 'test image')}, {counted(job.classes, 'class', 'classes')}",
         f"student  {job.recipe.student.component.use}: {counts['compact']:,} parameters, "
-        f"trained with {counts['trained']:,}\n"
+        f"trained with {counts['trained']:,}",
         f"device   {describe(runtime)}",
-    )
-    for note in job.data.notes:
-        _print(console, f"note     {note}")
-    for stage in job.stages:
-        if note := _idle_schedule(stage, runtime.batches.steps):
-            _print(console, f"note     {stage.stage.name}: {note}")
-
-
-def _print(console: Console, text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+        *(f"note     {note}" for note in (*job.data.notes, *filter(None, idle), *notes)),
+    ]
+    console.rule(f"[bold]{job.recipe.name}")
+    say(console, "\n".join(lines))
 
 
 def _idle_schedule(stage: StageJob, per_epoch: int) -> str:
-    """Say so if a schedule that should lower the learning rate never does."""
+    """Return a note if a schedule that should lower the learning rate never does, else ""."""
     epochs, schedule = stage.stage.epochs, stage.stage.schedule
     steps = epochs * per_epoch
     tried = (*range(0, steps, 1 + steps // 10_000), steps - 1)
@@ -185,7 +170,7 @@ def _idle_schedule(stage: StageJob, per_epoch: int) -> str:
     if schedule.use == "constant" or factors[-1] < max(factors):
         return ""
     note = (
-        f"the schedule {schedule.use} never lowers the learning rate in "
+        f"{stage.stage.name}: the schedule {schedule.use} never lowers the learning rate in "
         f"{counted(epochs, 'epoch')} of {counted(per_epoch, 'step')}"
     )
     given = schedule.arguments if schedule.use in TABLE else {}

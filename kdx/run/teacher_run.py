@@ -21,17 +21,14 @@ def teacher_recipe(recipe: Recipe) -> Recipe | None:
     section = recipe.teacher
     if section is None or has_weights(section.weights):
         return None
+    missing = f"teacher.weights: {section.weights} does not exist, and"
     if section.recipe is None:
-        raise ValueError(
-            f"teacher.weights: {section.weights} does not exist, and the recipe has no "
-            "`teacher.recipe` to train it"
-        )
+        raise ValueError(f"{missing} the recipe has no `teacher.recipe` to train it")
     teacher = beside(recipe, section.recipe)
     if teacher.run_dir.resolve() != Path(section.weights or "").resolve():
         raise ValueError(
-            f"teacher.weights: {section.weights} does not exist, and {section.recipe} would "
-            f"write {teacher.run_dir}: make its `name:` and the weights the same, or, if they were "
-            "moved, set their path (teacher.weights=...)"
+            f"{missing} {section.recipe} would write {teacher.run_dir}: make its `name:` and the "
+            "weights the same, or, if they were moved, set their path (teacher.weights=...)"
         )
     asked, trained = section.component, teacher.student.component
     if (asked.use, dict(asked.arguments)) != (trained.use, dict(trained.arguments)):

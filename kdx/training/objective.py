@@ -29,7 +29,8 @@ class Objective(nn.Module):
 
     The teacher is not part of it: its outputs are an argument. Parameters of losses are in
     `adaptors`, by the term's name. `known` are the module paths of the compact network, which
-    losses may read; default: all of the student's. `reads_teacher` is set by `probe`: whether a
+    losses may read; default: all of the student's. `tapped` is the student as the losses see it:
+    its taps are on during a stage. `reads_teacher` is set by `probe`: whether a
     loss reads the teacher's outputs.
     """
 
@@ -43,7 +44,7 @@ class Objective(nn.Module):
             {term.name: term.loss for term in terms if isinstance(term.loss, nn.Module)}
         )
         self.terms = tuple(terms)
-        self._tapped = Tapped(student, role="student", known=known)
+        self.tapped = Tapped(student, role="student", known=known)
         self.reads_teacher = False
 
     def forward(
@@ -53,10 +54,9 @@ class Objective(nn.Module):
 
         `images` [B, channels, H, W], `target` [B].
         """
-        values = self._values(self._tapped(images), teacher, target)
-        return torch.stack(
-            [t.weight * values[t.name] for t in self.terms if t.weight]
-        ).sum(), values
+        values = self._values(self.tapped(images), teacher, target)
+        total = torch.stack([t.weight * values[t.name] for t in self.terms if t.weight]).sum()
+        return total, values
 
     def probe(
         self, images: Tensor, target: Tensor, teacher: Callable[[Tensor], Outputs] | None
@@ -68,7 +68,7 @@ class Objective(nn.Module):
         """
         with as_it_was(self.student):
             while True:
-                outputs = self._tapped(images)
+                outputs = self.tapped(images)
                 taught = teacher(images) if teacher else None
                 watched = Watched(taught.logits, taught.features) if taught else None
                 try:
@@ -77,8 +77,8 @@ class Objective(nn.Module):
                 except FeatureWanted as wanted:
                     _tap(wanted)
             self.reads_teacher = bool(watched and watched.reads)
-            if self._tapped.paths:
-                self._tapped.clone_overwritten(images)
+            if self.tapped.paths:
+                self.tapped.clone_overwritten(images)
 
     def unused(self, images: Tensor, target: Tensor, teacher: Outputs | None) -> list[str]:
         """Name the trainable parameters that get no gradient from the terms."""
@@ -91,17 +91,9 @@ class Objective(nn.Module):
         return [name for (name, _), grad in zip(named, grads, strict=True) if grad is None]
 
     def move_to(self, student: nn.Module) -> None:
-        """Train another copy of the student; the taps are off until `attach`."""
+        """Train another copy of the student; the taps are off until `tapped.attach`."""
         self.student = student
-        self._tapped.move_to(student)
-
-    def attach(self) -> None:
-        """Tap the student, at the start of a stage."""
-        self._tapped.attach()
-
-    def detach(self) -> None:
-        """Remove the taps from the student, at the end of a stage."""
-        self._tapped.detach()
+        self.tapped.move_to(student)
 
     def weighted(self, values: Mapping[str, float]) -> dict[str, float]:
         """Return the terms' contributions to the total, by name."""

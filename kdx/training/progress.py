@@ -42,9 +42,3 @@ class Progress:
     def forget_best(self) -> None:
         """Choose the best epoch among those to come."""
         self.best, self.best_epoch, self.best_checkpoint = {}, 0, None
-
-    def lose_best(self) -> None:
-        """Choose the best epoch among the one that has just ended, if one has, and later ones."""
-        self.forget_best()
-        if not self.step:
-            self.best, self.best_epoch, self.best_checkpoint = self.last, self.epochs, self.name

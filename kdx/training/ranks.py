@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,6 @@ def load_rank(ranks: Sequence[Mapping[str, Any]], runner: StageRunner) -> EpochS
 def _merged(every: Sequence[EpochStats], *, first: bool) -> EpochStats:
     """Return the sums of all for the first process, zeros for others; counters are common."""
     sums = {name: torch.stack([one.sums[name] for one in every]).sum(0) for name in every[0].sums}
-    merged = EpochStats(**vars(every[0]))
-    merged.sums = sums if first else {name: torch.zeros_like(v) for name, v in sums.items()}
-    merged.seen = sum(one.seen for one in every) if first else 0
-    return merged
+    if not first:
+        return replace(every[0], sums={n: torch.zeros_like(v) for n, v in sums.items()}, seen=0)
+    return replace(every[0], sums=sums, seen=sum(one.seen for one in every))

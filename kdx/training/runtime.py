@@ -28,8 +28,9 @@ from kdx.training.job import Job
 def accelerator_for(job: Job) -> Accelerator:
     """Return the Accelerator of a run, with the precision of the recipe or the launcher.
 
-    Sets the number of CPU threads, too: the recipe's, or on the CPU a share of the cores. Errors
-    as `kdx.launch.processes.join`; ValueError for `compile: true` if torch.compile does not work.
+    Sets the number of CPU threads, too: the recipe's, or on the CPU OMP_NUM_THREADS if it is above
+    1, or a share of the cores less the loader workers. Errors as `kdx.launch.processes.join`;
+    ValueError for `compile: true` if torch.compile does not work.
     """
     recipe = job.recipe
     join(recipe)
@@ -40,8 +41,11 @@ def accelerator_for(job: Job) -> Accelerator:
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
     )
     if accelerator.device.type == "cpu" or recipe.threads:
-        share = _threads(accelerator.num_processes, recipe.data.workers)
-        torch.set_num_threads(recipe.threads or share)
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", str(accelerator.num_processes)))
+        share = max(1, cores() // local - recipe.data.workers)
+        asked = os.environ.get("OMP_NUM_THREADS", "1")  # `accelerate launch` sets it to 1
+        chosen = int(asked) if asked.isdigit() and int(asked) > 1 else share
+        torch.set_num_threads(recipe.threads or chosen)
     if recipe.compile:
         check_compiler(accelerator.device)
     accelerator.wait_for_everyone()  # nothing is written if a process cannot build the job
@@ -77,18 +81,6 @@ class Runtime:
         default = accelerator.device.type == "cpu" or accelerator.mixed_precision != "no"
         self.channels_last = default if recipe.channels_last is None else recipe.channels_last
         self.holds = [t.hold(job.student) for t in job.transforms if isinstance(t, Holding)]
-
-    def prepare(
-        self, objective: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """Return the two as Accelerate wraps them.
-
-        An optimizer is wrapped only for fp16's scaler, and for strategies other than DDP:
-        Accelerate's looks for a package on the disk at every step (benchmarks/LOG.md).
-        """
-        wrapped, prepared = self.accelerator.prepare(objective, optimizer)
-        plain = self.accelerator.distributed_type in ("NO", "MULTI_CPU", "MULTI_GPU")
-        return wrapped, optimizer if plain and self.accelerator.scaler is None else prepared
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -140,9 +132,7 @@ class Runtime:
 
     def agree(self, value: Any) -> Any:
         """Return the main process's `value` on every process."""
-        values = [value]
-        broadcast_object_list(values)
-        return values[0]
+        return broadcast_object_list([value])[0]
 
     def compile(self) -> None:
         """Compile student and teacher, at their first batch, if the recipe says so."""
@@ -156,18 +146,6 @@ class Runtime:
         if self.world > 1:
             for buffer in self.job.student.buffers():
                 buffer.copy_(cast("Tensor", broadcast(buffer)))
-
-
-def _threads(processes: int, workers: int) -> int:
-    """Return OMP_NUM_THREADS, else the process's share of the cores less its loader workers.
-
-    An OMP_NUM_THREADS of 1 is ignored: `accelerate launch` sets it by default.
-    """
-    asked = os.environ.get("OMP_NUM_THREADS", "1")
-    if asked.isdigit() and int(asked) > 1:
-        return int(asked)
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", str(processes)))
-    return max(1, cores() // local - workers)
 
 
 def cores() -> int:

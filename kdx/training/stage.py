@@ -35,10 +35,6 @@ class EpochStats:
     skipped: int = 0
     in_row: int = 0
 
-    def of_next_epoch(self) -> "EpochStats":
-        """Return new statistics that continue the run's counts."""
-        return EpochStats(skipped=self.skipped, in_row=self.in_row)
-
 
 class StageRunner:
     """A stage's objective, optimizer and schedule, prepared; runs an epoch at a time.
@@ -50,19 +46,22 @@ class StageRunner:
         self.runtime, self.stage, recipe = runtime, stage, runtime.job.recipe
         self.objective = stage.objective
         self.objective.to(runtime.accelerator.device).train()
-        self.objective.attach()
+        self.objective.tapped.attach()
         if recipe.compile:
             torch.compiler.reset()  # compiled code does not see that the taps have changed
         self.trained = [p for p in self.objective.parameters() if p.requires_grad]
         optimizer = build_optimizer(stage.stage.optimizer, self.trained)
         self.base = [group["lr"] for group in optimizer.param_groups]
-        self.wrapped: nn.Module
-        self.optimizer: torch.optim.Optimizer
-        self.wrapped, self.optimizer = runtime.prepare(self.objective, optimizer)
+        accelerator = runtime.accelerator
+        self.wrapped, prepared = accelerator.prepare(self.objective, optimizer)
+        # Accelerate's optimizer looks for a package on the disk at every step (benchmarks/LOG.md):
+        # only fp16's scaler and strategies other than DDP need it.
+        plain = accelerator.distributed_type in ("NO", "MULTI_CPU", "MULTI_GPU")
+        self.optimizer = optimizer if plain and accelerator.scaler is None else prepared
         rank = f", rank {runtime.rank}" if runtime.world > 1 else ""
         self.health = Health(self.objective, place=f"stage {stage.stage.name!r}{rank}")
         # fp16's scaler skips steps itself; otherwise a step waits until its gradient is checked.
-        self._scaler = runtime.accelerator.scaler
+        self._scaler = accelerator.scaler
         default = 0 if self._scaler is None else SCALED
         self.may_skip = default if recipe.skip_bad_steps is None else recipe.skip_bad_steps
         self._checks_first = self.may_skip > 0 and self._scaler is None
@@ -100,7 +99,8 @@ class StageRunner:
         if not stats.samples:
             what = "every gradient contains NaN or Inf"
             raise self.health.diverged(what, f"all steps of epoch {epoch + 1} were skipped")
-        means = self._means(stats)
+        reduce, summed = runtime.accelerator.reduce, stats.sums.items()
+        means = {n: cast("Tensor", reduce(v, "sum")).item() / stats.samples for n, v in summed}
         weighted = self.objective.weighted(means)
         return {
             "learning_rate": self._set_rate(within * steps + steps - 1, steps),
@@ -114,13 +114,8 @@ class StageRunner:
 
     def finish(self) -> None:
         """Release what the stage holds."""
-        self.objective.detach()
+        self.objective.tapped.detach()
         self.runtime.accelerator.free_memory(self.wrapped, self.optimizer)
-
-    def check(self) -> None:
-        """Raise TrainingError if anything is NaN or Inf."""
-        self.health.check(self.epoch + 1)
-        self.health.check_weights()
 
     def step(self, batch: Batch, whole: int, stats: EpochStats, *, number: int = 1) -> None:
         """One optimizer step over this process's part of a global batch of `whole` samples.
@@ -129,35 +124,29 @@ class StageRunner:
         skipped if the recipe allows it; else TrainingError.
         """
         buffers = [b.clone() for b in self.objective.buffers()] if self._checks_first else []
-        recipe = self.runtime.job.recipe
-        sizes = recipe.data.augment.sizes
-        size = side(sizes, seed=recipe.seed, epoch=self.epoch, step=number - 1)
+        recipe, step = self.runtime.job.recipe, number - 1
+        size = side(recipe.data.augment.sizes, seed=recipe.seed, epoch=self.epoch, step=step)
         sums = self._backward(batch, whole, size)
         norm = self._gradient_norm()
         if self._checks_first and not norm.isfinite() and bad_gradients(self.objective):
             for buffer, before in zip(self.objective.buffers(), buffers, strict=True):
                 buffer.copy_(before)  # BatchNorm has averaged the bad batch in
-            self._skip(stats, number)
+            skipped = True
         else:
             if self._scaler is None:
                 self.health.observe(number, self.epoch + 1, {**sums, GRADIENT: norm})
-            if self._update_was_skipped():
-                self._skip(stats, number)
-            else:
-                for name, value in sums.items():
-                    stats.sums[name] = stats.sums[name] + value if name in stats.sums else value
-                stats.seen += len(batch.targets)
-                stats.samples, stats.in_row = stats.samples + whole, 0
+            scale = self._scaler.get_scale() if self._scaler is not None else 0.0
+            self.optimizer.step()
+            # A scaler that skips the step lowers its scale; Accelerate misses a fused optimizer's.
+            skipped = self._scaler is not None and self._scaler.get_scale() < scale
+        if skipped:
+            self._skip(stats, number)
+        else:
+            for name, value in sums.items():
+                stats.sums[name] = stats.sums[name] + value if name in stats.sums else value
+            stats.seen += len(batch.targets)
+            stats.samples, stats.in_row = stats.samples + whole, 0
         self.optimizer.zero_grad()
-
-    def _update_was_skipped(self) -> bool:
-        """Step the optimizer; return whether fp16's scaler skipped it, which lowers its scale.
-
-        Accelerate misses that a fused optimizer skips a step by itself.
-        """
-        scale = self._scaler.get_scale() if self._scaler is not None else 0.0
-        self.optimizer.step()
-        return self._scaler is not None and self._scaler.get_scale() < scale
 
     def _backward(self, batch: Batch, whole: int, size: int | None) -> dict[str, Tensor]:
         """Compute the gradients; return the sums of the terms over the batch's samples."""
@@ -204,14 +193,8 @@ class StageRunner:
             )
 
     def _set_rate(self, step: int, steps_per_epoch: int) -> float:
-        factor = self.stage.schedule(
-            step, self.stage.stage.epochs * steps_per_epoch, steps_per_epoch
-        )
+        steps = self.stage.stage.epochs * steps_per_epoch
+        factor = self.stage.schedule(step, steps, steps_per_epoch)
         for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
             group["lr"] = base * factor
         return self.base[0] * factor
-
-    def _means(self, stats: EpochStats) -> dict[str, float]:
-        """Means over the samples of all processes."""
-        reduce, samples = self.runtime.accelerator.reduce, stats.samples
-        return {n: cast("Tensor", reduce(v, "sum")).item() / samples for n, v in stats.sums.items()}

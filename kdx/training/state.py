@@ -25,10 +25,10 @@ from kdx.models.networks import facts
 from kdx.models.transforms import apply_transforms
 from kdx.protocols import InputSpec, StudentTransform
 from kdx.recipe import Recipe
-from kdx.training.job import Job
 from kdx.training.progress import Progress
 from kdx.training.ranks import load_rank, rank_state
 from kdx.training.stage import EpochStats, StageRunner
+from kdx.util.words import listed
 
 STUDENT, ADAPTORS, TRAINING = (
     f"{name}.safetensors" for name in ("student", "adaptors", "training")
@@ -58,17 +58,20 @@ class TrainState:
     run: dict[str, Any]
     metrics: str
 
-    @classmethod
-    def capture(
-        cls,
+    @staticmethod
+    def save(
+        place: Path,
         runner: StageRunner,
         progress: Progress,
         stats: EpochStats,
         *,
         run: dict[str, Any],
         metrics: str,
-    ) -> "TrainState":
-        """Return the state of a run that trains; all processes call it. Tensors are not copied."""
+    ) -> None:
+        """Write the checkpoint of a run that trains; OSError if it cannot be written.
+
+        All processes call it; the main one writes.
+        """
         job, objective, stage = runner.runtime.job, runner.objective, runner.stage.stage
         optimizer, scaler = runner.optimizer.state_dict(), runner.runtime.accelerator.scaler
         training = {
@@ -76,27 +79,21 @@ class TrainState:
             "scaler": scaler.state_dict() if scaler is not None else None,
             "ranks": gather_object([rank_state(objective, stats)]),
         }
-        place = job.recipe.run_dir / "checkpoints" / progress.name
-        student, adaptors = objective.student.state_dict(), objective.adaptors.state_dict()
-        return cls(
-            place, stage.name, stage.phase, progress, student, adaptors, training, run, metrics
-        )
-
-    def save(self, job: Job) -> None:
-        """Write the checkpoint; OSError if it cannot be written."""
-        plain, tensors = pack(dict(self.training))
+        if not runner.runtime.accelerator.is_main_process:
+            return
+        plain, tensors = pack(training)
         about = {"input": job.data.input, "classes": job.classes}
-        state = {"stage": self.stage, "phase": self.phase, "progress": asdict(self.progress)}
+        state = {"stage": stage.name, "phase": stage.phase, "progress": asdict(progress)}
         files = {
-            STUDENT: weights.serialise(self.student, **about, extra=job.about),
+            STUDENT: weights.serialise(objective.student, **about, extra=job.about),
             TRAINING: serialised(tensors),
             STATE: _json(state | {"training": plain}),
-            RUN: _json(self.run),
-            METRICS: self.metrics.encode(),
+            RUN: _json(run),
+            METRICS: metrics.encode(),
         }
-        if self.adaptors:
-            files[ADAPTORS] = weights.serialise(self.adaptors, **about)
-        checkpoints.save(self.place, files)
+        if adaptors := objective.adaptors.state_dict():
+            files[ADAPTORS] = weights.serialise(adaptors, **about)
+        checkpoints.save(place, files)
 
     @classmethod
     def read(cls, place: Path) -> "TrainState":
@@ -137,12 +134,15 @@ class TrainState:
                 "\n  ".join([f"{run_dir}: no intact checkpoint:", *passed])
                 + "\nRestore one from a backup, or start from scratch with --overwrite"
             )
-        if state is not None and state.progress.best_checkpoint:
+        if state and (progress := state.progress).best_checkpoint:
             try:
-                checkpoints.read(run_dir / "checkpoints" / state.progress.best_checkpoint)
+                checkpoints.read(run_dir / "checkpoints" / progress.best_checkpoint)
             except ValueError as error:
                 passed.append(f"the best epoch's checkpoint is lost, another is chosen: {error}")
-                state.progress.lose_best()
+                progress.forget_best()
+                if not progress.step:  # the epoch that has just ended, or a later one
+                    progress.best, progress.best_epoch = progress.last, progress.epochs
+                    progress.best_checkpoint = progress.name
         return state, passed
 
     def load(self, runner: StageRunner) -> EpochStats:
@@ -152,12 +152,12 @@ class TrainState:
         anything does not fit; student and adaptors are checked before anything is changed.
         """
         objective, scaler = runner.objective, runner.runtime.accelerator.scaler
-        problems = [
-            *misfits("student", objective.student.state_dict(), self.student),
-            *misfits("adaptors", objective.adaptors.state_dict(), self.adaptors),
-        ]
-        if problems:
-            raise ValueError(f"{self.place} does not fit: {'; '.join(problems)}")
+        problems = (
+            misfits("student", objective.student.state_dict(), self.student),
+            misfits("adaptors", objective.adaptors.state_dict(), self.adaptors),
+        )
+        if any(problems):
+            raise ValueError(f"{self.place} does not fit: {'; '.join(filter(None, problems))}")
         try:
             load_tensors(objective.student, self.student)
             load_tensors(objective.adaptors, self.adaptors)
@@ -218,16 +218,11 @@ def load_optimizer(
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def misfits(what: str, live: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> list[str]:
-    """Return a line on the tensors that differ in name or shape; none if all are the same."""
-    names = [
-        name
-        for name in {**live, **saved}
-        if name not in live or name not in saved or live[name].shape != saved[name].shape
-    ]
-    more = ", ..." if len(names) > 5 else ""
-    text = f"{what}: {len(names)} tensors differ in name or shape: {', '.join(names[:5])}{more}"
-    return [text] if names else []
+def misfits(what: str, live: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> str:
+    """Return which tensors of `what` differ in name or shape; empty if all are the same."""
+    now, then = ({name: each.shape for name, each in state.items()} for state in (live, saved))
+    bad = [name for name in now | then if now.get(name) != then.get(name)]
+    return f"{what}: {len(bad)} tensors differ in name or shape: {listed(bad)}" if bad else ""
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -1,15 +1,16 @@
 """Training: all stages, epoch by epoch, from the start or from a checkpoint."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from kdx import checkpoints
 from kdx.tasks import primary_metric
-from kdx.training.checkpointing import CheckpointManager
 from kdx.training.job import StageJob
-from kdx.training.log import RunLog
+from kdx.training.log import RunLog, say
 from kdx.training.progress import Progress
 from kdx.training.runtime import Runtime
 from kdx.training.stage import EpochStats, StageRunner
@@ -31,26 +32,29 @@ def fit(
     `begin` is called with the first stage's runner, unless the run is resumed; it returns notes
     to print. Raises Stopped, with the checkpoint to resume from, after a signal.
     """
-    trainer = _Trainer(runtime, log, CheckpointManager(log, run or {}), saved, begin)
+    progress = saved.progress if saved else Progress()
+    trainer = _Trainer(runtime, log, progress, run or {}, saved, begin)
     with runtime.stop:
         trainer.run()
-    return trainer.progress
+    return progress
 
 
 @dataclass
 class _Trainer:
-    """A run that trains. `saved` is the checkpoint to resume from, until it is loaded."""
+    """A run that trains. `saved` is the checkpoint to resume from, until it is loaded.
+
+    `newest` is the name of the last checkpoint, `phase` the one that the transforms are in.
+    """
 
     runtime: Runtime
     log: RunLog
-    manager: CheckpointManager
+    progress: Progress
+    about: dict[str, Any]
     saved: TrainState | None
     begin: Callable[[StageRunner], list[str]] | None
-
-    def __post_init__(self) -> None:
-        self.progress = self.saved.progress if self.saved else Progress()
-        self.stats = EpochStats()
-        self.phase: str | None = None
+    stats: EpochStats = field(default_factory=EpochStats)
+    phase: str | None = None
+    newest: str = ""
 
     def run(self) -> None:
         """Train what is left of the stages."""
@@ -61,33 +65,30 @@ class _Trainer:
         if self.saved:
             self.log.resume(self.saved.metrics)
         for index, stage in enumerate(runtime.job.stages):
-            self._enter(stage)
+            phase = stage.stage.phase
+            runtime.job.enter(phase)
+            if phase and phase != self.phase:
+                self.phase = phase
+                if not self.saved:  # the function changes: forget the best epoch so far
+                    self.progress.forget_best()
             if index >= self.progress.stage:
                 self._stage(stage)
-
-    def _enter(self, stage: StageJob) -> None:
-        phase = stage.stage.phase
-        self.runtime.job.enter(phase)
-        if phase and phase != self.phase:
-            self.phase = phase
-            if not self.saved:  # the function changes: forget the best epoch so far
-                self.progress.forget_best()
 
     def _stage(self, stage: StageJob) -> None:
         runner, progress = StageRunner(self.runtime, stage), self.progress
         if self.saved:
             self.stats = self.saved.load(runner)
-            self.manager.saved, self.saved = self.saved.place.name, None
+            self.newest, self.saved = self.saved.place.name, None
         elif self.begin and not progress.stage:
             for note in self.begin(runner):
-                self.log.line(f"note     {note}")
+                say(self.log.console, f"note     {note}")
         try:
             while progress.epoch < stage.stage.epochs:
                 self._epoch(runner)
-        except Stopped as stopped:
+        except Stopped:
             if progress.epochs or progress.step:
-                raise Stopped(self.manager.save(runner, progress, self.stats)) from None
-            raise stopped
+                raise Stopped(self._save(runner)) from None
+            raise
         runner.finish()
         progress.stage, progress.epoch = progress.stage + 1, 0
 
@@ -107,10 +108,10 @@ class _Trainer:
         progress.seconds += trained["seconds"]
         progress.images += self.runtime.batches.samples
         progress.epochs, progress.epoch, progress.step = number, progress.epoch + 1, 0
-        self.stats = self.stats.of_next_epoch()
+        self.stats = EpochStats(skipped=self.stats.skipped, in_row=self.stats.in_row)
         self.log.epoch(number, stage.name, trained | evaluated)
         if due:
-            self.manager.save(runner, progress, self.stats)
+            self._save(runner)
 
     def _after(self, runner: StageRunner, step: int) -> None:
         """After each step: stop if asked to, save if the recipe says so."""
@@ -119,7 +120,28 @@ class _Trainer:
             raise Stopped
         every = self.runtime.job.recipe.checkpoint_every
         if every and step % every == 0 and step < self.runtime.batches.steps:
-            self.manager.save(runner, self.progress, self.stats)
+            self._save(runner)
+
+    def _save(self, runner: StageRunner) -> Path:
+        """Save a checkpoint, unless this one is saved already; remove those that are not kept.
+
+        All processes call it; it returns on all of them when it is on the disk. TrainingError,
+        before anything is written, if a weight is NaN or Inf; OSError if the disk is full.
+        """
+        runtime, progress, recipe = self.runtime, self.progress, self.runtime.job.recipe
+        place = recipe.run_dir / "checkpoints" / progress.name
+        if self.newest == place.name:
+            return place
+        runner.health.check(runner.epoch + 1)
+        runner.health.check_weights()
+        with runtime.stop.patient():
+            now, metrics = (place, runner, progress, self.stats), self.log.lines()
+            TrainState.save(*now, run=self.about, metrics=metrics)
+            if runtime.accelerator.is_main_process:
+                also = [progress.best_checkpoint]
+                checkpoints.prune(place, keep=recipe.keep_checkpoints, also=also)
+            self.newest = runtime.agree(place.name)  # no process continues, or ends, before that
+        return place
 
     def _evaluate(self, number: int) -> dict[str, float]:
         """Evaluate the student after an epoch; return its metrics by their names in the log.

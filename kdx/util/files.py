@@ -57,17 +57,17 @@ def sync_directory(directory: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(path: Path, *, busy: str = "") -> Iterator[None]:
     """Hold the lock file at `path` against other processes; a killed process releases it.
 
-    Without `wait`, raises TimeoutError if another holds it. On a file system without locks nothing
-    is held.
+    It waits for another to release it, or raises FileExistsError with the message `busy`, if given.
+    On a file system without locks nothing is held.
     """
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=-1 if wait else 0)
+        lock.acquire(timeout=0 if busy else -1)
     except Timeout:
-        raise TimeoutError(f"{path} is locked by another process") from None
+        raise FileExistsError(busy) from None
     except (OSError, NotImplementedError):
         pass
     try:

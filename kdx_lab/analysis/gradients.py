@@ -80,7 +80,7 @@ def measure(
     gradient = partial(_gradient, opened, stage, list(trained.values()))
     recipe, known = opened.job.recipe, kept.similarities(checkpoint)
     stage.objective.move_to(network)
-    stage.objective.attach()
+    stage.objective.tapped.attach()
     try:
         with as_it_was(stage.objective):
             for pair, first, second in _pairs(opened, epoch, range(len(known), pairs)):
@@ -89,7 +89,7 @@ def measure(
                     known.append(cosine(gradient(first, size), gradient(second, size)))
                 advance()
     finally:
-        stage.objective.detach()
+        stage.objective.tapped.detach()
         stage.objective.move_to(opened.job.student)
     kept.keep(checkpoint, known)
     return True

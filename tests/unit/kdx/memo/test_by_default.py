@@ -1,6 +1,7 @@
 """The memo that a run has without asking, as its views never change."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -132,7 +133,7 @@ def test_scenes_with_transforms_of_their_own_are_noticed(
 ):
     runtime = loop_of(guided(*FIXED))
     views = Views(Noisy(noise), InputSpec(3, 32, (0.5,) * 3, (0.5,) * 3), seed=0)
-    monkeypatch.setattr(type(runtime.job), "train_views", views)
+    runtime.job = replace(runtime.job, train_views=views)
     monkeypatch.setattr("kdx.memo.use.make_plan", lambda *args, **kwargs: plan(tmp_path))
     assert (plan_memo(runtime) is None) == bool(noise)
 

@@ -41,7 +41,7 @@ def memos(root):
 def test_losses_are_those_of_the_live_teacher(guided, loop_of, console, name):
     runtime = loop_of(guided(GUIDES[name]))
     job, objective = runtime.job, runtime.job.stages[0].objective
-    objective.attach()
+    objective.tapped.attach()
     objective.eval()
     with remembering(runtime, plan_memo(runtime), console) as memo:
         for images, labels, indices in runtime.loader:

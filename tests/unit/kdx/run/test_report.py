@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from kdx.models.certificate import Certificate, Errors
+from kdx.protocols import InputSpec
 from kdx.run.report import write_report
 from kdx.run.summary import read_summary
 from tests.unit.kdx.run.test_summary import SUMMARY
@@ -15,14 +16,14 @@ CERTIFICATE = Certificate(
 )
 
 
-FACTS = {"num_classes": 10, "in_channels": 1, "image_size": 32}
+INPUT = InputSpec(1, 32, (0.5,), (0.25,))
 
 
 def written(recipe, tmp_path, summary=SUMMARY, **more):
     epoch = {"epoch": 1, "stage": "train", "learning_rate": 0.01, "loss/total": 2.5,
              "loss/kd": 2.5, "test/top1": 0.5, **more}  # fmt: skip
     (tmp_path / "metrics.jsonl").write_text(json.dumps(epoch) + "\n")
-    path = write_report(tmp_path, recipe, summary, CERTIFICATE, facts=FACTS)
+    path = write_report(tmp_path, recipe, summary, CERTIFICATE, input=INPUT)
     assert path == tmp_path / "report.md"
     return path.read_text()
 
@@ -87,24 +88,18 @@ def test_the_report_of_a_real_run(distilled):
     assert rows(text, "Result")[2][:4] == ["student (exported)", "test, n = 64", *shown]
     assert rows(text, "Result")[3][4] == f"{summary.last['agreement']:.2%}"
     code = text.partition("```python\n")[2].partition("```")[0]
-    assert "student = smallnet(num_classes=10, in_channels=1, image_size=32)\n" in code
+    assert f'student = kdx.load_student("{run_dir}", plugins=["tests.toys"])\n' in code
     namespace: dict = {}
     exec(code, namespace)
     saved = load_file(run_dir / "student.safetensors")
     built = namespace["student"].state_dict()
     assert built.keys() == saved.keys()
     assert all(torch.equal(built[name], saved[name]) for name in saved)
-    assert (namespace["images"]["channels"], namespace["images"]["size"]) == (1, 32)
+    assert not namespace["student"].training
+    assert "It takes images of 1 x 32 x 32 as (pixels / 255 - mean) / std, mean (" in text
     assert [row[:2] for row in rows(text, "Epochs")[2:]] == [
         ["1", "nonlinear"], ["2", "linear"], ["3", "linear"],
     ]  # fmt: skip
-
-
-def test_the_network_is_imported_from_where_it_is(recipe, tmp_path):
-    plain = {"use": "tests.toys.plain", "in_channels": 1}
-    text = written(recipe(f"student={json.dumps(plain)}"), tmp_path)
-    assert "\nfrom tests.toys import plain\n" in text
-    assert "\nstudent = plain(num_classes=10, in_channels=1)\n" in text
 
 
 @pytest.mark.parametrize("missing", ["test/top1", "loss/kd"])
@@ -114,7 +109,7 @@ def test_epochs_that_lack_a_number_leave_its_cell_empty(recipe, tmp_path, missin
     lacking = {name: value for name, value in whole.items() if name != missing}
     lines = "\n".join(map(json.dumps, (lacking, whole)))
     (tmp_path / "metrics.jsonl").write_text(lines)
-    text = write_report(tmp_path, recipe(), SUMMARY, CERTIFICATE, facts=FACTS).read_text()
+    text = write_report(tmp_path, recipe(), SUMMARY, CERTIFICATE, input=INPUT).read_text()
     heading, _, first, second = rows(text, "Epochs")
     assert first[heading.index(missing)] == ""
     assert second[heading.index(missing)] != ""
@@ -132,5 +127,5 @@ def test_the_losses_of_every_stage_are_shown(recipe, tmp_path):
         for epoch, term in ((1, "hint"), (2, "kd"))
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    text = write_report(tmp_path, recipe(), SUMMARY, CERTIFICATE, facts=FACTS).read_text()
+    text = write_report(tmp_path, recipe(), SUMMARY, CERTIFICATE, input=INPUT).read_text()
     assert {"loss/hint", "loss/kd"} <= set(rows(text, "Epochs")[0])

@@ -160,7 +160,7 @@ def test_a_schedule_that_never_acts_is_noted(recipe, console):
     units = "milestones and warmup are epochs from 1 on, and fractions of the stage below 1"
     for milestones, said in (("[50, 100]", f"{never}: {units}\n"), ("[0.999]", f"{never}\n")):
         job = build(recipe(f"schedule={{use: multistep, milestones: {milestones}}}"))
-        _introduce(job, Runtime(job, accelerator_for(job)), console)
+        _introduce(job, Runtime(job, accelerator_for(job)), console, [])
         assert console.file.getvalue().endswith(f"note     train: {said}")
     run(recipe("schedule={use: multistep, milestones: [0.5]}"), console)
     assert console.file.getvalue().count("never lowers") == 2
