@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from kdx.commands.dry_run import dry_run
 from kdx.commands.fill import fill
+from kdx.commands.plan import dry_run
 from kdx.launch import processes
 from kdx.launch.processes import join, joined, lost_peer
 from kdx.run.run import run

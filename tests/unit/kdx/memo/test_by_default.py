@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from kdx.commands.dry_run import dry_run
 from kdx.commands.fill import fill
+from kdx.commands.plan import dry_run
 from kdx.data import Views
 from kdx.memo.use import has_memo, plan_memo
 from kdx.protocols import InputSpec
