@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kdx import data, losses, protocols
-    from kdx.commands.library import compress, evaluate
+    from kdx.commands.compress import compress
+    from kdx.commands.evaluate import evaluate
     from kdx.models import students
     from kdx.models.certificate import Certificate, certify
     from kdx.models.features import Tapped
@@ -31,28 +32,25 @@ __all__ = [
 
 _NAMES = {
     "kdx.run.interface": ("Run", "distill", "load_student"),
-    "kdx.commands.library": ("compress", "evaluate"),
+    "kdx.commands.compress": ("compress",),
+    "kdx.commands.evaluate": ("evaluate",),
     "kdx.models.certificate": ("Certificate", "certify"),
     "kdx.models.features": ("Tapped",),
     "kdx.protocols": ("ImageData", "InputSpec", "Outputs"),
     "kdx.recipe": ("RecipeError",),
     "kdx.util.errors": ("CertificateError", "Stopped", "TrainingError"),
 }
-_MODULES = {
-    "data": "kdx.data",
-    "losses": "kdx.losses",
-    "protocols": "kdx.protocols",
-    "schedules": "kdx.training.schedules",
-    "students": "kdx.models.students",
-}
+_PLACES = {name: module for module, names in _NAMES.items() for name in names}
+_MODULES = {"schedules": "kdx.training.schedules", "students": "kdx.models.students"}
+_MODULES |= {name: f"kdx.{name}" for name in ("data", "losses", "protocols")}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: `import kdx` does not wait for torch."""
     if name in _MODULES:
         value = importlib.import_module(_MODULES[name])
-    elif module := next((module for module, names in _NAMES.items() if name in names), None):
-        value = getattr(importlib.import_module(module), name)
+    elif name in _PLACES:
+        value = getattr(importlib.import_module(_PLACES[name]), name)
     else:
         raise AttributeError(f"module 'kdx' has no attribute {name!r}")
     globals()[name] = value

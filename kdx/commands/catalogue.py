@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import json
 import pkgutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -10,9 +9,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
-from kdx.recipe.arguments import PROVIDED, parameters_of
+from kdx.recipe.arguments import LEARNING_RATE, PROVIDED, parameters_of
 from kdx.recipe.kinds import lack
 from kdx.recipe.registry import allowed_modules, table
 
@@ -78,23 +77,23 @@ def _entry(name: str, factory: Any, kind: str) -> Entry:
     given = PROVIDED.get(kind, frozenset())
     # What a signature leaves to **options has its defaults, by convention, in `factory.DEFAULTS`.
     defaults = getattr(factory, "DEFAULTS", {})
+    if kind == "optimizer":  # recipes must give its learning rate, whatever torch's default is
+        parameters["lr"] = LEARNING_RATE
+        parameters.pop("params", None)
     arguments = []
     for key, parameter in parameters.items():
         required = parameter.default is parameter.empty
         default, schema = defaults.get(key, parameter.default), _schema(parameter.annotation)
-        if kind == "optimizer" and key == "lr":  # recipes must give it, whatever torch's default is
-            required, schema = True, {"type": "number", "exclusiveMinimum": 0, "maximum": 1e30}
-        if not (kind == "optimizer" and key in given):
-            provided = key in given and (required or key != "anchors")  # not all data have boxes
-            arguments.append(Argument(key, required, default, schema, provided))
-    lines = inspect.cleandoc(factory.__doc__ or "").splitlines()
-    return Entry(name, lines[0] if lines else "", tuple(arguments), takes_any)
+        provided = key in given and (required or key != "anchors")  # not all data have boxes
+        arguments.append(Argument(key, required, default, schema, provided))
+    line = inspect.cleandoc(factory.__doc__ or "").partition("\n")[0]
+    return Entry(name, line, tuple(arguments), takes_any)
 
 
 def _schema(annotation: Any) -> dict[str, Any]:
     """Return the JSON schema of a type; empty if it is not a type of data, such as Tensor."""
-    schema: dict[str, Any] = {}
-    with suppress(Exception):  # whatever pydantic raises for a type that it does not know
-        config = ConfigDict(arbitrary_types_allowed=False)
-        schema = TypeAdapter(annotation, config=config).json_schema()
-    return {} if "$defs" in json.dumps(schema) else schema
+    try:
+        schema = TypeAdapter(annotation).json_schema()
+    except Exception:  # whatever pydantic raises for a type that it does not know
+        return {}
+    return {} if "$defs" in schema else schema

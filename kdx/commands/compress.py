@@ -4,12 +4,13 @@ kdx compress runs/<name>/checkpoints/epoch_0030 [-o student.safetensors]
 """
 
 import argparse
+from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdx.commands.evaluate import recipe_of
 from kdx.commands.shared import add_common
-from kdx.recipe import Recipe, allow
 
 if TYPE_CHECKING:  # it imports torch
     from kdx.models.certificate import Certificate
@@ -28,18 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compress and print the certificate; FileExistsError for a file that may not be replaced."""
-    allow(args.plugins)
-    from kdx.checkpoints import read
-
-    read(args.checkpoint)  # if it is not a checkpoint, the error lists those there are
-    places = {"plugins": args.plugins, "output_root": args.output_root}
-    recipe = recipe_of(args.checkpoint, args.recipe, **places)
-    checkpoint = args.checkpoint.resolve()
-    output = args.output or checkpoint.parent.parent / f"{checkpoint.name}.safetensors"
-    if output.exists() and not args.overwrite:
-        raise FileExistsError(f"{output} exists: name another file with -o, or pass --overwrite")
-    certificate = compress_checkpoint(recipe, args.checkpoint, output)
+    """Compress and print the certificate."""
+    place = args.checkpoint.resolve()
+    output = args.output or place.parent.parent / f"{place.name}.safetensors"
+    options = {key: vars(args)[key] for key in ("overwrite", "plugins", "output_root")}
+    certificate = compress(args.checkpoint, output, args.recipe, **options)
     counts, errors = certificate.parameters, (certificate.float32, certificate.float64)
     print(
         f"{output}: {counts['compact']:,} parameters, from {counts['trained']:,}; differs by "
@@ -48,12 +42,21 @@ def run(args: argparse.Namespace) -> None:
     )
 
 
-def compress_checkpoint(recipe: Recipe, checkpoint: Path, output: Path) -> "Certificate":
-    """Write the compact student of a checkpoint to the .safetensors file `output`.
+def compress(
+    checkpoint: str | PathLike[str],
+    output: str | PathLike[str],
+    recipe: str | PathLike[str] | None = None,
+    *,
+    overwrite: bool = False,
+    plugins: Sequence[str] = (),
+    output_root: str | PathLike[str] = "runs",
+) -> "Certificate":
+    """Write the compact student of a checkpoint to a .safetensors file; return its certificate.
 
-    Needs no data: the checkpoint records its input, and the certificate compares on random images.
-    Raises ValueError, and writes nothing, for another suffix, or if the checkpoint does not fit
-    the recipe, has no compact equivalent (the nonlinear phase), or the certificate fails.
+    `recipe` as in `kdx.evaluate`. Needs no data: the checkpoint records its input, and the
+    certificate compares on random images. Raises FileExistsError unless `overwrite`, and
+    ValueError for another suffix, or if the checkpoint does not fit the recipe, has no compact
+    equivalent (the nonlinear phase), or the certificate fails; nothing is written then.
     """
     import torch
 
@@ -63,19 +66,24 @@ def compress_checkpoint(recipe: Recipe, checkpoint: Path, output: Path) -> "Cert
     from kdx.models.transforms import restore
     from kdx.training.state import TrainState
 
+    checkpoint, output = Path(checkpoint), Path(output)
     if output.suffix != ".safetensors":
         raise ValueError(f"{output}: the compact student is written to a .safetensors file")
-    state = TrainState.read(checkpoint)
+    state = TrainState.read(
+        checkpoint
+    )  # if it is not a checkpoint, the error lists those there are
+    found = recipe_of(checkpoint, recipe, plugins=plugins, output_root=output_root)
+    if output.exists() and not overwrite:
+        raise FileExistsError(
+            f"{output} exists: name another file (-o), or pass --overwrite (overwrite=True)"
+        )
     about, spec = state.about()
-    student, transforms = state.build_student(recipe)
+    student, transforms = state.build_student(found)
     size = min(64, at_once(spec.shape))
     count = min(IMAGES, 8 * size)
     images = torch.randn(count, *spec.shape, generator=torch.Generator().manual_seed(0))
     certificate = certify(
-        student,
-        lambda network: restore(network, transforms),
-        images.split(size),
-        recipe.tolerance,
+        student, lambda network: restore(network, transforms), images.split(size), found.tolerance
     )
     if certificate.problems:
         raise ValueError(f"{checkpoint}: {'; '.join(certificate.problems)}")

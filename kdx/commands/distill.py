@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
 
         launch(args.processes, _arguments(args))
     elif args.dry_run:
-        from kdx.commands.dry_run import dry_run
+        from kdx.commands.plan import dry_run
 
         dry_run(recipe, terminal())
     else:

@@ -7,8 +7,9 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from kdx.commands.shared import add_common
 from kdx.recipe import Recipe, allow, load
@@ -28,10 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate and print the metrics."""
-    allow(args.plugins)
-    places = {"plugins": args.plugins, "output_root": args.output_root}
-    recipe = recipe_of(args.student, args.recipe, args.overrides, **places)
-    result = assess(recipe, args.student, split=args.split)
+    options = {key: vars(args)[key] for key in ("split", "overrides", "plugins", "output_root")}
+    result = evaluate(args.student, args.recipe, **options)
     if args.json:
         print(json.dumps(asdict(result)))
         return
@@ -59,24 +58,23 @@ class Assessment:
 
 def recipe_of(
     target: Path,
-    recipe: Path | None,
+    recipe: str | PathLike[str] | None = None,
     overrides: Sequence[str] = (),
     *,
     plugins: Sequence[str] = (),
-    output_root: str = "runs",
+    output_root: str | PathLike[str] = "runs",
 ) -> Recipe:
     """Load the recipe beside or above `target`, or the given one, without its teacher.
 
-    `plugins` and `output_root` as in `kdx.recipe.load`. Raises FileNotFoundError if there is no
-    target or no recipe; ValueError if the target holds no weights.
+    The rest as in `kdx.recipe.load`. Raises FileNotFoundError if there is no target or no recipe;
+    ValueError if the target holds no weights.
     """
     from kdx.models import weights
 
     weights.read_spec(target)
-    places = [target, *target.resolve().parents[:3]]
-    found = recipe or next(
-        (p / "recipe.yaml" for p in places if (p / "recipe.yaml").is_file()), None
-    )
+    allow(plugins)
+    places = (place / "recipe.yaml" for place in (target, *target.resolve().parents[:3]))
+    found = recipe or next((place for place in places if place.is_file()), None)
     if found is None:
         raise FileNotFoundError(
             f"{target}: no recipe.yaml beside or above it: name one with --recipe"
@@ -85,14 +83,24 @@ def recipe_of(
     return load(found, overrides, plugins=plugins, output_root=output_root)
 
 
-def assess(
-    recipe: Recipe, source: Path, *, split: Literal["test", "validation", "train"] = "test"
+def evaluate(
+    path: str | PathLike[str],
+    recipe: str | PathLike[str] | None = None,
+    *,
+    split: Literal["test", "validation", "train"] = "test",
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+    output_root: str | PathLike[str] = "runs",
+    **settings: Any,
 ) -> Assessment:
-    """Load a compact student strictly and evaluate it on a split of the recipe's data.
+    """Evaluate the student of a run directory or .safetensors file: see `metrics` of the result.
 
-    Images are normalised and resized as its file says, if the data set does it differently.
-    Raises ValueError if the student was trained for another task than that of the data, such as
-    other anchors, or if there is no such split.
+    `recipe` names the data, by default the recipe.yaml beside or above `path`; `settings` override
+    it as in `kdx.distill`, `overrides` as on the command line ("key=value"). Images are normalised
+    and resized as the student's file says, if the data set does it differently.
+
+    Raises FileNotFoundError, RecipeError, and ValueError if there is no such split, or if the
+    student was trained for another task than that of the data, such as other anchors.
     """
     import torch
 
@@ -103,27 +111,30 @@ def assess(
     from kdx.models.modes import eval_mode
     from kdx.models.networks import check_facts, facts, of_size
     from kdx.models.teacher import adapt
+    from kdx.run.interface import overrides_of
     from kdx.tasks import task_of
-    from kdx.training.evaluation import evaluate
+    from kdx.training import evaluation
     from kdx.training.job import build_data
 
+    source, texts = Path(path), [*overrides, *overrides_of(settings)]
+    found = recipe_of(source, recipe, texts, plugins=plugins, output_root=output_root)
     own = weights.read_spec(source)
-    data, splits = build_data(recipe)
+    data, splits = build_data(found)
     images = {"test": splits.test, "validation": splits.validation, "train": splits.train}[split]
     if images is None:
         raise ValueError("no validation split: the recipe holds nothing out (data.validation)")
     task = task_of(data)
     check_facts(source, task, data.classes, "student")
     own = of_size(own or data.input, data.input, task)
-    student = recipe.student.component.build(**facts(task.facts, own))
+    student = found.student.component.build(**facts(task.facts, own))
     weights.load(student, source)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    views = Views(images, data.input, seed=recipe.seed)
+    views = Views(images, data.input, seed=found.seed)
     size = min(256, at_once(views.shape))
     with eval_mode(student.to(device)):
-        metrics = evaluate(
+        metrics = evaluation.evaluate(
             lambda batch: student(adapt(batch, data.input, own)),
-            eval_loader(views, batch_size=size, workers=recipe.data.workers),
+            eval_loader(views, batch_size=size, workers=found.data.workers),
             task=task,
             samples=len(views),
             device=device,

@@ -1,6 +1,6 @@
 """List what a recipe can name in `use:`, with arguments and defaults.
 
-kdx list losses|networks|datasets|transforms|schedules|optimizers [--plugin MODULE]
+kdx list networks|datasets|losses|transforms|optimizers|schedules [--plugin MODULE]
 
 Of plug-ins it lists public classes, and functions with a return annotation.
 """
@@ -12,23 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.padding import Padding
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from kdx.commands.shared import add_plugins, terminal
 from kdx.recipe import allow
+from kdx.recipe.registry import TABLES
 
 if TYPE_CHECKING:  # it imports torch
     from kdx.commands.catalogue import Entry
 
-KINDS = {
-    "losses": "loss",
-    "networks": "network",
-    "datasets": "dataset",
-    "transforms": "transform",
-    "schedules": "schedule",
-    "optimizers": "optimizer",
-}
+KINDS = {"losses" if kind == "loss" else f"{kind}s": kind for kind in TABLES}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,9 +48,8 @@ def run(args: argparse.Namespace) -> None:
         return
     console = terminal()
     for entry in entries:
-        table = Table.grid(padding=(0, 2, 0, 0))
-        for style in ("cyan", None, "dim"):
-            table.add_column(style=style, overflow="fold")
+        columns = (Column(style=style, overflow="fold") for style in ("cyan", "none", "dim"))
+        table = Table.grid(*columns, padding=(0, 2, 0, 0))
         for name, default, values in rows(entry):
             table.add_row(name, Text(default or "required"), Text(values))
         if entry.open:

@@ -20,8 +20,8 @@ from kdx.training.job import Job, build
 from kdx.training.runtime import Runtime, accelerator_for
 
 
-def print_plan(recipe: Recipe, console: Console) -> None:
-    """Print what a run of the recipe would do. Writes nothing; errors are those of the run."""
+def dry_run(recipe: Recipe, console: Console) -> None:
+    """Print what a run of the recipe would do and cost; the errors are those of the run."""
     join(recipe)
     section = recipe.teacher
     has_teacher = section is None or has_weights(section.weights)
@@ -34,14 +34,13 @@ def print_plan(recipe: Recipe, console: Console) -> None:
     _print_data(job, console)
     _print_student(job, console)
     _print_teacher(job, first, console)
-    memo = plan_memo(runtime, lambda note: console.out(f"note: {note}", highlight=False))
+    memo = plan_memo(runtime, lambda note: console.out(f"note: {note}"))
     if memo:
         show(memo, console, "memo: ", trained=has_teacher)
     seconds = _print_stages(runtime, memo, console)
     before = f", after {_duration(_training_of(first))} for the teacher" if first else ""
-    console.out(
-        f"cost: about {_duration(seconds)} of training{before}; {_memory(runtime)} of memory"
-    )
+    cost = f"about {_duration(seconds)} of training{before}; {_memory(runtime)} of memory"
+    console.out(f"cost: {cost}")
     error = job.rehearsal.float32.max_rel_error
     console.out(
         f"rehearsal: compressed, the student equals the compact network within {error:.1e} of "
@@ -68,8 +67,8 @@ def _print_student(job: Job, console: Console) -> None:
             console.out(transform.plan(student))
         student = transform.apply(student)
     name, counts = job.recipe.student.component.use, job.rehearsal.parameters
-    sizes = f"{counts['compact']:,} parameters, trained with {counts['trained']:,}"
-    console.out(f"student: {name}, {sizes}")
+    trained = f"trained with {counts['trained']:,}"
+    console.out(f"student: {name}, {counts['compact']:,} parameters, {trained}")
 
 
 def _print_teacher(job: Job, first: Recipe | None, console: Console) -> None:
@@ -92,15 +91,13 @@ def _print_teacher(job: Job, first: Recipe | None, console: Console) -> None:
 
 def _print_stages(runtime: Runtime, memo: Plan | None, console: Console) -> float:
     """Try every stage, print what all of its epochs would cost, and return the seconds of all."""
-    table = Table(title="Stages", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("stage", "losses"):
-        table.add_column(heading)
+    table = Table("stage", "losses", title="Stages", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("epochs", "steps", "ms/step", "img/s", "training"):
         table.add_column(heading, justify="right", no_wrap=True)
     total = 0.0
     for trial in trials(runtime, memo):
-        stage, seconds = trial.stage, trial.seconds
-        total += trial.steps * seconds
+        stage, seconds, training = trial.stage, trial.seconds, trial.steps * trial.seconds
+        total += training
         table.add_row(
             stage.name + (f"\n+ {trial.guide}" if trial.guide else ""),
             "\n+ ".join(f"{t.weight:g} {t.name}" for t in stage.losses),
@@ -108,13 +105,13 @@ def _print_stages(runtime: Runtime, memo: Plan | None, console: Console) -> floa
             f"{trial.steps:,.0f}",
             f"{seconds * 1000:.1f}",
             f"{runtime.batches.batch_size / seconds:,.0f}",
-            _duration(trial.steps * seconds),
+            _duration(training),
         )
     for stage in runtime.job.stages:
         if stage.unused:
             console.out(
                 f"{stage.stage.name}: its losses do not reach {len(stage.unused)} of the "
-                f"trained tensors, such as {stage.unused[0]}",
+                f"trained tensors, such as {stage.unused[0]}"
             )
     console.print(table)
     return total
@@ -128,10 +125,9 @@ def _training_of(recipe: Recipe) -> float:
 
 
 def _memory(runtime: Runtime) -> str:
-    if runtime.accelerator.device.type == "cuda":
-        return f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB GPU"
-    used = peak()
-    return f"{used / 2**30:.2f} GiB" if used else "an unknown amount"
+    on_gpu = runtime.accelerator.device.type == "cuda"
+    used = torch.cuda.max_memory_allocated() if on_gpu else peak()
+    return f"{used / 2**30:.2f} GiB{' GPU' * on_gpu}" if used else "an unknown amount"
 
 
 def _duration(seconds: float) -> str:

@@ -45,8 +45,7 @@ def run(args: argparse.Namespace) -> None:
             console.print(Padding(Text(_summary(path)), (0, 0, 0, 4)))
         return
     copied = copy(args.name or "", args.to, overwrite=args.overwrite)
-    for path in copied:
-        console.out(f"wrote {path}")
+    console.out(*(f"wrote {path}" for path in copied), sep="\n")
     verb = "study" if copied[0].parts[len(args.to.parts)] == "studies" else "distill"
     console.out(f"run it: kdx {verb} {shlex.quote(str(copied[0]))}")
 
@@ -88,15 +87,12 @@ def copy(name: str, to: Path, *, overwrite: bool = False) -> list[Path]:
 def _with_named(path: Path) -> Iterator[Path]:
     """Yield a file and those that it names as `recipe:`, at any depth."""
     yield path
-    for named in _named(read_mapping(path, Report(str(path)), "a recipe is a mapping")):
-        yield from _with_named(Path(os.path.normpath(path.parent / named)))
-
-
-def _named(data: Any) -> Iterator[str]:
-    for key, value in data.items() if isinstance(data, dict) else ():
-        if key.rpartition(".")[2] == "recipe" and isinstance(value, str):
-            yield value
-        yield from _named(value)
+    waiting: list[Any] = [read_mapping(path, Report(str(path)), "a recipe is a mapping")]
+    for section in waiting:
+        for key, value in section.items() if isinstance(section, dict) else ():
+            if key.rpartition(".")[2] == "recipe" and isinstance(value, str):
+                yield from _with_named(Path(os.path.normpath(path.parent / value)))
+            waiting.append(value)
 
 
 def _summary(path: Path) -> str:

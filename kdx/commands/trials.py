@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import cycle
 
 import numpy as np
 import torch
@@ -95,12 +95,11 @@ def _repeating(runtime: Runtime) -> Iterator[None]:
 def _seconds_per_step(runtime: Runtime, runner: StageRunner) -> float:
     """Return the median over a few steps on real batches, after a warm-up; of one if it is slow."""
     times: list[float] = []
-    steps = islice(cycle(range(runtime.batches.steps)), WARM_UP + TIMED)
     runtime.batches.set_epoch(0)
     batches = cycle(runtime.loader)
-    for step in steps:
+    for step in range(WARM_UP + TIMED):
         started = time.perf_counter()
-        runner.step(next(batches), runtime.batches.size(step), EpochStats())
+        runner.step(next(batches), runtime.batches.size(step % runtime.batches.steps), EpochStats())
         if runtime.accelerator.device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)

@@ -23,6 +23,7 @@ PROVIDED = {
 """What kdx itself passes to a factory of each kind, if its signature names it."""
 
 _RATE = Annotated[float, Strict(), Field(gt=0, le=1e30)]
+LEARNING_RATE = Parameter("lr", Parameter.KEYWORD_ONLY, annotation=_RATE)
 
 
 def check(
@@ -37,7 +38,7 @@ def check(
     names = parameters.keys() - set(reserved)
     if kind == "optimizer":  # its learning rate has no default here, whatever torch's is
         names -= provided
-        parameters["lr"] = Parameter("lr", Parameter.KEYWORD_ONLY, annotation=_RATE)
+        parameters["lr"] = LEARNING_RATE
     for name, value in arguments.items():
         if name not in names and not takes_any:
             yield name, f"unknown argument.{unknown(name, names | set(reserved))}"

@@ -13,8 +13,8 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from kdx.commands.compress import compress_checkpoint
-from kdx.commands.evaluate import assess, recipe_of
+from kdx.commands.compress import compress
+from kdx.commands.evaluate import evaluate
 from kdx.recipe import load
 from kdx.run.run import run
 
@@ -51,12 +51,12 @@ def test_a_finished_run_is_left_alone(root):
 
 def test_a_finished_run_is_evaluated(root):
     place = root / "digits/teacher"
-    found = assess(recipe_of(place, None), place)
+    found = evaluate(place)
     assert found.metrics["top1"] == json.loads((place / "summary.json").read_text())["test"]["top1"]
 
 
 def test_a_checkpoint_is_compressed(root, tmp_path):
     place = root / "digits/stopped/checkpoints/epoch_0002_step_000002"
-    certificate = compress_checkpoint(recipe_of(place, None), place, tmp_path / "a.safetensors")
+    certificate = compress(place, tmp_path / "a.safetensors")
     assert not certificate.problems
     assert certificate.parameters == {"trained": 31_386, "compact": 14_906}

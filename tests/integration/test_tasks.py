@@ -7,8 +7,8 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from kdx.commands.compress import compress_checkpoint
-from kdx.commands.evaluate import assess, recipe_of
+from kdx.commands.compress import compress
+from kdx.commands.evaluate import evaluate
 from kdx.models import weights
 from kdx.models.networks import check_facts
 from kdx.recipe import load
@@ -102,11 +102,10 @@ def test_a_run_leaves_a_certified_student_and_pictures(finished):
 
 def test_tools_take_the_student_and_the_checkpoint(finished, tmp_path):
     _, run_dir = finished
-    again = recipe_of(run_dir, None)
-    found = assess(again, run_dir)
+    found = evaluate(run_dir)
     assert found.metrics == pytest.approx(read_summary(run_dir).test, abs=1e-6)
     compressed = tmp_path / "student.safetensors"
-    compress_checkpoint(again, run_dir / "checkpoints" / "epoch_0002", compressed)
+    compress(run_dir / "checkpoints" / "epoch_0002", compressed)
     exported = load_file(run_dir / "student.safetensors")
     for name, value in load_file(compressed).items():
         torch.testing.assert_close(value, exported[name])
@@ -129,7 +128,7 @@ def test_weights_of_other_anchors_are_refused(place):
     with pytest.raises(ValueError, match=f"^teacher.weights: anchors mismatch: .* was {said}"):
         build(other)
     with pytest.raises(ValueError, match=f"^student: anchors mismatch: .* was {said}"):
-        assess(other, path)
+        evaluate(path, place / "detection.yaml", overrides=changes[:1])
 
 
 def test_weights_of_other_classes_are_refused(place):
@@ -170,5 +169,5 @@ def test_two_processes_detect(place):
     run_dir = distill(place, 2, recipe="detection.yaml")
     summary = read_summary(run_dir)
     assert summary.environment["processes"] == 2
-    found = assess(recipe_of(run_dir, None), run_dir)
+    found = evaluate(run_dir)
     assert found.metrics == pytest.approx(summary.test, abs=1e-4)

@@ -184,7 +184,7 @@ def test_analyze_draws_all_runs_below_a_directory(workplace, monkeypatch, capsys
         (
             "compress",
             ["runs/digits/kd/checkpoints/epoch_0002", "-o", "runs/digits/kd/student.safetensors"],
-            "student.safetensors exists: name another file with -o, or pass --overwrite",
+            "student.safetensors exists: name another file (-o), or pass --overwrite",
         ),
         (
             "compress",

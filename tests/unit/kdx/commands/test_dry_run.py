@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from kdx.commands.dry_run import dry_run
+from kdx.commands.plan import dry_run
 from kdx.data import digits
 from kdx.data.sets import TABLE
 from kdx.training.stage import StageRunner

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kdx.commands.fill import fill
-from kdx.commands.plan import print_plan
+from kdx.commands.plan import dry_run
 from kdx.launch import processes
 from kdx.launch.processes import join, joined, lost_peer
 from kdx.run.run import run
@@ -114,7 +114,7 @@ def test_precision_is_checked(joins):
     joins("precision=bf16", ACCELERATE_MIXED_PRECISION="fp8")
 
 
-@pytest.mark.parametrize("job", [run, print_plan, fill])
+@pytest.mark.parametrize("job", [run, dry_run, fill])
 @pytest.mark.parametrize("override", ["precision=fp16", "processes=2"])
 def test_jobs_are_refused_before_anything_is_built(job, override, recipe, console, monkeypatch):
     monkeypatch.setattr(sys.modules[job.__module__], "build", None)

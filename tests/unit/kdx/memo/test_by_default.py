@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kdx.commands.dry_run import dry_run
 from kdx.commands.fill import fill
+from kdx.commands.plan import dry_run
 from kdx.data import Views
 from kdx.memo.use import has_memo, plan_memo
 from kdx.protocols import InputSpec

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdx.commands.dry_run import dry_run
+from kdx.commands.plan import dry_run
 from kdx.commands.trials import trials
 from kdx.memo.use import plan_memo
 from kdx.run.run import run

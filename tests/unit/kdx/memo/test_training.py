@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdx.commands.dry_run import dry_run
 from kdx.commands.fill import fill
+from kdx.commands.plan import dry_run
 from kdx.memo.use import plan_memo, remembering
 from kdx.run.run import run
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdx.commands.dry_run import dry_run
+from kdx.commands.plan import dry_run
 from kdx.data import Batch
 from kdx.run.run import run
 from kdx.training.job import build

@@ -3,7 +3,7 @@ from itertools import product
 import pytest
 import torch
 
-from kdx.commands.evaluate import assess
+from kdx.commands.evaluate import evaluate
 from kdx_lab.analysis.grid import LandscapeGrid
 from kdx_lab.analysis.landscape import analyze_landscape
 from kdx_lab.analysis.runs import grouped
@@ -32,7 +32,7 @@ def test_in_the_middle_both_networks_have_the_loss_of_the_runs_own_evaluation(
     expanded, landscape, tmp_path
 ):
     found = landscape(expanded, tmp_path, **SMALL)
-    own = assess(expanded.recipe, expanded.path, split="train")
+    own = evaluate(expanded.path, split="train")
     assert own.images == found["compact"]["images"] == 64
     for network in ("compact", "trained"):
         assert found[network]["loss"][1] == pytest.approx(own.metrics["loss"], rel=1e-4)
