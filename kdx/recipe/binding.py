@@ -6,8 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from kdx.recipe.arguments import check
-from kdx.recipe.component import Component
+from kdx.recipe.arguments import Component, check
 from kdx.recipe.errors import KeyPath, Report, dotted
 from kdx.recipe.registry import resolve
 from kdx.recipe.sections import Data, LossTerm, Student, Teacher

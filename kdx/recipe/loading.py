@@ -2,9 +2,9 @@
 
 import copy
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -13,6 +13,7 @@ from kdx.recipe.errors import KeyPath, Report
 from kdx.recipe.overrides import override
 from kdx.recipe.paths import Locations
 from kdx.recipe.registry import allowed_modules
+from kdx.recipe.resuming import sections_in
 from kdx.recipe.schema import Recipe
 from kdx.recipe.sections import Student
 from kdx.recipe.wording import explain, show, unknown
@@ -144,13 +145,5 @@ def _message(error: Any, model: type[BaseModel]) -> str:
     *section, key = error["loc"]
     for part in section:
         if isinstance(part, str):
-            model = next(_sections(model.model_fields[part].annotation))
+            model = next(sections_in(model.model_fields[part].annotation))
     return f"unknown key.{unknown(key, model.model_fields)}"
-
-
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Yield the sections in an annotation: of `list[Section] | None`, Section."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _sections(part)

@@ -7,19 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    InstanceOf,
-    PrivateAttr,
-    StrictBool,
-)
+from pydantic import AfterValidator, Field, InstanceOf, PrivateAttr, StrictBool
 
-from kdx.recipe.component import Component
+from kdx.recipe.arguments import Component
 from kdx.recipe.fields import Count, Natural, Positive, RunName
-from kdx.recipe.names import name_stages
 from kdx.recipe.paths import Locations
 from kdx.recipe.resuming import MAY_DIFFER, Resume
 from kdx.recipe.sections import (
@@ -27,10 +18,12 @@ from kdx.recipe.sections import (
     Data,
     Losses,
     LossTerm,
+    Section,
     StageSection,
     Student,
     Teacher,
     Tolerance,
+    name_stages,
 )
 from kdx.recipe.writing import plain, to_yaml
 
@@ -52,10 +45,9 @@ class Stage:
     schedule: Component
 
 
-class Recipe(BaseModel):
+class Recipe(Section):
     """A training run, checked and complete; comes from `load`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     name: Annotated[RunName, MAY_DIFFER] = Field(default="", validate_default=True)
     seed: Natural = 0
     data: Data

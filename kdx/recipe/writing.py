@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from kdx.recipe.component import Component
+from kdx.recipe.arguments import Component
 from kdx.recipe.yaml_source import scalar
 
 
