@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -77,13 +78,8 @@ def rehearse_restoring(
     except ValueError as error:
         raise ValueError(f"student.transforms: after the last stage: {error}") from error
     _check_same_network(compact, restored)
-    certificate = certify(
-        student,
-        lambda network: restore(network, transforms),
-        [images],
-        recipe.tolerance,
-        decide=decide,
-    )
+    again = partial(restore, transforms=transforms)
+    certificate = certify(student, again, [images], recipe.tolerance, decide=decide)
     if certificate.problems:
         raise ValueError(f"student.transforms: {'; '.join(certificate.problems)}")
     return certificate

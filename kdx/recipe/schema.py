@@ -57,7 +57,7 @@ class Recipe(Section):
     optimizer: InstanceOf[Component]
     schedule: InstanceOf[Component]
     epochs: Count = 150
-    stages: Annotated[list[StageSection], Field(max_length=MOST), AfterValidator(name_stages)] = []
+    stages: Annotated[list[StageSection], AfterValidator(name_stages)] = Field([], max_length=MOST)
     precision: Literal["no", "bf16", "fp16"] | None = None
     processes: Annotated[Count | None, MAY_DIFFER] = None
     threads: Annotated[Annotated[Count, Field(le=256)] | None, MAY_DIFFER] = None

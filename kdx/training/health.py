@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from kdx.util.errors import TrainingError
-from kdx.util.words import listed
 
 GRADIENT = "gradient"
+SHOWN = 4
 ADVICE = "lower the learning rate, set `clip: 1.0`, or use a warm-up, and start again (--overwrite)"
 
 
@@ -60,7 +60,7 @@ class Health:
         """Raise TrainingError if a weight or a buffer is not finite; reads all of them."""
         buffers = ((n, b) for n, b in self.objective.named_buffers() if n not in self._masks)
         if bad := _bad([*self.objective.named_parameters(), *buffers]):
-            what = f"weights contain NaN or Inf: {listed(bad)}"
+            what = f"weights contain NaN or Inf: {_some(bad)}"
             raise self.diverged(what, "no checkpoint of that was written")
 
     def diverged(self, what: str, when: str) -> TrainingError:
@@ -70,9 +70,9 @@ class Health:
     def _fail(self, found: Mapping[str, float], when: str) -> None:
         what = [f"non-finite loss {n!r}: {value}" for n, value in found.items() if n != GRADIENT]
         if bad := _bad(self.objective.named_parameters()):
-            what.append(f"weights contain NaN or Inf already: {listed(bad)}")
+            what.append(f"weights contain NaN or Inf already: {_some(bad)}")
         elif bad := bad_gradients(self.objective):
-            what.append(f"gradient contains NaN or Inf: {listed(bad)}")
+            what.append(f"gradient contains NaN or Inf: {_some(bad)}")
         raise self.diverged(", ".join(what), when)
 
 
@@ -84,3 +84,8 @@ def bad_gradients(objective: nn.Module) -> list[str]:
 
 def _bad(named: Iterable[tuple[str, Tensor]]) -> list[str]:
     return [name for name, value in named if not value.isfinite().all()]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

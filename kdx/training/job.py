@@ -1,7 +1,7 @@
 """From a recipe to everything that a run needs, checked before the first step."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import prod
@@ -41,14 +41,13 @@ class StageJob:
 class Job:
     """Everything that a run needs.
 
-    `train_views` are augmented. `student` has the transforms applied; `compact` is the network as exported, untrained.
+    `student` has the transforms applied; `compact` is the network as exported, untrained.
     `rehearsal` is the certificate of the student before training.
     """
 
     recipe: Recipe
     data: ImageData
     splits: Splits
-    train_views: Views
     compact: nn.Module
     student: nn.Module
     transforms: Sequence[StudentTransform]
@@ -65,6 +64,16 @@ class Job:
     def task(self) -> Task:
         """The task of the networks."""
         return task_of(self.data)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the factories of networks and losses may ask for."""
+        return facts(self.task.facts, self.data.input)
+
+    @property
+    def train_views(self) -> Views:
+        """The training images, augmented."""
+        return train_views(self.recipe, self.data, self.splits)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -98,12 +107,9 @@ def build(
     Raises ValueError for what does not fit: module paths, shapes, class counts, a transform that
     does not restore the compact network or does not keep the weights that the student starts from.
     """
-    random.seed(recipe.seed)  # for initialisation, dropout and plug-ins
-    np.random.seed(recipe.seed % 2**32)
-    torch.manual_seed(recipe.seed)
+    _seed(recipe.seed)
     data, splits = build_data(recipe)
-    task, known = task_of(data), facts(task_of(data).facts, data.input)
-    views = Views(splits.train, data.input, seed=recipe.seed, augment=recipe.data.augment)
+    task, views = task_of(data), train_views(recipe, data, splits)
     compact = build_student(recipe, data)
     if load_compact:
         load_compact(compact)
@@ -121,7 +127,7 @@ def build(
     if load_compact or recipe.student.weights or pretrained:
         check_kept(compact, student, images)
     trial = deepcopy(student)  # for the phases and the probes; training starts without them
-    paths = [name for name, _ in compact.named_modules()]
+    known = [name for name, _ in compact.named_modules()]
     stages = []
     for index, stage in enumerate(recipe.resolved_stages()):
         for transform in transforms if stage.phase else ():
@@ -129,12 +135,7 @@ def build(
                 transform.enter(trial, stage.phase or "")
             except ValueError as error:
                 raise ValueError(f"stages[{index}].phase: {error}") from error
-        terms = [
-            Term(each.name, each.weight, part.build(**known), f"{part.place}: {part.where}")
-            for each in stage.losses
-            if (part := each.component)
-        ]
-        objective = Objective(trial, terms, known=paths)
+        objective = Objective(trial, _terms(stage, facts(task.facts, data.input)), known=known)
         objective.probe(images, targets, teacher)
         unused = objective.unused(images, targets, teacher(images) if teacher else None)
         rehearse(stage.optimizer, list(objective.parameters()))  # fails now, not in training
@@ -145,9 +146,14 @@ def build(
     rehearsal = rehearse_restoring(recipe, compact, trial, transforms, images, task.decide)
     for stage in stages:
         stage.objective.move_to(student)
-    return Job(
-        recipe, data, splits, views, compact, student, transforms, teacher, stages, rehearsal
-    )
+    return Job(recipe, data, splits, compact, student, transforms, teacher, stages, rehearsal)
+
+
+def _seed(seed: int) -> None:
+    """Seed the global generators of initialisation, dropout and plug-ins."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
@@ -183,6 +189,21 @@ def _check_batches(recipe: Recipe, views: Views, teacher: Teacher | None) -> Non
     for shape in (views.shape, *([teacher.own.shape] if teacher else [])):
         text = f"data.batch_size: {batch:,} images of {' x '.join(map(str, shape))} at once"
         check_fits(4 * batch * prod(shape), text)
+
+
+def train_views(recipe: Recipe, data: ImageData, splits: Splits) -> Views:
+    """Return the training images, augmented by the recipe."""
+    return Views(splits.train, data.input, seed=recipe.seed, augment=recipe.data.augment)
+
+
+def _terms(stage: Stage, known: Mapping[str, Any]) -> list[Term]:
+    """Build the losses of a stage; `known` are the facts that their factories may ask for."""
+    terms = []
+    for section in stage.losses:
+        part = section.component
+        place = f"{part.place}: {part.where}"
+        terms.append(Term(section.name, section.weight, part.build(**known), place))
+    return terms
 
 
 def _check_teacher_used(recipe: Recipe, stages: Sequence[StageJob]) -> None:

@@ -32,7 +32,7 @@ class RunLog:
         primary_metric: str = "top1",
         main: bool = True,
     ) -> None:
-        self.directory, self.console, self.epochs = run_dir, console, epochs
+        self.directory, self.console, self.epochs, self.main = run_dir, console, epochs, main
         self.primary_metric = primary_metric
         self.board: SummaryWriter | None = None
         if main:
@@ -48,7 +48,7 @@ class RunLog:
 
         Without a terminal it does nothing, so that no device has to be waited for.
         """
-        if self.board is None or not self.console.is_terminal:
+        if not (self.main and self.console.is_terminal):
             yield lambda step, sums, samples: None
             return
         columns = (
@@ -65,12 +65,11 @@ class RunLog:
 
     def epoch(self, epoch: int, stage: str, values: Mapping[str, float]) -> None:
         """Record an epoch: a line on the terminal and in metrics.jsonl, points in TensorBoard."""
-        if self.board is None:
+        if not self.main:
             return
         line = json.dumps({"epoch": epoch, "stage": stage, **values})
         append(self.directory / METRICS, f"{line}\n")
-        for name, value in values.items():
-            self.board.add_scalar(name, value, epoch)
+        self._add_points(epoch, values)
         self.line(self._line(epoch, stage, values))
 
     def line(self, text: str) -> None:
@@ -79,13 +78,12 @@ class RunLog:
 
     def resume(self, metrics: str) -> None:
         """Begin with the lines of the checkpoint that the run is resumed from."""
-        if self.board is None:
+        if not self.main:
             return
         write_whole(self.directory / METRICS, metrics)
         for line in metrics.splitlines():
             values = json.loads(line)
-            for name in values.keys() - {"epoch", "stage"}:
-                self.board.add_scalar(name, values[name], values["epoch"])
+            self._add_points(values.pop("epoch"), {k: v for k, v in values.items() if k != "stage"})
 
     def lines(self) -> str:
         """Return the content of metrics.jsonl."""
@@ -96,6 +94,11 @@ class RunLog:
         """Finish writing."""
         if self.board is not None:
             self.board.close()
+
+    def _add_points(self, epoch: int, values: Mapping[str, float]) -> None:
+        assert self.board is not None, "the main process has a board"
+        for name, value in values.items():
+            self.board.add_scalar(name, value, epoch)
 
     def _line(self, epoch: int, stage: str, values: Mapping[str, float]) -> str:
         """` 3/30 train  loss 3.449 (cross_entropy 0.538, kd 3.773)  test 91.94%  1,366 img/s`."""
