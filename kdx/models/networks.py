@@ -70,10 +70,9 @@ def _check_classes(path: str, classes: int, role: str) -> None:
     """Raise ValueError if the metadata of a weight file has another number of classes."""
     trained = (weights.read_metadata(path) or {}).get("classes", classes)
     if trained != classes:
-        raise ValueError(
-            f"{role}.weights: {path} has {counted(trained, 'class', 'classes')}, the data set has "
-            f"{classes:,}: use weights that were trained on the same classes"
-        )
+        differ = f"{counted(trained, 'class', 'classes')}, the data set has {classes:,}"
+        remedy = "use weights that were trained on the same classes"
+        raise ValueError(f"{role}.weights: {path} has {differ}: {remedy}")
 
 
 def check_facts(path: str | PathLike[str], task: Task, classes: Sequence[str], place: str) -> None:
@@ -85,16 +84,14 @@ def check_facts(path: str | PathLike[str], task: Task, classes: Sequence[str], p
     told = about["extra"].get("facts", {})
     for name, value in json.loads(json.dumps(dict(task.facts))).items():
         if told.get(name, value) != value:
-            raise ValueError(
-                f"{place}: {name} mismatch: {path} was trained with {told[name]}, the data set has "
-                f"{value}: use the data set that it was trained on"
-            )
+            differ = f"{path} was trained with {told[name]}, the data set has {value}"
+            remedy = "use the data set that it was trained on"
+            raise ValueError(f"{place}: {name} mismatch: {differ}: {remedy}")
     names = about["extra"].get("class_names", classes)
     if list(names) != list(classes) and sorted(names) == sorted(classes):
-        raise ValueError(
-            f"{place}: class order mismatch: {path} was trained on {listed(names)}, the data set "
-            f"has {listed(classes)}: give it the classes in the same order"
-        )
+        differ = f"{path} was trained on {listed(names)}, the data set has {listed(classes)}"
+        remedy = "give it the classes in the same order"
+        raise ValueError(f"{place}: class order mismatch: {differ}: {remedy}")
 
 
 def _published(module: nn.Module) -> InputSpec | None:

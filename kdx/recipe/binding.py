@@ -27,8 +27,7 @@ class Binder:
     """
 
     def __init__(self, allowed: Collection[str], report: Report) -> None:
-        self._allowed = allowed
-        self._report = report
+        self._allowed, self._report = allowed, report
 
     def recipe(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return `data` with components, as `schema.Recipe` takes it."""
@@ -55,8 +54,8 @@ class Binder:
         if not isinstance(data, dict):
             return data
         own = model.model_fields.keys() - {"component"}
-        kept = {key: value for key, value in data.items() if key in own}
-        return {**kept, "component": self._component(data, path, kind, own)}
+        component = self._component(data, path, kind, own)
+        return {key: data[key] for key in data if key in own} | {"component": component}
 
     def _component(self, data: Any, path: KeyPath, kind: str, own: Collection[str] = ()) -> Any:
         if not isinstance(data, dict):
@@ -78,8 +77,8 @@ class Binder:
                 self._report.add(at, str(error))
         for name, message in check(factory, kind, arguments, reserved=own) if factory else ():
             self._report.add((*path, name), message)
-        place, where = self._report.place(at), dotted(path)
-        return Component(kind, str(use), arguments, factory or dict, place, where)
+        place = self._report.place(at)
+        return Component(kind, str(use), arguments, factory or dict, place, dotted(path))
 
 
 def _each(data: dict[str, Any], key: str, path: KeyPath, bind: Any) -> dict[str, Any]:

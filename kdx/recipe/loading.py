@@ -49,9 +49,8 @@ def read(
 ) -> Recipe:
     """Return the recipe at `locations.file`, or the one `given` as plain data; as `load`."""
     report = Report(os.fspath(locations.file))
-    if given is None:
-        rule = "a recipe is a mapping, with `data:` and `student:`"
-        given = read_mapping(locations.file, report, rule)
+    rule = "a recipe is a mapping, with `data:` and `student:`"
+    given = read_mapping(locations.file, report, rule) if given is None else given
     data = copy.deepcopy(_DEFAULTS | dict(given))
     if "arms" in data and "student" not in data:
         report.fail("this is a study, not a recipe: run it with `kdx study`")

@@ -101,12 +101,12 @@ class Recipe(Section):
         """Return the stages, at least one, with everything filled in from the recipe."""
         return [
             Stage(
-                name=stage.name,
-                phase=stage.phase,
-                epochs=stage.epochs or self.epochs,
-                losses=stage.losses or self.losses,
-                optimizer=stage.optimizer or self.optimizer,
-                schedule=stage.schedule or self.schedule,
+                stage.name,
+                stage.phase,
+                stage.epochs or self.epochs,
+                stage.losses or self.losses,
+                stage.optimizer or self.optimizer,
+                stage.schedule or self.schedule,
             )
             for stage in self.stages or name_stages([StageSection()])
         ]

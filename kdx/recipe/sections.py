@@ -110,9 +110,8 @@ class InputOverride(Section):
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
-        if self.mean and self.std and len(self.mean) != len(self.std):
-            lengths = f"{len(self.mean)} means, but {len(self.std)} stds"
-            raise ValueError(f"{lengths}: give one of each per channel")
+        if self.mean and self.std and (means := len(self.mean)) != (stds := len(self.std)):
+            raise ValueError(f"{means} means, but {stds} stds: give one of each per channel")
         return self
 
 
@@ -132,9 +131,8 @@ class MemoSection(Section):
 
 def _memo(value: object, info: ValidationInfo) -> object:
     """Validate a mapping here, so that its errors name no branch of a union."""
-    if value is None or value is False:
-        return value
-    return MemoSection.model_validate(value, context=info.context)
+    off = value is None or value is False
+    return value if off else MemoSection.model_validate(value, context=info.context)
 
 
 class Teacher(Section):
@@ -183,9 +181,8 @@ def _named(entries: list[Entry], defaults: Sequence[str], what: str) -> list[Ent
     named = []
     for entry, default in zip(entries, defaults, strict=True):
         numbered = (default, *(f"{default}_{n + 2}" for n in range(len(entries))))
-        name = entry.name or next(name for name in numbered if name not in names)
-        names.append(name)
-        named.append(entry.model_copy(update={"name": name}))
+        names.append(entry.name or next(name for name in numbered if name not in names))
+        named.append(entry.model_copy(update={"name": names[-1]}))
     return named
 
 

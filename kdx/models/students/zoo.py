@@ -69,11 +69,9 @@ def _refuse_loading(arguments: Iterable[str]) -> None:
     """Refuse what makes a library fetch, read or unpickle files."""
     for name in arguments:
         if name in ("cache_dir", "checkpoint_path") or name.startswith(("pretrained", "weights")):
-            raise ValueError(
-                f"{name}: a student starts from random weights, or from `weights:` of the recipe; "
-                "for published ones write `use: teachers.timm` or `teachers.torchvision`, with "
-                "`pretrained:`"
-            )
+            start = "a student starts from random weights, or from `weights:` of the recipe"
+            published = "`use: teachers.timm` or `teachers.torchvision`, with `pretrained:`"
+            raise ValueError(f"{name}: {start}; for published ones write {published}")
 
 
 def _nearest(name: str, known: list[str]) -> str:
