@@ -96,8 +96,7 @@ def fill(factory: Any, arguments: Mapping[str, Any], provided: Mapping[str, Any]
     """
     parameters, _ = parameters_of(factory)
     filled = {name: value for name, value in provided.items() if name in parameters}
-    for name, value in arguments.items():
-        filled[name] = _convert(parameters.get(name), value)
+    filled |= {name: _convert(parameters.get(name), value) for name, value in arguments.items()}
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in filled:
             raise ValueError(f"missing argument {name!r}, which the data set's task does not give")

@@ -96,9 +96,8 @@ def _dotted(use: str, allowed: Iterable[str]) -> Any:
             use = new + use.removeprefix(old)
     module, _, name = use.rpartition(".")
     if not any(f"{module}.".startswith(f"{root}.") for root in allowed):
-        known = ", ".join(sorted(allowed))
-        message = f"{show(use)} is outside the modules that a recipe may use ({known})"
-        raise ValueError(f"{message}: allow it with --plugin {module.partition('.')[0]}")
+        outside = f"outside the modules that a recipe may use ({', '.join(sorted(allowed))})"
+        raise ValueError(f"{show(use)} is {outside}: allow it with --plugin {parts[0]}")
     public = vars(_import(module)).get("__all__")
     if public is None:
         raise ValueError(f"{show(use)}: module {module!r} has no __all__ that makes names public")

@@ -37,8 +37,7 @@ def resume_rule(key: str, model: type[BaseModel]) -> Resume:
     field = model.model_fields.get(name)
     if field is None:  # an argument of the section's component
         component = model.model_fields.get("component")
-        free = _rule(component).arguments if component else ()
-        return Resume(may_differ=name in free)
+        return Resume(may_differ=bool(component) and name in _rule(component).arguments)
     rule, nested = _rule(field), next(sections_in(field.annotation), None)
     return rule if rule != Resume() or not inner or not nested else resume_rule(inner, nested)
 

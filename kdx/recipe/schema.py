@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import AfterValidator, Field, InstanceOf, PrivateAttr, StrictBool
 
 from kdx.recipe.arguments import Component
@@ -25,7 +26,7 @@ from kdx.recipe.sections import (
     Tolerance,
     name_stages,
 )
-from kdx.recipe.writing import plain, to_yaml
+from kdx.recipe.yaml_source import scalar
 
 OF_OBJECTS = """\
 # Started from Python by kdx.distill(student=..., train=..., ...). What `object:` stands before were
@@ -113,13 +114,41 @@ class Recipe(Section):
 
     def plain(self) -> dict[str, Any]:
         """Return the recipe with all defaults and overrides, as nested plain values."""
-        return plain(self)
+        return _plain(self)
 
     def to_yaml(self) -> str:
         """Return the recipe with all defaults and overrides, which `load` reads as the same.
 
         Without `epochs` where every stage sets its own, as `load` wants it.
         """
-        unused = self.stages and all(stage.epochs for stage in self.stages)
-        text = to_yaml(self, leave_out={"epochs"} if unused else ())
+        content = self.plain()
+        if self.stages and all(stage.epochs for stage in self.stages):
+            del content["epochs"]
+        text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
         return OF_OBJECTS + text if "use: object:" in text else text
+
+
+def _plain(value: Any) -> Any:
+    """Return a recipe, or a part of it, as nested dicts, lists and scalars."""
+    if isinstance(value, Component):
+        return {"use": value.use, **value.arguments}
+    if isinstance(value, Section):
+        fields = {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+        return {**fields.pop("component", {}), **fields}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `yaml_source` reads: no aliases, and quotes if a string needs them."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        style = None if isinstance(scalar(text), str) else "'"
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
