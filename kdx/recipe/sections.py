@@ -1,7 +1,7 @@
 """The sections of a recipe, with their types and defaults.
 
 A section with a `component` has a `use:` in the recipe, and any further keys there are its
-arguments; `binding.py` gathers them before the schema sees them.
+arguments; `loading.py` gathers them before the schema sees them.
 """
 
 import re
