@@ -10,12 +10,6 @@ from torch import Tensor, nn
 
 from kdx.recipe.sections import Tolerance
 
-_Batch = tuple[Tensor, Tensor, int, int, int]
-"""Of a batch: largest difference, largest logit, changed predictions, predictions, images.
-
-The logits themselves are not kept: those of pixels are large.
-"""
-
 
 @dataclass(frozen=True)
 class Errors:
@@ -84,39 +78,37 @@ def certify(
     class along dimension 1. `metrics` are put into the certificate as they are. Raises what
     `restore` raises; a network out of tolerance raises nothing, see `Certificate.problems`.
     """
-    seen: list[list[_Batch]] = []
-    compact = trained
-    for dtype, part in ((torch.float64, batches[:in_float64]), (torch.float32, batches)):
+    errors, changed, predictions, compact = [], 0, 0, trained
+    of_each_dtype = (
+        (torch.float64, batches[:in_float64], tolerance.float64),
+        (torch.float32, batches, tolerance.float32),
+    )
+    for dtype, part, allowed in of_each_dtype:
         network = deepcopy(trained).to("cpu", dtype).eval()
         compact = restore(network).eval()
         images = (batch.to("cpu", torch.float32).to(dtype) for batch in part)
-        seen.append([_compare(network, compact, batch, decide) for batch in images])
-    double, single = seen
-    return Certificate(
-        _errors(single, tolerance.float32),
-        _errors(double, tolerance.float64),
-        sum(changed for _, _, changed, _, _ in single),
-        sum(predictions for _, _, _, predictions, _ in single),
-        {"trained": count_parameters(trained), "compact": count_parameters(compact)},
-        dict(metrics or {}),
-    )
+        seen = torch.stack([_compare(network, compact, batch, decide) for batch in images])
+        difference, largest = seen[:, :2].amax(0).tolist()
+        changed, predictions = map(int, seen[:, 2:].sum(0))
+        relative = difference / largest if largest else difference
+        errors.append(Errors(difference, relative, allowed, sum(map(len, part))))
+    double, single = errors
+    parameters = {"trained": count_parameters(trained), "compact": count_parameters(compact)}
+    return Certificate(single, double, changed, predictions, parameters, dict(metrics or {}))
 
 
 def _compare(
     trained: nn.Module, compact: nn.Module, images: Tensor, decide: Callable[[Tensor], Tensor]
-) -> _Batch:
+) -> Tensor:
+    """Return [4]: the largest difference and logit, predictions that changed, and all (float64).
+
+    The logits themselves are not kept: those of pixels are large.
+    """
     expected, found = trained(images), compact(images)
-    predictions = decide(expected)
-    changed = int((predictions != decide(found)).sum())
-    difference, largest = (expected - found).abs().max(), expected.abs().max()
-    return difference, largest, changed, predictions.numel(), len(images)
-
-
-def _errors(seen: Sequence[_Batch], tolerance: float) -> Errors:
-    differences, logits, _, _, images = zip(*seen, strict=True)
-    difference, largest = (torch.stack(each).max().item() for each in (differences, logits))
-    relative = difference / largest if largest else difference
-    return Errors(difference, relative, tolerance, sum(images))
+    predictions, others = decide(expected), decide(found)
+    largest = (expected - found).abs().max().item(), expected.abs().max().item()
+    changed = (predictions != others).sum().item()
+    return torch.tensor([*largest, changed, predictions.numel()], dtype=torch.float64)
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -51,9 +51,9 @@ class Tapped:
     ) -> None:
         self.module, self.role = module, role
         self.known = [name for name, _ in module.named_modules()] if known is None else known
+        self.paths: tuple[str, ...] = ()
         self._kept: dict[str, Tensor] = {}
         self._clones: set[str] = set()
-        self.paths: tuple[str, ...] = ()
         self._handles: list[RemovableHandle] = []
 
     def tap(self, path: str) -> None:
@@ -63,11 +63,10 @@ class Tapped:
         """
         known = [name for name in self.known if name]
         if path not in known:
-            near = get_close_matches(path, known, n=3)
-            hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
-            raise ValueError(
-                f"the {self.role} has no module {path!r}. {hint}Known: {listed(known)}"
-            )
+            near = " or ".join(map(repr, get_close_matches(path, known, n=3)))
+            message = f"the {self.role} has no module {path!r}."
+            hint = f" Did you mean {near}?" if near else ""
+            raise ValueError(f"{message}{hint} Known: {listed(known)}")
         if path not in self.paths:
             self.paths += (path,)
         self.detach()
@@ -99,9 +98,8 @@ class Tapped:
         """
         self._kept.clear()
         logits = self.module(images)
-        features = _Features(self, dict(self._kept))
-        self._kept.clear()
-        return Outputs(logits, features)
+        kept, self._kept = self._kept, {}
+        return Outputs(logits, _Features(self, kept))
 
     def _keeper(self, path: str) -> Any:
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:

@@ -52,15 +52,11 @@ def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
         changes = {k: v for k, v in section.input.model_dump().items() if v is not None}
         mean, std = changes.get("mean", own.mean), changes.get("std", own.std)
         if len(mean) != len(std):
-            raise ValueError(
-                f"teacher.input: {counted(len(mean), 'mean')} but "
-                f"{counted(len(std), 'standard deviation')}: give both"
-            )
+            numbers = f"{counted(len(mean), 'mean')} but {counted(len(std), 'standard deviation')}"
+            raise ValueError(f"teacher.input: {numbers}: give both")
         if task.spatial and "size" in changes:
-            raise ValueError(
-                "teacher.input.size: not supported for this task, whose teacher sees images of "
-                "the student's size: remove it"
-            )
+            rule = "not supported for this task, whose teacher sees images of the student's size"
+            raise ValueError(f"teacher.input.size: {rule}: remove it")
         own = InputSpec(len(mean), changes.get("size", own.size), tuple(mean), tuple(std))
     return Teacher(module, own=of_size(own, data.input, task), given=data.input)
 
@@ -74,10 +70,9 @@ def _check_classes(path: str, classes: int, role: str) -> None:
     """Raise ValueError if the metadata of a weight file has another number of classes."""
     trained = (weights.read_metadata(path) or {}).get("classes", classes)
     if trained != classes:
-        raise ValueError(
-            f"{role}.weights: {path} has {counted(trained, 'class', 'classes')}, the data set has "
-            f"{classes:,}: use weights that were trained on the same classes"
-        )
+        differ = f"{counted(trained, 'class', 'classes')}, the data set has {classes:,}"
+        remedy = "use weights that were trained on the same classes"
+        raise ValueError(f"{role}.weights: {path} has {differ}: {remedy}")
 
 
 def check_facts(path: str | PathLike[str], task: Task, classes: Sequence[str], place: str) -> None:
@@ -89,22 +84,19 @@ def check_facts(path: str | PathLike[str], task: Task, classes: Sequence[str], p
     told = about["extra"].get("facts", {})
     for name, value in json.loads(json.dumps(dict(task.facts))).items():
         if told.get(name, value) != value:
-            raise ValueError(
-                f"{place}: {name} mismatch: {path} was trained with {told[name]}, the data set has "
-                f"{value}: use the data set that it was trained on"
-            )
+            differ = f"{path} was trained with {told[name]}, the data set has {value}"
+            remedy = "use the data set that it was trained on"
+            raise ValueError(f"{place}: {name} mismatch: {differ}: {remedy}")
     names = about["extra"].get("class_names", classes)
     if list(names) != list(classes) and sorted(names) == sorted(classes):
-        raise ValueError(
-            f"{place}: class order mismatch: {path} was trained on {listed(names)}, the data set "
-            f"has {listed(classes)}: give it the classes in the same order"
-        )
+        differ = f"{path} was trained on {listed(names)}, the data set has {listed(classes)}"
+        remedy = "give it the classes in the same order"
+        raise ValueError(f"{place}: class order mismatch: {differ}: {remedy}")
 
 
 def _published(module: nn.Module) -> InputSpec | None:
     """Return the input of published weights, as in timm's `pretrained_cfg`."""
-    config = getattr(module, "pretrained_cfg", None)
-    if config is None:
+    if (config := getattr(module, "pretrained_cfg", None)) is None:
         return None
     channels, size, _ = config["input_size"]
     return InputSpec(channels, size, tuple(config["mean"]), tuple(config["std"]))
@@ -117,9 +109,7 @@ def facts(task: Mapping[str, Any], input: InputSpec) -> dict[str, Any]:
 
 def has_weights(path: str | None) -> bool:
     """Return whether a teacher's weights exist: a file, or a finished run; true if none are set."""
-    if path is None:
-        return True
-    return Path(path).is_file() or (Path(path) / weights.FILE_IN_RUN).is_file()
+    return path is None or Path(path).is_file() or (Path(path) / weights.FILE_IN_RUN).is_file()
 
 
 @torch.no_grad()

@@ -74,11 +74,9 @@ def adapt(images: Tensor, given: InputSpec, own: InputSpec) -> Tensor:
     if (given.mean, given.std, given.channels) != (own.mean, own.std, own.channels):
         scale, shift = _affine(given, own, images.device, images.dtype)
         images = images * scale + shift
-    if given.size != own.size:
-        images = F.interpolate(
-            images, size=own.hw, mode="bilinear", antialias=True, align_corners=False
-        )
-    return images
+    if given.size == own.size:
+        return images
+    return F.interpolate(images, own.hw, mode="bilinear", antialias=True, align_corners=False)
 
 
 @lru_cache

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +31,11 @@ def apply(
     """
     built: list[StudentTransform] = []
     for part in transforms:
-        built.append(part.build(input_shape=input_shape) if isinstance(part, Component) else part)
+        named = isinstance(part, Component)
+        built.append(part.build(input_shape=input_shape) if named else part)
         try:
             student = built[-1].apply(student)
         except Exception as error:  # the transform may be anybody's, and the memory too small
-            named = isinstance(part, Component)
             place = f"{part.place}: {part.where}" if named else type(part).__name__
             raise ValueError(f"{place}: {reason(error)}") from error
     return student, built
@@ -77,13 +78,8 @@ def rehearse_restoring(
     except ValueError as error:
         raise ValueError(f"student.transforms: after the last stage: {error}") from error
     _check_same_network(compact, restored)
-    certificate = certify(
-        student,
-        lambda network: restore(network, transforms),
-        [images],
-        recipe.tolerance,
-        decide=decide,
-    )
+    again = partial(restore, transforms=transforms)
+    certificate = certify(student, again, [images], recipe.tolerance, decide=decide)
     if certificate.problems:
         raise ValueError(f"student.transforms: {'; '.join(certificate.problems)}")
     return certificate
@@ -95,21 +91,19 @@ def check_kept(compact: nn.Module, student: nn.Module, images: Tensor) -> None:
     with eval_mode(compact), eval_mode(student):
         before, after = compact(images), student(images)
     if (after - before).abs().max() > 1e-3 * before.abs().max():
-        raise ValueError(
-            "student.transforms: the outputs differ from those of the weights that the student "
-            "starts from, which would be lost: set `init: preserve` (expand.ExpandNet)"
-        )
+        lost = "the outputs differ from those of the weights that the student starts from"
+        remedy = "which would be lost: set `init: preserve` (expand.ExpandNet)"
+        raise ValueError(f"student.transforms: {lost}, {remedy}")
 
 
 def _check_same_network(compact: nn.Module, restored: nn.Module) -> None:
     before, after = (
-        [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
+        [(name, value.shape) for name, value in network.state_dict().items()]
         for network in (compact, restored)
     )
     if before != after:
         changed = sorted({name for name, _ in {*before} ^ {*after}}) or "the order"
-        raise ValueError(
-            f"student.transforms: the restored state dict does not match the student's: {changed}"
-        )
+        message = "the restored state dict does not match the student's"
+        raise ValueError(f"student.transforms: {message}: {changed}")
     if [*map(type, compact.modules())] != [*map(type, restored.modules())]:
         raise ValueError("student.transforms: the restored module classes are not the student's")

@@ -88,8 +88,7 @@ def _check_header(path: Path) -> None:
     """Raise ValueError for another format, and for a header that would take long to read."""
     with path.open("rb") as file:
         start = file.read(8)
-    length = int.from_bytes(start, "little")
-    if length > LONGEST_HEADER:
+    if (length := int.from_bytes(start, "little")) > LONGEST_HEADER:
         for magic, format in _MAGIC.items():
             if start.startswith(magic):
                 raise ValueError(f"refused: it is {format} under another name; nothing was run")
@@ -103,15 +102,11 @@ def _check_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     if any(Path(entry.filename).name == "constants.pkl" for entry in entries):
-        raise _RefusedError("it is a TorchScript archive, which holds code")
+        raise ValueError("refused: it is a TorchScript archive, which holds code")
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise _RefusedError("it is compressed, which torch.save never does")
+        raise ValueError("refused: it is compressed, which torch.save never does")
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise _RefusedError("its parts are larger than the whole file")
-
-
-class _RefusedError(Exception):
-    """A file that is not even opened, and why."""
+        raise ValueError("refused: its parts are larger than the whole file")
 
 
 def _unreadable(path: Path, error: object) -> ValueError:
@@ -120,8 +115,8 @@ def _unreadable(path: Path, error: object) -> ValueError:
 
 def _refusal(error: Exception) -> str:
     """Say why a file was not loaded, without torch's advice to load it unsafely."""
-    if isinstance(error, _RefusedError):
-        return f"refused: {error}; nothing was run"
+    if str(error).startswith("refused:"):
+        return f"{error}; nothing was run"
     if named := re.search(r"GLOBAL (\S+)", str(error)):
         return f"refused: it holds {named[1]}, and only tensors are loaded; nothing was run"
     if inner := re.search(r"WeightsUnpickler error:\s*(.*)", str(error)):
@@ -135,12 +130,10 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()
-    ):
-        raise ValueError(
-            f"{path}: no state dict found, at the top level or under 'state_dict' or 'model'"
-        )
+    entries = content.items() if isinstance(content, dict) else [(None, None)]
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in entries):
+        places = "at the top level or under 'state_dict' or 'model'"
+        raise ValueError(f"{path}: no state dict found, {places}")
     if all(name.startswith("module.") for name in content):
         return {name.removeprefix("module."): value for name, value in content.items()}
     return content

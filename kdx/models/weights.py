@@ -49,10 +49,7 @@ def serialise(
     classes: int,
     extra: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """Return the content of the file that `save` writes.
-
-    Names that share one tensor are each written in full.
-    """
+    """Return the content of the file that `save` writes; shared tensors are written repeatedly."""
     state = source.state_dict() if isinstance(source, nn.Module) else source
     apart = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -73,9 +70,7 @@ def load(module: nn.Module, source: str | os.PathLike[str]) -> InputSpec | None:
     or contains NaN or Inf where the module does not; the module is unchanged then.
     """
     path = _file(source)
-    spec = read_spec(path)
-    found = read(path)
-    expected = module.state_dict()
+    spec, found, expected = read_spec(path), read(path), module.state_dict()
     _check_fit(path, expected, found)
     _check_finite(path, expected, found)
     expected.update(found)  # keeps the layout versions that state_dict() records
@@ -84,10 +79,7 @@ def load(module: nn.Module, source: str | os.PathLike[str]) -> InputSpec | None:
 
 
 def read_spec(source: str | os.PathLike[str]) -> InputSpec | None:
-    """Return the input that a file's network was trained on; None if the file does not say.
-
-    Takes what `load` takes, reads no tensor; errors as `load`.
-    """
+    """Return the input of `read_metadata`; None if the file does not say."""
     about = read_metadata(source)
     return InputSpec(**about["input"]) if about else None
 
@@ -160,7 +152,6 @@ def _check_finite(path: Path, expected: Mapping[str, Tensor], found: Mapping[str
             if count := int(wrong.sum()):
                 bad.append(f"{name} ({count:,} of {own.numel():,} values)")
     if bad:
-        raise ValueError(
-            f"{path}: NaN or Inf in {counted(len(bad), 'tensor')}: {listed(bad)}. Training "
-            "diverged, or the file is damaged: use other weights"
-        )
+        found_in = f"NaN or Inf in {counted(len(bad), 'tensor')}: {listed(bad)}"
+        cause = "Training diverged, or the file is damaged: use other weights"
+        raise ValueError(f"{path}: {found_in}. {cause}")

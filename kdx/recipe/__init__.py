@@ -6,7 +6,7 @@
 `schema.py` lists what a recipe may say. What `use:` names is described in `registry.py`.
 """
 
-from kdx.recipe.component import Component
+from kdx.recipe.arguments import Component
 from kdx.recipe.errors import Problem, RecipeError
 from kdx.recipe.loading import beside, load, load_student
 from kdx.recipe.registry import allow

@@ -1,17 +1,20 @@
-"""A component's arguments, checked against the signature and annotations of its factory."""
+"""What a recipe's `use:` becomes: a factory, and arguments checked against its signature."""
 
 import copy
 import inspect
 import json
 import typing
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from inspect import Parameter
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
 
+from kdx.recipe.errors import Problem, RecipeError
 from kdx.recipe.wording import explain, unknown
+from kdx.util.errors import reason
 
 _FACTS = frozenset({"num_classes", "in_channels", "image_size", "anchors"})
 PROVIDED = {
@@ -24,6 +27,41 @@ PROVIDED = {
 
 _RATE = Annotated[float, Strict(), Field(gt=0, le=1e30)]
 LEARNING_RATE = Parameter("lr", Parameter.KEYWORD_ONLY, annotation=_RATE)
+
+
+@dataclass(frozen=True)
+class Component:
+    """A factory of a `kind` (network, dataset, loss, ...) and its arguments, checked.
+
+    `use` and `arguments` are as in the recipe, at `place` (file and line) and `where` (key).
+    """
+
+    kind: str
+    use: str
+    arguments: Mapping[str, Any]
+    factory: Callable[..., Any] = field(repr=False)
+    place: str = field(repr=False, compare=False)
+    where: str = field(repr=False, compare=False)
+
+    def build(self, **provided: Any) -> Any:
+        """Return a new object: what the factory makes of the arguments.
+
+        It gets those of `provided` that its signature names and the recipe does not set.
+        Raises RecipeError if the factory fails or its result is not of the component's kind.
+        """
+        from kdx.recipe.kinds import lack_built  # here, because it brings torch
+
+        try:
+            built = self.factory(**fill(self.factory, self.arguments, provided))
+        except Exception as error:  # the factory may be anybody's, and raise anything
+            raise self.refusal(reason(error)) from error
+        if lack := lack_built(built, self.kind):
+            raise self.refusal(lack)
+        return built
+
+    def refusal(self, message: str) -> RecipeError:
+        """Return the error that says what is wrong with the component, at its place."""
+        return RecipeError([Problem(self.place, self.where, f"{self.use!r}: {message}")])
 
 
 def check(
@@ -59,8 +97,7 @@ def fill(factory: Any, arguments: Mapping[str, Any], provided: Mapping[str, Any]
     """
     parameters, _ = parameters_of(factory)
     filled = {name: value for name, value in provided.items() if name in parameters}
-    for name, value in arguments.items():
-        filled[name] = _convert(parameters.get(name), value)
+    filled |= {name: _convert(parameters.get(name), value) for name, value in arguments.items()}
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in filled:
             raise ValueError(f"missing argument {name!r}, which the data set's task does not give")

@@ -62,44 +62,40 @@ class Report:
         """Forget where the values at and below `path` were set: it is about to be replaced."""
         self._origins = {p: o for p, o in self._origins.items() if p[: len(path)] != path}
 
-    def place(self, path: KeyPath) -> str:
-        """Return where to edit the value at `path`; for a missing value, where it belongs."""
-        return self._spell(self.origin(path))
-
-    def overridden(self, path: KeyPath) -> bool:
-        """Return whether an override set the value at `path`."""
-        return isinstance(self.origin(path), str)
-
-    def add(self, path: KeyPath, message: str, *, origin: int | str | None = None) -> None:
-        """Report a problem; only the first one at each path counts."""
-        origin = self.origin(path) if origin is None else origin
-        line = origin if isinstance(origin, int) else float("inf")
-        problem = Problem(self._spell(origin), dotted(path), message)
-        self._problems.setdefault(path, (line, problem))
-
-    def fail(self, message: str, *, line: int = 0) -> NoReturn:
-        """Raise RecipeError now, with `message` unless the whole file has a problem already."""
-        self.add((), message, origin=line)
-        raise RecipeError(self._ordered())
-
-    def raise_any(self) -> None:
-        """Raise RecipeError with all problems in the order of the file, if there are any."""
-        if self._problems:
-            raise RecipeError(self._ordered())
-
-    def _ordered(self) -> list[Problem]:
-        ordered = sorted(self._problems.values(), key=lambda entry: entry[0])
-        return [problem for _, problem in ordered]
-
     def origin(self, path: KeyPath) -> int | str:
         """Return what `locate` was told of the value at `path`, or of what it is in; else 0."""
         prefixes = (path[:length] for length in range(len(path), -1, -1))
         return next((self._origins[p] for p in prefixes if p in self._origins), 0)
 
-    def _spell(self, origin: int | str) -> str:
+    def overridden(self, path: KeyPath) -> bool:
+        """Return whether an override set the value at `path`."""
+        return isinstance(self.origin(path), str)
+
+    def place(self, path: KeyPath, origin: int | str | None = None) -> str:
+        """Return where to edit the value at `path`; for a missing value, where it belongs."""
+        origin = self.origin(path) if origin is None else origin
         if isinstance(origin, str):
             return f"override {show(origin)}"
         return f"{self.file}:{origin}" if origin else self.file
+
+    def add(self, path: KeyPath, message: str, *, origin: int | str | None = None) -> None:
+        """Report a problem; only the first one at each path counts."""
+        origin = self.origin(path) if origin is None else origin
+        line = origin if isinstance(origin, int) else float("inf")
+        problem = Problem(self.place(path, origin), dotted(path), message)
+        self._problems.setdefault(path, (line, problem))
+
+    def fail(self, message: str, *, line: int = 0) -> NoReturn:
+        """Raise RecipeError now, with `message` unless the whole file has a problem already."""
+        self.add((), message, origin=line)
+        self.raise_any()
+        raise AssertionError("a problem was just added")
+
+    def raise_any(self) -> None:
+        """Raise RecipeError with all problems in the order of the file, if there are any."""
+        if self._problems:
+            ordered = sorted(self._problems.values(), key=lambda entry: entry[0])
+            raise RecipeError([problem for _, problem in ordered])
 
 
 def dotted(path: KeyPath) -> str:

@@ -5,16 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    AllowInfNan,
-    BeforeValidator,
-    Field,
-    PlainValidator,
-    Strict,
-    StrictStr,
-    ValidationInfo,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Strict, ValidationInfo
 
 from kdx.recipe.paths import Locations
 from kdx.recipe.wording import show
@@ -54,22 +45,23 @@ def _factors(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 def _held_out(value: Any) -> Any:
     share = isinstance(value, float) and 0 < value < 1
-    count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    if not (value is None or share or count):
+    if not (value is None or share or _is_count(value)):
         raise ValueError(f"{show(value)} is neither a share between 0 and 1 nor a number of images")
     return value
 
 
 def _limit(value: Any) -> Any:
     parts = value if isinstance(value, dict) else {"train": value}
-    counts = [isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in parts.values()]
-    if value is not None and not (counts and all(counts) and PARTS.issuperset(parts)):
-        rule = (
-            "a number of samples, for each split or as {train: 2000, validation: 500, test: 1000}"
-        )
-        raise ValueError(f"{show(value)} is not {rule}")
+    valid = parts and all(map(_is_count, parts.values())) and PARTS.issuperset(parts)
+    if value is not None and not valid:
+        rule = "for each split or as {train: 2000, validation: 500, test: 1000}"
+        raise ValueError(f"{show(value)} is not a number of samples, {rule}")
     if value is not None and max(parts.values()) > MOST_SAMPLES:
         raise ValueError(f"{show(value)} should be at most {MOST_SAMPLES:,}")
     return value
@@ -78,15 +70,15 @@ def _limit(value: Any) -> Any:
 Count = Annotated[int, Strict(), Field(ge=1, le=10**6)]
 Limit = Annotated[int | dict[str, int] | None, PlainValidator(_limit)]
 Natural = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
-Finite = Annotated[float, Strict(), AllowInfNan(False)]
+Finite = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Positive = Annotated[Finite, Field(gt=0)]
 HeldOut = Annotated[float | int | None, PlainValidator(_held_out)]
 Range = Annotated[tuple[Finite, Finite], AfterValidator(_ordered)]
 Factors = Annotated[tuple[Finite, Finite], AfterValidator(_factors)]
 Side = Annotated[int, Strict(), Field(ge=1, le=16_384)]
-Label = Annotated[StrictStr, AfterValidator(_label)]
+Label = Annotated[str, Strict(), AfterValidator(_label)]
 _EMPTY = BeforeValidator(lambda value: "" if value is None else value)
 Name = Annotated[Label, _EMPTY]
-RunName = Annotated[StrictStr, _EMPTY, _by(Locations.name)]
-OutputPath = Annotated[StrictStr, Field(min_length=1), _by(Locations.output)]
+RunName = Annotated[str, Strict(), _EMPTY, _by(Locations.name)]
+OutputPath = Annotated[str, Strict(), Field(min_length=1), _by(Locations.output)]
 RecipePath = Annotated[Path, _by(Locations.recipe)]

@@ -33,12 +33,10 @@ def lack(factory: Any, kind: str, *, annotated: bool = False) -> str | None:
         return "it is the base class, not an implementation"
     if isinstance(factory, type):
         return None if meets(factory) else f"{_a(factory)} is not {words}"
-    returned = _returned(factory)
-    if returned is Any:
+    if (returned := _returned(factory)) is Any:
         return "it has no return annotation" if annotated else None
-    if all(isinstance(made, type) and meets(made) for made in _members(returned)):
-        return None
-    return f"it returns {_a(returned)}, not {words}"
+    met = all(isinstance(made, type) and meets(made) for made in _members(returned))
+    return None if met else f"it returns {_a(returned)}, not {words}"
 
 
 def lack_built(built: Any, kind: str) -> str | None:
@@ -71,18 +69,14 @@ def _is_schedule(made: type) -> bool:
 
 KINDS = {
     "network": Kind("an nn.Module with forward(images)", nn.Module, _is_network),
-    "dataset": Kind(
-        "a kdx.protocols.ImageData", ImageData, lambda made: issubclass(made, ImageData)
-    ),
+    "dataset": Kind("a kdx.protocols.ImageData", ImageData, lambda it: issubclass(it, ImageData)),
     "loss": Kind("a callable (student, teacher, target) -> Tensor", Callable, _is_loss),
     "transform": Kind(
         "an object with apply(student), enter(student, phase) and restore(student)",
         StudentTransform,
         _is_transform,
     ),
-    "optimizer": Kind(
-        "a torch.optim.Optimizer", Optimizer, lambda made: issubclass(made, Optimizer)
-    ),
+    "optimizer": Kind("a torch.optim.Optimizer", Optimizer, lambda it: issubclass(it, Optimizer)),
     "schedule": Kind("a callable (step, steps, steps_per_epoch) -> float", Callable, _is_schedule),
 }
 

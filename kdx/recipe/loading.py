@@ -2,19 +2,21 @@
 
 import copy
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from kdx.recipe.binding import Binder
-from kdx.recipe.errors import KeyPath, Report
+from kdx.recipe.arguments import Component, check
+from kdx.recipe.errors import KeyPath, Report, dotted
 from kdx.recipe.overrides import override
 from kdx.recipe.paths import Locations
-from kdx.recipe.registry import allowed_modules
+from kdx.recipe.registry import allowed_modules, resolve
+from kdx.recipe.resuming import sections_in
 from kdx.recipe.schema import Recipe
-from kdx.recipe.sections import Student
+from kdx.recipe.sections import Data, LossTerm, Student, Teacher
 from kdx.recipe.wording import explain, show, unknown
 from kdx.recipe.yaml_source import read_mapping
 
@@ -26,6 +28,12 @@ _DEFAULTS = {
     "schedule": {"use": "constant"},
 }
 """The sections with a `use:` that have a default."""
+
+_SECTIONS = {
+    "data": ("dataset", Data),
+    "teacher": ("network", Teacher),
+    "student": ("network", Student),
+}
 
 
 def load(
@@ -48,16 +56,15 @@ def read(
 ) -> Recipe:
     """Return the recipe at `locations.file`, or the one `given` as plain data; as `load`."""
     report = Report(os.fspath(locations.file))
-    if given is None:
-        rule = "a recipe is a mapping, with `data:` and `student:`"
-        given = read_mapping(locations.file, report, rule)
+    rule = "a recipe is a mapping, with `data:` and `student:`"
+    given = read_mapping(locations.file, report, rule) if given is None else given
     data = copy.deepcopy(_DEFAULTS | dict(given))
     if "arms" in data and "student" not in data:
         report.fail("this is a study, not a recipe: run it with `kdx study`")
     override(data, overrides, report)
     _check_relations(data, report)
     _check_memo(data, locations, report)
-    bound = Binder(allowed_modules(locations.plugins), report).recipe(data)
+    bound = _Binder(allowed_modules(locations.plugins), report).recipe(data)
     return _checked(Recipe, bound, locations, report)
 
 
@@ -79,7 +86,7 @@ def load_student(
     report = Report("the network")
     data: dict[str, Any] = {"student": copy.deepcopy(dict(section))}
     override(data, [f"student.{text}" for text in overrides], report)
-    bound = Binder(allowed_modules(plugins), report).recipe(data)["student"]
+    bound = _Binder(allowed_modules(plugins), report).recipe(data)["student"]
     return _checked(Student, bound, Locations(Path(), Path("runs")), report, ("student",))
 
 
@@ -144,13 +151,75 @@ def _message(error: Any, model: type[BaseModel]) -> str:
     *section, key = error["loc"]
     for part in section:
         if isinstance(part, str):
-            model = next(_sections(model.model_fields[part].annotation))
+            model = next(sections_in(model.model_fields[part].annotation))
     return f"unknown key.{unknown(key, model.model_fields)}"
 
 
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Yield the sections in an annotation: of `list[Section] | None`, Section."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _sections(part)
+class _Binder:
+    """Replaces the mappings that describe components by the components.
+
+    Names resolve into the modules `allowed`; problems go to `report`. What should be a mapping or
+    a list and is not is left for the schema to refuse.
+    """
+
+    def __init__(self, allowed: Collection[str], report: Report) -> None:
+        self._allowed, self._report = allowed, report
+
+    def recipe(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return `data` with components, as `schema.Recipe` takes it."""
+        bound = self._training(data, ())
+        for key, (kind, model) in _SECTIONS.items():
+            if key in data:
+                bound[key] = self._section(data[key], (key,), kind, model)
+        if isinstance(student := bound.get("student"), dict):
+            bind = partial(self._component, kind="transform")
+            bound["student"] = student | _each(student, "transforms", ("student",), bind)
+        return bound | _each(data, "stages", (), self._training)
+
+    def _training(self, data: Any, path: KeyPath) -> Any:
+        """Bind what both the recipe and its stages have."""
+        if not isinstance(data, dict):
+            return data
+        kinds = [key for key in ("optimizer", "schedule") if key in data]
+        bound = {key: self._component(data[key], (*path, key), key) for key in kinds}
+        bind = partial(self._section, kind="loss", model=LossTerm)
+        return data | bound | _each(data, "losses", path, bind)
+
+    def _section(self, data: Any, path: KeyPath, kind: str, model: type[BaseModel]) -> Any:
+        """Return the section's own keys, and its component under `component`."""
+        if not isinstance(data, dict):
+            return data
+        own = model.model_fields.keys() - {"component"}
+        component = self._component(data, path, kind, own)
+        return {key: data[key] for key in data if key in own} | {"component": component}
+
+    def _component(self, data: Any, path: KeyPath, kind: str, own: Collection[str] = ()) -> Any:
+        if not isinstance(data, dict):
+            return data
+        arguments = {key: value for key, value in data.items() if key not in {"use", *own}}
+        if isinstance(data.get("use"), Component):  # a Python object: see kdx.run.objects
+            for name in arguments:
+                self._report.add((*path, name), "an object takes no arguments here: set its own")
+            return data["use"]
+        use, at, factory = data.get("use"), (*path, "use"), None
+        if use is None:
+            self._report.add(at, f"is missing: the name of the {kind}")
+        elif not isinstance(use, str):
+            self._report.add(at, f"{show(use)} is not the name of a {kind}")
+        else:
+            try:
+                factory = resolve(use, kind, self._allowed)
+            except ValueError as error:
+                self._report.add(at, str(error))
+        for name, message in check(factory, kind, arguments, reserved=own) if factory else ():
+            self._report.add((*path, name), message)
+        place = self._report.place(at)
+        return Component(kind, str(use), arguments, factory or dict, place, dotted(path))
+
+
+def _each(data: dict[str, Any], key: str, path: KeyPath, bind: Any) -> dict[str, Any]:
+    """Return the list `key` of `data` with `bind` applied to its entries, if there is a list."""
+    entries = data.get(key)
+    if not isinstance(entries, list):
+        return {}
+    return {key: [bind(entry, (*path, key, index)) for index, entry in enumerate(entries)]}

@@ -64,9 +64,9 @@ def _step(holder: Any, part: str, path: KeyPath) -> str | int:
         raise ValueError(f"{dotted(path)} is {show(holder)}, which has no {show(part)}")
     if not _INDEX.fullmatch(part):
         raise ValueError(f"{dotted(path)} is a list: {show(part)} is not an index of it")
-    if int(part) > len(holder):
-        entries = counted(len(holder), "entry", "entries")
-        message = f"index {part} is out of range: {dotted(path)} has {entries}"
-        raise ValueError(f"{message}, and {len(holder)} appends one")
-    holder.extend([None] * (int(part) == len(holder)))
-    return int(part)
+    index, length = int(part), len(holder)
+    if index > length:
+        has = f"{dotted(path)} has {counted(length, 'entry', 'entries')}"
+        raise ValueError(f"index {part} is out of range: {has}, and {length} appends one")
+    holder.extend([None] * (index == length))
+    return index

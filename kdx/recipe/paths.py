@@ -71,32 +71,23 @@ class Locations:
 
         Raises ValueError if there is no such file, and for recipes that are circular.
         """
-        path = Path(os.path.realpath(self.file.parent / given))
+        path, name = Path(os.path.realpath(self.file.parent / given)), show(str(given))
         if not os.path.isfile(path):
-            raise ValueError(f"{show(str(given))} does not exist: looked for {path}")
+            raise ValueError(f"{name} does not exist: looked for {path}")
         if len(self.before) >= _TEACHERS:
-            raise ValueError(
-                f"{show(str(given))}: a chain of more than {_TEACHERS} teacher recipes"
-            )
+            raise ValueError(f"{name}: a chain of more than {_TEACHERS} teacher recipes")
         if path == self.file.resolve():
-            raise ValueError(f"{show(str(given))} is this recipe itself")
+            raise ValueError(f"{name} is this recipe itself")
         if path in self.before:
             circle = (*self.before[self.before.index(path) :], self.file.resolve(), path)
             names = " -> ".join(each.name for each in circle)
-            raise ValueError(f"{show(str(given))}: circular teacher recipes: {names}")
+            raise ValueError(f"{name}: circular teacher recipes: {names}")
         return path
 
 
 def refuse_links(directory: Path) -> None:
     """Raise ValueError if a directory to write in is a link, or contains one at any depth."""
-    entries = (
-        os.path.join(folder, name)
-        for folder, folders, files in os.walk(directory)
-        for name in (*folders, *files)
-    )
-    for place in (directory, *entries):
-        if os.path.islink(place):
-            target = os.path.realpath(place)
-            raise ValueError(
-                f"{place} is a symbolic link to {target}: runs do not write through it"
-            )
+    for place in (directory, *directory.rglob("*")):
+        if place.is_symlink():
+            link = f"{place} is a symbolic link to {os.path.realpath(place)}"
+            raise ValueError(f"{link}: runs do not write through it")

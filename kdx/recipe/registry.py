@@ -55,14 +55,20 @@ def resolve(use: str, kind: str, allowed: Iterable[str]) -> Any:
     from kdx.recipe.kinds import lack  # here, because it brings torch
 
     if use.startswith("object:"):
-        raise ValueError(
-            f"{show(use)} is a Python object, which a recipe cannot build: run the Python program "
-            "that called kdx.distill() again"
-        )
+        message = f"{show(use)} is a Python object, which a recipe cannot build"
+        raise ValueError(f"{message}: run the Python program that called kdx.distill() again")
+    not_one = f"{show(use)} is not {'an' if kind == 'optimizer' else 'a'} {kind}"
     package, dot, _ = use.partition(".")
-    factory = _dotted(use, allowed) if dot else _bare(use, kind)
+    if dot:
+        factory = _dotted(use, allowed)
+    elif not (known := table(kind)):
+        raise ValueError(f"{not_one}: use a dotted name, as expand.ExpandNet")
+    elif use not in known:
+        raise ValueError(f"{not_one}.{unknown(use, known)}")
+    else:
+        factory = known[use]
     if reason := lack(factory, kind, annotated=bool(dot) and package in _HOUSE):
-        raise ValueError(f"{show(use)} is not {_a(kind)}: {reason}")
+        raise ValueError(f"{not_one}: {reason}")
     return factory
 
 
@@ -79,15 +85,6 @@ def table(kind: str) -> Mapping[str, Any]:
     return {n: c for n, c in classes.items() if issubclass(c, optim.Optimizer) and c not in unfit}
 
 
-def _bare(use: str, kind: str) -> Any:
-    known = table(kind)
-    if not known:
-        raise ValueError(f"{show(use)} is not {_a(kind)}: use a dotted name, as expand.ExpandNet")
-    if use not in known:
-        raise ValueError(f"{show(use)} is not {_a(kind)}.{unknown(use, known)}")
-    return known[use]
-
-
 def _dotted(use: str, allowed: Iterable[str]) -> Any:
     parts = use.split(".")
     if len(use) > _LONGEST or not all(part.isidentifier() for part in parts):
@@ -99,9 +96,8 @@ def _dotted(use: str, allowed: Iterable[str]) -> Any:
             use = new + use.removeprefix(old)
     module, _, name = use.rpartition(".")
     if not any(f"{module}.".startswith(f"{root}.") for root in allowed):
-        known = ", ".join(sorted(allowed))
-        message = f"{show(use)} is outside the modules that a recipe may use ({known})"
-        raise ValueError(f"{message}: allow it with --plugin {module.partition('.')[0]}")
+        outside = f"outside the modules that a recipe may use ({', '.join(sorted(allowed))})"
+        raise ValueError(f"{show(use)} is {outside}: allow it with --plugin {parts[0]}")
     public = vars(_import(module)).get("__all__")
     if public is None:
         raise ValueError(f"{show(use)}: module {module!r} has no __all__ that makes names public")
@@ -118,7 +114,3 @@ def _import(module: str, name: str = "") -> Any:
     except Exception as error:
         what = f"{name!r} from {module!r}" if name else f"{module!r}"
         raise ValueError(f"cannot import {what}: {type(error).__name__}: {error}") from error
-
-
-def _a(kind: str) -> str:
-    return f"an {kind}" if kind == "optimizer" else f"a {kind}"

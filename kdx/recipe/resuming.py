@@ -37,9 +37,8 @@ def resume_rule(key: str, model: type[BaseModel]) -> Resume:
     field = model.model_fields.get(name)
     if field is None:  # an argument of the section's component
         component = model.model_fields.get("component")
-        free = _rule(component).arguments if component else ()
-        return Resume(may_differ=name in free)
-    rule, nested = _rule(field), next(_models(field.annotation), None)
+        return Resume(may_differ=bool(component) and name in _rule(component).arguments)
+    rule, nested = _rule(field), next(sections_in(field.annotation), None)
     return rule if rule != Resume() or not inner or not nested else resume_rule(inner, nested)
 
 
@@ -47,9 +46,9 @@ def _rule(field: FieldInfo) -> Resume:
     return next((each for each in field.metadata if isinstance(each, Resume)), Resume())
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Yield the models in an annotation: `Section` of `list[Section] | None`."""
+def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models in an annotation: of `list[Section] | None`, Section."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
-        yield from _models(part)
+        yield from sections_in(part)

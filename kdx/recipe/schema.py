@@ -7,19 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    InstanceOf,
-    PrivateAttr,
-    StrictBool,
-)
+import yaml
+from pydantic import AfterValidator, Field, InstanceOf, PrivateAttr, StrictBool
 
-from kdx.recipe.component import Component
+from kdx.recipe.arguments import Component
 from kdx.recipe.fields import Count, Natural, Positive, RunName
-from kdx.recipe.names import name_stages
 from kdx.recipe.paths import Locations
 from kdx.recipe.resuming import MAY_DIFFER, Resume
 from kdx.recipe.sections import (
@@ -27,12 +19,14 @@ from kdx.recipe.sections import (
     Data,
     Losses,
     LossTerm,
+    Section,
     StageSection,
     Student,
     Teacher,
     Tolerance,
+    name_stages,
 )
-from kdx.recipe.writing import plain, to_yaml
+from kdx.recipe.yaml_source import scalar
 
 OF_OBJECTS = """\
 # Started from Python by kdx.distill(student=..., train=..., ...). What `object:` stands before were
@@ -52,10 +46,9 @@ class Stage:
     schedule: Component
 
 
-class Recipe(BaseModel):
+class Recipe(Section):
     """A training run, checked and complete; comes from `load`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     name: Annotated[RunName, MAY_DIFFER] = Field(default="", validate_default=True)
     seed: Natural = 0
     data: Data
@@ -65,7 +58,7 @@ class Recipe(BaseModel):
     optimizer: InstanceOf[Component]
     schedule: InstanceOf[Component]
     epochs: Count = 150
-    stages: Annotated[list[StageSection], Field(max_length=MOST), AfterValidator(name_stages)] = []
+    stages: Annotated[list[StageSection], AfterValidator(name_stages)] = Field([], max_length=MOST)
     precision: Literal["no", "bf16", "fp16"] | None = None
     processes: Annotated[Count | None, MAY_DIFFER] = None
     threads: Annotated[Annotated[Count, Field(le=256)] | None, MAY_DIFFER] = None
@@ -109,25 +102,53 @@ class Recipe(BaseModel):
         """Return the stages, at least one, with everything filled in from the recipe."""
         return [
             Stage(
-                name=stage.name,
-                phase=stage.phase,
-                epochs=stage.epochs or self.epochs,
-                losses=stage.losses or self.losses,
-                optimizer=stage.optimizer or self.optimizer,
-                schedule=stage.schedule or self.schedule,
+                stage.name,
+                stage.phase,
+                stage.epochs or self.epochs,
+                stage.losses or self.losses,
+                stage.optimizer or self.optimizer,
+                stage.schedule or self.schedule,
             )
             for stage in self.stages or name_stages([StageSection()])
         ]
 
     def plain(self) -> dict[str, Any]:
         """Return the recipe with all defaults and overrides, as nested plain values."""
-        return plain(self)
+        return _plain(self)
 
     def to_yaml(self) -> str:
         """Return the recipe with all defaults and overrides, which `load` reads as the same.
 
         Without `epochs` where every stage sets its own, as `load` wants it.
         """
-        unused = self.stages and all(stage.epochs for stage in self.stages)
-        text = to_yaml(self, leave_out={"epochs"} if unused else ())
+        content = self.plain()
+        if self.stages and all(stage.epochs for stage in self.stages):
+            del content["epochs"]
+        text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
         return OF_OBJECTS + text if "use: object:" in text else text
+
+
+def _plain(value: Any) -> Any:
+    """Return a recipe, or a part of it, as nested dicts, lists and scalars."""
+    if isinstance(value, Component):
+        return {"use": value.use, **value.arguments}
+    if isinstance(value, Section):
+        fields = {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+        return {**fields.pop("component", {}), **fields}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `yaml_source` reads: no aliases, and quotes if a string needs them."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        style = None if isinstance(scalar(text), str) else "'"
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)

@@ -1,10 +1,12 @@
 """The sections of a recipe, with their types and defaults.
 
 A section with a `component` has a `use:` in the recipe, and any further keys there are its
-arguments; `binding.py` gathers them before the schema sees them.
+arguments; `loading.py` gathers them before the schema sees them.
 """
 
-from typing import Annotated, Literal, Self
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -18,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from kdx.recipe.component import Component
+from kdx.recipe.arguments import Component
 from kdx.recipe.fields import (
     Count,
     Factors,
@@ -34,16 +36,21 @@ from kdx.recipe.fields import (
     RecipePath,
     Side,
 )
-from kdx.recipe.names import name_terms
 from kdx.recipe.resuming import MAY_DIFFER, Resume
+
+Entry = TypeVar("Entry", bound=Any)
 
 MOST = 100
 """Losses, transforms and stages: each is built, and tried, before a run begins."""
 
-_SECTION = ConfigDict(extra="forbid", frozen=True)
+
+class Section(BaseModel):
+    """What is common to all: unknown keys are errors, and nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Augment(BaseModel):
+class Augment(Section):
     """Random changes to the training images.
 
     `crop`: pixels of zero padding on each side, from which a window of the image's own size is
@@ -58,7 +65,6 @@ class Augment(BaseModel):
     Raises ValueError for values out of range, and for both kinds of crop.
     """
 
-    model_config = _SECTION
     crop: Annotated[Natural, Field(le=1024)] = 0
     flip: StrictBool = False
     resized_crop: Range | None = None
@@ -79,14 +85,13 @@ class Augment(BaseModel):
         return list(self.model_dump(exclude_defaults=True))
 
 
-class Data(BaseModel):
+class Data(Section):
     """A data set and how it is fed. `batch_size` is global, over all processes.
 
     `validation` is the share or the number of training images that are held out, `label_noise` the
     share of the others whose label is drawn at random. `limit` is of each part, or by its name.
     """
 
-    model_config = _SECTION
     component: Annotated[InstanceOf[Component], Resume(arguments=("root",))]
     batch_size: Count = 128
     augment: Augment = Augment()
@@ -96,30 +101,27 @@ class Data(BaseModel):
     workers: Annotated[Natural, Field(le=256), MAY_DIFFER] = 0
 
 
-class InputOverride(BaseModel):
+class InputOverride(Section):
     """How a teacher's images are normalised and sized, where its weights do not say."""
 
-    model_config = _SECTION
     mean: Annotated[list[Finite], Field(min_length=1, max_length=64)] | None = None
     std: Annotated[list[Positive], Field(min_length=1, max_length=64)] | None = None
     size: Annotated[Count, Field(le=4096)] | None = None
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
-        if self.mean and self.std and len(self.mean) != len(self.std):
-            lengths = f"{len(self.mean)} means, but {len(self.std)} stds"
-            raise ValueError(f"{lengths}: give one of each per channel")
+        if self.mean and self.std and (means := len(self.mean)) != (stds := len(self.std)):
+            raise ValueError(f"{means} means, but {stds} stds: give one of each per channel")
         return self
 
 
-class MemoSection(BaseModel):
+class MemoSection(Section):
     """Remember the teacher's outputs for `views` views of each sample.
 
     `top` keeps that many logits of each, `limit` is in GB; `directory` holds all memos, by
     default `memos` below the output root.
     """
 
-    model_config = _SECTION
     views: Count
     dtype: Literal["float16", "float32"] = "float16"
     top: Count | None = None
@@ -129,18 +131,16 @@ class MemoSection(BaseModel):
 
 def _memo(value: object, info: ValidationInfo) -> object:
     """Validate a mapping here, so that its errors name no branch of a union."""
-    if value is None or value is False:
-        return value
-    return MemoSection.model_validate(value, context=info.context)
+    off = value is None or value is False
+    return value if off else MemoSection.model_validate(value, context=info.context)
 
 
-class Teacher(BaseModel):
+class Teacher(Section):
     """A frozen network to learn from; `recipe` trains its weights if they are missing.
 
     Without `memo`, outputs are remembered if the views never change; `memo: false` prevents that.
     """
 
-    model_config = _SECTION
     component: InstanceOf[Component]
     weights: Annotated[OutputPath | None, MAY_DIFFER] = None
     recipe: Annotated[RecipePath | None, MAY_DIFFER] = None
@@ -149,31 +149,49 @@ class Teacher(BaseModel):
     memo: Annotated[MemoSection | Literal[False] | None, BeforeValidator(_memo)] = None
 
 
-class Student(BaseModel):
+class Student(Section):
     """The network to train, from `weights` where given, and what holds during training only."""
 
-    model_config = _SECTION
     component: InstanceOf[Component]
     weights: OutputPath | None = None
     transforms: Annotated[list[InstanceOf[Component]], Field(max_length=MOST)] = []
 
 
-class LossTerm(BaseModel):
+class LossTerm(Section):
     """One term of the objective: `weight` times the loss, logged as `name`."""
 
-    model_config = _SECTION
     component: InstanceOf[Component]
     weight: Annotated[Finite, Field(ge=0)] = 1.0
     name: Name = ""
 
 
+def name_terms(terms: list[LossTerm]) -> list[LossTerm]:
+    """Return the terms, named by default after the last part of `use`, in lower case."""
+    return _named(terms, [re.split("[.:]", t.component.use)[-1].lower() for t in terms], "terms")
+
+
+def _named(entries: list[Entry], defaults: Sequence[str], what: str) -> list[Entry]:
+    """Return `entries` with a name each: those given, else the defaults, numbered if taken.
+
+    Raises ValueError if two were given the same name.
+    """
+    names = [entry.name for entry in entries if entry.name]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two {what} are named {twice[0]!r}")
+    named = []
+    for entry, default in zip(entries, defaults, strict=True):
+        numbered = (default, *(f"{default}_{n + 2}" for n in range(len(entries))))
+        names.append(entry.name or next(name for name in numbered if name not in names))
+        named.append(entry.model_copy(update={"name": names[-1]}))
+    return named
+
+
 Losses = Annotated[list[LossTerm], Field(min_length=1, max_length=MOST), AfterValidator(name_terms)]
 
 
-class StageSection(BaseModel):
+class StageSection(Section):
     """A stage as written: what it leaves out is the recipe's."""
 
-    model_config = _SECTION
     name: Name = ""
     phase: Label | None = None
     epochs: Count | None = None
@@ -182,9 +200,18 @@ class StageSection(BaseModel):
     schedule: InstanceOf[Component] | None = None
 
 
-class Tolerance(BaseModel):
+def name_stages(stages: list[StageSection]) -> list[StageSection]:
+    """Return the stages, named by default after the phase, else by number ("stage2").
+
+    A single stage is "train".
+    """
+    plain = ["train"] if len(stages) == 1 else [f"stage{n}" for n, _ in enumerate(stages, start=1)]
+    defaults = [stage.phase or name for stage, name in zip(stages, plain, strict=True)]
+    return _named(stages, defaults, "stages")
+
+
+class Tolerance(Section):
     """What the compact student may differ by from the trained one, of the largest logit."""
 
-    model_config = _SECTION
     float32: Positive = 1e-4
     float64: Positive = 1e-9

@@ -11,6 +11,7 @@ _LONGEST = 1000  # characters of a message
 _TYPES = {
     "bool": "true or false",
     "int": "an integer",
+    "int_from_float": "an integer",
     "float": "a number",
     "string": "a string",
     "list": "a list",
@@ -55,8 +56,9 @@ def explain(error: Any) -> str:
         return "is missing"
     if kind == "value_error":
         return str(context["error"])
-    if stem in _TYPES or kind == "int_from_float":
-        return f"{show(value)} is not {_TYPES.get(stem, _TYPES['int'])}{_quoting(kind, value)}"
+    if stem in _TYPES:
+        quote = kind == "string_type" and isinstance(value, int | float)
+        return f"{show(value)} is not {_TYPES[stem]}{': put it in quotes' if quote else ''}"
     if kind == "literal_error":
         return f"{show(value)} is not {context['expected']}"
     if kind in ("too_short", "too_long"):
@@ -66,10 +68,4 @@ def explain(error: Any) -> str:
         return f"has {entries}, but needs {bound} {limit}"
     if kind == "less_than_equal":
         return f"{show(value)} should be at most {context['le']:,}"
-    message = error["msg"]
-    return f"{show(value)} {message.removeprefix('Input ')}"
-
-
-def _quoting(kind: str, value: Any) -> str:
-    scalar = isinstance(value, int | float)
-    return ": put it in quotes" if kind == "string_type" and scalar else ""
+    return f"{show(value)} {error['msg'].removeprefix('Input ')}"

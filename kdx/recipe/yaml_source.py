@@ -17,17 +17,13 @@ from kdx.recipe.wording import show
 
 LARGEST = 2**16
 """Characters in a recipe, which is about twenty lines: they are read in a fraction of a second."""
-
-DEEPEST = 32
-"""Mappings and lists may be nested this deep."""
-
+DEEPEST = 32  # mappings and lists, in one another
 _CONSTANTS: dict[str, Any] = {"true": True, "false": False, "null": None, "~": None, "": None}
 _INTEGER = re.compile(r"[-+]?[0-9]+", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
 _SPECIAL = re.compile(r"([-+]?)\.(inf|nan)")
 _DIGITS = 300
-_MOST = 5000
-"""Values in a recipe: each of them may be a problem, or a part of the run."""
+_MOST = 5000  # values: each of them may be a problem, or a part of the run
 
 
 class _Unreadable(Exception):
@@ -37,7 +33,7 @@ class _Unreadable(Exception):
 def read_mapping(path: Path, report: Report, rule: str) -> dict[str, Any]:
     """Return the top level of the YAML file; raise RecipeError if it cannot be read at all.
 
-    `rule` says what the file should be. Every value is located in `report`.
+    `rule` says what the file should be. Else as `parse`.
     """
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
@@ -59,10 +55,9 @@ def read_mapping(path: Path, report: Report, rule: str) -> dict[str, Any]:
 
 
 def parse(text: str, report: Report, *, path: KeyPath = (), origin: str | None = None) -> Any:
-    """Return the data in `text`, None if it is empty; problems go to `report`.
+    """Return the data in `text`, whose place in the recipe is `path`; None if it is empty.
 
-    Every value is located in `report` by its line, or by `origin` if that is given; `path`
-    is the place of the text in the recipe.
+    `report` gets the problems, and where each value is: its line, or `origin` if that is given.
     """
     try:
         return _Reader(text, report, origin).document(path)
@@ -99,70 +94,60 @@ class _Reader:
 
     def __init__(self, text: str, report: Report, origin: str | None) -> None:
         self._events: Iterator[yaml.Event] = iter(yaml.parse(text, Loader=yaml.SafeLoader))
-        self._report = report
-        self._origin = origin
-        self._values = 0
+        self._report, self._origin, self._values = report, origin, 0
 
     def document(self, path: KeyPath) -> Any:
         next(self._events)  # the stream begins
         if isinstance(next(self._events), yaml.StreamEndEvent):
             return None
-        data = self._value(path, next(self._events), len(path))
+        data = self._value(path, next(self._events))
         next(self._events)  # the document ends
         after = next(self._events)
         if not isinstance(after, yaml.StreamEndEvent):
             raise _Unreadable("a second YAML document: a recipe is one", after)
         return data
 
-    def _value(
-        self, path: KeyPath, event: yaml.Event, depth: int, at: yaml.Event | None = None
-    ) -> Any:
-        """Return what begins with `event`; its place is that of `at`, its key, if it has one."""
+    def _value(self, path: KeyPath, event: yaml.Event, key: yaml.Event | None = None) -> Any:
+        """Return what begins with `event`; its place is that of its `key`, if it has one."""
         self._values += 1
-        if depth > DEEPEST:
+        if len(path) > DEEPEST:
             raise _Unreadable(f"nested deeper than {DEEPEST} levels", event)
         if self._values > _MOST:
             raise _Unreadable(f"more than {_MOST:,} values: a recipe is about twenty lines", event)
-        self._report.locate(path, self._at(at or event))
+        self._report.locate(path, self._origin or _line(key or event))
         self._refuse_extras(path, event)
         if isinstance(event, yaml.MappingStartEvent):
-            return self._mapping(path, depth)
+            return self._mapping(path)
         if isinstance(event, yaml.SequenceStartEvent):
             data: list[Any] = []
             while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-                data.append(self._value((*path, len(data)), event, depth + 1))
+                data.append(self._value((*path, len(data)), event))
             return data
         # An alias has been reported.
-        return self._scalar(event) if isinstance(event, yaml.ScalarEvent) else None
+        return _read(event) if isinstance(event, yaml.ScalarEvent) else None
 
-    def _mapping(self, path: KeyPath, depth: int) -> dict[str, Any]:
+    def _mapping(self, path: KeyPath) -> dict[str, Any]:
         data: dict[str, Any] = {}
         lines: dict[str, int] = {}
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             key = self._key(path, event)
-            below = (*path, key)
             if key in data:
-                self._refuse(below, f"duplicate key, first on line {lines[key]}", event)
+                self._refuse((*path, key), f"duplicate key, first on line {lines[key]}", event)
             lines.setdefault(key, _line(event))
-            data[key] = self._value(below, next(self._events), depth + 1, event)
+            data[key] = self._value((*path, key), next(self._events), event)
         return data
 
     def _key(self, path: KeyPath, event: yaml.Event) -> str:
         if not isinstance(event, yaml.ScalarEvent):
             raise _Unreadable("a key must be a string, not a list, mapping or alias", event)
         self._refuse_extras((*path, event.value), event)
-        key = self._scalar(event)
+        key = _read(event)
         if event.value == "<<" and event.implicit[0]:
             self._refuse((*path, key), "merge keys are not supported: write the keys out", event)
         elif not isinstance(key, str):
             message = f"key {show(key)} is not a string: put it in quotes"
             self._refuse((*path, str(key)), message, event)
         return str(key)
-
-    def _scalar(self, event: yaml.ScalarEvent) -> Any:
-        if re.search(r"[\x00\ud800-\udfff]", event.value):
-            raise _Unreadable(f"invalid characters: {show(event.value)}", event)
-        return scalar(event.value) if event.implicit[0] else event.value
 
     def _refuse_extras(self, path: KeyPath, event: yaml.Event) -> None:
         anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
@@ -174,10 +159,13 @@ class _Reader:
             self._refuse(path, f"tags ({tag}) are not supported: leave it out", event)
 
     def _refuse(self, path: KeyPath, message: str, event: yaml.Event) -> None:
-        self._report.add(path, message, origin=self._at(event))
+        self._report.add(path, message, origin=self._origin or _line(event))
 
-    def _at(self, event: yaml.Event) -> int | str:
-        return self._origin or _line(event)
+
+def _read(event: yaml.ScalarEvent) -> Any:
+    if re.search(r"[\x00\ud800-\udfff]", event.value):
+        raise _Unreadable(f"invalid characters: {show(event.value)}", event)
+    return scalar(event.value) if event.implicit[0] else event.value
 
 
 def _line(event: yaml.Event) -> int:

@@ -5,11 +5,10 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from kdx.models.students.alexnet import alexnet
-from kdx.models.students.imagenet import mobilenet, mobilenet_v2, shufflenet_v2
 from kdx.models.students.smallnet import SmallNet, smallnet, smallnet4
 from kdx.models.students.unet import UNet, unet
 from kdx.models.students.yolo_lite import yolo_lite
-from kdx.models.students.zoo import timm, torchvision
+from kdx.models.students.zoo import mobilenet, mobilenet_v2, shufflenet_v2, timm, torchvision
 
 __all__ = [
     "TABLE",
@@ -27,15 +26,7 @@ __all__ = [
     "yolo_lite",
 ]
 
+_STUDENTS = (smallnet, smallnet4, mobilenet, mobilenet_v2, shufflenet_v2, alexnet, yolo_lite, unet)
 TABLE: Mapping[str, Callable[..., nn.Module]] = {
-    "smallnet": smallnet,
-    "smallnet4": smallnet4,
-    "mobilenet": mobilenet,
-    "mobilenet_v2": mobilenet_v2,
-    "shufflenet_v2": shufflenet_v2,
-    "alexnet": alexnet,
-    "yolo_lite": yolo_lite,
-    "unet": unet,
-    "timm": timm,
-    "torchvision": torchvision,
+    network.__name__: network for network in (*_STUDENTS, timm, torchvision)
 }

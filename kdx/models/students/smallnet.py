@@ -95,7 +95,6 @@ def _size_left(image_size: int, blocks: int, shrink: int) -> int:
     for _ in range(blocks):
         left, smallest = (left - shrink) // 2, 2 * smallest + shrink
     if image_size < smallest:
-        raise ValueError(
-            f"image_size: {image_size} is too small for {blocks} blocks, which need {smallest}"
-        )
+        need = f"{blocks} blocks, which need {smallest}"
+        raise ValueError(f"image_size: {image_size} is too small for {need}")
     return left

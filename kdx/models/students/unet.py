@@ -42,10 +42,8 @@ class UNet(nn.Module):
         """Return logits [B, C, H, W] of images [B, in_channels, H, W]."""
         height, width = images.shape[-2:]
         if height % self.stride or width % self.stride:
-            raise ValueError(
-                f"images of {height} x {width}: this U-Net halves them {len(self.up)} times, so "
-                f"{self.stride} must divide both"
-            )
+            need = f"halves them {len(self.up)} times, so {self.stride} must divide both"
+            raise ValueError(f"images of {height} x {width}: this U-Net {need}")
         kept = [self.contracting[0](images)]
         for block in self.contracting[1:]:
             kept.append(block(self.pool(kept[-1])))
