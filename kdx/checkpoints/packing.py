@@ -47,18 +47,15 @@ def _pack(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, list | tuple):
         parts = [_pack(part, _inside(where, i), tensors) for i, part in enumerate(value)]
         return {TUPLE: parts} if isinstance(value, tuple) else parts
-    if isinstance(value, dict):
-        return _pack_dict(value, where, tensors)
-    raise ValueError(f"{where}: {type(value).__name__} {value!r} cannot be saved in a checkpoint")
-
-
-def _pack_dict(value: dict[Any, Any], where: str, tensors: dict[str, Tensor]) -> Any:
-    parts = [(key, _pack(part, _inside(where, key), tensors)) for key, part in value.items()]
+    if not isinstance(value, dict):
+        what = f"{type(value).__name__} {value!r}"
+        raise ValueError(f"{where}: {what} cannot be saved in a checkpoint")
+    parts = [[key, _pack(part, _inside(where, key), tensors)] for key, part in value.items()]
     if all(isinstance(key, str) and not key.startswith("$") for key in value):
         return dict(parts)
     if not all(key is None or type(key) in (bool, int, float, str) for key in value):
         raise ValueError(f"{where}: dict with keys {list(value)!r} cannot be saved in a checkpoint")
-    return {ITEMS: [[key, part] for key, part in parts]}
+    return {ITEMS: parts}
 
 
 def _inside(where: str, name: object) -> str:

@@ -43,17 +43,16 @@ def finish(
     from. Returns the certificate's problems, the same on every process; if there are any, the
     student is not exported.
     """
-    job, main = runtime.job, runtime.accelerator.is_main_process
+    job = runtime.job
     compact = restore(job.student, job.transforms)
     split, source = runtime.evaluation_source()
     metrics = {
         "trained": runtime.evaluate(job.student, source).metrics,
         "compact": runtime.evaluate(compact, source).metrics,
     }
-    test = metrics["compact"]
-    if source is not job.splits.test:
-        test = runtime.evaluate(compact, job.splits.test).metrics
-    if not main:
+    same = source is job.splits.test
+    test = metrics["compact"] if same else runtime.evaluate(compact, job.splits.test).metrics
+    if not runtime.accelerator.is_main_process:
         return runtime.agree([])
     evaluated, tested = (
         Views(each, job.data.input, seed=job.recipe.seed) for each in (source, job.splits.test)
@@ -66,9 +65,8 @@ def finish(
         decide=job.task.decide,
         metrics=metrics,
     )
-    run_dir = job.recipe.run_dir
-    text = json.dumps(certificate.to_json(), indent=2) + "\n"
-    write_whole(run_dir / "certificate.json", text)
+    run_dir, text = job.recipe.run_dir, json.dumps(certificate.to_json(), indent=2)
+    write_whole(run_dir / "certificate.json", f"{text}\n")
     if not certificate.problems:
         path = run_dir / weights.FILE_IN_RUN
         weights.save(compact, path, input=job.data.input, classes=job.classes, extra=job.about)
@@ -116,10 +114,8 @@ def _environment(runtime: Runtime) -> dict[str, str | int]:
 
 def _processor() -> str:
     """Return the processor's model, or its architecture."""
-    try:
-        found = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.M)
-    except OSError:
-        found = None
+    about = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*: (.*)", about.read_text() if about.exists() else "", re.M)
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 

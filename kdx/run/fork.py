@@ -36,8 +36,8 @@ class Fork:
         return {"checkpoint": str(place), "sha256": checkpoints.digest_of(place)}
 
     def load_compact(self, network: nn.Module) -> None:
-        """Load the weights into the compact network, before any transform is applied."""
-        assert self.compact is not None, "the transforms are the same: see `load_student`"
+        """Load `compact`, if not None, into the network before any transform is applied."""
+        assert self.compact is not None
         if problem := misfits("student", network.state_dict(), self.compact):
             raise ValueError(f"cannot fork {self.state.place}: {problem}")
         load_tensors(network, self.compact)

@@ -129,9 +129,8 @@ def _certificate(certificate: Certificate) -> str:
 
 
 def _epochs(epochs: Sequence[Mapping[str, Any]], primary_metric: str) -> str:
-    ends = (f"/{primary_metric}", "/agreement")
-    shown = (n for e in epochs for n in e if n.startswith("loss/") or n.endswith(ends))
-    names = list(dict.fromkeys(shown))
+    ends, every = (f"/{primary_metric}", "/agreement"), dict.fromkeys(n for e in epochs for n in e)
+    names = [name for name in every if name.startswith("loss/") or name.endswith(ends)]
     rows = [
         (str(e["epoch"]), e["stage"], f"{e['learning_rate']:.3g}",
          *(f"{e[name]:.4f}" if name in e else "" for name in names))

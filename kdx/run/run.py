@@ -103,7 +103,7 @@ def _train(
     source: Fork | None,
 ) -> None:
     """Train, restore, certify and export into the claimed run directory."""
-    recipe, job, main = runtime.job.recipe, runtime.job, runtime.accelerator.is_main_process
+    job, recipe, main = runtime.job, runtime.job.recipe, runtime.accelerator.is_main_process
     teacher, epochs = check_teacher(runtime, console), sum(s.stage.epochs for s in job.stages)
     first = primary_metric(job.task)
     log = RunLog(recipe.run_dir, console, epochs=epochs, primary_metric=first, main=main)
@@ -111,11 +111,10 @@ def _train(
         begin = source.begin if source else None
         progress = fit(runtime, log, run=about, saved=saved, begin=begin)
     if recipe.select == "best" and progress.best_checkpoint:
-        best = TrainState.read(recipe.run_dir / "checkpoints" / progress.best_checkpoint)
-        best.load_student(job.student)
+        best = recipe.run_dir / "checkpoints" / progress.best_checkpoint
+        TrainState.read(best).load_student(job.student)
     origin = about.get("forked_from", {}).get("checkpoint")
-    problems = finish(runtime, progress, console, teacher=teacher, forked_from=origin)
-    if problems:
+    if problems := finish(runtime, progress, console, teacher=teacher, forked_from=origin):
         raise CertificateError(f"{recipe.run_dir}: {'; '.join(problems)}; nothing was exported")
 
 
@@ -181,9 +180,8 @@ def _idle_schedule(stage: StageJob, per_epoch: int) -> str:
 
 def describe(runtime: Runtime) -> str:
     """Say on what and how a job runs: device, processes, threads, precision."""
-    accelerator = runtime.accelerator
+    device = runtime.accelerator.device.type
     processes = counted(runtime.world, "process", "processes")
-    on_cpu = accelerator.device.type == "cpu"
-    threads = f", {counted(torch.get_num_threads(), 'thread')}" if on_cpu else ""
-    precision = in_words(runtime.job.recipe.precision, accelerator.mixed_precision)
-    return f"{accelerator.device.type}, {processes}{threads}, {precision}"
+    threads = f", {counted(torch.get_num_threads(), 'thread')}" if device == "cpu" else ""
+    precision = in_words(runtime.job.recipe.precision, runtime.accelerator.mixed_precision)
+    return f"{device}, {processes}{threads}, {precision}"

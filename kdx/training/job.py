@@ -124,11 +124,11 @@ def build(
     paths = [name for name, _ in compact.named_modules()]
     stages = []
     for index, stage in enumerate(recipe.resolved_stages()):
-        for transform in transforms if stage.phase else ():
-            try:
+        try:
+            for transform in transforms if stage.phase else ():
                 transform.enter(trial, stage.phase or "")
-            except ValueError as error:
-                raise ValueError(f"stages[{index}].phase: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"stages[{index}].phase: {error}") from error
         terms = [
             Term(each.name, each.weight, part.build(**known), f"{part.place}: {part.where}")
             for each in stage.losses
@@ -193,11 +193,11 @@ def _check_teacher_used(recipe: Recipe, stages: Sequence[StageJob]) -> None:
             "teacher.memo: cannot be combined with data.augment.sizes, which changes the size of "
             "the images from step to step: remove one of the two"
         )
-    if any(stage.objective.reads_teacher for stage in stages):
-        return
-    part = recipe.teacher.component
-    uses = dict.fromkeys(term.component.use for stage in stages for term in stage.stage.losses)
-    raise ValueError(
-        f"{part.place}: {part.where}: no loss reads the teacher; the losses are {', '.join(uses)}. "
-        "Add one that learns from a teacher, such as kd, hint or pkt, or remove the teacher"
-    )
+    if not any(stage.objective.reads_teacher for stage in stages):
+        part = recipe.teacher.component
+        uses = dict.fromkeys(term.component.use for stage in stages for term in stage.stage.losses)
+        raise ValueError(
+            f"{part.place}: {part.where}: no loss reads the teacher; the losses are "
+            f"{', '.join(uses)}. Add one that learns from a teacher, such as kd, hint or pkt, or "
+            "remove the teacher"
+        )

@@ -54,7 +54,8 @@ class Objective(nn.Module):
 
         `images` [B, channels, H, W], `target` [B].
         """
-        values = self._values(self.tapped(images), teacher, target)
+        outputs = self.tapped(images)
+        values = {term.name: _value(term, outputs, teacher, target) for term in self.terms}
         total = torch.stack([t.weight * values[t.name] for t in self.terms if t.weight]).sum()
         return total, values
 
@@ -72,7 +73,8 @@ class Objective(nn.Module):
                 taught = teacher(images) if teacher else None
                 watched = Watched(taught.logits, taught.features) if taught else None
                 try:
-                    self._values(outputs, watched, target)
+                    for term in self.terms:
+                        _value(term, outputs, watched, target)
                     break
                 except FeatureWanted as wanted:
                     _tap(wanted)
@@ -98,11 +100,6 @@ class Objective(nn.Module):
     def weighted(self, values: Mapping[str, float]) -> dict[str, float]:
         """Return the terms' contributions to the total, by name."""
         return {term.name: term.weight * values[term.name] for term in self.terms}
-
-    def _values(
-        self, student: Outputs, teacher: Outputs | None, target: Tensor
-    ) -> dict[str, Tensor]:
-        return {term.name: _value(term, student, teacher, target) for term in self.terms}
 
 
 def _tap(wanted: FeatureWanted) -> None:

@@ -11,9 +11,8 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from kdx.data import Batch, EpochBatches, Views, eval_loader, most_batches, resized, train_loader
+from kdx.data import EpochBatches, Views, eval_loader, most_batches, resized, train_loader
 from kdx.launch.memory import at_once
 from kdx.launch.precision import check_compiler
 from kdx.launch.processes import join
@@ -70,9 +69,8 @@ class Runtime:
             views=recipe.teacher.memo.views if recipe.teacher and recipe.teacher.memo else None,
         )
         self.teacher_outputs: Guide | None = live(job.teacher) if job.teacher else None
-        self.loader: DataLoader[Batch] = train_loader(
-            job.train_views, self.batches, workers=recipe.data.workers
-        )
+        workers = recipe.data.workers
+        self.loader = train_loader(job.train_views, self.batches, workers=workers)
         self.teacher_predictions: Tensor | None = None
         self.stop = Stop(world=self.world)
         job.student.to(accelerator.device)

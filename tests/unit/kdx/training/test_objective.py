@@ -90,7 +90,7 @@ def test_the_probe_taps_what_is_read_and_leaves_the_student_as_it_was(batch, tea
     _, values = objective(*batch, teacher(batch[0]))
     assert values["pkt"].isfinite()
     assert len(network.relu_fc1._forward_hooks) == 1
-    objective.detach()
+    objective.tapped.detach()
     assert not network.relu_fc1._forward_hooks
 
 
