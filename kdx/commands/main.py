@@ -16,6 +16,7 @@ usage: kdx COMMAND [ARGUMENT ...]
 Train a compact network by knowledge distillation, from one YAML recipe.
 
 commands:"""
+_MORE = "\n`kdx COMMAND --help` lists the arguments of a command."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     verb, *arguments = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
     if verb in ("-h", "--help", "help"):
-        print(_overview())
+        lines = [f"  {name:<11} {line}" for name, (_, line) in VERBS.items()]
+        print(_USAGE, *lines, _MORE, sep="\n")
     elif verb == "--version":
         print(f"kdx {version('kdx')}")
     elif verb not in VERBS:
@@ -40,18 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(verb: str, arguments: Sequence[str]) -> int:
     module = importlib.import_module(VERBS[verb][0])
-    parser = argparse.ArgumentParser(
-        prog=f"kdx {verb}",
-        description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(f"kdx {verb}", description=module.__doc__, formatter_class=raw)
     module.add_arguments(parser)
     # Overrides may stand between options, which argparse does not allow together with subcommands.
     parse = parser.parse_args if parser._subparsers else parser.parse_intermixed_args
     args = parse(arguments)
     return guarded(lambda: module.run(args), resumes=verb == "distill")
-
-
-def _overview() -> str:
-    lines = [f"  {verb:<11} {line}" for verb, (_, line) in VERBS.items()]
-    return "\n".join([_USAGE, *lines, "\n`kdx COMMAND --help` lists the arguments of a command."])

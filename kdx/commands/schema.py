@@ -66,11 +66,10 @@ class _Generator(GenerateJsonSchema):
 def _recipe(plugins: Sequence[str]) -> dict[str, Any]:
     schema = Recipe.model_json_schema(schema_generator=_Generator)
     models = schema["$defs"]
-    for holder in (schema, *models.values()):
-        for key in holder["properties"].keys() & _COMPONENTS.keys():
-            text = json.dumps(holder["properties"][key])
-            text = text.replace("/Component", f"/{_COMPONENTS[key]}")
-            holder["properties"][key] = json.loads(text)
+    for properties in [each["properties"] for each in (schema, *models.values())]:
+        for key in properties.keys() & _COMPONENTS.keys():
+            text = json.dumps(properties[key]).replace("/Component", f"/{_COMPONENTS[key]}")
+            properties[key] = json.loads(text)
     del models["Component"]
     for name, kind in _SECTIONS.items():
         models[name] = _component(kind, models[name], plugins)

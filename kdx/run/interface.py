@@ -133,34 +133,33 @@ def _read(
     output_root: Path,
     plugins: tuple[str, ...],
 ) -> Recipe:
-    if isinstance(recipe, str | os.PathLike):
-        return read(Locations(Path(recipe), output_root, plugins), overrides_of(settings))
-    if recipe is None:
+    given: dict[str, Any] | None = None
+    if isinstance(recipe, Mapping):
+        given = json.loads(_json(recipe))
+        use = given["student"].get("use") if isinstance(given.get("student"), dict) else None
+        given["name"] = given.get("name") or f"python/{str(use).rpartition('.')[2]}"
+    elif recipe is None:
         if missing := [key for key in ("student", "train", "test") if settings.get(key) is None]:
             raise ValueError(
                 f"{', '.join(missing)}: missing: pass a recipe (a path or a mapping), or objects: "
                 "student=module, train=dataset, test=dataset"
             )
         given, settings = recipe_of_objects(**settings)
-    else:
-        given = json.loads(_json(recipe))
-        use = given["student"].get("use") if isinstance(given.get("student"), dict) else None
-        given["name"] = given.get("name") or f"python/{str(use).rpartition('.')[2]}"
-    locations = Locations(Path("the recipe"), output_root, plugins)
+    path = recipe if isinstance(recipe, str | os.PathLike) else "the recipe"
+    locations = Locations(Path(path), output_root, plugins)
     return read(locations, overrides_of(settings), given=given)
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, default=_plain, ensure_ascii=False)
+    def plain(value: Any) -> Any:
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
+        raise ValueError(
+            f"{type(value).__name__} objects cannot stand in a recipe: pass objects without one, "
+            "kdx.distill(student=module, train=dataset, test=dataset)"
+        )
 
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    raise ValueError(
-        f"{type(value).__name__} objects cannot stand in a recipe: pass objects without one, "
-        "kdx.distill(student=module, train=dataset, test=dataset)"
-    )
+    return json.dumps(value, default=plain, ensure_ascii=False)
 
 
 def _described(path: PathLike, plugins: Sequence[str]) -> nn.Module:
@@ -173,10 +172,9 @@ def _described(path: PathLike, plugins: Sequence[str]) -> nn.Module:
             f"{path} does not say how to build its network{f': it is {use!r}' if use else ''}. "
             "Build it and pass it: load_student(path, network=module)"
         )
-    section = {**(arguments if isinstance(arguments, dict) else {}), "use": use}
-    if "pretrained" in section:
-        section["pretrained"] = False  # the file's weights follow
     allow(plugins)
+    section = {**(arguments if isinstance(arguments, dict) else {}), "use": use}
+    section |= {"pretrained": False} if "pretrained" in section else {}  # its weights follow
     component = load_section(section, plugins=plugins).component
     task = {"num_classes": about["classes"], **(told if isinstance(told, dict) else {})}
     return component.build(**facts(task, spec))
