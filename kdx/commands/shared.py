@@ -90,7 +90,13 @@ def guarded(main: Callable[[], None], *, resumes: bool = False) -> int:
         from kdx.launch.processes import lost_peer
 
         if isinstance(error, Stopped):
-            return _stopped(error, " with --resume" if resumes else "")
+            # In order: a launcher that sees one process end signals the others.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            if _rank() == 0:
+                again = "run the same command" + " with --resume" * resumes
+                print(f"{error}; to continue, {again}", file=sys.stderr)
+            _leave()
+            return STOPPED
         # By name, so that torch need not be imported.
         known = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
         if known or "DefaultCPUAllocator: can't allocate memory" in str(error):
@@ -101,15 +107,6 @@ def guarded(main: Callable[[], None], *, resumes: bool = False) -> int:
             raise
         return _print(error, str(error), FAILED)
     return 0
-
-
-def _stopped(error: Exception, option: str) -> int:
-    """Leave in order: a launcher that sees one process end signals the others."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if _rank() == 0:
-        print(f"{error}; to continue, run the same command{option}", file=sys.stderr)
-    _leave()
-    return STOPPED
 
 
 def _print(error: Exception, reason: str, code: int) -> int:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
 from rich.console import Console
 from torch import nn
 
 from kdx.models import weights
-from kdx.models.certificate import Certificate, Errors
+from kdx.models.certificate import Certificate
 from kdx.models.networks import facts
 from kdx.recipe import Recipe, allow
 from kdx.recipe import load_student as load_section
@@ -49,11 +50,10 @@ class Run:
     ) -> "Run":
         """Open a finished run; ValueError if it is not one, and as `load_student`."""
         summary = read_summary(Path(path))
-        found = json.loads((Path(path) / "certificate.json").read_text())
-        found.pop("holds")
-        errors = {name: Errors(**found.pop(name)) for name in ("float32", "float64")}
+        found = (Path(path) / "certificate.json").read_bytes()
+        certificate = TypeAdapter(Certificate).validate_json(found)
         student = load_student(path, network=network, plugins=plugins)
-        return cls(Path(path), student, summary, Certificate(**errors, **found))
+        return cls(Path(path), student, summary, certificate)
 
 
 def distill(
@@ -133,7 +133,7 @@ def _read(
     output_root: Path,
     plugins: tuple[str, ...],
 ) -> Recipe:
-    given: dict[str, Any] | None = None
+    given: Any = None
     if isinstance(recipe, Mapping):
         given = json.loads(_json(recipe))
         use = given["student"].get("use") if isinstance(given.get("student"), dict) else None
