@@ -119,7 +119,7 @@ def evaluate(
     found = recipe_of(source, recipe, texts, plugins, output_root)
     own = weights.read_spec(source)
     data, splits = build_data(found)
-    images = {"test": splits.test, "validation": splits.validation, "train": splits.train}[split]
+    images = getattr(splits, split)
     if images is None:
         raise ValueError("no validation split: the recipe holds nothing out (data.validation)")
     task = task_of(data)

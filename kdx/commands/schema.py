@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
+from kdx.commands.list import catalogue
 from kdx.commands.shared import add_plugins
 from kdx.recipe import Recipe, allow
 from kdx.util.files import write_whole
@@ -80,8 +81,6 @@ def _recipe(plugins: Sequence[str]) -> dict[str, Any]:
 
 def _component(kind: str, section: dict[str, Any], plugins: Sequence[str]) -> dict[str, Any]:
     """Return the schema of a section with `use:`: its own keys, and the arguments of each name."""
-    from kdx.commands.catalogue import catalogue
-
     own = {k: v for k, v in section.get("properties", {}).items() if k != "component"}
     names, cases = [], []
     for entry in catalogue(kind, plugins=plugins):
