@@ -151,7 +151,5 @@ def test_a_run_of_kdx_is_told_its_own_option(joins, monkeypatch):
     works = r"requested, but 1 is running. This works:\n    kdx distill 'a b.yaml' --processes 2$"
     with pytest.raises(ValueError, match=works):
         joins("processes=2")
-    with pytest.raises(
-        ValueError, match=r"\n    accelerate launch --num_processes 1 /bin/kdx"
-    ):
+    with pytest.raises(ValueError, match=r"\n    accelerate launch --num_processes 1 /bin/kdx"):
         joins(running=2, WORLD_SIZE="1", RANK="0")
