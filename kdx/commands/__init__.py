@@ -1,1 +1,1 @@
-"""The commands of kdx: one file per `kdx <verb>`, found by the table in `verbs.py`."""
+"""The commands of kdx: one file per `kdx <verb>`, found by the table in `main.py`."""

@@ -45,11 +45,9 @@ class Proposal:
 
     def __str__(self) -> str:
         pairs = [[round(side, 2) for side in anchor] for anchor in self.anchors.tolist()]
-        return (
-            f"anchors: {pairs}\n# mean best IoU with {counted(self.boxes, 'box', 'boxes')}: "
-            f"{self.fit:.3f}, of the recipe's {counted(self.present_anchors, 'anchor')}: "
-            f"{self.present:.3f}"
-        )
+        boxes, own = counted(self.boxes, "box", "boxes"), counted(self.present_anchors, "anchor")
+        fits = f"{boxes}: {self.fit:.3f}, of the recipe's {own}: {self.present:.3f}"
+        return f"anchors: {pairs}\n# mean best IoU with {fits}"
 
 
 def propose(recipe: Recipe, *, k: int = 5, stride: int = 32) -> Proposal:
@@ -78,7 +76,7 @@ def propose(recipe: Recipe, *, k: int = 5, stride: int = 32) -> Proposal:
         fit = min(high / height, wide / width)
         return rows[rows[:, 5] <= 0, 3:5] * torch.tensor([width, height]) * fit
 
-    sizes = torch.cat([sizes_of(index) for index in range(len(source))]) / stride
+    sizes = torch.cat([*map(sizes_of, range(len(source)))]) / stride
     own, found = anchor_table(task_of(data).facts["anchors"]), cluster(sizes, k)
     fit, present = mean_best_iou(sizes, found), mean_best_iou(sizes, own)
     return Proposal(found, len(sizes), fit, len(own), present)

@@ -72,7 +72,7 @@ def compress(
     state = TrainState.read(
         checkpoint
     )  # if it is not a checkpoint, the error lists those there are
-    found = recipe_of(checkpoint, recipe, plugins=plugins, output_root=output_root)
+    found = recipe_of(checkpoint, recipe, (), plugins, output_root)
     if output.exists() and not overwrite:
         raise FileExistsError(
             f"{output} exists: name another file (-o), or pass --overwrite (overwrite=True)"

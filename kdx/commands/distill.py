@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _arguments(args: argparse.Namespace) -> list[str]:
     """Return the command line of each process: all of `args` but --processes."""
-    flags = [f"--{name}" for name in ("overwrite", "resume") if vars(args)[name]]
-    flags += ["--dry-run"] if args.dry_run else []
+    given = {"overwrite": args.overwrite, "resume": args.resume, "dry-run": args.dry_run}
+    flags = [f"--{name}" for name, is_given in given.items() if is_given]
     flags += ["--fork", str(args.fork)] if args.fork else []
     plugins = [f"--plugin={name}" for name in args.plugins]
     return [args.recipe, *args.overrides, *flags, *plugins, f"--output-root={args.output_root}"]

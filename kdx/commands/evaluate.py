@@ -58,11 +58,10 @@ class Assessment:
 
 def recipe_of(
     target: Path,
-    recipe: str | PathLike[str] | None = None,
-    overrides: Sequence[str] = (),
-    *,
-    plugins: Sequence[str] = (),
-    output_root: str | PathLike[str] = "runs",
+    recipe: str | PathLike[str] | None,
+    overrides: Sequence[str],
+    plugins: Sequence[str],
+    output_root: str | PathLike[str],
 ) -> Recipe:
     """Load the recipe beside or above `target`, or the given one, without its teacher.
 
@@ -79,8 +78,8 @@ def recipe_of(
         raise FileNotFoundError(
             f"{target}: no recipe.yaml beside or above it: name one with --recipe"
         )
-    overrides = ["teacher=null", *overrides]
-    return load(found, overrides, plugins=plugins, output_root=output_root)
+    texts = ["teacher=null", *overrides]
+    return load(found, texts, plugins=plugins, output_root=output_root)
 
 
 def evaluate(
@@ -117,10 +116,10 @@ def evaluate(
     from kdx.training.job import build_data
 
     source, texts = Path(path), [*overrides, *overrides_of(settings)]
-    found = recipe_of(source, recipe, texts, plugins=plugins, output_root=output_root)
+    found = recipe_of(source, recipe, texts, plugins, output_root)
     own = weights.read_spec(source)
     data, splits = build_data(found)
-    images = {"test": splits.test, "validation": splits.validation, "train": splits.train}[split]
+    images = getattr(splits, split)
     if images is None:
         raise ValueError("no validation split: the recipe holds nothing out (data.validation)")
     task = task_of(data)

@@ -57,8 +57,8 @@ def _fill_view(runtime: Runtime, memo: Memo, view: int, console: Console) -> Non
     runtime.accelerator.wait_for_everyone()
     if runtime.accelerator.is_main_process:  # the samples that the last batch of the epoch left out
         size = runtime.job.recipe.data.batch_size
-        absent = np.flatnonzero(~memo.has(view, np.arange(memo.plan.samples)))
-        keys = [(view, int(index)) for index in absent]
+        absent = np.flatnonzero(~memo.has(view, np.arange(memo.plan.samples))).tolist()
+        keys = [(view, index) for index in absent]
         parts = [keys[i : i + size] for i in range(0, len(keys), size)]
         count += _ask(runtime, memo, parts, console)
     runtime.accelerator.wait_for_everyone()
@@ -69,21 +69,18 @@ def _fill_view(runtime: Runtime, memo: Memo, view: int, console: Console) -> Non
 
 def _ask(runtime: Runtime, memo: Memo, batches: Sequence[list[Key]], console: Console) -> int:
     """Run the teacher on the batches that are not fully in the memo; return how many images."""
-    wanted = [keys for keys in batches if not memo.has(*_place(keys)).all()]
+
+    def is_stored(keys: list[Key]) -> bool:
+        return bool(memo.has(keys[0][0], np.array([index for _, index in keys])).all())
+
+    wanted = [keys for keys in batches if not is_stored(keys)]
     if not wanted:
         return 0
-    view, _ = _place(wanted[0])
-    recipe, accelerator = runtime.job.recipe, runtime.accelerator
+    view, recipe = wanted[0][0][0], runtime.job.recipe
     loader = train_loader(runtime.job.train_views, wanted, workers=recipe.data.workers)
     hidden = console.quiet or not console.is_terminal
-    shown = track(loader, f"view {view + 1}", console=console, transient=True, disable=hidden)
-    for batch in shown:
+    for batch in track(loader, f"view {view + 1}", console=console, transient=True, disable=hidden):
         for images, _, indices in cut(batch, recipe.accumulate):
-            with accelerator.autocast():
+            with runtime.accelerator.autocast():
                 memo(runtime.to_device(images), indices, view=view)
     return sum(map(len, wanted))
-
-
-def _place(keys: Sequence[Key]) -> tuple[int, np.ndarray]:
-    """Return the view and the indices of a batch's keys."""
-    return keys[0][0], np.array([index for _, index in keys])

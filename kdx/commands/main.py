@@ -1,4 +1,9 @@
-"""The command `kdx`: find the verb's module, parse its arguments, run it."""
+"""The command `kdx`: find the verb's module, parse its arguments, run it.
+
+A verb's module has a docstring, its help text; `add_arguments(parser)`; and `run(args)`, which
+raises the errors that `guarded` turns into exit codes. It imports torch and other slow packages
+only in `run`, so that help is printed at once.
+"""
 
 import argparse
 import difflib
@@ -8,7 +13,23 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from kdx.commands.shared import REFUSED, guarded
-from kdx.commands.verbs import VERBS
+
+VERBS = {
+    "distill": ("kdx.commands.distill", "train a compact network from a recipe"),
+    "evaluate": ("kdx.commands.evaluate", "evaluate a compact network on a data set"),
+    "compress": ("kdx.commands.compress", "turn a checkpoint into the compact network"),
+    "dry-run": ("kdx.commands.dry_run", "build everything, print the plan and the cost"),
+    "memo": ("kdx.commands.memo", "store the teacher's outputs before training"),
+    "recipes": ("kdx.commands.recipes", "list the shipped recipes and studies, or copy one"),
+    "list": ("kdx.commands.list", "list losses, networks, data sets, ... and their arguments"),
+    "schema": ("kdx.commands.schema", "write the JSON schema of recipes for editors"),
+    "anchors": ("kdx.commands.anchors", "find anchors for the boxes of a data set"),
+    "study": ("kdx_lab.commands.study", "run a study: recipes in variants and seeds"),
+    "analyze": ("kdx_lab.commands.analyze", "analyze finished runs: curves, gradients, landscapes"),
+    "complexity": ("kdx_lab.commands.complexity", "count parameters and FLOPs, measure speed"),
+    "scenes": ("kdx_lab.commands.scenes", "make images for detection and segmentation"),
+}
+"""Each verb, its module (those of kdx_lab as strings: kdx does not import it), a line of help."""
 
 _USAGE = """\
 usage: kdx COMMAND [ARGUMENT ...]
@@ -16,6 +37,7 @@ usage: kdx COMMAND [ARGUMENT ...]
 Train a compact network by knowledge distillation, from one YAML recipe.
 
 commands:"""
+_MORE = "\n`kdx COMMAND --help` lists the arguments of a command."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     verb, *arguments = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
     if verb in ("-h", "--help", "help"):
-        print(_overview())
+        lines = [f"  {name:<11} {line}" for name, (_, line) in VERBS.items()]
+        print(_USAGE, *lines, _MORE, sep="\n")
     elif verb == "--version":
         print(f"kdx {version('kdx')}")
     elif verb not in VERBS:
@@ -40,18 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(verb: str, arguments: Sequence[str]) -> int:
     module = importlib.import_module(VERBS[verb][0])
-    parser = argparse.ArgumentParser(
-        prog=f"kdx {verb}",
-        description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(f"kdx {verb}", description=module.__doc__, formatter_class=raw)
     module.add_arguments(parser)
     # Overrides may stand between options, which argparse does not allow together with subcommands.
     parse = parser.parse_args if parser._subparsers else parser.parse_intermixed_args
     args = parse(arguments)
     return guarded(lambda: module.run(args), resumes=verb == "distill")
-
-
-def _overview() -> str:
-    lines = [f"  {verb:<11} {line}" for verb, (_, line) in VERBS.items()]
-    return "\n".join([_USAGE, *lines, "\n`kdx COMMAND --help` lists the arguments of a command."])

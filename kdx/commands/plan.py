@@ -1,23 +1,35 @@
 """Print what a run would do and cost: build everything, and take a few steps of each stage."""
 
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import cycle
+
 import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
-from kdx.commands.trials import trials
 from kdx.launch.memory import peak
 from kdx.launch.processes import join
 from kdx.memo import Plan
 from kdx.memo.use import plan_memo, show
 from kdx.models.certificate import count_parameters
 from kdx.models.networks import build_student, has_weights
-from kdx.protocols import Planned
-from kdx.recipe import Recipe
+from kdx.protocols import Outputs, Planned
+from kdx.recipe import Recipe, Stage
 from kdx.run.run import describe
 from kdx.run.teacher_run import teacher_recipe
 from kdx.training.job import Job, build
 from kdx.training.runtime import Runtime, accelerator_for
+from kdx.training.stage import EpochStats, StageRunner
+
+WARM_UP, TIMED = 1, 5  # steps of each stage
+PATIENCE = 10.0  # seconds, after which fewer steps will do
+FEWEST = 0.05  # epochs worth a line
 
 
 def dry_run(recipe: Recipe, console: Console) -> None:
@@ -27,11 +39,16 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     has_teacher = section is None or has_weights(section.weights)
     first = teacher_recipe(recipe) if section and section.recipe else None
     job = build(recipe, teacher_weights=has_teacher)
-    runtime = Runtime(job, accelerator_for(job))
+    runtime, splits = Runtime(job, accelerator_for(job)), job.splits
     console.quiet = not runtime.accelerator.is_main_process
     console.rule(f"[bold]{recipe.name}: dry run")
     console.out(f"device: {describe(runtime)}")
-    _print_data(job, console)
+    held_out = f"{len(splits.validation):,} validation, " if splits.validation else ""
+    sizes = f"{len(splits.train):,} training, {held_out}{len(splits.test):,} test"
+    name = recipe.data.component.use
+    console.out(f"data: {name}, {job.data.input}, {job.classes} classes: {sizes}")
+    for note in job.data.notes:
+        console.out(f"note: {note}")
     _print_student(job, console)
     _print_teacher(job, first, console)
     memo = plan_memo(runtime, lambda note: console.out(f"note: {note}"))
@@ -46,16 +63,6 @@ def dry_run(recipe: Recipe, console: Console) -> None:
         f"rehearsal: compressed, the student equals the compact network within {error:.1e} of "
         f"the largest logit; a run would write {recipe.run_dir}"
     )
-
-
-def _print_data(job: Job, console: Console) -> None:
-    splits = job.splits
-    held_out = f"{len(splits.validation):,} validation, " if splits.validation else ""
-    sizes = f"{len(splits.train):,} training, {held_out}{len(splits.test):,} test"
-    name = job.recipe.data.component.use
-    console.out(f"data: {name}, {job.data.input}, {job.classes} classes: {sizes}")
-    for note in job.data.notes:
-        console.out(f"note: {note}")
 
 
 def _print_student(job: Job, console: Console) -> None:
@@ -136,3 +143,79 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a step costs in some of a stage's epochs.
+
+    If there is a memo, `guide` says where the teacher's outputs come from in these: "teacher" or
+    "memo"; else it is "". `steps` are those of all `epochs`, `seconds` those of one step.
+    """
+
+    stage: Stage
+    guide: str
+    epochs: float
+    steps: float
+    seconds: float
+
+
+def trials(runtime: Runtime, memo: Plan | None) -> Iterator[Trial]:
+    """Take a few real steps of every stage; if there is a memo, with the teacher and without.
+
+    Trains the job's student a little. The teacher runs on views that the memo lacks in the first
+    epoch that shows them, in proportion if the memo has a part of a view.
+    """
+    absent = 1 - memo.filled_views() if memo else None  # shares of the views [K]
+    done = 0
+    for stage in runtime.job.stages:
+        epochs = range(done, done + stage.stage.epochs)
+        done += len(epochs)
+        parts: dict[str, float] = {"": len(epochs)}
+        if absent is not None and stage.objective.reads_teacher:
+            views = list({epoch % len(absent) for epoch in epochs})
+            asked = float(absent[views].sum())
+            absent[views] = 0
+            parts = {"teacher": asked, "memo": len(epochs) - asked}
+        runtime.job.enter(stage.stage.phase)
+        runner = StageRunner(runtime, stage)
+        for guide, count in parts.items():
+            if count >= FEWEST:
+                with _repeating(runtime) if guide == "memo" else nullcontext():
+                    seconds = _seconds_per_step(runtime, runner)
+                yield Trial(stage.stage, guide, count, count * runtime.batches.steps, seconds)
+        runner.finish()
+
+
+@contextmanager
+def _repeating(runtime: Runtime) -> Iterator[None]:
+    """Replace the teacher's outputs by those of the first part of a batch of the same size."""
+    guide, first = runtime.teacher_outputs, dict[int, Outputs]()
+    assert guide is not None, "there is no memo without a teacher"
+
+    def repeat(images: Tensor, indices: Tensor, *, view: int) -> Outputs:
+        if len(images) not in first:
+            first[len(images)] = guide(images, indices, view=view)
+        return first[len(images)]
+
+    runtime.teacher_outputs = repeat
+    try:
+        yield
+    finally:
+        runtime.teacher_outputs = guide
+
+
+def _seconds_per_step(runtime: Runtime, runner: StageRunner) -> float:
+    """Return the median over a few steps on real batches, after a warm-up; of one if it is slow."""
+    times: list[float] = []
+    runtime.batches.set_epoch(0)
+    batches = cycle(runtime.loader)
+    for step in range(WARM_UP + TIMED):
+        started = time.perf_counter()
+        runner.step(next(batches), runtime.batches.size(step % runtime.batches.steps), EpochStats())
+        if runtime.accelerator.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+        if len(times) > WARM_UP and sum(times) > PATIENCE:
+            break
+    return statistics.median(times[WARM_UP:])

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
+from kdx.commands.list import catalogue
 from kdx.commands.shared import add_plugins
 from kdx.recipe import Recipe, allow
 from kdx.util.files import write_whole
@@ -66,11 +67,10 @@ class _Generator(GenerateJsonSchema):
 def _recipe(plugins: Sequence[str]) -> dict[str, Any]:
     schema = Recipe.model_json_schema(schema_generator=_Generator)
     models = schema["$defs"]
-    for holder in (schema, *models.values()):
-        for key in holder["properties"].keys() & _COMPONENTS.keys():
-            text = json.dumps(holder["properties"][key])
-            text = text.replace("/Component", f"/{_COMPONENTS[key]}")
-            holder["properties"][key] = json.loads(text)
+    for properties in [each["properties"] for each in (schema, *models.values())]:
+        for key in properties.keys() & _COMPONENTS.keys():
+            text = json.dumps(properties[key]).replace("/Component", f"/{_COMPONENTS[key]}")
+            properties[key] = json.loads(text)
     del models["Component"]
     for name, kind in _SECTIONS.items():
         models[name] = _component(kind, models[name], plugins)
@@ -81,8 +81,6 @@ def _recipe(plugins: Sequence[str]) -> dict[str, Any]:
 
 def _component(kind: str, section: dict[str, Any], plugins: Sequence[str]) -> dict[str, Any]:
     """Return the schema of a section with `use:`: its own keys, and the arguments of each name."""
-    from kdx.commands.catalogue import catalogue
-
     own = {k: v for k, v in section.get("properties", {}).items() if k != "component"}
     names, cases = [], []
     for entry in catalogue(kind, plugins=plugins):

@@ -25,20 +25,15 @@ _FROM_WORKER = re.compile(
 def add_plugins(parser: argparse.ArgumentParser) -> None:
     """Add --plugin, for what `kdx.recipe.allow` takes."""
     where = "a module that recipes may name in `use:`, installed or in the current directory"
-    parser.add_argument(
-        "--plugin", action="append", default=[], metavar="MODULE", dest="plugins", help=where
-    )
+    add = parser.add_argument
+    add("--plugin", action="append", default=[], metavar="MODULE", dest="plugins", help=where)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add the options of every command that reads a recipe."""
     add_plugins(parser)
-    parser.add_argument(
-        "--output-root",
-        default="runs",
-        metavar="DIR",
-        help="where runs are written (default: runs)",
-    )
+    where = "where runs are written (default: runs)"
+    parser.add_argument("--output-root", default="runs", metavar="DIR", help=where)
 
 
 def add_recipe(parser: argparse.ArgumentParser, *, example: str = "epochs=30") -> None:
@@ -95,8 +90,16 @@ def guarded(main: Callable[[], None], *, resumes: bool = False) -> int:
         from kdx.launch.processes import lost_peer
 
         if isinstance(error, Stopped):
-            return _stopped(error, " with --resume" if resumes else "")
-        if _is_out_of_memory(error):
+            # In order: a launcher that sees one process end signals the others.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            if _rank() == 0:
+                again = "run the same command" + " with --resume" * resumes
+                print(f"{error}; to continue, {again}", file=sys.stderr)
+            _leave()
+            return STOPPED
+        # By name, so that torch need not be imported.
+        known = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+        if known or "DefaultCPUAllocator: can't allocate memory" in str(error):
             return _print(error, "out of memory: lower data.batch_size", FAILED)
         if lost := lost_peer(error):
             return _print(error, lost, FAILED)
@@ -106,38 +109,26 @@ def guarded(main: Callable[[], None], *, resumes: bool = False) -> int:
     return 0
 
 
-def _stopped(error: Exception, option: str) -> int:
-    """Leave in order: a launcher that sees one process end signals the others."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if int(os.environ.get("RANK", "0")) == 0:
-        print(f"{error}; to continue, run the same command{option}", file=sys.stderr)
-    _leave()
-    return STOPPED
-
-
 def _print(error: Exception, reason: str, code: int) -> int:
     if os.environ.get("KDX_DEBUG"):
         traceback.print_exc()
-    rank = int(os.environ.get("RANK", "0"))
-    of_recipe = isinstance(error, RecipeError)
+    rank, of_recipe = _rank(), isinstance(error, RecipeError)
     if rank == 0 or not of_recipe or _joined():
         text = reason if of_recipe else f"error: {reason}"
         print(printable(f"[rank {rank}] {text}" if rank else text), file=sys.stderr)
     return code
 
 
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
 def _reason(error: Exception) -> str:
     """Return the message: the file first if the system refused it, a worker's without its trace."""
-    worker = _FROM_WORKER.fullmatch(str(error))
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
+    worker = _FROM_WORKER.fullmatch(str(error))
     return worker[2].strip() if worker else str(error)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # By name, so that torch need not be imported.
-    known = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
-    return known or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 def _leave() -> None:

@@ -68,15 +68,13 @@ class DatasetImages:
                 f"{list(input.shape)}: resize all images in the Dataset's transforms"
             )
         if label != self.labels[index]:
-            raise ValueError(
-                f"{self.name(index)}: the target is {label}, but the Dataset's list of targets "
-                f"says {int(self.labels[index])}"
-            )
+            listed = f"the Dataset's list of targets says {int(self.labels[index])}"
+            raise ValueError(f"{self.name(index)}: the target is {label}, but {listed}")
         return image, self.labels[index]
 
     def tensors(self, *, targets: bool) -> Iterator[tuple[str, Tensor]]:
         """Yield 64 views, which stand for the images where runs are compared."""
-        return (("image", image) for image in (() if targets else self.sampled()))
+        return iter(()) if targets else (("image", image) for image in self.sampled())
 
     def sampled(self) -> Iterator[Tensor]:
         """Yield a view of up to 64 samples, spread over the set: the same ones at each call."""
@@ -110,9 +108,12 @@ def from_datasets(
     count = num_classes or len(names) or 1 + max(int(each.labels.max()) for each in sources)
     classes = names if len(names) == count else [str(number) for number in range(count)]
     channels, *size = first.shape
-    known = _statistics(sources[0]) if first.dtype == torch.uint8 else ([0.0], [1.0])
+    known = [0.0] * channels, [1.0] * channels
+    if first.dtype == torch.uint8:  # of pixels in [0, 1]
+        pixels = torch.cat([image.double().flatten(1) / 255 for image in sources[0].sampled()], 1)
+        known = pixels.mean(1).tolist(), pixels.std(1).tolist()
     mean, std = (
-        tuple(map(float, computed * (channels // len(computed)) if given is None else given))
+        tuple(map(float, computed if given is None else given))
         for given, computed in zip((mean, std), known, strict=True)
     )
     side = size[0] if size[0] == size[1] else (size[0], size[1])
@@ -151,12 +152,6 @@ def _labels(dataset: Any, origin: str) -> Tensor:
     return labels
 
 
-def _statistics(source: DatasetImages) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation of the channels, for pixels in [0, 1]."""
-    pixels = torch.cat([image.double().flatten(1) / 255 for image in source.sampled()], dim=1)
-    return pixels.mean(1).tolist(), pixels.std(1).tolist()
-
-
 def _fetch(dataset: Any, row: int, origin: str) -> tuple[Tensor, int]:
     """Return an image, uint8 or float32 [C, H, W], and its target."""
     with _seeded_by_torch():
@@ -169,8 +164,7 @@ def _fetch(dataset: Any, row: int, origin: str) -> tuple[Tensor, int]:
             f"{origin}[{row}]: a sample must be (image, class number), not {_kind(sample)}"
         ) from None
     if isinstance(image, Image.Image) and image.mode in ("L", "RGB"):
-        pixels = torch.from_numpy(np.array(image))
-        return (pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels[None]), label
+        return torch.from_numpy(np.atleast_3d(np.array(image))).permute(2, 0, 1), label
     if isinstance(image, Tensor) and image.ndim == 3:
         if image.is_floating_point():
             return image.detach().float(), label

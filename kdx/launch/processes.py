@@ -130,6 +130,8 @@ def _remedy(processes: int, device: torch.device) -> str:
 
 def _command(processes: int, device: torch.device) -> str:
     """Return the command line that starts this tool, as it was called, in `processes` processes."""
+    if sys.argv[1:2] == ["distill"] and "WORLD_SIZE" not in os.environ:
+        return shlex.join(["kdx", *sys.argv[1:], "--processes", str(processes)])
     options = f"--multi_gpu --num_processes {processes}" if processes > 1 else "--num_processes 1"
     where = "ACCELERATE_USE_CPU=true " if device.type == "cpu" and processes > 1 else ""
     return f"{where}accelerate launch {options} {shlex.join(sys.argv)}"

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
 from rich.console import Console
 from torch import nn
 
 from kdx.models import weights
-from kdx.models.certificate import Certificate, Errors
+from kdx.models.certificate import Certificate
 from kdx.models.networks import facts
 from kdx.recipe import Recipe, allow
 from kdx.recipe import load_student as load_section
@@ -49,11 +50,10 @@ class Run:
     ) -> "Run":
         """Open a finished run; ValueError if it is not one, and as `load_student`."""
         summary = read_summary(Path(path))
-        found = json.loads((Path(path) / "certificate.json").read_text())
-        found.pop("holds")
-        errors = {name: Errors(**found.pop(name)) for name in ("float32", "float64")}
+        found = (Path(path) / "certificate.json").read_bytes()
+        certificate = TypeAdapter(Certificate).validate_json(found)
         student = load_student(path, network=network, plugins=plugins)
-        return cls(Path(path), student, summary, Certificate(**errors, **found))
+        return cls(Path(path), student, summary, certificate)
 
 
 def distill(
@@ -133,34 +133,33 @@ def _read(
     output_root: Path,
     plugins: tuple[str, ...],
 ) -> Recipe:
-    if isinstance(recipe, str | os.PathLike):
-        return read(Locations(Path(recipe), output_root, plugins), overrides_of(settings))
-    if recipe is None:
+    given: Any = None
+    if isinstance(recipe, Mapping):
+        given = json.loads(_json(recipe))
+        use = given["student"].get("use") if isinstance(given.get("student"), dict) else None
+        given["name"] = given.get("name") or f"python/{str(use).rpartition('.')[2]}"
+    elif recipe is None:
         if missing := [key for key in ("student", "train", "test") if settings.get(key) is None]:
             raise ValueError(
                 f"{', '.join(missing)}: missing: pass a recipe (a path or a mapping), or objects: "
                 "student=module, train=dataset, test=dataset"
             )
         given, settings = recipe_of_objects(**settings)
-    else:
-        given = json.loads(_json(recipe))
-        use = given["student"].get("use") if isinstance(given.get("student"), dict) else None
-        given["name"] = given.get("name") or f"python/{str(use).rpartition('.')[2]}"
-    locations = Locations(Path("the recipe"), output_root, plugins)
+    path = recipe if isinstance(recipe, str | os.PathLike) else "the recipe"
+    locations = Locations(Path(path), output_root, plugins)
     return read(locations, overrides_of(settings), given=given)
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, default=_plain, ensure_ascii=False)
+    def plain(value: Any) -> Any:
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
+        raise ValueError(
+            f"{type(value).__name__} objects cannot stand in a recipe: pass objects without one, "
+            "kdx.distill(student=module, train=dataset, test=dataset)"
+        )
 
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    raise ValueError(
-        f"{type(value).__name__} objects cannot stand in a recipe: pass objects without one, "
-        "kdx.distill(student=module, train=dataset, test=dataset)"
-    )
+    return json.dumps(value, default=plain, ensure_ascii=False)
 
 
 def _described(path: PathLike, plugins: Sequence[str]) -> nn.Module:
@@ -173,10 +172,9 @@ def _described(path: PathLike, plugins: Sequence[str]) -> nn.Module:
             f"{path} does not say how to build its network{f': it is {use!r}' if use else ''}. "
             "Build it and pass it: load_student(path, network=module)"
         )
-    section = {**(arguments if isinstance(arguments, dict) else {}), "use": use}
-    if "pretrained" in section:
-        section["pretrained"] = False  # the file's weights follow
     allow(plugins)
+    section = {**(arguments if isinstance(arguments, dict) else {}), "use": use}
+    section |= {"pretrained": False} if "pretrained" in section else {}  # its weights follow
     component = load_section(section, plugins=plugins).component
     task = {"num_classes": about["classes"], **(told if isinstance(told, dict) else {})}
     return component.build(**facts(task, spec))

@@ -1,8 +1,10 @@
 """Python objects as a recipe: each is a component, `use: object:<class>`, that returns a copy."""
 
 import copy
+import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from types import FunctionType
 from typing import Any
@@ -109,20 +111,12 @@ def _part(kind: str, value: Any, place: str) -> dict[str, Any]:
 
 def _component(kind: str, value: Any, place: str, factory: Any, shown: Any = ()) -> Component:
     """Return a component; its arguments are the public ones of `shown` that a recipe can hold."""
-    arguments = {
-        name: each
-        for name, each in dict(shown).items()
-        if not name.startswith("_") and name != "training" and _is_plain(each)
-    }
+    arguments: dict[str, Any] = {}
+    for name, each in dict(shown).items():
+        if not name.startswith("_") and name != "training":
+            with suppress(TypeError, ValueError):  # of json, for what a recipe cannot hold
+                arguments[name] = json.loads(json.dumps(each))
     return Component(kind, f"object:{_name(value)}", arguments, factory, "kdx.distill", place)
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(isinstance(key, str) for key in value) and all(map(_is_plain, value.values()))
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or type(value) in (bool, int, float, str)
 
 
 def _name(value: Any) -> str:

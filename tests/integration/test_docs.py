@@ -11,8 +11,7 @@ from PIL import Image
 
 import expand
 from kdx import losses
-from kdx.commands.catalogue import catalogue
-from kdx.commands.list import KINDS, rows
+from kdx.commands.list import KINDS, catalogue, rows
 from kdx.data import sets
 from kdx.data.augment import normalise
 from kdx.models import students, weights

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdx.commands.verbs import VERBS
+from kdx.commands.main import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kdx.commands.verbs import VERBS
+from kdx.commands.main import VERBS
 
 ROOT = Path(__file__).parents[2]
 MAY_IMPORT = {

@@ -3,8 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from kdx.commands.catalogue import catalogue
-from kdx.commands.list import KINDS, rows
+from kdx.commands.list import KINDS, catalogue, rows
 from kdx.commands.main import main
 from kdx.recipe.registry import TABLES, resolve, table
 

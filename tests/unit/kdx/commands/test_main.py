@@ -4,8 +4,7 @@ from importlib.metadata import version
 
 import pytest
 
-from kdx.commands.main import main
-from kdx.commands.verbs import VERBS
+from kdx.commands.main import VERBS, main
 
 OWN = [verb for verb, (module, _) in VERBS.items() if module.startswith("kdx.")]
 

@@ -144,3 +144,12 @@ def test_the_end_of_another_process_is_known(error, lost):
 
 def test_one_process_has_joined_nobody():
     assert not joined()
+
+
+def test_a_run_of_kdx_is_told_its_own_option(joins, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/bin/kdx", "distill", "a b.yaml"])
+    works = r"requested, but 1 is running. This works:\n    kdx distill 'a b.yaml' --processes 2$"
+    with pytest.raises(ValueError, match=works):
+        joins("processes=2")
+    with pytest.raises(ValueError, match=r"\n    accelerate launch --num_processes 1 /bin/kdx"):
+        joins(running=2, WORLD_SIZE="1", RANK="0")
