@@ -13,8 +13,6 @@ from kdx.data.sources import MemoryImages
 from kdx.data.splits import complement, stratified
 from kdx.protocols import ImageData
 
-__all__ = ["digits"]
-
 MEAN, STD = 0.3053, 0.3760  # of the 8 x 8 images
 IMAGES, TEST_IMAGES = 1797, 360
 

@@ -12,8 +12,6 @@ from kdx.data.sources import MemoryImages
 from kdx.protocols import ImageData
 from kdx.tasks import check_labels
 
-__all__ = ["fashion_mnist"]
-
 CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),

@@ -16,8 +16,6 @@ from rich.progress import wrap_file
 from kdx.data.sets.unpack import unpack
 from kdx.util.files import locked, put, sync_directory
 
-__all__ = ["Remote", "fetch_archive", "fetch_files", "reading"]
-
 TIMEOUT = 60  # seconds without a byte
 
 

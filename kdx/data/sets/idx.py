@@ -10,8 +10,6 @@ from torch import Tensor
 
 from kdx.util.words import counted
 
-__all__ = ["find_idx", "read_idx"]
-
 _UNSIGNED_BYTES = 0x08
 
 

@@ -6,8 +6,6 @@ from torch.nn import functional
 from kdx.launch.memory import check_fits
 from kdx.protocols import InputSpec
 
-__all__ = ["grey_input", "resize"]
-
 LARGEST = 1024  # pixels a side
 COPIES = 3  # of the images, while they are resized and split
 

@@ -4,8 +4,6 @@ import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-__all__ = ["unpack"]
-
 
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack the folders and plain files of a .tar.gz into `folder`, which is new.
