@@ -64,5 +64,5 @@ class Task(Protocol):
         ...
 
     def draw(self, image: Tensor, target: Tensor, answer: Tensor) -> Tensor | None:
-        """Draw target and answer, without batch, on an image, uint8 [3, H, W]; None for no picture."""
+        """Draw target and answer, without batch, on an image, uint8 [3, H, W]; None: no picture."""
         ...
