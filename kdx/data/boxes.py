@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdx.data.augment import Augment, check_changes
 from kdx.data.decode import decode
-from kdx.data.sources import check_lists, check_rgb, taken
+from kdx.data.sources import Files, check_lists, check_rgb, taken
 from kdx.protocols import InputSpec
 
 GREY = 127
@@ -21,7 +21,7 @@ CELL = 32
 
 
 @dataclass(eq=False)
-class BoxImages:
+class BoxImages(Files):
     """Image files with boxes; `labels` [N] (int64) are what splits go by (`largest_classes`).
 
     `boxes` are [n, 6] (float32) for each image, rows of (class, x, y, w, h, difficult), centre and
@@ -49,9 +49,6 @@ class BoxImages:
                     f"{list(boxes.shape)}"
                 )
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
     @property
     def files(self) -> Sequence[str]:
         """The images and the annotations."""
@@ -59,12 +56,7 @@ class BoxImages:
 
     def tensors(self, *, targets: bool) -> Iterator[tuple[str, Tensor]]:
         """Yield the boxes, which are targets."""
-        if targets:
-            yield from (("boxes", boxes) for boxes in self.boxes)
-
-    def name(self, index: int) -> str:
-        """Return the path of the image."""
-        return self.paths[index]
+        yield from (("boxes", boxes) for boxes in self.boxes if targets)
 
     def subset(self, indices: Tensor) -> "BoxImages":
         """Return the samples at `indices` [n], in that order."""
@@ -85,18 +77,13 @@ class BoxImages:
         sizes = augment.sizes if augment else ()
         if odd := [size for size in sizes if size % CELL]:
             raise ValueError(
-                f"augment.sizes: {odd} are not multiples of {CELL}, the pixels of a cell of the "
-                "grid"
+                f"augment.sizes: {odd} are not multiples of {CELL}, a grid cell's pixels"
             )
         if sizes and input.hw[0] != input.hw[1]:
             raise ValueError(
                 f"augment.sizes: {list(sizes)} are sides of squares, and would distort images of "
                 f"{input.hw[0]} x {input.hw[1]}: leave them out, or set size to one side"
             )
-
-    def view_size(self, input: InputSpec, augment: Augment | None) -> tuple[int, int]:
-        """Return (H, W), the input's."""
-        return input.hw
 
     def view(self, index: int, input: InputSpec, augment: Augment | None) -> tuple[Tensor, Tensor]:
         """Return an image, uint8 [3, H, W], and its boxes [n, 6], as shares of the view."""

@@ -1,14 +1,14 @@
 """Images with masks, an id for each pixel. N: samples, H, W: a view's pixels."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from kdx.data.augment import Augment, check_changes
 from kdx.data.decode import decode, decode_mask
-from kdx.data.sources import check_lists, check_rgb, taken
+from kdx.data.sources import Files, check_lists, check_rgb, taken
 from kdx.protocols import IGNORED, InputSpec
 from kdx.util.words import counted, listed
 
@@ -18,7 +18,7 @@ UNKNOWN = -1
 
 
 @dataclass(eq=False)
-class MaskImages:
+class MaskImages(Files):
     """Image files with masks, files of as many ids; `labels` [N] (int64) are what splits go by.
 
     `table` [256] (int64) has the class of each id: IGNORED where such pixels do not count, UNKNOWN
@@ -44,9 +44,6 @@ class MaskImages:
                 f"{str(self.table.dtype).removeprefix('torch.')} {list(self.table.shape)}"
             )
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
     @property
     def files(self) -> Sequence[str]:
         """The images and the masks."""
@@ -57,10 +54,6 @@ class MaskImages:
         if targets:
             yield "table", self.table
 
-    def name(self, index: int) -> str:
-        """Return the path of the image."""
-        return self.paths[index]
-
     def subset(self, indices: Tensor) -> "MaskImages":
         """Return the samples at `indices` [n], in that order."""
         paths, masks = (taken(files, indices) for files in (self.paths, self.masks))
@@ -70,11 +63,6 @@ class MaskImages:
         """Raise ValueError for an input that is not RGB, and for changes that masks cannot have."""
         check_rgb("images with masks", input)
         check_changes("images with masks", augment, takes=("flip", "scale", "window", "color"))
-
-    def view_size(self, input: InputSpec, augment: Augment | None) -> tuple[int, int]:
-        """Return (H, W): the window's, where there is one, or the input's."""
-        window = augment.window if augment else None
-        return replace(input, size=window).hw if window else input.hw
 
     def view(self, index: int, input: InputSpec, augment: Augment | None) -> tuple[Tensor, Tensor]:
         """Return an image, uint8 [3, H, W], and its classes, int64 [H, W]."""

@@ -70,10 +70,8 @@ class MemoryImages:
         """Raise ValueError for an input of another size, and for changes other than these two."""
         _, channels, height, width = self.images.shape
         if channels not in (1, input.channels) or (height, width) != input.hw:
-            raise ValueError(
-                f"{self.origin}: images of {channels} x {height} x {width} do not fit an input of "
-                f"{input}"
-            )
+            found = f"images of {channels} x {height} x {width}"
+            raise ValueError(f"{self.origin}: {found} do not fit an input of {input}")
         check_changes("images in memory", augment, takes=("crop", "flip"))
 
     def view_size(self, input: InputSpec, augment: Augment | None) -> tuple[int, int]:
@@ -93,8 +91,26 @@ class MemoryImages:
         return _view(self.subset(torch.tensor([index])), input, augment)
 
 
+class Files:
+    """What sources of image files share: they are named by their paths."""
+
+    paths: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, index: int) -> str:
+        """Return the path of the image."""
+        return self.paths[index]
+
+    def view_size(self, input: InputSpec, augment: Augment | None) -> tuple[int, int]:
+        """Return (H, W): the window's, if the augmentation has one, or the input's."""
+        window = augment.window if augment else None
+        return replace(input, size=window).hw if window else input.hw
+
+
 @dataclass(eq=False)
-class FileImages:
+class FileImages(Files):
     """Image files with labels [N] (int64); decoded as RGB, of any size.
 
     In evaluation they are resized and center-cropped.
@@ -106,17 +122,10 @@ class FileImages:
     def __post_init__(self) -> None:
         check_lists("image files", self.labels, paths=self.paths)
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
     @property
     def files(self) -> Sequence[str]:
         """The images."""
         return self.paths
-
-    def name(self, index: int) -> str:
-        """Return the path of the file."""
-        return self.paths[index]
 
     def subset(self, indices: Tensor) -> "FileImages":
         """Return the samples at `indices` [n], in that order."""
@@ -132,10 +141,6 @@ class FileImages:
         if not isinstance(input.size, int):
             raise ValueError(f"image files are cropped to squares: an input of {input} is not one")
         check_changes("image files", augment, takes=("crop", "flip", "resized_crop"))
-
-    def view_size(self, input: InputSpec, augment: Augment | None) -> tuple[int, int]:
-        """Return (H, W), the input's."""
-        return input.hw
 
     def views(
         self, keys: Sequence[Key], input: InputSpec, augment: Augment | None, *, seed: int

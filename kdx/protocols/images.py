@@ -74,11 +74,10 @@ class ImageSource(Protocol):
         ...
 
     def view(self, index: int, input: InputSpec, augment: Any) -> tuple[Tensor, Tensor]:
-        """Return an image [C, H, W] and its target, without batch dimension.
+        """Return an image [C, H, W], uint8, or float32 if it is normalised already, and its target.
 
-        The image is uint8, or float32 if it is normalised already. Targets of different lengths
-        are padded with -1. Random changes draw from torch's CPU generator, which is seeded for this
-        view. Raises ValueError naming a file that cannot be read.
+        Targets of different lengths are padded with -1. Random changes draw from torch's CPU
+        generator, seeded for this view. Raises ValueError naming a file that cannot be read.
         """
         ...
 
@@ -94,10 +93,7 @@ class Batched(Protocol):
     def views(
         self, keys: Sequence[Key], input: InputSpec, augment: Any, *, seed: int
     ) -> tuple[Tensor, Tensor]:
-        """Return images [B, C, H, W], as `view`, and targets [B, ...].
-
-        Each view is a pure function of the seed and its key; nothing is seeded beforehand.
-        """
+        """Return images [B, C, H, W] and targets [B, ...], pure functions of seed and keys."""
         ...
 
 
@@ -115,8 +111,5 @@ class Comparable(Protocol):
     """A source whose images or targets are not all in its files; optional."""
 
     def tensors(self, *, targets: bool) -> Iterable[tuple[str, Tensor]]:
-        """Yield, by name, the tensors its images depend on, or those its targets depend on.
-
-        Resuming and memos compare them; files and labels are compared anyway.
-        """
+        """Yield by name what its images or its targets depend on, for resuming and memos."""
         ...

@@ -32,7 +32,7 @@ class Task(Protocol):
     """What the networks of a data set answer, and how an answer is judged.
 
     `metrics` are headings of shares in [0, 1] by name, the one that chooses the best epoch first.
-    `facts` are what networks and losses may ask to know, with `num_classes` among them.
+    `facts` are what networks and losses may ask to know, as JSON holds it, `num_classes` among it.
     `chance` is what a network that knows nothing reaches in the first metric. `spatial` says that
     an answer is of places in the image: a teacher then sees images of the student's size.
 
@@ -42,25 +42,10 @@ class Task(Protocol):
     centre and size as shares of the image, images of fewer boxes filled up with rows of -1.
     """
 
-    @property
-    def metrics(self) -> Mapping[str, str]:
-        """Headings by name, the first one chooses."""
-        ...
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """Arguments by name, as JSON can hold them."""
-        ...
-
-    @property
-    def chance(self) -> float:
-        """In [0, 1]."""
-        ...
-
-    @property
-    def spatial(self) -> bool:
-        """Whether an answer is of places in the image."""
-        ...
+    metrics: Mapping[str, str]
+    facts: Mapping[str, Any]
+    chance: float
+    spatial: bool
 
     def check(self, answer: object, images: Tensor) -> None:
         """Raise ValueError where `answer` cannot be a network's answer to `images`."""
@@ -75,15 +60,9 @@ class Task(Protocol):
         ...
 
     def decide(self, answer: Tensor) -> Tensor:
-        """Return what the answer says for sure, int64: the likeliest classes, say.
-
-        [B] where the task is not spatial, else [B, ...].
-        """
+        """Return the likeliest classes, say, int64: [B], or [B, ...] if the task is spatial."""
         ...
 
     def draw(self, image: Tensor, target: Tensor, answer: Tensor) -> Tensor | None:
-        """Draw target and answer on an image, uint8 [3, H, W]; None where there is no picture.
-
-        `target` and `answer` are of this image alone, without batch.
-        """
+        """Draw target and answer, without batch, on an image, uint8 [3, H, W]; None: no picture."""
         ...

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ class Classification:
     spatial = False
 
     def __init__(self, *, num_classes: int) -> None:
-        self.facts = {"num_classes": num_classes}
+        self.facts: Mapping[str, Any] = {"num_classes": num_classes}
         self.chance = 1 / num_classes
 
     def check(self, answer: object, images: Tensor) -> None:

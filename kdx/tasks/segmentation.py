@@ -1,6 +1,7 @@
 """Segmentation: a class per pixel. B: batch, C: classes, H, W: height and width in pixels."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class Segmentation:
             raise ValueError(f"colors: {len(colors)} colors for {len(classes)} classes")
         self.classes = classes
         self.colors = colors or palette(len(classes))
-        self.facts = {"num_classes": len(classes)}
+        self.facts: Mapping[str, Any] = {"num_classes": len(classes)}
         self.chance = 1 / len(classes)  # the most of one class everywhere, where all occur
 
     def check(self, answer: object, images: Tensor) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kdx.data.decode import decode
-from kdx.data.sets.idx import read_idx
+from kdx.data.sets.fashion_mnist import read_idx
 from kdx.data.sets.unpickle import read_pickle
 from tests.faults.test_images import noise
 

@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping
 from kdx.data.sets import cifar, cityscapes, digits, fashion_mnist, image_folder, voc
 from kdx.protocols import ImageData
 
-__all__ = ["TABLE"]
-
 TABLE: Mapping[str, Callable[..., ImageData]] = {
     "digits": digits.digits,
     "fashion_mnist": fashion_mnist.fashion_mnist,

@@ -13,8 +13,6 @@ from kdx.data.sources import MemoryImages
 from kdx.protocols import ImageData, InputSpec
 from kdx.tasks import check_labels
 
-__all__ = ["cifar10", "cifar100"]
-
 SIDE = 32
 SITE = "https://www.cs.toronto.edu/~kriz"
 
@@ -93,10 +91,8 @@ def _read_names(path: Path, key: str, classes: int) -> list[str]:
 
 def _read(layout: _Layout, files: Sequence[Path], origin: str) -> MemoryImages:
     batches = [_read_batch(file, f"{layout.labels}s") for file in files]
-    images, labels = (
-        torch.from_numpy(np.concatenate(parts)) for parts in zip(*batches, strict=True)
-    )
-    source = MemoryImages(images, labels, origin)
+    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    source = MemoryImages(torch.from_numpy(images), torch.from_numpy(labels), origin)
     check_labels(source, classes=layout.classes)
     return source
 
@@ -109,7 +105,6 @@ def _read_batch(path: Path, key: str) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"{path}: data is {images.dtype} {images.shape}, not uint8 (n, 3072)")
     labels = np.asarray(content.get(key))
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"{path}: {key} is {labels.dtype} {labels.shape}, not int ({len(images)},)"
-        )
+        found = f"{labels.dtype} {labels.shape}"
+        raise ValueError(f"{path}: {key} is {found}, not int ({len(images)},)")
     return images.reshape(-1, 3, SIDE, SIDE), labels.astype(np.int64)

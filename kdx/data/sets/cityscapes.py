@@ -17,15 +17,12 @@ from kdx.data.sets.reading import read_each
 from kdx.protocols import IGNORED, ImageData, InputSpec
 from kdx.util.words import counted, listed
 
-__all__ = ["cityscapes"]
-
 VOID = 255
 """The train id of classes that do not count; among the ids it is -1, in 8 bits."""
 ENDING = "_leftImg8bit.png"
 FOLDERS = {"fine": "gtFine", "coarse": "gtCoarse"}
 
-Files = tuple[str, str]
-"""An image and its mask."""
+Files = tuple[str, str]  # an image and its mask
 
 
 def cityscapes(
@@ -54,7 +51,7 @@ def cityscapes(
 
     files = [_listed(root, split, mode) for split in (train, test)]
     pairs = zip((train, test), files, strict=True)
-    notes = [_without_image(root, split, mode, part) for split, part in pairs]
+    notes = [note for split, part in pairs if (note := _without_image(root, split, mode, part))]
     read_each("cityscapes", _check, [pair for part in files for pair in part])
     known = [each for each in Cityscapes.classes if each.id >= 0]
     seen = [each for each in known if ids == "all" or each.train_id != VOID]
@@ -66,7 +63,7 @@ def cityscapes(
         *(_source(part, table) for part in files),
         classes=names,
         input=InputSpec(3, size, MEAN, STD),
-        notes=[note for note in notes if note],
+        notes=notes,
         task=Segmentation(classes=names, colors=[each.color for each in seen]),
     )
 
@@ -91,13 +88,12 @@ def _listed(root: str, split: str, mode: str) -> list[Files]:
     return files
 
 
-def _without_image(root: str, split: str, mode: str, files: Sequence[Files]) -> str | None:
+def _without_image(root: str, split: str, mode: str, files: Sequence[Files]) -> str:
     """Say how many masks of a split have no image."""
     masks = {str(path) for path in Path(root, FOLDERS[mode], split).glob("*/*_labelIds.png")}
     left = sorted(masks - {str(Path(mask)) for _, mask in files})
-    if not left:
-        return None
-    return f"cityscapes: {counted(len(left), 'mask')} of {split!r} without an image: {listed(left)}"
+    count = f"{counted(len(left), 'mask')} of {split!r} without an image"
+    return f"cityscapes: {count}: {listed(left)}" if left else ""
 
 
 def _check(files: Files) -> None:

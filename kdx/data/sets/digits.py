@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from kdx.data.counter import Draw
-from kdx.data.sets.resize import grey_input, resize
+from kdx.data.sizes import resized
 from kdx.data.sources import MemoryImages
 from kdx.data.splits import complement, stratified
-from kdx.protocols import ImageData
-
-__all__ = ["digits"]
+from kdx.launch.memory import check_fits
+from kdx.protocols import ImageData, InputSpec
 
 MEAN, STD = 0.3053, 0.3760  # of the 8 x 8 images
 IMAGES, TEST_IMAGES = 1797, 360
+LARGEST = 1024  # pixels a side
+COPIES = 3  # of the images, while they are resized and split
 
 
 def digits(*, size: int = 32, channels: int = 1) -> ImageData:
@@ -27,7 +28,7 @@ def digits(*, size: int = 32, channels: int = 1) -> ImageData:
     spec = grey_input("digits", size, channels=channels, mean=MEAN, std=STD, images=IMAGES)
     pixels, labels = _read().split((64, 1), dim=1)
     raw = pixels.mul(255 / 16).round().to(torch.uint8)
-    images, labels = resize(raw.view(-1, 1, 8, 8), size), labels.squeeze(1).long()
+    images, labels = resized(raw.view(-1, 1, 8, 8), size), labels.squeeze(1).long()
     test = stratified(labels, TEST_IMAGES, seed=0, draw=Draw.TEST)
     train = complement(test, len(labels))
     return ImageData(
@@ -36,6 +37,21 @@ def digits(*, size: int = 32, channels: int = 1) -> ImageData:
         classes=[str(digit) for digit in range(10)],
         input=spec,
     )
+
+
+def grey_input(
+    origin: str, size: int, *, channels: int, mean: float, std: float, images: int
+) -> InputSpec:
+    """Return the input of a network for so many grey `images`; a view may repeat channels.
+
+    ValueError for other channels, a size out of range, and images that would not fit into memory.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"{origin}: channels: {channels} must be 1 (grey) or 3 (grey, repeated)")
+    if not 1 <= size <= LARGEST:
+        raise ValueError(f"{origin}: size: {size} must be 1 pixel or more, at most {LARGEST}")
+    check_fits(COPIES * images * size**2, f"{origin}: {images:,} images of size: {size}")
+    return InputSpec(channels, size, (mean,) * channels, (std,) * channels)
 
 
 def _read() -> Tensor:

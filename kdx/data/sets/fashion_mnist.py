@@ -1,18 +1,21 @@
 """Fashion-MNIST: 60,000 + 10,000 grey images of 28 x 28, in 10 classes (Xiao et al. 2017)."""
 
+import gzip
+import math
+import zlib
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kdx.data.sets.digits import grey_input
 from kdx.data.sets.fetch import Remote, fetch_files, reading
-from kdx.data.sets.idx import find_idx, read_idx
-from kdx.data.sets.resize import grey_input, resize
+from kdx.data.sizes import resized
 from kdx.data.sources import MemoryImages
 from kdx.protocols import ImageData
 from kdx.tasks import check_labels
-
-__all__ = ["fashion_mnist"]
+from kdx.util.words import counted
 
 CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -22,6 +25,7 @@ MEAN, STD = 0.2860, 0.3530  # of the 28 x 28 training images
 SIDE, IMAGES = 28, 70_000
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist
 TORCHVISION = Path("FashionMNIST/raw")
+UNSIGNED_BYTES = 0x08  # the type, in an idx file
 SITE = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 FILES = {  # the SHA-256 of each, gzipped as its authors did
     "train-images-idx3-ubyte": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
@@ -73,7 +77,40 @@ def _read(folder: Path, part: str, *, origin: str, size: int) -> MemoryImages:
 
 def _sized(images: Tensor, size: int) -> Tensor:
     if size < SIDE:
-        return resize(images, size)
+        return resized(images, size)
     before = (size - SIDE) // 2
     after = size - SIDE - before
     return functional.pad(images, (before, after, before, after))
+
+
+def find_idx(folder: Path, name: str) -> Path:
+    """Return `folder`/`name`, or its gzipped form where only that could exist."""
+    plain = folder / name
+    return plain if plain.is_file() else folder / f"{name}.gz"
+
+
+def read_idx(path: Path, *, shape: tuple[int, ...]) -> Tensor:
+    """Return the array in a file of the idx format (http://yann.lecun.com/exdb/mnist).
+
+    uint8 [N, *shape]. ValueError for its compression, magic number, dimensions or length.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as file:
+            raw = bytearray(file.read())
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from error
+    start = 4 + 4 * (1 + len(shape))
+    magic, expected = raw[:4], bytes([0, 0, UNSIGNED_BYTES, 1 + len(shape)])
+    if magic != expected:
+        raise ValueError(f"{path}: magic number 0x{magic.hex()} should be 0x{expected.hex()}")
+    if len(raw) < start:
+        raise ValueError(f"{path}: truncated in the header, after {counted(len(raw), 'byte')}")
+    count, *found = (int.from_bytes(raw[i : i + 4], "big") for i in range(4, start, 4))
+    if tuple(found) != shape:
+        raise ValueError(f"{path}: items of {tuple(found)} should be of {shape}")
+    length = start + count * math.prod(shape)
+    if len(raw) != length:
+        items = counted(count, "item")
+        raise ValueError(f"{path}: {counted(len(raw), 'byte')}, not {length:,} for {items}")
+    return torch.frombuffer(raw, dtype=torch.uint8)[start:].view(count, *shape)

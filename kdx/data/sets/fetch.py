@@ -2,21 +2,20 @@
 
 import hashlib
 import shutil
+import tarfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 from rich.console import Console
 from rich.progress import wrap_file
 
-from kdx.data.sets.unpack import unpack
 from kdx.util.files import locked, put, sync_directory
-
-__all__ = ["Remote", "fetch_archive", "fetch_files", "reading"]
 
 TIMEOUT = 60  # seconds without a byte
 
@@ -35,10 +34,9 @@ class Remote:
 
 
 def fetch_archive(origin: str, root: Path, *, archive: Remote, folder: str, download: bool) -> None:
-    """Put `folder` of a .tar.gz into `root`, unless it is there.
+    """Put `folder` of a .tar.gz, which may lie in `root` already, into `root`, unless it is there.
 
-    The archive itself may lie in `root` already. Raises ValueError where a download is not
-    allowed, fails, or is not what it must be; nothing is left behind then.
+    ValueError if a download is not allowed, fails or is damaged; nothing is left behind then.
     """
     with _staging(origin, root, download) as staging:
         if (root / folder).exists():  # another process has fetched it meanwhile
@@ -67,6 +65,30 @@ def fetch_files(
                 _download(remote, staging).rename(place)
 
 
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack the folders and plain files of a .tar.gz into `folder`, which is new.
+
+    Raises ValueError naming the archive and the member, before anything is written, for links,
+    devices, absolute names, names with "..", and duplicates; also for a damaged archive.
+    """
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            members, names = tar.getmembers(), set()
+            for member in members:
+                name = PurePosixPath(member.name)
+                if not (member.isreg() or member.isdir()):
+                    raise ValueError(f"{member.name!r} is neither a file nor a folder")
+                if name.is_absolute() or ".." in name.parts:
+                    raise ValueError(f"{member.name!r} is outside the folder")
+                if member.isreg() and name in names:
+                    raise ValueError(f"{member.name!r} is a duplicate")
+                names.add(name)
+                member.mode = 0o644  # of files: the filter ignores it for folders
+            tar.extractall(folder, members, filter="data")
+    except (tarfile.TarError, EOFError, zlib.error, ValueError) as error:
+        raise ValueError(f"{archive.name}: not unpacked: {error}") from error
+
+
 @contextmanager
 def reading(folder: Path) -> Iterator[None]:
     """Say what helps where the files of a published set are damaged."""
@@ -80,10 +102,7 @@ def reading(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _staging(origin: str, root: Path, allowed: bool) -> Iterator[Path]:
-    """Give this process alone a new folder in `root` to fetch into, and remove it afterwards.
-
-    What a killed process left in it is removed, and its lock is gone with it.
-    """
+    """Yield a new folder in `root` that only this process uses, and remove it afterwards."""
     if not allowed:
         raise ValueError(
             f"{origin}: not found in {str(root)!r}; set root to where it is, or download: true"
@@ -99,10 +118,8 @@ def _staging(origin: str, root: Path, allowed: bool) -> Iterator[Path]:
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{origin}: not found in {str(root)!r}, and the download failed ({error}); "
-            "set root to where it is"
-        ) from error
+        failed = f"not found in {str(root)!r}, and the download failed ({error})"
+        raise ValueError(f"{origin}: {failed}; set root to where it is") from error
 
 
 def _download(remote: Remote, folder: Path) -> Path:
@@ -114,7 +131,9 @@ def _download(remote: Remote, folder: Path) -> Path:
             with wrap_file(response, total, description=remote.name, console=screen) as content:
                 put(path, content)
     except (OSError, HTTPException) as error:
-        raise ValueError(f"{remote.url}: {_reason(error)}") from error
+        is_bare = isinstance(error, URLError) and not isinstance(error, HTTPError)
+        reason = error.reason if is_bare else str(error) or type(error).__name__
+        raise ValueError(f"{remote.url}: {reason}") from error
     size, found = path.stat().st_size, _sha256(path)
     if total and size != total:
         raise ValueError(f"{remote.url}: ended after {size:,} of {total:,} bytes")
@@ -127,9 +146,3 @@ def _download(remote: Remote, folder: Path) -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, URLError) and not isinstance(error, HTTPError):
-        return str(error.reason)
-    return str(error) or type(error).__name__

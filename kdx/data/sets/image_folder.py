@@ -1,6 +1,6 @@
 """Image files in ImageNet's layout: root/split/class/image."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -10,8 +10,6 @@ from kdx.data.sets.reading import attempt_each
 from kdx.data.sources import FileImages
 from kdx.protocols import ImageData, InputSpec
 from kdx.util.words import counted, listed
-
-__all__ = ["image_folder"]
 
 Folders = Mapping[str, Sequence[str]]  # of each class, its images
 
@@ -96,14 +94,7 @@ def _sifted(
     With `skip_bad` 0 a file's header is all that is read. ValueError for more bad files than that.
     """
     paths = [path for folders in splits.values() for images in folders.values() for path in images]
-
-    def read(path: str) -> None:
-        if skip_bad:
-            decode(path)
-        else:
-            image_size(path)
-
-    results = attempt_each(read, paths)
+    results = attempt_each(decode if skip_bad else image_size, paths)
     bad = {path: r for path, r in zip(paths, results, strict=True) if isinstance(r, ValueError)}
     if not bad:
         return splits, []
@@ -114,9 +105,8 @@ def _sifted(
             f"image_folder: {share} cannot be read: {faulty}. Repair or remove them, or leave them "
             f"out with skip_bad: {len(bad)} or more"
         )
-    kept = {name: _without(folders, bad) for name, folders in splits.items()}
+    kept = {
+        split: {name: [p for p in images if p not in bad] for name, images in folders.items()}
+        for split, folders in splits.items()
+    }
     return kept, [f"image_folder: {share} left out, which cannot be read: {faulty}"]
-
-
-def _without(folders: Folders, bad: Collection[str]) -> Folders:
-    return {name: [path for path in images if path not in bad] for name, images in folders.items()}

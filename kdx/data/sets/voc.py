@@ -15,8 +15,6 @@ from kdx.data.sets.voc_xml import VocObject, read_annotation
 from kdx.protocols import ImageData, InputSpec
 from kdx.util.words import counted, listed
 
-__all__ = ["voc"]
-
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
@@ -29,8 +27,7 @@ ANCHORS = (  # YOLOv2's for VOC (Redmon and Farhadi 2016), in cells: of its yolo
     (9.47112, 4.84053),
     (11.2364, 10.0071),
 )
-Files = tuple[str, str]
-"""An image and its annotation."""
+Files = tuple[str, str]  # an image and its annotation
 
 
 class Sample(NamedTuple):
@@ -42,8 +39,7 @@ class Sample(NamedTuple):
     objects: Sequence[VocObject]
 
 
-Samples = Mapping[str, Sequence[Sample]]
-"""Those of train, and those of test."""
+Samples = Mapping[str, Sequence[Sample]]  # of train and test
 
 
 def voc(
@@ -74,8 +70,7 @@ def voc(
     notes = list(_notes(samples, known, refused=other == "refuse"))
     task = Detection(classes=known, anchors=anchors)
     return ImageData(
-        _source(samples["train"], known),
-        _source(samples["test"], known),
+        *(_source(part, known) for part in samples.values()),
         classes=known,
         input=InputSpec(3, size, (0.0,) * 3, (1.0,) * 3),
         notes=[*notes, *task.notes],
@@ -106,9 +101,8 @@ def _split(root: str, name: str) -> Iterator[Files]:
             f"voc: no split {name!r} in {root!r}: {str(error).rstrip('.')}. Splits are "
             "<year>_<image set>, as 2007_trainval; sets are train, val, trainval and, of 2007, test"
         ) from error
-    for files in zip(found.images, found.annotations, strict=True):
-        if Path(files[0]).suffix:  # an empty line has none
-            yield files
+    pairs = zip(found.images, found.annotations, strict=True)
+    yield from (files for files in pairs if Path(files[0]).suffix)  # an empty line has none
 
 
 def _read(parts: Mapping[str, Sequence[Files]]) -> Samples:
@@ -165,27 +159,17 @@ def _objects(samples: Samples) -> Iterator[VocObject]:
 def _source(samples: Sequence[Sample], classes: Sequence[str]) -> BoxImages:
     numbers = {name: number for number, name in enumerate(classes)}
     boxes = [_boxes(sample, numbers) for sample in samples]
-    return BoxImages(
-        [sample.image for sample in samples],
-        boxes,
-        largest_classes(boxes, classes=len(classes)),
-        [sample.annotation for sample in samples],
-    )
+    paths, annotations = ([sample[i] for sample in samples] for i in (0, 1))
+    return BoxImages(paths, boxes, largest_classes(boxes, classes=len(classes)), annotations)
 
 
 def _boxes(sample: Sample, numbers: Mapping[str, int]) -> Tensor:
     """Return [n, 6]: class, centre and size as shares of the image, difficult."""
     height, width = sample.size
-    rows = [
-        (
-            numbers[name],
-            (left + right) / 2 / width,
-            (top + bottom) / 2 / height,
-            (right - left) / width,
-            (bottom - top) / height,
-            difficult,
-        )
-        for name, (left, top, right, bottom), difficult in sample.objects
-        if name in numbers
-    ]
+    rows = []
+    for name, (left, top, right, bottom), difficult in sample.objects:
+        if name in numbers:
+            centre = (left + right) / 2 / width, (top + bottom) / 2 / height
+            sides = (right - left) / width, (bottom - top) / height
+            rows.append((numbers[name], *centre, *sides, difficult))
     return torch.tensor(rows, dtype=torch.float32).view(-1, 6)

@@ -7,7 +7,7 @@ import torch
 
 from kdx.data import MemoryImages, fashion_mnist
 from kdx.data.sets import fashion_mnist as module
-from kdx.data.sets.idx import find_idx, read_idx
+from kdx.data.sets.fashion_mnist import find_idx, read_idx
 
 
 def idx(values: torch.Tensor) -> bytes:

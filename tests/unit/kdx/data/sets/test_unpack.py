@@ -3,7 +3,7 @@ import tarfile
 
 import pytest
 
-from kdx.data.sets.unpack import unpack
+from kdx.data.sets.fetch import unpack
 
 
 def member(name: str, content: bytes = b"", **attributes) -> tuple[tarfile.TarInfo, io.BytesIO]:
