@@ -16,6 +16,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from kdx.commands.list import catalogue
+from kdx.commands.main import VERBS
 from kdx.commands.shared import add_plugins
 from kdx.recipe import Recipe, allow
 from kdx.util.files import write_whole
@@ -50,7 +51,8 @@ def schema_of(what: str, *, plugins: Sequence[str] = ()) -> dict[str, Any]:
 
     `use:` takes the known names, whose arguments are checked, and any dotted name.
     """
-    schema = _study() if what == "study" else _recipe(plugins)
+    study = VERBS["study"][0]  # kdx does not import kdx_lab: it finds its verbs by name
+    schema = importlib.import_module(study).schema() if what == "study" else _recipe(plugins)
     return {"$schema": _DIALECT, "title": f"kdx {what}", **schema}
 
 
@@ -93,15 +95,3 @@ def _component(kind: str, section: dict[str, Any], plugins: Sequence[str]) -> di
     use = {"anyOf": [*names, {"type": "string", "pattern": _DOTTED}]}
     bound = {"properties": {"use": use, **own}, "required": ["use"], "allOf": cases}
     return section | {"type": "object", "additionalProperties": True} | bound
-
-
-def _study() -> dict[str, Any]:
-    """Return the schema of a study: arms may be a list of names, and any section may be empty."""
-    schema = importlib.import_module("kdx_lab.study.schema").Study.model_json_schema()
-    for name in ("arms", "settings"):
-        sections = schema["properties"][name]
-        empty = {"anyOf": [sections["additionalProperties"], {"type": "null"}]}
-        schema["properties"][name] = sections | {"additionalProperties": empty}
-    named = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
-    schema["properties"]["arms"] = {"anyOf": [named, schema["properties"]["arms"]]}
-    return schema

@@ -84,5 +84,5 @@ def anchor_table(anchors: Sequence[Sequence[float]]) -> Tensor:
                 f"anchors: {list(anchor)} is not a width and a height in cells, such as [1.3, 1.7]"
             )
     if not anchors:
-        raise ValueError("anchors: none given: tools/anchors.py finds some for a data set")
+        raise ValueError("anchors: none given: `kdx anchors` finds some for a data set")
     return torch.tensor([list(map(float, anchor)) for anchor in anchors])

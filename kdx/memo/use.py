@@ -11,7 +11,6 @@ from torch import Tensor
 from kdx.data import DatasetImages, Views
 from kdx.memo.memo import Memo
 from kdx.memo.plan import Plan, check_room, make_plan
-from kdx.protocols import Batched
 from kdx.recipe import Recipe
 from kdx.recipe.sections import Teacher
 from kdx.training.runtime import Runtime
@@ -108,12 +107,10 @@ def _plan(runtime: Runtime, section: Teacher) -> Plan:
 
 
 def _recur(views: Views) -> bool:
-    """Return whether the images look the same in every epoch. Scenes are looked at.
+    """Return whether a few images look the same in three epochs.
 
     Even without augmentation a data set of a plug-in may have random transforms of its own.
     """
-    if isinstance(views.source, Batched):
-        return True
     if isinstance(views.source, DatasetImages):  # there is no telling: its transforms may be rare
         return False
     seen = [

@@ -35,12 +35,13 @@ def is_finished(run_dir: Path) -> bool:
 
 
 @contextmanager
-def claimed(recipe: Recipe, *, resume: bool) -> Iterator[Path | None]:
+def claimed(recipe: Recipe, *, resume: bool, overwrite: bool) -> Iterator[Path | None]:
     """Create and lock the run directory; yield the run that was moved aside, if there is one.
 
-    Without `resume` a run of kdx that is there is moved aside: of two that never finished, the
-    first is kept. FileExistsError for a directory that is not a run, or if another process trains
-    it; ValueError for links in it, which are not written through.
+    With `overwrite` a run of kdx that is there is moved aside: of two that never finished, the
+    first is kept. FileExistsError for a run that may be neither resumed nor overwritten, or that
+    another process trains or has finished meanwhile, and for a directory that is not a run;
+    ValueError for links in it, which are not written through.
     """
     run_dir, aside = recipe.run_dir, recipe.run_dir.with_name(f"{recipe.run_dir.name}{REPLACED}")
     run_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +52,8 @@ def claimed(recipe: Recipe, *, resume: bool) -> Iterator[Path | None]:
             if not is_run and not (resume and checkpoints.any_at(run_dir)):
                 done = "resumed" if resume else "replaced"
                 raise FileExistsError(f"{run_dir} is not a run of kdx: it is not {done}")
+            if not (resume or overwrite) or (resume and is_finished(run_dir)):
+                raise FileExistsError(f"{run_dir}: another process has trained it meanwhile")
             if not resume:
                 _move(run_dir, aside)
         refuse_links(run_dir)

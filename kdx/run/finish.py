@@ -3,7 +3,7 @@
 import json
 import platform
 import re
-from importlib.metadata import version
+import sys
 from math import prod
 from pathlib import Path
 
@@ -108,7 +108,7 @@ def _environment(runtime: Runtime) -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         "precision": runtime.accelerator.mixed_precision,
         "python": platform.python_version(),
-        **{library: version(library) for library in ("kdx", "torch", "accelerate")},
+        **{name: sys.modules[name].__version__ for name in ("kdx", "torch", "accelerate")},
     }
 
 

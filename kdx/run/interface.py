@@ -96,7 +96,8 @@ def distill(
         recipe = _read(recipe, settings, Path(output_root), tuple(plugins))
     options: dict[str, Any] = {} if fork is None else {"fork": Path(fork)}
     path = run(recipe, Console(quiet=quiet), overwrite=overwrite, resume=resume, **options)
-    return Run.open(path, network=deepcopy(network), plugins=recipe.locations.plugins)
+    network = deepcopy(network).cpu() if network else None
+    return Run.open(path, network=network, plugins=recipe.locations.plugins)
 
 
 def load_student(

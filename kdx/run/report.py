@@ -22,7 +22,7 @@ PICTURES = "## Pictures\n\nTest images with their targets and the student's outp
 SHOWN = 8  # of them
 EVALUATING = """\
 ```bash
-python tools/evaluate.py {run_dir}
+kdx evaluate {run_dir}
 ```
 
 """

@@ -61,9 +61,9 @@ def run(
             f"{run_dir} already exists: pass --resume to continue it, --overwrite to replace it, "
             "or give this run another name (name=...)"
         )
-    ensure_teacher(recipe, console)
     again = resume and checkpoints.any_at(run_dir)
     source = open_fork(fork, recipe) if fork and not again else None
+    ensure_teacher(recipe, console)
     job = build(recipe, load_compact=source.load_compact if source and source.compact else None)
     runtime = Runtime(job, accelerator_for(job))
     notes: list[str] = []
@@ -83,7 +83,7 @@ def run(
         about["forked_from"] = source.origin
     elif resume:
         notes.append("nothing to resume: started from scratch")
-    with claimed(recipe, resume=resume) if main else nullcontext() as aside:
+    with claimed(recipe, resume=resume, overwrite=overwrite) if main else nullcontext() as aside:
         if aside:
             notes.append(f"the existing run is kept as {aside} until this one has succeeded")
         _introduce(job, runtime, console, notes)

@@ -7,11 +7,12 @@ Running the same command again resumes an interrupted study.
 
 import argparse
 import shlex
+from typing import Any
 
 from kdx.commands.shared import add_common, terminal
 from kdx.recipe import allow
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "run", "schema"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +48,13 @@ def run(args: argparse.Namespace) -> None:
         report(grid, console, command=_command(args))
     else:
         conduct(grid, console, jobs=args.jobs, command=_command(args))
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of a study."""
+    from kdx_lab.study.schema import json_schema
+
+    return json_schema()
 
 
 def _command(args: argparse.Namespace) -> str:

@@ -30,7 +30,7 @@ from kdx.recipe.wording import explain, show, unknown
 from kdx.recipe.yaml_source import parse, read_mapping
 from kdx.util.words import listed
 
-__all__ = ["Arm", "Setting", "Study", "read_study"]
+__all__ = ["Arm", "Setting", "Study", "json_schema", "read_study"]
 
 MOST = 1000  # seeds, arms and settings, each
 MOST_RUNS = 10_000
@@ -224,3 +224,15 @@ def _check_overrides(path: KeyPath, overrides: Overrides, report: Report) -> Non
             report.add((*path, key), instead)
         elif "=" in key:
             report.add((*path, key), "a key cannot contain '='")
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema: arms may be a list of names, and any section may be empty."""
+    schema = Study.model_json_schema()
+    for name in ("arms", "settings"):
+        sections = schema["properties"][name]
+        empty = {"anyOf": [sections["additionalProperties"], {"type": "null"}]}
+        schema["properties"][name] = sections | {"additionalProperties": empty}
+    named = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+    schema["properties"]["arms"] = {"anyOf": [named, schema["properties"]["arms"]]}
+    return schema

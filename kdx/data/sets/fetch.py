@@ -131,8 +131,8 @@ def _download(remote: Remote, folder: Path) -> Path:
             with wrap_file(response, total, description=remote.name, console=screen) as content:
                 put(path, content)
     except (OSError, HTTPException) as error:
-        is_bare = isinstance(error, URLError) and not isinstance(error, HTTPError)
-        reason = error.reason if is_bare else str(error) or type(error).__name__
+        bare = isinstance(error, URLError) and not isinstance(error, HTTPError)
+        reason = getattr(error, "reason", "") if bare else str(error) or type(error).__name__
         raise ValueError(f"{remote.url}: {reason}") from error
     size, found = path.stat().st_size, _sha256(path)
     if total and size != total:

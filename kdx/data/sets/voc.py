@@ -159,7 +159,8 @@ def _objects(samples: Samples) -> Iterator[VocObject]:
 def _source(samples: Sequence[Sample], classes: Sequence[str]) -> BoxImages:
     numbers = {name: number for number, name in enumerate(classes)}
     boxes = [_boxes(sample, numbers) for sample in samples]
-    paths, annotations = ([sample[i] for sample in samples] for i in (0, 1))
+    paths = [sample[0] for sample in samples]
+    annotations = [sample[1] for sample in samples]
     return BoxImages(paths, boxes, largest_classes(boxes, classes=len(classes)), annotations)
 
 

@@ -53,5 +53,5 @@ def test_anchors_are_pairs_of_sides():
     for bad in ([1.0], [1, 2, 3], [0, 1], [1, math.inf], [math.nan, 1]):
         with pytest.raises(ValueError, match=r"anchors: .* is not a width and a height in cells"):
             anchor_table([[1, 1], bad])
-    with pytest.raises(ValueError, match=r"anchors: none given: tools/anchors.py finds some"):
+    with pytest.raises(ValueError, match=r"anchors: none given: `kdx anchors` finds some"):
         anchor_table([])

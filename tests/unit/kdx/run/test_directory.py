@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from kdx.run.directory import claimed
+from kdx.run.run import run
 
 
 def opened(path) -> list[int]:
@@ -23,16 +24,26 @@ def opened(path) -> list[int]:
 
 def test_a_run_that_is_over_lets_go_though_a_child_still_holds_its_lock(recipe):
     """As the forked workers of a loader do, which may outlive it."""
-    run = recipe()
-    with claimed(run, resume=False):
-        (lock,) = opened(run.run_dir.with_name(".plain.lock"))
+    plain = recipe()
+    with claimed(plain, resume=False, overwrite=True):
+        (lock,) = opened(plain.run_dir.with_name(".plain.lock"))
         child = subprocess.Popen(
             [sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[lock]
         )
         with pytest.raises(FileExistsError, match=r"is being trained by another process"):
-            claimed(run, resume=True).__enter__()
+            claimed(plain, resume=True, overwrite=False).__enter__()
     try:
-        with claimed(run, resume=True) as aside:
+        with claimed(plain, resume=True, overwrite=False) as aside:
             assert aside is None
     finally:
         child.communicate(b"\n")
+
+
+def test_a_run_that_appears_meanwhile_is_neither_replaced_nor_trained_again(recipe, console):
+    recipe = recipe("epochs=1")
+    run_dir = run(recipe, console)
+    before = (run_dir / "student.safetensors").read_bytes()
+    for resume in (False, True):
+        with pytest.raises(FileExistsError, match="another process has trained it meanwhile"):
+            claimed(recipe, resume=resume, overwrite=False).__enter__()
+    assert (run_dir / "student.safetensors").read_bytes() == before

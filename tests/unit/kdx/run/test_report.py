@@ -55,7 +55,7 @@ def test_the_report_says_what_came_out(recipe, tmp_path):
         ["1", "train", "0.01", "2.5000", "2.5000", "0.5000"],
     ]
     assert ["processes", "2"] in rows(text, "Environment")
-    assert f"python tools/evaluate.py {tmp_path}" in text
+    assert f"kdx evaluate {tmp_path}" in text
 
 
 def test_training_images_and_label_noise_are_shown(recipe, tmp_path):
