@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from kdx.losses.shared import check_classes, check_scales, full_precision
 from kdx.protocols import IGNORED, Outputs
 
+__all__ = ["CrossEntropy", "image_cross_entropy"]
+
 
 class CrossEntropy:
     """The mean over the batch of -log softmax(student)[target]; it needs no teacher.

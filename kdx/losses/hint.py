@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from kdx.losses.shared import full_precision, need_teacher
 from kdx.protocols import Outputs
 
+__all__ = ["Hint"]
+
 MAX_LEADING = 9  # a class token and up to eight registers come before the patch tokens
 
 

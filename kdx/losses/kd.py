@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from kdx.losses.shared import check_classes, full_precision, need_teacher
 from kdx.protocols import Outputs
 
+__all__ = ["KD"]
+
 LARGEST = 1e6  # softer than any difference that float32 keeps
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 from kdx.losses.shared import full_precision, need_teacher
 from kdx.protocols import Outputs
 
+__all__ = ["PKT"]
+
 EPS = 1e-7  # inside the logarithm, as in the authors' code
 SILENT = 1e-12  # a row whose largest magnitude is below this counts as zero
 

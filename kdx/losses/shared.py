@@ -10,6 +10,8 @@ from torch import Tensor
 
 from kdx.protocols import Outputs
 
+__all__ = ["check_classes", "check_scales", "full_precision", "need_teacher"]
+
 
 def full_precision(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Wrap `function`: autocast off, and positional tensors of half precision as float32.

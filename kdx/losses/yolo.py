@@ -13,6 +13,8 @@ from kdx.detection import Assignment, Parts, anchor_table, assign, coordinates, 
 from kdx.losses.shared import check_scales, full_precision
 from kdx.protocols import Outputs
 
+__all__ = ["Yolo"]
+
 
 class Yolo:
     """Half the weighted squares of YOLOv2, summed over an image, and the cross-entropy of classes.

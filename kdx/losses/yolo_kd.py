@@ -11,6 +11,8 @@ from kdx.losses.kd import KD
 from kdx.losses.shared import check_scales, full_precision, need_teacher
 from kdx.protocols import Outputs
 
+__all__ = ["YoloKD"]
+
 
 class YoloKD:
     """The objectness scaled distillation of "Object Detection at 200 Frames Per Second".

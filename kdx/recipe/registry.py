@@ -26,7 +26,11 @@ TABLES = {
 }
 """The kinds of components, each with the module that holds its bare names, if there are any."""
 
-_MOVED = {"kdx.students": "kdx.models.students", "kdx.schedules": "kdx.training.schedules"}
+_MOVED = {
+    "kdx.students.imagenet": "kdx.models.students.zoo",
+    "kdx.students": "kdx.models.students",
+    "kdx.schedules": "kdx.training.schedules",
+}
 """Modules that recipes of kdx 0.1 name, and where they are now."""
 
 _HOUSE = frozenset({"kdx", "expand", "teachers"})

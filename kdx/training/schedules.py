@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from math import cos, log10, pi
 from typing import Protocol
 
+__all__ = ["TABLE", "Schedule", "constant", "cosine", "linear", "multistep"]
+
 LARGEST = 8  # the logarithm of a factor that keeps the learning rate finite
 LONGEST = 10**6  # epochs
 

@@ -13,6 +13,8 @@ from kdx.data.sources import MemoryImages
 from kdx.protocols import ImageData, InputSpec
 from kdx.tasks import check_labels
 
+__all__ = ["cifar10", "cifar100"]
+
 SIDE = 32
 SITE = "https://www.cs.toronto.edu/~kriz"
 

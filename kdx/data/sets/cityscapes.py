@@ -17,6 +17,8 @@ from kdx.data.sets.reading import read_each
 from kdx.protocols import IGNORED, ImageData, InputSpec
 from kdx.util.words import counted, listed
 
+__all__ = ["cityscapes"]
+
 VOID = 255
 """The train id of classes that do not count; among the ids it is -1, in 8 bits."""
 ENDING = "_leftImg8bit.png"

@@ -14,6 +14,8 @@ from kdx.data.splits import complement, stratified
 from kdx.launch.memory import check_fits
 from kdx.protocols import ImageData, InputSpec
 
+__all__ = ["digits"]
+
 MEAN, STD = 0.3053, 0.3760  # of the 8 x 8 images
 IMAGES, TEST_IMAGES = 1797, 360
 LARGEST = 1024  # pixels a side

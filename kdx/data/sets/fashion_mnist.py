@@ -17,6 +17,8 @@ from kdx.protocols import ImageData
 from kdx.tasks import check_labels
 from kdx.util.words import counted
 
+__all__ = ["fashion_mnist"]
+
 CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),

@@ -17,6 +17,8 @@ from rich.progress import wrap_file
 
 from kdx.util.files import locked, put, sync_directory
 
+__all__ = ["Remote", "fetch_archive", "fetch_files", "reading"]
+
 TIMEOUT = 60  # seconds without a byte
 
 

@@ -11,6 +11,8 @@ from kdx.data.sources import FileImages
 from kdx.protocols import ImageData, InputSpec
 from kdx.util.words import counted, listed
 
+__all__ = ["image_folder"]
+
 Folders = Mapping[str, Sequence[str]]  # of each class, its images
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from kdx.util.words import counted, listed
 
+__all__ = ["attempt_each", "read_each"]
+
 THREADS = 16
 
 T = TypeVar("T")

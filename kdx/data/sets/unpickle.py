@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["read_pickle"]
+
 
 def read_pickle(path: Path) -> dict[str, Any]:
     """Return the dictionary that the file holds: bytes, text, numbers, lists of these, and arrays.

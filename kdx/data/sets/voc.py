@@ -15,6 +15,8 @@ from kdx.data.sets.voc_xml import VocObject, read_annotation
 from kdx.protocols import ImageData, InputSpec
 from kdx.util.words import counted, listed
 
+__all__ = ["voc"]
+
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),

@@ -10,6 +10,8 @@ from defusedxml import DTDForbidden, ElementTree
 
 from kdx.util.words import listed
 
+__all__ = ["VocObject", "read_annotation"]
+
 BEYOND = 1.0
 """Pixels that a box may reach over the image's border: it is clipped."""
 EDGES = ("xmin", "ymin", "xmax", "ymax")
