@@ -31,3 +31,6 @@ from kdx.data.splits import Splits as Splits
 from kdx.data.splits import split as split
 from kdx.data.views import Batch as Batch
 from kdx.data.views import Views as Views
+
+__all__ = ["cifar10", "cifar100", "cityscapes", "digits", "fashion_mnist", "image_folder", "voc"]
+"""What recipes may name."""

@@ -182,6 +182,11 @@ def test_functions_of_kdx_must_say_what_they_return(plugin, monkeypatch):
     [
         ("kdx.students.smallnet", "kdx.models.students.smallnet", "network"),
         ("kdx.schedules.cosine", "kdx.training.schedules.cosine", "schedule"),
+        ("kdx.students.imagenet.mobilenet", "mobilenet", "network"),
+        ("kdx.data.digits", "digits", "dataset"),
+        ("kdx.data.sets.cifar.cifar10", "cifar10", "dataset"),
+        ("kdx.losses.KD", "kd", "loss"),
+        ("kdx.losses.kd.KD", "kd", "loss"),
     ],
 )
 def test_names_of_moved_modules_still_resolve(old, new, kind):
