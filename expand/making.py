@@ -66,7 +66,7 @@ def compress_unit(unit: ExpandedUnit) -> None:
         )
     last = cast("nn.Linear", unit.factors[-1])
     device, dtype = last.weight.device, last.weight.dtype
-    trained = [p.requires_grad for p in (last.weight, last.bias) if p is not None]
+    trained = [p is not None and p.requires_grad for p in (last.weight, last.bias)]
     if device.type != "meta":
         unit.to("cpu")  # not every device has float64
     with torch.no_grad():
@@ -75,7 +75,7 @@ def compress_unit(unit: ExpandedUnit) -> None:
     for name in OWN_NAMES:
         unit.__dict__.pop(name, None)
     cast("nn.Module", unit).__class__ = unit.layer_class
-    for name, value, train in zip(("weight", "bias"), folded, trained, strict=False):
+    for name, value, train in zip(("weight", "bias"), folded, trained, strict=True):
         if value is not None:
             value = value.to(dtype).contiguous()
             unit._parameters[name] = nn.Parameter(value, requires_grad=train)

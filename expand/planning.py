@@ -159,7 +159,7 @@ def _factors(site: Site, strategy: Strategy, settings: Settings) -> tuple[Factor
 
 
 def _strategy(geometry: Geometry, settings: Settings) -> tuple[Strategy | None, str]:
-    """The strategy that the settings give a layer, or the reason why there is none."""
+    """The strategy that the settings give a layer, or the reason why it is not expanded."""
     if not geometry.kernel:
         return ("fc", "") if settings.linear else (None, "linear: false")
     if settings.conv == "none":

@@ -163,7 +163,7 @@ class ExpandedUnit(nn.Module):
         return input
 
     def reset_parameters(self) -> None:
-        """Draw every factor anew, as torch initialises a layer of its shape."""
+        """Draw every factor again, as torch initialises a layer of its shape."""
         for factor in self.factors:
             factor.reset_parameters()
 

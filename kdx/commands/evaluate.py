@@ -119,6 +119,8 @@ def evaluate(
     found = recipe_of(source, recipe, texts, plugins, output_root)
     own = weights.read_spec(source)
     data, splits = build_data(found)
+    if split not in ("train", "validation", "test"):
+        raise ValueError(f"split: {split!r} is not train, validation or test")
     images = getattr(splits, split)
     if images is None:
         raise ValueError("no validation split: the recipe holds nothing out (data.validation)")

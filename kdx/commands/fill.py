@@ -44,7 +44,8 @@ def fill(recipe: Recipe, console: Console) -> None:
     console.out(f"device   {describe(runtime)}")
     check_teacher(runtime, console)
     with remembering(runtime, plan, console) as memo:
-        assert memo is not None
+        if memo is None:
+            raise ValueError(f"{recipe.memos_dir}: the memo cannot be opened there")
         for view in range(plan.views):
             _fill_view(runtime, memo, view, console)
     console.out(f"memo     {int(100 * plan.filled())}% filled")

@@ -105,7 +105,7 @@ def _unpacked(rows: Tensor, counts: list[int], paths: Sequence[str], *rest: Any)
 
 
 def largest_classes(boxes: Sequence[Tensor], *, classes: int) -> Tensor:
-    """Return the class of each image's largest box, [N] int64; `classes` where there is none."""
+    """Return the class of each image's largest box, [N] int64; `classes` if it has no box."""
     largest = [
         int(rows[(rows[:, 3] * rows[:, 4]).argmax(), 0]) if len(rows) else classes for rows in boxes
     ]

@@ -94,7 +94,7 @@ def _align(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
     Two vectors, and tokens of the same number, stay. Everything else becomes a map, a vector one
     of 1 x 1, and each map is average-pooled to the smaller height and the smaller width.
-    ValueError if a shape is none of these, or if tokens are not a square grid.
+    ValueError for any other shape, or if tokens are not a square grid.
     """
     same_positions = student.shape[1:-1] == teacher.shape[1:-1]
     if student.ndim == teacher.ndim and student.ndim in (2, 3) and same_positions:
@@ -116,7 +116,7 @@ def _as_map(feature: Tensor) -> Tensor:
         return _token_grid(feature)
     if feature.ndim == 4:
         return feature
-    raise ValueError(f"{tuple(feature.shape)} is none of [B, D], [B, T, D] and [B, C, H, W]")
+    raise ValueError(f"{tuple(feature.shape)} is not [B, D], [B, T, D] or [B, C, H, W]")
 
 
 def _token_grid(tokens: Tensor) -> Tensor:

@@ -33,13 +33,17 @@ def ingredients(
     the teacher runs in. The memo by default is for views that do not depend on the seed.
     """
     memo, component = settings(section), section.component
+    data = {"samples": len(views), "content": digest_of_images(views.source)}
+    kind = type(views.source)
+    if not kind.__module__.startswith("kdx."):  # its views may be others than those of its base
+        data["source"] = f"{kind.__module__}.{kind.__qualname__}"
     parts = {
         "format": FORMAT,
         "versions": {name: version(name) for name in ("torch", "torchvision", "timm")},
         "teacher": {"use": component.use, **component.arguments},
         "weights": digest_of_weights(teacher.module),
         "teacher's input": asdict(teacher.own),
-        "data": {"samples": len(views), "content": digest_of_images(views.source)},
+        "data": data,
         "input": asdict(views.input),
         "augment": (views.augment or Augment()).model_dump(),
         "seed": views.seed if section.memo else None,

@@ -168,7 +168,7 @@ def _codecs(outputs: Outputs, memo: MemoSection) -> dict[str, Codec]:
 
 
 def _unlike(directory: Path, parts: Ingredients) -> tuple[str, ...]:
-    """Return what differs from the memo that differs least; empty if there is none."""
+    """Return what differs from the memo that differs least; empty if there is no other."""
     others = [readable(path.parent) for path in sorted(directory.glob(f"*/{ABOUT}"))]
     changes = [differences(other["ingredients"], parts) for other in others if other]
     return tuple(min(changes, key=len, default=()))

@@ -19,6 +19,7 @@ BY_DEFAULT = (
     "on by default: without augmentation the teacher's outputs never change "
     "(teacher.memo: false turns it off)"
 )
+OFF = "the memo is off, and the teacher runs at every step"
 PROBED, EPOCHS = 8, 3  # images, in the epochs in which they are compared
 
 
@@ -51,7 +52,7 @@ def plan_memo(runtime: Runtime, say: Callable[[str], None] = lambda text: None) 
         plan, problem = None, str(error)
     if _over_processes(runtime, int(plan is None)):
         reason = problem.removeprefix("teacher.memo: ") or "another process cannot have it"
-        say(f"the memo is off, and the teacher runs at every step: {reason}")
+        say(f"{OFF}: {reason}")
         return None
     return plan
 
@@ -60,7 +61,8 @@ def plan_memo(runtime: Runtime, say: Callable[[str], None] = lambda text: None) 
 def remembering(runtime: Runtime, plan: Plan | None, console: Console) -> Iterator[Memo | None]:
     """Let a run read the memo, if there is a plan of one, instead of running the teacher.
 
-    Prints at the end how many rows were damaged, over all processes: all must come there.
+    A memo by default that cannot be opened is left out, with a note. Prints at the end how many
+    rows were damaged, over all processes: all must come there.
     """
     if plan is None:
         yield None
@@ -68,8 +70,20 @@ def remembering(runtime: Runtime, plan: Plan | None, console: Console) -> Iterat
     teacher, guide, views = runtime.job.teacher, runtime.teacher_outputs, runtime.batches.views
     assert teacher is not None, "there is no memo without a teacher"
     show(plan, console, "memo     ")
+    memo, problem = None, "another process cannot open it"
     with runtime.accelerator.main_process_first():  # whose notes are printed
-        memo = Memo(plan, teacher)
+        try:
+            memo = Memo(plan, teacher)
+        except OSError as error:
+            if plan.asked:
+                raise
+            problem = str(error)
+    if _over_processes(runtime, int(memo is None)) or memo is None:
+        if memo:
+            memo.close()
+        console.out(f"note     {OFF}: {problem}")
+        yield None
+        return
     for note in memo.notes:
         console.print(f"note     {note}", highlight=False, soft_wrap=True)
     runtime.teacher_outputs, runtime.batches.views = memo, plan.views

@@ -8,6 +8,7 @@ shows by what it is annotated to return. In plug-ins, which were allowed by name
 """
 
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,10 +46,20 @@ def allowed_modules(plugins: Iterable[str] = ()) -> frozenset[str]:
 
 
 def allow(plugins: Sequence[str]) -> None:
-    """Make plug-ins in the current directory importable, last in the search order."""
+    """Make plug-ins in the current directory importable, last in the search order.
+
+    ValueError for what is not the name of a module there is; nothing is imported.
+    """
     if plugins and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
         importlib.invalidate_caches()
+    for name in plugins:
+        root = name.partition(".")[0]
+        if name.endswith(".py") or not root or importlib.util.find_spec(root) is None:
+            raise ValueError(
+                f"--plugin {name}: no such module: give the name of a module, as my_pkg, that is "
+                "installed or in the current directory"
+            )
 
 
 def resolve(use: str, kind: str, allowed: Iterable[str]) -> Any:

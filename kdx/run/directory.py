@@ -13,7 +13,8 @@ from kdx.run.summary import FILE as SUMMARY
 from kdx.util.files import locked, write_whole
 
 MARK = ".replaced"  # in a run that was moved aside
-UNTRAINED = {"recipe.yaml", "tensorboard"}  # what a run writes before its first epoch is done
+FORK = "fork.json"  # the checkpoint that the run starts from
+UNTRAINED = {FORK, "recipe.yaml", "tensorboard"}  # what a run writes before its first epoch is done
 
 
 def is_taken(run_dir: Path) -> bool:
@@ -34,16 +35,35 @@ def is_finished(run_dir: Path) -> bool:
     return False
 
 
+def check_free(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
+    """Raise FileExistsError if a run may not be trained there.
+
+    That is, without `overwrite`: if there is a run, unless it is to be resumed; and if the run that
+    an earlier one was to replace is still kept aside, which the success of another would remove.
+    """
+    aside = _aside(run_dir)
+    if is_taken(run_dir) and not (resume or overwrite):
+        raise FileExistsError(
+            f"{run_dir} already exists: pass --resume to continue it, --overwrite to replace it, "
+            "or give this run another name (name=...)"
+        )
+    if _is_kept(aside) and not (overwrite or (resume and checkpoints.any_at(run_dir))):
+        raise FileExistsError(
+            f"{aside} is the run that {run_dir} was to replace, and is still kept: move it back, "
+            "pass --overwrite to replace it, or give this run another name (name=...)"
+        )
+
+
 @contextmanager
 def claimed(recipe: Recipe, *, resume: bool, overwrite: bool) -> Iterator[Path | None]:
     """Create and lock the run directory; yield the run that was moved aside, if there is one.
 
     With `overwrite` a run of kdx that is there is moved aside: of two that never finished, the
-    first is kept. FileExistsError for a run that may be neither resumed nor overwritten, or that
-    another process trains or has finished meanwhile, and for a directory that is not a run;
-    ValueError for links in it, which are not written through.
+    first is kept. FileExistsError as `check_free`, for a run that another process trains or has
+    finished meanwhile, and for a directory that is not a run; ValueError for links in it, which
+    are not written through.
     """
-    run_dir, aside = recipe.run_dir, recipe.run_dir.with_name(f"{recipe.run_dir.name}{REPLACED}")
+    run_dir, aside = recipe.run_dir, _aside(recipe.run_dir)
     run_dir.parent.mkdir(parents=True, exist_ok=True)
     busy = f"{run_dir} is being trained by another process: wait for it, or stop it"
     with locked(run_dir.with_name(f".{run_dir.name}.lock"), busy=busy):
@@ -52,20 +72,29 @@ def claimed(recipe: Recipe, *, resume: bool, overwrite: bool) -> Iterator[Path |
             if not is_run and not (resume and checkpoints.any_at(run_dir)):
                 done = "resumed" if resume else "replaced"
                 raise FileExistsError(f"{run_dir} is not a run of kdx: it is not {done}")
-            if not (resume or overwrite) or (resume and is_finished(run_dir)):
-                raise FileExistsError(f"{run_dir}: another process has trained it meanwhile")
-            if not resume:
-                _move(run_dir, aside)
+            if resume and is_finished(run_dir):
+                raise FileExistsError(f"{run_dir}: another process has finished it meanwhile")
+        check_free(run_dir, resume=resume, overwrite=overwrite)
+        if is_taken(run_dir) and not resume:
+            _move(run_dir, aside)
         refuse_links(run_dir)
         run_dir.mkdir(exist_ok=True)
         checkpoints.sweep(run_dir / "checkpoints")
         write_whole(run_dir / "recipe.yaml", recipe.to_yaml())
-        yield aside if (aside / MARK).is_file() else None
+        yield aside if _is_kept(aside) else None
+
+
+def _aside(run_dir: Path) -> Path:
+    return run_dir.with_name(f"{run_dir.name}{REPLACED}")
+
+
+def _is_kept(aside: Path) -> bool:
+    return (aside / MARK).is_file()
 
 
 def _move(run_dir: Path, aside: Path) -> None:
     """Move a run aside, and mark it: a directory without the mark is never removed."""
-    if (aside / MARK).is_file():
+    if _is_kept(aside):
         shutil.rmtree(run_dir)
         return
     if aside.exists():

@@ -96,7 +96,7 @@ def distill(
         recipe = _read(recipe, settings, Path(output_root), tuple(plugins))
     options: dict[str, Any] = {} if fork is None else {"fork": Path(fork)}
     path = run(recipe, Console(quiet=quiet), overwrite=overwrite, resume=resume, **options)
-    network = deepcopy(network).cpu() if network else None
+    network = None if network is None else deepcopy(network).cpu()
     return Run.open(path, network=network, plugins=recipe.locations.plugins)
 
 
@@ -139,6 +139,8 @@ def _read(
         given = json.loads(_json(recipe))
         use = given["student"].get("use") if isinstance(given.get("student"), dict) else None
         given["name"] = given.get("name") or f"python/{str(use).rpartition('.')[2]}"
+    elif recipe is not None and not isinstance(recipe, str | os.PathLike):
+        raise ValueError(f"recipe: a path or a mapping expected, not a {type(recipe).__name__}")
     elif recipe is None:
         if missing := [key for key in ("student", "train", "test") if settings.get(key) is None]:
             raise ValueError(

@@ -1,5 +1,6 @@
 """The main job: from a recipe to a run directory with the compact student in it."""
 
+import json
 import shutil
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -14,7 +15,7 @@ from kdx.launch.processes import join
 from kdx.memo.plan import Plan
 from kdx.memo.use import plan_memo, remembering
 from kdx.recipe import Recipe
-from kdx.run.directory import claimed, is_finished, is_taken
+from kdx.run.directory import FORK, check_free, claimed, is_finished
 from kdx.run.finish import finish
 from kdx.run.fork import Fork, open_fork
 from kdx.run.resume import chosen, circumstances, compare, flat
@@ -26,7 +27,8 @@ from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.schedules import TABLE
 from kdx.training.state import TrainState
 from kdx.training.trainer import fit
-from kdx.util.errors import CertificateError
+from kdx.util.errors import CertificateError, TrainingError
+from kdx.util.files import write_whole
 from kdx.util.words import counted
 
 
@@ -56,12 +58,11 @@ def run(
             _check_same(recipe, last, last.run | {"recipe": flat(recipe.plain())})
         say(console, f"{run_dir} is finished: nothing to do")
         return run_dir
-    if not (overwrite or resume) and is_taken(run_dir):
-        raise FileExistsError(
-            f"{run_dir} already exists: pass --resume to continue it, --overwrite to replace it, "
-            "or give this run another name (name=...)"
-        )
+    check_free(run_dir, resume=resume, overwrite=overwrite)
     again = resume and checkpoints.any_at(run_dir)
+    recorded = run_dir / FORK
+    if resume and not (fork or again) and recorded.is_file():  # ended before its first checkpoint
+        fork = Path(json.loads(recorded.read_text())["checkpoint"])
     source = open_fork(fork, recipe) if fork and not again else None
     ensure_teacher(recipe, console)
     job = build(recipe, load_compact=source.load_compact if source and source.compact else None)
@@ -86,8 +87,16 @@ def run(
     with claimed(recipe, resume=resume, overwrite=overwrite) if main else nullcontext() as aside:
         if aside:
             notes.append(f"the existing run is kept as {aside} until this one has succeeded")
+        if main and source:
+            write_whole(recorded, json.dumps(source.origin, indent=2) + "\n")
+        elif main and not saved:
+            recorded.unlink(missing_ok=True)
         _introduce(job, runtime, console, notes)
-        _train(runtime, memo, console, about=about, saved=saved, source=source)
+        try:
+            _train(runtime, memo, console, about=about, saved=saved, source=source)
+        except (CertificateError, TrainingError) as error:
+            kept = f"; the run that it was to replace is kept in {aside}" if aside else ""
+            raise type(error)(f"{error}{kept}") from error
         if aside:
             shutil.rmtree(aside)
     return run_dir

@@ -68,7 +68,7 @@ def locked(path: Path, *, busy: str = "") -> Iterator[None]:
         lock.acquire(timeout=0 if busy else -1)
     except Timeout:
         raise FileExistsError(busy) from None
-    except (OSError, NotImplementedError):
+    except (OSError, NotImplementedError):  # a file system, or a system, without locks
         pass
     try:
         yield

@@ -97,7 +97,7 @@ def _draw_plane(
     figure, axes = panels(columns, rows)
     figure.set_size_inches(0.8 + 4.2 * columns, 0.5 + 3.9 * rows)  # squares, and the colour bar
     scale = LogNorm(levels[0], levels[-1])
-    for panel, (name, surface) in zip(axes, surfaces.items(), strict=False):
+    for panel, (name, surface) in zip(axes[: len(runs)], surfaces.items(), strict=True):
         _fill(panel, surface, grid, levels, scale)
         panel.set(title=name, aspect="equal", xlabel="step along the first direction")
     for panel in axes[::columns]:

@@ -181,6 +181,7 @@ def _panels(
     figure.set_size_inches(_WIDTH * columns + margin, height * lines)
     for unused in axes[count:]:
         unused.set_visible(False)
-    for each, setting in zip(axes, settings, strict=False):
+    by_setting = dict(zip(settings, axes[:count], strict=True))
+    for setting, each in by_setting.items():
         each.set_title(fill(setting, 45), fontsize=10)
-    return figure, dict(zip(settings, axes, strict=False)), columns
+    return figure, by_setting, columns

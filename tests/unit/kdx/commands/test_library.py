@@ -30,3 +30,8 @@ def test_a_checkpoint_is_compressed(distilled, tmp_path):
     with pytest.raises(FileExistsError, match=r"another file \(-o\), or pass .*overwrite=True"):
         kdx.compress(checkpoint, output)
     kdx.compress(checkpoint, output, overwrite=True)
+
+
+def test_another_split_is_refused(distilled):
+    with pytest.raises(ValueError, match=r"split: 'val' is not train, validation or test"):
+        kdx.evaluate(distilled[1], split="val")

@@ -149,3 +149,20 @@ def test_it_can_be_filled_and_a_dry_run_shows_it(guided, console, asked):
     assert said.count(f"memo: {kept}") == 2
     assert "; 0% filled\n" in said
     assert "; 100% filled\n" in said
+
+
+def test_one_that_cannot_be_opened_is_left_out(guided, console, asked, tmp_path):
+    live = run(guided(*FIXED, "teacher.memo=false", name="live"), console)
+    place = guided().memos_dir
+    place.parent.mkdir(exist_ok=True)
+    place.touch()  # a file, where memos are to lie
+    run_dir = run(guided(*FIXED, name="left_out"), console)
+    assert "note     the memo is off, and the teacher runs at every step: " in (
+        console.file.getvalue()
+    )
+    file = "student.safetensors"
+    assert (run_dir / file).read_bytes() == (live / file).read_bytes()
+    with pytest.raises(OSError, match=str(place)):
+        run(guided("teacher.memo={views: 1}", name="asked"), console)
+    with pytest.raises(ValueError, match=r"memos: the memo cannot be opened there"):
+        fill(guided(*FIXED, name="filled"), console)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kdx.data import FileImages, Views
+from kdx.data import FileImages, MemoryImages, Views
 from kdx.memo.fingerprint import differences, fingerprint
 from kdx.memo.fingerprint import ingredients as ingredients_of
 from kdx.memo.use import plan_memo, remembering
@@ -122,3 +122,17 @@ def test_ingredients_that_come_and_go():
         "c changed (null -> x)",
         "a changed (1 -> null)",
     ]
+
+
+def test_a_plug_ins_source_has_memos_of_its_own(guided, loop_of):
+    class Noisy(MemoryImages):
+        """Holds the same tensors, and may show something else."""
+
+    runtime = loop_of(guided())
+    views = runtime.job.train_views
+    teacher = runtime.job.recipe.teacher, runtime.job.teacher
+    own = ingredients_of(*teacher, views, precision="no")
+    views.source.__class__ = Noisy
+    others = ingredients_of(*teacher, views, precision="no")
+    assert others["data"]["source"].endswith("Noisy")
+    assert fingerprint(own) != fingerprint(others)

@@ -1,5 +1,6 @@
 """Names in a recipe: which are resolved, which refused."""
 
+import re
 import sys
 from importlib.metadata import EntryPoint
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from kdx.recipe import registry as names
-from kdx.recipe.registry import allowed_modules, resolve, table
+from kdx.recipe.registry import allow, allowed_modules, resolve, table
 
 ALLOWED = frozenset({"kdx", "expand", "teachers", "recipe_plugin"})
 
@@ -204,3 +205,13 @@ def test_every_optimizer_of_torch_has_a_bare_name():
     assert resolve("AdamW", "optimizer", ()) is torch.optim.AdamW
     with pytest.raises(ValueError, match="'Optimizer' is not an optimizer"):
         resolve("Optimizer", "optimizer", ())
+
+
+def test_plug_ins_are_names_of_modules_that_exist(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "my_plugin.py").write_text("raise OSError('imported')")
+    allow(["my_plugin", "tests.toys"])
+    for name in ("my_plugin.py", "nosuch_plugin", "", ".my_plugin"):
+        with pytest.raises(ValueError, match=f"^--plugin {re.escape(name)}: no such module: give"):
+            allow([name])

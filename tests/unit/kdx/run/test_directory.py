@@ -43,7 +43,7 @@ def test_a_run_that_appears_meanwhile_is_neither_replaced_nor_trained_again(reci
     recipe = recipe("epochs=1")
     run_dir = run(recipe, console)
     before = (run_dir / "student.safetensors").read_bytes()
-    for resume in (False, True):
-        with pytest.raises(FileExistsError, match="another process has trained it meanwhile"):
+    for resume, message in ((False, "already exists"), (True, "has finished it meanwhile")):
+        with pytest.raises(FileExistsError, match=message):
             claimed(recipe, resume=resume, overwrite=False).__enter__()
     assert (run_dir / "student.safetensors").read_bytes() == before

@@ -206,3 +206,8 @@ def test_files_that_do_not_say_need_a_network(saved, tmp_path):
         assert torch.equal(other[0].weight, network[0].weight)
     with pytest.raises(ValueError, match=r"mismatch .*4.bias \(4,\), not \(5,\)"):
         kdx.load_student(path, network=plain(num_classes=5, in_channels=1))
+
+
+def test_what_is_neither_a_path_nor_a_mapping_is_refused(distill):
+    with pytest.raises(ValueError, match="recipe: a path or a mapping expected, not a list"):
+        distill([1])

@@ -58,8 +58,12 @@ def test_a_run_that_is_overwritten_is_lost_only_when_the_new_one_succeeds(recipe
     run_dir = run(what, console)
     kept = contents(run_dir)
     aside = run_dir.with_name(run_dir.name + ".replaced")
-    with pytest.raises(TrainingError, match=r"training diverged: non-finite loss .*: (nan|inf)"):
+    with pytest.raises(TrainingError, match=r"training diverged: .* kept in .*plain\.rep"):
         run(recipe(EXPAND, "optimizer.lr=1e30", "epochs=2"), console, overwrite=True)
+    assert same(contents(aside), kept)
+    for resume in (False, True):
+        with pytest.raises(FileExistsError, match=r"plain\.replaced is the run that .* still kept"):
+            run(recipe(EXPAND, "epochs=1", "seed=3"), console, resume=resume)
     assert same(contents(aside), kept)
     run(what, console, overwrite=True)
     assert not aside.exists()
