@@ -5,7 +5,6 @@ A view of a sample is a pure function of (seed, epoch, index): see `kdx.data.vie
 
 from kdx.data.augment import Augment as Augment
 from kdx.data.boxes import BoxImages as BoxImages
-from kdx.data.check import check_data as check_data
 from kdx.data.from_torch import DatasetImages as DatasetImages
 from kdx.data.from_torch import from_datasets as from_datasets
 from kdx.data.loading import EpochBatches as EpochBatches
@@ -31,3 +30,4 @@ from kdx.data.splits import Splits as Splits
 from kdx.data.splits import split as split
 from kdx.data.views import Batch as Batch
 from kdx.data.views import Views as Views
+from kdx.data.views import check_data as check_data

@@ -18,10 +18,7 @@ from kdx.recipe.sections import Augment
 
 
 def check_changes(kind: str, augment: Augment | None, *, takes: Sequence[str]) -> None:
-    """Raise ValueError for changes that images of a kind, "images with masks" say, cannot have.
-
-    `takes` are the changes that they can have.
-    """
+    """Raise ValueError for changes other than those that a kind of images `takes`."""
     if refused := [name for name in (augment.changes if augment else ()) if name not in takes]:
         raise ValueError(f"augment.{', '.join(refused)}: {kind} take {', '.join(takes)}")
 

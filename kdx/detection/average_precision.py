@@ -32,9 +32,9 @@ def average_precision(
     """Return the average precision of each class from rows [D, 6] and [T, 6] of each image.
 
     By the devkit's rule: by falling confidence, each detection is matched with the object of its
-    class and image of the best IoU. Below `iou` it is false. Otherwise it is true, or false if a
-    more confident one matched that object. It does not count if the object is difficult; difficult
-    objects need not be found. Boxes are x2 - x1 wide, a pixel less than in the devkit.
+    class and image of the best IoU. It is false below `iou`, and if a more confident one matched
+    that object; it does not count if the object is difficult, which need not be found. Boxes are
+    x2 - x1 wide, a pixel less than in the devkit.
     """
     found, objects = ([torch.zeros(0, 6), *rows] for rows in (found, objects))
     matches, before = [], 0
@@ -86,10 +86,7 @@ def coco(found: Sequence[Tensor], objects: Sequence[Tensor]) -> dict[str, float]
         ],
     )
     measured = metric.compute()
-    return {
-        "map_coco": max(0.0, float(measured["map"])),
-        "map_coco_50": max(0.0, float(measured["map_50"])),
-    }
+    return {f"map_coco{end}": max(0.0, float(measured[f"map{end}"])) for end in ("", "_50")}
 
 
 def _best_object(found: Tensor, objects: Tensor, iou: float) -> Tensor:

@@ -80,9 +80,8 @@ def anchor_table(anchors: Sequence[Sequence[float]]) -> Tensor:
     """
     for anchor in anchors:
         if len(anchor) != 2 or not all(0 < side < math.inf for side in anchor):
-            raise ValueError(
-                f"anchors: {list(anchor)} is not a width and a height in cells, such as [1.3, 1.7]"
-            )
+            wanted = "a width and a height in cells, such as [1.3, 1.7]"
+            raise ValueError(f"anchors: {list(anchor)} is not {wanted}")
     if not anchors:
         raise ValueError("anchors: none given: tools/anchors.py finds some for a data set")
     return torch.tensor([list(map(float, anchor)) for anchor in anchors])

@@ -45,8 +45,7 @@ def peak() -> int | None:
 def limited() -> Iterator[None]:
     """Let what asks for more memory than is free now fail, with the error of a full memory.
 
-    Counts this process only. Does nothing on other systems than Linux, if the process is limited
-    already, and beside a GPU, whose driver maps more than it uses.
+    Only on Linux, unless limited already, and not beside a GPU: its driver maps more than it uses.
     """
     import torch  # here, because recipes are read without it
 

@@ -32,9 +32,9 @@ _BROKEN = (  # what gloo, torch's store and NCCL make of it
 def join(recipe: Recipe) -> bool:
     """Join the other processes of this launch; return whether this is the main process.
 
-    Every process does this first: if one of them ends later, its connections break, and so the
-    others notice. Raises ValueError if the environment contradicts itself, if another number of
-    processes runs than the recipe or the environment asks for, and as `check_precision`.
+    Comes first, so that the others notice if one ends later. Raises ValueError if the environment
+    contradicts itself, if another number of processes runs than was asked for, and as
+    `check_precision`.
     """
     _check_ranks()
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
@@ -52,13 +52,9 @@ def joined() -> bool:
 
 
 def leave() -> None:
-    """End together with the other processes, which notice here if the last step of one failed.
-
-    The group's threads end when nothing holds it any more: one that still runs while Python ends
-    would abort the process.
-    """
+    """End together with the other processes, which notice here if the last step of one failed."""
     PartialState().wait_for_everyone()
-    gc.collect()  # wrapped networks hold the group
+    gc.collect()  # wrapped networks hold the group, whose threads would abort a process that ends
     torch.distributed.destroy_process_group()
 
 
@@ -101,17 +97,14 @@ def _requests(recipe: Recipe, world: int, device: torch.device) -> Iterator[tupl
 def _tasks() -> Iterator[tuple[int, str]]:
     """Yield the number of tasks that mpirun or srun started, if this is one of several.
 
-    Slurm's allocation may be larger than the step that this process is in; and of the tasks of an
-    interactive step, one with a terminal, only the one at the terminal is meant.
+    Slurm's allocation may be larger than this step; of an interactive one, only one task is meant.
     """
     for name in _TASKS:
         at_terminal = name.startswith("SLURM") and "SLURM_PTY_PORT" in os.environ
         size = _number(name)
         if size and size > 1 and not at_terminal:
-            problem = (
-                f"{name}={size}, but each task would run by itself. Start one launcher instead"
-            )
-            yield size, f"{problem} of tasks, or pass `processes=1` if each is a run of its own"
+            advice = "Start one launcher instead of tasks, or pass `processes=1` if each is a run"
+            yield size, f"{name}={size}, but each task would run by itself. {advice} of its own"
 
 
 def _number(name: str) -> int | None:

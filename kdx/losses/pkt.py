@@ -58,11 +58,8 @@ def _similarities(features: Tensor) -> Tensor:
 
 
 def _unit_rows(rows: Tensor) -> Tensor:
-    """Scale each row of [B, D] to length 1; rows of zeros stay, with a finite gradient.
-
-    The cosine does not see a row's scale, so the scale is a constant to the gradient. It keeps
-    the squares from overflowing; after it, only a row of zeros is shorter than 1.
-    """
+    """Scale each row of [B, D] to length 1; rows of zeros stay, with a finite gradient."""
+    # The cosine does not see this scale, a constant to the gradient that keeps squares finite.
     largest = rows.detach().abs().amax(dim=1, keepdim=True)
     rows = rows / torch.where(largest > SILENT, largest, 1.0)
     return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp(min=1)

@@ -12,16 +12,17 @@ from kdx.protocols import Outputs
 
 
 def full_precision(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Wrap `function`: autocast off, and positional tensors of half precision as float32.
+    """Wrap `function`: autocast off, and positional tensors of half precision as float32."""
 
-    float32 and float64 tensors pass as they are; gradients return in the precision that came in.
-    """
+    def raised(value: Any) -> Any:
+        is_half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+        return value.float() if is_half else value
 
     @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Tensor:
         device = next(arg.device.type for arg in args if isinstance(arg, Tensor))
         with torch.autocast(device, enabled=False):
-            return function(*map(_raised, args), **kwargs)
+            return function(*map(raised, args), **kwargs)
 
     return wrapper
 
@@ -45,13 +46,9 @@ def check_classes(logits: Tensor, num_classes: int | None, loss: str, *, on_grid
         )
 
 
-def check_scales(**scales: float) -> None:
-    """Raise ValueError for the first of the weights, by name, that is negative or not finite."""
+def checked_scales(**scales: float) -> dict[str, float]:
+    """Return the weights; ValueError for the first that is negative or not finite."""
     for name, scale in scales.items():
         if not 0 <= scale < inf:
             raise ValueError(f"{name}: {scale} is not a finite number of at least 0")
-
-
-def _raised(value: Any) -> Any:
-    is_half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
-    return value.float() if is_half else value
+    return scales

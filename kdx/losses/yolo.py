@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdx.detection import Assignment, Parts, anchor_table, assign, coordinates, decode, split
-from kdx.losses.shared import check_scales, full_precision
+from kdx.losses.shared import checked_scales, full_precision
 from kdx.protocols import Outputs
 
 
@@ -43,23 +43,19 @@ class Yolo:
         threshold: float = 0.6,
         rescore: bool = True,
     ) -> None:
-        self.scales = {
-            "coord_scale": coord_scale,
-            "object_scale": object_scale,
-            "noobject_scale": noobject_scale,
-            "class_scale": class_scale,
-        }
-        check_scales(**self.scales)
+        self.scales = checked_scales(
+            coord_scale=coord_scale,
+            object_scale=object_scale,
+            noobject_scale=noobject_scale,
+            class_scale=class_scale,
+        )
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold: {threshold} is not an IoU in [0, 1]")
         self.num_classes, self.anchors = num_classes, anchor_table(anchors)
         self.threshold, self.rescore = threshold, rescore
 
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
-        """Return the scalar; logits [B, A * (5 + C), GH, GW], `target` [B, M, 6].
-
-        ValueError for logits of other channels.
-        """
+        """Return the scalar; ValueError unless logits are [B, A * (5 + C), GH, GW]."""
         return _loss(student.logits, target, self)
 
 

@@ -22,9 +22,9 @@ from kdx.util.files import locked, write_whole
 class Memo:
     """A guide that remembers. The teacher runs on the samples that are not stored yet.
 
-    It always returns what it stored, rounded as the plan says, as float32: a run does not depend
-    on how full the memo was. Several processes may fill one memo at the same time. `notes` name
-    what was damaged and is started again.
+    It returns what it stored, rounded as planned, as float32: a run does not depend on how full
+    the memo was. Several processes may fill it at once. `notes` name what was damaged and is
+    started again.
     """
 
     def __init__(self, plan: Plan, teacher: Teacher) -> None:
@@ -33,16 +33,12 @@ class Memo:
         refuse_links(plan.directory)
         with locked(plan.directory / ".lock"):
             self.notes = _describe(plan)
-            self._stores = {
-                name: Store(
-                    plan.directory,
-                    name,
-                    shape=plan.shape,
-                    width=codec.width,
-                    key=f"{fingerprint(plan.parts)} {name} {codec}",
+            self._stores: dict[str, Store] = {}
+            for name, codec in plan.codecs.items():
+                key = f"{fingerprint(plan.parts)} {name} {codec}"
+                self._stores[name] = Store(
+                    plan.directory, name, shape=plan.shape, width=codec.width, key=key
                 )
-                for name, codec in plan.codecs.items()
-            }
         self.notes += [note for store in self._stores.values() for note in store.notes]
 
     def __call__(self, images: Tensor, indices: Tensor, *, view: int) -> Outputs:

@@ -46,10 +46,9 @@ class Whole:
 class TopK:
     """The `top` largest of `classes` logits, and one value that stands for all others.
 
-    That value is log((sum of exp of the other logits) / (C - top)): with it in place of each of the
-    others, the softmax at temperature 1 gives the top classes, and the others together, their own
-    mass, up to rounding to `dtype`. At another temperature it is an approximation, as the others'
-    differences are lost. ValueError unless 0 < top < classes.
+    That value is log((sum of exp of the other logits) / (C - top)): so the softmax at temperature 1
+    gives the top classes, and the others together, their own mass, up to rounding to `dtype`. At
+    another temperature it is an approximation. ValueError unless 0 < top < classes.
     """
 
     classes: int

@@ -71,10 +71,8 @@ class _Meter:
         from torchmetrics.classification import MulticlassAccuracy
 
         top = partial(MulticlassAccuracy, classes, average="micro", validate_args=False)
-        self.top: dict[str, Metric] = {
-            "top1": top(top_k=1).to(device),
-            "top5": top(top_k=min(5, classes)).to(device),
-        }
+        accuracies = {"top1": top(top_k=1), "top5": top(top_k=min(5, classes))}
+        self.top: dict[str, Metric] = {name: top.to(device) for name, top in accuracies.items()}
         self.loss = MeanMetric(nan_strategy="disable").to(device)  # NaN is kept
 
     def update(self, answer: Tensor, target: Tensor) -> None:

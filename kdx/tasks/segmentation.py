@@ -1,6 +1,6 @@
 """Segmentation: a class per pixel. B: batch, C: classes, H, W: height and width in pixels."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -88,18 +88,12 @@ def scores(confusion: Tensor, classes: Sequence[str]) -> dict[str, float]:
         "mrec": _mean(right, truth, of=truth > 0),
         "mprec": _mean(right, predicted, of=union > 0),
         "accuracy": float(right.sum() / truth.sum().clamp(min=1)),
-        **dict(_each(right, union, classes)),
+        **{f"iou/{classes[n]}": float(right[n] / union[n]) for n in union.nonzero().flatten()},
     }
 
 
 def _mean(right: Tensor, whole: Tensor, *, of: Tensor) -> float:
     return float((right / whole.clamp(min=1))[of].sum() / of.sum().clamp(min=1))
-
-
-def _each(right: Tensor, union: Tensor, classes: Sequence[str]) -> Iterator[tuple[str, float]]:
-    for name, part, whole in zip(classes, right.tolist(), union.tolist(), strict=True):
-        if whole:
-            yield f"iou/{name}", part / whole
 
 
 class _Meter:

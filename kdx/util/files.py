@@ -58,10 +58,9 @@ def sync_directory(directory: Path) -> None:
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock file at `path` against other processes; a killed process releases it.
+    """Hold the lock file at `path`, if its file system has locks; a killed process releases it.
 
-    Without `wait`, raises TimeoutError if another holds it. On a file system without locks nothing
-    is held.
+    Without `wait`, raises TimeoutError if another process holds it.
     """
     lock = FileLock(path)
     try:

@@ -94,7 +94,11 @@ def _sifted(
     With `skip_bad` 0 a file's header is all that is read. ValueError for more bad files than that.
     """
     paths = [path for folders in splits.values() for images in folders.values() for path in images]
-    results = attempt_each(decode if skip_bad else image_size, paths)
+
+    def read(path: str) -> None:  # keeps nothing of it
+        (decode if skip_bad else image_size)(path)
+
+    results = attempt_each(read, paths)
     bad = {path: r for path, r in zip(paths, results, strict=True) if isinstance(r, ValueError)}
     if not bad:
         return splits, []
