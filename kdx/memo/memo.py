@@ -1,7 +1,4 @@
-"""The teacher's outputs for views that recur: computed once, then read.
-
-B: batch, K: views, N: samples.
-"""
+"""The teacher's outputs for views that recur: computed once, then read. B: batch."""
 
 import json
 
@@ -93,15 +90,11 @@ def _describe(plan: Plan) -> list[str]:
     """Write memo.json, or add outputs to it; return notes on one that was damaged."""
     path, found = plan.directory / ABOUT, readable(plan.directory)
     intact = found is not None and found["ingredients"] == plan.parts
-    outputs = {
-        name: {"holds": str(codec), "bytes": codec.width} for name, codec in plan.codecs.items()
-    }
-    content = {
-        "ingredients": plan.parts,
-        "samples": plan.samples,
-        "views": plan.views,
-        "outputs": (found["outputs"] if found and intact else {}) | outputs,
-    }
+    outputs = dict(found["outputs"]) if found and intact else {}
+    for name, codec in plan.codecs.items():
+        outputs[name] = {"holds": str(codec), "bytes": codec.width}
+    about = {"ingredients": plan.parts, "samples": plan.samples, "views": plan.views}
+    content = {**about, "outputs": outputs}
     if content == found:
         return []
     notes = [f"{path} was damaged: written again"] if path.exists() and not intact else []

@@ -140,11 +140,9 @@ def _probe(teacher: Teacher, views: Views) -> Outputs:
     outputs = teacher(images.to(device))
     for path, value in outputs.features.items():
         if value.ndim == 0 or len(value) != len(images):
-            raise ValueError(
-                f"teacher.memo: the teacher's feature {path!r} is {list(value.shape)} for "
-                f"{len(images)} images: its first dimension is not the batch, so it cannot be "
-                "stored by sample"
-            )
+            found = f"{path!r} is {list(value.shape)} for {len(images)} images"
+            problem = "its first dimension is not the batch, so it cannot be stored by sample"
+            raise ValueError(f"teacher.memo: the teacher's feature {found}: {problem}")
     return outputs
 
 

@@ -108,11 +108,9 @@ def _recur(views: Views) -> bool:
         return True
     if isinstance(views.source, DatasetImages):  # there is no telling: its transforms may be rare
         return False
-    seen = [
-        views.__getitems__([(epoch, index) for index in range(min(PROBED, len(views)))])
-        for epoch in range(EPOCHS)
-    ]
-    return all(torch.equal(seen[0].images, other.images) for other in seen[1:])
+    indices = range(min(PROBED, len(views)))
+    seen = [views.__getitems__([(epoch, i) for i in indices]).images for epoch in range(EPOCHS)]
+    return all(torch.equal(seen[0], images) for images in seen[1:])
 
 
 def _over_processes(runtime: Runtime, count: int) -> int:

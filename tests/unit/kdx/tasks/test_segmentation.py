@@ -113,7 +113,7 @@ def test_answers_of_another_shape(answer, got):
 
 def test_sources_without_masks():
     source = MemoryImages(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2).long(), "toy")
-    with pytest.raises(ValueError, match=r"toy\[0\]: MemoryImages has a class per image"):
+    with pytest.raises(ValueError, match=r"toy\[0\]: MemoryImages has a class for each image"):
         TASK.check_source(source)
 
 
