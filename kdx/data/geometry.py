@@ -1,7 +1,6 @@
-"""Where an image lies in its view, and its boxes and its mask with it.
+"""Where an image, its boxes and its mask lie in its view, by torchvision's transforms v2.
 
-Geometry and colour are torchvision's (transforms v2); what is random, here and there, draws from
-torch's CPU generator. h, w: the image's pixels, H, W: the view's, n: boxes.
+Draws from torch's CPU generator. h, w: the image's pixels, H, W: the view's, n: boxes.
 """
 
 from typing import NamedTuple
@@ -70,8 +69,7 @@ class Placement(NamedTuple):
     def mask(self, mask: Tensor) -> Tensor:
         """Return what is seen of a mask [h, w] (uint8), without padding.
 
-        A pixel takes the value at its centre. torchvision's masks take its corner's, which lies
-        half a pixel beside the image.
+        A pixel takes the value at its centre; torchvision's masks take its corner's.
         """
         part = functional.crop(mask[None], *self._part)
         part = functional.resize(part, self._size, InterpolationMode.NEAREST_EXACT)

@@ -1,7 +1,4 @@
-"""Views in batches, for one process or several.
-
-`rank` of `world` processes takes its part of what would be one process's batches.
-"""
+"""Views in batches, of which each `rank` of `world` processes takes its part."""
 
 import os
 import signal
@@ -64,11 +61,10 @@ class EpochBatches(Sampler[list[Key]]):
         return self.steps - self.first_step
 
     def __iter__(self) -> Iterator[list[Key]]:
-        view = self.view
         order = permutation(self.seed, self.epoch, self.n).tolist()
         for step in range(self.first_step, self.steps):
             batch = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield [(view, batch[i]) for i in _part(len(batch), self.rank, self.world)]
+            yield [(self.view, batch[i]) for i in _part(len(batch), self.rank, self.world)]
 
 
 def steps_per_epoch(n: int, *, batch_size: int, world: int = 1) -> int:
@@ -79,9 +75,8 @@ def steps_per_epoch(n: int, *, batch_size: int, world: int = 1) -> int:
     """
     if batch_size < 2 * world:
         shared = f"{world} processes share it" if world > 1 else "BatchNorm cannot train on one"
-        raise ValueError(
-            f"batch_size: {batch_size} (global) is too small: {shared}, use {2 * world} or more"
-        )
+        problem = f"{batch_size} (global) is too small: {shared}"
+        raise ValueError(f"batch_size: {problem}, use {2 * world} or more")
     steps = n // batch_size + (n % batch_size >= 2 * world)
     if steps == 0:
         samples, sharing = counted(n, "training sample"), counted(world, "process", "processes")
@@ -103,14 +98,14 @@ def eval_loader(
     views: Views, *, batch_size: int, rank: int = 0, world: int = 1, workers: int = 0
 ) -> DataLoader[Batch]:
     """Return a loader of each sample once over all ranks, in order; a rank may get no batch."""
-    part, step = _part(len(views), rank, world), _share(batch_size, world)
+    part, step = _part(len(views), rank, world), max(1, batch_size // world)
     keys = [[(0, i) for i in part[start : start + step]] for start in range(0, len(part), step)]
     return _loader(views, keys, workers)
 
 
 def most_batches(n: int, batch_size: int, world: int = 1) -> int:
     """Return how many batches of `n` samples the rank with the most gets from `eval_loader`."""
-    return ceil(ceil(n / world) / _share(batch_size, world))
+    return ceil(ceil(n / world) / max(1, batch_size // world))
 
 
 def cut(batch: Batch, count: int) -> Iterator[Batch]:
@@ -119,10 +114,6 @@ def cut(batch: Batch, count: int) -> Iterator[Batch]:
     count = max(1, min(count, n // 2))
     for part in (_part(n, i, count) for i in range(count)):
         yield Batch(*(tensor[part.start : part.stop] for tensor in batch))
-
-
-def _share(batch_size: int, world: int) -> int:
-    return max(1, batch_size // world)
 
 
 def _part(n: int, rank: int, world: int) -> range:

@@ -1,8 +1,7 @@
 """Labels that are drawn at random: how much a network memorises shows when some of them are wrong.
 
-As in Zhang et al., "Understanding deep learning requires rethinking generalization" (ICLR 2017):
-each sample's label is replaced, with a probability, by one of all C classes, each as likely, its
-own too. So a share of 1 - 1/C of the labels that are drawn are wrong.
+As in Zhang et al. (ICLR 2017, "Understanding deep learning requires rethinking generalization"), by
+any of all C classes, its own too: a share of 1 - 1/C of the labels that are drawn are wrong.
 """
 
 import torch

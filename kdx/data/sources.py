@@ -160,7 +160,7 @@ def check_lists(origin: str, labels: Tensor, **lists: Sized) -> None:
     """Raise ValueError unless labels are an int64 tensor [N], and the lists of that length."""
     if not _is(labels, torch.int64, 1):
         raise ValueError(f"{origin}: labels must be an int64 tensor [N], not {_found(labels)}")
-    lengths = {"labels": len(labels), **{name: len(each) for name, each in lists.items()}}
+    lengths = {name: len(each) for name, each in {"labels": labels, **lists}.items()}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{length:,} {name}" for name, length in lengths.items())
         raise ValueError(f"{origin}: lengths differ: {found}")

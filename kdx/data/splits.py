@@ -14,9 +14,9 @@ Limit = int | Mapping[str, int] | None  # of each part, or by its name: train, v
 
 @dataclass(frozen=True)
 class Splits:
-    """The samples to train on, to choose by (None where nothing is held out), and to report.
+    """The samples to train on, to choose by (None if nothing is held out), and to report.
 
-    `numbers` [N] (int64) are the places of `train` among all training images of the data set.
+    `numbers` [N] (int64) are the places of `train` among all training images.
     """
 
     train: ImageSource
@@ -74,7 +74,6 @@ def _count(validation: float | int, n: int) -> int:
 
 
 def _limited(numbers: Tensor, source: ImageSource, limit: int | None, seed: int) -> Tensor:
-    """Return at most `limit` of the samples at `numbers` [n]."""
     if limit is None or limit >= len(numbers):
         return numbers
     return numbers[stratified(source.labels[numbers], limit, seed=seed, draw=Draw.LIMIT)]

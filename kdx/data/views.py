@@ -15,10 +15,7 @@ from kdx.protocols import Batched, ImageData, ImageSource, InputSpec, Key
 
 
 class Batch(NamedTuple):
-    """Normalised images [B, C, H, W] (float32), targets [B, ...], and indices [B] (int64).
-
-    The targets are the task's (`kdx.protocols.Task`).
-    """
+    """Normalised images [B, C, H, W] (float32), the task's targets, and indices [B] (int64)."""
 
     images: Tensor
     targets: Tensor
@@ -36,10 +33,10 @@ class Views(Dataset[Batch]):
         self, source: ImageSource, input: InputSpec, *, seed: int, augment: Augment | None = None
     ) -> None:
         if not isinstance(source, ImageSource):
-            raise ValueError(
-                f"{type(source).__name__} is not an image source: use kdx.data.MemoryImages or "
-                "FileImages, or implement kdx.protocols.ImageSource"
+            advice = (
+                "use kdx.data.MemoryImages or FileImages, or implement kdx.protocols.ImageSource"
             )
+            raise ValueError(f"{type(source).__name__} is not an image source: {advice}")
         source.check(input, augment)
         self.source, self.input, self.seed, self.augment = source, input, seed, augment
 
@@ -87,9 +84,8 @@ def check_data(data: ImageData) -> None:
     if len(data.classes) < least:
         raise ValueError(f"too few classes: {list(data.classes)}, but {least} or more are needed")
     if min(spec.hw) < 1 or not len(spec.mean) == len(spec.std) == spec.channels:
-        raise ValueError(
-            f"{spec!r}: size must be 1 or more, and mean and std have a number for each channel"
-        )
+        wanted = "size must be 1 or more, and mean and std have a number for each channel"
+        raise ValueError(f"{spec!r}: {wanted}")
     if not all(map(math.isfinite, spec.mean)) or not all(0 < s < math.inf for s in spec.std):
         raise ValueError(f"{spec!r}: mean must be finite, and std above 0")
     for part, source in (("train", data.train), ("test", data.test)):

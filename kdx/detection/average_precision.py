@@ -1,8 +1,7 @@
 """Average precision by the rules of PASCAL VOC (Everingham et al. 2010, section 4.2), and COCO.
 
-D: detections, T: objects, of one image or of all; C: classes. Rows of detections are (class,
-score, x1, y1, x2, y2), rows of objects (class, difficult, x1, y1, x2, y2), with corners in any
-unit; all on the CPU.
+D: detections, T: objects, C: classes. Rows of detections are (class, score, x1, y1, x2, y2), of
+objects (class, difficult, x1, y1, x2, y2), with corners in any unit; all on the CPU.
 """
 
 from collections.abc import Sequence
@@ -67,9 +66,8 @@ def coco_available() -> bool:
 def coco(found: Sequence[Tensor], objects: Sequence[Tensor]) -> dict[str, float]:
     """Return `map_coco`, the mean over the IoUs 0.5, 0.55, ..., 0.95, and `map_coco_50`.
 
-    From rows of each image, as `average_precision`, by torchmetrics and pycocotools. Difficult
-    objects count as COCO's crowds: a detection there is neither right nor wrong. 0.0 if there is
-    nothing to find.
+    From rows of each image, as `average_precision`, by pycocotools; 0.0 if there is nothing to
+    find. Difficult objects count as COCO's crowds: a detection there is neither right nor wrong.
     """
     from torchmetrics.detection import MeanAveragePrecision
 

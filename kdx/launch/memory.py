@@ -26,11 +26,8 @@ def check_fits(needed: int, what: str) -> None:
 
 
 def at_once(shape: Sequence[int]) -> int:
-    """Return how many images of `shape` (C, H, W) a network may see at once without gradients.
-
-    At least one; 83 of 224 x 224, 2 of 1024 x 2048: the layers' outputs are tens of times as large.
-    """
-    return max(1, 2**22 // prod(shape[1:]))
+    """Return how many images of `shape` (C, H, W) a network may see at once without gradients."""
+    return max(1, 2**22 // prod(shape[1:]))  # 83 of 224 x 224, 2 of 1024 x 2048
 
 
 def peak() -> int | None:

@@ -19,10 +19,8 @@ def check_precision(asked: str | None, device: torch.device) -> None:
     if precision is None:
         precision, place = os.environ.get(_FROM_LAUNCHER, "no"), _FROM_LAUNCHER
     if precision not in _KNOWN:
-        raise ValueError(
-            f"{place}: {precision!r} is not supported: use 'bf16', 'fp16' or 'no', by the "
-            "recipe's `precision:` or the launcher's --mixed_precision"
-        )
+        use = "'bf16', 'fp16' or 'no', by the recipe's `precision:` or the launcher's"
+        raise ValueError(f"{place}: {precision!r} is not supported: use {use} --mixed_precision")
     if precision == "fp16" and device.type == "cpu":
         raise ValueError(f"{place}: 'fp16' is not supported on the CPU: use 'bf16' or 'no'")
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):

@@ -1,7 +1,6 @@
 """Joining the processes of a run, and checking that as many run as were asked for.
 
-Accelerate believes the environment. If a launcher leaves something out, a process takes itself for
-the only one: half of what was asked for runs, or two runs write into one directory.
+Accelerate believes the environment: if a launcher leaves something out, it sees one process.
 """
 
 import gc
@@ -71,11 +70,9 @@ def _check_ranks() -> None:
     world = _number("WORLD_SIZE") or 1
     if world > 1 and all(_number(name) is None for name in _RANKS):
         device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-        raise ValueError(
-            f"WORLD_SIZE={world}, but RANK is not set. Processes that are started by hand need "
-            "RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. A launcher sets them:\n"
-            f"    {_command(world, device)}"
-        )
+        needed = "Processes that are started by hand need RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR"
+        launcher = f"and MASTER_PORT. A launcher sets them:\n    {_command(world, device)}"
+        raise ValueError(f"WORLD_SIZE={world}, but RANK is not set. {needed} {launcher}")
     rank = _number("RANK")
     if rank is not None and rank >= world:
         raise ValueError(f"RANK={rank}: with WORLD_SIZE={world} ranks are 0 to {world - 1}")
@@ -122,7 +119,6 @@ def _remedy(processes: int, device: torch.device) -> str:
 
 
 def _command(processes: int, device: torch.device) -> str:
-    """Return the command line that starts this tool, as it was called, in `processes` processes."""
     options = f"--multi_gpu --num_processes {processes}" if processes > 1 else "--num_processes 1"
     where = "ACCELERATE_USE_CPU=true " if device.type == "cpu" and processes > 1 else ""
     return f"{where}accelerate launch {options} {shlex.join(sys.argv)}"

@@ -125,10 +125,7 @@ class Stop:
         self._asked_at = self._asked_at or now
 
     def _watch(self) -> None:
-        """End the process if a signal finds it waiting for others that will never come.
-
-        The interpreter runs no handler then: the byte that the system writes wakes a thread.
-        """
+        """End the process if a signal, whose byte wakes a thread, finds it waiting for others."""
         self._sockets = socket.socketpair()
         for end in self._sockets:
             end.setblocking(False)

@@ -65,10 +65,8 @@ class Hint(nn.Module):
         sizes = (_channels(guided), out)
         if not self.wants_regressor:
             if sizes[0] != out:
-                raise ValueError(
-                    f"{sizes[0]} and {out} channels: set `regressor: true`, or choose layers of "
-                    "equal width"
-                )
+                advice = "set `regressor: true`, or choose layers of equal width"
+                raise ValueError(f"{sizes[0]} and {out} channels: {advice}")
             return guided
         if self.regressor is None:
             kind = {"bias": False, "device": guided.device, "dtype": guided.dtype}

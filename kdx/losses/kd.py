@@ -31,10 +31,9 @@ class KD:
         soft = need_teacher(teacher, "kd").logits
         check_classes(student.logits, self.num_classes, "kd", on_grid="yolo_kd")
         if soft.shape != student.logits.shape:
-            raise ValueError(
-                f"kd: the student's logits are {tuple(student.logits.shape)}, the teacher's "
-                f"{tuple(soft.shape)}: both networks must have the same classes, height and width"
-            )
+            shapes = f"{tuple(student.logits.shape)}, the teacher's {tuple(soft.shape)}"
+            same = "both networks must have the same classes, height and width"
+            raise ValueError(f"kd: the student's logits are {shapes}: {same}")
         return _divergence(student.logits, soft, temperature=self.temperature)
 
 

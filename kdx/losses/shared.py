@@ -35,15 +35,14 @@ def need_teacher(teacher: Outputs | None, loss: str) -> Outputs:
 
 
 def check_classes(logits: Tensor, num_classes: int | None, loss: str, *, on_grid: str) -> None:
-    """Raise ValueError unless logits [B, C, ...] have one channel per class; None is any number.
+    """Raise ValueError unless logits [B, C, ...] have one channel per class, if known.
 
     `on_grid` is the loss for detection that replaces this one.
     """
     if num_classes is not None and logits.shape[1] != num_classes:
-        raise ValueError(
-            f"{loss}: the logits {list(logits.shape)} have {logits.shape[1]} channels, not one per "
-            f"class ({num_classes}); for detection on a grid use `{on_grid}`"
-        )
+        found = f"the logits {list(logits.shape)} have {logits.shape[1]} channels"
+        advice = f"for detection on a grid use `{on_grid}`"
+        raise ValueError(f"{loss}: {found}, not one per class ({num_classes}); {advice}")
 
 
 def checked_scales(**scales: float) -> dict[str, float]:

@@ -20,9 +20,7 @@ class YoloKD:
     softmax(student's / T)); o `coord_scale` |teacher's (sigmoid(tx), sigmoid(ty), tw, th) -
     student's|^2 / 2. So boxes and classes are learned where the teacher sees an object, and
     objectness everywhere, as in the paper. Its suppression of neighbouring boxes is left out.
-
-    `num_classes` is a fact of the task; `temperature` is T > 0. ValueError for another, and for
-    negative weights.
+    `temperature` is T > 0. ValueError for another, and for negative weights.
     """
 
     def __init__(
@@ -47,10 +45,9 @@ class YoloKD:
         """
         guide = need_teacher(teacher, "yolo_kd").logits
         if guide.shape != student.logits.shape:
-            raise ValueError(
-                f"yolo_kd: the student's output is {list(student.logits.shape)}, the teacher's "
-                f"{list(guide.shape)}: both must have the same grid, anchors and classes"
-            )
+            shapes = f"{list(student.logits.shape)}, the teacher's {list(guide.shape)}"
+            same = "both must have the same grid, anchors and classes"
+            raise ValueError(f"yolo_kd: the student's output is {shapes}: {same}")
         return _distance(student.logits, guide.detach(), self)
 
 
@@ -61,8 +58,8 @@ def _distance(student: Tensor, teacher: Tensor, given: YoloKD) -> Tensor:
     scales, t = given.scales, given.temperature
     far = coordinates(guide) - coordinates(own)
     boxes = (sure.sqrt()[..., None] * far).square().sum(-1) / 2  # 0 where far overflows unseen
-    classes = (F.log_softmax(each.classes / t, dim=-1) for each in (own, guide))
-    kl = F.kl_div(*classes, reduction="none", log_target=True).sum(-1)
+    log_own, log_guide = (F.log_softmax(each.classes / t, dim=-1) for each in (own, guide))
+    kl = F.kl_div(log_own, log_guide, reduction="none", log_target=True).sum(-1)
     seen = (sure - own.objectness.sigmoid()).square() / 2
     total = scales["coord_scale"] * boxes + scales["class_scale"] * t**2 * sure * kl
     return (total + scales["object_scale"] * seen).flatten(1).sum(1).mean()

@@ -73,7 +73,6 @@ class Plan:
         return f"{shape} x ({outputs}) in {self.parts['dtype']}"
 
     def __str__(self) -> str:
-        """Return what it holds, how large and how full it is, and where."""
         sizes = f"{in_bytes(self.size())} of at most {in_bytes(self.limit)}"
         full = f"{int(100 * self.filled())}% filled"
         return f"{self.rows()}: {sizes}, at {self.directory}; {full}"
@@ -151,10 +150,9 @@ def _codecs(outputs: Outputs, memo: MemoSection) -> dict[str, Codec]:
     codecs: dict[str, Codec] = {LOGITS: Whole(shape, memo.dtype)}
     if memo.top is not None:
         if len(shape) != 1:
-            raise ValueError(
-                f"teacher.memo.top: {memo.top}, but the teacher's output for an image is "
-                f"{codecs[LOGITS]} and not one logit per class: leave it out"
-            )
+            found = f"the teacher's output for an image is {codecs[LOGITS]}"
+            problem = f"{memo.top}, but {found} and not one logit per class"
+            raise ValueError(f"teacher.memo.top: {problem}: leave it out")
         codecs[LOGITS] = TopK(*shape, memo.top, memo.dtype)
     for path, value in outputs.features.items():
         codecs[feature(path)] = Whole(tuple(value.shape[1:]), memo.dtype)

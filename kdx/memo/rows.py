@@ -1,7 +1,4 @@
-"""How the teacher's output for one view becomes a row of bytes, and back.
-
-B: batch, C: classes, W: bytes of a row.
-"""
+"""The teacher's output for a view as a row. B: batch, C: classes, W: bytes of a row."""
 
 from dataclasses import dataclass
 from math import log, prod
@@ -57,10 +54,8 @@ class TopK:
 
     def __post_init__(self) -> None:
         if not 0 < self.top < self.classes:
-            raise ValueError(
-                f"teacher.memo.top: {self.top} of {self.classes} logits: "
-                f"use {self.classes - 1} or fewer, or null to keep them all"
-            )
+            use = f"use {self.classes - 1} or fewer, or null to keep them all"
+            raise ValueError(f"teacher.memo.top: {self.top} of {self.classes} logits: {use}")
 
     @property
     def width(self) -> int:

@@ -5,8 +5,8 @@ K: views, N: samples, W: bytes of a row. Two files, created sparse:
     <name>.rows     [K, N, W] bytes
     <name>.checks   [K, N] uint32: a row's checksum, 0 if there is none
 
-A row is written before its checksum, and counts only if the checksum is that of the row at its own
-place. What was interrupted, damaged or moved is therefore missing, never wrong.
+A row is written before its checksum, that of the row at its own place. What was interrupted,
+damaged or moved is therefore missing, never wrong.
 """
 
 import mmap

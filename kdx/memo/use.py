@@ -38,11 +38,9 @@ def plan_memo(runtime: Runtime, say: Callable[[str], None] = lambda text: None) 
     """
     job = runtime.job
     section = job.recipe.teacher
-    if section is None or not has_memo(job.recipe):
-        return None
-    if section.memo:
+    if section and section.memo:
         return _plan(runtime, section)
-    if not _recur(job.train_views):
+    if section is None or not has_memo(job.recipe) or not _recur(job.train_views):
         return None
     try:
         plan, problem = _plan(runtime, section), ""

@@ -12,8 +12,7 @@ from kdx.protocols.tasks import Task
 class ImageData:
     """A data set: the training and the test images, and what every network must know of them.
 
-    `notes`: what a run shall say of it, such as images that were left out. `task`: what its
-    networks shall do; None for classification.
+    `notes`: what a run shall say of it, such as images left out. `task`: None for classification.
     """
 
     train: ImageSource

@@ -40,8 +40,7 @@ class ImageSource(Protocol):
     """Images by index, with their targets, as views that fit a network's input.
 
     `labels` [N] (int64) are what splits are stratified by. `augment` is a `kdx.data.Augment`, or
-    None for the view used in evaluation. Three optional protocols add to this one: `Batched`,
-    `Labelled` and `Comparable`.
+    None in evaluation. `Batched`, `Labelled` and `Comparable` add to this protocol.
     """
 
     labels: Tensor

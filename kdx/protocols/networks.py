@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network said of a batch: its answer and the features that losses asked for.
+    """A network's outputs for a batch, and the features that losses asked for.
 
     `logits` are [B, C] in classification, [B, C, H, W] in segmentation, [B, A * (5 + C), GH, GW]
     in detection. `features[path]` is the output of the module at `path` of the *compact* network.

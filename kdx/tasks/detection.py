@@ -21,10 +21,7 @@ TRUTH, FOUND = "lime", "yellow"
 
 @runtime_checkable
 class BoxSource(Protocol):
-    """Images with objects: `boxes[i]` [n, 6] are rows (class, x, y, w, h, difficult), float32.
-
-    Centre and size are shares of the original image, in [0, 1].
-    """
+    """Images with objects: `boxes[i]` [n, 6] (float32), as those of `kdx.data.BoxImages`."""
 
     boxes: Sequence[Tensor]
 
@@ -32,9 +29,8 @@ class BoxSource(Protocol):
 class Detection:
     """Boxes on a grid as of YOLOv2: networks output [B, A * (5 + C), GH, GW].
 
-    Targets are [B, M, 6]: see `kdx.protocols.Task`. `anchors` are (width, height) in cells of the
-    grid. The first metric is mAP by the rule of VOC 2007; those of COCO need pycocotools, and
-    `notes` says so if it is not installed. ValueError for invalid anchors.
+    Targets are [B, M, 6]: see `kdx.protocols.Task`. `anchors` are (width, height) in cells;
+    ValueError for invalid ones. `notes` says if pycocotools is missing, for COCO's metrics.
     """
 
     spatial = True
@@ -57,11 +53,10 @@ class Detection:
         channels = len(self.anchors) * (5 + len(self.classes))
         shape = shape_of(answer)
         if not isinstance(answer, Tensor) or shape[:2] != [len(images), channels]:
-            raise ValueError(
-                f"its output for {len(images)} images is {shape}, not [{len(images)}, {channels}, "
-                f"rows, columns]: {counted(len(self.anchors), 'anchor')} of 5 + "
-                f"{counted(len(self.classes), 'class', 'classes')}"
-            )
+            n, classes = len(images), counted(len(self.classes), "class", "classes")
+            wanted = f"[{n}, {channels}, rows, columns]"
+            each = f"{counted(len(self.anchors), 'anchor')} of 5 + {classes}"
+            raise ValueError(f"its output for {n} images is {shape}, not {wanted}: {each}")
         if len(shape) != 4 or not _square_cells((height, width), answer.shape[2:]):
             raise ValueError(
                 f"its output for images of {height} x {width} is {shape}: the cells of a grid must "
@@ -137,9 +132,8 @@ def _drawn(image: Tensor, boxes: Tensor, labels: list[str], color: str) -> Tenso
         return large
     sides = large.shape[2], large.shape[1]
     corners = (boxes.clamp(0, 1).cpu() * torch.tensor([*sides, *sides])).round()
-    return draw_bounding_boxes(
-        large, corners, labels, colors=color, width=2, fill_labels=True, label_colors="black"
-    )
+    style = {"width": 2, "fill_labels": True, "label_colors": "black"}
+    return draw_bounding_boxes(large, corners, labels, colors=color, **style)
 
 
 class _Meter:

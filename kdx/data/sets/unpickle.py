@@ -56,8 +56,7 @@ def _filled(content: bytes, dtype: _Dtype, shape: Any, order: Any) -> np.ndarray
 
 
 def _from_buffer(content: bytes, dtype: _Dtype, shape: Any, order: Any, *_: object) -> _Array:
-    """Make an array at once: how protocol 5 writes it."""
-    array = _Array()
+    array = _Array()  # at once: how protocol 5 writes it
     array.plain = _filled(content, dtype, shape, order)
     return array
 

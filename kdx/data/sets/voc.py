@@ -159,7 +159,7 @@ def _objects(samples: Samples) -> Iterator[VocObject]:
 def _source(samples: Sequence[Sample], classes: Sequence[str]) -> BoxImages:
     numbers = {name: number for number, name in enumerate(classes)}
     boxes = [_boxes(sample, numbers) for sample in samples]
-    paths, annotations = ([sample[i] for sample in samples] for i in (0, 1))
+    paths, annotations = [each.image for each in samples], [each.annotation for each in samples]
     return BoxImages(paths, boxes, largest_classes(boxes, classes=len(classes)), annotations)
 
 

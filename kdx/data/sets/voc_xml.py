@@ -82,10 +82,8 @@ def _clipped(
     right, bottom = min(xmax, width), min(ymax, height)
     over = max(left - (xmin - 1), top - (ymin - 1), xmax - right, ymax - bottom)
     if over > BEYOND or left >= right or top >= bottom:
-        raise ValueError(
-            f"box outside the image: x from {xmin:g} to {xmax:g}, y from {ymin:g} to {ymax:g}, "
-            f"image {width} wide and {height} high"
-        )
+        box = f"x from {xmin:g} to {xmax:g}, y from {ymin:g} to {ymax:g}"
+        raise ValueError(f"box outside the image: {box}, image {width} wide and {height} high")
     return left, top, right, bottom
 
 
