@@ -1,7 +1,4 @@
-"""Data sets, and their images in batches.
-
-A view of a sample is a pure function of (seed, epoch, index): see `kdx.data.views`.
-"""
+"""Data sets, and their images in batches; views are pure functions: see `kdx.data.views`."""
 
 from kdx.data.augment import Augment as Augment
 from kdx.data.boxes import BoxImages as BoxImages

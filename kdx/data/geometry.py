@@ -102,8 +102,7 @@ def place(
 ) -> Placement:
     """Place an image of `size` (h, w), enlarged by `scales` of height and width, on a view (H, W).
 
-    In the middle, unless the augmentation has a scale, by which it is enlarged further, or a
-    window: then anywhere, all places being equally likely.
+    In the middle, or, if the augmentation has a window or a further scale, at random.
     """
     factor, top, left, mirrored, color = 1.0, 0.5, 0.5, False, 0.0
     if augment is not None:

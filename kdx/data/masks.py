@@ -37,10 +37,8 @@ class MaskImages(Files):
     def __post_init__(self) -> None:
         check_lists("images with masks", self.labels, paths=self.paths, masks=self.masks)
         if self.table.dtype != torch.int64 or self.table.shape != (IDS,):
-            raise ValueError(
-                f"table: the classes of ids must be int64 [{IDS}], not "
-                f"{str(self.table.dtype).removeprefix('torch.')} {list(self.table.shape)}"
-            )
+            found = f"{str(self.table.dtype).removeprefix('torch.')} {list(self.table.shape)}"
+            raise ValueError(f"table: the classes of ids must be int64 [{IDS}], not {found}")
 
     @property
     def files(self) -> Sequence[str]:

@@ -33,10 +33,8 @@ class Views(Dataset[Batch]):
         self, source: ImageSource, input: InputSpec, *, seed: int, augment: Augment | None = None
     ) -> None:
         if not isinstance(source, ImageSource):
-            advice = (
-                "use kdx.data.MemoryImages or FileImages, or implement kdx.protocols.ImageSource"
-            )
-            raise ValueError(f"{type(source).__name__} is not an image source: {advice}")
+            use = "kdx.data.MemoryImages or FileImages, or implement kdx.protocols.ImageSource"
+            raise ValueError(f"{type(source).__name__} is not an image source: use {use}")
         source.check(input, augment)
         self.source, self.input, self.seed, self.augment = source, input, seed, augment
 

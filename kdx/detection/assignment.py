@@ -30,8 +30,8 @@ def assign(target: Tensor, anchors: Tensor, *, grid: tuple[int, int]) -> Assignm
 
     An object belongs to the cell that contains its centre, the last one if that is 1.0, and to the
     anchor with the best IoU if both share their centre, the first of equals. If two objects have
-    one slot, the later row wins, as in darknet. A row with a negative class
-    or without area is padding. `anchors` [A, 2] are in cells; `grid` is (GH, GW).
+    one slot, the later row wins, as in darknet. A row with a negative class or without area is
+    padding. `anchors` [A, 2] are in cells; `grid` is (GH, GW).
     """
     rows, columns = grid
     cells = target.new_tensor([columns, rows])

@@ -20,9 +20,8 @@ class PKT:
     with the details of the authors' code. The features, at two module paths, may be of any shape
     [B, ...] and size: they are flattened to [B, D].
 
-    `reduction`: "mean" over the pairs, as the authors; it shrinks as 1 / B, and B is what one
-    process sees at once: fewer if several processes or `accumulate` share a batch. "batchmean" is
-    the mean over samples of the sum over pairs, which keeps its size. ValueError for another.
+    `reduction`: "mean" over the pairs, as the authors, shrinks as 1 / B, of what one process sees
+    at once. "batchmean", over samples of the sum over pairs, does not. ValueError for another.
     """
 
     def __init__(

@@ -129,11 +129,9 @@ def _download(remote: Remote, folder: Path) -> Path:
             with wrap_file(response, total, description=remote.name, console=screen) as content:
                 put(path, content)
     except (OSError, HTTPException) as error:
-        text = str(error) or type(error).__name__  # URLError's has brackets around the reason
         bare = isinstance(error, URLError) and not isinstance(error, HTTPError)
-        raise ValueError(
-            f"{remote.url}: {getattr(error, 'reason', '') if bare else text}"
-        ) from error
+        reason = getattr(error, "reason", "") if bare else str(error) or type(error).__name__
+        raise ValueError(f"{remote.url}: {reason}") from error
     size, found = path.stat().st_size, _sha256(path)
     if total and size != total:
         raise ValueError(f"{remote.url}: ended after {size:,} of {total:,} bytes")
