@@ -1,11 +1,7 @@
-"""Data sets, and their images in batches.
-
-A view of a sample is a pure function of (seed, epoch, index): see `kdx.data.views`.
-"""
+"""Data sets, and their images in batches; views are pure functions: see `kdx.data.views`."""
 
 from kdx.data.augment import Augment as Augment
 from kdx.data.boxes import BoxImages as BoxImages
-from kdx.data.check import check_data as check_data
 from kdx.data.from_torch import DatasetImages as DatasetImages
 from kdx.data.from_torch import from_datasets as from_datasets
 from kdx.data.loading import EpochBatches as EpochBatches
@@ -31,6 +27,7 @@ from kdx.data.splits import Splits as Splits
 from kdx.data.splits import split as split
 from kdx.data.views import Batch as Batch
 from kdx.data.views import Views as Views
+from kdx.data.views import check_data as check_data
 
 __all__ = ["cifar10", "cifar100", "cityscapes", "digits", "fashion_mnist", "image_folder", "voc"]
 """What recipes may name."""

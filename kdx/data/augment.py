@@ -1,7 +1,4 @@
-"""Changes to a whole batch of images at once, uint8 [B, C, H, W].
-
-NumPy does the copying: its fancy indexing of byte images is several times faster than torch's.
-"""
+"""Changes to images, uint8 [B, C, H, W], by NumPy: it indexes bytes faster than torch."""
 
 from collections.abc import Sequence
 
@@ -18,10 +15,7 @@ from kdx.recipe.sections import Augment
 
 
 def check_changes(kind: str, augment: Augment | None, *, takes: Sequence[str]) -> None:
-    """Raise ValueError for changes that images of a kind, "images with masks" say, cannot have.
-
-    `takes` are the changes that they can have.
-    """
+    """Raise ValueError for changes other than those that a kind of images `takes`."""
     if refused := [name for name in (augment.changes if augment else ()) if name not in takes]:
         raise ValueError(f"augment.{', '.join(refused)}: {kind} take {', '.join(takes)}")
 
@@ -42,10 +36,7 @@ def augmented(images: Tensor, augment: Augment | None, keys: Sequence[Key], *, s
 
 
 def pad_and_crop(images: Tensor, padding: int, *, top: NDArray, left: NDArray) -> Tensor:
-    """Return windows of the zero-padded images, each of the image's own size.
-
-    `top` and `left` [B] are the windows' corners, in [0, 2 * padding].
-    """
+    """Return windows of the padded images, at corners `top`, `left` [B] in [0, 2 * padding]."""
     padded = functional.pad(images, (padding,) * 4).numpy()
     windows = sliding_window_view(padded, images.shape[2:], axis=(2, 3))
     return torch.from_numpy(windows[np.arange(len(padded)), :, top, left])

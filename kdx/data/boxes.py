@@ -12,12 +12,9 @@ from kdx.data.decode import decode
 from kdx.data.sources import Files, check_lists, check_rgb, taken
 from kdx.protocols import InputSpec
 
-GREY = 127
-"""Around an image that does not fill its view, as in darknet's letterbox."""
-LEAST_SEEN = 0.25
-"""The share of a box that a random view must show, for the box to count."""
-CELL = 32
-"""Pixels of a view, along a side, to a cell of YOLO's grid."""
+GREY = 127  # around an image that does not fill its view, as in darknet's letterbox
+LEAST_SEEN = 0.25  # the share of a box that a random view must show, for the box to count
+CELL = 32  # pixels of a view, along a side, to a cell of YOLO's grid
 
 
 @dataclass(eq=False)
@@ -29,8 +26,8 @@ class BoxImages(Files):
 
     A view is the image letterboxed: as large as fits, in the middle of grey. With `augment.scale`
     it is enlarged by a factor drawn evenly from that range, and lies anywhere, as in darknet; of
-    the boxes that its border cuts those count that show a quarter of themselves.
-    Raises ValueError for lists of different lengths, and for boxes of another dtype or shape.
+    the boxes that its border cuts those count that show a quarter of themselves. ValueError for
+    lists of different lengths, and for boxes of another dtype or shape.
     """
 
     paths: Sequence[str]
@@ -43,11 +40,9 @@ class BoxImages(Files):
         check_lists("images with boxes", self.labels, paths=self.paths, boxes=self.boxes, **files)
         for path, boxes in zip(self.paths, self.boxes, strict=True):
             if boxes.dtype != torch.float32 or boxes.shape[1:] != (6,):
-                raise ValueError(
-                    f"{path}: its boxes must be float32 [n, 6], rows of (class, x, y, w, h, "
-                    f"difficult), not {str(boxes.dtype).removeprefix('torch.')} "
-                    f"{list(boxes.shape)}"
-                )
+                found = f"{str(boxes.dtype).removeprefix('torch.')} {list(boxes.shape)}"
+                wanted = "float32 [n, 6], rows of (class, x, y, w, h, difficult)"
+                raise ValueError(f"{path}: its boxes must be {wanted}, not {found}")
 
     @property
     def files(self) -> Sequence[str]:

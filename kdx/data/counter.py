@@ -60,17 +60,10 @@ def permutation(seed: int, epoch: int, n: int, *, draw: int = Draw.ORDER) -> Ten
 
 @contextmanager
 def seeded(seed: int, epoch: int, index: int, draw: int) -> Iterator[None]:
-    """Let torch's CPU generator stand where the arguments alone say; give it back as it was.
-
-    For random transforms that draw from it, such as torchvision's.
-    """
-    generator = torch.default_generator
-    state = generator.get_state()
-    try:
-        generator.manual_seed(int(_hash(seed, epoch, draw, index)[0] >> np.uint64(1)))
+    """Seed torch's CPU generator, for random transforms; give it back as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(_hash(seed, epoch, draw, index)[0] >> np.uint64(1)))
         yield
-    finally:
-        generator.set_state(state)
 
 
 def _hash(*words: ArrayLike) -> NDArray[np.uint64]:

@@ -55,10 +55,7 @@ def image_size(path: str, *, mask: bool = False) -> tuple[int, int]:
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
-    """Resize the shorter side to size * 256/224 and keep the middle, size x size.
-
-    This is how networks are evaluated on ImageNet (Krizhevsky et al. 2012).
-    """
+    """Resize the shorter side to size * 256/224, keep the middle (Krizhevsky et al. 2012)."""
     target, shorter = round(size * 256 / 224), min(image.size)
     width, height = (int(target * side / shorter) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
@@ -70,9 +67,8 @@ def resized_crop(
 ) -> Image.Image:
     """Crop a part of the image's area in the range `scale` and resize it to size x size.
 
-    `numbers` [ATTEMPTS, 4], in [0, 1), choose area, shape, top and left of each attempt. The first
-    box inside the image is taken, or else the largest one in the middle (Szegedy et al., "Going
-    Deeper with Convolutions", 2015; torchvision's RandomResizedCrop).
+    `numbers` [ATTEMPTS, 4], in [0, 1), choose area, shape, top and left. The first box inside the
+    image is taken, or else the largest one in the middle (torchvision's RandomResizedCrop).
     """
     left, top, width, height = _random_box(*image.size, scale=scale, numbers=numbers)
     part = image.crop((left, top, left + width, top + height))
@@ -105,15 +101,14 @@ def _opened(path: str, problem: str = "", *, mask: bool = False) -> Iterator[Ima
     """Open an image, or a mask; ValueError names the file, also for errors while it is used."""
     try:
         with Image.open(path) as image:
-            if mask and image.mode not in ("L", "P"):
+            mode = image.mode
+            if mask and mode not in ("L", "P"):
                 raise ValueError(
-                    f"mode {image.mode} is not of one channel of 8 bits, an id for each pixel"
+                    f"mode {mode} is not of one channel of 8 bits, an id for each pixel"
                 )
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(
-                    f"mode {image.mode} has more than 8 bits, which would be clipped: scale it to "
-                    "8 bits"
-                )
+            if mode.startswith(("I", "F")):
+                clipped = "more than 8 bits, which would be clipped"
+                raise ValueError(f"mode {mode} has {clipped}: scale it to 8 bits")
             yield image
     except MemoryError:
         raise

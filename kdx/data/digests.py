@@ -29,10 +29,7 @@ def digest_of_weights(module: nn.Module) -> str:
 
 
 def digest_of_images(source: ImageSource, *, times: bool = True, labels: bool = False) -> str:
-    """Return the digest of images and, with `labels`, of their labels and targets.
-
-    Of files it reads name, size and, with `times`, the modification time, not the content.
-    """
+    """Return the digest of images, `labels` and targets; of files by name, size and `times`."""
     sha = sha256()
     _add_files(sha.update, source.files, times=times)
     for targets in (False, True) if labels else (False,):

@@ -1,7 +1,6 @@
-"""Where an image lies in its view, and its boxes and its mask with it.
+"""Where an image, its boxes and its mask lie in its view, by torchvision's transforms v2.
 
-Geometry and colour are torchvision's (transforms v2); what is random, here and there, draws from
-torch's CPU generator. h, w: the image's pixels, H, W: the view's, n: boxes.
+Draws from torch's CPU generator. h, w: the image's pixels, H, W: the view's, n: boxes.
 """
 
 from typing import NamedTuple
@@ -15,7 +14,8 @@ from torchvision.tv_tensors import BoundingBoxFormat
 
 from kdx.data.augment import Augment
 
-CORNERS = BoundingBoxFormat.XYXY
+CORNERS, CENTRED = BoundingBoxFormat.XYXY, BoundingBoxFormat.CXCYWH
+convert = functional.convert_bounding_box_format
 
 
 class Span(NamedTuple):
@@ -44,39 +44,32 @@ class Placement(NamedTuple):
         image = functional.resized_crop(image, *self._part, size=self._size, antialias=True)
         if self.mirrored:
             image = functional.horizontal_flip(image)
-        if self.color:
-            image = _recoloured(image, self.color)
+        if color := self.color:
+            jitter = ColorJitter(brightness=color, contrast=color, saturation=color, hue=color / 4)
+            picture = functional.to_pil_image(image)  # twice as fast as on tensors
+            image = functional.pil_to_tensor(jitter(picture))
         return functional.pad(image, self._padding, fill=fill)
 
     def boxes(self, boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return boxes [n, 4] in the view, clipped, and the share [n] of each that is seen.
 
-        Boxes are (x, y, w, h), centre and size as shares: of an image of `size` (h, w), then of
-        the view.
+        Rows are centre and size as shares: of an image of `size` (h, w), then of the view.
         """
-        corners = functional.convert_bounding_box_format(
-            boxes * _sides(size), BoundingBoxFormat.CXCYWH, CORNERS
-        )
+        corners = convert(boxes * _sides(size), CENTRED, CORNERS)
         zoom = self.rows.length / self.rows.part * self.columns.length / self.columns.part
         whole = _area(corners) * zoom
-        corners, _ = functional.resized_crop_bounding_boxes(
-            corners, CORNERS, *self._part, size=self._size
-        )
-        height, width = self._size
+        kind, size = CORNERS, (self.rows.length, self.columns.length)
+        corners, _ = functional.resized_crop_bounding_boxes(corners, kind, *self._part, [*size])
         if self.mirrored:
-            corners = functional.horizontal_flip_bounding_boxes(corners, CORNERS, (height, width))
+            corners = functional.horizontal_flip_bounding_boxes(corners, kind, size)
         seen = _area(corners) / whole
-        corners, view = functional.pad_bounding_boxes(
-            corners, CORNERS, (height, width), self._padding
-        )
-        moved = functional.convert_bounding_box_format(corners, CORNERS, BoundingBoxFormat.CXCYWH)
-        return moved / _sides(view), seen
+        corners, view = functional.pad_bounding_boxes(corners, kind, size, self._padding)
+        return convert(corners, CORNERS, CENTRED) / _sides(view), seen
 
     def mask(self, mask: Tensor) -> Tensor:
         """Return what is seen of a mask [h, w] (uint8), without padding.
 
-        A pixel takes the value at its centre. torchvision's masks take its corner's, which lies
-        half a pixel beside the image.
+        A pixel takes the value at its centre; torchvision's masks take its corner's.
         """
         part = functional.crop(mask[None], *self._part)
         part = functional.resize(part, self._size, InterpolationMode.NEAREST_EXACT)
@@ -109,8 +102,7 @@ def place(
 ) -> Placement:
     """Place an image of `size` (h, w), enlarged by `scales` of height and width, on a view (H, W).
 
-    In the middle, unless the augmentation has a scale, by which it is enlarged further, or a
-    window: then anywhere, all places being equally likely.
+    In the middle, or, if the augmentation has a window or a further scale, at random.
     """
     factor, top, left, mirrored, color = 1.0, 0.5, 0.5, False, 0.0
     if augment is not None:
@@ -131,26 +123,14 @@ def place(
 def span(side: int, view: int, *, scale: float, where: float) -> Span:
     """Return how `side` pixels, enlarged by `scale`, lie on `view` pixels.
 
-    Where they are too many a part is seen, else they are padded; `where`, in [0, 1), chooses among
-    the places that there are, from the first to the last.
+    If they are too many a part is seen, else they are padded; `where`, in [0, 1), is the place.
     """
     length = max(1, round(side * scale))
     if length <= view:
-        before = _chosen(where, view - length)
+        before = int(where * (view - length + 1))
         return Span(0, side, before, length, view - length - before)
     part = min(side, max(1, round(view / scale)))
-    return Span(_chosen(where, side - part), part, 0, view, 0)
-
-
-def _chosen(where: float, most: int) -> int:
-    return int(where * (most + 1))
-
-
-def _recoloured(image: Tensor, color: float) -> Tensor:
-    """Change brightness, contrast and saturation by up to `color`, the hue by a quarter of it."""
-    jitter = ColorJitter(brightness=color, contrast=color, saturation=color, hue=color / 4)
-    picture = functional.to_pil_image(image)  # twice as fast as on tensors
-    return functional.pil_to_tensor(jitter(picture))
+    return Span(int(where * (side - part + 1)), part, 0, view, 0)
 
 
 def _sides(size: tuple[int, int]) -> Tensor:

@@ -1,13 +1,9 @@
-"""Views in batches, for one process or several.
-
-`rank` of `world` processes takes its part of what would be one process's batches.
-"""
+"""Views in batches, of which each `rank` of `world` processes takes its part."""
 
 import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from math import ceil
 from typing import Any
 
@@ -24,11 +20,8 @@ class EpochBatches(Sampler[list[Key]]):
 
     The epoch's order of the samples, a function of (seed, epoch), is cut into global batches of
     `batch_size`, and each of these into `world` consecutive parts that differ by one sample at
-    most: any number of processes trains on the same global batches. Only whether a smaller last
-    batch is kept depends on `world`: see `steps_per_epoch`.
-
-    With `views` the samples have that many views each, in turn: the order stays the epoch's, but
-    an epoch shows the views of epoch mod `views`.
+    most: any number of processes trains on the same global batches, except for a smaller last one:
+    see `steps_per_epoch`. With `views`, an epoch shows the views of epoch mod `views`.
     """
 
     def __init__(
@@ -68,24 +61,22 @@ class EpochBatches(Sampler[list[Key]]):
         return self.steps - self.first_step
 
     def __iter__(self) -> Iterator[list[Key]]:
-        view = self.view
         order = permutation(self.seed, self.epoch, self.n).tolist()
         for step in range(self.first_step, self.steps):
             batch = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield [(view, batch[i]) for i in _part(len(batch), self.rank, self.world)]
+            yield [(self.view, batch[i]) for i in _part(len(batch), self.rank, self.world)]
 
 
 def steps_per_epoch(n: int, *, batch_size: int, world: int = 1) -> int:
     """Return how many global batches an epoch of `n` samples has, the same on all ranks.
 
-    A smaller last batch is kept where it has two samples for every rank: BatchNorm cannot train
-    on one. Raises ValueError where a rank would get fewer, or where there is no batch.
+    A smaller last batch is kept if it has two samples for every rank: BatchNorm cannot train on
+    one. Raises ValueError if a rank would get fewer, or if there is no batch.
     """
     if batch_size < 2 * world:
         shared = f"{world} processes share it" if world > 1 else "BatchNorm cannot train on one"
-        raise ValueError(
-            f"batch_size: {batch_size} (global) is too small: {shared}, use {2 * world} or more"
-        )
+        problem = f"{batch_size} (global) is too small: {shared}"
+        raise ValueError(f"batch_size: {problem}, use {2 * world} or more")
     steps = n // batch_size + (n % batch_size >= 2 * world)
     if steps == 0:
         samples, sharing = counted(n, "training sample"), counted(world, "process", "processes")
@@ -96,10 +87,9 @@ def steps_per_epoch(n: int, *, batch_size: int, world: int = 1) -> int:
 def train_loader(
     views: Views, batches: Iterable[list[Key]], *, workers: int = 0
 ) -> DataLoader[Batch]:
-    """Return a loader of the views whose keys `batches` holds.
+    """Return a loader, for the whole run, of the views whose keys `batches` holds.
 
-    One serves the whole run: before each epoch, call `EpochBatches.set_epoch`. The keys carry
-    the epoch, so workers stay stateless and are kept from epoch to epoch.
+    The keys carry the epoch, so workers stay stateless and are kept from epoch to epoch.
     """
     return _loader(views, batches, workers)
 
@@ -107,31 +97,23 @@ def train_loader(
 def eval_loader(
     views: Views, *, batch_size: int, rank: int = 0, world: int = 1, workers: int = 0
 ) -> DataLoader[Batch]:
-    """Return a loader of each sample exactly once over all ranks, in order, without padding.
-
-    Ranks may get different numbers of batches, even none.
-    """
-    part, step = _part(len(views), rank, world), _share(batch_size, world)
+    """Return a loader of each sample once over all ranks, in order; a rank may get no batch."""
+    part, step = _part(len(views), rank, world), max(1, batch_size // world)
     keys = [[(0, i) for i in part[start : start + step]] for start in range(0, len(part), step)]
     return _loader(views, keys, workers)
 
 
 def most_batches(n: int, batch_size: int, world: int = 1) -> int:
     """Return how many batches of `n` samples the rank with the most gets from `eval_loader`."""
-    return ceil(ceil(n / world) / _share(batch_size, world))
+    return ceil(ceil(n / world) / max(1, batch_size // world))
 
 
 def cut(batch: Batch, count: int) -> Iterator[Batch]:
     """Cut a batch into at most `count` near-equal parts of two samples or more."""
     n = len(batch.targets)
     count = max(1, min(count, n // 2))
-    bounds = [n * i // count for i in range(count + 1)]
-    for start, end in pairwise(bounds):
-        yield Batch(*(tensor[start:end] for tensor in batch))
-
-
-def _share(batch_size: int, world: int) -> int:
-    return max(1, batch_size // world)
+    for part in (_part(n, i, count) for i in range(count)):
+        yield Batch(*(tensor[part.start : part.stop] for tensor in batch))
 
 
 def _part(n: int, rank: int, world: int) -> range:
@@ -152,11 +134,7 @@ def _loader(views: Views, batches: Iterable[list[Key]], workers: int) -> DataLoa
 
 
 def _leave_signals(worker: int) -> None:
-    """Leave signals to the main process: one to all of a job's processes stops it in order.
-
-    A SIGTERM of the main process itself still ends the worker, as torch's own handler would have
-    it. Where the system does not say who sent a signal, SIGTERM is not touched.
-    """
+    """Leave signals to the main process, whose own SIGTERM still ends the worker."""
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):  # not all on Windows
             signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -13,22 +13,20 @@ from kdx.protocols import IGNORED, InputSpec
 from kdx.util.words import counted, listed
 
 IDS = 256
-UNKNOWN = -1
-"""The class of an id that no mask should have."""
+UNKNOWN = -1  # the class of an id that no mask should have
 
 
 @dataclass(eq=False)
 class MaskImages(Files):
     """Image files with masks, files of as many ids; `labels` [N] (int64) are what splits go by.
 
-    `table` [256] (int64) has the class of each id: IGNORED where such pixels do not count, UNKNOWN
-    where a mask with that id is refused.
+    `table` [256] (int64) has the class of each id: IGNORED if such pixels do not count, UNKNOWN if
+    a mask with that id is refused.
 
     A view is the whole image, resized to the input; the mask takes the nearest pixel's id. With
     `augment.scale` it is enlarged by a factor drawn evenly from that range, with `augment.window` a
-    part of so many pixels is seen; either lies anywhere. Where the view reaches beyond the image
-    it has the mean colour, and is ignored.
-    Raises ValueError for lists of different lengths and for a table of another dtype or shape.
+    part of so many pixels is seen; either lies anywhere. Beyond the image a view has the mean
+    colour, and is ignored. ValueError for lists of different lengths and for an unfit table.
     """
 
     paths: Sequence[str]
@@ -39,10 +37,8 @@ class MaskImages(Files):
     def __post_init__(self) -> None:
         check_lists("images with masks", self.labels, paths=self.paths, masks=self.masks)
         if self.table.dtype != torch.int64 or self.table.shape != (IDS,):
-            raise ValueError(
-                f"table: the classes of ids must be int64 [{IDS}], not "
-                f"{str(self.table.dtype).removeprefix('torch.')} {list(self.table.shape)}"
-            )
+            found = f"{str(self.table.dtype).removeprefix('torch.')} {list(self.table.shape)}"
+            raise ValueError(f"table: the classes of ids must be int64 [{IDS}], not {found}")
 
     @property
     def files(self) -> Sequence[str]:
@@ -51,8 +47,7 @@ class MaskImages(Files):
 
     def tensors(self, *, targets: bool) -> Iterator[tuple[str, Tensor]]:
         """Yield the table, which targets depend on."""
-        if targets:
-            yield "table", self.table
+        yield from [("table", self.table)] if targets else ()
 
     def subset(self, indices: Tensor) -> "MaskImages":
         """Return the samples at `indices` [n], in that order."""
@@ -72,8 +67,9 @@ class MaskImages(Files):
         height, width = image.shape[1:]
         self._check(index, mask, (height, width))
         scales = (input.hw[0] / height, input.hw[1] / width)
-        view = self.view_size(input, augment)
-        placed = place((height, width), view, scales=scales, augment=augment)
+        placed = place(
+            (height, width), self.view_size(input, augment), scales=scales, augment=augment
+        )
         ids = placed.mask(mask)
         classes = self.table.index_select(0, ids.flatten().int()).view(ids.shape)  # no int64 of ids
         fill: list[float] = [round(255 * mean) for mean in input.mean]

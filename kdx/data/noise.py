@@ -1,8 +1,7 @@
 """Labels that are drawn at random: how much a network memorises shows when some of them are wrong.
 
-As in Zhang et al., "Understanding deep learning requires rethinking generalization" (ICLR 2017):
-each sample's label is replaced, with a probability, by one of all C classes, each as likely, its
-own too. So a share of 1 - 1/C of the labels that are drawn are wrong.
+As in Zhang et al. (ICLR 2017, "Understanding deep learning requires rethinking generalization"), by
+any of all C classes, its own too: a share of 1 - 1/C of the labels that are drawn are wrong.
 """
 
 import torch
@@ -18,22 +17,17 @@ def corrupt_labels(
 ) -> tuple[ImageSource, str]:
     """Return the source with a share of its labels drawn at random, and a note on how many.
 
-    A sample's draw depends on the seed and on `numbers` [N] alone, its place in the whole training
-    set; a larger share draws for the same samples and for more of them. `source` is left as it is.
-    Raises ValueError for images that have no one label each.
+    A sample's draw depends only on the seed and its `numbers` [N] in the whole training set; a
+    larger share draws for more samples. ValueError for images that have no one label each.
     """
     if not isinstance(source, Labelled):
-        raise ValueError(
-            f"data.label_noise: {share:g} needs one label for each image, which "
-            f"{type(source).__name__} does not have: leave it out"
-        )
+        missing = f"one label for each image, which {type(source).__name__} does not have"
+        raise ValueError(f"data.label_noise: {share:g} needs {missing}: leave it out")
     places = numbers.numpy()
     drawn = torch.from_numpy(uniform(seed, 0, places, Draw.NOISE) < share)
     random = torch.from_numpy(integers(seed, 0, places, Draw.NOISE_LABEL, classes))
     labels = torch.where(drawn, random, source.labels)
     wrong = int((labels != source.labels).sum())
-    note = (
-        f"labels of {int(drawn.sum()):,} of {counted(len(labels), 'training image')} were drawn at "
-        f"random (label_noise {share:g}): {wrong:,} of them are wrong now"
-    )
+    count = f"labels of {int(drawn.sum()):,} of {counted(len(labels), 'training image')}"
+    note = f"{count} were drawn at random (label_noise {share:g}): {wrong:,} of them are wrong now"
     return source.relabelled(labels), note

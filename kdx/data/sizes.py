@@ -18,11 +18,7 @@ def side(sizes: Sequence[int], *, seed: int, epoch: int, step: int) -> int | Non
 
 
 def resized(images: Tensor, size: int | None) -> Tensor:
-    """Return images [B, C, H, W] with `size` pixels a side, bilinear and antialiased.
-
-    As they are where `size` is None, or theirs.
-    """
+    """Return images [B, C, H, W] with `size` pixels a side, if given, bilinear and antialiased."""
     if size is None or images.shape[2:] == (size, size):
         return images
-    shape = (size, size)
-    return functional.interpolate(images, shape, mode="bilinear", antialias=True)
+    return functional.interpolate(images, (size, size), mode="bilinear", antialias=True)

@@ -22,8 +22,7 @@ T = TypeVar("T")
 class MemoryImages:
     """Images [N, C, H, W] (uint8) with labels [N] (int64); errors quote `origin` and `numbers`.
 
-    `origin` is their name ("cifar10 train"); `numbers` [N] are the samples' indices in the original
-    data set, 0..N-1 by default.
+    `numbers` [N] are the samples' indices in the original data set, 0..N-1 by default.
     """
 
     images: Tensor
@@ -33,9 +32,9 @@ class MemoryImages:
 
     def __post_init__(self) -> None:
         if not _is(self.images, torch.uint8, 4):
+            needed = f"images must be a uint8 tensor [N, C, H, W], not {_found(self.images)}"
             raise ValueError(
-                f"{self.origin}: images must be a uint8 tensor [N, C, H, W], not "
-                f"{_found(self.images)}; scale them to 0..255, round and convert them"
+                f"{self.origin}: {needed}; scale them to 0..255, round and convert them"
             )
         check_lists(self.origin, self.labels, images=self.images)
 
@@ -49,8 +48,7 @@ class MemoryImages:
 
     def tensors(self, *, targets: bool) -> Iterator[tuple[str, Tensor]]:
         """Yield the images."""
-        if not targets:
-            yield "images", self.images
+        yield from () if targets else [("images", self.images)]
 
     def name(self, index: int) -> str:
         """Return which sample this is: "cifar10 train[17]"."""
@@ -111,10 +109,7 @@ class Files:
 
 @dataclass(eq=False)
 class FileImages(Files):
-    """Image files with labels [N] (int64); decoded as RGB, of any size.
-
-    In evaluation they are resized and center-cropped.
-    """
+    """Image files with labels [N] (int64), of any size; center-cropped in evaluation."""
 
     paths: Sequence[str]
     labels: Tensor
@@ -165,7 +160,7 @@ def check_lists(origin: str, labels: Tensor, **lists: Sized) -> None:
     """Raise ValueError unless labels are an int64 tensor [N], and the lists of that length."""
     if not _is(labels, torch.int64, 1):
         raise ValueError(f"{origin}: labels must be an int64 tensor [N], not {_found(labels)}")
-    lengths = {"labels": len(labels), **{name: len(each) for name, each in lists.items()}}
+    lengths = {name: len(each) for name, each in {"labels": labels, **lists}.items()}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{length:,} {name}" for name, length in lengths.items())
         raise ValueError(f"{origin}: lengths differ: {found}")

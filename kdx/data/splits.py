@@ -9,15 +9,14 @@ from torch import Tensor
 from kdx.data.counter import Draw, permutation
 from kdx.protocols import ImageData, ImageSource
 
-Limit = int | Mapping[str, int] | None
-"""At most so many samples, of each part or by its name: train, validation, test."""
+Limit = int | Mapping[str, int] | None  # of each part, or by its name: train, validation, test
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The samples to train on, to choose by (None where nothing is held out), and to report.
+    """The samples to train on, to choose by (None if nothing is held out), and to report.
 
-    `numbers` [N] (int64) are the places of `train` among all training images of the data set.
+    `numbers` [N] (int64) are the places of `train` among all training images.
     """
 
     train: ImageSource
@@ -30,8 +29,7 @@ def split(data: ImageData, *, validation: float | int | None, limit: Limit, seed
     """Hold out part of the training images, then keep at most `limit` samples of each part.
 
     `validation` is a number of samples (int) or a fraction of them (float). Both choices are
-    stratified by label and depend on the seed alone; a limit never moves a sample from one part
-    to another. Raises ValueError where a part would be empty.
+    stratified by label and depend only on the seed. Raises ValueError if a part would be empty.
     """
     if isinstance(limit, int):
         limit = dict.fromkeys(("train", "validation", "test"), limit)
@@ -52,8 +50,7 @@ def split(data: ImageData, *, validation: float | int | None, limit: Limit, seed
 def stratified(labels: Tensor, count: int, *, seed: int, draw: int) -> Tensor:
     """Choose `count` of the samples at random, [count] int64, ascending.
 
-    Each class gets its share of them to within one sample: the samples are shuffled, grouped by
-    label and taken at even steps.
+    Shuffled, grouped by label, taken at even steps: each class's share is right to one sample.
     """
     shuffled = permutation(seed, 0, len(labels), draw=draw)
     grouped = shuffled[labels[shuffled].argsort(stable=True)]
@@ -63,23 +60,20 @@ def stratified(labels: Tensor, count: int, *, seed: int, draw: int) -> Tensor:
 
 def complement(chosen: Tensor, n: int) -> Tensor:
     """Return which of 0..n-1 are not in `chosen`, ascending, int64."""
-    kept = torch.ones(n, dtype=torch.bool)
-    kept[chosen] = False
+    kept = torch.ones(n, dtype=torch.bool).index_fill(0, chosen, False)
     return kept.nonzero().flatten()
 
 
 def _count(validation: float | int, n: int) -> int:
     count = round(validation * n) if isinstance(validation, float) else validation
     if not 0 < count < n:
-        raise ValueError(
-            f"validation: {validation} holds out {count} of {n} training samples; "
-            f"use a fraction between 0 and 1, or 1 to {n - 1} samples"
-        )
+        found = f"{validation} holds out {count} of {n} training samples"
+        advice = f"use a fraction between 0 and 1, or 1 to {n - 1} samples"
+        raise ValueError(f"validation: {found}; {advice}")
     return count
 
 
 def _limited(numbers: Tensor, source: ImageSource, limit: int | None, seed: int) -> Tensor:
-    """Return at most `limit` of the samples at `numbers` [n]."""
     if limit is None or limit >= len(numbers):
         return numbers
     return numbers[stratified(source.labels[numbers], limit, seed=seed, draw=Draw.LIMIT)]

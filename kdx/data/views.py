@@ -1,8 +1,6 @@
-"""What the network sees of a sample: a pure function of (seed, epoch, index).
+"""What the network sees of a sample: a pure function of (seed, epoch, index). B: batch."""
 
-B: batch, C: channels, H, W: height and width in pixels.
-"""
-
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,14 +11,11 @@ from torch.utils.data import Dataset
 
 from kdx.data.augment import Augment, normalise
 from kdx.data.counter import Draw, seeded
-from kdx.protocols import Batched, ImageSource, InputSpec, Key
+from kdx.protocols import Batched, ImageData, ImageSource, InputSpec, Key
 
 
 class Batch(NamedTuple):
-    """Normalised images [B, C, H, W] (float32), targets [B, ...], and indices [B] (int64).
-
-    The targets are the task's (`kdx.protocols.Task`).
-    """
+    """Normalised images [B, C, H, W] (float32), the task's targets, and indices [B] (int64)."""
 
     images: Tensor
     targets: Tensor
@@ -38,15 +33,10 @@ class Views(Dataset[Batch]):
         self, source: ImageSource, input: InputSpec, *, seed: int, augment: Augment | None = None
     ) -> None:
         if not isinstance(source, ImageSource):
-            raise ValueError(
-                f"{type(source).__name__} is not an image source: use kdx.data.MemoryImages or "
-                "FileImages, or implement kdx.protocols.ImageSource"
-            )
+            use = "kdx.data.MemoryImages or FileImages, or implement kdx.protocols.ImageSource"
+            raise ValueError(f"{type(source).__name__} is not an image source: use {use}")
         source.check(input, augment)
-        self.source = source
-        self.input = input
-        self.seed = seed
-        self.augment = augment
+        self.source, self.input, self.seed, self.augment = source, input, seed, augment
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -75,10 +65,28 @@ class Views(Dataset[Batch]):
             targets.append(target)
         dtypes = {image.dtype for image in images}
         if dtypes not in ({torch.uint8}, {torch.float32}):
-            raise ValueError(
-                f"{type(self.source).__name__}: views must be all uint8 or all float32, not "
-                f"{', '.join(sorted(map(str, dtypes)))}"
-            )
+            found, name = ", ".join(sorted(map(str, dtypes))), type(self.source).__name__
+            raise ValueError(f"{name}: views must be all uint8 or all float32, not {found}")
         if targets[0].ndim == 0:
             return torch.stack(images), torch.stack(targets)
         return torch.stack(images), pad_sequence(targets, batch_first=True, padding_value=-1)
+
+
+def check_data(data: ImageData) -> None:
+    """Raise ValueError if a data set cannot be trained on, naming the part or the sample.
+
+    Refused: fewer than two classes, or than one if the data set brings a task; an input that no
+    pixels can be normalised to, images that do not fit it, and a split without images.
+    """
+    least, spec = 1 if data.task else 2, data.input
+    if len(data.classes) < least:
+        raise ValueError(f"too few classes: {list(data.classes)}, but {least} or more are needed")
+    if min(spec.hw) < 1 or not len(spec.mean) == len(spec.std) == spec.channels:
+        wanted = "size must be 1 or more, and mean and std have a number for each channel"
+        raise ValueError(f"{spec!r}: {wanted}")
+    if not all(map(math.isfinite, spec.mean)) or not all(0 < s < math.inf for s in spec.std):
+        raise ValueError(f"{spec!r}: mean must be finite, and std above 0")
+    for part, source in (("train", data.train), ("test", data.test)):
+        Views(source, spec, seed=0)  # refuses images that do not fit
+        if not len(source):
+            raise ValueError(f"{part}: it has no images")

@@ -1,7 +1,4 @@
-"""Anchors from a data set: k-means by overlap (YOLO9000, section 2, "Dimension Clusters").
-
-N: boxes, K: anchors.
-"""
+"""Anchors by k-means (YOLO9000, section 2, "Dimension Clusters"). N: boxes, K: anchors."""
 
 import torch
 from torch import Tensor
@@ -15,9 +12,8 @@ ROUNDS = 300
 def cluster(sizes: Tensor, k: int, *, seed: int = 0) -> Tensor:
     """Return K anchors [K, 2] for boxes of `sizes` [N, 2], (w, h) in cells, the smallest first.
 
-    k-means with the distance 1 - IoU of shapes that share their centre. Each start draws its
-    anchors as k-means++ does (Arthur & Vassilvitskii 2007); of ten, the best by `mean_best_iou`
-    counts. The same arguments give the same anchors. ValueError for fewer than K different sizes.
+    k-means++ (Arthur & Vassilvitskii 2007) with the distance 1 - IoU of shapes that share their
+    centre; of ten starts, the best by `mean_best_iou`. ValueError for fewer than K different sizes.
     """
     sizes = sizes.double()
     different = len(sizes.unique(dim=0))

@@ -30,8 +30,8 @@ def assign(target: Tensor, anchors: Tensor, *, grid: tuple[int, int]) -> Assignm
 
     An object belongs to the cell that contains its centre, the last one if that is 1.0, and to the
     anchor with the best IoU if both share their centre, the first of equals. If two objects have
-    one slot, the later row wins, as in darknet. A row with a negative class
-    or without area is padding. `anchors` [A, 2] are in cells; `grid` is (GH, GW).
+    one slot, the later row wins, as in darknet. A row with a negative class or without area is
+    padding. `anchors` [A, 2] are in cells; `grid` is (GH, GW).
     """
     rows, columns = grid
     cells = target.new_tensor([columns, rows])
@@ -43,16 +43,12 @@ def assign(target: Tensor, anchors: Tensor, *, grid: tuple[int, int]) -> Assignm
     slots = (best * rows + row) * columns + column
     real = (kinds >= 0) & (sizes > 0).all(-1)
     learned = real & (target[..., 5] <= 0)
+    same = (slots[:, :, None] == slots[:, None, :]) & learned[:, None, :]
+    followed = same.triu(diagonal=1).any(2)  # by a later row of the image that is learned
     ratios = (sizes / anchors[best]).clamp(min=torch.finfo(target.dtype).tiny)
     return Assignment(
         slots,
         real,
-        learned & ~_followed(slots, learned),
+        learned & ~followed,
         torch.cat([centres - corners, ratios.log()], dim=-1),
     )
-
-
-def _followed(slots: Tensor, learned: Tensor) -> Tensor:
-    """Whether a later row of the image that is learned has the same slot: [B, M]."""
-    same = slots[:, :, None] == slots[:, None, :]
-    return (same & learned[:, None, :]).triu(diagonal=1).any(2)

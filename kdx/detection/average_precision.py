@@ -1,8 +1,7 @@
 """Average precision by the rules of PASCAL VOC (Everingham et al. 2010, section 4.2), and COCO.
 
-D: detections, T: objects, of one image or of all; C: classes. Rows of detections are (class,
-score, x1, y1, x2, y2), rows of objects (class, difficult, x1, y1, x2, y2), with corners in any
-unit; all on the CPU.
+D: detections, T: objects, C: classes. Rows of detections are (class, score, x1, y1, x2, y2), of
+objects (class, difficult, x1, y1, x2, y2), with corners in any unit; all on the CPU.
 """
 
 from collections.abc import Sequence
@@ -32,9 +31,9 @@ def average_precision(
     """Return the average precision of each class from rows [D, 6] and [T, 6] of each image.
 
     By the devkit's rule: by falling confidence, each detection is matched with the object of its
-    class and image of the best IoU. Below `iou` it is false. Otherwise it is true, or false if a
-    more confident one matched that object. It does not count if the object is difficult; difficult
-    objects need not be found. Boxes are x2 - x1 wide, a pixel less than in the devkit.
+    class and image of the best IoU. It is false below `iou`, and if a more confident one matched
+    that object; it does not count if the object is difficult, which need not be found. Boxes are
+    x2 - x1 wide, a pixel less than in the devkit.
     """
     found, objects = ([torch.zeros(0, 6), *rows] for rows in (found, objects))
     matches, before = [], 0
@@ -67,9 +66,8 @@ def coco_available() -> bool:
 def coco(found: Sequence[Tensor], objects: Sequence[Tensor]) -> dict[str, float]:
     """Return `map_coco`, the mean over the IoUs 0.5, 0.55, ..., 0.95, and `map_coco_50`.
 
-    From rows of each image, as `average_precision`, by torchmetrics and pycocotools. Difficult
-    objects count as COCO's crowds: a detection there is neither right nor wrong. 0.0 if there is
-    nothing to find.
+    From rows of each image, as `average_precision`, by pycocotools; 0.0 if there is nothing to
+    find. Difficult objects count as COCO's crowds: a detection there is neither right nor wrong.
     """
     from torchmetrics.detection import MeanAveragePrecision
 
@@ -86,10 +84,7 @@ def coco(found: Sequence[Tensor], objects: Sequence[Tensor]) -> dict[str, float]
         ],
     )
     measured = metric.compute()
-    return {
-        "map_coco": max(0.0, float(measured["map"])),
-        "map_coco_50": max(0.0, float(measured["map_50"])),
-    }
+    return {f"map_coco{end}": max(0.0, float(measured[f"map{end}"])) for end in ("", "_50")}
 
 
 def _best_object(found: Tensor, objects: Tensor, iou: float) -> Tensor:

@@ -61,8 +61,7 @@ def _suppressed(
     from torchvision.ops import batched_nms
 
     best, places = scores.flatten().topk(min(CANDIDATES, scores.numel()))
-    places = places[best > score]
-    best = best[best > score]
+    places, best = places[best > score], best[best > score]
     classes, boxes = places % scores.shape[1], boxes[places // scores.shape[1]]
     kept = batched_nms(boxes, best, classes, iou)[:limit]
     return Detections(boxes[kept], best[kept], classes[kept])

@@ -1,7 +1,6 @@
 """The output of a detector: boxes on a grid (YOLO9000: Redmon & Farhadi 2016, section 2).
 
 B: batch, A: anchors, C: classes, GH, GW: the grid's rows and columns.
-torchvision is imported where it is called: runs without boxes do not wait for it.
 """
 
 import math
@@ -36,10 +35,8 @@ def split(answer: Tensor, *, num_classes: int) -> Parts:
     """
     values = 5 + num_classes
     if answer.ndim != 4 or answer.shape[1] == 0 or answer.shape[1] % values:
-        raise ValueError(
-            f"the output {list(answer.shape)} has no boxes: it must be [B, A * {values}, rows, "
-            f"columns] with A anchors of 5 + {num_classes} values"
-        )
+        wanted = f"[B, A * {values}, rows, columns] with A anchors of 5 + {num_classes} values"
+        raise ValueError(f"the output {list(answer.shape)} has no boxes: it must be {wanted}")
     boxes = answer.unflatten(1, (-1, values)).movedim(2, -1)
     return Parts(boxes[..., 0:2], boxes[..., 2:4], boxes[..., 4], boxes[..., 5:])
 
@@ -80,9 +77,8 @@ def anchor_table(anchors: Sequence[Sequence[float]]) -> Tensor:
     """
     for anchor in anchors:
         if len(anchor) != 2 or not all(0 < side < math.inf for side in anchor):
-            raise ValueError(
-                f"anchors: {list(anchor)} is not a width and a height in cells, such as [1.3, 1.7]"
-            )
+            wanted = "a width and a height in cells, such as [1.3, 1.7]"
+            raise ValueError(f"anchors: {list(anchor)} is not {wanted}")
     if not anchors:
         raise ValueError("anchors: none given: `kdx anchors` finds some for a data set")
     return torch.tensor([list(map(float, anchor)) for anchor in anchors])

@@ -33,11 +33,10 @@ class MeanAveragePrecision(Metric):
 
     def update(self, found: Sequence[Tensor], objects: Sequence[Tensor]) -> None:
         """Take the rows [D, 6] and [T, 6] of each image, as `average_precision` has them."""
-        empty = torch.zeros(0, 6, device=self.device)
-        self.found.append(torch.cat([empty, *found]))
-        self.found_counts.append(self._counts(found))
-        self.objects.append(torch.cat([empty, *objects]))
-        self.objects_counts.append(self._counts(objects))
+        for name, rows in (("found", found), ("objects", objects)):
+            counts = torch.tensor([len(each) for each in rows], dtype=torch.int64)
+            getattr(self, name).append(torch.cat([torch.zeros(0, 6, device=self.device), *rows]))
+            getattr(self, f"{name}_counts").append(counts.to(self.device))
 
     def compute(self) -> dict[str, float]:
         """Return `map` (VOC 2007), `map_area` (VOC 2010) and, if it is there, what `coco` gives."""
@@ -46,9 +45,6 @@ class MeanAveragePrecision(Metric):
         voc = average_precision(found, objects, num_classes=self.num_classes)
         measured = {"map": mean(voc.eleven), "map_area": mean(voc.area)}
         return measured | (coco(found, objects) if coco_available() else {})
-
-    def _counts(self, rows: Sequence[Tensor]) -> Tensor:
-        return torch.tensor([len(each) for each in rows], dtype=torch.int64, device=self.device)
 
 
 def _by_image(rows: list[Tensor], counts: list[Tensor]) -> list[Tensor]:

@@ -26,11 +26,8 @@ def check_fits(needed: int, what: str) -> None:
 
 
 def at_once(shape: Sequence[int]) -> int:
-    """Return how many images of `shape` (C, H, W) a network may see at once without gradients.
-
-    At least one; 83 of 224 x 224, 2 of 1024 x 2048: the layers' outputs are tens of times as large.
-    """
-    return max(1, 2**22 // prod(shape[1:]))
+    """Return how many images of `shape` (C, H, W) a network may see at once without gradients."""
+    return max(1, 2**22 // prod(shape[1:]))  # 83 of 224 x 224, 2 of 1024 x 2048
 
 
 def peak() -> int | None:
@@ -45,8 +42,7 @@ def peak() -> int | None:
 def limited() -> Iterator[None]:
     """Let what asks for more memory than is free now fail, with the error of a full memory.
 
-    Counts this process only. Does nothing on other systems than Linux, if the process is limited
-    already, and beside a GPU, whose driver maps more than it uses.
+    Only on Linux, unless limited already, and not beside a GPU: its driver maps more than it uses.
     """
     import torch  # here, because recipes are read without it
 

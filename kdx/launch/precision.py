@@ -19,37 +19,25 @@ def check_precision(asked: str | None, device: torch.device) -> None:
     if precision is None:
         precision, place = os.environ.get(_FROM_LAUNCHER, "no"), _FROM_LAUNCHER
     if precision not in _KNOWN:
-        raise ValueError(
-            f"{place}: {precision!r} is not supported: use 'bf16', 'fp16' or 'no', by the "
-            "recipe's `precision:` or the launcher's --mixed_precision"
-        )
+        use = "'bf16', 'fp16' or 'no', by the recipe's `precision:` or the launcher's"
+        raise ValueError(f"{place}: {precision!r} is not supported: use {use} --mixed_precision")
     if precision == "fp16" and device.type == "cpu":
         raise ValueError(f"{place}: 'fp16' is not supported on the CPU: use 'bf16' or 'no'")
-    if precision == "bf16" and device.type == "cuda" and not _gpu_has_bf16():
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
         name = torch.cuda.get_device_name(device)
         raise ValueError(f"{place}: 'bf16' is not supported on {name}: use 'fp16' or 'no'")
 
 
 def in_words(asked: str | None, used: str) -> str:
-    """Return the precision in use, and the launcher's if the recipe's overrides it.
-
-    The launcher's "no" is left out: `accelerate launch` sets it by default.
-    """
+    """Return the precision in use, and the launcher's if the recipe's overrides it, unless "no"."""
     launcher = os.environ.get(_FROM_LAUNCHER, "no")
     overridden = asked is not None and launcher not in (asked, "no")
     words = _KNOWN.get(used, used)
     return f"{words} (by the recipe; the launcher says {launcher})" if overridden else words
 
 
-def _gpu_has_bf16() -> bool:
-    return torch.cuda.is_bf16_supported(including_emulation=False)
-
-
 def check_compiler(device: torch.device) -> None:
-    """Compile a ReLU on the device; ValueError with what is missing if that fails.
-
-    Takes seconds, most of which the first batch would take otherwise.
-    """
+    """Compile a ReLU on the device; ValueError with what is missing if that fails."""
     probe = nn.ReLU()
     probe.compile()
     try:

@@ -1,7 +1,6 @@
 """Joining the processes of a run, and checking that as many run as were asked for.
 
-Accelerate believes the environment. If a launcher leaves something out, a process takes itself for
-the only one: half of what was asked for runs, or two runs write into one directory.
+Accelerate believes the environment: if a launcher leaves something out, it sees one process.
 """
 
 import gc
@@ -32,9 +31,9 @@ _BROKEN = (  # what gloo, torch's store and NCCL make of it
 def join(recipe: Recipe) -> bool:
     """Join the other processes of this launch; return whether this is the main process.
 
-    Every process does this first: if one of them ends later, its connections break, and so the
-    others notice. Raises ValueError if the environment contradicts itself, if another number of
-    processes runs than the recipe or the environment asks for, and as `check_precision`.
+    Comes first, so that the others notice if one ends later. Raises ValueError if the environment
+    contradicts itself, if another number of processes runs than was asked for, and as
+    `check_precision`.
     """
     _check_ranks()
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
@@ -52,13 +51,9 @@ def joined() -> bool:
 
 
 def leave() -> None:
-    """End together with the other processes, which notice here if the last step of one failed.
-
-    The group's threads end when nothing holds it any more: one that still runs while Python ends
-    would abort the process.
-    """
+    """End together with the other processes, which notice here if the last step of one failed."""
     PartialState().wait_for_everyone()
-    gc.collect()  # wrapped networks hold the group
+    gc.collect()  # wrapped networks hold the group, whose threads would abort a process that ends
     torch.distributed.destroy_process_group()
 
 
@@ -75,11 +70,9 @@ def _check_ranks() -> None:
     world = _number("WORLD_SIZE") or 1
     if world > 1 and all(_number(name) is None for name in _RANKS):
         device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-        raise ValueError(
-            f"WORLD_SIZE={world}, but RANK is not set. Processes that are started by hand need "
-            "RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. A launcher sets them:\n"
-            f"    {_command(world, device)}"
-        )
+        needed = "Processes that are started by hand need RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR"
+        launcher = f"and MASTER_PORT. A launcher sets them:\n    {_command(world, device)}"
+        raise ValueError(f"WORLD_SIZE={world}, but RANK is not set. {needed} {launcher}")
     rank = _number("RANK")
     if rank is not None and rank >= world:
         raise ValueError(f"RANK={rank}: with WORLD_SIZE={world} ranks are 0 to {world - 1}")
@@ -101,17 +94,14 @@ def _requests(recipe: Recipe, world: int, device: torch.device) -> Iterator[tupl
 def _tasks() -> Iterator[tuple[int, str]]:
     """Yield the number of tasks that mpirun or srun started, if this is one of several.
 
-    Slurm's allocation may be larger than the step that this process is in; and of the tasks of an
-    interactive step, one with a terminal, only the one at the terminal is meant.
+    Slurm's allocation may be larger than this step; of an interactive one, only one task is meant.
     """
     for name in _TASKS:
         at_terminal = name.startswith("SLURM") and "SLURM_PTY_PORT" in os.environ
         size = _number(name)
         if size and size > 1 and not at_terminal:
-            problem = (
-                f"{name}={size}, but each task would run by itself. Start one launcher instead"
-            )
-            yield size, f"{problem} of tasks, or pass `processes=1` if each is a run of its own"
+            advice = "Start one launcher instead of tasks, or pass `processes=1` if each is a run"
+            yield size, f"{name}={size}, but each task would run by itself. {advice} of its own"
 
 
 def _number(name: str) -> int | None:
@@ -129,7 +119,6 @@ def _remedy(processes: int, device: torch.device) -> str:
 
 
 def _command(processes: int, device: torch.device) -> str:
-    """Return the command line that starts this tool, as it was called, in `processes` processes."""
     if sys.argv[1:2] == ["distill"] and "WORLD_SIZE" not in os.environ:
         return shlex.join(["kdx", *sys.argv[1:], "--processes", str(processes)])
     options = f"--multi_gpu --num_processes {processes}" if processes > 1 else "--num_processes 1"

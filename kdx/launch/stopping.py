@@ -21,26 +21,28 @@ T = TypeVar("T")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, *filter(None, [getattr(signal, "SIGHUP", None)]))
 GRACE = 20.0  # seconds without a step, unless KDX_GRACE is set: launchers kill after 30
 PARENT = "KDX_PARENT"  # in the environment: the process that must not end before this one
+LAUNCHED = {
+    "ACCELERATE_DYNAMO_BACKEND",
+    "TORCHELASTIC_RUN_ID",
+}  # by the launcher, this one's parent
 AGAIN = 2.0  # seconds: a Ctrl-C after them ends the run; a launcher forwards the first at once
 
 
 class Stop:
     """While entered, SIGTERM, SIGINT and SIGHUP request a stop instead of ending the process.
 
-    So does the end of the launcher, which may not forward the signal that it gets. Outside, and in
-    threads other than the main one, signals keep their usual effect.
+    So does the end of the launcher. In threads other than the main one signals work as usual.
     """
 
     def __init__(self, *, world: int) -> None:
         self.world = world
         self._asked_at: float | None = None
         self._entered = False
-        self._launcher = os.getppid() if _is_launched() else int(os.environ.get(PARENT, 0)) or None
+        is_launched = bool(LAUNCHED & set(os.environ))
+        self._launcher = os.getppid() if is_launched else int(os.environ.get(PARENT, 0)) or None
         self._pending: tuple[torch.Tensor, Any] | None = None
-        self._reached = threading.Event()
-        self._alive = time.monotonic()
-        self._patient = False
-        self._grace = _grace()
+        self._reached, self._patient = threading.Event(), False
+        self._alive, self._grace = time.monotonic(), _grace()
         self._group: Any = None
 
     def __enter__(self) -> Self:
@@ -78,7 +80,7 @@ class Stop:
     def agreed(self) -> bool:
         """Return whether any process was asked to stop: the same on all that call it equally often.
 
-        Each of several processes learns of the others at the call after the next: nobody waits.
+        Each learns of the others at the call after the next: nobody waits.
         """
         self._alive = time.monotonic()
         if not self._entered or self.world == 1:
@@ -113,9 +115,8 @@ class Stop:
             asked += 1
             if self.agreed():
                 raise Stopped
-        for _ in range(asked, most):
-            if self.agreed():
-                raise Stopped
+        if any(self.agreed() for _ in range(asked, most)):
+            raise Stopped
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -124,10 +125,7 @@ class Stop:
         self._asked_at = self._asked_at or now
 
     def _watch(self) -> None:
-        """End the process if a signal finds it waiting for others that will never come.
-
-        The interpreter runs no handler then: the byte that the system writes wakes a thread.
-        """
+        """End the process if a signal, whose byte wakes a thread, finds it waiting for others."""
         self._sockets = socket.socketpair()
         for end in self._sockets:
             end.setblocking(False)
@@ -136,7 +134,7 @@ class Stop:
 
     def _end_in_time(self, woken: socket.socket) -> None:
         with suppress(OSError, ValueError):  # closed, at the end
-            while not _asks(woken):
+            while not (select.select([woken], [], [], 1.0)[0] and {*SIGNALS} & {*woken.recv(64)}):
                 if self._reached.is_set():
                     return
             asked_at = time.monotonic()
@@ -148,26 +146,9 @@ class Stop:
                 os._exit(1)
 
 
-def _asks(woken: socket.socket) -> bool:
-    """Wait for at most a second, and return whether one of the signals came."""
-    ready, _, _ = select.select([woken], [], [], 1.0)
-    return bool(ready) and bool(set(SIGNALS) & set(woken.recv(64)))
-
-
 def _grace() -> float:
-    """Return the seconds of KDX_GRACE; ValueError if that is not a number above 0."""
     given = os.environ.get("KDX_GRACE", str(GRACE))
-    try:
-        grace = float(given)
-    except ValueError:
-        grace = 0.0
-    if not grace > 0:
-        raise ValueError(
-            f"KDX_GRACE={given!r} in the environment is not a number of seconds above 0"
-        )
-    return grace
-
-
-def _is_launched() -> bool:
-    """Whether `accelerate launch` or torchrun started this process, and should be its parent."""
-    return bool({"ACCELERATE_DYNAMO_BACKEND", "TORCHELASTIC_RUN_ID"} & set(os.environ))
+    with suppress(ValueError):
+        if (grace := float(given)) > 0:
+            return grace
+    raise ValueError(f"KDX_GRACE={given!r} in the environment is not a number of seconds above 0")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdx.losses.shared import check_classes, check_scales, full_precision
+from kdx.losses.shared import check_classes, checked_scales, full_precision
 from kdx.protocols import IGNORED, Outputs
 
 __all__ = ["CrossEntropy", "image_cross_entropy"]
@@ -17,8 +17,8 @@ class CrossEntropy:
     """The mean over the batch of -log softmax(student)[target]; it needs no teacher.
 
     With a target for each pixel, an image's value is the mean over its pixels that count, 0 if none
-    does. So every image weighs the same, and a batch may be seen in parts; torch's own mean is
-    over the pixels of the whole batch, and differs if images ignore different numbers of them.
+    does: every image weighs the same, and a batch may be seen in parts. torch's own mean is over
+    the pixels of the whole batch.
 
     `label_smoothing`, in [0, 1), is the probability that is spread evenly over all classes
     (Szegedy et al. 2016, section 7). `class_weights` [C] multiply the value of a pixel or an image
@@ -36,7 +36,7 @@ class CrossEntropy:
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing: {label_smoothing} is not in [0, 1)")
         for weight in class_weights or ():
-            check_scales(class_weights=weight)
+            checked_scales(class_weights=weight)
         if class_weights is not None and not any(class_weights):
             raise ValueError("class_weights: at least one must be above 0")
         self.label_smoothing, self.num_classes = label_smoothing, num_classes
@@ -50,31 +50,21 @@ class CrossEntropy:
         logits = student.logits
         check_classes(logits, self.num_classes, "cross_entropy", on_grid="yolo")
         if target.shape != (len(logits), *logits.shape[2:]):
-            raise ValueError(
-                f"cross_entropy: targets {list(target.shape)} do not fit logits "
-                f"{list(logits.shape)}: each position needs one"
-            )
-        each = image_cross_entropy(
-            logits, target, weight=self._weights(logits), label_smoothing=self.label_smoothing
-        )
-        return each.mean()
-
-    def _weights(self, logits: Tensor) -> Tensor | None:
-        if self.class_weights is None:
-            return None
-        if len(self.class_weights) != logits.shape[1]:
-            count = len(self.class_weights)
-            raise ValueError(f"class_weights: {count} weights for {logits.shape[1]} classes")
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        return torch.tensor(self.class_weights, dtype=dtype, device=logits.device)
+            found = f"targets {list(target.shape)} do not fit logits {list(logits.shape)}"
+            raise ValueError(f"cross_entropy: {found}: each position needs one")
+        weight = None
+        if self.class_weights is not None:
+            if (count := len(self.class_weights)) != logits.shape[1]:
+                raise ValueError(f"class_weights: {count} weights for {logits.shape[1]} classes")
+            dtype = torch.promote_types(logits.dtype, torch.float32)
+            weight = torch.tensor(self.class_weights, dtype=dtype, device=logits.device)
+        smoothing = self.label_smoothing
+        return image_cross_entropy(logits, target, weight=weight, label_smoothing=smoothing).mean()
 
 
 @full_precision
 def image_cross_entropy(logits: Tensor, target: Tensor, **options: Any) -> Tensor:
-    """Return the cross-entropy of each image [B]; logits [B, C, ...], `target` [B, ...].
-
-    `options` are torch's: `weight`, `label_smoothing`.
-    """
+    """Return the cross-entropy of each image [B], with torch's `options`, as `CrossEntropy`."""
     values = F.cross_entropy(logits, target, reduction="none", ignore_index=IGNORED, **options)
     counted = (target != IGNORED).view(len(target), -1).sum(1)
     return values.view(len(target), -1).sum(1) / counted.clamp(min=1)

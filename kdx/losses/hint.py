@@ -1,7 +1,4 @@
-"""Hint-based transfer (FitNets: Romero et al. 2015).
-
-B: batch, C, D: channels, H, W: height and width, T: tokens.
-"""
+"""Hint-based transfer (FitNets: Romero et al. 2015). B: batch, C, D: channels, T: tokens."""
 
 from math import isqrt
 from typing import Literal
@@ -50,8 +47,7 @@ class Hint(nn.Module):
     def forward(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         """Return the scalar; `target` is not read.
 
-        ValueError without a teacher, for features that cannot be aligned, and for other channels
-        than those of the first call.
+        ValueError without a teacher, for unalignable features, and if channels change.
         """
         hint = need_teacher(teacher, "hint").features[self.teacher_layer]
         guided = student.features[self.student_layer]
@@ -71,10 +67,8 @@ class Hint(nn.Module):
         sizes = (_channels(guided), out)
         if not self.wants_regressor:
             if sizes[0] != out:
-                raise ValueError(
-                    f"{sizes[0]} and {out} channels: set `regressor: true`, or choose layers of "
-                    "equal width"
-                )
+                advice = "set `regressor: true`, or choose layers of equal width"
+                raise ValueError(f"{sizes[0]} and {out} channels: {advice}")
             return guided
         if self.regressor is None:
             kind = {"bias": False, "device": guided.device, "dtype": guided.dtype}
@@ -82,10 +76,8 @@ class Hint(nn.Module):
             self.regressor = nn.Conv2d(*sizes, 1, **kind) if is_map else nn.Linear(*sizes, **kind)
         made_for = tuple(reversed(next(self.regressor.parameters()).shape[:2]))
         if sizes != made_for:
-            raise ValueError(
-                f"{sizes[0]} and {out} channels, but the regressor was made for {made_for[0]} and "
-                f"{made_for[1]}"
-            )
+            made = f"the regressor was made for {made_for[0]} and {made_for[1]}"
+            raise ValueError(f"{sizes[0]} and {out} channels, but {made}")
         return self.regressor(guided)
 
 
@@ -110,25 +102,20 @@ def _channels(feature: Tensor) -> int:
 
 
 def _as_map(feature: Tensor) -> Tensor:
-    if feature.ndim == 2:
-        return feature[:, :, None, None]
-    if feature.ndim == 3:
-        return _token_grid(feature)
-    if feature.ndim == 4:
-        return feature
-    raise ValueError(f"{tuple(feature.shape)} is not [B, D], [B, T, D] or [B, C, H, W]")
-
-
-def _token_grid(tokens: Tensor) -> Tensor:
-    """Turn tokens [B, T, D] into [B, D, n, n], dropping the leading class and register tokens."""
-    side = isqrt(tokens.shape[1])
-    leading = tokens.shape[1] - side**2
+    """Return a feature as a map; of tokens, the leading class and register tokens are dropped."""
+    shape = tuple(feature.shape)
+    if feature.ndim not in (2, 3, 4):
+        raise ValueError(f"{shape} is not [B, D], [B, T, D] or [B, C, H, W]")
+    if feature.ndim != 3:
+        return feature[:, :, None, None] if feature.ndim == 2 else feature
+    side = isqrt(shape[1])
+    leading = shape[1] - side**2
     if leading > MAX_LEADING:
         raise ValueError(
-            f"tokens {tuple(tokens.shape)} [B, T, D] are not a square grid: {tokens.shape[1]} is "
-            f"{side} x {side} and {leading} more, and at most {MAX_LEADING} may lead a grid"
+            f"tokens {shape} [B, T, D] are not a square grid: {shape[1]} is {side} x {side} and "
+            f"{leading} more, and at most {MAX_LEADING} may lead a grid"
         )
-    return tokens[:, leading:].transpose(1, 2).unflatten(2, (side, side))
+    return feature[:, leading:].transpose(1, 2).unflatten(2, (side, side))
 
 
 def _pooled(feature: Tensor, height: int, width: int) -> Tensor:

@@ -1,7 +1,4 @@
-"""Knowledge distillation (Hinton, Vinyals, Dean 2015), of images or of pixels.
-
-B: batch, C: classes.
-"""
+"""Knowledge distillation (Hinton et al. 2015), of images or of pixels. B: batch, C: classes."""
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,24 +21,21 @@ class KD:
 
     def __init__(self, *, temperature: float = 4.0, num_classes: int | None = None) -> None:
         if not 0 < temperature <= LARGEST:
-            raise ValueError(
-                f"temperature: {temperature} is not a finite number above 0, at most {LARGEST:g}"
-            )
+            allowed = f"a finite number above 0, at most {LARGEST:g}"
+            raise ValueError(f"temperature: {temperature} is not {allowed}")
         self.temperature, self.num_classes = temperature, num_classes
 
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         """Return the scalar from logits [B, C, ...]; `target` is not read.
 
-        ValueError without a teacher, if its classes or its positions are not the student's, and if
-        C is not `num_classes`.
+        ValueError without a teacher of the same shape, and if C is not `num_classes`.
         """
         soft = need_teacher(teacher, "kd").logits
         check_classes(student.logits, self.num_classes, "kd", on_grid="yolo_kd")
         if soft.shape != student.logits.shape:
-            raise ValueError(
-                f"kd: the student's logits are {tuple(student.logits.shape)}, the teacher's "
-                f"{tuple(soft.shape)}: both networks must have the same classes, height and width"
-            )
+            shapes = f"{tuple(student.logits.shape)}, the teacher's {tuple(soft.shape)}"
+            same = "both networks must have the same classes, height and width"
+            raise ValueError(f"kd: the student's logits are {shapes}: {same}")
         return _divergence(student.logits, soft, temperature=self.temperature)
 
 

@@ -22,9 +22,8 @@ class PKT:
     with the details of the authors' code. The features, at two module paths, may be of any shape
     [B, ...] and size: they are flattened to [B, D].
 
-    `reduction`: "mean" over the pairs, as the authors; it shrinks as 1 / B, and B is what one
-    process sees at once: fewer if several processes or `accumulate` share a batch. "batchmean" is
-    the mean over samples of the sum over pairs, which keeps its size. ValueError for another.
+    `reduction`: "mean" over the pairs, as the authors, shrinks as 1 / B, of what one process sees
+    at once. "batchmean", over samples of the sum over pairs, does not. ValueError for another.
     """
 
     def __init__(
@@ -60,11 +59,8 @@ def _similarities(features: Tensor) -> Tensor:
 
 
 def _unit_rows(rows: Tensor) -> Tensor:
-    """Scale each row of [B, D] to length 1; rows of zeros stay, with a finite gradient.
-
-    The cosine does not see a row's scale, so the scale is a constant to the gradient. It keeps
-    the squares from overflowing; after it, only a row of zeros is shorter than 1.
-    """
+    """Scale each row of [B, D] to length 1; rows of zeros stay, with a finite gradient."""
+    # The cosine does not see this scale, a constant to the gradient that keeps squares finite.
     largest = rows.detach().abs().amax(dim=1, keepdim=True)
     rows = rows / torch.where(largest > SILENT, largest, 1.0)
     return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp(min=1)

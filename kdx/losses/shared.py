@@ -10,20 +10,19 @@ from torch import Tensor
 
 from kdx.protocols import Outputs
 
-__all__ = ["check_classes", "check_scales", "full_precision", "need_teacher"]
-
 
 def full_precision(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Wrap `function`: autocast off, and positional tensors of half precision as float32.
+    """Wrap `function`: autocast off, and positional tensors of half precision as float32."""
 
-    float32 and float64 tensors pass as they are; gradients return in the precision that came in.
-    """
+    def raised(value: Any) -> Any:
+        is_half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+        return value.float() if is_half else value
 
     @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Tensor:
         device = next(arg.device.type for arg in args if isinstance(arg, Tensor))
         with torch.autocast(device, enabled=False):
-            return function(*map(_raised, args), **kwargs)
+            return function(*map(raised, args), **kwargs)
 
     return wrapper
 
@@ -36,24 +35,19 @@ def need_teacher(teacher: Outputs | None, loss: str) -> Outputs:
 
 
 def check_classes(logits: Tensor, num_classes: int | None, loss: str, *, on_grid: str) -> None:
-    """Raise ValueError unless logits [B, C, ...] have one channel per class; None is any number.
+    """Raise ValueError unless logits [B, C, ...] have one channel per class, if known.
 
     `on_grid` is the loss for detection that replaces this one.
     """
     if num_classes is not None and logits.shape[1] != num_classes:
-        raise ValueError(
-            f"{loss}: the logits {list(logits.shape)} have {logits.shape[1]} channels, not one per "
-            f"class ({num_classes}); for detection on a grid use `{on_grid}`"
-        )
+        found = f"the logits {list(logits.shape)} have {logits.shape[1]} channels"
+        advice = f"for detection on a grid use `{on_grid}`"
+        raise ValueError(f"{loss}: {found}, not one per class ({num_classes}); {advice}")
 
 
-def check_scales(**scales: float) -> None:
-    """Raise ValueError for the first of the weights, by name, that is negative or not finite."""
+def checked_scales(**scales: float) -> dict[str, float]:
+    """Return the weights; ValueError for the first that is negative or not finite."""
     for name, scale in scales.items():
         if not 0 <= scale < inf:
             raise ValueError(f"{name}: {scale} is not a finite number of at least 0")
-
-
-def _raised(value: Any) -> Any:
-    is_half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
-    return value.float() if is_half else value
+    return scales

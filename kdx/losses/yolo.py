@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdx.detection import Assignment, Parts, anchor_table, assign, coordinates, decode, split
-from kdx.losses.shared import check_scales, full_precision
+from kdx.losses.shared import checked_scales, full_precision
 from kdx.protocols import Outputs
 
 __all__ = ["Yolo"]
@@ -25,12 +25,9 @@ class Yolo:
     with the IoU of the box as it is predicted, a constant (`rescore: false`: 1 in its place);
     `noobject_scale` objectness^2 / 2 in all slots that are no object's and whose box has an IoU
     of at most `threshold` with every object; `class_scale` -log softmax(classes)[object's].
-    Difficult objects are not learned, and no box is wrong because of them. The slots are those of
-    `kdx.detection.assign`. darknet's pull towards the anchors during the first 12,800 images is
-    left out.
-
-    `num_classes` and `anchors` are facts of the task. ValueError for invalid anchors, negative
-    weights and a threshold outside of [0, 1].
+    Difficult objects are not learned, and no box is wrong because of them. Slots are those of
+    `kdx.detection.assign`. darknet's pull towards the anchors at first is left out. ValueError for
+    invalid anchors, negative weights and a threshold outside of [0, 1].
     """
 
     def __init__(
@@ -45,23 +42,19 @@ class Yolo:
         threshold: float = 0.6,
         rescore: bool = True,
     ) -> None:
-        self.scales = {
-            "coord_scale": coord_scale,
-            "object_scale": object_scale,
-            "noobject_scale": noobject_scale,
-            "class_scale": class_scale,
-        }
-        check_scales(**self.scales)
+        self.scales = checked_scales(
+            coord_scale=coord_scale,
+            object_scale=object_scale,
+            noobject_scale=noobject_scale,
+            class_scale=class_scale,
+        )
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold: {threshold} is not an IoU in [0, 1]")
         self.num_classes, self.anchors = num_classes, anchor_table(anchors)
         self.threshold, self.rescore = threshold, rescore
 
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
-        """Return the scalar; logits [B, A * (5 + C), GH, GW], `target` [B, M, 6].
-
-        ValueError for logits of other channels.
-        """
+        """Return the scalar; ValueError unless logits are [B, A * (5 + C), GH, GW]."""
         return _loss(student.logits, target, self)
 
 
@@ -69,10 +62,8 @@ class Yolo:
 def _loss(answer: Tensor, target: Tensor, given: Yolo) -> Tensor:
     parts, anchors = split(answer, num_classes=given.num_classes), given.anchors.to(answer)
     if parts.objectness.shape[1] != len(anchors):
-        raise ValueError(
-            f"yolo: the output {list(answer.shape)} has A = {parts.objectness.shape[1]} anchors, "
-            f"but the data have A = {len(anchors)}"
-        )
+        found = f"output {list(answer.shape)} has A = {parts.objectness.shape[1]} anchors"
+        raise ValueError(f"yolo: the {found}, but the data have A = {len(anchors)}")
     target = F.pad(target.to(answer.dtype), (0, 0, 0, 1), value=-1)  # one row at least
     found = assign(target, anchors, grid=(answer.shape[2], answer.shape[3]))
     overlaps = _overlaps(parts, anchors, target).masked_fill(~found.real[:, None], 0)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from kdx.detection import coordinates, split
 from kdx.losses.kd import KD
-from kdx.losses.shared import check_scales, full_precision, need_teacher
+from kdx.losses.shared import checked_scales, full_precision, need_teacher
 from kdx.protocols import Outputs
 
 __all__ = ["YoloKD"]
@@ -22,9 +22,7 @@ class YoloKD:
     softmax(student's / T)); o `coord_scale` |teacher's (sigmoid(tx), sigmoid(ty), tw, th) -
     student's|^2 / 2. So boxes and classes are learned where the teacher sees an object, and
     objectness everywhere, as in the paper. Its suppression of neighbouring boxes is left out.
-
-    `num_classes` is a fact of the task; `temperature` is T > 0. ValueError for another, and for
-    negative weights.
+    `temperature` is T > 0. ValueError for another, and for negative weights.
     """
 
     def __init__(
@@ -38,12 +36,9 @@ class YoloKD:
     ) -> None:
         self.num_classes = num_classes
         self.temperature = KD(temperature=temperature).temperature  # refuses others
-        self.scales = {
-            "coord_scale": coord_scale,
-            "object_scale": object_scale,
-            "class_scale": class_scale,
-        }
-        check_scales(**self.scales)
+        self.scales = checked_scales(
+            coord_scale=coord_scale, object_scale=object_scale, class_scale=class_scale
+        )
 
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         """Return the scalar from logits [B, A * (5 + C), GH, GW]; `target` is not read.
@@ -52,10 +47,9 @@ class YoloKD:
         """
         guide = need_teacher(teacher, "yolo_kd").logits
         if guide.shape != student.logits.shape:
-            raise ValueError(
-                f"yolo_kd: the student's output is {list(student.logits.shape)}, the teacher's "
-                f"{list(guide.shape)}: both must have the same grid, anchors and classes"
-            )
+            shapes = f"{list(student.logits.shape)}, the teacher's {list(guide.shape)}"
+            same = "both must have the same grid, anchors and classes"
+            raise ValueError(f"yolo_kd: the student's output is {shapes}: {same}")
         return _distance(student.logits, guide.detach(), self)
 
 
@@ -66,12 +60,8 @@ def _distance(student: Tensor, teacher: Tensor, given: YoloKD) -> Tensor:
     scales, t = given.scales, given.temperature
     far = coordinates(guide) - coordinates(own)
     boxes = (sure.sqrt()[..., None] * far).square().sum(-1) / 2  # 0 where far overflows unseen
-    kl = F.kl_div(
-        F.log_softmax(own.classes / t, dim=-1),
-        F.log_softmax(guide.classes / t, dim=-1),
-        reduction="none",
-        log_target=True,
-    ).sum(-1)
+    log_own, log_guide = (F.log_softmax(each.classes / t, dim=-1) for each in (own, guide))
+    kl = F.kl_div(log_own, log_guide, reduction="none", log_target=True).sum(-1)
     seen = (sure - own.objectness.sigmoid()).square() / 2
     total = scales["coord_scale"] * boxes + scales["class_scale"] * t**2 * sure * kl
     return (total + scales["object_scale"] * seen).flatten(1).sum(1).mean()

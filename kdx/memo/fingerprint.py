@@ -15,8 +15,7 @@ from kdx.recipe.sections import Teacher as TeacherSection
 
 FORMAT = 1
 
-Ingredients = Mapping[str, Any]
-"""Values that JSON holds, by the name of what they describe; long contents as digests."""
+Ingredients = Mapping[str, Any]  # values that JSON holds; long contents as digests
 
 
 def settings(section: TeacherSection) -> MemoSection:
@@ -27,10 +26,9 @@ def settings(section: TeacherSection) -> MemoSection:
 def ingredients(
     section: TeacherSection, teacher: Teacher, views: Views, *, precision: str
 ) -> Ingredients:
-    """Return all that a remembered output depends on. Reads every weight and training image.
+    """Return all that a remembered output depends on; `precision` is what the teacher runs in.
 
-    Of image files it reads name, size and modification time, not the content. `precision` is what
-    the teacher runs in. The memo by default is for views that do not depend on the seed.
+    Reads every weight and, of image files, name, size and modification time.
     """
     memo, component = settings(section), section.component
     data = {"samples": len(views), "content": digest_of_images(views.source)}
@@ -46,7 +44,7 @@ def ingredients(
         "data": data,
         "input": asdict(views.input),
         "augment": (views.augment or Augment()).model_dump(),
-        "seed": views.seed if section.memo else None,
+        "seed": views.seed if section.memo else None,  # by default views do not depend on it
         "views": memo.views,
         "dtype": memo.dtype,
         "top": memo.top,

@@ -1,7 +1,4 @@
-"""The teacher's outputs for views that recur: computed once, then read.
-
-B: batch, K: views, N: samples.
-"""
+"""The teacher's outputs for views that recur: computed once, then read. B: batch."""
 
 import json
 
@@ -22,9 +19,9 @@ from kdx.util.files import locked, write_whole
 class Memo:
     """A guide that remembers. The teacher runs on the samples that are not stored yet.
 
-    It always returns what it stored, rounded as the plan says, as float32: a run does not depend
-    on how full the memo was. Several processes may fill one memo at the same time. `notes` name
-    what was damaged and is started again.
+    It returns what it stored, rounded as planned, as float32: a run does not depend on how full
+    the memo was. Several processes may fill it at once. `notes` name what was damaged and is
+    started again.
     """
 
     def __init__(self, plan: Plan, teacher: Teacher) -> None:
@@ -33,16 +30,12 @@ class Memo:
         refuse_links(plan.directory)
         with locked(plan.directory / ".lock"):
             self.notes = _describe(plan)
-            self._stores = {
-                name: Store(
-                    plan.directory,
-                    name,
-                    shape=plan.shape,
-                    width=codec.width,
-                    key=f"{fingerprint(plan.parts)} {name} {codec}",
+            self._stores: dict[str, Store] = {}
+            for name, codec in plan.codecs.items():
+                key = f"{fingerprint(plan.parts)} {name} {codec}"
+                self._stores[name] = Store(
+                    plan.directory, name, shape=plan.shape, width=codec.width, key=key
                 )
-                for name, codec in plan.codecs.items()
-            }
         self.notes += [note for store in self._stores.values() for note in store.notes]
 
     def __call__(self, images: Tensor, indices: Tensor, *, view: int) -> Outputs:
@@ -97,15 +90,11 @@ def _describe(plan: Plan) -> list[str]:
     """Write memo.json, or add outputs to it; return notes on one that was damaged."""
     path, found = plan.directory / ABOUT, readable(plan.directory)
     intact = found is not None and found["ingredients"] == plan.parts
-    outputs = {
-        name: {"holds": str(codec), "bytes": codec.width} for name, codec in plan.codecs.items()
-    }
-    content = {
-        "ingredients": plan.parts,
-        "samples": plan.samples,
-        "views": plan.views,
-        "outputs": (found["outputs"] if found and intact else {}) | outputs,
-    }
+    outputs = dict(found["outputs"]) if found and intact else {}
+    for name, codec in plan.codecs.items():
+        outputs[name] = {"holds": str(codec), "bytes": codec.width}
+    about = {"ingredients": plan.parts, "samples": plan.samples, "views": plan.views}
+    content = {**about, "outputs": outputs}
     if content == found:
         return []
     notes = [f"{path} was damaged: written again"] if path.exists() and not intact else []

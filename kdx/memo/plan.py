@@ -29,8 +29,8 @@ class Plan:
     """A memo that may exist already, in part or in full.
 
     `codecs` are the rows of its outputs by name: "logits", "feature.<module path>". `limit` is
-    in bytes. `unlike` is what differs from the nearest other memo, if this one is new. `asked` is
-    whether the recipe asks for it; otherwise it is on by default.
+    in bytes. `unlike` is what differs from the nearest other memo, if this one is new. `asked`:
+    by the recipe, not by default.
     """
 
     directory: Path
@@ -73,18 +73,16 @@ class Plan:
         return f"{shape} x ({outputs}) in {self.parts['dtype']}"
 
     def __str__(self) -> str:
-        """Return what it holds, how large and how full it is, and where."""
         sizes = f"{in_bytes(self.size())} of at most {in_bytes(self.limit)}"
         full = f"{int(100 * self.filled())}% filled"
         return f"{self.rows()}: {sizes}, at {self.directory}; {full}"
 
 
 def make_plan(recipe: Recipe, teacher: Teacher, views: Views, *, precision: str) -> Plan:
-    """Plan the memo of a recipe, for a teacher whose features are tapped.
+    """Plan the memo of a recipe; runs the teacher, in `precision`, once for the shapes.
 
-    `precision` is what the teacher runs in. Runs the teacher once, for the shapes. Raises
-    ValueError for a `top` that is too large, or of outputs other than [B, C], and for a feature
-    whose first dimension is not the batch.
+    Raises ValueError for a `top` that is too large, or of outputs other than [B, C], and for a
+    feature whose first dimension is not the batch.
     """
     section = recipe.teacher
     assert section is not None
@@ -105,10 +103,7 @@ def make_plan(recipe: Recipe, teacher: Teacher, views: Views, *, precision: str)
 
 
 def check_room(plan: Plan) -> None:
-    """Raise ValueError if a full memo exceeds its limit or the free space on the disk.
-
-    The error says what would fit.
-    """
+    """Raise ValueError, with what would fit, if a full memo exceeds its limit or the free space."""
     if plan.size() > plan.limit:
         bound = f"over the limit of {in_bytes(plan.limit)} (teacher.memo.limit, in GB)"
         raise ValueError(_too_large(plan, bound, plan.limit))
@@ -144,11 +139,9 @@ def _probe(teacher: Teacher, views: Views) -> Outputs:
     outputs = teacher(images.to(device))
     for path, value in outputs.features.items():
         if value.ndim == 0 or len(value) != len(images):
-            raise ValueError(
-                f"teacher.memo: the teacher's feature {path!r} is {list(value.shape)} for "
-                f"{len(images)} images: its first dimension is not the batch, so it cannot be "
-                "stored by sample"
-            )
+            found = f"{path!r} is {list(value.shape)} for {len(images)} images"
+            problem = "its first dimension is not the batch, so it cannot be stored by sample"
+            raise ValueError(f"teacher.memo: the teacher's feature {found}: {problem}")
     return outputs
 
 
@@ -157,10 +150,9 @@ def _codecs(outputs: Outputs, memo: MemoSection) -> dict[str, Codec]:
     codecs: dict[str, Codec] = {LOGITS: Whole(shape, memo.dtype)}
     if memo.top is not None:
         if len(shape) != 1:
-            raise ValueError(
-                f"teacher.memo.top: {memo.top}, but the teacher's output for an image is "
-                f"{codecs[LOGITS]} and not one logit per class: leave it out"
-            )
+            found = f"the teacher's output for an image is {codecs[LOGITS]}"
+            problem = f"{memo.top}, but {found} and not one logit per class"
+            raise ValueError(f"teacher.memo.top: {problem}: leave it out")
         codecs[LOGITS] = TopK(*shape, memo.top, memo.dtype)
     for path, value in outputs.features.items():
         codecs[feature(path)] = Whole(tuple(value.shape[1:]), memo.dtype)
@@ -178,11 +170,8 @@ def _too_large(plan: Plan, bound: str, room: float) -> str:
     views, logits = int(room // replace(plan, views=1).size()), plan.codecs[LOGITS]
     shape = logits.shape if isinstance(logits, Whole) else ()
     classes = shape[0] if len(shape) == 1 else 1  # 1: a `top` is set already, or cannot be
-    tops = [
-        top
-        for top in range(1, classes)
-        if plan.size({**plan.codecs, LOGITS: TopK(classes, top, plan.parts["dtype"])}) <= room
-    ]
+    codecs = {top: TopK(classes, top, plan.parts["dtype"]) for top in range(1, classes)}
+    tops = [n for n, codec in codecs.items() if plan.size({**plan.codecs, LOGITS: codec}) <= room]
     fitting = [f"`views: {views}`"] * bool(views) + [f"`top: {max(tops, default=0)}`"] * bool(tops)
     advice = f"{' or '.join(fitting)} would fit" if fitting else "not even `views: 1` would fit"
     return f"teacher.memo: {plan.rows()} would take {in_bytes(plan.size())}, {bound}: {advice}"

@@ -1,7 +1,4 @@
-"""How the teacher's output for one view becomes a row of bytes, and back.
-
-B: batch, C: classes, W: bytes of a row.
-"""
+"""The teacher's output for a view as a row. B: batch, C: classes, W: bytes of a row."""
 
 from dataclasses import dataclass
 from math import log, prod
@@ -46,10 +43,9 @@ class Whole:
 class TopK:
     """The `top` largest of `classes` logits, and one value that stands for all others.
 
-    That value is log((sum of exp of the other logits) / (C - top)): with it in place of each of the
-    others, the softmax at temperature 1 gives the top classes, and the others together, their own
-    mass, up to rounding to `dtype`. At another temperature it is an approximation, as the others'
-    differences are lost. ValueError unless 0 < top < classes.
+    That value is log((sum of exp of the other logits) / (C - top)): so the softmax at temperature 1
+    gives the top classes, and the others together, their own mass, up to rounding to `dtype`. At
+    another temperature it is an approximation. ValueError unless 0 < top < classes.
     """
 
     classes: int
@@ -58,10 +54,8 @@ class TopK:
 
     def __post_init__(self) -> None:
         if not 0 < self.top < self.classes:
-            raise ValueError(
-                f"teacher.memo.top: {self.top} of {self.classes} logits: "
-                f"use {self.classes - 1} or fewer, or null to keep them all"
-            )
+            use = f"use {self.classes - 1} or fewer, or null to keep them all"
+            raise ValueError(f"teacher.memo.top: {self.top} of {self.classes} logits: {use}")
 
     @property
     def width(self) -> int:

@@ -5,8 +5,8 @@ K: views, N: samples, W: bytes of a row. Two files, created sparse:
     <name>.rows     [K, N, W] bytes
     <name>.checks   [K, N] uint32: a row's checksum, 0 if there is none
 
-A row is written before its checksum, and counts only if the checksum is that of the row at its own
-place. What was interrupted, damaged or moved is therefore missing, never wrong.
+A row is written before its checksum, that of the row at its own place. What was interrupted,
+damaged or moved is therefore missing, never wrong.
 """
 
 import mmap
@@ -28,9 +28,9 @@ MODE = os.O_RDWR | getattr(os, "O_BINARY", 0)  # of Windows
 class Store:
     """Rows by (view, index), opened for reading and writing; created if missing.
 
-    `key` enters the checksums: only rows of this very output share it. Files of another size are
-    started again, and `notes` say so. `damaged` are the (view, index) of the rows that were looked
-    up and did not match their checksum. Opening needs a lock around it; nothing else does.
+    `key`, of this very output, enters the checksums. Files of another size are started again, and
+    `notes` say so. `damaged` are the (view, index) looked up that did not match their checksum.
+    Opening needs a lock around it; nothing else does.
     """
 
     def __init__(
@@ -40,8 +40,9 @@ class Store:
         places = files(directory, name, shape, width)
         self.notes = [note for path, size in places if (note := _misfit(path, size))]
         if self.notes or not all(path.exists() for path, _ in places):
-            for path, size in places:
-                _create(path, size)
+            for path, size in places:  # replaced: a process that has the old one open keeps it
+                with replacing(path) as partial, partial.open("wb") as file:
+                    file.truncate(size)
         self._files = [os.open(path, MODE) for path, _ in places]
         maps = [mmap.mmap(file, 0, access=mmap.ACCESS_READ) for file in self._files]
         self._rows = np.frombuffer(maps[0], np.uint8).reshape(*shape, width)
@@ -55,7 +56,8 @@ class Store:
         if not found.all():
             for at in np.flatnonzero(~found & (self._checks[view, indices] != 0)):
                 index = int(indices[at])
-                found[at] = self._checks[view, index] == self._check(view, index)
+                check = self._checksum(view, index, self._rows[view, index].tobytes())
+                found[at] = self._checks[view, index] == check
                 if not found[at]:
                     self.damaged.add((view, index))
             self._verified[view, indices] = found
@@ -68,12 +70,12 @@ class Store:
     def write(self, view: int, indices: NDArray[np.int64], rows: NDArray[np.uint8]) -> None:
         """Write rows [B, W] in their places; OSError if the disk is full."""
         samples, width = self._rows.shape[1:]
-        places = [view * samples + int(index) for index in indices]
-        for place, row in zip(places, rows, strict=True):
-            _write(self._files[0], row.tobytes(), place * width)
-        for place, index, row in zip(places, indices, rows, strict=True):
-            check = np.array(self._checksum(view, int(index), row.tobytes()), CHECK)
-            _write(self._files[1], check.tobytes(), place * CHECK.itemsize)
+        contents = {int(index): row.tobytes() for index, row in zip(indices, rows, strict=True)}
+        for index, row in contents.items():
+            _write(self._files[0], row, (view * samples + index) * width)
+        for index, row in contents.items():
+            check = np.array(self._checksum(view, index, row), CHECK)
+            _write(self._files[1], check.tobytes(), (view * samples + index) * CHECK.itemsize)
         self._verified[view, indices] = True
 
     def close(self) -> None:
@@ -82,19 +84,13 @@ class Store:
             os.close(file)
         self._files = []
 
-    def _check(self, view: int, index: int) -> int:
-        return self._checksum(view, index, self._rows[view, index].tobytes())
-
     def _checksum(self, view: int, index: int, row: bytes) -> int:
         place = zlib.crc32(struct.pack("<QQ", view, index), self._key)
         return zlib.crc32(row, place) or 1  # 0: there is no row
 
 
 def count(directory: Path, name: str, *, shape: tuple[int, int], width: int) -> NDArray[np.bool_]:
-    """Return which rows have a checksum, [K, N]; none if a file is missing or of another size.
-
-    Nothing is verified, created or changed.
-    """
+    """Return which rows have a checksum, unverified, [K, N]: none if a file is missing or unfit."""
     places = files(directory, name, shape, width)
     if any(not path.exists() or _misfit(path, size) for path, size in places):
         return np.zeros(shape, bool)
@@ -113,12 +109,6 @@ def files(directory: Path, name: str, shape: tuple[int, int], width: int) -> lis
 def _misfit(path: Path, size: int) -> str:
     found = path.stat().st_size if path.exists() else size
     return "" if found == size else f"{path} had {found:,} bytes, not {size:,}: started again"
-
-
-def _create(path: Path, size: int) -> None:
-    """Replace a file by an empty one; a process that has the old one open keeps it."""
-    with replacing(path) as partial, partial.open("wb") as file:
-        file.truncate(size)
 
 
 def _write(file: int, content: bytes, place: int) -> None:

@@ -15,10 +15,8 @@ from kdx.recipe import Recipe
 from kdx.recipe.sections import Teacher
 from kdx.training.runtime import Runtime
 
-BY_DEFAULT = (
-    "on by default: without augmentation the teacher's outputs never change "
-    "(teacher.memo: false turns it off)"
-)
+NEVER_CHANGE = "without augmentation the teacher's outputs never change"
+BY_DEFAULT = f"on by default: {NEVER_CHANGE} (teacher.memo: false turns it off)"
 OFF = "the memo is off, and the teacher runs at every step"
 PROBED, EPOCHS = 8, 3  # images, in the epochs in which they are compared
 
@@ -34,17 +32,15 @@ def has_memo(recipe: Recipe) -> bool:
 def plan_memo(runtime: Runtime, say: Callable[[str], None] = lambda text: None) -> Plan | None:
     """Plan the memo of a run; None if the teacher is to run at every step. Writes nothing.
 
-    A recipe without `teacher.memo` has one if its views never change and the memo fits; `say` is
-    told why not. Raises ValueError for a memo that the recipe asks for and that cannot be: see
-    `make_plan`, `check_room`. All processes call it.
+    Without `teacher.memo` there is one if views never change and it fits; `say` is told why not.
+    Raises ValueError, as `make_plan` and `check_room`, if the recipe asks for it. All processes
+    call it.
     """
     job = runtime.job
     section = job.recipe.teacher
-    if section is None or not has_memo(job.recipe):
-        return None
-    if section.memo:
+    if section and section.memo:
         return _plan(runtime, section)
-    if not _recur(job.train_views):
+    if section is None or not has_memo(job.recipe) or not _recur(job.train_views):
         return None
     try:
         plan, problem = _plan(runtime, section), ""
@@ -59,7 +55,7 @@ def plan_memo(runtime: Runtime, say: Callable[[str], None] = lambda text: None) 
 
 @contextmanager
 def remembering(runtime: Runtime, plan: Plan | None, console: Console) -> Iterator[Memo | None]:
-    """Let a run read the memo, if there is a plan of one, instead of running the teacher.
+    """Let a run read the memo, if one is planned; prints at the end how many rows were damaged.
 
     A memo by default that cannot be opened is left out, with a note. Prints at the end how many
     rows were damaged, over all processes: all must come there.
@@ -98,10 +94,7 @@ def remembering(runtime: Runtime, plan: Plan | None, console: Console) -> Iterat
 
 
 def show(plan: Plan, console: Console, heading: str, *, trained: bool = True) -> None:
-    """Print what a memo holds and how full it is, and why it is a new one.
-
-    Its place depends on the teacher's weights: it is unknown before the teacher is `trained`.
-    """
+    """Print what a memo holds, why it is new and, if the teacher is `trained`, where it is."""
     lines = [] if plan.asked else [BY_DEFAULT]
     lines.append(str(plan) if trained else f"{plan.rows()}, once there is a teacher")
     if plan.unlike and trained:
@@ -121,17 +114,12 @@ def _plan(runtime: Runtime, section: Teacher) -> Plan:
 
 
 def _recur(views: Views) -> bool:
-    """Return whether a few images look the same in three epochs.
-
-    Even without augmentation a data set of a plug-in may have random transforms of its own.
-    """
+    """Return whether images are the same in every epoch: plug-ins may have their own transforms."""
     if isinstance(views.source, DatasetImages):  # there is no telling: its transforms may be rare
         return False
-    seen = [
-        views.__getitems__([(epoch, index) for index in range(min(PROBED, len(views)))])
-        for epoch in range(EPOCHS)
-    ]
-    return all(torch.equal(seen[0].images, other.images) for other in seen[1:])
+    indices = range(min(PROBED, len(views)))
+    seen = [views.__getitems__([(epoch, i) for i in indices]).images for epoch in range(EPOCHS)]
+    return all(torch.equal(seen[0], images) for images in seen[1:])
 
 
 def _over_processes(runtime: Runtime, count: int) -> int:

@@ -6,16 +6,14 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-Key = tuple[int, int]
-"""Epoch and index of a sample: together with the seed, all that its view depends on."""
+Key = tuple[int, int]  # epoch and index of a sample: with the seed, all that its view depends on
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The images a network takes, normalised (x - mean) / std.
+    """The images a network takes, normalised (x - mean) / std, of pixel values in [0, 1].
 
-    `size` is a number of pixels a side, or (height, width). `mean` and `std` are per channel, for
-    pixel values in [0, 1].
+    `size` is a number of pixels a side, or (height, width). `mean` and `std` are per channel.
     """
 
     channels: int
@@ -42,8 +40,7 @@ class ImageSource(Protocol):
     """Images by index, with their targets, as views that fit a network's input.
 
     `labels` [N] (int64) are what splits are stratified by. `augment` is a `kdx.data.Augment`, or
-    None for the view used in evaluation. Three optional protocols add to this one: `Batched`,
-    `Labelled` and `Comparable`.
+    None in evaluation. `Batched`, `Labelled` and `Comparable` add to this protocol.
     """
 
     labels: Tensor
@@ -82,8 +79,7 @@ class ImageSource(Protocol):
         ...
 
 
-SceneSource = ImageSource
-"""The name of `ImageSource` in kdx 0.1."""
+SceneSource = ImageSource  # its name in kdx 0.1
 
 
 @runtime_checkable

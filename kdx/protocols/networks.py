@@ -23,12 +23,10 @@ class Outputs:
 class Loss(Protocol):
     """An unweighted scalar from a batch's outputs; an `nn.Module` where it owns parameters.
 
-    A loss reads the features that it needs by module path, `student.features["conv3"]`: reading
-    is asking for them. Its first call comes on a probe batch, before the optimizer exists; a loss
-    with parameters sizes and creates them then. It is a mean over the batch of what each image
-    gives, so that a batch may be seen in parts.
-
-    Of the facts of its task (`Task.facts`) its factory gets those that its signature names.
+    A loss reads the features that it needs by module path, `student.features["conv3"]`. Its first
+    call comes on a probe batch, before the optimizer exists: then it creates its parameters. It is
+    a mean over the batch of what each image gives, so that a batch may be seen in parts. Its
+    factory gets those facts of its task (`Task.facts`) that its signature names.
     """
 
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
@@ -40,8 +38,7 @@ class Loss(Protocol):
 class StudentTransform(Protocol):
     """A rewriting of the student that holds during training only.
 
-    Its factory gets `input_shape`, the batches (B, channels, H, W) that the student will see at
-    once, where its signature names it and the recipe does not set it.
+    Its factory gets `input_shape`, the student's batches (B, channels, H, W), if it names it.
     """
 
     def apply(self, student: nn.Module) -> nn.Module:
@@ -78,8 +75,8 @@ class Holding(Protocol):
 class NetworkFactory(Protocol):
     """Builds a network: images [B, channels, H, W] to the one tensor that its task asks for.
 
-    Of `in_channels`, `image_size` and the facts of the task (`num_classes` for all), the ones that
-    its signature names are filled in from the data set, unless the recipe sets them.
+    `in_channels`, `image_size` and the facts of the task (`num_classes` for all) are filled in from
+    the data set if its signature names them, unless the recipe sets them.
     """
 
     def __call__(self, *args: Any, **arguments: Any) -> nn.Module:

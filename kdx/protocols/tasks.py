@@ -12,8 +12,7 @@ from torch import Tensor
 
 from kdx.protocols.images import ImageSource
 
-IGNORED = -100
-"""The class of a pixel that does not count, as in torch's cross-entropy."""
+IGNORED = -100  # the class of a pixel that does not count, as in torch's cross-entropy
 
 
 class Meter(Protocol):

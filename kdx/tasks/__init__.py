@@ -1,18 +1,10 @@
 """What networks are trained for: a data set brings its task (`kdx.protocols.Task`)."""
 
 from kdx.protocols import ImageData, Task
-from kdx.tasks.classification import Classification, check_labels
-from kdx.tasks.detection import Detection
-from kdx.tasks.segmentation import Segmentation
-
-__all__ = [
-    "Classification",
-    "Detection",
-    "Segmentation",
-    "check_labels",
-    "primary_metric",
-    "task_of",
-]
+from kdx.tasks.classification import Classification as Classification
+from kdx.tasks.classification import check_labels as check_labels
+from kdx.tasks.detection import Detection as Detection
+from kdx.tasks.segmentation import Segmentation as Segmentation
 
 
 def task_of(data: ImageData) -> Task:

@@ -25,10 +25,9 @@ class Classification:
         """Raise ValueError unless `answer` is logits [B, C]."""
         classes = self.facts["num_classes"]
         if not isinstance(answer, Tensor) or answer.shape != (len(images), classes):
-            raise ValueError(
-                f"its output for {len(images)} images is {shape_of(answer)}, not logits "
-                f"[{len(images)}, {classes}] for the data's {classes} classes"
-            )
+            n, found = len(images), shape_of(answer)
+            wanted = f"logits [{n}, {classes}] for the data's {classes} classes"
+            raise ValueError(f"its output for {n} images is {found}, not {wanted}")
 
     def check_source(self, source: ImageSource) -> None:
         """Raise ValueError naming the first sample whose label is not in [0, C)."""
@@ -51,11 +50,8 @@ def check_labels(source: ImageSource, *, classes: int) -> None:
     labels = source.labels
     bad = ((labels < 0) | (labels >= classes)).nonzero().flatten()
     if len(bad):
-        first = int(bad[0])
-        raise ValueError(
-            f"{source.name(first)}: label {int(labels[first])} is not in "
-            f"[0, {classes}); {len(bad):,} of {len(labels):,} labels are wrong"
-        )
+        found = f"{source.name(int(bad[0]))}: label {int(labels[bad[0]])} is not in [0, {classes})"
+        raise ValueError(f"{found}; {len(bad):,} of {len(labels):,} labels are wrong")
 
 
 def shape_of(output: object) -> list[int] | str:
@@ -71,10 +67,8 @@ class _Meter:
         from torchmetrics.classification import MulticlassAccuracy
 
         top = partial(MulticlassAccuracy, classes, average="micro", validate_args=False)
-        self.top: dict[str, Metric] = {
-            "top1": top(top_k=1).to(device),
-            "top5": top(top_k=min(5, classes)).to(device),
-        }
+        accuracies = {"top1": top(top_k=1), "top5": top(top_k=min(5, classes))}
+        self.top: dict[str, Metric] = {name: top.to(device) for name, top in accuracies.items()}
         self.loss = MeanMetric(nan_strategy="disable").to(device)  # NaN is kept
 
     def update(self, answer: Tensor, target: Tensor) -> None:

@@ -21,10 +21,7 @@ TRUTH, FOUND = "lime", "yellow"
 
 @runtime_checkable
 class BoxSource(Protocol):
-    """Images with objects: `boxes[i]` [n, 6] are rows (class, x, y, w, h, difficult), float32.
-
-    Centre and size are shares of the original image, in [0, 1].
-    """
+    """Images with objects: `boxes[i]` [n, 6] (float32), as those of `kdx.data.BoxImages`."""
 
     boxes: Sequence[Tensor]
 
@@ -32,9 +29,8 @@ class BoxSource(Protocol):
 class Detection:
     """Boxes on a grid as of YOLOv2: networks output [B, A * (5 + C), GH, GW].
 
-    Targets are [B, M, 6]: see `kdx.protocols.Task`. `anchors` are (width, height) in cells of the
-    grid. The first metric is mAP by the rule of VOC 2007; those of COCO need pycocotools, and
-    `notes` says so if it is not installed. ValueError for invalid anchors.
+    Targets are [B, M, 6]: see `kdx.protocols.Task`. `anchors` are (width, height) in cells;
+    ValueError for invalid ones. `notes` says if pycocotools is missing, for COCO's metrics.
     """
 
     spatial = True
@@ -46,12 +42,10 @@ class Detection:
             "anchors": [list(map(float, anchor)) for anchor in anchors],
         }
         self.chance = CHANCE
+        is_there, missing = coco_available(), "pycocotools is not installed: COCO's mAP is left out"
         self.metrics: Mapping[str, str] = {"map": "mAP (VOC 2007)"}
-        self.notes: Sequence[str] = ()
-        if coco_available():
-            self.metrics |= {"map_coco": "mAP (COCO)"}
-        else:
-            self.notes = ["pycocotools is not installed: COCO's mAP is left out"]
+        self.metrics |= {"map_coco": "mAP (COCO)"} if is_there else {}
+        self.notes: Sequence[str] = [] if is_there else [missing]
 
     def check(self, answer: object, images: Tensor) -> None:
         """Raise ValueError if `answer` is not on a grid of the images' shape, or has other C."""
@@ -59,11 +53,10 @@ class Detection:
         channels = len(self.anchors) * (5 + len(self.classes))
         shape = shape_of(answer)
         if not isinstance(answer, Tensor) or shape[:2] != [len(images), channels]:
-            raise ValueError(
-                f"its output for {len(images)} images is {shape}, not [{len(images)}, {channels}, "
-                f"rows, columns]: {counted(len(self.anchors), 'anchor')} of 5 + "
-                f"{counted(len(self.classes), 'class', 'classes')}"
-            )
+            n, classes = len(images), counted(len(self.classes), "class", "classes")
+            wanted = f"[{n}, {channels}, rows, columns]"
+            each = f"{counted(len(self.anchors), 'anchor')} of 5 + {classes}"
+            raise ValueError(f"its output for {n} images is {shape}, not {wanted}: {each}")
         if len(shape) != 4 or not _square_cells((height, width), answer.shape[2:]):
             raise ValueError(
                 f"its output for images of {height} x {width} is {shape}: the cells of a grid must "
@@ -74,7 +67,6 @@ class Detection:
         """Raise ValueError naming the first sample with an invalid box."""
         if not isinstance(source, BoxSource):
             raise ValueError(f"{type(source).__name__} has no boxes: detection needs a BoxSource")
-        counts = torch.tensor([len(rows) for rows in source.boxes])
         rows = torch.cat([torch.zeros(0, 6), *source.boxes])
         kinds, centres, sizes = rows[:, 0], rows[:, 1:3], rows[:, 3:5]
         known = (kinds >= 0) & (kinds < len(self.classes)) & (kinds == kinds.floor())
@@ -82,6 +74,7 @@ class Detection:
         bad = (~(known & inside)).nonzero().flatten()
         if len(bad):
             first = int(bad[0])
+            counts = torch.tensor([len(boxes) for boxes in source.boxes])
             index = int(torch.repeat_interleave(counts)[first])
             box = [round(value, 4) for value in rows[first].tolist()]
             raise ValueError(
@@ -93,8 +86,7 @@ class Detection:
     def meter(self, device: torch.device) -> Meter:
         """Return a meter of all boxes with a score above 0.005, as darknet; 100 an image, as COCO.
 
-        `map` (VOC 2007), `map_area` (VOC 2010), `map_coco` and `map_coco_50`, in [0, 1]; 0.0 if
-        there is nothing to find. Classes without objects are left out of the means.
+        Its metrics, in [0, 1]: see `kdx.detection.metric`. 0.0 if there is nothing to find.
         """
         return _Meter(self, device)
 
@@ -112,18 +104,13 @@ class Detection:
         found = self.detect(answer[None].float(), score=SURE)[0]
         rows = _objects(target)
         truth = [self.classes[int(row[0])] + "?" * bool(row[1] > 0) for row in rows]
-        seen = [
-            f"{self.classes[int(kind)]} {score:.2f}"
-            for kind, score in zip(found.classes, found.scores, strict=True)
-        ]
-        return torch.cat(
-            [_drawn(image, rows[:, 2:], truth, TRUTH), _drawn(image, found.boxes, seen, FOUND)],
-            dim=2,
-        )
+        pairs = zip(found.classes, found.scores, strict=True)
+        seen = [f"{self.classes[int(kind)]} {score:.2f}" for kind, score in pairs]
+        panels = _drawn(image, rows[:, 2:], truth, TRUTH), _drawn(image, found.boxes, seen, FOUND)
+        return torch.cat(panels, dim=2)
 
 
 def _square_cells(image: Sequence[int], grid: Sequence[int]) -> bool:
-    """Say whether cells of one whole number of pixels cover the image, both as (height, width)."""
     return min(grid) > 0 and image[0] % grid[0] == 0 and image[0] * grid[1] == image[1] * grid[0]
 
 
@@ -145,9 +132,8 @@ def _drawn(image: Tensor, boxes: Tensor, labels: list[str], color: str) -> Tenso
         return large
     sides = large.shape[2], large.shape[1]
     corners = (boxes.clamp(0, 1).cpu() * torch.tensor([*sides, *sides])).round()
-    return draw_bounding_boxes(
-        large, corners, labels, colors=color, width=2, fill_labels=True, label_colors="black"
-    )
+    style = {"width": 2, "fill_labels": True, "label_colors": "black"}
+    return draw_bounding_boxes(large, corners, labels, colors=color, **style)
 
 
 class _Meter:
@@ -162,10 +148,7 @@ class _Meter:
 
     def update(self, answer: Tensor, target: Tensor) -> None:
         found = self.task.detect(answer, score=0.005)
-        rows = [
-            torch.cat([each.classes[:, None], each.scores[:, None], each.boxes], dim=1)
-            for each in found
-        ]
+        rows = [torch.column_stack([each.classes, each.scores, each.boxes]) for each in found]
         self.metric.update(rows, [_objects(each) for each in target])
 
     def compute(self) -> dict[str, float]:

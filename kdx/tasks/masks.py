@@ -11,9 +11,7 @@ from torch import Tensor
 
 from kdx.protocols import IGNORED
 
-Color = tuple[int, int, int]
-"""RGB in 0..255."""
-
+Color = tuple[int, int, int]  # RGB in 0..255
 GREY: Color = (128, 128, 128)
 OPACITY = 0.7
 LEAST = 256  # pixels of a panel's shorter side: smaller images are enlarged
@@ -23,14 +21,9 @@ TURN = 0.618034  # of the circle of hues, so that the hues of any number of clas
 
 def palette(number: int) -> list[Color]:
     """Return colours that are told apart, as long as there are not many dozens."""
-    return [
-        _color(TURN * n % 1, (0.9, 0.55)[n // 2 % 2], (0.95, 0.65)[n % 2]) for n in range(number)
-    ]
-
-
-def _color(hue: float, saturation: float, value: float) -> Color:
-    red, green, blue = hsv_to_rgb(hue, saturation, value)
-    return round(255 * red), round(255 * green), round(255 * blue)
+    shades = ((TURN * n % 1, (0.9, 0.55)[n // 2 % 2], (0.95, 0.65)[n % 2]) for n in range(number))
+    rgb = (hsv_to_rgb(*shade) for shade in shades)
+    return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in rgb]
 
 
 def draw_masks(
@@ -47,22 +40,23 @@ def draw_masks(
     legend = [(names[n], paint[n]) for n in shown]
     drawn = [_over(image, mask, shown, [color for _, color in legend]) for mask in masks.values()]
     panels = [_enlarged(panel) for panel in (image, *drawn)]
+    font = ImageFont.load_default(size=15)
     height, width = panels[0].shape[:2]
     below, across = LINE + height + GAP, len(panels) * (width + GAP)
-    cell = LINE + 2 * GAP + ceil(max(_font().getlength(name) for name, _ in legend))
+    cell = LINE + 2 * GAP + ceil(max(font.getlength(name) for name, _ in legend))
     columns = max(1, across // cell)
     size = (across + GAP, below + ceil(len(legend) / columns) * LINE)
     canvas = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(canvas)
     for number, (title, panel) in enumerate(zip(("image", *masks), panels, strict=True)):
         left = GAP + number * (width + GAP)
-        draw.text((left, LINE / 2), title, fill="black", font=_font(), anchor="lm")
+        draw.text((left, LINE / 2), title, fill="black", font=font, anchor="lm")
         canvas.paste(Image.fromarray(panel), (left, LINE))
     for number, (name, color) in enumerate(legend):
         row, column = divmod(number, columns)
         left, top = GAP + column * cell, below + row * LINE
         draw.rectangle((left, top + 4, left + LINE - 8, top + LINE - 4), fill=color)
-        draw.text((left + LINE, top + LINE / 2), name, fill="black", font=_font(), anchor="lm")
+        draw.text((left + LINE, top + LINE / 2), name, fill="black", font=font, anchor="lm")
     return torch.from_numpy(np.array(canvas)).permute(2, 0, 1)
 
 
@@ -78,7 +72,3 @@ def _enlarged(panel: Tensor) -> np.ndarray:
     factor = ceil(LEAST / min(panel.shape[1:]))
     pixels = panel.permute(1, 2, 0).cpu().numpy()
     return np.ascontiguousarray(pixels.repeat(factor, 0).repeat(factor, 1))
-
-
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=15)

@@ -1,6 +1,6 @@
 """Segmentation: a class per pixel. B: batch, C: classes, H, W: height and width in pixels."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,9 +15,8 @@ from kdx.tasks.masks import Color, draw_masks, palette
 class Segmentation:
     """A class per pixel: networks output logits [B, C, H, W], as large as the images.
 
-    Targets are classes [B, H, W], -100 if a pixel does not count. `colors` are the classes' in
-    pictures, as RGB in 0..255; None chooses some. ValueError for fewer than two classes, for two of
-    one name, and for another number of colours.
+    Targets are classes [B, H, W], -100 if a pixel does not count. `colors` are RGB in 0..255; None
+    chooses some. ValueError for fewer than two classes, equal names, other numbers of colours.
     """
 
     metrics: Mapping[str, str] = {
@@ -50,10 +49,9 @@ class Segmentation:
     def check_source(self, source: ImageSource) -> None:
         """Raise ValueError for a source whose samples are a class alone, without a mask."""
         if isinstance(source, Labelled):
-            raise ValueError(
-                f"{source.name(0)}: {type(source).__name__} has a class for each image, not for "
-                "each pixel: use kdx.data.MaskImages for segmentation"
-            )
+            found = f"{type(source).__name__} has a class for each image, not for each pixel"
+            advice = "use kdx.data.MaskImages for segmentation"
+            raise ValueError(f"{source.name(0)}: {found}: {advice}")
 
     def meter(self, device: torch.device) -> Meter:
         """Return a meter of `scores`, and of loss (cross-entropy, as the loss of that name)."""
@@ -72,13 +70,11 @@ class Segmentation:
 def scores(confusion: Tensor, classes: Sequence[str]) -> dict[str, float]:
     """Return the metrics of a confusion matrix [C, C] of pixels, truth by row, each in [0, 1].
 
-    Of a class, IoU is TP / (TP + FP + FN), recall TP / (TP + FN) and precision TP / (TP + FP).
+    Of a class, IoU is TP / (TP + FP + FN), recall TP / (TP + FN) and precision TP / (TP + FP);
     miou, mrec and mprec are means over the classes. As in Cityscapes' evaluation (Cordts et al.
-    2016), 0 / 0 is left out: a class that is neither true nor predicted anywhere, and the recall of
-    one that is predicted but never true, whose IoU and precision are 0. Only the precision of one
-    that is true but never predicted is 0, so that leaving a class out does not pay. accuracy is the
-    share of the pixels that are right; iou/<class> is there for each class that has one. Without
-    pixels all are 0.
+    2016), 0 / 0 is left out, except for the precision of a class that is true but never predicted:
+    it is 0, so that leaving a class out does not pay. accuracy is the share of the pixels that are
+    right; iou/<class> is there for each class that has one. Without pixels all are 0.
     """
     matrix = confusion.double()
     right, truth, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
@@ -88,18 +84,12 @@ def scores(confusion: Tensor, classes: Sequence[str]) -> dict[str, float]:
         "mrec": _mean(right, truth, of=truth > 0),
         "mprec": _mean(right, predicted, of=union > 0),
         "accuracy": float(right.sum() / truth.sum().clamp(min=1)),
-        **dict(_each(right, union, classes)),
+        **{f"iou/{classes[n]}": float(right[n] / union[n]) for n in union.nonzero()[:, 0].tolist()},
     }
 
 
 def _mean(right: Tensor, whole: Tensor, *, of: Tensor) -> float:
     return float((right / whole.clamp(min=1))[of].sum() / of.sum().clamp(min=1))
-
-
-def _each(right: Tensor, union: Tensor, classes: Sequence[str]) -> Iterator[tuple[str, float]]:
-    for name, part, whole in zip(classes, right.tolist(), union.tolist(), strict=True):
-        if whole:
-            yield f"iou/{name}", part / whole
 
 
 class _Meter:

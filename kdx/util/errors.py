@@ -19,10 +19,7 @@ class StudyError(Exception):
 
 
 class Stopped(Exception):
-    """A signal asked to stop. `checkpoint` is what the run can be resumed from, if there is one.
-
-    `where` replaces it in the message.
-    """
+    """A signal asked to stop. `checkpoint` is what to resume from; `where` replaces it in words."""
 
     def __init__(self, checkpoint: Path | None = None, *, where: str = "") -> None:
         self.checkpoint = checkpoint

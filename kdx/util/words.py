@@ -26,6 +26,4 @@ def in_bytes(size: float) -> str:
 
 def printable(text: str) -> str:
     """Return `text` with escapes for what does not print, such as a terminal's control codes."""
-    if text.isprintable():
-        return text
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

@@ -31,28 +31,25 @@ class _Layout:
     labels: str
     classes: int
     archive: Remote
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    input: InputSpec
 
 
 _CIFAR10 = _Layout(
     *("cifar10", "cifar-10-batches-py", tuple(f"data_batch_{i}" for i in range(1, 6))),
     *("test_batch", "batches.meta", "label", 10),
-    archive=Remote(
+    Remote(
         f"{SITE}/cifar-10-python.tar.gz",
-        sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
     ),
-    mean=(125.3 / 255, 123.0 / 255, 113.9 / 255),
-    std=(63.0 / 255, 62.1 / 255, 66.7 / 255),
+    InputSpec(3, SIDE, (125.3 / 255, 123 / 255, 113.9 / 255), (63 / 255, 62.1 / 255, 66.7 / 255)),
 )
 _CIFAR100 = _Layout(
     *("cifar100", "cifar-100-python", ("train",), "test", "meta", "fine_label", 100),
-    archive=Remote(
+    Remote(
         f"{SITE}/cifar-100-python.tar.gz",
-        sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+        "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
     ),
-    mean=(0.5071, 0.4867, 0.4408),
-    std=(0.2675, 0.2565, 0.2761),
+    InputSpec(3, SIDE, (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
 )
 
 
@@ -79,7 +76,7 @@ def _open(layout: _Layout, root: Path, download: bool) -> ImageData:
             train=_read(layout, [folder / name for name in layout.train], f"{origin} train"),
             test=_read(layout, [folder / layout.test], f"{origin} test"),
             classes=_read_names(folder / layout.meta, f"{layout.labels}_names", layout.classes),
-            input=InputSpec(3, SIDE, layout.mean, layout.std),
+            input=layout.input,
         )
 
 

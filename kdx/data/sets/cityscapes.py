@@ -1,7 +1,4 @@
-"""Cityscapes, and what lies in its layout: street scenes with a class for each pixel.
-
-Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding", 2016.
-"""
+"""Cityscapes (Cordts et al. 2016), and what has its layout: a class for each pixel."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +16,7 @@ from kdx.util.words import counted, listed
 
 __all__ = ["cityscapes"]
 
-VOID = 255
-"""The train id of classes that do not count; among the ids it is -1, in 8 bits."""
+VOID = 255  # the train id of classes that do not count; among the ids it is -1, in 8 bits
 ENDING = "_leftImg8bit.png"
 FOLDERS = {"fine": "gtFine", "coarse": "gtCoarse"}
 
@@ -39,13 +35,12 @@ def cityscapes(
     """Open images with masks in Cityscapes' layout, as torchvision's Cityscapes finds them.
 
     `root` holds leftImg8bit and gtFine or, for `mode: coarse`, gtCoarse, with split/city/image;
-    masks are the files *_labelIds.png. `size` is (height, width), or a side, to which the images
-    are resized where they have another. `ids` are the 19 classes of the benchmark, the other pixels
-    being ignored, or all 34. The set's notes count masks without an image.
+    masks are the files *_labelIds.png. Images are resized to `size`, (height, width) or a side.
+    `ids` are the 19 classes of the benchmark, other pixels being ignored, or all 34. The notes
+    count masks without an image.
 
-    The headers of all files are read now, masks' contents when they are seen. Raises ValueError
-    listing images without a mask, masks of another size than their image, and files that cannot
-    be read.
+    The headers of all files are read now. ValueError lists images without a mask, masks of another
+    size than their image, and files that cannot be read.
     """
     from torchvision.datasets import Cityscapes  # here: it takes as long to import as torch
 
@@ -76,9 +71,8 @@ def _listed(root: str, split: str, mode: str) -> list[Files]:
 
     folders = [Path(root, name, split) for name in ("leftImg8bit", FOLDERS[mode])]
     if missing := [str(folder) for folder in folders if not folder.is_dir()]:
-        raise ValueError(
-            f"cityscapes: no folder {' nor '.join(missing)}: set root, train, test, mode"
-        )
+        places = " nor ".join(missing)
+        raise ValueError(f"cityscapes: no folder {places}: set root, train, test, mode")
     try:
         found = Cityscapes(root, split=split, mode=mode, target_type="semantic")
     except (OSError, ValueError) as error:

@@ -57,11 +57,7 @@ def grey_input(
 
 
 def _read() -> Tensor:
-    """Return [1797, 65]: pixels from 0 to 16, and the label.
-
-    Out of scikit-learn's file, as `sklearn.datasets.load_digits` does: importing that takes as
-    long as importing torch.
-    """
+    """Return [1797, 65]: pixels from 0 to 16, and the label; from the file, as sklearn is slow."""
     package = find_spec("sklearn")
     assert package is not None, "kdx depends on scikit-learn"
     assert package.origin is not None

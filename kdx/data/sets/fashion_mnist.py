@@ -43,8 +43,8 @@ def fashion_mnist(
     """Open Fashion-MNIST, zero-padded to `size`, or resized where that is below 28.
 
     Read from `root`: idx files, gzipped or not, or torchvision's folder of them. Without a root,
-    from Debian's package or `data`. What is not there is downloaded and verified. Raises ValueError
-    for files that are absent, damaged, or disagree.
+    from Debian's package or `data`. What is missing is downloaded and verified. ValueError for
+    files that are absent, damaged, or disagree.
     """
     spec = grey_input("fashion_mnist", size, channels=channels, mean=MEAN, std=STD, images=IMAGES)
     folder = _find(root) or _download(Path(root or "data"), allowed=download)
@@ -78,11 +78,9 @@ def _read(folder: Path, part: str, *, origin: str, size: int) -> MemoryImages:
 
 
 def _sized(images: Tensor, size: int) -> Tensor:
-    if size < SIDE:
-        return resized(images, size)
-    before = (size - SIDE) // 2
-    after = size - SIDE - before
-    return functional.pad(images, (before, after, before, after))
+    before, after = (size - SIDE) // 2, (size - SIDE + 1) // 2
+    is_small = size < SIDE
+    return resized(images, size) if is_small else functional.pad(images, (before, after) * 2)
 
 
 def find_idx(folder: Path, name: str) -> Path:

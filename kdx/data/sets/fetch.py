@@ -70,8 +70,8 @@ def fetch_files(
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack the folders and plain files of a .tar.gz into `folder`, which is new.
 
-    Raises ValueError naming the archive and the member, before anything is written, for links,
-    devices, absolute names, names with "..", and duplicates; also for a damaged archive.
+    ValueError, before anything is written, names links, devices, names that are absolute or have
+    "..", and duplicates; also for a damaged archive.
     """
     try:
         with tarfile.open(archive, "r:gz") as tar:
@@ -97,18 +97,16 @@ def reading(folder: Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(
-            f"{error}. Restore the files in {str(folder)!r}, or set root to another folder"
-        ) from error
+        advice = f"Restore the files in {str(folder)!r}, or set root to another folder"
+        raise ValueError(f"{error}. {advice}") from error
 
 
 @contextmanager
 def _staging(origin: str, root: Path, allowed: bool) -> Iterator[Path]:
     """Yield a new folder in `root` that only this process uses, and remove it afterwards."""
     if not allowed:
-        raise ValueError(
-            f"{origin}: not found in {str(root)!r}; set root to where it is, or download: true"
-        )
+        missing = f"{origin}: not found in {str(root)!r}"
+        raise ValueError(f"{missing}; set root to where it is, or download: true")
     staging = root / f".{origin}.partial"
     try:
         root.mkdir(parents=True, exist_ok=True)

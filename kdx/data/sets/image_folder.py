@@ -31,11 +31,10 @@ def image_folder(
 ) -> ImageData:
     """Open the images in `root`/`train`/class and `root`/`test`/class, seen at size x size.
 
-    Classes are numbered in the order of their names. `verify` opens the header of every file now
-    rather than in the middle of an epoch; None does so for at most 100,000 files. With `skip_bad`
-    every file is decoded whole now, and of both splits at most so many are left out that cannot
-    be; the set's notes name them. Raises ValueError listing folders that are missing, classes that
-    are empty or in one split only, and files that cannot be read (see `kdx.data.decode`).
+    Classes are numbered in the order of their names. `verify` opens the header of every file now;
+    None does so for at most 100,000 files. With `skip_bad` every file is decoded now, and at most
+    so many that cannot be are left out; notes name them. ValueError lists folders that are missing,
+    classes that are empty or in one split only, and files that cannot be read.
     """
     for name, value, least in (("size", size, 1), ("skip_bad", skip_bad, 0)):
         if value < least:
@@ -91,12 +90,13 @@ def _source(folders: Folders) -> FileImages:
 def _sifted(
     splits: Mapping[str, Folders], skip_bad: int
 ) -> tuple[Mapping[str, Folders], Sequence[str]]:
-    """Return the splits without what cannot be read, and a note that names it.
-
-    With `skip_bad` 0 a file's header is all that is read. ValueError for more bad files than that.
-    """
+    """Return the splits without at most `skip_bad` unreadable files, and a note that names them."""
     paths = [path for folders in splits.values() for images in folders.values() for path in images]
-    results = attempt_each(decode if skip_bad else image_size, paths)
+
+    def read(path: str) -> None:  # keeps nothing of it
+        (decode if skip_bad else image_size)(path)
+
+    results = attempt_each(read, paths)
     bad = {path: r for path, r in zip(paths, results, strict=True) if isinstance(r, ValueError)}
     if not bad:
         return splits, []

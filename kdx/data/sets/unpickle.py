@@ -1,8 +1,7 @@
 """Reads pickles of plain data, and nothing else.
 
-A pickle can name any importable function and call it. This reader knows the few names with which
-NumPy 1 and 2 write an array, and refuses every other; for these it has stand-ins, which check what
-NumPy would believe.
+A pickle can call any importable function. This reader knows only the few names with which NumPy 1
+and 2 write an array, and has stand-ins for them, which check what NumPy would believe.
 """
 
 import pickle
@@ -17,8 +16,7 @@ __all__ = ["read_pickle"]
 def read_pickle(path: Path) -> dict[str, Any]:
     """Return the dictionary that the file holds: bytes, text, numbers, lists of these, and arrays.
 
-    Strings of Python 2 come as text (latin-1). Raises ValueError naming the file, and what was
-    refused or wrong in it.
+    Strings of Python 2 come as text (latin-1). ValueError for a damaged file, or other content.
     """
     try:
         with path.open("rb") as file:
@@ -31,10 +29,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
 
 
 class _Dtype:
-    """Stands in for a type of plain numbers.
-
-    NumPy's own takes flags from a pickle that make it read numbers as pointers.
-    """
+    """Stands in for a type of plain numbers: NumPy's own takes flags that make them pointers."""
 
     def __init__(self, code: str, align: object = False, copy: object = False) -> None:
         if code not in {f"{kind}{size}" for kind in "iuf" for size in (1, 2, 4, 8)}:
@@ -62,14 +57,8 @@ def _filled(content: bytes, dtype: _Dtype, shape: Any, order: Any) -> np.ndarray
     return np.frombuffer(content, dtype.plain).reshape(shape, order=order).copy()
 
 
-def _reconstruct(*_: object) -> _Array:
-    """Begin an array, whose content follows: how protocols below 5 write it."""
-    return _Array()
-
-
 def _from_buffer(content: bytes, dtype: _Dtype, shape: Any, order: Any, *_: object) -> _Array:
-    """Make an array at once: how protocol 5 writes it."""
-    array = _Array()
+    array = _Array()  # at once: how protocol 5 writes it
     array.plain = _filled(content, dtype, shape, order)
     return array
 
@@ -85,8 +74,8 @@ _NAMES: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encode,
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),  # its content follows
+    ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
     ("numpy.core.numeric", "_frombuffer"): _from_buffer,
     ("numpy._core.numeric", "_frombuffer"): _from_buffer,
 }

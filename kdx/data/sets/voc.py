@@ -58,12 +58,12 @@ def voc(
 
     `root` holds VOCdevkit. `train` and `test` are splits as <year>_<image set>, one or several.
     `size` is (height, width) or a side, which a network sees, in values from 0 to 1 as YOLO's do;
-    `anchors` are widths and heights in cells of the grid. `classes` are VOC's 20, others by their
-    names, or all that the annotations have, in the order of their names ("auto"). Objects of
-    other classes are refused, or left out (`other: ignore`): the set's notes count them.
+    `anchors` are widths and heights in cells of the grid. `classes` are VOC's 20, others by name,
+    or all that there are, by name ("auto"). Objects of other classes are refused, or left out and
+    counted in the notes (`other: ignore`).
 
-    Every annotation and the header of every image are read now. Raises ValueError listing what
-    cannot be read, boxes that are none (see `kdx.data.sets.voc_xml`), and unknown classes.
+    Every annotation and the header of every image are read now. ValueError lists what cannot be
+    read, invalid boxes (see `kdx.data.sets.voc_xml`), and unknown classes.
     """
     from kdx.tasks.detection import Detection  # here: torchvision takes as long to import as torch
 
@@ -161,8 +161,7 @@ def _objects(samples: Samples) -> Iterator[VocObject]:
 def _source(samples: Sequence[Sample], classes: Sequence[str]) -> BoxImages:
     numbers = {name: number for number, name in enumerate(classes)}
     boxes = [_boxes(sample, numbers) for sample in samples]
-    paths = [sample[0] for sample in samples]
-    annotations = [sample[1] for sample in samples]
+    paths, annotations = [each.image for each in samples], [each.annotation for each in samples]
     return BoxImages(paths, boxes, largest_classes(boxes, classes=len(classes)), annotations)
 
 

@@ -12,8 +12,7 @@ from kdx.util.words import listed
 
 __all__ = ["VocObject", "read_annotation"]
 
-BEYOND = 1.0
-"""Pixels that a box may reach over the image's border: it is clipped."""
+BEYOND = 1.0  # pixels that a box may reach over the image's border: it is clipped
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -29,10 +28,9 @@ def read_annotation(path: str, size: tuple[int, int]) -> list[VocObject]:
     """Read the objects of an image of `size` (height, width).
 
     VOC's boxes have the numbers of their first and last pixels, from 1; edges lie between pixels,
-    from 0. A box is clipped where it reaches one pixel beyond the image. The boxes of an object's
-    parts, and other elements, are ignored. Raises ValueError, without the path, that
-    lists all that is wrong: XML that cannot be read or that defines entities, another size than the
-    image's, objects without name or box, empty boxes or boxes beyond the image.
+    from 0. A box is clipped if it reaches one pixel beyond the image. Other elements are ignored.
+    ValueError, without the path, lists all that is wrong: XML that is invalid or defines entities,
+    another size than the image's, objects without name or box, boxes empty or beyond the image.
     """
     root = _root(path)
     if root.tag != "annotation":
@@ -86,10 +84,8 @@ def _clipped(
     right, bottom = min(xmax, width), min(ymax, height)
     over = max(left - (xmin - 1), top - (ymin - 1), xmax - right, ymax - bottom)
     if over > BEYOND or left >= right or top >= bottom:
-        raise ValueError(
-            f"box outside the image: x from {xmin:g} to {xmax:g}, y from {ymin:g} to {ymax:g}, "
-            f"image {width} wide and {height} high"
-        )
+        box = f"x from {xmin:g} to {xmax:g}, y from {ymin:g} to {ymax:g}"
+        raise ValueError(f"box outside the image: {box}, image {width} wide and {height} high")
     return left, top, right, bottom
 
 
