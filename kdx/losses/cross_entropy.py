@@ -64,7 +64,10 @@ class CrossEntropy:
 
 @full_precision
 def image_cross_entropy(logits: Tensor, target: Tensor, **options: Any) -> Tensor:
-    """Return the cross-entropy of each image [B], with torch's `options`, as `CrossEntropy`."""
+    """Return the cross-entropy of each image [B]; logits [B, C, ...], `target` [B, ...].
+
+    `options` are torch's: `weight`, `label_smoothing`.
+    """
     values = F.cross_entropy(logits, target, reduction="none", ignore_index=IGNORED, **options)
     counted = (target != IGNORED).view(len(target), -1).sum(1)
     return values.view(len(target), -1).sum(1) / counted.clamp(min=1)

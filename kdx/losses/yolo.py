@@ -54,7 +54,7 @@ class Yolo:
         self.threshold, self.rescore = threshold, rescore
 
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
-        """Return the scalar; ValueError unless logits are [B, A * (5 + C), GH, GW]."""
+        """Return the scalar; logits [B, A * (5 + C), GH, GW], or ValueError, `target` [B, M, 6]."""
         return _loss(student.logits, target, self)
 
 
