@@ -19,9 +19,9 @@ def passed(monkeypatch):
 
 
 def test_the_results_show_the_command_that_runs_the_study(run, passed):
-    assert run(study, "a.yaml", "--jobs", "2", "seeds=[7]", "--plugin", "my_pkg") == 0
+    assert run(study, "a.yaml", "--jobs", "2", "seeds=[7]", "--plugin", "json") == 0
     assert run(study, "a.yaml", "--report", "--output-root", "out", "title=A b") == 0
-    first = "kdx study a.yaml 'seeds=[7]' --jobs 2 --plugin=my_pkg"
+    first = "kdx study a.yaml 'seeds=[7]' --jobs 2 --plugin=json"
     assert passed == [
         ("conduct", "a.yaml", {"jobs": 2, "command": first}),
         ("report", "a.yaml", {"command": "kdx study a.yaml 'title=A b' --output-root=out"}),
