@@ -68,6 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print the entries for the width of the terminal, or as Markdown."""
     allow(args.plugins)
+    for name in args.plugins:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a plug-in may raise anything
+            raise ValueError(
+                f"--plugin {name}: cannot be imported: {type(error).__name__}: {error}"
+            ) from error
     entries = catalogue(KINDS[args.what], plugins=args.plugins)
     if args.markdown:
         print(f"| {KINDS[args.what]} | argument | default | values |\n| --- | --- | --- | --- |")

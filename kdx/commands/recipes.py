@@ -44,7 +44,9 @@ def run(args: argparse.Namespace) -> None:
             console.print(Text(name, "bold"), soft_wrap=True)
             console.print(Padding(Text(_summary(path)), (0, 0, 0, 4)))
         return
-    copied = copy(args.name or "", args.to, overwrite=args.overwrite)
+    if args.name is None:
+        raise ValueError("NAME is missing: kdx recipes copy NAME; `kdx recipes` lists the names")
+    copied = copy(args.name, args.to, overwrite=args.overwrite)
     console.out(*(f"wrote {path}" for path in copied), sep="\n")
     verb = "study" if copied[0].parts[len(args.to.parts)] == "studies" else "distill"
     console.out(f"run it: kdx {verb} {shlex.quote(str(copied[0]))}")

@@ -213,7 +213,8 @@ class _Binder:
                 self._report.add(at, str(error))
         for name, message in check(factory, kind, arguments, reserved=own) if factory else ():
             self._report.add((*path, name), message)
-        place = self._report.place(at)
+        set_by = [at, *filter(self._report.overridden, ((*path, name) for name in arguments))]
+        place = " and ".join(dict.fromkeys(map(self._report.place, set_by)))
         return Component(kind, str(use), arguments, factory or dict, place, dotted(path))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from kdx.util.words import counted, printable
 
 _LONGEST = 1000  # characters of a message
+_MANY = 30  # known names, of which only the nearest are shown
 
 _TYPES = {
     "bool": "true or false",
@@ -38,14 +39,16 @@ def plain(text: str) -> str:
 
 
 def unknown(name: str, known: Iterable[str]) -> str:
-    """Return the tail of a message on an unknown name: the nearest known one, and all of them."""
+    """Return the tail of a message on an unknown name: the nearest, and all (of many, some)."""
     known = sorted(known)
     by_lower = {candidate.lower(): candidate for candidate in known}
     nearest = difflib.get_close_matches(name, known, n=1) or [
         by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=1)
     ]
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    return f"{hint} Known: {', '.join(known) or 'none'}"
+    if more := len(known) > _MANY:
+        known = difflib.get_close_matches(name, known, n=5, cutoff=0.3) or known[:5]
+    return f"{hint} Known: {', '.join(known) or 'none'}{', ...' if more else ''}"
 
 
 def explain(error: Any) -> str:

@@ -2,12 +2,17 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from accelerate.state import AcceleratorState
 from pydantic import TypeAdapter
 from rich.console import Console
 from torch import nn
@@ -26,7 +31,7 @@ from kdx.run.summary import Summary, read_summary
 PathLike = str | os.PathLike[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished run in the directory `path`.
 
@@ -38,6 +43,11 @@ class Run:
     student: nn.Module
     summary: Summary
     certificate: Certificate
+
+    def __repr__(self) -> str:
+        """Return the directory and the metrics on the test images."""
+        metrics = ", ".join(f"{name}={value:.4g}" for name, value in self.metrics.items())
+        return f"Run({os.fspath(self.path)!r}, {metrics})"
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -56,6 +66,23 @@ class Run:
         return cls(Path(path), student, summary, certificate)
 
 
+@contextmanager
+def _caller_unchanged() -> Iterator[None]:
+    """Give the caller's random generators, CPU threads and Accelerate state back afterwards."""
+    threads, shared = torch.get_num_threads(), dict(AcceleratorState._shared_state)
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_num_threads(threads)
+        AcceleratorState._shared_state.clear()
+        AcceleratorState._shared_state.update(shared)
+
+
+@_caller_unchanged()
 def distill(
     recipe: PathLike | Mapping[str, Any] | Recipe | None = None,
     *,
@@ -75,13 +102,14 @@ def distill(
 
     Without a recipe, pass objects, which are copied: `student` and `teacher` (modules), `train` and
     `test` (Datasets, see `kdx.data.from_datasets`, also for `num_classes`, `mean`, `std`), `losses`
-    (losses or pairs (weight, loss), in a list or by name; required with a teacher), `transforms`,
+    (a loss; or losses and pairs (weight, loss), in a list or by name; required with a teacher),
+    `transforms`,
     `optimizer` and `schedule` (mappings, classes or partials), `batch_size`, `workers`,
     `validation`, `limit`, `memo`, and any key of a recipe, such as `epochs`, `seed` or `name`.
 
     `resume` continues the run of this name, or returns it if it is finished; `overwrite` replaces
     it; `fork` starts from another run's checkpoint. `plugins` and `output_root` as in
-    `kdx.recipe.load`.
+    `kdx.recipe.load`. Random generators and CPU threads are as before the call afterwards.
 
     Raises RecipeError or ValueError for what does not fit, FileExistsError if there is such a run,
     TrainingError, CertificateError, and Stopped by a signal such as Ctrl-C.
@@ -157,6 +185,8 @@ def _json(value: Any) -> str:
     def plain(value: Any) -> Any:
         if isinstance(value, os.PathLike):
             return os.fspath(value)
+        if isinstance(value, np.generic):
+            return value.item()
         raise ValueError(
             f"{type(value).__name__} objects cannot stand in a recipe: pass objects without one, "
             "kdx.distill(student=module, train=dataset, test=dataset)"

@@ -28,7 +28,7 @@ def recipe_of_objects(
     teacher: nn.Module | None = None,
     memo: Mapping[str, Any] | None = None,
     losses: Any = None,
-    transforms: Sequence[Any] = (),
+    transforms: Any = (),
     optimizer: Any = None,
     schedule: Any = None,
     num_classes: int | None = None,
@@ -48,8 +48,9 @@ def recipe_of_objects(
         "data": {"use": data, **{key: settings.pop(key) for key in IN_DATA if key in settings}},
         "student": _part("network", student, "student"),
     }
+    listed = transforms if isinstance(transforms, Sequence) else [transforms]
     given["student"]["transforms"] = [
-        _part("transform", each, f"transforms[{index}]") for index, each in enumerate(transforms)
+        _part("transform", each, f"transforms[{index}]") for index, each in enumerate(listed)
     ]
     if teacher is not None:
         given["teacher"] = _part("network", teacher, "teacher") | ({"memo": memo} if memo else {})
@@ -59,7 +60,8 @@ def recipe_of_objects(
                 "losses=[(0.1, kdx.losses.CrossEntropy()), (0.9, kdx.losses.KD(temperature=4))]"
             )
     if losses is not None:
-        named = losses.items() if isinstance(losses, Mapping) else (("", each) for each in losses)
+        several = losses if isinstance(losses, Mapping | list | tuple) else [losses]
+        named = several.items() if isinstance(several, Mapping) else (("", one) for one in several)
         given["losses"] = [_loss(*each, f"losses[{index}]") for index, each in enumerate(named)]
     if optimizer is not None:
         given["optimizer"] = _made("optimizer", optimizer, vars(torch.optim))

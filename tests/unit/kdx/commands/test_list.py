@@ -103,6 +103,14 @@ def test_plugins_are_listed_by_kind(plugin):
     ]
 
 
+def test_a_plugin_that_cannot_be_imported_is_an_error(tmp_path, monkeypatch, capsys):
+    (tmp_path / "raises_on_import.py").write_text("raise OSError('boom')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["list", "losses", "--plugin", "raises_on_import"]) == 2
+    message = "error: --plugin raises_on_import: cannot be imported: OSError: boom\n"
+    assert capsys.readouterr().err == message
+
+
 @pytest.mark.parametrize("columns", [80, 160])
 @pytest.mark.parametrize("what", KINDS)
 def test_the_list_fits_the_terminal(what, columns, monkeypatch):

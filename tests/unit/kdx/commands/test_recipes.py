@@ -61,6 +61,10 @@ def test_an_unknown_name_is_refused_with_the_nearest(capsys):
     assert main(["recipes", "copy", "digits/smalnet3"]) == 2
     said = capsys.readouterr().err
     assert "'digits/smalnet3' is not a shipped recipe or study. Did you mean 'digits/sm" in said
+    assert "imagenet" not in said
+    assert len(said) < 400
+    assert main(["recipes", "copy"]) == 2
+    assert "NAME is missing: kdx recipes copy NAME; `kdx recipes` lists" in capsys.readouterr().err
 
 
 def test_an_edited_copy_is_not_replaced_unless_asked(tmp_path):

@@ -1,9 +1,13 @@
 """kdx.distill, Run and load_student, on recipes."""
 
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 import kdx
 from kdx.models import weights
@@ -62,6 +66,22 @@ def test_a_run_has_what_its_directory_has(distill):
                        run.student(images))  # fmt: skip
     with pytest.raises(ValueError, match="not a finished run"):
         kdx.Run.open(run.path.parent)
+
+
+def test_a_run_prints_its_directory_and_metrics(distill):
+    run = distill(DICT)
+    assert repr(run).startswith(f"Run({str(run.path)!r}, top1=0.")
+    assert len(repr(run)) < len(str(run.path)) + 60
+
+
+def test_the_callers_generators_threads_and_accelerate_state_come_back(distill):
+    accelerator = Accelerator()
+    before = [torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()]
+    distill(DICT, threads=np.int64(1), seed=np.int32(5))
+    after = [torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()]
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+    assert AcceleratorState().mixed_precision == accelerator.mixed_precision == "no"
 
 
 def test_runs_are_kept_resumed_and_overwritten(distill):

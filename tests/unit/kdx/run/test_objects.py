@@ -180,6 +180,7 @@ def test_losses_are_objects_mappings_and_pairs():
     assert (third["use"].use, third["weight"]) == ("object:KD", 2)
     assert first["use"].build().temperature == 3
     assert first["use"].build() is not loss
+    assert of(losses=loss)["losses"][0]["use"].use == "object:KD"
     assert of(losses={"a": (1, loss)})["losses"][0]["name"] == "a"
 
 
@@ -189,6 +190,7 @@ def test_losses_are_objects_mappings_and_pairs():
         ({"teacher": nn.Linear(1, 1)}, r"losses: missing: with a teacher, .*KD\(temperature=4\)"),
         ({"losses": [(kdx.losses.KD, 0.5)]}, r"losses\[0\]: float is not a loss"),
         ({"losses": [nn.Linear(1, 1)]}, r"losses\[0\]: Linear is not a loss"),
+        ({"transforms": Conditional(read=False)}, r"transforms\[0\]: Conditional is not a trans"),
         ({"transforms": [Conditional(read=False)]}, r"transforms\[0\]: Conditional is not a trans"),
         ({"teacher": torch.zeros(1), "losses": []}, r"teacher: Tensor is not a network"),
         ({"optimizer": "SGD"}, r"optimizer: str is not an optimizer's class"),
