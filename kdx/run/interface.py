@@ -2,17 +2,13 @@
 
 import json
 import os
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from accelerate.state import AcceleratorState
 from pydantic import TypeAdapter
 from rich.console import Console
 from torch import nn
@@ -27,6 +23,7 @@ from kdx.recipe.paths import Locations
 from kdx.run.objects import recipe_of_objects
 from kdx.run.run import run
 from kdx.run.summary import Summary, read_summary
+from kdx.training.runtime import caller_unchanged
 
 PathLike = str | os.PathLike[str]
 
@@ -66,23 +63,7 @@ class Run:
         return cls(Path(path), student, summary, certificate)
 
 
-@contextmanager
-def _caller_unchanged() -> Iterator[None]:
-    """Give the caller's random generators, CPU threads and Accelerate state back afterwards."""
-    threads, shared = torch.get_num_threads(), dict(AcceleratorState._shared_state)
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(range(torch.cuda.device_count())):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_num_threads(threads)
-        AcceleratorState._shared_state.clear()
-        AcceleratorState._shared_state.update(shared)
-
-
-@_caller_unchanged()
+@caller_unchanged()
 def distill(
     recipe: PathLike | Mapping[str, Any] | Recipe | None = None,
     *,

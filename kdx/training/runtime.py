@@ -1,11 +1,13 @@
 """Where a job runs: devices, processes, data loaders, evaluation."""
 
 import os
+import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
@@ -49,6 +51,22 @@ def accelerator_for(job: Job) -> Accelerator:
         check_compiler(accelerator.device)
     accelerator.wait_for_everyone()  # nothing is written if a process cannot build the job
     return accelerator
+
+
+@contextmanager
+def caller_unchanged() -> Iterator[None]:
+    """Give the caller's random generators, CPU threads and Accelerate state back afterwards."""
+    threads, shared = torch.get_num_threads(), dict(AcceleratorState._shared_state)
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_num_threads(threads)
+        AcceleratorState._shared_state.clear()
+        AcceleratorState._shared_state.update(shared)
 
 
 class Runtime:
