@@ -130,27 +130,29 @@ class Recipe(Section):
         """
         return self._written(self.plain())
 
-    def portable_yaml(self) -> str:
-        """Return `to_yaml` with paths that mean the same from any working directory.
+    def portable(self) -> dict[str, Any]:
+        """Return `plain` with paths that mean the same from any working directory.
 
-        Those of data and weights are absolute: of the data set its `root` and what is annotated as
-        a Path, also by default. That of memos is relative to the output root, if it is below.
+        Those of data and weights are absolute: of the data set its `root`, also by default, and
+        what is annotated as a Path. That of memos is relative to the output root, if it is below.
         """
         content, component = self.plain(), self.data.component
         for name, parameter in parameters_of(component.factory)[0].items():
-            value = component.arguments.get(name, parameter.default)
-            is_path = name == "root" or Path in (
-                parameter.annotation,
-                *get_args(parameter.annotation),
-            )
-            if is_path and isinstance(value, str | Path) and str(value):
+            default = parameter.default if name == "root" else None
+            value = component.arguments.get(name, default)
+            types = (parameter.annotation, *get_args(parameter.annotation))
+            if (name == "root" or Path in types) and isinstance(value, str | Path):
                 content["data"][name] = os.path.abspath(value)
         for section in filter(None, (content["teacher"], content["student"])):
             if section["weights"]:
                 section["weights"] = os.path.abspath(section["weights"])
         if (memo := (content["teacher"] or {}).get("memo")) and memo["directory"]:
             memo["directory"] = self._locations.portable(memo["directory"])
-        return self._written(content)
+        return content
+
+    def portable_yaml(self) -> str:
+        """Return `portable` as YAML, which is what a run directory holds."""
+        return self._written(self.portable())
 
     def _written(self, content: dict[str, Any]) -> str:
         if self.stages and all(stage.epochs for stage in self.stages):

@@ -53,7 +53,7 @@ def circumstances(runtime: Runtime) -> dict[str, Any]:
     """Return what determines a run, as JSON holds it. Reads all images and the teacher."""
     job, recipe = runtime.job, runtime.job.recipe
     found = {
-        "recipe": flat(recipe.plain()),
+        "recipe": flat(recipe.portable()),
         "processes": runtime.world,
         "steps an epoch": runtime.batches.steps,
         "data": {

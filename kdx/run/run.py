@@ -63,7 +63,7 @@ def run(
         with suppress(ValueError):  # no checkpoint is intact: none is needed
             last, _ = TrainState.newest(run_dir)
         if last:
-            _check_same(recipe, last, last.run | {"recipe": flat(recipe.plain())})
+            _check_same(recipe, last, last.run | {"recipe": flat(recipe.portable())})
         say(console, f"{run_dir} is finished: nothing to do")
         return run_dir
     check_free(run_dir, resume=resume, overwrite=overwrite)
