@@ -1,6 +1,7 @@
 """The files of a study: results.md, results.json and plots."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ def _plots(directory: Path, results: Results) -> str:
     """Draw the plots, replacing earlier ones, and return their Markdown."""
     for earlier in (directory / "plots").glob("*.png"):
         earlier.unlink()
+    shutil.rmtree(directory / "plots" / "tensorboard", ignore_errors=True)
     drawn = draw(directory / "plots", results)
     return "\n\n".join(f"![{path.stem}](plots/{path.name})" for path in drawn)
 
