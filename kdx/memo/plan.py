@@ -121,7 +121,7 @@ def check_room(plan: Plan) -> None:
 def readable(directory: Path) -> dict[str, Any] | None:
     """Return the description of the memo in a directory, None if it is missing or ill-formed."""
     try:
-        found = json.loads((directory / ABOUT).read_text())
+        found = json.loads((directory / ABOUT).read_text(encoding="utf-8"))
         is_memo = isinstance(found["ingredients"], dict) and isinstance(found["outputs"], dict)
         return found if is_memo else None
     except (OSError, ValueError, TypeError, KeyError):

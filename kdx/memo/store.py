@@ -19,7 +19,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from kdx.util.files import replacing
+from kdx.util.files import placed, replacing
 
 CHECK = np.dtype("<u4")
 MODE = os.O_RDWR | getattr(os, "O_BINARY", 0)  # of Windows
@@ -43,7 +43,8 @@ class Store:
             for path, size in places:  # replaced: a process that has the old one open keeps it
                 with replacing(path) as partial, partial.open("wb") as file:
                     file.truncate(size)
-        self._files = [os.open(path, MODE) for path, _ in places]
+        self._paths = [path for path, _ in places]
+        self._files = [os.open(path, MODE) for path in self._paths]
         maps = [mmap.mmap(file, 0, access=mmap.ACCESS_READ) for file in self._files]
         self._rows = np.frombuffer(maps[0], np.uint8).reshape(*shape, width)
         self._checks = np.frombuffer(maps[1], CHECK).reshape(shape)
@@ -71,11 +72,13 @@ class Store:
         """Write rows [B, W] in their places; OSError if the disk is full."""
         samples, width = self._rows.shape[1:]
         contents = {int(index): row.tobytes() for index, row in zip(indices, rows, strict=True)}
-        for index, row in contents.items():
-            _write(self._files[0], row, (view * samples + index) * width)
-        for index, row in contents.items():
-            check = np.array(self._checksum(view, index, row), CHECK)
-            _write(self._files[1], check.tobytes(), (view * samples + index) * CHECK.itemsize)
+        with placed(self._paths[0]):
+            for index, row in contents.items():
+                _write(self._files[0], row, (view * samples + index) * width)
+        with placed(self._paths[1]):
+            for index, row in contents.items():
+                check = np.array(self._checksum(view, index, row), CHECK)
+                _write(self._files[1], check.tobytes(), (view * samples + index) * CHECK.itemsize)
         self._verified[view, indices] = True
 
     def close(self) -> None:

@@ -19,11 +19,11 @@ from kdx.tasks import task_of
 from kdx.util.words import counted, listed
 
 
-def build_student(recipe: Recipe, data: ImageData) -> nn.Module:
-    """Return a new compact network, with the weights that the recipe starts it from."""
+def build_student(recipe: Recipe, data: ImageData, *, load: bool = True) -> nn.Module:
+    """Return a new compact network, if `load` with the weights that the recipe starts it from."""
     section = recipe.student
     student = section.component.build(**facts(task_of(data).facts, data.input))
-    if section.weights:
+    if section.weights and load:
         _check_classes(section.weights, len(data.classes), "student")
         weights.load(student, section.weights)
     return student

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.markup import escape
 from torch import Tensor
 
 from kdx.data import Views
@@ -22,6 +21,7 @@ from kdx.run.summary import Summary, write_summary
 from kdx.training.progress import Progress
 from kdx.training.runtime import Runtime
 from kdx.util.files import write_whole
+from kdx.util.printing import say
 from kdx.util.words import counted
 
 CERTIFIED = 1024  # images of the evaluation split on which the certificate compares logits
@@ -115,7 +115,11 @@ def _environment(runtime: Runtime) -> dict[str, str | int]:
 def _processor() -> str:
     """Return the processor's model, or its architecture."""
     about = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*: (.*)", about.read_text() if about.exists() else "", re.M)
+    found = re.search(
+        r"^model name\s*: (.*)",
+        about.read_text(encoding="utf-8", errors="replace") if about.exists() else "",
+        re.M,
+    )
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
@@ -141,6 +145,5 @@ def _conclude(summary: Summary, certificate: Certificate, path: Path, console: C
             f"{double.max_rel_error:.1e} (float64) of the largest logit; predictions changed: "
             f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
         )
-    lines.append(f"student  [bold]{escape(str(path))}[/bold]")
-    lines.append(f"report   {escape(str(path.parent / 'report.md'))}")
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    lines += [f"student  {path}", f"report   {path.parent / 'report.md'}"]
+    say(console, *lines)

@@ -104,7 +104,13 @@ def distill(
     if not isinstance(recipe, Recipe):
         recipe = _read(recipe, settings, Path(output_root), tuple(plugins))
     options: dict[str, Any] = {} if fork is None else {"fork": Path(fork)}
-    path = run(recipe, Console(quiet=quiet), overwrite=overwrite, resume=resume, **options)
+    path = run(
+        recipe,
+        Console(quiet=quiet, markup=False, emoji=False),
+        overwrite=overwrite,
+        resume=resume,
+        **options,
+    )
     network = None if network is None else deepcopy(network).cpu()
     return Run.open(path, network=network, plugins=recipe.locations.plugins)
 

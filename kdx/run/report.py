@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,10 @@ def write_report(
 
     `input` is the student's, `pictures` are files below the run directory.
     """
-    epochs = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    epochs = [
+        json.loads(line)
+        for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     shown = "\n".join(f"![test image]({name})" for name in pictures)
     environment = [(key, str(value)) for key, value in summary.environment.items()]
     sections = [
@@ -167,7 +171,9 @@ def write_pictures(run_dir: Path, network: nn.Module, task: Task, views: Views) 
             break
         written.append(f"pictures/{index:06d}.png")
         (run_dir / "pictures").mkdir(exist_ok=True)
-        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(run_dir / written[-1])
+        image = BytesIO()
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(image, format="PNG")
+        write_whole(run_dir / written[-1], image.getvalue())
     return written
 
 

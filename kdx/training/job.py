@@ -89,11 +89,13 @@ def build(
     recipe: Recipe,
     *,
     teacher_weights: bool = True,
+    student_weights: bool = True,
     load_compact: Callable[[nn.Module], object] | None = None,
 ) -> Job:
     """Build data, student, teacher and objectives, and probe them on a batch.
 
-    With `teacher_weights` false the teacher keeps random weights, for a dry run. `load_compact`
+    With `teacher_weights` false the teacher keeps random weights, for a dry run; with
+    `student_weights` false the student does, for a resume, which has its own. `load_compact`
     is called with the student before its transforms, to load other weights than the recipe's.
     Raises ValueError for what does not fit: module paths, shapes, class counts, a transform that
     does not restore the compact network or does not keep the weights that the student starts from.
@@ -104,7 +106,7 @@ def build(
     data, splits = build_data(recipe)
     task, known = task_of(data), facts(task_of(data).facts, data.input)
     views = Views(splits.train, data.input, seed=recipe.seed, augment=recipe.data.augment)
-    compact = build_student(recipe, data)
+    compact = build_student(recipe, data, load=student_weights)
     if load_compact:
         load_compact(compact)
     student, transforms = apply_transforms(recipe, compact, views.shape)

@@ -10,12 +10,13 @@ import torch
 from kdx import checkpoints
 from kdx.tasks import primary_metric
 from kdx.training.job import StageJob
-from kdx.training.log import RunLog, say
+from kdx.training.log import RunLog
 from kdx.training.progress import Progress
 from kdx.training.runtime import Runtime
 from kdx.training.stage import EpochStats, StageRunner
 from kdx.training.state import TrainState
 from kdx.util.errors import Stopped
+from kdx.util.printing import say
 
 
 def fit(
