@@ -35,7 +35,7 @@ class Draw(IntEnum):
     SIZE = 8
     NOISE = 9
     NOISE_LABEL = 10
-    RESIZED_CROP = 64  # the first of a block: see kdx.data.decode
+    RESIZED_CROP = 64  # the first of a block: see kdx.data.crops
     PAIR = 1024  # the first of a block, one a pair: see kdx_lab.analysis.similarity
 
 

@@ -13,7 +13,7 @@ from kdx.data.counter import (
     seeded,
     uniform,
 )
-from kdx.data.decode import ATTEMPTS
+from kdx.data.crops import ATTEMPTS
 
 N = 100_000
 

@@ -11,15 +11,12 @@ from torchvision.transforms import v2
 from torchvision.transforms.functional import pil_to_tensor
 
 from kdx.data.counter import uniform
+from kdx.data.crops import ATTEMPTS, _random_box, center_crop, resized_crop
 from kdx.data.decode import (
-    ATTEMPTS,
-    _random_box,
-    center_crop,
     decode,
     decode_annotated,
     decode_mask,
     read_header,
-    resized_crop,
     suffixes,
 )
 
