@@ -1,9 +1,8 @@
 """Any map-style torch Dataset of (image, target) as a data set. N: samples, H, W: pixels."""
 
 import operator
-import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,8 +22,8 @@ SAMPLED = 64  # samples that stand for a set's content, and that mean and std ar
 class DatasetImages:
     """Samples of a Dataset with labels [N] (int64); the Dataset's own transforms make the views.
 
-    Random transforms draw from torch's, NumPy's or Python's global generator, which are seeded for
-    each view. `rows` [N] are the samples' places in `dataset`.
+    Random transforms draw from torch's, NumPy's or Python's global generator, which `Views` seeds
+    for each view. `rows` [N] are the samples' places in `dataset`.
     """
 
     dataset: Any
@@ -154,8 +153,7 @@ def _labels(dataset: Any, origin: str) -> Tensor:
 
 def _fetch(dataset: Any, row: int, origin: str) -> tuple[Tensor, int]:
     """Return an image, uint8 or float32 [C, H, W], and its target."""
-    with _seeded_by_torch():
-        sample = dataset[row]
+    sample = dataset[row]
     try:
         image, target = sample
         label = operator.index(target)
@@ -174,20 +172,6 @@ def _fetch(dataset: Any, row: int, origin: str) -> tuple[Tensor, int]:
         f"{origin}[{row}]: an image must be a float or uint8 tensor [C, H, W] or a PIL image of "
         f"mode L or RGB, not {_kind(image)}"
     )
-
-
-@contextmanager
-def _seeded_by_torch() -> Iterator[None]:
-    """Seed NumPy's and Python's global generators from torch's; restore them afterwards."""
-    seed = int(torch.randint(2**32, ()))
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        random.seed(seed)
-        np.random.seed(seed)
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 def _kind(value: Any) -> str:

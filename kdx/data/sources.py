@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from kdx.data.augment import Augment, augmented, check_changes
-from kdx.data.decode import center_crop, decode, draw_numbers, resized_crop
+from kdx.data.crops import center_crop, draw_numbers, resized_crop
+from kdx.data.decode import decode
 from kdx.protocols import Batched, InputSpec, Key
 
 T = TypeVar("T")

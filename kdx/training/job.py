@@ -1,17 +1,16 @@
 """From a recipe to everything that a run needs, checked before the first step."""
 
-import random
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from kdx.data import Splits, Views, check_data, corrupt_labels, split
+from kdx.data.counter import seed_python_and_numpy
 from kdx.launch.memory import at_once, check_fits, limited
 from kdx.models.certificate import Certificate
 from kdx.models.networks import build_student, build_teacher, check_answer, facts
@@ -100,9 +99,8 @@ def build(
     Raises ValueError for what does not fit: module paths, shapes, class counts, a transform that
     does not restore the compact network or does not keep the weights that the student starts from.
     """
-    random.seed(recipe.seed)  # for initialisation, dropout and plug-ins
-    np.random.seed(recipe.seed % 2**32)
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(recipe.seed)  # for initialisation, dropout and plug-ins
+    seed_python_and_numpy(recipe.seed)
     data, splits = build_data(recipe)
     task, known = task_of(data), facts(task_of(data).facts, data.input)
     views = Views(splits.train, data.input, seed=recipe.seed, augment=recipe.data.augment)
@@ -113,7 +111,7 @@ def build(
     teacher = build_teacher(recipe, data, load=teacher_weights) if recipe.teacher else None
     _check_batches(recipe, views, teacher)
     probe = min(PROBE, len(views), max(2, at_once(views.shape)))
-    images, targets, _ = views.__getitems__([(0, i) for i in range(probe)])
+    images, targets, _ = views.checked([(0, i) for i in range(probe)])
     check_answer(student, images, task, "student")
     if teacher:
         check_answer(teacher.module, teacher.see(images), task, "teacher")

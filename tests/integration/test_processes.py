@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from kdx.memo.fingerprint import fingerprint
 from kdx.memo.store import Store
+from kdx.training.state import TrainState
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """\
@@ -85,6 +87,12 @@ def test_kdx_distill_starts_as_many_processes_as_it_is_asked_for(tmp_path):
     summary = json.loads((tmp_path / "runs/two/summary.json").read_text())
     assert summary["environment"]["processes"] == 2
     assert (tmp_path / "runs/two/student.safetensors").is_file()
+    state, _ = TrainState.newest(tmp_path / "runs/two")
+    assert state is not None
+    one, two = state.training["ranks"]  # each draws numbers of its own from each generator
+    assert one["numpy"] != two["numpy"]
+    assert one["python"] != two["python"]
+    assert not torch.equal(one["torch"], two["torch"])
     again = kdx(tmp_path, "--processes", "2", "epochs=1", "name=two")
     assert again.returncode == 2  # that of its processes, not the launcher's
     assert "runs/two already exists" in again.stderr
