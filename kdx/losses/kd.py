@@ -1,14 +1,14 @@
 """Knowledge distillation (Hinton et al. 2015), of images or of pixels. B: batch, C: classes."""
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from kdx.losses.shared import check_classes, full_precision, need_teacher
+from kdx.losses.divergence import kl_divergence
+from kdx.losses.shared import check_classes, need_teacher
 from kdx.protocols import Outputs
 
 __all__ = ["KD"]
 
-LARGEST = 1e6  # softer than any difference that float32 keeps
+LARGEST = 1e6  # softer than any that is used
 
 
 class KD:
@@ -36,13 +36,5 @@ class KD:
             shapes = f"{tuple(student.logits.shape)}, the teacher's {tuple(soft.shape)}"
             same = "both networks must have the same classes, height and width"
             raise ValueError(f"kd: the student's logits are {shapes}: {same}")
-        return _divergence(student.logits, soft, temperature=self.temperature)
-
-
-@full_precision
-def _divergence(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
-    log_student = F.log_softmax(student / temperature, dim=1)
-    log_teacher = F.log_softmax(teacher.detach() / temperature, dim=1)
-    kl = F.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
-    positions = student.numel() // student.shape[1]
-    return temperature**2 * (kl / positions)
+        kl = kl_divergence(student.logits, soft, temperature=self.temperature)
+        return self.temperature**2 * kl.mean()

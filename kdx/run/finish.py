@@ -15,9 +15,11 @@ from kdx.data import Views
 from kdx.launch.memory import at_once
 from kdx.models import weights
 from kdx.models.certificate import Certificate, certify
+from kdx.models.modes import eval_mode
 from kdx.models.transforms import restore
 from kdx.run.report import write_pictures, write_report
 from kdx.run.summary import Summary, write_summary
+from kdx.training.health import diverged, is_finite
 from kdx.training.progress import Progress
 from kdx.training.runtime import Runtime
 from kdx.util.files import write_whole
@@ -41,11 +43,12 @@ def finish(
 
     `teacher` are the metrics of the teacher, `forked_from` is the checkpoint that the run started
     from. Returns the certificate's problems, the same on every process; if there are any, the
-    student is not exported.
+    student is not exported. Raises TrainingError if the student's outputs are not finite.
     """
     job = runtime.job
-    compact = restore(job.student, job.transforms)
     split, source = runtime.evaluation_source()
+    _check_outputs(runtime, Views(source, job.data.input, seed=job.recipe.seed))
+    compact = restore(job.student, job.transforms)
     metrics = {
         "trained": runtime.evaluate(job.student, source).metrics,
         "compact": runtime.evaluate(compact, source).metrics,
@@ -96,6 +99,17 @@ def finish(
         write_summary(run_dir, summary)  # last: it marks the run as finished
         _conclude(summary, certificate, path, console)
     return runtime.agree(certificate.problems)
+
+
+def _check_outputs(runtime: Runtime, views: Views) -> None:
+    """Raise TrainingError, on every process, if the trained student's outputs are not finite."""
+    student, fine = runtime.job.student, True
+    if runtime.accelerator.is_main_process:
+        with torch.no_grad(), eval_mode(student), runtime.held():
+            fine = all(is_finite(student(runtime.to_device(each))) for each in _images(views))
+    if not runtime.agree(fine):
+        what = "the student's outputs contain NaN or Inf"
+        raise diverged(what, "after the last step; nothing was exported")
 
 
 def _environment(runtime: Runtime) -> dict[str, str | int]:

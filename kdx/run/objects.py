@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from types import FunctionType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ def recipe_of_objects(
     train: Any,
     test: Any,
     teacher: nn.Module | None = None,
-    memo: Mapping[str, Any] | None = None,
+    memo: Mapping[str, Any] | Literal[False] | None = None,
     losses: Any = None,
     transforms: Any = (),
     optimizer: Any = None,
@@ -53,12 +53,16 @@ def recipe_of_objects(
         _part("transform", each, f"transforms[{index}]") for index, each in enumerate(listed)
     ]
     if teacher is not None:
-        given["teacher"] = _part("network", teacher, "teacher") | ({"memo": memo} if memo else {})
+        given["teacher"] = _part("network", teacher, "teacher") | (
+            {} if memo is None else {"memo": memo}
+        )
         if losses is None:
             raise ValueError(
                 "losses: missing: with a teacher, say what is learned from it: "
                 "losses=[(0.1, kdx.losses.CrossEntropy()), (0.9, kdx.losses.KD(temperature=4))]"
             )
+    elif memo:
+        raise ValueError(f"memo: {memo} has no teacher whose outputs to store: pass `teacher`")
     if losses is not None:
         several = losses if isinstance(losses, Mapping | list | tuple) else [losses]
         named = several.items() if isinstance(several, Mapping) else (("", one) for one in several)

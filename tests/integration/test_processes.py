@@ -133,7 +133,7 @@ def held(place: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         key = f"{fingerprint(about['ingredients'])} {name} {output['holds']}"
         store = Store(directory, name, shape=(2, 100), width=output["bytes"], key=key)
         assert not store.notes
-        rows = [store.read(view, np.arange(100)).view(np.float16) for view in (0, 1)]
+        rows = [store.read(view, np.arange(100))[0].view(np.float16) for view in (0, 1)]
         found[name] = np.array(rows), np.array([store.has(v, np.arange(100)) for v in (0, 1)])
         store.close()
     return found
