@@ -123,17 +123,16 @@ def check_answer(
     too, or losses. Buffers and random numbers stay as they are.
     """
     place = f"{role}: in train mode" if train else role
+    remedy = "turn off what it adds in train mode, such as by `aux_logits: false`"
+    also = f"; in eval mode it is right: {remedy}, or return the logits only" if train else ""
     mode = as_it_was(network) if train else eval_mode(network)
     try:
         with mode, torch.random.fork_rng(devices=[]):
             answer = network(images)
     except Exception as error:  # the network may be anybody's
-        shape = list(images.shape[1:])
-        failed = f"forward failed on images of {shape}: {reason(error)}"
-        raise ValueError(f"{place}: {failed}") from error
+        failed = f"forward failed on images of {list(images.shape[1:])}: {reason(error)}"
+        raise ValueError(f"{place}: {failed}{also}") from error
     try:
         task.check(answer, images)
     except ValueError as error:
-        remedy = "turn off what it adds in train mode, such as by `aux_logits: false`"
-        also = f"; in eval mode it is right: {remedy}, or return the logits only" if train else ""
         raise ValueError(f"{place}: {error}{also}") from error
