@@ -1,17 +1,14 @@
 """Hint-based transfer (FitNets: Romero et al. 2015). B: batch, C, D: channels, T: tokens."""
 
-from math import isqrt
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdx.losses.shared import full_precision, need_teacher
+from kdx.losses.shared import as_map, channels_of, full_precision, need_teacher
 from kdx.protocols import Outputs
 
 __all__ = ["Hint"]
-
-MAX_LEADING = 9  # a class token and up to eight registers come before the patch tokens
 
 
 class Hint(nn.Module):
@@ -60,11 +57,11 @@ class Hint(nn.Module):
     @full_precision
     def _distance(self, guided: Tensor, hint: Tensor) -> Tensor:
         guided, hint = _align(guided, hint.detach())
-        squares = (self._regressed(guided, _channels(hint)) - hint).square()
+        squares = (self._regressed(guided, channels_of(hint)) - hint).square()
         return squares.mean() if self.reduction == "mean" else squares.flatten(1).sum(1).mean()
 
     def _regressed(self, guided: Tensor, out: int) -> Tensor:
-        sizes = (_channels(guided), out)
+        sizes = (channels_of(guided), out)
         if not self.wants_regressor:
             if sizes[0] != out:
                 advice = "set `regressor: true`, or choose layers of equal width"
@@ -85,37 +82,15 @@ def _align(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Return both as vectors [B, D], as T tokens [B, T, D] or as H x W maps [B, C, H, W].
 
     Two vectors, and tokens of the same number, stay. Everything else becomes a map, a vector one
-    of 1 x 1, and each map is average-pooled to the smaller height and the smaller width.
-    ValueError for any other shape, or if tokens are not a square grid.
+    of 1 x 1, tokens one of the other's shape, and each map is average-pooled to the smaller height
+    and the smaller width. ValueError for any other shape, or if tokens are not such a grid.
     """
     same_positions = student.shape[1:-1] == teacher.shape[1:-1]
     if student.ndim == teacher.ndim and student.ndim in (2, 3) and same_positions:
         return student, teacher
-    student, teacher = _as_map(student), _as_map(teacher)
+    student, teacher = as_map(student, like=teacher), as_map(teacher, like=student)
     height, width = map(min, student.shape[2:], teacher.shape[2:])
     return _pooled(student, height, width), _pooled(teacher, height, width)
-
-
-def _channels(feature: Tensor) -> int:
-    """Return C of a map [B, C, H, W], D of vectors [B, D] and of tokens [B, T, D]."""
-    return feature.shape[1 if feature.ndim == 4 else -1]
-
-
-def _as_map(feature: Tensor) -> Tensor:
-    """Return a feature as a map; of tokens, the leading class and register tokens are dropped."""
-    shape = tuple(feature.shape)
-    if feature.ndim not in (2, 3, 4):
-        raise ValueError(f"{shape} is not [B, D], [B, T, D] or [B, C, H, W]")
-    if feature.ndim != 3:
-        return feature[:, :, None, None] if feature.ndim == 2 else feature
-    side = isqrt(shape[1])
-    leading = shape[1] - side**2
-    if leading > MAX_LEADING:
-        raise ValueError(
-            f"tokens {shape} [B, T, D] are not a square grid: {shape[1]} is {side} x {side} and "
-            f"{leading} more, and at most {MAX_LEADING} may lead a grid"
-        )
-    return feature[:, leading:].transpose(1, 2).unflatten(2, (side, side))
 
 
 def _pooled(feature: Tensor, height: int, width: int) -> Tensor:
