@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -14,7 +13,14 @@ from torch import nn
 from kdx.data import Splits, Views, check_data, corrupt_labels, split
 from kdx.launch.memory import at_once, check_fits, limited
 from kdx.models.certificate import Certificate
-from kdx.models.networks import build_student, build_teacher, check_answer, facts
+from kdx.models.copies import copied
+from kdx.models.networks import (
+    build_student,
+    build_teacher,
+    check_answer,
+    empty_student,
+    facts,
+)
 from kdx.models.teacher import Teacher
 from kdx.models.transforms import apply_transforms, check_kept, rehearse_restoring
 from kdx.protocols import ImageData, StudentTransform, Task
@@ -120,7 +126,7 @@ def build(
     pretrained = recipe.student.component.arguments.get("pretrained")
     if load_compact or recipe.student.weights or pretrained:
         check_kept(compact, student, images)
-    trial = deepcopy(student)  # for the phases and the probes; training starts without them
+    trial = copied(student)  # for the phases and the probes; training starts without them
     paths = [name for name, _ in compact.named_modules()]
     stages = []
     for index, stage in enumerate(recipe.resolved_stages()):
@@ -142,7 +148,10 @@ def build(
     if teacher:
         _check_teacher_used(recipe, stages)
         teacher.settle(images)
-    rehearsal = rehearse_restoring(recipe, compact, trial, transforms, images, task.decide)
+    fresh = empty_student(recipe, data)
+    rehearsal = rehearse_restoring(
+        recipe, compact, trial, transforms, images, task.decide, fresh=fresh
+    )
     for stage in stages:
         stage.objective.move_to(student)
     return Job(

@@ -29,6 +29,13 @@ def replacing(path: Path) -> Iterator[Path]:
     sync_directory(path.parent)
 
 
+def move(source: Path, path: Path) -> None:
+    """Rename a file, over another if need be, durably; OSError with the path if that fails."""
+    with _placed(path):
+        os.replace(source, path)
+    sync_directory(path.parent)
+
+
 def append(path: Path, text: str) -> None:
     """Append text to a file, created if needed; OSError with the path."""
     with _placed(path), path.open("a") as file:
