@@ -56,10 +56,15 @@ def image_size(path: str, *, mask: bool = False) -> tuple[int, int]:
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
     """Resize the shorter side to size * 256/224, keep the middle (Krizhevsky et al. 2012)."""
-    target, shorter = round(size * 256 / 224), min(image.size)
+    target, shorter = resized_side(size), min(image.size)
     width, height = (int(target * side / shorter) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return image.resize((width, height), _BILINEAR).crop((left, top, left + size, top + size))
+
+
+def resized_side(size: int) -> int:
+    """Return the shorter side, in pixels, of the image that a view of `size` is the middle of."""
+    return round(size * 256 / 224)
 
 
 def resized_crop(

@@ -1,6 +1,6 @@
 """Images by index. N: samples, B: batch, C: channels, H, W: height and width in pixels."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -90,6 +90,18 @@ class Batched(Protocol):
         self, keys: Sequence[Key], input: InputSpec, augment: Any, *, seed: int
     ) -> tuple[Tensor, Tensor]:
         """Return images [B, C, H, W] and targets [B, ...], pure functions of seed and keys."""
+        ...
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A source that says how its views for evaluation are made, for the exported file; optional."""
+
+    def preparation(self, input: InputSpec) -> Mapping[str, Any]:
+        """Return, in what JSON can hold, "mode" of the image, "resize", "crop", "pad", and others.
+
+        Those that are not done are left out. Normalisation by the input follows.
+        """
         ...
 
 

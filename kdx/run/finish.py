@@ -113,6 +113,7 @@ def _finish(
             headings=dict(job.task.metrics),
             train=progress.train or None,
             forked_from=forked_from,
+            preprocessing=job.about["preprocessing"],
         )
         pictures = write_pictures(run_dir, compact, job.task, tested)
         write_report(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from kdx.data import Splits, Views, check_data, corrupt_labels, split
+from kdx.data import Splits, Views, check_data, corrupt_labels, preparation, split
 from kdx.launch.memory import at_once, check_fits, limited
 from kdx.models.certificate import Certificate
 from kdx.models.copies import copied
@@ -81,6 +81,7 @@ class Job:
             "arguments": dict(student.arguments),
             "class_names": list(self.data.classes),
             "facts": dict(self.task.facts),
+            "preprocessing": preparation(self.splits.test, self.data.input),
         }
 
     def enter(self, phase: str | None) -> None:

@@ -68,9 +68,8 @@ def test_a_student_whose_state_dict_is_not_all_is_refused_before_training(recipe
 def test_students_that_keep_tensors_of_their_last_forward_can_be_trained(
     recipe, console, norm, expanded
 ):
-    more = [
-        "student.transforms=[{use: expand.ExpandNet, linear: true, rate: 2, classifier: expand}]"
-    ] * expanded
+    transform = "{use: expand.ExpandNet, linear: true, rate: 2, classifier: expand}"
+    more = [f"student.transforms=[{transform}]"] * expanded
     student = f"student={{use: tests.toys.keeping, norm: {norm}}}"
     recipe = recipe(student, *more, SGD, "data.limit=128")
     run_dir = run(recipe, console)
