@@ -1,6 +1,6 @@
 """Images with boxes around objects. N: samples, n: boxes of an image, H, W: a view's pixels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdx.data.augment import Augment, check_changes
 from kdx.data.decode import Size, decode_annotated, read_header
-from kdx.data.sources import Files, check_lists, check_rgb, taken
+from kdx.data.sources import BILINEAR, Files, check_lists, check_rgb, taken
 from kdx.protocols import InputSpec
 
 GREY = 127  # around an image that does not fill its view, as in darknet's letterbox
@@ -88,6 +88,13 @@ class BoxImages(Files):
                 f"augment.sizes: {list(sizes)} are sides of squares, and would distort images of "
                 f"{input.hw[0]} x {input.hw[1]}: leave them out, or set size to one side"
             )
+
+    def preparation(self, input: InputSpec) -> Mapping[str, Any]:
+        """Return that images are letterboxed; see `kdx.data.preparation`."""
+        hw = list(input.hw)
+        resize = {"inside": hw, **BILINEAR, "library": "torchvision (uint8)"}
+        pad = {"size": hw, "at": "center", "value": [GREY] * 3}
+        return {"mode": "RGB", "resize": resize, "pad": pad}
 
     def view(self, index: int, input: InputSpec, augment: Augment | None) -> tuple[Tensor, Tensor]:
         """Return an image, uint8 [3, H, W], and its boxes [n, 6], as shares of the view."""

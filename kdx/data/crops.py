@@ -20,12 +20,17 @@ N = TypeVar("N", int, float)
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
     """Resize the shorter side to size * 256/224, keep the middle (Krizhevsky et al. 2012)."""
-    target, shorter = round(size * 256 / 224), min(image.size)
+    target, shorter = resized_side(size), min(image.size)
     width, height = (int(target * side / shorter) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
     if max(width, height) > _LONG * target and target > shorter:
         return _part_resized(image, (width, height), (left, top), size)
     return image.resize((width, height), _BILINEAR).crop((left, top, left + size, top + size))
+
+
+def resized_side(size: int) -> int:
+    """Return the shorter side, in pixels, of the image that a view of `size` is the middle of."""
+    return round(size * 256 / 224)
 
 
 def _part_resized(

@@ -1,7 +1,8 @@
 """Any map-style torch Dataset of (image, target) as a data set. N: samples, H, W: pixels."""
 
 import operator
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,6 +55,15 @@ class DatasetImages:
     def view_size(self, input: InputSpec, augment: Any) -> tuple[int, int]:
         """Return (H, W)."""
         return input.hw
+
+    def preparation(self, input: InputSpec) -> Mapping[str, Any]:
+        """Return the text of the Dataset's own transform; see `kdx.data.preparation`."""
+        dataset = self.dataset
+        while isinstance(dataset, Subset):
+            dataset = dataset.dataset
+        transform = getattr(dataset, "transform", None)
+        text = None if transform is None else re.sub(r" at 0x\w+", "", repr(transform))
+        return {"by": f"the Dataset {type(dataset).__name__}", "transform": text}
 
     def view(self, index: int, input: InputSpec, augment: Any) -> tuple[Tensor, Tensor]:
         """Return an image, uint8 or normalised float32 [C, H, W], and its class, 0-d.

@@ -1,14 +1,15 @@
 """Images with masks, an id for each pixel. N: samples, H, W: a view's pixels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kdx.data.augment import Augment, check_changes
 from kdx.data.decode import decode_annotated, decode_mask
-from kdx.data.sources import Files, check_lists, check_rgb, taken
+from kdx.data.sources import BILINEAR, Files, check_lists, check_rgb, taken
 from kdx.protocols import IGNORED, InputSpec
 from kdx.util.words import counted, listed
 
@@ -61,6 +62,11 @@ class MaskImages(Files):
         """Raise ValueError for an input that is not RGB, and for changes that masks cannot have."""
         check_rgb("images with masks", input)
         check_changes("images with masks", augment, takes=("flip", "scale", "window", "color"))
+
+    def preparation(self, input: InputSpec) -> Mapping[str, Any]:
+        """Return that images are resized as a whole; see `kdx.data.preparation`."""
+        resize = {"exactly": list(input.hw), **BILINEAR, "library": "torchvision (uint8)"}
+        return {"mode": "RGB", "resize": resize}
 
     def view(self, index: int, input: InputSpec, augment: Augment | None) -> tuple[Tensor, Tensor]:
         """Return an image, uint8 [3, H, W], and its classes, int64 [H, W]."""

@@ -1,12 +1,14 @@
 """From a recipe's sections to its networks, with the weights that they start from."""
 
 import json
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +30,23 @@ def build_student(recipe: Recipe, data: ImageData, *, load: bool = True) -> nn.M
         _check_classes(section.weights, len(data.classes), "student")
         weights.load(student, section.weights)
     return student
+
+
+def empty_student(recipe: Recipe, data: ImageData) -> nn.Module:
+    """Return the compact network with random weights, as `kdx.load_student` will build it.
+
+    The random numbers that this takes are given back.
+    """
+    component = recipe.student.component
+    if "pretrained" in component.arguments:
+        component = replace(component, arguments={**component.arguments, "pretrained": False})
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return component.build(**facts(task_of(data).facts, data.input))
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:

@@ -1,6 +1,6 @@
 """Images by index. N: samples, B: batch, C: channels, H, W: height and width in pixels."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -93,6 +93,18 @@ class Batched(Protocol):
         """Return images [B, C, H, W] and targets [B, ...], pure functions of seed and keys.
 
         No global generator is seeded for it: views that draw from one are refused.
+        """
+        ...
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A source that says how its views for evaluation are made, for the exported file; optional."""
+
+    def preparation(self, input: InputSpec) -> Mapping[str, Any]:
+        """Return, in what JSON can hold, "mode" of the image, "resize", "crop", "pad", and others.
+
+        Those that are not done are left out. Normalisation by the input follows.
         """
         ...
 

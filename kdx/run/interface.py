@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import nn
 
 from kdx.models import weights
 from kdx.models.certificate import Certificate
+from kdx.models.copies import copied
 from kdx.models.networks import facts
 from kdx.recipe import Recipe, allow
 from kdx.recipe import load_student as load_section
@@ -104,14 +104,9 @@ def distill(
     if not isinstance(recipe, Recipe):
         recipe = _read(recipe, settings, Path(output_root), tuple(plugins))
     options: dict[str, Any] = {} if fork is None else {"fork": Path(fork)}
-    path = run(
-        recipe,
-        Console(quiet=quiet, markup=False, emoji=False),
-        overwrite=overwrite,
-        resume=resume,
-        **options,
-    )
-    network = None if network is None else deepcopy(network).cpu()
+    console = Console(quiet=quiet, markup=False, emoji=False)
+    path = run(recipe, console, overwrite=overwrite, resume=resume, **options)
+    network = None if network is None else copied(network).cpu()
     return Run.open(path, network=network, plugins=recipe.locations.plugins)
 
 

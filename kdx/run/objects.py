@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from kdx.data import from_datasets
+from kdx.models.copies import copied
 from kdx.recipe import Component
 from kdx.recipe.kinds import lack
 from kdx.training import schedules
@@ -108,7 +109,7 @@ def _part(kind: str, value: Any, place: str) -> dict[str, Any]:
         raise ValueError(f"{place}: {_name(value)} is not a {kind}: {lacking}")
 
     def factory(**_: Any) -> Any:
-        made = copy.deepcopy(value)
+        made = copied(value) if isinstance(value, nn.Module) else copy.deepcopy(value)
         return made.cpu() if isinstance(made, nn.Module) else made
 
     shown = {} if kind == "network" else getattr(value, "__dict__", {})

@@ -1,7 +1,6 @@
 """From a recipe to everything that a run needs, checked before the first step."""
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -9,11 +8,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdx.data import Splits, Views, check_data, corrupt_labels, split
+from kdx.data import Splits, Views, check_data, corrupt_labels, preparation, split
 from kdx.data.counter import seed_python_and_numpy
 from kdx.launch.memory import at_once, check_fits, limited
 from kdx.models.certificate import Certificate
-from kdx.models.networks import build_student, build_teacher, check_answer, facts
+from kdx.models.copies import copied
+from kdx.models.networks import (
+    build_student,
+    build_teacher,
+    check_answer,
+    empty_student,
+    facts,
+)
 from kdx.models.teacher import Teacher
 from kdx.models.transforms import apply_transforms, check_kept, rehearse_restoring
 from kdx.protocols import ImageData, StudentTransform, Task
@@ -74,6 +80,7 @@ class Job:
             "arguments": dict(student.arguments),
             "class_names": list(self.data.classes),
             "facts": dict(self.task.facts),
+            "preprocessing": preparation(self.splits.test, self.data.input),
         }
 
     def enter(self, phase: str | None) -> None:
@@ -120,7 +127,7 @@ def build(
     pretrained = recipe.student.component.arguments.get("pretrained")
     if load_compact or recipe.student.weights or pretrained:
         check_kept(compact, student, images)
-    trial = deepcopy(student)  # for the phases and the probes; training starts without them
+    trial = copied(student)  # for the phases and the probes; training starts without them
     check_answer(trial, images, task, "student", train=True)
     paths = [name for name, _ in compact.named_modules()]
     stages = []
@@ -143,7 +150,10 @@ def build(
     if teacher:
         _check_teacher_used(recipe, stages)
         teacher.settle(images)
-    rehearsal = rehearse_restoring(recipe, compact, trial, transforms, images, task.decide)
+    fresh = empty_student(recipe, data)
+    rehearsal = rehearse_restoring(
+        recipe, compact, trial, transforms, images, task.decide, fresh=fresh
+    )
     for stage in stages:
         stage.objective.move_to(student)
     return Job(

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -159,9 +159,14 @@ class Runtime:
 
     def share_buffers(self) -> None:
         """Give every process the BatchNorm statistics of rank 0, whose student is kept."""
+        self.share(self.job.student.buffers())
+
+    @torch.no_grad()
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the values of rank 0, in place."""
         if self.world > 1:
-            for buffer in self.job.student.buffers():
-                buffer.copy_(cast("Tensor", broadcast(buffer)))
+            for tensor in tensors:
+                tensor.copy_(cast("Tensor", broadcast(tensor)))
 
 
 def cores() -> int:

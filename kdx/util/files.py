@@ -31,6 +31,13 @@ def replacing(path: Path) -> Iterator[Path]:
     sync_directory(path.parent)
 
 
+def move(source: Path, path: Path) -> None:
+    """Rename a file, over another if need be, durably; OSError with the path if that fails."""
+    with placed(path):
+        os.replace(source, path)
+    sync_directory(path.parent)
+
+
 def append(path: Path, text: str) -> None:
     """Append text to a file, created if needed; OSError with the path."""
     with placed(path), path.open("a", encoding="utf-8", newline="\n") as file:
