@@ -1,8 +1,9 @@
 """From a recipe's sections to its networks, with the weights that they start from."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,33 @@ from kdx.models.modes import eval_mode
 from kdx.models.teacher import Teacher
 from kdx.protocols import ImageData, InputSpec, Task
 from kdx.recipe import Recipe
+from kdx.recipe.sections import Network, WeightFile
 from kdx.tasks import task_of
 from kdx.util.words import counted, listed
 
+Note = Callable[[str], object]
 
-def build_student(recipe: Recipe, data: ImageData) -> nn.Module:
-    """Return a new compact network, with the weights that the recipe starts it from."""
-    section = recipe.student
-    student = section.component.build(**facts(task_of(data).facts, data.input))
-    if section.weights:
-        _check_classes(section.weights, len(data.classes), "student")
-        weights.load(student, section.weights)
+
+def _unsaid(_: str) -> None:
+    """Take a note that another caller is told, too."""
+
+
+def build_student(recipe: Recipe, data: ImageData, note: Note = _unsaid) -> nn.Module:
+    """Return a new compact network, with the weights that the recipe starts it from.
+
+    `note` is told what of a weight file is loaded, if that is not simply all of it.
+    """
+    section, known = recipe.student, facts(task_of(data).facts, data.input)
+    student = section.component.build(**known)
+    if section.file:
+        if not section.file.head:
+            _check_classes(section.file.path, len(data.classes), "student")
+        _load(student, section, known, note)
     return student
 
 
-def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
-    """Return the recipe's teacher, with its weights if `load` is true.
+def build_teacher(recipe: Recipe, data: ImageData, *, load: bool, note: Note = _unsaid) -> Teacher:
+    """Return the recipe's teacher, with its weights if `load` is true; `note` as for students.
 
     Its input is that of its weights, else of the published weights, else of the data;
     `teacher.input` overrides each. For a spatial task its images have the data's size.
@@ -38,15 +50,17 @@ def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
     section, task = recipe.teacher, task_of(data)
     assert section is not None
     pretrained = bool(section.component.arguments.get("pretrained"))
-    spec = weights.read_spec(section.weights) if section.weights and load else None
+    file = section.file if load else None
+    spec = weights.read_spec(file.path) if file else None
     known = facts(task.facts, spec or data.input)
     if pretrained:
         del known["in_channels"], known["image_size"]  # those of the published weights
     module: nn.Module = section.component.build(**known)
-    if section.weights and load:
-        _check_classes(section.weights, len(data.classes), "teacher")
-        check_facts(section.weights, task, data.classes, "teacher.weights")
-        weights.load(module, section.weights)
+    if file:
+        if not file.head:
+            _check_classes(file.path, len(data.classes), "teacher")
+            check_facts(file.path, task, data.classes, "teacher.weights")
+        _load(module, section, known, note)
     own = spec or (_published(module) if pretrained else None) or data.input
     if section.input:
         changes = {k: v for k, v in section.input.model_dump().items() if v is not None}
@@ -66,12 +80,49 @@ def of_size(own: InputSpec, given: InputSpec, task: Task) -> InputSpec:
     return replace(own, size=given.size) if task.spatial else own
 
 
+def _load(module: nn.Module, section: Network, known: dict[str, Any], note: Note) -> None:
+    """Load the weights that a section of a recipe names; its errors begin with their key."""
+    file, part = section.file, section.component
+    assert file is not None
+    place = f"{part.where}.weights"
+    head = _head(section, known, module) if file.head else set[str]()
+    if file.head and not head:
+        no = f"no tensor of {part.use} depends on the number of classes"
+        raise ValueError(f"{place}.head: {no}: leave `head` out")
+    told = partial(_prefixed, note, place)
+    try:
+        weights.load(module, file.path, key=file.key, new=head, network=part.use, note=told)
+    except weights.Misfit as error:
+        other = not file.head and error.names and error.names <= _head(section, known, module)
+        hint = f"{{path: {file.path}, head: new}}"
+        remedy = f"\n  to start with a new head: {place.partition('.')[2]}: {hint}" if other else ""
+        raise ValueError(f"{place}: {error}{remedy}") from error
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+
+
+def _prefixed(note: Note, place: str, text: str) -> None:
+    note(f"{place}: {text}")
+
+
+def _head(section: Network, known: dict[str, Any], module: nn.Module) -> set[str]:
+    """Return the names of the tensors whose shapes depend on the number of classes."""
+    part, own = section.component, module.state_dict()
+    given = {key: value for key, value in part.arguments.items() if key != "pretrained"}
+    more = {"num_classes": {**known, **given}["num_classes"] + 1}
+    given |= more if "num_classes" in given else {}
+    with torch.random.fork_rng(devices=[]):  # the run's own draws stay as they are
+        other = replace(part, arguments=given).build(**{**known, **more})
+    shapes = {name: value.shape for name, value in other.state_dict().items()}
+    return {name for name, value in own.items() if shapes.get(name, value.shape) != value.shape}
+
+
 def _check_classes(path: str, classes: int, role: str) -> None:
     """Raise ValueError if the metadata of a weight file has another number of classes."""
     trained = (weights.read_metadata(path) or {}).get("classes", classes)
     if trained != classes:
         differ = f"{counted(trained, 'class', 'classes')}, the data set has {classes:,}"
-        remedy = "use weights that were trained on the same classes"
+        remedy = f"use weights of the same classes, or a new head: {{path: {path}, head: new}}"
         raise ValueError(f"{role}.weights: {path} has {differ}: {remedy}")
 
 
@@ -107,9 +158,10 @@ def facts(task: Mapping[str, Any], input: InputSpec) -> dict[str, Any]:
     return {**task, "in_channels": input.channels, "image_size": input.size}
 
 
-def has_weights(path: str | None) -> bool:
+def has_weights(given: str | WeightFile | None) -> bool:
     """Return whether a teacher's weights exist: a file, or a finished run; true if none are set."""
-    return path is None or Path(path).is_file() or (Path(path) / weights.FILE_IN_RUN).is_file()
+    path = Path((given if isinstance(given, str) else given.path) if given else "")
+    return not given or path.is_file() or (path / weights.FILE_IN_RUN).is_file()
 
 
 @torch.no_grad()
