@@ -7,7 +7,7 @@ the network's names are.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
@@ -71,9 +71,29 @@ def choose(
     """Return the tensors for the network of the state dict `own`, and what to say of them.
 
     They are below the dotted `key`, or wrapped there; None is anywhere, and "" right at the top.
-    `new` names tensors of the network that are not loaded. Raises ValueError if there are none, or
+    `new` names tensors of the network that are not loaded. Where the network itself is a wrapper,
+    its names may be without what they all begin with. Raises ValueError if there are no tensors, or
     if several state dicts fit.
     """
+    chosen, told = _choose(found, own, key=key, new=new)
+    names = [tuple(name.split(".")) for name in own]
+    outer = _shared(min(names)[:-1], max(names)[:-1]) if len(names) > 1 else ()
+    if not chosen.problems or not outer or key == "":
+        return chosen, told
+    start = f"{'.'.join(outer)}."
+    inner = {name.removeprefix(start): value for name, value in own.items()}
+    bare = [name.removeprefix(start) for name in new]
+    within, other = _choose(found, inner, key=key, new=bare)
+    if within.problems:
+        return chosen, told
+    tensors = {f"{start}{name}": value for name, value in within.tensors.items()}
+    return replace(within, tensors=tensors), "; ".join(filter(None, (f"for {start[:-1]!r}", other)))
+
+
+def _choose(
+    found: Contents, own: Mapping[str, Tensor], *, key: str | None, new: Collection[str]
+) -> tuple[Fit, str]:
+    """As `choose`, by the names in `own`."""
     every, removed = _plain(found.entries, own)
     entries = _below(found.entries, every, tuple(key.split("."))) if key else every
     if key and not entries:

@@ -196,6 +196,18 @@ def test_what_a_network_calls_its_own_is_no_wrapper(tmp_path):
         assert notes == []
 
 
+def test_the_network_may_be_the_wrapper(tmp_path):
+    wrapper = nn.Sequential(collections.OrderedDict(net=network(5)))
+    torch.save({"model": renamed("module.")}, tmp_path / "a.pth")
+    notes = []
+    weights.load(wrapper, tmp_path / "a.pth", note=notes.append)
+    assert same(wrapper[0], state())
+    assert notes == [f"{tmp_path}/a.pth: for 'net'; state dict at 'model.module'"]
+    torch.save(state() | {"extra": torch.ones(1)}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"missing keys \(7\): net.0.0.weight"):
+        weights.load(wrapper, tmp_path / "a.pth")
+
+
 def test_what_does_not_fit_says_where_it_was_looked_for(tmp_path):
     content = {"model": renamed("module.") | {"module.extra": torch.ones(1)}, "epoch": 3}
     torch.save(content, tmp_path / "a.pth")
