@@ -1,7 +1,8 @@
 """From a recipe's sections to its networks, with the weights that they start from."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from os import PathLike
@@ -15,7 +16,7 @@ from kdx.models import weights
 from kdx.models.modes import eval_mode
 from kdx.models.teacher import Teacher
 from kdx.protocols import ImageData, InputSpec, Task
-from kdx.recipe import Recipe
+from kdx.recipe import Recipe, RecipeError
 from kdx.recipe.sections import Network, WeightFile
 from kdx.tasks import task_of
 from kdx.util.words import counted, listed
@@ -35,8 +36,8 @@ def build_student(recipe: Recipe, data: ImageData, note: Note = _unsaid) -> nn.M
     section, known = recipe.student, facts(task_of(data).facts, data.input)
     student = section.component.build(**known)
     if section.file:
-        if not section.file.head:
-            _check_classes(section.file.path, len(data.classes), "student")
+        with _at("student.weights"):
+            _check_classes(section.file, len(data.classes))
         _load(student, section, known, note)
     return student
 
@@ -51,14 +52,15 @@ def build_teacher(recipe: Recipe, data: ImageData, *, load: bool, note: Note = _
     assert section is not None
     pretrained = bool(section.component.arguments.get("pretrained"))
     file = section.file if load else None
-    spec = weights.read_spec(file.path) if file else None
+    with _at("teacher.weights"):
+        spec = weights.read_spec(file.path) if file else None
+        _check_classes(file, len(data.classes))
     known = facts(task.facts, spec or data.input)
     if pretrained:
         del known["in_channels"], known["image_size"]  # those of the published weights
     module: nn.Module = section.component.build(**known)
     if file:
         if not file.head:
-            _check_classes(file.path, len(data.classes), "teacher")
             check_facts(file.path, task, data.classes, "teacher.weights")
         _load(module, section, known, note)
     own = spec or (_published(module) if pretrained else None) or data.input
@@ -89,14 +91,26 @@ def _load(module: nn.Module, section: Network, known: dict[str, Any], note: Note
     if file.head and not head:
         no = f"no tensor of {part.use} depends on the number of classes"
         raise ValueError(f"{place}.head: {no}: leave `head` out")
-    told = partial(_prefixed, note, place)
+    with _at(place):
+        try:
+            told = partial(_prefixed, note, place)
+            weights.load(module, file.path, key=file.key, new=head, network=part.use, note=told)
+        except weights.Misfit as error:
+            if file.head or not error.names or not error.names <= _head(section, known, module):
+                raise
+            remedy = f"to start with a new head: weights: {{path: {file.path}, head: new}}"
+            raise ValueError(f"{error}\n  {remedy}") from error
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Begin the errors of a weight file with the key of the recipe that names it."""
     try:
-        weights.load(module, file.path, key=file.key, new=head, network=part.use, note=told)
-    except weights.Misfit as error:
-        other = not file.head and error.names and error.names <= _head(section, known, module)
-        hint = f"{{path: {file.path}, head: new}}"
-        remedy = f"\n  to start with a new head: {place.partition('.')[2]}: {hint}" if other else ""
-        raise ValueError(f"{place}: {error}{remedy}") from error
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{place}: {error}") from error
+    except RecipeError:
+        raise
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error
 
@@ -117,13 +131,16 @@ def _head(section: Network, known: dict[str, Any], module: nn.Module) -> set[str
     return {name for name, value in own.items() if shapes.get(name, value.shape) != value.shape}
 
 
-def _check_classes(path: str, classes: int, role: str) -> None:
-    """Raise ValueError if the metadata of a weight file has another number of classes."""
+def _check_classes(file: WeightFile | None, classes: int) -> None:
+    """Raise ValueError for weights of another number of classes by their metadata, with a head."""
+    if file is None or file.head:
+        return
+    path = file.path
     trained = (weights.read_metadata(path) or {}).get("classes", classes)
     if trained != classes:
         differ = f"{counted(trained, 'class', 'classes')}, the data set has {classes:,}"
         remedy = f"use weights of the same classes, or a new head: {{path: {path}, head: new}}"
-        raise ValueError(f"{role}.weights: {path} has {differ}: {remedy}")
+        raise ValueError(f"{path} has {differ}: {remedy}")
 
 
 def check_facts(path: str | PathLike[str], task: Task, classes: Sequence[str], place: str) -> None:

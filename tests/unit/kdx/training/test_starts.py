@@ -81,6 +81,18 @@ def test_what_does_not_fit_names_the_key_the_network_and_a_way(recipe, thousand)
     assert "head" not in str(caught.value)
 
 
+def test_files_that_cannot_be_read_are_named_with_their_key(recipe, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"^student\.weights: a.pth: no such file"):
+        student_of(recipe("student.weights=a.pth"))
+    (tmp_path / "a.safetensors").write_bytes(b"broken")
+    broken = f"{tmp_path}/a.safetensors"
+    with pytest.raises(ValueError, match=r"^student\.weights: .*: not a readable safetensors file"):
+        student_of(recipe(f"student.weights={broken}"))
+    teacher = f"teacher={{use: smallnet, weights: {broken}}}"
+    with pytest.raises(ValueError, match=r"^teacher\.weights: .*: not a readable safetensors file"):
+        build(recipe(teacher, "losses=[{use: kd}]"))
+
+
 def test_a_teacher_with_a_new_head(recipe, thousand):
     path, state = thousand
     teacher = f"teacher={{use: smallnet, weights: {{path: {path}, head: new}}}}"
