@@ -11,12 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from kdx.models import weights
+from kdx.models.class_names import differences, names_in
 from kdx.models.modes import eval_mode
 from kdx.models.teacher import Teacher
 from kdx.protocols import ImageData, InputSpec, Task
 from kdx.recipe import Recipe
 from kdx.tasks import task_of
-from kdx.util.words import counted, listed
+from kdx.util.words import counted
+
+PUBLISHED, GUESSED = "of its published weights", "the data's, as nothing says the teacher's own"
 
 
 def build_student(recipe: Recipe, data: ImageData) -> nn.Module:
@@ -26,6 +29,7 @@ def build_student(recipe: Recipe, data: ImageData) -> nn.Module:
     if section.weights:
         _check_classes(section.weights, len(data.classes), "student")
         weights.load(student, section.weights)
+        check_names(section.weights, data.classes, "student.weights")
     return student
 
 
@@ -45,9 +49,17 @@ def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
     module: nn.Module = section.component.build(**known)
     if section.weights and load:
         _check_classes(section.weights, len(data.classes), "teacher")
-        check_facts(section.weights, task, data.classes, "teacher.weights")
+        check_facts(section.weights, task, "teacher.weights")
         weights.load(module, section.weights)
-    own = spec or (_published(module) if pretrained else None) or data.input
+        notes = check_names(section.weights, data.classes, "teacher.weights")
+    elif told := (getattr(module, "pretrained_cfg", None) or {}).get("label_names"):
+        notes = differences(told, data.classes, place="teacher", whose="the published network")
+    else:
+        notes = []
+    published = _published(module) if pretrained else None
+    own = spec or published or data.input
+    whose = "of its weights" if spec else PUBLISHED if published else GUESSED
+    known = {"is_known": whose != GUESSED, "notes": notes}
     if section.input:
         changes = {k: v for k, v in section.input.model_dump().items() if v is not None}
         mean, std = changes.get("mean", own.mean), changes.get("std", own.std)
@@ -58,7 +70,11 @@ def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
             rule = "not supported for this task, whose teacher sees images of the student's size"
             raise ValueError(f"teacher.input.size: {rule}: remove it")
         own = InputSpec(len(mean), changes.get("size", own.size), tuple(mean), tuple(std))
-    return Teacher(module, own=of_size(own, data.input, task), given=data.input)
+        if changes:
+            whose = f"{' and '.join(changes)} of teacher.input; the rest {whose}"
+            known["is_known"] = False
+    own = of_size(own, data.input, task)
+    return Teacher(module, own=own, given=data.input, whose=whose, **known)
 
 
 def of_size(own: InputSpec, given: InputSpec, task: Task) -> InputSpec:
@@ -75,11 +91,8 @@ def _check_classes(path: str, classes: int, role: str) -> None:
         raise ValueError(f"{role}.weights: {path} has {differ}: {remedy}")
 
 
-def check_facts(path: str | PathLike[str], task: Task, classes: Sequence[str], place: str) -> None:
-    """Raise ValueError if the metadata of a weight file has other facts (anchors) than the task.
-
-    Also for the same classes in another order; other class names may mean the same.
-    """
+def check_facts(path: str | PathLike[str], task: Task, place: str) -> None:
+    """Raise ValueError if the metadata of a weight file has other facts (anchors) than the task."""
     about = weights.read_metadata(path) or {"extra": {}}
     told = about["extra"].get("facts", {})
     for name, value in json.loads(json.dumps(dict(task.facts))).items():
@@ -87,11 +100,12 @@ def check_facts(path: str | PathLike[str], task: Task, classes: Sequence[str], p
             differ = f"{path} was trained with {told[name]}, the data set has {value}"
             remedy = "use the data set that it was trained on"
             raise ValueError(f"{place}: {name} mismatch: {differ}: {remedy}")
-    names = about["extra"].get("class_names", classes)
-    if list(names) != list(classes) and sorted(names) == sorted(classes):
-        differ = f"{path} was trained on {listed(names)}, the data set has {listed(classes)}"
-        remedy = "give it the classes in the same order"
-        raise ValueError(f"{place}: class order mismatch: {differ}: {remedy}")
+
+
+def check_names(path: str | PathLike[str], classes: Sequence[str], place: str) -> list[str]:
+    """Return notes on names of classes in a weight file: see `kdx.models.class_names`."""
+    names = names_in(path, len(classes))
+    return differences(names, classes, place=place, whose=str(path)) if names else []
 
 
 def _published(module: nn.Module) -> InputSpec | None:
