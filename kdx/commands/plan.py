@@ -95,7 +95,7 @@ def _print_teacher(job: Job, first: Recipe | None, console: Console) -> None:
         source = "random values, as it has no `weights:`"
     count = count_parameters(job.teacher.module)
     console.out(f"teacher: {section.component.use}, {count:,} parameters; {source}")
-    console.out(f"teacher: {seen_by(job.teacher)}")
+    console.out(f"teacher {seen_by(job.teacher)}")
     for note in job.teacher.notes:
         console.out(f"note: {note}")
 

@@ -19,7 +19,7 @@ from kdx.recipe import Recipe
 from kdx.tasks import task_of
 from kdx.util.words import counted
 
-PUBLISHED, GUESSED = "of its published weights", "the data's, as nothing says the teacher's own"
+PUBLISHED, GUESSED = "of its published weights", "the data's, as those of the teacher are unknown"
 
 
 def build_student(recipe: Recipe, data: ImageData) -> nn.Module:

@@ -47,16 +47,16 @@ def test_a_run_and_a_dry_run_say_what_the_teacher_sees(recipe, console, tmp_path
         (f"{{use: smallnet, weights: {teacher_run}}}", "of its weights"),
         (
             f"{{use: smallnet, weights: {tmp_path}/bare.pth}}",
-            "the data's, as nothing says the teach",
+            "the data's, as those of the teacher are",
         ),
     ):
         taught = recipe(f"teacher={teacher}", KD)
         run(taught, console, overwrite=True)
         assert f"top-1 on 64 test images; {numbers}: {whose}" in said(console, "teacher  ")[-1]
         dry_run(taught, console)
-        assert said(console, "teacher: sees")[-1].startswith(f"teacher: {numbers}: {whose}")
+        assert said(console, "teacher sees")[-1].startswith(f"teacher {numbers}: {whose}")
     dry_run(recipe(f"teacher={{use: smallnet, weights: {teacher_run}}}", KD, OTHER), console)
-    line = said(console, "teacher: sees")[-1]
+    line = said(console, "teacher sees")[-1]
     assert line.endswith(
         "mean (0.9), std (0.05): mean and std of teacher.input; the rest of its weights"
     )
@@ -68,8 +68,8 @@ def test_another_normalisation_is_named_where_it_is_better(recipe, console, teac
     run(recipe(teacher, KD, OTHER, allowed), console)
     (note,) = said(console, "note     teacher.input: normalised by")
     share = float(re.search(r"by .*?, ([\d.]+)% instead of", note)[1])
-    reached = run(recipe(teacher, KD, name="own"), console)
-    assert share >= 100 * 0.3, reached
+    run(recipe(teacher, KD, name="own"), console)
+    assert share > 30
     assert "is right on 64 images" in note
     assert "set teacher.input: {mean: [" in note
     assert said(console, "note     teacher.input") == [note]  # not for the teacher as trained
