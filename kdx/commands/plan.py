@@ -22,6 +22,7 @@ from kdx.models.networks import build_student, has_weights
 from kdx.protocols import Outputs, Planned
 from kdx.recipe import Recipe, Stage
 from kdx.run.run import describe
+from kdx.run.teacher_input import seen_by
 from kdx.run.teacher_run import teacher_recipe
 from kdx.training.job import Job, build
 from kdx.training.runtime import Runtime, accelerator_for
@@ -98,6 +99,9 @@ def _print_teacher(job: Job, first: Recipe | None, console: Console) -> None:
         source = "random values, as it has no `weights:`"
     count = count_parameters(job.teacher.module)
     say(console, f"teacher: {section.component.use}, {count:,} parameters; {source}")
+    say(console, f"teacher {seen_by(job.teacher)}")
+    for note in job.teacher.notes:
+        say(console, f"note: {note}")
 
 
 def _print_features(job: Job, console: Console) -> None:
