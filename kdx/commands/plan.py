@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from kdx.commands.start import start_notes
 from kdx.launch.memory import peak
 from kdx.launch.processes import join
 from kdx.memo import Plan
@@ -52,6 +53,8 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     for note in (*job.data.notes, *job.notes):
         say(console, f"note: {note}")
     _print_student(job, console)
+    for note in start_notes(job):
+        say(console, f"note: {note}")
     _print_teacher(job, first, console)
     _print_features(job, console)
     memo = plan_memo(runtime, lambda note: say(console, f"note: {note}"))
