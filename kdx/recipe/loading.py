@@ -217,9 +217,9 @@ class _Binder:
         place = self._report.place(at)
         overridden = filter(self._report.overridden, ((*path, name) for name in arguments))
         changed = dict.fromkeys(map(self._report.place, overridden))
-        overrides = ", ".join(each for each in changed if each != place)
-        made = (kind, str(use), arguments, factory or dict, place, dotted(path))
-        return Component(*made, overrides=overrides)
+        if overrides := ", ".join(each for each in changed if each != place):
+            place = f"{overrides} of {place}"
+        return Component(kind, str(use), arguments, factory or dict, place, dotted(path))
 
 
 def _each(data: dict[str, Any], key: str, path: KeyPath, bind: Any) -> dict[str, Any]:
