@@ -15,6 +15,7 @@ from kdx.losses.mgd import MGD
 from kdx.losses.nkd import NKD
 from kdx.losses.nst import NST
 from kdx.losses.pkt import PKT
+from kdx.losses.reviewkd import ReviewKD
 from kdx.losses.rkd import RKD
 from kdx.losses.sp import SP
 from kdx.losses.vid import VID
@@ -24,9 +25,9 @@ from kdx.losses.yolo_kd import YoloKD
 from kdx.protocols import Loss
 
 __all__ = [
-    "AT", "CC", "CWD", "DIST", "DKD", "FSP", "KD", "MGD", "NKD", "NST", "PKT", "RKD", "SP", "TABLE",
-    "VID", "WTTM", "CrossEntropy", "Hint", "Yolo", "YoloKD", "ttm",
-]  # fmt: skip
+    "AT", "CC", "CWD", "DIST", "DKD", "FSP", "KD", "MGD", "NKD", "NST", "PKT", "RKD", "SP",
+    "TABLE", "VID", "WTTM", "CrossEntropy", "Hint", "ReviewKD", "Yolo", "YoloKD", "ttm",
+]  # fmt: skip  # fmt: skip
 
 TABLE: Mapping[str, Callable[..., Loss]] = {
     "cross_entropy": CrossEntropy,
@@ -44,6 +45,7 @@ TABLE: Mapping[str, Callable[..., Loss]] = {
     "fsp": FSP,
     "mgd": MGD,
     "nst": NST,
+    "reviewkd": ReviewKD,
     "rkd": RKD,
     "sp": SP,
     "vid": VID,
