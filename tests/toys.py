@@ -2,13 +2,16 @@
 
 import time
 from copy import deepcopy
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Conditional", "Faulty", "Pair", "Rescale", "Slow", "dropping", "plain", "published"]
+__all__ = [
+    "ChannelsLast", "Conditional", "Faulty", "Otherwise", "Pair", "Rescale", "Slow", "dropping",
+    "plain", "published",
+]  # fmt: skip
 
 
 class Rescale:
@@ -136,3 +139,49 @@ class Slow:
     def __call__(self, student, teacher, target) -> Tensor:
         time.sleep(self.seconds)
         return F.cross_entropy(student.logits, target)
+
+
+class Otherwise(nn.Module):
+    """`plain` that answers otherwise in train mode, as the networks of several libraries do.
+
+    "aux": a named tuple with auxiliary logits; "dict" and "list" of outputs; "wide": one class
+    more; "targets": needs them; "key": a KeyError of its own; "": the same.
+    """
+
+    def __init__(self, *, num_classes: int, in_channels: int, kind: str = "aux") -> None:
+        super().__init__()
+        self.network = plain(num_classes=num_classes, in_channels=in_channels)
+        self.kind = kind
+
+    def forward(self, images: Tensor) -> object:
+        logits = self.network(images)
+        if not self.training or not self.kind:
+            return logits
+        assert self.kind != "targets", "targets should not be none when in training mode"
+        answers = {
+            "aux": Auxiliary(logits, logits),
+            "dict": {"out": logits, "aux": logits},
+            "list": [logits],
+            "wide": F.pad(logits, (0, 1)),
+        }
+        return answers[self.kind]
+
+
+class ChannelsLast(nn.Module):
+    """A network whose `map` is [B, H, W, 6], and `pairs` [B, 6, N, N]; `relu` runs twice."""
+
+    def __init__(self, *, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(in_channels, 6, 4, stride=4), nn.Linear(6, num_classes)
+        self.map, self.pairs, self.relu = nn.Linear(6, 6), nn.Identity(), nn.ReLU()
+
+    def forward(self, images: Tensor) -> Tensor:
+        value = self.map(self.relu(self.conv(images)).permute(0, 2, 3, 1))
+        tokens = value.flatten(1, 2)
+        self.pairs(torch.einsum("bnc,bmc->bcnm", tokens, tokens))
+        return self.fc(self.relu(value).mean((1, 2)))
+
+
+class Auxiliary(NamedTuple):
+    logits: Tensor
+    aux_logits: Tensor

@@ -51,6 +51,7 @@ def dry_run(recipe: Recipe, console: Console) -> None:
         console.out(f"note: {note}")
     _print_student(job, console)
     _print_teacher(job, first, console)
+    _print_features(job, console)
     memo = plan_memo(runtime, lambda note: console.out(f"note: {note}"))
     if memo:
         show(memo, console, "memo: ", trained=has_teacher)
@@ -94,6 +95,18 @@ def _print_teacher(job: Job, first: Recipe | None, console: Console) -> None:
         source = "random values, as it has no `weights:`"
     count = count_parameters(job.teacher.module)
     console.out(f"teacher: {section.component.use}, {count:,} parameters; {source}")
+
+
+def _print_features(job: Job, console: Console) -> None:
+    """Print which features the losses read, with their shapes, and layouts if they were moved."""
+    networks = [stage.objective.tapped for stage in job.stages]
+    lines = [
+        f"features of the student: {tapped.described()}" for tapped in networks if tapped.paths
+    ]
+    if job.teacher and job.teacher.paths:
+        lines.append(f"features of the teacher: {job.teacher.described()}")
+    for line in dict.fromkeys(lines):
+        console.out(line)
 
 
 def _print_stages(runtime: Runtime, memo: Plan | None, console: Console) -> float:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from kdx.losses.align import maps_of_one_size, pointwise
 from kdx.losses.pairs import Layers, PairLoss
+from kdx.losses.shared import channels_of
 
 __all__ = ["Hint"]
 
@@ -40,11 +41,11 @@ class Hint(PairLoss):
     def distance(self, student: Tensor, teacher: Tensor, index: int) -> Tensor:
         """Return the scalar; ValueError for unalignable features, and if channels change."""
         guided, hint = _align(student, teacher)
-        squares = (self._regressed(guided, _channels(hint), index) - hint).square()
+        squares = (self._regressed(guided, channels_of(hint), index) - hint).square()
         return squares.mean() if self.reduction == "mean" else squares.flatten(1).sum(1).mean()
 
     def _regressed(self, guided: Tensor, out: int, index: int) -> Tensor:
-        inside = _channels(guided)
+        inside = channels_of(guided)
         if self.wants_regressor:
             make = pointwise if guided.ndim == 4 else _linear
             return self.connector(index, (inside, out), guided, make)(guided)
@@ -64,11 +65,6 @@ def _align(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     if student.ndim == teacher.ndim and student.ndim in (2, 3) and same_positions:
         return student, teacher
     return maps_of_one_size(student, teacher)
-
-
-def _channels(feature: Tensor) -> int:
-    """Return C of a map [B, C, H, W], D of vectors [B, D] and of tokens [B, T, D]."""
-    return feature.shape[1 if feature.ndim == 4 else -1]
 
 
 def _linear(inside: int, out: int) -> nn.Linear:

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdx.losses.align import as_map
 from kdx.losses.pairs import layer_pairs, read_pairs
-from kdx.losses.shared import full_precision
+from kdx.losses.shared import as_map, full_precision
 from kdx.protocols import Outputs
 
 __all__ = ["ReviewKD"]
@@ -39,7 +38,8 @@ class ReviewKD(nn.Module):
     def forward(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         """Return the scalar; `target` is not read. ValueError for features that are not maps."""
         features = read_pairs("reviewkd", self.pairs, student, teacher)
-        own, guide = ([as_map(each) for each in side] for side in zip(*features, strict=True))
+        own = [as_map(s, like=t) for s, t in features]
+        guide = [as_map(t, like=s) for s, t in features]
         if not self.stages:
             deepest = len(own) - 1
             for index, (s, t) in enumerate(zip(own, guide, strict=True)):

@@ -129,8 +129,8 @@ def readable(directory: Path) -> dict[str, Any] | None:
 
 
 def feature(path: str) -> str:
-    """Return the name of the output that is the feature at a module path."""
-    return f"feature.{path}"
+    """Return the name of the output that is the feature at a path; it names files, too."""
+    return f"feature.{path.replace(':', '#')}"
 
 
 def _probe(teacher: Teacher, views: Views) -> Outputs:

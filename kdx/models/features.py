@@ -1,15 +1,19 @@
 """Reading features by module path, and finding out which ones the losses read."""
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from kdx.models.layouts import Shapes, find_layouts, is_layout, order
+from kdx.models.modes import eval_mode
 from kdx.protocols import Outputs
-from kdx.util.words import listed
+from kdx.util.words import counted, listed
 
 
 class FeatureWanted(Exception):
@@ -33,6 +37,15 @@ class Watched(Outputs):
         return object.__getattribute__(self, name)
 
 
+@dataclass(frozen=True)
+class Place:
+    """The name of a feature, taken apart: "layers.0", "relu:1" (a call), "layers.0:bhwc"."""
+
+    module: str
+    call: int | None = None
+    layout: str | None = None
+
+
 class Tapped:
     """A network whose call returns the outputs of chosen modules beside its logits.
 
@@ -44,6 +57,10 @@ class Tapped:
     `role` is what error messages call the network. `known` are the module paths that may be
     tapped, by default all of the network's: kdx passes those of the compact network, so that a
     path means the same tensor before, during and after a student transform. `paths` are tapped.
+
+    Features are maps [B, C, H, W], tokens [B, N, C] or vectors [B, C], whatever the layout of the
+    module's output: the first call with a new tap runs the network on images of other sizes, too,
+    to see which axis is which. Then `layouts` has it by path.
     """
 
     def __init__(
@@ -51,26 +68,55 @@ class Tapped:
     ) -> None:
         self.module, self.role = module, role
         self.known = [name for name, _ in module.named_modules()] if known is None else known
-        self.paths: tuple[str, ...] = ()
+        self.layouts: dict[str, str] = {}
+        self._sizes: dict[str, list[int]] = {}
+        self._places: dict[str, Place] = {}
+        self._calls: dict[str, int] = {}
         self._kept: dict[str, Tensor] = {}
         self._clones: set[str] = set()
         self._handles: list[RemovableHandle] = []
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths that are tapped."""
+        return tuple(self._places)
+
     def tap(self, path: str) -> None:
         """Let calls return the output of the module at `path`, too.
 
-        Raises ValueError for an unknown path; calls raise it if the output is not a tensor.
+        `path` may end in the number of the call of a module that runs several times ("relu:0"),
+        and in the layout of its output ("layers.0:bhwc"). Raises ValueError for an unknown path;
+        calls raise it if the output is not a tensor, or if call or layout are unclear.
         """
-        known = [name for name in self.known if name]
-        if path not in known:
-            near = " or ".join(map(repr, get_close_matches(path, known, n=3)))
-            message = f"the {self.role} has no module {path!r}."
-            hint = f" Did you mean {near}?" if near else ""
-            raise ValueError(f"{message}{hint} Known: {listed(known)}")
-        if path not in self.paths:
-            self.paths += (path,)
+        self._places.setdefault(path, self._place(path))
         self.detach()
         self.attach()
+
+    def _place(self, path: str) -> Place:
+        known = [name for name in self.known if name]
+        module, *rest = [path] if path in known else path.split(":")
+        if module not in known:
+            near = " or ".join(map(repr, get_close_matches(module, known, n=3)))
+            message = f"the {self.role} has no module {module!r}."
+            hint = f" Did you mean {near}?" if near else ""
+            raise ValueError(f"{message}{hint} Known: {listed(known)}")
+        call = int(rest.pop(0)) if rest and rest[0].isdecimal() else None
+        layout = rest.pop(0) if rest and is_layout(rest[0]) else None
+        if rest:
+            raise ValueError(
+                f"{path!r}: {rest[0]!r} is neither the number of a call nor a layout of the "
+                f"letters bchw, bnc or bc: write {module!r}, '{module}:0' or '{module}:bhwc'"
+            )
+        return Place(module, call, layout)
+
+    def described(self) -> str:
+        """Return a line on the features: "layers.3 [B, 768, 7, 7] (from bhwc), head [B, 10]"."""
+        return listed([self._described(path) for path in self.paths])
+
+    def _described(self, path: str) -> str:
+        layout = self.layouts[path]
+        moved = "" if order(layout) == sorted(order(layout)) else f" (from {layout})"
+        return f"{path} [{', '.join(['B', *map(str, self._sizes[path])])}]{moved}"
 
     def move_to(self, module: nn.Module) -> None:
         """Tap another copy of the network from now on; the taps are off until `attach`."""
@@ -89,28 +135,95 @@ class Tapped:
         self._handles = []
 
     def _hook(self, path: str, hook: Any) -> RemovableHandle:
-        return self.module.get_submodule(path).register_forward_hook(hook)
+        return self.module.get_submodule(self._places[path].module).register_forward_hook(hook)
 
     def __call__(self, images: Tensor) -> Outputs:
         """Run the network on images [B, C, H, W]; return logits and tapped features.
 
-        The features keep their gradients; their shapes are those the modules return.
+        The features keep their gradients.
         """
-        self._kept.clear()
-        logits = self.module(images)
+        logits = self._run(images)
         kept, self._kept = self._kept, {}
-        return Outputs(logits, _Features(self, kept))
+        self._check_calls()
+        new = {path: tuple(v.shape) for path, v in kept.items() if path not in self.layouts}
+        if new:
+            self._find_layouts(new, images)
+        return Outputs(logits, _Features(self, {p: self._read(p, v) for p, v in kept.items()}))
+
+    def _run(self, images: Tensor) -> Any:
+        self._kept, self._calls = {}, {}
+        return self.module(images)
+
+    def _read(self, path: str, value: Tensor) -> Tensor:
+        """Return a feature with its axes in the order in which losses read them."""
+        axes = order(self.layouts[path])
+        return value if axes == sorted(axes) else value.permute(axes)
 
     def _keeper(self, path: str) -> Any:
+        wanted = self._places[path].call or 0
+
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
             if not isinstance(output, Tensor):
                 raise ValueError(
                     f"the {self.role}'s module {path!r} returns a {type(output).__name__}, "
                     "not a tensor: choose a module inside it"
                 )
-            self._kept[path] = output.clone() if path in self._clones else output
+            call = self._calls.get(path, 0)
+            self._calls[path] = call + 1
+            if call == wanted:
+                self._kept[path] = output.clone() if path in self._clones else output
 
         return keep
+
+    def _check_calls(self) -> None:
+        """Raise ValueError if a module ran several times, or too rarely for the call named."""
+        for path, count in self._calls.items():
+            place = self._places[path]
+            if count > 1 if place.call is None else count <= place.call:
+                calls = listed([repr(f"{place.module}:{call}") for call in range(count)])
+                times = f"runs {counted(count, 'time')} in a forward pass"
+                message = f"{path!r}: the {self.role}'s module {place.module!r} {times}"
+                raise ValueError(f"{message}: name one of its calls: {calls}")
+
+    @torch.no_grad()
+    def _find_layouts(self, shapes: Shapes, images: Tensor) -> None:
+        """Find the layouts of features by their shapes for images; ValueError if one is unclear."""
+
+        def run(others: Tensor) -> Shapes:
+            with suppress(Exception):  # a network may take images of one size only
+                self._run(others)
+            return {path: tuple(value.shape) for path, value in self._kept.items()}
+
+        named = {path: self._places[path].layout for path in shapes}
+        modules = {path: self.module.get_submodule(self._places[path].module) for path in shapes}
+        widths = {
+            path: {len(p) for p in m.parameters() if p.ndim == 1} for path, m in modules.items()
+        }
+        with eval_mode(self.module), torch.random.fork_rng(devices=[]):
+            known = all(named.values())
+            found = {} if known else find_layouts(shapes, images, run, widths=widths)
+        self._kept = {}
+        for path, shape in shapes.items():
+            layout = named[path] or found.get(path)
+            fits = layout is not None and len(layout) == len(shape)
+            if layout is None or not fits or shape[layout.index("b")] != len(images):
+                raise ValueError(self._unclear(path, shape, images))
+            self.layouts[path] = layout
+            self._sizes[path] = [shape[axis] for axis in order(layout)[1:]]
+
+    def _unclear(self, path: str, shape: tuple[int, ...], images: Tensor) -> str:
+        place, size = self._places[path], " x ".join(map(str, images.shape[2:]))
+        found = f"output of the {self.role}'s {path!r}: {list(shape)} for {len(images)} images"
+        if place.layout:
+            return f"the layout does not fit the {found}: one letter an axis, and b for the batch"
+        if len(images) not in shape:
+            return f"no axis is the batch in the {found}: choose another module"
+        name = path + ":" + {3: "bnc", 4: "bhwc"}.get(len(shape), "bc")
+        return (
+            f"unclear layout of the {found} of {size}: images of other sizes do not show which "
+            f"axis is the batch, which channels and which places. Append it, as in {name!r} (b "
+            "batch, c channels, h height, w width, n tokens), or choose another module"
+        )
 
     def clone_overwritten(self, images: Tensor) -> None:
         """Find the taps that a later in-place operation overwrites, and keep copies of those.
@@ -118,16 +231,18 @@ class Tapped:
         An in-place ReLU behind a tapped BatchNorm would otherwise change the feature. Runs the
         network once on images [B, C, H, W].
         """
-        versions: dict[str, int] = {}
+        versions: dict[str, list[int]] = {path: [] for path in self.paths}
 
         def note(path: str) -> Any:
-            return lambda _module, _inputs, output: versions.update({path: output._version})
+            return lambda _module, _inputs, output: versions[path].append(output._version)
 
         notes = [self._hook(path, note(path)) for path in self.paths]
-        outputs = self(images)
+        features = self(images).features
         for handle in notes:
             handle.remove()
-        self._clones |= {p for p in versions if outputs.features[p]._version != versions[p]}
+        for path, feature in features.items():
+            if feature._version != versions[path][self._places[path].call or 0]:
+                self._clones.add(path)
 
 
 class _Features(Mapping[str, Tensor]):

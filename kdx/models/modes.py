@@ -8,23 +8,30 @@ from torch import nn
 
 @contextmanager
 def eval_mode(network: nn.Module) -> Iterator[nn.Module]:
-    """Put a network into eval mode, and back into the mode that it was in."""
-    training = network.training
-    try:
+    """Put a network into eval mode, and each of its modules back into the mode it was in."""
+    with _modes_kept(network):
         yield network.eval()
-    finally:
-        network.train(training)
 
 
 @contextmanager
 def as_it_was(network: nn.Module) -> Iterator[None]:
-    """Run a network in train mode; give its mode and its buffers back."""
+    """Run a network in train mode; give the modes of its modules and its buffers back."""
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    training = network.training
-    network.train()
+    with _modes_kept(network):
+        network.train()
+        try:
+            yield
+        finally:
+            for name, buffer in network.named_buffers():
+                buffer.copy_(buffers[name])
+
+
+@contextmanager
+def _modes_kept(network: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in network.modules()}
     try:
         yield
     finally:
-        network.train(training)
-        for name, buffer in network.named_buffers():
-            buffer.copy_(buffers[name])
+        network.train(modes[network])
+        for module, training in modes.items():
+            module.training = training

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from kdx.models import weights
-from kdx.models.modes import eval_mode
+from kdx.models.modes import as_it_was, eval_mode
 from kdx.models.teacher import Teacher
 from kdx.protocols import ImageData, InputSpec, Task
 from kdx.recipe import Recipe
 from kdx.tasks import task_of
+from kdx.util.errors import reason
 from kdx.util.words import counted, listed
 
 
@@ -113,15 +114,26 @@ def has_weights(path: str | None) -> bool:
 
 
 @torch.no_grad()
-def check_answer(network: nn.Module, images: Tensor, task: Task, role: str) -> None:
-    """Raise ValueError if `network` fails on images [B, C, H, W], or returns another shape."""
+def check_answer(
+    network: nn.Module, images: Tensor, task: Task, role: str, *, train: bool = False
+) -> None:
+    """Raise ValueError if `network` fails on images [B, C, H, W], or returns another shape.
+
+    In eval mode, or in `train` mode: there some networks return the outputs of auxiliary heads,
+    too, or losses. Buffers and random numbers stay as they are.
+    """
+    place = f"{role}: in train mode" if train else role
+    mode = as_it_was(network) if train else eval_mode(network)
     try:
-        with eval_mode(network):
+        with mode, torch.random.fork_rng(devices=[]):
             answer = network(images)
-    except (RuntimeError, ValueError, AssertionError) as error:
+    except Exception as error:  # the network may be anybody's
         shape = list(images.shape[1:])
-        raise ValueError(f"{role}: forward failed on images of {shape}: {error}") from error
+        failed = f"forward failed on images of {shape}: {reason(error)}"
+        raise ValueError(f"{place}: {failed}") from error
     try:
         task.check(answer, images)
     except ValueError as error:
-        raise ValueError(f"{role}: {error}") from error
+        remedy = "turn off what it adds in train mode, such as by `aux_logits: false`"
+        also = f"; in eval mode it is right: {remedy}, or return the logits only" if train else ""
+        raise ValueError(f"{place}: {error}{also}") from error

@@ -34,6 +34,10 @@ class Teacher:
         """The module paths of the features that the losses of a run read, all stages together."""
         return self._tapped.paths
 
+    def described(self) -> str:
+        """Return a line on the tapped features."""
+        return self._tapped.described()
+
     def see(self, images: Tensor) -> Tensor:
         """Return the batch as the network takes it."""
         return adapt(images, self.given, self.own)

@@ -121,6 +121,7 @@ def build(
     if load_compact or recipe.student.weights or pretrained:
         check_kept(compact, student, images)
     trial = deepcopy(student)  # for the phases and the probes; training starts without them
+    check_answer(trial, images, task, "student", train=True)
     paths = [name for name, _ in compact.named_modules()]
     stages = []
     for index, stage in enumerate(recipe.resolved_stages()):

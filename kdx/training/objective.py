@@ -67,10 +67,14 @@ class Objective(nn.Module):
         Buffers and gradients are unchanged. Raises ValueError that names the loss: an unknown
         module path, shapes that do not fit, a result that is not a scalar.
         """
+        place = ""  # of the loss that reads the newest tap
         with as_it_was(self.student):
             while True:
-                outputs = self.tapped(images)
-                taught = teacher(images) if teacher else None
+                try:
+                    outputs = self.tapped(images)
+                    taught = teacher(images) if teacher else None
+                except ValueError as error:
+                    raise ValueError(f"{place}{error}") from error
                 watched = Watched(taught.logits, taught.features) if taught else None
                 try:
                     for term in self.terms:
@@ -78,6 +82,7 @@ class Objective(nn.Module):
                     break
                 except FeatureWanted as wanted:
                     _tap(wanted)
+                    place = f"{wanted.place}: "
             self.reads_teacher = bool(watched and watched.reads)
             if self.tapped.paths:
                 self.tapped.clone_overwritten(images)

@@ -120,3 +120,10 @@ def test_notes_on_the_data_are_printed(recipe, console, monkeypatch):
     noted = replace(digits(), notes=["digits: 1 of 1,797 [files] left out"])
     monkeypatch.setitem(TABLE, "digits", lambda: noted)
     assert "note: digits: 1 of 1,797 [files] left out\n" in printed(recipe(), console)
+
+
+def test_features_are_printed_with_their_shapes_and_layouts(recipe, console):
+    hint = "losses=[{use: hint, student_layer: conv3, teacher_layer: map}]"
+    lines = printed(recipe("teacher={use: tests.toys.ChannelsLast}", hint), console).splitlines()
+    assert "features of the student: conv3 [B, 32, 4, 4]" in lines
+    assert "features of the teacher: map [B, 6, 8, 8] (from bhwc)" in lines

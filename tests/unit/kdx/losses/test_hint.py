@@ -75,6 +75,18 @@ def test_tokens_against_a_map_lose_the_class_token():
 
 
 @pytest.mark.parametrize(
+    ("tokens", "grid"), [(8, (2, 4)), (33, (4, 8)), (36, (6, 6)), (196, (14, 14))]
+)
+def test_tokens_against_a_map_that_is_not_square_are_the_grid_that_fits(tokens, grid):
+    """Eight are 2 x 4, not 2 x 2 behind four that lead; 196 are of a teacher's square image."""
+    student, teacher = pair((4, 6, 2, 4), (4, tokens, 6))
+    maps = teacher.features["b"][:, tokens - grid[0] * grid[1] :].transpose(1, 2)
+    grid = F.adaptive_avg_pool2d(maps.unflatten(2, grid), (2, 4))
+    expected = (student.features["a"] - grid).square().mean()
+    torch.testing.assert_close(hint(regressor=False)(student, teacher, TARGET), expected)
+
+
+@pytest.mark.parametrize(
     ("student", "teacher", "kind"),
     [
         ((4, 6), (4, 7), nn.Linear),
@@ -115,6 +127,8 @@ def test_refusals():
         ValueError, match=r"tokens \(4, 35, 7\) .* not a square grid: 35 is 5 x 5 and 10"
     ):
         hint(regressor=False)(*pair((4, 6, 2, 2), (4, 35, 7)), TARGET)
+    with pytest.raises(ValueError, match=r"tokens \(4, 16, 7\) .* a grid of 2 x 8 or 4 x 4, which"):
+        hint(regressor=False)(*pair((4, 6, 1, 4), (4, 16, 7)), TARGET)
     with pytest.raises(ValueError, match=r"student 'a', teacher 'b': \(4, 2, 2, 2, 2\) is not \[B"):
         hint()(*pair((4, 2, 2, 2, 2), (4, 7)), TARGET)
 

@@ -118,3 +118,47 @@ def test_the_feature_of_an_expanded_layer_is_the_whole_layers_output():
     for mode in ("folded", "unfolded"):
         expand.set_mode(student, mode)
         assert relative_error(tapped(student, "conv1")(images).features["conv1"], expected) < 1e-12
+
+
+class Twice(nn.Module):
+    """Uses one ReLU after each of two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.relu = nn.Linear(3, 4), nn.Linear(4, 5), nn.ReLU(inplace=True)
+
+    def forward(self, value):
+        return self.relu(self.second(self.relu(self.first(value.mean((2, 3))))))
+
+
+def test_a_module_that_runs_several_times_needs_the_number_of_a_call():
+    torch.manual_seed(0)
+    module, images = Twice(), torch.randn(IMAGES)
+    hidden = module.relu(module.first(images.mean((2, 3))))
+    network = tapped(module, "relu:0", "relu:1")
+    features = network(images).features
+    assert torch.equal(features["relu:0"], hidden)
+    assert torch.equal(features["relu:1"], module(images))
+    for path in ("relu", "relu:2"):
+        with pytest.raises(
+            ValueError,
+            match=rf"^'{path}': the student's module 'relu' runs 2 times in a forward pass: name "
+            r"one of its calls: 'relu:0', 'relu:1'$",
+        ):
+            tapped(module, path)(images)
+
+
+def test_a_call_that_a_later_call_overwrites_in_place_is_kept():
+    module, images = nn.Sequential(nn.Identity(), nn.ReLU(inplace=True)), torch.randn(IMAGES)
+    module.append(module[0])
+    network = tapped(module, "0:0", "0:1")
+    network.clone_overwritten(images.clone())
+    features = network(images.clone()).features
+    assert torch.equal(features["0:0"], images)
+    assert torch.equal(features["0:1"], images.relu())
+
+
+def test_a_module_whose_name_has_a_colon_is_known_by_it():
+    module = nn.ModuleDict({"a:0": nn.Flatten()})
+    module.forward = lambda images: module["a:0"](images)
+    assert tapped(module, "a:0")(torch.zeros(IMAGES)).features["a:0"].shape == (4, 3072)

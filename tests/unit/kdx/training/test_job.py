@@ -238,3 +238,55 @@ def test_the_toy_is_right_until_it_is_trained():
     with torch.no_grad():
         trained.fc2.scale.add_(0.5)
     assert not torch.allclose(transform.restore(trained)(images), trained(images))
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        ("aux", r"its output for 8 images is Auxiliary, not logits \[8, 10\] for the data's 10 .*"
+         r"; in eval mode it is right: turn off .* `aux_logits: false`, or return the logits only"),
+        ("dict", r"its output for 8 images is dict, not logits \[8, 10\].*`aux_logits: false`"),
+        ("list", r"its output for 8 images is list, not logits \[8, 10\]"),
+        ("wide", r"its output for 8 images is \[8, 11\], not logits \[8, 10\]"),
+        ("targets", r"forward failed on images of \[1, 32, 32\]: .*targets should not be none"),
+        ("key", r"forward failed on images of \[1, 32, 32\]: KeyError: 'key'"),
+    ],
+)  # fmt: skip
+def test_a_student_that_answers_otherwise_in_train_mode_is_refused(recipe, kind, found):
+    """A teacher is not: it is never in train mode."""
+    network = f"{{use: tests.toys.Otherwise, kind: {kind}}}"
+    with pytest.raises(ValueError, match=f"^student: in train mode: {found}"):
+        build(recipe(f"student={network}"))
+    if kind == "aux":
+        assert build(recipe(f"teacher={network}", "losses=[{use: kd}]")).teacher
+        plain = build(recipe("student={use: tests.toys.Otherwise, kind: ''}"))
+        assert plain.student.training
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+@pytest.mark.long
+def test_auxiliary_heads_of_torchvision_are_refused_where_asked_for(recipe, name):
+    student = f"student={{use: torchvision, name: {name}, aux_logits: true}}"
+    size = ("data.channels=3", "data.size=128", "data.limit=16")
+    with pytest.raises(ValueError, match=r"^student: in train mode: .*: turn off .*aux_logits: f"):
+        build(recipe(student, *size))
+
+
+def test_losses_read_channels_wherever_they_are(recipe):
+    hint = "losses=[{use: hint, student_layer: conv3, teacher_layer: map}]"
+    loss = (
+        build(recipe("teacher={use: tests.toys.ChannelsLast}", hint)).stages[0].objective.terms[0]
+    )
+    assert loss.loss.state_dict()["regressor.weight"].shape == (6, 32, 1, 1)
+
+
+def test_a_feature_that_is_unclear_names_the_loss(recipe):
+    hint = "losses=[{use: hint, student_layer: conv3, teacher_layer: %s}]"
+    for layer, problem in [
+        ("pairs", r"unclear layout of the output of the teacher's 'pairs': \[8, 6, 64, 64\]"),
+        ("relu", r"'relu': the teacher's module 'relu' runs 2 times in a forward pass"),
+        ("map:1", r"'map:1': the teacher's module 'map' runs 1 time in .* calls: 'map:0'"),
+        ("map:5x", r"'map:5x': '5x' is neither"),
+    ]:
+        with pytest.raises(ValueError, match=rf"losses\[0\].*: {problem}"):
+            build(recipe("teacher={use: tests.toys.ChannelsLast}", hint % layer))
