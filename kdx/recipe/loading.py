@@ -16,7 +16,7 @@ from kdx.recipe.paths import Locations
 from kdx.recipe.registry import allowed_modules, resolve
 from kdx.recipe.resuming import sections_in
 from kdx.recipe.schema import Recipe
-from kdx.recipe.sections import Data, LossTerm, Student, Teacher
+from kdx.recipe.sections import TAGS, Data, LossTerm, Student, Teacher
 from kdx.recipe.wording import explain, show, unknown
 from kdx.recipe.yaml_source import read_mapping
 
@@ -139,6 +139,7 @@ def _checked(
         checked = model.model_validate(bound, context=locations)
     except ValidationError as invalid:
         for error in invalid.errors():
+            error["loc"] = tuple(part for part in error["loc"] if part not in TAGS)
             report.add((*at, *error["loc"]), _message(error, model))
     report.raise_any()
     assert checked is not None, "data without problems are valid"
@@ -152,7 +153,8 @@ def _message(error: Any, model: type[BaseModel]) -> str:
     for part in section:
         if isinstance(part, str):
             model = next(sections_in(model.model_fields[part].annotation))
-    return f"unknown key.{unknown(key, model.model_fields)}"
+    known = [field.alias or name for name, field in model.model_fields.items()]
+    return f"unknown key.{unknown(key, known)}"
 
 
 class _Binder:
