@@ -78,7 +78,7 @@ def write(path: Path, rows: Sequence[TableRow], **about: object) -> None:
         "rows": [{column: _plain(value) for column, value in row.items()} for row in rows],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(whole, indent=1) + "\n")
+    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 
 def _cell(value: Quartiles | float | str | None) -> str:
@@ -93,6 +93,6 @@ def _plain(value: Quartiles | float | str | None) -> object:
 
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()

@@ -28,7 +28,7 @@ class Peer:
         self.variables = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
 
     def __enter__(self) -> "Peer":
-        self.words = TemporaryFile("w+")
+        self.words = TemporaryFile("w+", encoding="utf-8")
         self.process = subprocess.Popen(
             self.command,
             stdin=subprocess.PIPE,
@@ -82,6 +82,8 @@ def environment(directory: Path, version: str) -> str:
         find = "import sysconfig; print(sysconfig.get_path('purelib'))"
         found = subprocess.run([python, "-c", find], check=True, capture_output=True, text=True)
         ours = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-        Path(found.stdout.strip(), "shared.pth").write_text("\n".join(sorted(ours)) + "\n")
+        Path(found.stdout.strip(), "shared.pth").write_text(
+            "\n".join(sorted(ours)) + "\n", encoding="utf-8"
+        )
         done.touch()
     return str(python)

@@ -3,7 +3,6 @@
 A backward pass costs twice a forward pass in all three, so that their ratios are those of training.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from expand.algebra import cheapest_order
 from expand.chains import Factor
+from expand.copying import copied
 
 __all__ = ["Calls", "Cost", "calls", "layer_cost"]
 
@@ -47,7 +47,7 @@ def calls(model: nn.Module, paths: Sequence[str], shape: Sequence[int]) -> dict[
     ValueError where the model cannot take such a sample.
     """
     seen: dict[str, list[tuple[tuple[int, ...], tuple[int, ...]]]] = {path: [] for path in paths}
-    trial = copy.deepcopy(model).eval()
+    trial = copied(model).eval()
     for path in paths:
         note = partial(_note, seen[path])
         trial.get_submodule(path).register_forward_hook(note, with_kwargs=True, prepend=True)

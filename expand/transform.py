@@ -1,11 +1,11 @@
 """Expand a network, and compress it back: the functions, and the class that recipes name."""
 
-import copy
 from collections.abc import Collection
 from typing import ClassVar, Literal, Unpack
 
 from torch import nn
 
+from expand.copying import copied
 from expand.initialise import INITS, Init
 from expand.making import compress_unit, expand_layer
 from expand.network import Hold, set_mode, units
@@ -43,7 +43,7 @@ def expand(
     planned = plan(model, conv, **options)
     if not planned.expanded:
         raise ValueError(_nothing(model, planned))
-    expanded = copy.deepcopy(model)
+    expanded = copied(model)
     for row in planned.expanded:
         _expand(expanded.get_submodule(row.path), row, mode, init)
     return expanded
@@ -64,7 +64,7 @@ def compress(module: nn.Module, paths: Collection[str] | None = None) -> nn.Modu
     stay expanded. Raises ValueError if nothing is expanded, and for units in nonlinear mode, which
     have no compact equivalent.
     """
-    compact = copy.deepcopy(module)
+    compact = copied(module)
     expanded = [unit for path, unit in units(compact) if paths is None or path in paths]
     if not expanded:
         raise ValueError(f"{type(module).__name__} has no expanded layer to compress")

@@ -1,6 +1,7 @@
 """Plug-ins that the tests bring: a transform, and networks that are simple or unfit."""
 
 import time
+import warnings
 from copy import deepcopy
 from typing import Literal, NamedTuple
 
@@ -9,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
-    "ChannelsLast", "Conditional", "Faulty", "Otherwise", "Pair", "Rescale", "Slow", "dropping",
-    "plain", "published",
+    "ChannelsLast", "Conditional", "Faulty", "Fickle", "Otherwise", "Pair", "Rescale", "Slow",
+    "dropping", "keeping", "plain", "published", "secretive",
 ]  # fmt: skip
 
 
@@ -85,6 +86,21 @@ class Faulty:
         return nn.Sequential(student) if self.fault == "keys" else student
 
 
+class Fickle(Faulty):
+    """Does nothing, but adds to the weight at `layer` at those `calls` of `restore`, from 1 on."""
+
+    def __init__(self, *, calls: list[int], layer: str = "fc2") -> None:
+        self.calls, self.layer, self.count, self.fault = calls, layer, 0, ""
+
+    def restore(self, student: nn.Module) -> nn.Module:
+        student = deepcopy(student)
+        self.count += 1
+        if self.count in self.calls:
+            with torch.no_grad():
+                student.get_submodule(self.layer).weight[:3] += 0.5
+        return student
+
+
 class Conditional:
     """A loss that reads the teacher's logits or a feature, or only asks whether there is one."""
 
@@ -117,6 +133,27 @@ def plain(*, num_classes: int, in_channels: int) -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(64, num_classes),
     )
+
+
+def secretive(*, num_classes: int, in_channels: int) -> nn.Sequential:
+    """Return `plain` behind random numbers that its state dict does not hold."""
+    network = plain(num_classes=num_classes, in_channels=in_channels)
+    network[2].register_buffer("noise", torch.rand(4, 1, 1), persistent=False)
+    network[2].register_forward_hook(lambda module, _, output: output * module.noise)
+    return network
+
+
+def keeping(
+    *, num_classes: int, in_channels: int, norm: Literal["weight", "spectral", "none"]
+) -> nn.Sequential:
+    """Return `plain` with an old-style norm, or that keeps the tensors of its last forward."""
+    network = plain(num_classes=num_classes, in_channels=in_channels)
+    if norm == "none":
+        network[2].register_forward_hook(lambda module, _, y: vars(module).update(last=[y]))
+    else:
+        with warnings.catch_warnings(action="ignore"):
+            getattr(nn.utils, f"{norm}_norm")(network[0])
+    return network
 
 
 def published(*, num_classes: int, pretrained: bool = False) -> nn.Sequential:

@@ -121,7 +121,7 @@ def run(names: list[str], log: Path, seconds: float) -> None:
             except Exception as error:
                 said = (str(error).splitlines() or [""])[0]
                 result.outcome = f"{type(error).__name__}: {said[:150]}"
-        with log.open("a") as file:
+        with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(result)) + "\n")
         print(f"{index + 1}/{len(names)} {name} {conv} {linear}: {result.outcome} "
               f"{result.expanded} {result.float32} {result.float64}", flush=True)  # fmt: skip
@@ -129,7 +129,11 @@ def run(names: list[str], log: Path, seconds: float) -> None:
 
 
 def _read(log: Path) -> list[dict]:
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    return (
+        [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        if log.exists()
+        else []
+    )
 
 
 def report(log: Path, total: int) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdx.commands.shared import guarded, terminal
+from kdx.util.printing import say
 from kdx_lab.study.grid import open_study
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def main() -> None:
         f"in Python     kdx.load_student({str(run)!r})",
         f"train again   rm -r {root}; make demo",
     ]
-    console.print("\n".join(lines), soft_wrap=True, highlight=False)
+    say(console, *lines)
 
 
 def finding(arm: str, outcome: "Outcome | None") -> str:

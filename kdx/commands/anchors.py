@@ -59,7 +59,6 @@ def propose(recipe: Recipe, *, k: int = 5, stride: int = 32) -> Proposal:
     import torch
 
     from kdx.data.boxes import BoxImages
-    from kdx.data.decode import image_size
     from kdx.detection import anchor_table, cluster, mean_best_iou
     from kdx.tasks import task_of
     from kdx.training.job import build_data
@@ -72,7 +71,7 @@ def propose(recipe: Recipe, *, k: int = 5, stride: int = 32) -> Proposal:
     def sizes_of(index: int) -> "Tensor":
         """Return (w, h) [N, 2] of an image's boxes in pixels of its letterboxed view."""
         rows = source.boxes[index]
-        height, width = image_size(source.paths[index])
+        height, width = source.size(index)
         fit = min(high / height, wide / width)
         return rows[rows[:, 5] <= 0, 3:5] * torch.tensor([width, height]) * fit
 

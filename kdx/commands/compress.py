@@ -63,8 +63,10 @@ def compress(
     from kdx.launch.memory import at_once
     from kdx.models import weights
     from kdx.models.certificate import certify
+    from kdx.models.copies import copied
     from kdx.models.transforms import restore
     from kdx.training.state import TrainState
+    from kdx.util.files import move
 
     checkpoint, output = Path(checkpoint), Path(output)
     if output.suffix != ".safetensors":
@@ -82,12 +84,22 @@ def compress(
     size = min(64, at_once(spec.shape))
     count = min(IMAGES, 8 * size)
     images = torch.randn(count, *spec.shape, generator=torch.Generator().manual_seed(0))
-    certificate = certify(
-        student, lambda network: restore(network, transforms), images.split(size), found.tolerance
-    )
-    if certificate.problems:
-        raise ValueError(f"{checkpoint}: {'; '.join(certificate.problems)}")
-    compact = restore(student, transforms)
     output.parent.mkdir(parents=True, exist_ok=True)
-    weights.save(compact, output, input=spec, classes=about["classes"], extra=about["extra"])
+    candidate = output.with_suffix(".uncertified.safetensors")
+    try:
+        compact = restore(copied(student), transforms)
+        weights.save(compact, candidate, input=spec, classes=about["classes"], extra=about["extra"])
+        weights.load(exported := state.build_compact(found), candidate)
+        certificate = certify(
+            student,
+            lambda network: restore(network, transforms),
+            images.split(size),
+            found.tolerance,
+            exported=exported,
+        )
+        if certificate.problems:
+            raise ValueError(f"{checkpoint}: {'; '.join(certificate.problems)}")
+        move(candidate, output)
+    finally:
+        candidate.unlink(missing_ok=True)
     return certificate

@@ -17,6 +17,7 @@ from kdx.run.run import describe, ensure_teacher
 from kdx.run.teacher_run import check_teacher
 from kdx.training.job import build
 from kdx.training.runtime import Runtime, accelerator_for
+from kdx.util.printing import rule, say
 
 
 def fill(recipe: Recipe, console: Console) -> None:
@@ -40,15 +41,15 @@ def fill(recipe: Recipe, console: Console) -> None:
     if plan is None:
         raise ValueError("; ".join(["teacher.memo: nothing to fill", *problems]))
     console.quiet = not runtime.accelerator.is_main_process
-    console.rule(f"[bold]{recipe.name}: the teacher's memo")
-    console.out(f"device   {describe(runtime)}")
+    rule(console, f"{recipe.name}: the teacher's memo")
+    say(console, f"device   {describe(runtime)}")
     check_teacher(runtime, console)
     with remembering(runtime, plan, console) as memo:
         if memo is None:
             raise ValueError(f"{recipe.memos_dir}: the memo cannot be opened there")
         for view in range(plan.views):
             _fill_view(runtime, memo, view, console)
-    console.out(f"memo     {int(100 * plan.filled())}% filled")
+    say(console, f"memo     {int(100 * plan.filled())}% filled")
 
 
 def _fill_view(runtime: Runtime, memo: Memo, view: int, console: Console) -> None:
@@ -65,7 +66,7 @@ def _fill_view(runtime: Runtime, memo: Memo, view: int, console: Console) -> Non
     runtime.accelerator.wait_for_everyone()
     rate = count * runtime.world / (time.perf_counter() - started)
     speed = f"{rate:,.0f} images/s" if count else "already filled"
-    console.out(f"view     {view + 1}/{memo.plan.views}  {speed}")
+    say(console, f"view     {view + 1}/{memo.plan.views}  {speed}")
 
 
 def _ask(runtime: Runtime, memo: Memo, batches: Sequence[list[Key]], console: Console) -> int:

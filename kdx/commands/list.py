@@ -26,6 +26,7 @@ from kdx.commands.shared import add_plugins, terminal
 from kdx.recipe import allow
 from kdx.recipe.arguments import LEARNING_RATE, PROVIDED, parameters_of
 from kdx.recipe.registry import TABLES, allowed_modules, table
+from kdx.util.printing import say
 
 KINDS = {"losses" if kind == "loss" else f"{kind}s": kind for kind in TABLES}
 _HOUSE = {"network": ("teachers",), "transform": ("expand",)}
@@ -88,10 +89,10 @@ def run(args: argparse.Namespace) -> None:
         columns = (Column(style=style, overflow="fold") for style in ("cyan", "none", "dim"))
         grid = Table.grid(*columns, padding=(0, 2, 0, 0))
         for name, default, values in rows(entry):
-            grid.add_row(name, Text(default or "required"), Text(values))
+            grid.add_row(Text(name), Text(default or "required"), Text(values))
         if entry.open:
             grid.add_row("...", "", "any other keyword")
-        console.print(Text(entry.name, "bold"))
+        say(console, entry.name, style="bold")
         console.print(Padding(Group(Text(entry.line), grid), (0, 0, 0, 4), expand=False))
 
 

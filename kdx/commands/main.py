@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from kdx.commands.shared import REFUSED, guarded
+from kdx.util.printing import escape_unencodable
+from kdx.util.words import check_text
 
 VERBS = {
     "distill": ("kdx.commands.distill", "train a compact network from a recipe"),
@@ -45,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Like argparse, exits with code 2 for wrong arguments and 0 after printing help.
     """
+    escape_unencodable()
     verb, *arguments = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
     if verb in ("-h", "--help", "help"):
         lines = [f"  {name:<11} {line}" for name, (_, line) in VERBS.items()]
@@ -69,4 +72,10 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
     # Overrides may stand between options, which argparse does not allow together with subcommands.
     parse = parser.parse_args if parser._subparsers else parser.parse_intermixed_args
     args = parse(arguments)
-    return guarded(lambda: module.run(args), resumes=verb == "distill")
+
+    def run() -> None:
+        for each in arguments:
+            check_text(each)
+        module.run(args)
+
+    return guarded(run, resumes=verb == "distill")

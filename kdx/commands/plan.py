@@ -26,6 +26,7 @@ from kdx.run.teacher_run import teacher_recipe
 from kdx.training.job import Job, build
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.stage import EpochStats, StageRunner
+from kdx.util.printing import plain, rule, say
 
 WARM_UP, TIMED = 1, 5  # steps of each stage
 PATIENCE = 10.0  # seconds, after which fewer steps will do
@@ -41,28 +42,29 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     job = build(recipe, teacher_weights=has_teacher)
     runtime, splits = Runtime(job, accelerator_for(job)), job.splits
     console.quiet = not runtime.accelerator.is_main_process
-    console.rule(f"[bold]{recipe.name}: dry run")
-    console.out(f"device: {describe(runtime)}")
+    rule(console, f"{recipe.name}: dry run")
+    say(console, f"device: {describe(runtime)}")
     held_out = f"{len(splits.validation):,} validation, " if splits.validation else ""
     sizes = f"{len(splits.train):,} training, {held_out}{len(splits.test):,} test"
     name = recipe.data.component.use
-    console.out(f"data: {name}, {job.data.input}, {job.classes} classes: {sizes}")
+    say(console, f"data: {name}, {job.data.input}, {job.classes} classes: {sizes}")
     for note in job.data.notes:
-        console.out(f"note: {note}")
+        say(console, f"note: {note}")
     _print_student(job, console)
     _print_teacher(job, first, console)
     _print_features(job, console)
-    memo = plan_memo(runtime, lambda note: console.out(f"note: {note}"))
+    memo = plan_memo(runtime, lambda note: say(console, f"note: {note}"))
     if memo:
         show(memo, console, "memo: ", trained=has_teacher)
     seconds = _print_stages(runtime, memo, console)
     before = f", after {_duration(_training_of(first))} for the teacher" if first else ""
     cost = f"about {_duration(seconds)} of training{before}; {_memory(runtime)} of memory"
-    console.out(f"cost: {cost}")
+    say(console, f"cost: {cost}")
     error = job.rehearsal.float32.max_rel_error
-    console.out(
+    say(
+        console,
         f"rehearsal: compressed, the student equals the compact network within {error:.1e} of "
-        f"the largest logit; a run would write {recipe.run_dir}"
+        f"the largest logit; a run would write {recipe.run_dir}",
     )
 
 
@@ -71,12 +73,12 @@ def _print_student(job: Job, console: Console) -> None:
     student = build_student(job.recipe, job.data)
     for transform, part in zip(job.transforms, job.recipe.student.transforms, strict=True):
         if isinstance(transform, Planned):
-            console.out(f"plan of {part.use}:")
-            console.out(transform.plan(student))
+            say(console, f"plan of {part.use}:")
+            say(console, str(transform.plan(student)))
         student = transform.apply(student)
     name, counts = job.recipe.student.component.use, job.rehearsal.parameters
     trained = f"trained with {counts['trained']:,}"
-    console.out(f"student: {name}, {counts['compact']:,} parameters, {trained}")
+    say(console, f"student: {name}, {counts['compact']:,} parameters, {trained}")
 
 
 def _print_teacher(job: Job, first: Recipe | None, console: Console) -> None:
@@ -94,7 +96,7 @@ def _print_teacher(job: Job, first: Recipe | None, console: Console) -> None:
     else:
         source = "random values, as it has no `weights:`"
     count = count_parameters(job.teacher.module)
-    console.out(f"teacher: {section.component.use}, {count:,} parameters; {source}")
+    say(console, f"teacher: {section.component.use}, {count:,} parameters; {source}")
 
 
 def _print_features(job: Job, console: Console) -> None:
@@ -106,7 +108,7 @@ def _print_features(job: Job, console: Console) -> None:
     if job.teacher and job.teacher.paths:
         lines.append(f"features of the teacher: {job.teacher.described()}")
     for line in dict.fromkeys(lines):
-        console.out(line)
+        say(console, line)
 
 
 def _print_stages(runtime: Runtime, memo: Plan | None, console: Console) -> float:
@@ -119,8 +121,8 @@ def _print_stages(runtime: Runtime, memo: Plan | None, console: Console) -> floa
         stage, seconds, training = trial.stage, trial.seconds, trial.steps * trial.seconds
         total += training
         table.add_row(
-            stage.name + (f"\n+ {trial.guide}" if trial.guide else ""),
-            "\n+ ".join(t.shown for t in stage.losses),
+            plain(console, stage.name + (f"\n+ {trial.guide}" if trial.guide else "")),
+            plain(console, "\n+ ".join(t.shown for t in stage.losses)),
             f"{trial.epochs:.1f}".removesuffix(".0"),
             f"{trial.steps:,.0f}",
             f"{seconds * 1000:.1f}",
@@ -129,9 +131,10 @@ def _print_stages(runtime: Runtime, memo: Plan | None, console: Console) -> floa
         )
     for stage in runtime.job.stages:
         if stage.unused:
-            console.out(
+            say(
+                console,
                 f"{stage.stage.name}: its losses do not reach {len(stage.unused)} of the "
-                f"trained tensors, such as {stage.unused[0]}"
+                f"trained tensors, such as {stage.unused[0]}",
             )
     console.print(table)
     return total

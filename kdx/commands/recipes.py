@@ -23,6 +23,7 @@ from kdx.commands.shared import terminal
 from kdx.recipe.errors import Report
 from kdx.recipe.wording import unknown
 from kdx.recipe.yaml_source import read_mapping
+from kdx.util.printing import say
 
 SCHEMAS = "schema"  # the folder of the JSON schemas, for editors
 
@@ -41,15 +42,15 @@ def run(args: argparse.Namespace) -> None:
     console = terminal()
     if args.action == "list":
         for name, path in shipped().items():
-            console.print(Text(name, "bold"), soft_wrap=True)
+            say(console, name, style="bold")
             console.print(Padding(Text(_summary(path)), (0, 0, 0, 4)))
         return
     if args.name is None:
         raise ValueError("NAME is missing: kdx recipes copy NAME; `kdx recipes` lists the names")
     copied = copy(args.name, args.to, overwrite=args.overwrite)
-    console.out(*(f"wrote {path}" for path in copied), sep="\n")
+    say(console, *(f"wrote {path}" for path in copied))
     verb = "study" if copied[0].parts[len(args.to.parts)] == "studies" else "distill"
-    console.out(f"run it: kdx {verb} {shlex.quote(str(copied[0]))}")
+    say(console, f"run it: kdx {verb} {shlex.quote(str(copied[0]))}")
 
 
 def folder() -> Path:
@@ -99,6 +100,8 @@ def _with_named(path: Path) -> Iterator[Path]:
 
 def _summary(path: Path) -> str:
     """Return the first sentence of the comment at the top of a file, without the editors' line."""
-    lines = [line for line in path.read_text().splitlines() if "$schema=" not in line]
+    lines = [
+        line for line in path.read_text(encoding="utf-8").splitlines() if "$schema=" not in line
+    ]
     comment = " ".join(line.lstrip("# ") for line in takewhile(lambda x: x.startswith("#"), lines))
     return re.split(r"(?<=\.) (?=[A-Z'])", comment)[0]

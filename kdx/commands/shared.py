@@ -12,6 +12,7 @@ from rich.console import Console
 
 from kdx.recipe import Recipe, RecipeError, allow, load
 from kdx.util.errors import CertificateError, Stopped, StudyError, TrainingError
+from kdx.util.printing import escape_unencodable
 from kdx.util.words import printable
 
 FAILED, REFUSED, STOPPED = 1, 2, 3
@@ -58,7 +59,7 @@ def positive(text: str) -> int:
 
 def terminal() -> Console:
     """Return a console for a command; a closed pipe silences it but does not end the run."""
-    return _Terminal(highlight=False)
+    return _Terminal(highlight=False, markup=False, emoji=False)
 
 
 class _Terminal(Console):
@@ -78,6 +79,7 @@ def guarded(main: Callable[[], None], *, resumes: bool = False) -> int:
     Errors that the user can fix are printed without a traceback; KDX_DEBUG=1 shows it. Before
     the processes of a run join, only rank 0 prints what is wrong with a recipe.
     """
+    escape_unencodable()
     try:
         main()
         _leave()

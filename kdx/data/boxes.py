@@ -1,6 +1,6 @@
 """Images with boxes around objects. N: samples, n: boxes of an image, H, W: a view's pixels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from kdx.data.augment import Augment, check_changes
-from kdx.data.decode import decode
-from kdx.data.sources import Files, check_lists, check_rgb, taken
+from kdx.data.decode import Size, decode_annotated, read_header
+from kdx.data.sources import BILINEAR, Files, check_lists, check_rgb, taken
 from kdx.protocols import InputSpec
 
 GREY = 127  # around an image that does not fill its view, as in darknet's letterbox
@@ -22,7 +22,9 @@ class BoxImages(Files):
     """Image files with boxes; `labels` [N] (int64) are what splits go by (`largest_classes`).
 
     `boxes` are [n, 6] (float32) for each image, rows of (class, x, y, w, h, difficult), centre and
-    size as shares of the image. `annotations` are the files that they were read from.
+    size as shares of the image. `annotations` are the files that they were read from. `sizes` [N]
+    are the sizes (H, W) of the images that the boxes were drawn on; without them an image with an
+    EXIF orientation is refused when it is seen.
 
     A view is the image letterboxed: as large as fits, in the middle of grey. With `augment.scale`
     it is enlarged by a factor drawn evenly from that range, and lies anywhere, as in darknet; of
@@ -34,10 +36,12 @@ class BoxImages(Files):
     boxes: Sequence[Tensor]
     labels: Tensor
     annotations: Sequence[str] = ()
+    sizes: Sequence[Size] = ()
 
     def __post_init__(self) -> None:
-        files = {"annotations": self.annotations} if self.annotations else {}
-        check_lists("images with boxes", self.labels, paths=self.paths, boxes=self.boxes, **files)
+        more = {"annotations": self.annotations, "sizes": self.sizes}
+        more = {name: each for name, each in more.items() if each}
+        check_lists("images with boxes", self.labels, paths=self.paths, boxes=self.boxes, **more)
         for path, boxes in zip(self.paths, self.boxes, strict=True):
             if boxes.dtype != torch.float32 or boxes.shape[1:] != (6,):
                 found = f"{str(boxes.dtype).removeprefix('torch.')} {list(boxes.shape)}"
@@ -57,13 +61,18 @@ class BoxImages(Files):
         """Return the samples at `indices` [n], in that order."""
         paths, boxes = taken(self.paths, indices), taken(self.boxes, indices)
         annotations = taken(self.annotations, indices) if self.annotations else ()
-        return BoxImages(paths, boxes, self.labels[indices], annotations)
+        sizes = taken(self.sizes, indices) if self.sizes else ()
+        return BoxImages(paths, boxes, self.labels[indices], annotations, sizes)
+
+    def size(self, index: int) -> Size:
+        """Return the size (H, W) of the image that the boxes are shares of."""
+        return self.sizes[index] if self.sizes else read_header(self.paths[index]).size
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the boxes as one tensor: of each tensor that a worker gets a file stays open."""
         counts = [len(rows) for rows in self.boxes]
         rows = torch.cat([torch.empty(0, 6), *self.boxes])
-        return _unpacked, (rows, counts, self.paths, self.labels, self.annotations)
+        return _unpacked, (rows, counts, self.paths, self.labels, self.annotations, self.sizes)
 
     def check(self, input: InputSpec, augment: Augment | None) -> None:
         """Raise ValueError for an input that is not RGB, and for changes that boxes cannot have."""
@@ -80,11 +89,19 @@ class BoxImages(Files):
                 f"{input.hw[0]} x {input.hw[1]}: leave them out, or set size to one side"
             )
 
+    def preparation(self, input: InputSpec) -> Mapping[str, Any]:
+        """Return that images are letterboxed; see `kdx.data.preparation`."""
+        hw = list(input.hw)
+        resize = {"inside": hw, **BILINEAR, "library": "torchvision (uint8)"}
+        pad = {"size": hw, "at": "center", "value": [GREY] * 3}
+        return {"mode": "RGB", "resize": resize, "pad": pad}
+
     def view(self, index: int, input: InputSpec, augment: Augment | None) -> tuple[Tensor, Tensor]:
         """Return an image, uint8 [3, H, W], and its boxes [n, 6], as shares of the view."""
         from kdx.data.geometry import place  # here: torchvision takes as long to import as torch
 
-        image, rows = decode(self.paths[index]), self.boxes[index]
+        drawn_on = self.sizes[index] if self.sizes else None
+        image, rows = decode_annotated(self.paths[index], drawn_on), self.boxes[index]
         height, width = image.shape[1:]
         fit = min(input.hw[0] / height, input.hw[1] / width)
         placed = place((height, width), input.hw, scales=(fit, fit), augment=augment)

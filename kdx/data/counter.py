@@ -6,6 +6,7 @@ batch, the worker or the process that asks. Each word of the key is hashed in tu
 of the public-domain splitmix64.c by Sebastiano Vigna).
 """
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -34,7 +35,7 @@ class Draw(IntEnum):
     SIZE = 8
     NOISE = 9
     NOISE_LABEL = 10
-    RESIZED_CROP = 64  # the first of a block: see kdx.data.decode
+    RESIZED_CROP = 64  # the first of a block: see kdx.data.crops
     PAIR = 1024  # the first of a block, one a pair: see kdx_lab.analysis.similarity
 
 
@@ -60,10 +61,24 @@ def permutation(seed: int, epoch: int, n: int, *, draw: int = Draw.ORDER) -> Ten
 
 @contextmanager
 def seeded(seed: int, epoch: int, index: int, draw: int) -> Iterator[None]:
-    """Seed torch's CPU generator, for random transforms; give it back as it was."""
+    """Seed torch's CPU generator, NumPy's and Python's; give them back as they were."""
+    word = int(_hash(seed, epoch, draw, index)[0] >> np.uint64(1))
+    python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(_hash(seed, epoch, draw, index)[0] >> np.uint64(1)))
-        yield
+        try:
+            torch.default_generator.manual_seed(word)
+            seed_python_and_numpy(word)
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def seed_python_and_numpy(seed: int) -> None:
+    """Seed the global generators of Python and NumPy, in [0, 2^64)."""
+    random.seed(seed)
+    words = [seed % 2**32, seed >> 32, 1]  # without the last one both would draw the same numbers
+    np.random.seed(words if seed >= 2**32 else seed)
 
 
 def _hash(*words: ArrayLike) -> NDArray[np.uint64]:

@@ -1,32 +1,59 @@
-"""An image file to the pixels of a view. The geometry is torchvision's, to the pixel.
+"""An image file to its pixels, or a mask file to its ids.
 
 Pixels are those of torchvision's ImageFolder (`Image.convert("RGB")`): grey and palette become
 RGB, alpha is dropped, CMYK is converted without a profile, of an animation the first frame is
-taken, and EXIF orientation is ignored. Of 16 bits a channel in colour the upper 8 are kept. Images
+taken, and EXIF orientation is ignored, except where boxes or a mask say how an image lies: see
+`Header`. Of 16 bits a channel in colour the upper 8 are kept. Images
 of one 16-bit, 32-bit or float channel (modes I;16, I and F) are refused: the range of their values
 is unknown, and `convert` would clip them at 255.
 
 Masks are images of one channel of 8 bits (modes L and P), read as they are.
 """
 
-import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
-from kdx.data.counter import Draw, uniform
-
-ATTEMPTS = 10
-_SIDES = 4 / 3  # the largest ratio of a random crop's sides
-_BILINEAR = Image.Resampling.BILINEAR
+_TURNS = {  # of EXIF orientations, for those that swap height and width
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 Crop = Callable[[Image.Image], Image.Image]
+Size = tuple[int, int]  # (H, W)
+
+
+class Header(NamedTuple):
+    """An image's size as it is decoded, and its EXIF orientation: 1, or 2 to 8 if it has one."""
+
+    size: Size
+    orientation: int
+
+    def annotated(self, given: Size | None) -> Size:
+        """Return the size (H, W) that annotations of an image of the size `given` assume.
+
+        It is the size as decoded or as turned by the orientation. ValueError where the two cannot
+        be told apart: both are the same, or none is given.
+        """
+        height, width = self.size
+        if self.orientation == 1:
+            return self.size
+        if self.orientation in _TURNS and height != width and given is not None:
+            return (width, height) if given == (width, height) else self.size
+        raise ValueError(
+            f"EXIF orientation {self.orientation}: whether boxes or masks are of the turned image "
+            "or of the stored one cannot be told from sizes. If of the turned one, turn its "
+            "pixels (mogrify -auto-orient); if not, remove the tag (exiftool -Orientation=)"
+        )
 
 
 def decode(path: str, crop: Crop | None = None) -> Tensor:
@@ -36,7 +63,19 @@ def decode(path: str, crop: Crop | None = None) -> Tensor:
     """
     with _opened(path, "the image cannot be decoded: ") as image:
         rgb = image.convert("RGB")
-        return torch.from_numpy(np.array(crop(rgb) if crop else rgb)).permute(2, 0, 1)
+        return _pixels(crop(rgb) if crop else rgb)
+
+
+def decode_annotated(path: str, given: Size | None) -> Tensor:
+    """Return the image as its annotations, of the size `given`, assume it; errors also as `Header`.
+
+    That is turned by its EXIF orientation if the size then fits.
+    """
+    with _opened(path, "the image cannot be decoded: ") as image:
+        header = _header(image)
+        turned = header.annotated(given) != header.size
+        rgb = image.convert("RGB")
+        return _pixels(rgb.transpose(_TURNS[header.orientation]) if turned else rgb)
 
 
 def decode_mask(path: str) -> Tensor:
@@ -48,64 +87,34 @@ def decode_mask(path: str) -> Tensor:
         return torch.from_numpy(np.array(image))
 
 
-def image_size(path: str, *, mask: bool = False) -> tuple[int, int]:
-    """Return (H, W) from the file's header; ValueError as `decode` or `decode_mask`."""
+def read_header(path: str, *, mask: bool = False) -> Header:
+    """Return what the file's header says; ValueError as `decode` or `decode_mask`."""
     with _opened(path, mask=mask) as image:
-        return image.height, image.width
+        return _header(image)
 
 
-def center_crop(image: Image.Image, size: int) -> Image.Image:
-    """Resize the shorter side to size * 256/224, keep the middle (Krizhevsky et al. 2012)."""
-    target, shorter = round(size * 256 / 224), min(image.size)
-    width, height = (int(target * side / shorter) for side in image.size)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return image.resize((width, height), _BILINEAR).crop((left, top, left + size, top + size))
-
-
-def resized_crop(
-    image: Image.Image, size: int, *, scale: tuple[float, float], numbers: NDArray
-) -> Image.Image:
-    """Crop a part of the image's area in the range `scale` and resize it to size x size.
-
-    `numbers` [ATTEMPTS, 4], in [0, 1), choose area, shape, top and left. The first box inside the
-    image is taken, or else the largest one in the middle (torchvision's RandomResizedCrop).
-    """
-    left, top, width, height = _random_box(*image.size, scale=scale, numbers=numbers)
-    part = image.crop((left, top, left + width, top + height))
-    return part.resize((size, size), _BILINEAR)
-
-
-def draw_numbers(seed: int, epoch: int, index: int) -> NDArray:
-    """Return the `numbers` of `resized_crop` for a view, [ATTEMPTS, 4]."""
-    draws = Draw.RESIZED_CROP + np.arange(4 * ATTEMPTS)
-    return uniform(seed, epoch, index, draws).reshape(ATTEMPTS, 4)
-
-
-def _random_box(
-    width: int, height: int, *, scale: tuple[float, float], numbers: NDArray
-) -> tuple[int, int, int, int]:
-    """Return left, top, width and height of a box inside width x height."""
-    low, high = scale
-    for area, shape, top, left in numbers.tolist():
-        pixels = width * height * (low + (high - low) * area)
-        ratio = math.exp(math.log(_SIDES) * (2 * shape - 1))
-        w, h = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            return int(left * (width - w + 1)), int(top * (height - h + 1)), w, h
-    w, h = min(width, round(height * _SIDES)), min(height, round(width * _SIDES))
-    return (width - w) // 2, (height - h) // 2, w, h
+@cache
+def suffixes() -> frozenset[str]:
+    """Return the suffixes, as ".png", of the image formats that Pillow can read."""
+    formats = Image.registered_extensions()
+    images = {kind for kind in Image.OPEN if Image.MIME.get(kind, "").startswith("image/")}
+    return frozenset(suffix for suffix, kind in formats.items() if kind in images)
 
 
 @contextmanager
 def _opened(path: str, problem: str = "", *, mask: bool = False) -> Iterator[Image.Image]:
     """Open an image, or a mask; ValueError names the file, also for errors while it is used."""
     try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ValueError("not a regular file")  # a pipe would be waited for
         with Image.open(path) as image:
             mode = image.mode
             if mask and mode not in ("L", "P"):
                 raise ValueError(
                     f"mode {mode} is not of one channel of 8 bits, an id for each pixel"
                 )
+            if mask:
+                _header(image).annotated(None)
             if mode.startswith(("I", "F")):
                 clipped = "more than 8 bits, which would be clipped"
                 raise ValueError(f"mode {mode} has {clipped}: scale it to 8 bits")
@@ -114,6 +123,21 @@ def _opened(path: str, problem: str = "", *, mask: bool = False) -> Iterator[Ima
         raise
     except Exception as error:  # a damaged file can raise anything
         raise ValueError(f"{path}: {problem}{_reason(path, error)}") from error
+
+
+def _header(image: Image.Image) -> Header:
+    """Return size and orientation; Pillow's TIFFs are turned already, and turned back by it."""
+    try:
+        orientation = int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+    except Exception:  # damaged EXIF can raise anything, and is ignored by viewers
+        orientation = 1
+    if image.format == "TIFF":
+        orientation = {6: 8, 8: 6}.get(orientation, orientation)
+    return Header((image.height, image.width), orientation if 2 <= orientation <= 8 else 1)
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def _reason(path: str, error: Exception) -> str:

@@ -1,9 +1,9 @@
 """Any map-style torch Dataset of (image, target) as a data set. N: samples, H, W: pixels."""
 
 import operator
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,8 +23,8 @@ SAMPLED = 64  # samples that stand for a set's content, and that mean and std ar
 class DatasetImages:
     """Samples of a Dataset with labels [N] (int64); the Dataset's own transforms make the views.
 
-    Random transforms draw from torch's, NumPy's or Python's global generator, which are seeded for
-    each view. `rows` [N] are the samples' places in `dataset`.
+    Random transforms draw from torch's, NumPy's or Python's global generator, which `Views` seeds
+    for each view. `rows` [N] are the samples' places in `dataset`.
     """
 
     dataset: Any
@@ -55,6 +55,15 @@ class DatasetImages:
     def view_size(self, input: InputSpec, augment: Any) -> tuple[int, int]:
         """Return (H, W)."""
         return input.hw
+
+    def preparation(self, input: InputSpec) -> Mapping[str, Any]:
+        """Return the text of the Dataset's own transform; see `kdx.data.preparation`."""
+        dataset = self.dataset
+        while isinstance(dataset, Subset):
+            dataset = dataset.dataset
+        transform = getattr(dataset, "transform", None)
+        text = None if transform is None else re.sub(r" at 0x\w+", "", repr(transform))
+        return {"by": f"the Dataset {type(dataset).__name__}", "transform": text}
 
     def view(self, index: int, input: InputSpec, augment: Any) -> tuple[Tensor, Tensor]:
         """Return an image, uint8 or normalised float32 [C, H, W], and its class, 0-d.
@@ -154,8 +163,7 @@ def _labels(dataset: Any, origin: str) -> Tensor:
 
 def _fetch(dataset: Any, row: int, origin: str) -> tuple[Tensor, int]:
     """Return an image, uint8 or float32 [C, H, W], and its target."""
-    with _seeded_by_torch():
-        sample = dataset[row]
+    sample = dataset[row]
     try:
         image, target = sample
         label = operator.index(target)
@@ -174,20 +182,6 @@ def _fetch(dataset: Any, row: int, origin: str) -> tuple[Tensor, int]:
         f"{origin}[{row}]: an image must be a float or uint8 tensor [C, H, W] or a PIL image of "
         f"mode L or RGB, not {_kind(image)}"
     )
-
-
-@contextmanager
-def _seeded_by_torch() -> Iterator[None]:
-    """Seed NumPy's and Python's global generators from torch's; restore them afterwards."""
-    seed = int(torch.randint(2**32, ()))
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        random.seed(seed)
-        np.random.seed(seed)
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 def _kind(value: Any) -> str:

@@ -1,14 +1,15 @@
 """Images with masks, an id for each pixel. N: samples, H, W: a view's pixels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kdx.data.augment import Augment, check_changes
-from kdx.data.decode import decode, decode_mask
-from kdx.data.sources import Files, check_lists, check_rgb, taken
+from kdx.data.decode import decode_annotated, decode_mask
+from kdx.data.sources import BILINEAR, Files, check_lists, check_rgb, taken
 from kdx.protocols import IGNORED, InputSpec
 from kdx.util.words import counted, listed
 
@@ -27,6 +28,9 @@ class MaskImages(Files):
     `augment.scale` it is enlarged by a factor drawn evenly from that range, with `augment.window` a
     part of so many pixels is seen; either lies anywhere. Beyond the image a view has the mean
     colour, and is ignored. ValueError for lists of different lengths and for an unfit table.
+
+    An image whose EXIF orientation turns it to the size of its mask is turned; one that may be
+    turned or not, because it is square for example, is refused when it is seen.
     """
 
     paths: Sequence[str]
@@ -59,11 +63,17 @@ class MaskImages(Files):
         check_rgb("images with masks", input)
         check_changes("images with masks", augment, takes=("flip", "scale", "window", "color"))
 
+    def preparation(self, input: InputSpec) -> Mapping[str, Any]:
+        """Return that images are resized as a whole; see `kdx.data.preparation`."""
+        resize = {"exactly": list(input.hw), **BILINEAR, "library": "torchvision (uint8)"}
+        return {"mode": "RGB", "resize": resize}
+
     def view(self, index: int, input: InputSpec, augment: Augment | None) -> tuple[Tensor, Tensor]:
         """Return an image, uint8 [3, H, W], and its classes, int64 [H, W]."""
         from kdx.data.geometry import place  # here: torchvision takes as long to import as torch
 
-        image, mask = decode(self.paths[index]), decode_mask(self.masks[index])
+        mask = decode_mask(self.masks[index])
+        image = decode_annotated(self.paths[index], (mask.shape[0], mask.shape[1]))
         height, width = image.shape[1:]
         self._check(index, mask, (height, width))
         scales = (input.hw[0] / height, input.hw[1] / width)

@@ -3,7 +3,7 @@
 N: samples, B: batch, C: channels, H x W: pixels.
 """
 
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from kdx.data.augment import Augment, augmented, check_changes
-from kdx.data.decode import center_crop, decode, draw_numbers, resized_crop
+from kdx.data.crops import center_crop, draw_numbers, resized_crop, resized_side
+from kdx.data.decode import decode
 from kdx.protocols import Batched, InputSpec, Key
 
 T = TypeVar("T")
+BILINEAR = {"interpolation": "bilinear", "antialias": True}
 
 
 @dataclass(eq=False)
@@ -75,6 +77,10 @@ class MemoryImages:
     def view_size(self, input: InputSpec, augment: Augment | None) -> tuple[int, int]:
         """Return (H, W), the input's."""
         return input.hw
+
+    def preparation(self, input: InputSpec) -> Mapping[str, Any]:
+        """Return that images are taken as they are; see `kdx.data.preparation`."""
+        return {"mode": {1: "L", 3: "RGB"}.get(self.images.shape[1])}
 
     def views(
         self, keys: Sequence[Key], input: InputSpec, augment: Augment | None, *, seed: int
@@ -136,6 +142,12 @@ class FileImages(Files):
         if not isinstance(input.size, int):
             raise ValueError(f"image files are cropped to squares: an input of {input} is not one")
         check_changes("image files", augment, takes=("crop", "flip", "resized_crop"))
+
+    def preparation(self, input: InputSpec) -> Mapping[str, Any]:
+        """Return what `center_crop` does; see `kdx.data.preparation`."""
+        resize = {"shorter_side": resized_side(input.hw[0]), **BILINEAR, "library": "Pillow"}
+        crop = {"size": list(input.hw), "at": "center"}
+        return {"mode": "RGB", "resize": resize, "crop": crop}
 
     def views(
         self, keys: Sequence[Key], input: InputSpec, augment: Augment | None, *, seed: int

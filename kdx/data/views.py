@@ -56,6 +56,21 @@ class Views(Dataset[Batch]):
             images = normalise(images, self.input)
         return Batch(images, targets, torch.tensor([index for _, index in keys]))
 
+    def checked(self, keys: Sequence[Key]) -> Batch:
+        """Return the views at `keys`; ValueError for views that are not the same twice."""
+        batches = []
+        for other in (0, 1):
+            with seeded(other, 0, 0, Draw.SCENE):
+                batches.append(self.__getitems__(keys))
+        one, two = batches
+        if not (torch.equal(one.images, two.images) and torch.equal(one.targets, two.targets)):
+            raise ValueError(
+                f"{type(self.source).__name__}: views are not reproducible: two of the same seed, "
+                "epoch and index differ. Draw random numbers in view() from the global generators "
+                "of torch, NumPy or Python, and in views() from its seed and keys alone"
+            )
+        return one
+
     def _one_by_one(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
         images, targets = [], []
         for epoch, index in keys:

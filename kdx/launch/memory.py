@@ -68,5 +68,5 @@ def _room() -> int | None:
 
 def _field(file: str, name: str) -> int:
     """Return the bytes in a line of a file in /proc: `VmData:   360 kB`."""
-    lines = Path(file).read_text().splitlines()
+    lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()
     return 1024 * int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])

@@ -5,6 +5,7 @@ a difference of almost equal numbers: float32 loses all of its digits, and its s
 u = log(q / p), every term of
 
     KL(p || q) = sum over the classes of p (exp(u) - 1 - u)
+    T times its gradient = q - p = p (exp(u) - 1)
 
 is at least 0, and u comes from the differences of logits, never from those of logarithms, where
 it is small. Temperatures need no float64.

@@ -4,9 +4,9 @@ B: batch, A: anchors, C: classes, GH, GW: the grid's rows and columns.
 """
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from kdx.detection import coordinates, split
+from kdx.losses.divergence import kl_divergence
 from kdx.losses.kd import KD
 from kdx.losses.shared import checked_scales, full_precision, need_teacher
 from kdx.protocols import Outputs
@@ -60,8 +60,7 @@ def _distance(student: Tensor, teacher: Tensor, given: YoloKD) -> Tensor:
     scales, t = given.scales, given.temperature
     far = coordinates(guide) - coordinates(own)
     boxes = (sure.sqrt()[..., None] * far).square().sum(-1) / 2  # 0 where far overflows unseen
-    log_own, log_guide = (F.log_softmax(each.classes / t, dim=-1) for each in (own, guide))
-    kl = F.kl_div(log_own, log_guide, reduction="none", log_target=True).sum(-1)
+    kl = kl_divergence(own.classes, guide.classes, temperature=t, dim=-1)
     seen = (sure - own.objectness.sigmoid()).square() / 2
     total = scales["coord_scale"] * boxes + scales["class_scale"] * t**2 * sure * kl
     return (total + scales["object_scale"] * seen).flatten(1).sum(1).mean()

@@ -40,14 +40,15 @@ class Memo:
 
     def __call__(self, images: Tensor, indices: Tensor, *, view: int) -> Outputs:
         """Return the remembered outputs; ValueError for values beyond the range of `dtype`."""
-        rows = indices.numpy()
-        absent = np.flatnonzero(~self.has(view, rows))
+        numbers = indices.numpy()
+        found = {name: store.read(view, numbers) for name, store in self._stores.items()}
+        absent = np.flatnonzero(~np.logical_and.reduce([there for _, there in found.values()]))
         if len(absent):
-            chosen = images if len(absent) == len(rows) else images[torch.from_numpy(absent)]
-            self._learn(chosen, rows[absent], view)
+            chosen = images if len(absent) == len(numbers) else images[torch.from_numpy(absent)]
+            self._learn(chosen, numbers, view, absent, found)
         values = {
-            name: _to(codec.decode(self._stores[name].read(view, rows)), images.device)
-            for name, codec in self.plan.codecs.items()
+            name: _to(self.plan.codecs[name].decode(rows), images.device)
+            for name, (rows, _) in found.items()
         }
         features = {path: values[feature(path)] for path in self.teacher.paths}
         return Outputs(values[LOGITS], features)
@@ -65,19 +66,31 @@ class Memo:
         for store in self._stores.values():
             store.close()
 
-    def _learn(self, images: Tensor, indices: NDArray[np.int64], view: int) -> None:
-        """Run the teacher, and store what is not there yet: what is there stays as it is."""
+    def _learn(
+        self,
+        images: Tensor,
+        numbers: NDArray[np.int64],
+        view: int,
+        absent: NDArray[np.int64],
+        found: dict[str, tuple[NDArray[np.uint8], NDArray[np.bool_]]],
+    ) -> None:
+        """Run the teacher on the `absent` of a batch; store the rows not `found`, and add them.
+
+        What is there stays as it is.
+        """
         outputs = self.teacher(images)
         values = {LOGITS: outputs.logits, **{feature(p): v for p, v in outputs.features.items()}}
         for name, store in self._stores.items():
-            new = np.flatnonzero(~store.has(view, indices))
+            rows, there = found[name]
+            new = np.flatnonzero(~there[absent])
             if len(new):
                 chosen = values[name][torch.from_numpy(new)]
                 try:
-                    rows = self.plan.codecs[name].encode(chosen)
+                    made = self.plan.codecs[name].encode(chosen)
                 except ValueError as error:
                     raise ValueError(f"teacher.memo: the teacher's {name}: {error}") from error
-                store.write(view, indices[new], rows)
+                rows[absent[new]] = made
+                store.write(view, numbers[absent[new]], made)
 
 
 def _to(values: Tensor, device: torch.device) -> Tensor:

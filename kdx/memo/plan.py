@@ -81,8 +81,7 @@ class Plan:
 def make_plan(recipe: Recipe, teacher: Teacher, views: Views, *, precision: str) -> Plan:
     """Plan the memo of a recipe; runs the teacher, in `precision`, once for the shapes.
 
-    Raises ValueError for a `top` that is too large, or of outputs other than [B, C], and for a
-    feature whose first dimension is not the batch.
+    Raises ValueError for a `top` that is too large, or of outputs other than [B, C].
     """
     section = recipe.teacher
     assert section is not None
@@ -121,7 +120,7 @@ def check_room(plan: Plan) -> None:
 def readable(directory: Path) -> dict[str, Any] | None:
     """Return the description of the memo in a directory, None if it is missing or ill-formed."""
     try:
-        found = json.loads((directory / ABOUT).read_text())
+        found = json.loads((directory / ABOUT).read_text(encoding="utf-8"))
         is_memo = isinstance(found["ingredients"], dict) and isinstance(found["outputs"], dict)
         return found if is_memo else None
     except (OSError, ValueError, TypeError, KeyError):
@@ -129,20 +128,14 @@ def readable(directory: Path) -> dict[str, Any] | None:
 
 
 def feature(path: str) -> str:
-    """Return the name of the output that is the feature at a path; it names files, too."""
-    return f"feature.{path.replace(':', '#')}"
+    """Return the name of the output that is the feature at a module path."""
+    return f"feature.{path}"
 
 
 def _probe(teacher: Teacher, views: Views) -> Outputs:
     images, _, _ = views.__getitems__([(0, index) for index in range(min(2, len(views)))])
     device = next((p.device for p in teacher.module.parameters()), images.device)
-    outputs = teacher(images.to(device))
-    for path, value in outputs.features.items():
-        if value.ndim == 0 or len(value) != len(images):
-            found = f"{path!r} is {list(value.shape)} for {len(images)} images"
-            problem = "its first dimension is not the batch, so it cannot be stored by sample"
-            raise ValueError(f"teacher.memo: the teacher's feature {found}: {problem}")
-    return outputs
+    return teacher(images.to(device))
 
 
 def _codecs(outputs: Outputs, memo: MemoSection) -> dict[str, Codec]:

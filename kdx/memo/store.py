@@ -6,10 +6,10 @@ K: views, N: samples, W: bytes of a row. Two files, created sparse:
     <name>.checks   [K, N] uint32: a row's checksum, 0 if there is none
 
 A row is written before its checksum, that of the row at its own place. What was interrupted,
-damaged or moved is therefore missing, never wrong.
+damaged or moved is therefore missing, never wrong; also while a run reads it, as every row is
+verified whenever it is read. Not through a memory map: a file that is truncated would kill it.
 """
 
-import mmap
 import os
 import struct
 import zlib
@@ -19,7 +19,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from kdx.util.files import replacing
+from kdx.util.files import placed, replacing
 
 CHECK = np.dtype("<u4")
 MODE = os.O_RDWR | getattr(os, "O_BINARY", 0)  # of Windows
@@ -43,46 +43,56 @@ class Store:
             for path, size in places:  # replaced: a process that has the old one open keeps it
                 with replacing(path) as partial, partial.open("wb") as file:
                     file.truncate(size)
-        self._files = [os.open(path, MODE) for path, _ in places]
-        maps = [mmap.mmap(file, 0, access=mmap.ACCESS_READ) for file in self._files]
-        self._rows = np.frombuffer(maps[0], np.uint8).reshape(*shape, width)
-        self._checks = np.frombuffer(maps[1], CHECK).reshape(shape)
-        self._verified = np.zeros(shape, bool)
+        self._paths = [path for path, _ in places]
+        self._files = [os.open(path, MODE) for path in self._paths]
+        self._samples, self._width = shape[1], width
         self.damaged: set[tuple[int, int]] = set()
 
     def has(self, view: int, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which of the rows [B] are there and intact, [B]; each is verified once."""
-        found = self._verified[view, indices]
-        if not found.all():
-            for at in np.flatnonzero(~found & (self._checks[view, indices] != 0)):
-                index = int(indices[at])
-                check = self._checksum(view, index, self._rows[view, index].tobytes())
-                found[at] = self._checks[view, index] == check
-                if not found[at]:
-                    self.damaged.add((view, index))
-            self._verified[view, indices] = found
-        return found
+        """Return which of the rows [B] are there and intact, [B]."""
+        return np.array([self._row(view, index) is not None for index in indices.tolist()], bool)
 
-    def read(self, view: int, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return a copy of the rows, [B, W]; they must be there."""
-        return self._rows[view][indices]
+    def read(
+        self, view: int, indices: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Return the rows, [B, W], and which of them are there and intact, [B]; others are 0."""
+        rows = np.zeros((len(indices), self._width), np.uint8)
+        there = np.zeros(len(indices), bool)
+        for at, index in enumerate(indices.tolist()):
+            if (row := self._row(view, index)) is not None:
+                rows[at], there[at] = np.frombuffer(row, np.uint8), True
+        return rows, there
 
     def write(self, view: int, indices: NDArray[np.int64], rows: NDArray[np.uint8]) -> None:
         """Write rows [B, W] in their places; OSError if the disk is full."""
-        samples, width = self._rows.shape[1:]
+        samples, width = self._samples, self._width
         contents = {int(index): row.tobytes() for index, row in zip(indices, rows, strict=True)}
-        for index, row in contents.items():
-            _write(self._files[0], row, (view * samples + index) * width)
-        for index, row in contents.items():
-            check = np.array(self._checksum(view, index, row), CHECK)
-            _write(self._files[1], check.tobytes(), (view * samples + index) * CHECK.itemsize)
-        self._verified[view, indices] = True
+        with placed(self._paths[0]):
+            for index, row in contents.items():
+                _write(self._files[0], row, (view * samples + index) * width)
+        with placed(self._paths[1]):
+            for index, row in contents.items():
+                check = np.array(self._checksum(view, index, row), CHECK)
+                _write(self._files[1], check.tobytes(), (view * samples + index) * CHECK.itemsize)
 
     def close(self) -> None:
-        """Close the files; the rows stay readable as long as the store exists."""
+        """Close the files; nothing can be read after that."""
         for file in self._files:
             os.close(file)
         self._files = []
+
+    def _row(self, view: int, index: int) -> bytes | None:
+        """Return a row, or None if it is not there or does not match its checksum."""
+        place = view * self._samples + index
+        check = _read(self._files[1], CHECK.itemsize, place * CHECK.itemsize)
+        if not any(check):
+            return None
+        row = _read(self._files[0], self._width, place * self._width)
+        whole = len(check) == CHECK.itemsize and len(row) == self._width
+        if whole and int.from_bytes(check, "little") == self._checksum(view, index, row):
+            return row
+        self.damaged.add((view, index))
+        return None
 
     def _checksum(self, view: int, index: int, row: bytes) -> int:
         place = zlib.crc32(struct.pack("<QQ", view, index), self._key)
@@ -111,8 +121,16 @@ def _misfit(path: Path, size: int) -> str:
     return "" if found == size else f"{path} had {found:,} bytes, not {size:,}: started again"
 
 
+def _read(file: int, size: int, place: int) -> bytes:
+    """Read `size` bytes, or what there is of them."""
+    if pread := getattr(os, "pread", None):  # not on Windows
+        return pread(file, size, place)
+    os.lseek(file, place, os.SEEK_SET)
+    return os.read(file, size)
+
+
 def _write(file: int, content: bytes, place: int) -> None:
-    """Write all of it. Not through the map: there a full disk would kill the process."""
+    """Write all of it."""
     os.lseek(file, place, os.SEEK_SET)
     while content:
         content = content[os.write(file, content) :]

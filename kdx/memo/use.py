@@ -14,6 +14,7 @@ from kdx.memo.plan import Plan, check_room, make_plan
 from kdx.recipe import Recipe
 from kdx.recipe.sections import Teacher
 from kdx.training.runtime import Runtime
+from kdx.util.printing import say
 
 NEVER_CHANGE = "without augmentation the teacher's outputs never change"
 BY_DEFAULT = f"on by default: {NEVER_CHANGE} (teacher.memo: false turns it off)"
@@ -77,17 +78,17 @@ def remembering(runtime: Runtime, plan: Plan | None, console: Console) -> Iterat
     if _over_processes(runtime, int(memo is None)) or memo is None:
         if memo:
             memo.close()
-        console.out(f"note     {OFF}: {problem}")
+        say(console, f"note     {OFF}: {problem}")
         yield None
         return
     for note in memo.notes:
-        console.print(f"note     {note}", highlight=False, soft_wrap=True)
+        say(console, f"note     {note}")
     runtime.teacher_outputs, runtime.batches.views = memo, plan.views
     try:
         yield memo
         if damaged := _over_processes(runtime, memo.damaged()):
             rows = f"{damaged:,} of {plan.views * plan.samples:,} rows of the memo were damaged"
-            console.print(f"note     {rows} and computed again", highlight=False, soft_wrap=True)
+            say(console, f"note     {rows} and computed again")
     finally:
         runtime.teacher_outputs, runtime.batches.views = guide, views
         memo.close()
@@ -99,8 +100,7 @@ def show(plan: Plan, console: Console, heading: str, *, trained: bool = True) ->
     lines.append(str(plan) if trained else f"{plan.rows()}, once there is a teacher")
     if plan.unlike and trained:
         lines.append(f"new, since {', '.join(plan.unlike)}")
-    text = "\n".join(heading + line for line in lines)
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    say(console, *(heading + line for line in lines))
 
 
 def _plan(runtime: Runtime, section: Teacher) -> Plan:

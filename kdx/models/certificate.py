@@ -1,19 +1,28 @@
 """The certificate: the compact network compared with the one that was trained."""
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from kdx.models.copies import copied
 from kdx.recipe.sections import Tolerance
+from kdx.util.words import listed
+
+APART = 100  # times larger logits are those of a masked class, or of another kind
+LEAST = 0.01  # a size of logits below which a class plays no part
+CHANGED = 10  # tolerances: the share of predictions that may change
 
 
 @dataclass(frozen=True)
 class Errors:
-    """The largest difference between the logits, as it is and as a share of the largest logit."""
+    """The largest difference between the logits, as it is and as a share of the largest logit.
+
+    Logits more than 100 times as large as all those of a class, or of an image, do not count as the
+    largest for that class or image, so that one masked class (-1e9) does not hide the others.
+    """
 
     max_abs_error: float
     max_rel_error: float
@@ -25,10 +34,11 @@ class Errors:
 class Certificate:
     """Trained against compact network, in eval mode, on the same images; made by `certify`.
 
-    It holds if `problems` is empty. `float32` and `float64` are the errors of the logits in each
-    dtype. Of `predictions` (one an image, a pixel or a cell of a detector's grid),
-    `predictions_changed` differ. `parameters` counts those of "trained" and "compact"; `metrics`
-    are what `certify` was given.
+    It holds if `problems` is empty. `float32` are the errors of the exported network, `float64`
+    those of the trained network restored in float64. Of `predictions` (one an image, a pixel or a
+    cell of a detector's grid), `predictions_changed` differ. `parameters` counts those of "trained"
+    and "compact"; `metrics` are what `certify` was given, those of "trained" and "compact" may
+    differ by `metric_tolerances`. `not_repeated` names tensors that differed when restored again.
     """
 
     float32: Errors
@@ -37,16 +47,33 @@ class Certificate:
     predictions: int
     parameters: dict[str, int]
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    metric_tolerances: Mapping[str, float] = field(default_factory=dict)
+    not_repeated: Sequence[str] = ()
 
     @property
     def problems(self) -> list[str]:
-        """What is out of tolerance, a sentence for each dtype. NaN and Inf always are."""
-        return [
-            f"compact and trained network differ in {name}: the largest error is "
+        """What is out of tolerance, a sentence each. NaN and Inf of logits always are."""
+        differ = "compact and trained network differ in"
+        found = [
+            f"{differ} {name}: the largest error is "
             f"{errors.max_rel_error:.3g} of the largest logit, the tolerance {errors.tolerance:g}"
             for name, errors in (("float32", self.float32), ("float64", self.float64))
             if not errors.max_rel_error <= errors.tolerance
         ]
+        most = max(1, int(CHANGED * self.float32.tolerance * self.predictions))
+        if self.predictions_changed > most:
+            changed = f"{self.predictions_changed:,} of {self.predictions:,} changed"
+            found.append(f"{differ} predictions: {changed}, at most {most:,} may")
+        for name, allowed in self.metric_tolerances.items():
+            before, after = self.metrics["trained"][name], self.metrics["compact"][name]
+            same = before == after or (before != before and after != after)  # NaN of both
+            if not (same or abs(after - before) <= allowed):
+                found.append(f"{differ} {name} of all images: {before:.6g} trained, {after:.6g} "
+                             f"compact, the tolerance {allowed:.2g}")  # fmt: skip
+        if self.not_repeated:
+            found.append(f"restoring is not repeatable: {listed(self.not_repeated)} differed at "
+                         "the second call, of the same network")  # fmt: skip
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of certificate.json: the fields, and "holds"."""
@@ -60,9 +87,11 @@ def certify(
     batches: Sequence[Tensor],
     tolerance: Tolerance = Tolerance(),  # noqa: B008 - it is frozen
     *,
+    exported: nn.Module | None = None,
     decide: Callable[[Tensor], Tensor] = lambda logits: logits.argmax(1),
     in_float64: int = 1,
     metrics: Mapping[str, Mapping[str, float]] | None = None,
+    metric_tolerances: Mapping[str, float] | None = None,
 ) -> Certificate:
     """Compare `trained` with `restore(trained)` on batches of images [B, C, H, W], one or more.
 
@@ -70,45 +99,99 @@ def certify(
         assert not certificate.problems
 
     Runs on copies, in eval mode on the CPU, where float32 is float32 (no TF32) and float64
-    exists. `trained` is not changed. `restore` returns the compact network as a new module. The
-    first `in_float64` batches are compared in float64, too.
+    exists. `trained` is not changed. `restore` returns the compact network as a new module.
+    `exported` is the compact network that is used later on, best read back from its file: in
+    float32 that very network is compared, and restoring once more must give its tensors again; by
+    default it is restored here. Rounded to float32 as it is, it says nothing in float64: there the
+    trained network is restored in float64, and compared on the first `in_float64` batches.
 
-    `tolerance` is the largest error allowed, as a share of the largest logit: by default 1e-4 in
-    float32 and 1e-9 in float64. `decide` turns logits into predictions, by default the likeliest
-    class along dimension 1. `metrics` are put into the certificate as they are. Raises what
-    `restore` raises; a network out of tolerance raises nothing, see `Certificate.problems`.
+    `tolerance` is the largest error allowed, as a share of the largest logit (see `Errors`): by
+    default 1e-4 in float32 and 1e-9 in float64; of the predictions, a share of 10 times the first
+    may change, and one always. `decide` turns logits into predictions, by default the likeliest
+    class along dimension 1. `metrics` are those of "trained" and "compact", which may differ by
+    `metric_tolerances`. Raises what `restore` raises, and ValueError for a network that cannot be
+    copied; a network out of tolerance raises nothing, see `Certificate.problems`.
     """
-    errors, changed, predictions, compact = [], 0, 0, trained
-    of_each_dtype = (
-        (torch.float64, batches[:in_float64], tolerance.float64),
-        (torch.float32, batches, tolerance.float32),
+    network = copied(trained).to("cpu", torch.float64).eval()
+    compact = restore(network).eval()
+    double, _, _ = _compare(network, compact, batches[:in_float64], tolerance.float64, decide)
+    network = copied(trained).to("cpu", torch.float32).eval()
+    compact = copied(exported or restore(network)).to("cpu", torch.float32).eval()
+    again = restore(network).to("cpu", torch.float32)
+    single, changed, all = _compare(network, compact, batches, tolerance.float32, decide)
+    return Certificate(
+        single,
+        double,
+        changed,
+        all,
+        {"trained": count_parameters(trained), "compact": count_parameters(compact)},
+        dict(metrics or {}),
+        dict(metric_tolerances or {}),
+        _unequal(compact, again, tolerance.float32),
     )
-    for dtype, part, allowed in of_each_dtype:
-        network = deepcopy(trained).to("cpu", dtype).eval()
-        compact = restore(network).eval()
-        images = (batch.to("cpu", torch.float32).to(dtype) for batch in part)
-        seen = torch.stack([_compare(network, compact, batch, decide) for batch in images])
-        difference, largest = seen[:, :2].amax(0).tolist()
-        changed, predictions = map(int, seen[:, 2:].sum(0))
-        relative = difference / largest if largest else difference
-        errors.append(Errors(difference, relative, allowed, sum(map(len, part))))
-    double, single = errors
-    parameters = {"trained": count_parameters(trained), "compact": count_parameters(compact)}
-    return Certificate(single, double, changed, predictions, parameters, dict(metrics or {}))
 
 
 def _compare(
-    trained: nn.Module, compact: nn.Module, images: Tensor, decide: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """Return [4]: the largest difference and logit, predictions that changed, and all (float64).
+    trained: nn.Module,
+    compact: nn.Module,
+    batches: Sequence[Tensor],
+    tolerance: float,
+    decide: Callable[[Tensor], Tensor],
+) -> tuple[Errors, int, int]:
+    """Return the errors, the predictions that changed, and how many there are.
 
-    The logits themselves are not kept: those of pixels are large.
+    The logits themselves are not kept, only each image's and class's largest: those of pixels are
+    large.
     """
+    dtype = next((value.dtype for value in trained.parameters()), torch.float32)
+    images = (batch.to("cpu", torch.float32).to(dtype) for batch in batches)
+    seen = [_see(trained, compact, batch, decide) for batch in images]
+    error, size, changed, all = (torch.cat(each) for each in zip(*seen, strict=True))
+    of_class, of_image = _ordinary(size.amax(0)), _ordinary(size.amax(1))
+    scale = torch.minimum(of_class, of_image[:, None])
+    relative = error / scale.where(scale != 0, 1)
+    worst = error.max().item(), relative.max().item()
+    return Errors(*worst, tolerance, len(error)), int(changed.sum()), int(all.sum())
+
+
+def _see(
+    trained: nn.Module, compact: nn.Module, images: Tensor, decide: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the largest errors and logits [B, C], and [1] predictions that changed, and all."""
     expected, found = trained(images), compact(images)
-    predictions, others = decide(expected), decide(found)
-    largest = (expected - found).abs().max().item(), expected.abs().max().item()
-    changed = (predictions != others).sum().item()
-    return torch.tensor([*largest, changed, predictions.numel()], dtype=torch.float64)
+    changed = decide(expected) != decide(found)
+    counts = changed.sum().view(1), torch.tensor([changed.numel()])
+    return _largest(expected - found), _largest(expected), *counts
+
+
+def _largest(logits: Tensor) -> Tensor:
+    """Return the largest absolute values of logits [B, C, ...] as float64 [B, C]."""
+    return logits.abs().flatten(2).amax(2).double() if logits.ndim > 2 else logits.abs().double()
+
+
+def _ordinary(sizes: Tensor) -> Tensor:
+    """Return, for each of some sizes [n], the largest of those that are not far above it."""
+    ordered = sizes.sort().values
+    near = torch.searchsorted(ordered, APART * sizes.clamp(min=LEAST), right=True) - 1
+    return ordered[near]
+
+
+def _unequal(one: nn.Module, other: nn.Module, tolerance: float) -> list[str]:
+    """Name the tensors of a state dict that differ by more than rounding, or are missing."""
+    found, again = one.state_dict(), other.state_dict()
+    return [
+        name
+        for name in {**found, **again}
+        if not (name in found and name in again and _close(found[name], again[name], tolerance))
+    ]
+
+
+def _close(one: Tensor, other: Tensor, tolerance: float) -> bool:
+    if one.shape != other.shape:
+        return False
+    one, other = one.double(), other.double()
+    scale = one[one.isfinite()].abs().amax().item() if one.isfinite().any() else 0.0
+    return torch.allclose(one, other, rtol=0, atol=tolerance * scale, equal_nan=True)
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -1,12 +1,14 @@
 """From a recipe's sections to its networks, with the weights that they start from."""
 
 import json
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,14 +22,31 @@ from kdx.util.errors import reason
 from kdx.util.words import counted, listed
 
 
-def build_student(recipe: Recipe, data: ImageData) -> nn.Module:
-    """Return a new compact network, with the weights that the recipe starts it from."""
+def build_student(recipe: Recipe, data: ImageData, *, load: bool = True) -> nn.Module:
+    """Return a new compact network, if `load` with the weights that the recipe starts it from."""
     section = recipe.student
     student = section.component.build(**facts(task_of(data).facts, data.input))
-    if section.weights:
+    if section.weights and load:
         _check_classes(section.weights, len(data.classes), "student")
         weights.load(student, section.weights)
     return student
+
+
+def empty_student(recipe: Recipe, data: ImageData) -> nn.Module:
+    """Return the compact network with random weights, as `kdx.load_student` will build it.
+
+    The random numbers that this takes are given back.
+    """
+    component = recipe.student.component
+    if "pretrained" in component.arguments:
+        component = replace(component, arguments={**component.arguments, "pretrained": False})
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return component.build(**facts(task_of(data).facts, data.input))
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
@@ -123,17 +142,16 @@ def check_answer(
     too, or losses. Buffers and random numbers stay as they are.
     """
     place = f"{role}: in train mode" if train else role
+    remedy = "turn off what it adds in train mode, such as by `aux_logits: false`"
+    also = f"; in eval mode it is right: {remedy}, or return the logits only" if train else ""
     mode = as_it_was(network) if train else eval_mode(network)
     try:
         with mode, torch.random.fork_rng(devices=[]):
             answer = network(images)
     except Exception as error:  # the network may be anybody's
-        shape = list(images.shape[1:])
-        failed = f"forward failed on images of {shape}: {reason(error)}"
-        raise ValueError(f"{place}: {failed}") from error
+        failed = f"forward failed on images of {list(images.shape[1:])}: {reason(error)}"
+        raise ValueError(f"{place}: {failed}{also}") from error
     try:
         task.check(answer, images)
     except ValueError as error:
-        remedy = "turn off what it adds in train mode, such as by `aux_logits: false`"
-        also = f"; in eval mode it is right: {remedy}, or return the logits only" if train else ""
         raise ValueError(f"{place}: {error}{also}") from error

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdx.models.certificate import Certificate, certify
+from kdx.models.copies import copied
 from kdx.models.modes import eval_mode
 from kdx.protocols import StudentTransform
 from kdx.recipe import Component, Recipe
@@ -68,18 +69,30 @@ def rehearse_restoring(
     transforms: Sequence[StudentTransform],
     images: Tensor,
     decide: Callable[[Tensor], Tensor],
+    *,
+    fresh: nn.Module,
 ) -> Certificate:
     """Restore the untrained student as the end of the run will; raise ValueError if that fails.
 
-    Costs a moment before training, where finding out afterwards costs the training.
+    The weights are loaded into `fresh`, the compact network built once more. `student` has run in
+    train mode, so that it keeps what it will keep after training. Costs a moment before training,
+    where finding out afterwards costs the training.
     """
     try:
-        restored = restore(student, transforms)
-    except ValueError as error:
-        raise ValueError(f"student.transforms: after the last stage: {error}") from error
+        restored = restore(copied(student), transforms)
+    except Exception as error:  # the transform may be anybody's
+        raise ValueError(f"student.transforms: after the last stage: {reason(error)}") from error
     _check_same_network(compact, restored)
     again = partial(restore, transforms=transforms)
-    certificate = certify(student, again, [images], recipe.tolerance, decide=decide)
+    judge = partial(certify, student, again, [images], recipe.tolerance, decide=decide)
+    fresh.load_state_dict(restored.state_dict())
+    certificate = judge(exported=fresh)
+    if certificate.problems and not judge().problems:
+        raise ValueError(
+            "student: its state dict does not hold all that its outputs depend on: built again and "
+            f"loaded, {certificate.problems[0]}. Keep it in parameters or persistent buffers, and "
+            "set in the recipe what `pretrained` changes besides the weights"
+        )
     if certificate.problems:
         raise ValueError(f"student.transforms: {'; '.join(certificate.problems)}")
     return certificate

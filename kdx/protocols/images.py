@@ -1,6 +1,6 @@
 """Images by index. N: samples, B: batch, C: channels, H, W: height and width in pixels."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -73,8 +73,9 @@ class ImageSource(Protocol):
     def view(self, index: int, input: InputSpec, augment: Any) -> tuple[Tensor, Tensor]:
         """Return an image [C, H, W], uint8, or float32 if it is normalised already, and its target.
 
-        Targets of different lengths are padded with -1. Random changes draw from torch's CPU
-        generator, seeded for this view. Raises ValueError naming a file that cannot be read.
+        Targets of different lengths are padded with -1. Random changes draw from the global
+        generators of torch, NumPy and Python, which are seeded for this view. Raises ValueError
+        naming a file that cannot be read.
         """
         ...
 
@@ -89,7 +90,22 @@ class Batched(Protocol):
     def views(
         self, keys: Sequence[Key], input: InputSpec, augment: Any, *, seed: int
     ) -> tuple[Tensor, Tensor]:
-        """Return images [B, C, H, W] and targets [B, ...], pure functions of seed and keys."""
+        """Return images [B, C, H, W] and targets [B, ...], pure functions of seed and keys.
+
+        No global generator is seeded for it: views that draw from one are refused.
+        """
+        ...
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A source that says how its views for evaluation are made, for the exported file; optional."""
+
+    def preparation(self, input: InputSpec) -> Mapping[str, Any]:
+        """Return, in what JSON can hold, "mode" of the image, "resize", "crop", "pad", and others.
+
+        Those that are not done are left out. Normalisation by the input follows.
+        """
         ...
 
 

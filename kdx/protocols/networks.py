@@ -13,7 +13,8 @@ class Outputs:
     """The outputs of a network for a batch: logits, and the feature maps that losses read.
 
     `logits` are [B, C] in classification, [B, C, H, W] in segmentation, [B, A * (5 + C), GH, GW]
-    in detection. `features[path]` is the output of the module at `path` of the *compact* network.
+    in detection. `features[path]` is the output of the module at `path` of the *compact* network,
+    as a map [B, C, H, W], tokens [B, N, C] or vectors [B, C].
     """
 
     logits: Tensor

@@ -65,6 +65,7 @@ def read(
     _check_relations(data, report)
     _check_memo(data, locations, report)
     bound = _Binder(allowed_modules(locations.plugins), report).recipe(data)
+    locations = locations if report.overridden(("name",)) else locations.found()
     return _checked(Recipe, bound, locations, report)
 
 

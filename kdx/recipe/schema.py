@@ -3,14 +3,15 @@
 Its sections are in `sections.py`.
 """
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, Field, InstanceOf, PrivateAttr, StrictBool
 
-from kdx.recipe.arguments import Component
+from kdx.recipe.arguments import Component, parameters_of
 from kdx.recipe.fields import Count, Natural, Positive, RunName
 from kdx.recipe.paths import Locations
 from kdx.recipe.resuming import MAY_DIFFER, Resume
@@ -88,8 +89,14 @@ class Recipe(Section):
 
     @property
     def run_dir(self) -> Path:
-        """The directory of the run, below the output root."""
-        return self._locations.output_root / self.name
+        """The directory of the run, below the output root unless it was moved."""
+        return self._locations.at or self._locations.output_root / self.name
+
+    def at(self, run_dir: Path) -> "Recipe":
+        """Return the recipe for a run directory that was moved."""
+        copy = self.model_copy()
+        copy._locations = replace(self._locations, at=run_dir)
+        return copy
 
     @property
     def memos_dir(self) -> Path:
@@ -121,7 +128,33 @@ class Recipe(Section):
 
         Without `epochs` where every stage sets its own, as `load` wants it.
         """
-        content = self.plain()
+        return self._written(self.plain())
+
+    def portable(self) -> dict[str, Any]:
+        """Return `plain` with paths that mean the same from any working directory.
+
+        Those of data and weights are absolute: of the data set its `root`, also by default, and
+        what is annotated as a Path. That of memos is relative to the output root, if it is below.
+        """
+        content, component = self.plain(), self.data.component
+        for name, parameter in parameters_of(component.factory)[0].items():
+            default = parameter.default if name == "root" else None
+            value = component.arguments.get(name, default)
+            types = (parameter.annotation, *get_args(parameter.annotation))
+            if (name == "root" or Path in types) and isinstance(value, str | Path):
+                content["data"][name] = os.path.abspath(value)
+        for section in filter(None, (content["teacher"], content["student"])):
+            if section["weights"]:
+                section["weights"] = os.path.abspath(section["weights"])
+        if (memo := (content["teacher"] or {}).get("memo")) and memo["directory"]:
+            memo["directory"] = self._locations.portable(memo["directory"])
+        return content
+
+    def portable_yaml(self) -> str:
+        """Return `portable` as YAML, which is what a run directory holds."""
+        return self._written(self.portable())
+
+    def _written(self, content: dict[str, Any]) -> str:
         if self.stages and all(stage.epochs for stage in self.stages):
             del content["epochs"]
         text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

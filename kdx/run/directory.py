@@ -1,5 +1,6 @@
 """The directory of a run: whether it is taken, finished, or locked."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,13 +9,14 @@ from pathlib import Path
 from kdx import checkpoints
 from kdx.models.weights import FILE_IN_RUN, read_spec
 from kdx.recipe import Recipe
-from kdx.recipe.paths import REPLACED, refuse_links
+from kdx.recipe.paths import RECIPE, REPLACED, is_run, refuse_links
 from kdx.run.summary import FILE as SUMMARY
-from kdx.util.files import locked, write_whole
+from kdx.util.files import locked, sweep, write_whole
 
 MARK = ".replaced"  # in a run that was moved aside
 FORK = "fork.json"  # the checkpoint that the run starts from
-UNTRAINED = {FORK, "recipe.yaml", "tensorboard"}  # what a run writes before its first epoch is done
+TRACES = {RECIPE, SUMMARY, FILE_IN_RUN, "manifest.json"}  # what runs are recognised by
+UNTRAINED = {FORK, RECIPE, "tensorboard"}  # what a run writes before its first epoch is done
 
 
 def is_taken(run_dir: Path) -> bool:
@@ -22,7 +24,7 @@ def is_taken(run_dir: Path) -> bool:
     if not run_dir.exists():
         return False
     found = {path.name for path in run_dir.iterdir() if not path.name.startswith(".")}
-    return bool(found) and not ("recipe.yaml" in found and found <= UNTRAINED)
+    return bool(found) and not (RECIPE in found and found <= UNTRAINED)
 
 
 def is_finished(run_dir: Path) -> bool:
@@ -52,6 +54,52 @@ def check_free(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
             f"{aside} is the run that {run_dir} was to replace, and is still kept: move it back, "
             "pass --overwrite to replace it, or give this run another name (name=...)"
         )
+    if not (resume and checkpoints.any_at(run_dir)):
+        check_apart(run_dir)
+        for place in (run_dir, aside):
+            refuse_holding(place)
+
+
+def check_apart(run_dir: Path) -> None:
+    """Raise FileExistsError if a run directory would lie in that of another run."""
+    for place in Path(os.path.realpath(run_dir)).parents:
+        if is_run(place):
+            raise FileExistsError(
+                f"{run_dir} lies in the run {place}, which would take it along when it is replaced "
+                "or moved: give this run another name (name=...) or output root (--output-root)"
+            )
+
+
+def refuse_holding(run_dir: Path) -> None:
+    """Raise FileExistsError if another run, or the student of one, lies in a run directory."""
+    for path in sorted(run_dir.rglob("*")):
+        is_own = path.parent == run_dir or (
+            path.parent.parent == run_dir / "checkpoints" and path.name not in (RECIPE, SUMMARY)
+        )
+        if path.name in TRACES and not is_own:
+            raise FileExistsError(
+                f"{path.parent} lies in {run_dir}, and would be replaced or removed with it: move "
+                "it, or give this run another name (name=...)"
+            )
+
+
+def moved(recipe: Recipe, *, resume: bool, overwrite: bool) -> tuple[Recipe, list[str]]:
+    """Return the recipe for the run directory that it lies in, if that is resumed, and notes.
+
+    A run may have been moved, so that its name means another directory: FileExistsError if there is
+    another run there that `overwrite` would replace.
+    """
+    own, named = recipe.locations.own, recipe.run_dir
+    if own is None or own == Path(os.path.realpath(named)):
+        return recipe, []
+    if resume:
+        return recipe.at(own), [f"the recipe lies in the run {own}: this one, not {named}"]
+    if overwrite and is_taken(named):
+        raise FileExistsError(
+            f"{named} would be replaced, but the recipe lies in the run {own}: name the run to "
+            "replace or to start (name=...)"
+        )
+    return recipe, [f"the recipe lies in the run {own}, this is a new run: --resume continues it"]
 
 
 @contextmanager
@@ -68,8 +116,7 @@ def claimed(recipe: Recipe, *, resume: bool, overwrite: bool) -> Iterator[Path |
     busy = f"{run_dir} is being trained by another process: wait for it, or stop it"
     with locked(run_dir.with_name(f".{run_dir.name}.lock"), busy=busy):
         if is_taken(run_dir):
-            is_run = (run_dir / "recipe.yaml").is_file()
-            if not is_run and not (resume and checkpoints.any_at(run_dir)):
+            if not (run_dir / RECIPE).is_file() and not (resume and checkpoints.any_at(run_dir)):
                 done = "resumed" if resume else "replaced"
                 raise FileExistsError(f"{run_dir} is not a run of kdx: it is not {done}")
             if resume and is_finished(run_dir):
@@ -80,8 +127,20 @@ def claimed(recipe: Recipe, *, resume: bool, overwrite: bool) -> Iterator[Path |
         refuse_links(run_dir)
         run_dir.mkdir(exist_ok=True)
         checkpoints.sweep(run_dir / "checkpoints")
-        write_whole(run_dir / "recipe.yaml", recipe.to_yaml())
+        sweep(run_dir)
+        write_whole(run_dir / RECIPE, recipe.portable_yaml())
         yield aside if _is_kept(aside) else None
+
+
+def discard(aside: Path) -> str:
+    """Remove a run that was moved aside, unless it is another by now; return a note if it stays."""
+    try:
+        refuse_holding(aside)
+    except FileExistsError as error:
+        return f"{aside} is kept: {error}"
+    if _is_kept(aside):
+        shutil.rmtree(aside)
+    return ""
 
 
 def _aside(run_dir: Path) -> Path:

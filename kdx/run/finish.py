@@ -4,29 +4,37 @@ import json
 import platform
 import re
 import sys
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.markup import escape
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdx.data import Views
 from kdx.launch.memory import at_once
 from kdx.models import weights
 from kdx.models.certificate import Certificate, certify
+from kdx.models.copies import copied
+from kdx.models.modes import eval_mode
+from kdx.models.networks import empty_student
 from kdx.models.transforms import restore
 from kdx.run.report import write_pictures, write_report
 from kdx.run.summary import Summary, write_summary
+from kdx.training.health import diverged, is_finite
 from kdx.training.progress import Progress
 from kdx.training.runtime import Runtime
-from kdx.util.files import write_whole
+from kdx.util.errors import CertificateError
+from kdx.util.files import move, write_whole
+from kdx.util.printing import say
 from kdx.util.words import counted
 
 CERTIFIED = 1024  # images of the evaluation split on which the certificate compares logits
 MOST_PIXELS = 2**24  # of them all
 BATCH = 256
+UNCERTIFIED = "student.uncertified.safetensors"  # the exported file until its certificate holds
+PRECISIONS = {"no": 2**-24, "fp16": 2**-11, "bf16": 2**-8, "fp8": 2**-4}  # relative rounding
 
 
 def finish(
@@ -41,11 +49,30 @@ def finish(
 
     `teacher` are the metrics of the teacher, `forked_from` is the checkpoint that the run started
     from. Returns the certificate's problems, the same on every process; if there are any, the
-    student is not exported.
+    student is not exported. Raises TrainingError if the student's outputs are not finite.
     """
+    path = runtime.job.recipe.run_dir / weights.FILE_IN_RUN
+    candidate = path.with_name(UNCERTIFIED)
+    try:
+        return _finish(runtime, progress, console, teacher, forked_from, candidate, path)
+    finally:
+        if runtime.accelerator.is_main_process:
+            candidate.unlink(missing_ok=True)
+
+
+def _finish(
+    runtime: Runtime,
+    progress: Progress,
+    console: Console,
+    teacher: dict[str, float] | None,
+    forked_from: str | None,
+    candidate: Path,
+    path: Path,
+) -> list[str]:
     job = runtime.job
-    compact = restore(job.student, job.transforms)
     split, source = runtime.evaluation_source()
+    _check_outputs(runtime, Views(source, job.data.input, seed=job.recipe.seed))
+    compact = _exported(runtime, candidate)
     metrics = {
         "trained": runtime.evaluate(job.student, source).metrics,
         "compact": runtime.evaluate(compact, source).metrics,
@@ -62,14 +89,15 @@ def finish(
         lambda student: restore(student, job.transforms),
         _images(evaluated),
         job.recipe.tolerance,
+        exported=compact,
         decide=job.task.decide,
         metrics=metrics,
+        metric_tolerances=_metric_tolerances(runtime, metrics["trained"], len(source)),
     )
     run_dir, text = job.recipe.run_dir, json.dumps(certificate.to_json(), indent=2)
     write_whole(run_dir / "certificate.json", f"{text}\n")
     if not certificate.problems:
-        path = run_dir / weights.FILE_IN_RUN
-        weights.save(compact, path, input=job.data.input, classes=job.classes, extra=job.about)
+        move(candidate, path)
         summary = Summary(
             name=job.recipe.name,
             evaluated_on=split,
@@ -88,6 +116,7 @@ def finish(
             headings=dict(job.task.metrics),
             train=progress.train or None,
             forked_from=forked_from,
+            preprocessing=job.about["preprocessing"],
         )
         pictures = write_pictures(run_dir, compact, job.task, tested)
         write_report(
@@ -96,6 +125,54 @@ def finish(
         write_summary(run_dir, summary)  # last: it marks the run as finished
         _conclude(summary, certificate, path, console)
     return runtime.agree(certificate.problems)
+
+
+def _check_outputs(runtime: Runtime, views: Views) -> None:
+    """Raise TrainingError, on every process, if the trained student's outputs are not finite."""
+    student, fine = runtime.job.student, True
+    if runtime.accelerator.is_main_process:
+        with torch.no_grad(), eval_mode(student), runtime.held():
+            fine = all(is_finite(student(runtime.to_device(each))) for each in _images(views))
+    if not runtime.agree(fine):
+        what = "the student's outputs contain NaN or Inf"
+        raise diverged(what, "after the last step; nothing was exported")
+
+
+def _exported(runtime: Runtime, file: Path) -> nn.Module:
+    """Write the compact student to `file`; return the network that is read from it.
+
+    The main process writes and reads; all have the tensors that it read. CertificateError for a
+    file that does not load.
+    """
+    job = runtime.job
+    network = empty_student(job.recipe, job.data)
+    if runtime.accelerator.is_main_process:
+        restored = restore(copied(job.student).to("cpu"), job.transforms)
+        weights.save(restored, file, input=job.data.input, classes=job.classes, extra=job.about)
+        try:
+            weights.load(network, file)
+        except ValueError as error:
+            raise CertificateError(f"{error}; nothing was exported") from error
+    network.to(runtime.accelerator.device)
+    runtime.share(network.state_dict().values())
+    return network
+
+
+def _metric_tolerances(
+    runtime: Runtime, trained: Mapping[str, float], images: int
+) -> dict[str, float]:
+    """Return how far metrics of trained and compact network may be apart: rounding, an image.
+
+    A share, by the precision of the evaluation; and, but for the loss, what one image counts.
+    """
+    rounding = PRECISIONS[runtime.accelerator.mixed_precision]
+    if runtime.accelerator.device.type != "cpu":
+        rounding = max(rounding, PRECISIONS["fp16"])  # TF32 has the mantissa of fp16
+    share = max(runtime.job.recipe.tolerance.float32, 8 * rounding)
+    return {
+        name: share * max(1.0, abs(value)) + (0 if name == "loss" else 1 / images)
+        for name, value in trained.items()
+    }
 
 
 def _environment(runtime: Runtime) -> dict[str, str | int]:
@@ -115,14 +192,18 @@ def _environment(runtime: Runtime) -> dict[str, str | int]:
 def _processor() -> str:
     """Return the processor's model, or its architecture."""
     about = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*: (.*)", about.read_text() if about.exists() else "", re.M)
+    found = re.search(
+        r"^model name\s*: (.*)",
+        about.read_text(encoding="utf-8", errors="replace") if about.exists() else "",
+        re.M,
+    )
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _images(views: Views) -> list[Tensor]:
-    """Return the first images in batches: two images or more, if there are two."""
-    most = max(2, MOST_PIXELS // prod(views.shape[1:]))
-    keys = [(0, index) for index in range(min(CERTIFIED, most, len(views)))]
+    """Return images spread over the views, in batches: two images or more, if there are two."""
+    count = min(CERTIFIED, max(2, MOST_PIXELS // prod(views.shape[1:])), len(views))
+    keys = [(0, index * len(views) // count) for index in range(count)]
     size = min(BATCH, at_once(views.shape))
     return [views.__getitems__(keys[i : i + size]).images for i in range(0, len(keys), size)]
 
@@ -141,6 +222,5 @@ def _conclude(summary: Summary, certificate: Certificate, path: Path, console: C
             f"{double.max_rel_error:.1e} (float64) of the largest logit; predictions changed: "
             f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
         )
-    lines.append(f"student  [bold]{escape(str(path))}[/bold]")
-    lines.append(f"report   {escape(str(path.parent / 'report.md'))}")
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    lines += [f"student  {path}", f"report   {path.parent / 'report.md'}"]
+    say(console, *lines)

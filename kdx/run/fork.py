@@ -1,5 +1,6 @@
 """Forking a run: a new run that starts from another run's student."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class Fork:
     def origin(self) -> dict[str, str]:
         """What the new run's checkpoints record as `forked_from`."""
         place = self.state.place
-        return {"checkpoint": str(place), "sha256": checkpoints.digest_of(place)}
+        return {"checkpoint": os.path.abspath(place), "sha256": checkpoints.digest_of(place)}
 
     def load_compact(self, network: nn.Module) -> None:
         """Load `compact`, if not None, into the network before any transform is applied."""
@@ -97,6 +98,34 @@ class Fork:
             return "its arguments differ"
         load_optimizer(runner.optimizer, kept["state"], groups)
         return ""
+
+
+def check_origin(run_dir: Path, fork: Path | None, origin: Mapping[str, str | None]) -> None:
+    """Raise ValueError if a run to resume was not started from `fork`, if that is given.
+
+    `origin` is what it recorded as `Fork.origin`; empty if it is no fork.
+    """
+    found = origin.get("checkpoint")
+    if fork is None or (found and any(_is_origin(place, origin) for place in _meant(fork))):
+        return
+    begun = f"from {found}" if found else "without --fork"
+    raise ValueError(
+        f"--fork {fork}: {run_dir} was started {begun}: resume it without --fork, or start a new "
+        "run from this checkpoint (name=..., without --resume)"
+    )
+
+
+def _meant(fork: Path) -> list[Path]:
+    """List the checkpoints that --fork may mean; those of a run may have been replaced since."""
+    return [fork, *(fork / "checkpoints").glob("epoch_*")]
+
+
+def _is_origin(place: Path, origin: Mapping[str, str | None]) -> bool:
+    recorded, place = Path(origin["checkpoint"] or "").resolve(), place.resolve()
+    if place in (recorded, recorded.parent.parent):
+        return True
+    known = place.is_dir() and (place / "manifest.json").is_file()
+    return known and checkpoints.digest_of(place) == origin.get("sha256")
 
 
 def open_fork(path: Path, recipe: Recipe) -> Fork:

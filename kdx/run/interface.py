@@ -2,23 +2,19 @@
 
 import json
 import os
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from copy import deepcopy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from accelerate.state import AcceleratorState
 from pydantic import TypeAdapter
 from rich.console import Console
 from torch import nn
 
 from kdx.models import weights
 from kdx.models.certificate import Certificate
+from kdx.models.copies import copied
 from kdx.models.networks import facts
 from kdx.recipe import Recipe, allow
 from kdx.recipe import load_student as load_section
@@ -27,6 +23,7 @@ from kdx.recipe.paths import Locations
 from kdx.run.objects import recipe_of_objects
 from kdx.run.run import run
 from kdx.run.summary import Summary, read_summary
+from kdx.training.runtime import caller_unchanged
 
 PathLike = str | os.PathLike[str]
 
@@ -66,23 +63,7 @@ class Run:
         return cls(Path(path), student, summary, certificate)
 
 
-@contextmanager
-def _caller_unchanged() -> Iterator[None]:
-    """Give the caller's random generators, CPU threads and Accelerate state back afterwards."""
-    threads, shared = torch.get_num_threads(), dict(AcceleratorState._shared_state)
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(range(torch.cuda.device_count())):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_num_threads(threads)
-        AcceleratorState._shared_state.clear()
-        AcceleratorState._shared_state.update(shared)
-
-
-@_caller_unchanged()
+@caller_unchanged()
 def distill(
     recipe: PathLike | Mapping[str, Any] | Recipe | None = None,
     *,
@@ -123,8 +104,9 @@ def distill(
     if not isinstance(recipe, Recipe):
         recipe = _read(recipe, settings, Path(output_root), tuple(plugins))
     options: dict[str, Any] = {} if fork is None else {"fork": Path(fork)}
-    path = run(recipe, Console(quiet=quiet), overwrite=overwrite, resume=resume, **options)
-    network = None if network is None else deepcopy(network).cpu()
+    console = Console(quiet=quiet, markup=False, emoji=False)
+    path = run(recipe, console, overwrite=overwrite, resume=resume, **options)
+    network = None if network is None else copied(network).cpu()
     return Run.open(path, network=network, plugins=recipe.locations.plugins)
 
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from types import FunctionType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from kdx.data import from_datasets
+from kdx.models.copies import copied
 from kdx.recipe import Component
 from kdx.recipe.kinds import lack
 from kdx.training import schedules
@@ -26,7 +27,7 @@ def recipe_of_objects(
     train: Any,
     test: Any,
     teacher: nn.Module | None = None,
-    memo: Mapping[str, Any] | None = None,
+    memo: Mapping[str, Any] | Literal[False] | None = None,
     losses: Any = None,
     transforms: Any = (),
     optimizer: Any = None,
@@ -53,12 +54,16 @@ def recipe_of_objects(
         _part("transform", each, f"transforms[{index}]") for index, each in enumerate(listed)
     ]
     if teacher is not None:
-        given["teacher"] = _part("network", teacher, "teacher") | ({"memo": memo} if memo else {})
+        given["teacher"] = _part("network", teacher, "teacher") | (
+            {} if memo is None else {"memo": memo}
+        )
         if losses is None:
             raise ValueError(
                 "losses: missing: with a teacher, say what is learned from it: "
                 "losses=[(0.1, kdx.losses.CrossEntropy()), (0.9, kdx.losses.KD(temperature=4))]"
             )
+    elif memo:
+        raise ValueError(f"memo: {memo} has no teacher whose outputs to store: pass `teacher`")
     if losses is not None:
         several = losses if isinstance(losses, Mapping | list | tuple) else [losses]
         named = several.items() if isinstance(several, Mapping) else (("", one) for one in several)
@@ -104,7 +109,7 @@ def _part(kind: str, value: Any, place: str) -> dict[str, Any]:
         raise ValueError(f"{place}: {_name(value)} is not a {kind}: {lacking}")
 
     def factory(**_: Any) -> Any:
-        made = copy.deepcopy(value)
+        made = copied(value) if isinstance(value, nn.Module) else copy.deepcopy(value)
         return made.cpu() if isinstance(made, nn.Module) else made
 
     shown = {} if kind == "network" else getattr(value, "__dict__", {})

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from kdx.data import Views
+from kdx.data.preprocessing import in_words
 from kdx.models.certificate import Certificate
 from kdx.models.modes import eval_mode
 from kdx.protocols import InputSpec, Task
@@ -33,7 +35,11 @@ import kdx
 student = kdx.load_student("{run_dir}"{more})
 ```
 
-It takes images of {input} as (pixels / 255 - mean) / std, mean {input.mean}, std {input.std}."""
+It takes images of {input} as (pixels / 255 - mean) / std, mean {input.mean}, std {input.std}.
+{made}"""
+MADE = """
+Preprocessing in evaluation: {}. The file's metadata has it as
+"preprocessing"; docs/running.md has code that follows it."""
 
 
 def write_report(
@@ -49,7 +55,10 @@ def write_report(
 
     `input` is the student's, `pictures` are files below the run directory.
     """
-    epochs = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    epochs = [
+        json.loads(line)
+        for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     shown = "\n".join(f"![test image]({name})" for name in pictures)
     environment = [(key, str(value)) for key, value in summary.environment.items()]
     sections = [
@@ -60,7 +69,7 @@ def write_report(
         *([f"{PICTURES}\n\n{shown}"] if pictures else []),
         f"## Epochs\n\n{_epochs(epochs, summary.primary_metric)}",
         f"## Environment\n\n{_table(('', ''), environment)}",
-        f"## Load it\n\n{_load(recipe, run_dir, input)}",
+        f"## Load it\n\n{_load(recipe, run_dir, input, summary)}",
     ]
     path = run_dir / "report.md"
     write_whole(path, "\n\n".join(sections) + "\n")
@@ -139,13 +148,15 @@ def _epochs(epochs: Sequence[Mapping[str, Any]], primary_metric: str) -> str:
     return _table(("epoch", "stage", "learning rate", *names), rows)
 
 
-def _load(recipe: Recipe, run_dir: Path, input: InputSpec) -> str:
+def _load(recipe: Recipe, run_dir: Path, input: InputSpec, summary: Summary) -> str:
     """Return code that loads the student, and what evaluates it; objects are built by the user."""
+    made = MADE.format(in_words(summary.preprocessing)) if summary.preprocessing else ""
+    about = {"run_dir": run_dir, "input": input, "made": made}
     use, plugins = recipe.student.component.use, list(recipe.locations.plugins)
     if use.startswith("object:"):
-        return LOADING.format(run_dir=run_dir, more=f", network={use[7:]}(...)", input=input)
+        return LOADING.format(more=f", network={use[7:]}(...)", **about)
     more = f", plugins={json.dumps(plugins)}" if plugins else ""
-    return (EVALUATING + LOADING).format(run_dir=run_dir, more=more, input=input)
+    return (EVALUATING + LOADING).format(more=more, **about)
 
 
 @torch.no_grad()
@@ -167,7 +178,9 @@ def write_pictures(run_dir: Path, network: nn.Module, task: Task, views: Views) 
             break
         written.append(f"pictures/{index:06d}.png")
         (run_dir / "pictures").mkdir(exist_ok=True)
-        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(run_dir / written[-1])
+        image = BytesIO()
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(image, format="PNG")
+        write_whole(run_dir / written[-1], image.getvalue())
     return written
 
 

@@ -1,6 +1,7 @@
 """Resuming a run: which checkpoint, and whether it is still the same run."""
 
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -52,7 +53,7 @@ def circumstances(runtime: Runtime) -> dict[str, Any]:
     """Return what determines a run, as JSON holds it. Reads all images and the teacher."""
     job, recipe = runtime.job, runtime.job.recipe
     found = {
-        "recipe": flat(recipe.plain()),
+        "recipe": flat(recipe.portable()),
         "processes": runtime.world,
         "steps an epoch": runtime.batches.steps,
         "data": {
@@ -107,6 +108,8 @@ def compare_recipes(
         # What really runs is compared instead of the first two.
         if key in ("processes", "threads") or (before is ABSENT and now == rule.absent):
             continue
+        if _same_path(before, now):
+            continue
         accepted = rule.may_differ and key not in equal
         line = f"{key}: {_shown(before)}, now {_shown(now)}"
         (changes.accepted if accepted else changes.refused).append(line)
@@ -134,6 +137,13 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tup
         before, now = old.get(key, ABSENT), new.get(key, ABSENT)
         if before is ABSENT or now is ABSENT or before != now:
             yield key, before, now
+
+
+def _same_path(*values: Any) -> bool:
+    """Return whether values are a path from here and the absolute one, as a run's recipe has it."""
+    if not all(isinstance(value, str) for value in values) or not any(map(os.path.isabs, values)):
+        return False
+    return os.path.realpath(values[0]) == os.path.realpath(values[1])
 
 
 def _shown(value: Any) -> str:

@@ -1,8 +1,7 @@
 """The main job: from a recipe to a run directory with the compact student in it."""
 
 import json
-import shutil
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,22 @@ from kdx.launch.processes import join
 from kdx.memo.plan import Plan
 from kdx.memo.use import plan_memo, remembering
 from kdx.recipe import Recipe
-from kdx.run.directory import FORK, check_free, claimed, is_finished
+from kdx.run.directory import FORK, check_free, claimed, discard, is_finished, moved
 from kdx.run.finish import finish
-from kdx.run.fork import Fork, open_fork
+from kdx.run.fork import Fork, check_origin, open_fork
 from kdx.run.resume import chosen, circumstances, compare, flat
+from kdx.run.summary import read_summary
 from kdx.run.teacher_run import check_teacher, teacher_recipe
 from kdx.tasks import primary_metric
 from kdx.training.job import Job, StageJob, build
-from kdx.training.log import RunLog, say
+from kdx.training.log import RunLog
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.schedules import TABLE
 from kdx.training.state import TrainState
 from kdx.training.trainer import fit
 from kdx.util.errors import CertificateError, TrainingError
 from kdx.util.files import write_whole
+from kdx.util.printing import rule, say
 from kdx.util.words import counted
 
 
@@ -52,22 +53,30 @@ def run(
     CertificateError if the compact student differs (student.safetensors is not written then).
     """
     console.quiet |= not join(recipe)
+    recipe, notes = moved(recipe, resume=resume, overwrite=overwrite)
     run_dir = recipe.run_dir
+    recorded = run_dir / FORK
+    again = resume and checkpoints.any_at(run_dir)
     if resume and is_finished(run_dir):
-        if last := TrainState.newest(run_dir)[0]:
-            _check_same(recipe, last, last.run | {"recipe": flat(recipe.plain())})
+        check_origin(run_dir, fork, {"checkpoint": read_summary(run_dir).forked_from})
+        last = None
+        with suppress(ValueError):  # no checkpoint is intact: none is needed
+            last, _ = TrainState.newest(run_dir)
+        if last:
+            _check_same(recipe, last, last.run | {"recipe": flat(recipe.portable())})
         say(console, f"{run_dir} is finished: nothing to do")
         return run_dir
     check_free(run_dir, resume=resume, overwrite=overwrite)
-    again = resume and checkpoints.any_at(run_dir)
-    recorded = run_dir / FORK
-    if resume and not (fork or again) and recorded.is_file():  # ended before its first checkpoint
-        fork = Path(json.loads(recorded.read_text())["checkpoint"])
+    if resume and recorded.is_file():
+        origin = json.loads(recorded.read_text(encoding="utf-8"))
+        check_origin(run_dir, fork, origin)
+        if not again:  # ended before its first checkpoint
+            fork = Path(origin["checkpoint"])
     source = open_fork(fork, recipe) if fork and not again else None
     ensure_teacher(recipe, console)
-    job = build(recipe, load_compact=source.load_compact if source and source.compact else None)
+    load_compact = source.load_compact if source and source.compact else None
+    job = build(recipe, load_compact=load_compact, student_weights=not again)
     runtime = Runtime(job, accelerator_for(job))
-    notes: list[str] = []
     memo = plan_memo(runtime, notes.append)
     main = runtime.accelerator.is_main_process
     saved, passed = chosen(run_dir, runtime) if resume else (None, [])
@@ -76,6 +85,7 @@ def run(
         source.load_student(runtime)
     about = circumstances(runtime) if main else {}
     if saved:
+        check_origin(run_dir, fork, saved.run.get("forked_from", {}))
         notes += _check_same(recipe, saved, about) if main else []
         about |= {key: value for key, value in saved.run.items() if key == "forked_from"}
         notes.append(f"resumed from {saved.place.name}" + ("; not forked again" if fork else ""))
@@ -97,8 +107,8 @@ def run(
         except (CertificateError, TrainingError) as error:
             kept = f"; the run that it was to replace is kept in {aside}" if aside else ""
             raise type(error)(f"{error}{kept}") from error
-        if aside:
-            shutil.rmtree(aside)
+        if aside and (note := discard(aside)):
+            say(console, f"note     {note}")
     return run_dir
 
 
@@ -148,7 +158,7 @@ def ensure_teacher(recipe: Recipe, console: Console) -> None:
     # Mistakes in this recipe are found before the teacher is trained.
     trial = build(recipe, teacher_weights=False)
     plan_memo(Runtime(trial, accelerator_for(trial)))
-    console.print(f"[bold]The teacher has no weights yet: training {teacher.name} first[/bold]")
+    say(console, f"The teacher has no weights yet: training {teacher.name} first", style="bold")
     run(teacher, console, resume=True)
 
 
@@ -165,7 +175,7 @@ def _introduce(job: Job, runtime: Runtime, console: Console, notes: list[str]) -
         f"device   {describe(runtime)}",
         *(f"note     {note}" for note in (*job.data.notes, *filter(None, idle), *notes)),
     ]
-    console.rule(f"[bold]{job.recipe.name}")
+    rule(console, job.recipe.name)
     say(console, "\n".join(lines))
 
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from kdx.tasks import Classification
 from kdx.util.files import write_whole
@@ -19,7 +20,8 @@ class Summary:
     `evaluated_on` is the split of `last` and `best`, and of the choice of the epoch; `test` is
     measured at the end on the test images; `train` are those of the last epoch on the training
     images without augmentation, if the recipe asks for them. `seconds` and `images_per_second`
-    are of training only. `forked_from` is the checkpoint that the run started from.
+    are of training only. `forked_from` is the checkpoint that the run started from. `preprocessing`
+    makes the student's input of an image, as in evaluation (`kdx.data.preparation`).
     """
 
     name: str
@@ -39,6 +41,7 @@ class Summary:
     headings: dict[str, str] = field(default_factory=partial(dict, Classification.metrics))
     train: dict[str, float] | None = None
     forked_from: str | None = None
+    preprocessing: dict[str, Any] | None = None
 
     @property
     def primary_metric(self) -> str:
@@ -54,6 +57,6 @@ def write_summary(run_dir: Path, summary: Summary) -> None:
 def read_summary(run_dir: Path) -> Summary:
     """Read summary.json; ValueError if it is missing or cannot be read."""
     try:
-        return Summary(**json.loads((run_dir / FILE).read_text()))
+        return Summary(**json.loads((run_dir / FILE).read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
         raise ValueError(f"{run_dir}: not a finished run: {error}") from error

@@ -1,5 +1,6 @@
 """The teacher of a run: the recipe that trains it, and whether it is better than chance."""
 
+import os
 from math import sqrt
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from rich.console import Console
 from kdx.models.networks import has_weights
 from kdx.recipe import Recipe, beside
 from kdx.recipe.sections import Teacher as TeacherSection
+from kdx.run.directory import moved
 from kdx.tasks import primary_metric
 from kdx.training.runtime import Runtime
+from kdx.util.printing import say
 from kdx.util.words import counted
 
 
@@ -24,7 +27,13 @@ def teacher_recipe(recipe: Recipe) -> Recipe | None:
     missing = f"teacher.weights: {section.weights} does not exist, and"
     if section.recipe is None:
         raise ValueError(f"{missing} the recipe has no `teacher.recipe` to train it")
-    teacher = beside(recipe, section.recipe)
+    teacher, _ = moved(beside(recipe, section.recipe), resume=True, overwrite=False)
+    places = [Path(os.path.realpath(each.run_dir)) for each in (recipe, teacher)]
+    if any(one.is_relative_to(other) for one, other in (places, reversed(places))):
+        raise ValueError(
+            f"{missing} {section.recipe} would train it in {teacher.run_dir}, and the student in "
+            f"{recipe.run_dir}: one run cannot lie in another, give them other names (name=...)"
+        )
     if teacher.run_dir.resolve() != Path(section.weights or "").resolve():
         raise ValueError(
             f"{missing} {section.recipe} would write {teacher.run_dir}: make its `name:` and the "
@@ -50,7 +59,7 @@ def check_teacher(runtime: Runtime, console: Console) -> dict[str, float] | None
     first, chance = primary_metric(job.task), job.task.chance
     share, heading = evaluation.metrics[first], job.task.metrics[first]
     images = counted(len(source), f"{name} image")
-    console.print(f"teacher  {share:.2%} {heading} on {images}", highlight=False)
+    say(console, f"teacher  {share:.2%} {heading} on {images}")
     bound = chance + 2 * sqrt(chance * (1 - chance) / len(source))
     if share <= bound and section and not section.allow_chance:
         raise ValueError(

@@ -65,7 +65,7 @@ class Health:
 
     def diverged(self, what: str, when: str) -> TrainingError:
         """Return the error that ends a run."""
-        return TrainingError(f"training diverged: {what} ({self.place}; {when}): {ADVICE}")
+        return diverged(what, f"{self.place}; {when}")
 
     def _fail(self, found: Mapping[str, float], when: str) -> None:
         what = [f"non-finite loss {n!r}: {value}" for n, value in found.items() if n != GRADIENT]
@@ -74,6 +74,17 @@ class Health:
         elif bad := bad_gradients(self.objective):
             what.append(f"gradient contains NaN or Inf: {listed(bad)}")
         raise self.diverged(", ".join(what), when)
+
+
+def diverged(what: str, where: str) -> TrainingError:
+    """Return the error that ends a run."""
+    return TrainingError(f"training diverged: {what} ({where}): {ADVICE}")
+
+
+def is_finite(outputs: Tensor) -> bool:
+    """Return whether outputs [B, ...] are; what is -Inf for every image is masked by design."""
+    masked = outputs.isneginf().all(dim=0)
+    return bool((outputs.isfinite() | masked).all())
 
 
 def bad_gradients(objective: nn.Module) -> list[str]:

@@ -1,20 +1,25 @@
 """From a recipe to everything that a run needs, checked before the first step."""
 
-import random
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from kdx.data import Splits, Views, check_data, corrupt_labels, split
+from kdx.data import Splits, Views, check_data, corrupt_labels, preparation, split
+from kdx.data.counter import seed_python_and_numpy
 from kdx.launch.memory import at_once, check_fits, limited
 from kdx.models.certificate import Certificate
-from kdx.models.networks import build_student, build_teacher, check_answer, facts
+from kdx.models.copies import copied
+from kdx.models.networks import (
+    build_student,
+    build_teacher,
+    check_answer,
+    empty_student,
+    facts,
+)
 from kdx.models.teacher import Teacher
 from kdx.models.transforms import apply_transforms, check_kept, rehearse_restoring
 from kdx.protocols import ImageData, StudentTransform, Task
@@ -75,6 +80,7 @@ class Job:
             "arguments": dict(student.arguments),
             "class_names": list(self.data.classes),
             "facts": dict(self.task.facts),
+            "preprocessing": preparation(self.splits.test, self.data.input),
         }
 
     def enter(self, phase: str | None) -> None:
@@ -89,29 +95,30 @@ def build(
     recipe: Recipe,
     *,
     teacher_weights: bool = True,
+    student_weights: bool = True,
     load_compact: Callable[[nn.Module], object] | None = None,
 ) -> Job:
     """Build data, student, teacher and objectives, and probe them on a batch.
 
-    With `teacher_weights` false the teacher keeps random weights, for a dry run. `load_compact`
+    With `teacher_weights` false the teacher keeps random weights, for a dry run; with
+    `student_weights` false the student does, for a resume, which has its own. `load_compact`
     is called with the student before its transforms, to load other weights than the recipe's.
     Raises ValueError for what does not fit: module paths, shapes, class counts, a transform that
     does not restore the compact network or does not keep the weights that the student starts from.
     """
-    random.seed(recipe.seed)  # for initialisation, dropout and plug-ins
-    np.random.seed(recipe.seed % 2**32)
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(recipe.seed)  # for initialisation, dropout and plug-ins
+    seed_python_and_numpy(recipe.seed)
     data, splits = build_data(recipe)
     task, known = task_of(data), facts(task_of(data).facts, data.input)
     views = Views(splits.train, data.input, seed=recipe.seed, augment=recipe.data.augment)
-    compact = build_student(recipe, data)
+    compact = build_student(recipe, data, load=student_weights)
     if load_compact:
         load_compact(compact)
     student, transforms = apply_transforms(recipe, compact, views.shape)
     teacher = build_teacher(recipe, data, load=teacher_weights) if recipe.teacher else None
     _check_batches(recipe, views, teacher)
     probe = min(PROBE, len(views), max(2, at_once(views.shape)))
-    images, targets, indices = views.__getitems__([(0, i) for i in range(probe)])
+    images, targets, indices = views.checked([(0, i) for i in range(probe)])
     check_answer(student, images, task, "student")
     if teacher:
         check_answer(teacher.module, teacher.see(images), task, "teacher")
@@ -120,7 +127,7 @@ def build(
     pretrained = recipe.student.component.arguments.get("pretrained")
     if load_compact or recipe.student.weights or pretrained:
         check_kept(compact, student, images)
-    trial = deepcopy(student)  # for the phases and the probes; training starts without them
+    trial = copied(student)  # for the phases and the probes; training starts without them
     check_answer(trial, images, task, "student", train=True)
     paths = [name for name, _ in compact.named_modules()]
     stages = []
@@ -143,7 +150,10 @@ def build(
     if teacher:
         _check_teacher_used(recipe, stages)
         teacher.settle(images)
-    rehearsal = rehearse_restoring(recipe, compact, trial, transforms, images, task.decide)
+    fresh = empty_student(recipe, data)
+    rehearsal = rehearse_restoring(
+        recipe, compact, trial, transforms, images, task.decide, fresh=fresh
+    )
     for stage in stages:
         stage.objective.move_to(student)
     return Job(

@@ -11,14 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from kdx.util.files import append, write_whole
+from kdx.util.files import append, placed, write_whole
+from kdx.util.printing import say
 
 METRICS = "metrics.jsonl"
-
-
-def say(console: Console, text: str) -> None:
-    """Print lines as they are: without markup, colours or line breaks of the terminal's width."""
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 class RunLog:
@@ -43,7 +39,8 @@ class RunLog:
         if main:
             shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)
             (run_dir / METRICS).unlink(missing_ok=True)
-            self.board = SummaryWriter(str(run_dir / "tensorboard"))
+            with placed(run_dir / "tensorboard"):
+                self.board = SummaryWriter(str(run_dir / "tensorboard"))
 
     @contextmanager
     def progress(
@@ -74,8 +71,9 @@ class RunLog:
             return
         line = json.dumps({"epoch": epoch, "stage": stage, **values})
         append(self.directory / METRICS, f"{line}\n")
-        for name, value in values.items():
-            self.board.add_scalar(name, value, epoch)
+        with placed(self.directory / "tensorboard"):
+            for name, value in values.items():
+                self.board.add_scalar(name, value, epoch)
         say(self.console, self._line(epoch, stage, values))
 
     def resume(self, metrics: str) -> None:
@@ -85,18 +83,20 @@ class RunLog:
         write_whole(self.directory / METRICS, metrics)
         for line in metrics.splitlines():
             values = json.loads(line)
-            for name in values.keys() - {"epoch", "stage"}:
-                self.board.add_scalar(name, values[name], values["epoch"])
+            with placed(self.directory / "tensorboard"):
+                for name in values.keys() - {"epoch", "stage"}:
+                    self.board.add_scalar(name, values[name], values["epoch"])
 
     def lines(self) -> str:
         """Return the content of metrics.jsonl."""
         path = self.directory / METRICS
-        return path.read_text() if path.exists() else ""
+        return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def close(self) -> None:
         """Finish writing."""
         if self.board is not None:
-            self.board.close()
+            with placed(self.directory / "tensorboard"):
+                self.board.close()
 
     def _line(self, epoch: int, stage: str, values: Mapping[str, float]) -> str:
         """` 3/30 train  loss 3.449 (cross_entropy 0.538, kd 3.773)  test 91.94%  1,366 img/s`."""

@@ -1,11 +1,13 @@
 """Where a job runs: devices, processes, data loaders, evaluation."""
 
 import os
-from collections.abc import Iterator
+import random
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
@@ -49,6 +51,22 @@ def accelerator_for(job: Job) -> Accelerator:
         check_compiler(accelerator.device)
     accelerator.wait_for_everyone()  # nothing is written if a process cannot build the job
     return accelerator
+
+
+@contextmanager
+def caller_unchanged() -> Iterator[None]:
+    """Give the caller's random generators, CPU threads and Accelerate state back afterwards."""
+    threads, shared = torch.get_num_threads(), dict(AcceleratorState._shared_state)
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_num_threads(threads)
+        AcceleratorState._shared_state.clear()
+        AcceleratorState._shared_state.update(shared)
 
 
 class Runtime:
@@ -141,9 +159,14 @@ class Runtime:
 
     def share_buffers(self) -> None:
         """Give every process the BatchNorm statistics of rank 0, whose student is kept."""
+        self.share(self.job.student.buffers())
+
+    @torch.no_grad()
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the values of rank 0, in place."""
         if self.world > 1:
-            for buffer in self.job.student.buffers():
-                buffer.copy_(cast("Tensor", broadcast(buffer)))
+            for tensor in tensors:
+                tensor.copy_(cast("Tensor", broadcast(tensor)))
 
 
 def cores() -> int:
@@ -151,7 +174,7 @@ def cores() -> int:
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
         return max(1, min(cores, int(quota) // int(period)))
     except (OSError, ValueError):  # no cgroup, or no quota ("max")
         return cores

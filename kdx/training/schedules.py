@@ -14,8 +14,10 @@ __all__ = ["TABLE", "Schedule", "constant", "cosine", "linear", "multistep"]
 LARGEST = 8  # the logarithm of a factor that keeps the learning rate finite
 LONGEST = 10**6  # epochs
 
-_Factor = Callable[[float, float, float], float]
-"""Of the progress in [0, 1], 1 at the last step, the epoch from 0, and the number of epochs."""
+ROUNDING = 1e-12  # of a stage: more than float64 loses, less than any step
+
+_Factor = Callable[[float, int, int, int], float]
+"""Of the progress in [0, 1], 1 at the last step, and of what a schedule is given."""
 
 
 class Schedule(Protocol):
@@ -28,7 +30,7 @@ class Schedule(Protocol):
 
 def constant(*, warmup: float = 0) -> Schedule:
     """Keep the learning rate; `warmup` epochs (or a fraction of the stage) rise to it."""
-    return _warmed(warmup, lambda progress, epoch, epochs: 1.0)
+    return _warmed(warmup, lambda progress, *at: 1.0)
 
 
 def multistep(*, milestones: Sequence[float], gamma: float = 0.1, warmup: float = 0) -> Schedule:
@@ -44,8 +46,8 @@ def multistep(*, milestones: Sequence[float], gamma: float = 0.1, warmup: float 
     if len(milestones) * log10(gamma) > LARGEST:
         raise ValueError(f"gamma: {gamma} at {len(milestones)} milestones is above 1e{LARGEST}")
 
-    def factor(progress: float, epoch: float, epochs: float) -> float:
-        return gamma ** sum(epoch >= (m * epochs if m < 1 else m) for m in milestones)
+    def factor(progress: float, step: int, steps: int, steps_per_epoch: int) -> float:
+        return gamma ** sum(step >= _in_steps(m, steps, steps_per_epoch) for m in milestones)
 
     return _warmed(warmup, factor)
 
@@ -53,13 +55,13 @@ def multistep(*, milestones: Sequence[float], gamma: float = 0.1, warmup: float 
 def cosine(*, end: float = 0.0, warmup: float = 0) -> Schedule:
     """Fall from 1 to `end` along half a cosine (Loshchilov & Hutter 2017, without restarts)."""
     _check_end(end)
-    return _warmed(warmup, lambda at, epoch, epochs: end + (1 - end) * (1 + cos(pi * at)) / 2)
+    return _warmed(warmup, lambda progress, *at: end + (1 - end) * (1 + cos(pi * progress)) / 2)
 
 
 def linear(*, end: float = 0.0, warmup: float = 0) -> Schedule:
     """Fall from 1 to `end` in a straight line."""
     _check_end(end)
-    return _warmed(warmup, lambda progress, epoch, epochs: 1 - (1 - end) * progress)
+    return _warmed(warmup, lambda progress, *at: 1 - (1 - end) * progress)
 
 
 def _warmed(warmup: float, factor: _Factor) -> Schedule:
@@ -68,13 +70,23 @@ def _warmed(warmup: float, factor: _Factor) -> Schedule:
         raise ValueError(f"warmup: {warmup} must be 0 or more epochs, at most {LONGEST:,}")
 
     def schedule(step: int, steps: int, steps_per_epoch: int) -> float:
-        rising = round(warmup * (steps if warmup < 1 else steps_per_epoch))
+        rising = round(_in_steps(warmup, steps, steps_per_epoch))
         if step < rising:
             return (step + 1) / (rising + 1)
         progress = (step - rising) / max(1, steps - 1 - rising)
-        return factor(progress, step / steps_per_epoch, steps / steps_per_epoch)
+        return factor(progress, step, steps, steps_per_epoch)
 
     return schedule
+
+
+def _in_steps(length: float, steps: int, steps_per_epoch: int) -> float:
+    """Return epochs, or a fraction of the stage when below 1, in steps.
+
+    Half and whole steps are exact: 0.28 of 25 is 7, and not 7.000000000000001.
+    """
+    found = length * (steps if length < 1 else steps_per_epoch)
+    half = (2 * found + 0.5) // 1 / 2  # the nearest
+    return half if abs(found - half) <= ROUNDING * max(steps, found) else found
 
 
 def _check_end(end: float) -> None:

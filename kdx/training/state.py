@@ -189,14 +189,19 @@ class TrainState:
             raise ValueError(f"{path}: no metadata of kdx, which would describe its input")
         return about, spec
 
+    def build_compact(self, recipe: Recipe) -> nn.Module:
+        """Return the compact student by its recipe, with its first weights."""
+        about, spec = self.about()
+        known = facts({"num_classes": about["classes"], **about["extra"].get("facts", {})}, spec)
+        return recipe.student.component.build(**known)
+
     def build_student(self, recipe: Recipe) -> tuple[nn.Module, Sequence[StudentTransform]]:
         """Return the student by its recipe, with its transforms applied, and these.
 
         ValueError if the checkpoint does not fit the recipe.
         """
-        about, spec = self.about()
-        known = facts({"num_classes": about["classes"], **about["extra"].get("facts", {})}, spec)
-        compact = recipe.student.component.build(**known)
+        _, spec = self.about()
+        compact = self.build_compact(recipe)
         student, transforms = apply_transforms(recipe, compact, spec.shape)
         for transform in transforms if self.phase else ():
             transform.enter(student, self.phase or "")

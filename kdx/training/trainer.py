@@ -8,14 +8,16 @@ from typing import Any
 import torch
 
 from kdx import checkpoints
+from kdx.data.counter import seed_python_and_numpy
 from kdx.tasks import primary_metric
 from kdx.training.job import StageJob
-from kdx.training.log import RunLog, say
+from kdx.training.log import RunLog
 from kdx.training.progress import Progress
 from kdx.training.runtime import Runtime
 from kdx.training.stage import EpochStats, StageRunner
 from kdx.training.state import TrainState
 from kdx.util.errors import Stopped
+from kdx.util.printing import say
 
 
 def fit(
@@ -60,8 +62,10 @@ class _Trainer:
         """Train what is left of the stages."""
         runtime = self.runtime
         runtime.compile()
-        if runtime.rank:  # each process draws its own dropout
-            torch.manual_seed(runtime.job.recipe.seed + 2**32 * runtime.rank)
+        if runtime.rank:  # each process draws its own numbers, for dropout and plug-ins
+            own = runtime.job.recipe.seed + 2**32 * runtime.rank
+            torch.manual_seed(own)
+            seed_python_and_numpy(own)
         if self.saved:
             self.log.resume(self.saved.metrics)
         for index, stage in enumerate(runtime.job.stages):

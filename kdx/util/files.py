@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and locks."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,8 @@ def write_whole(path: Path, content: bytes | str) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a hidden path to write a file at, and rename that file to `path` at the end."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with _placed(path):
+    with placed(path):
+        sweep(path.parent, path.name)
         try:
             yield partial
             os.replace(partial, path)
@@ -29,9 +31,16 @@ def replacing(path: Path) -> Iterator[Path]:
     sync_directory(path.parent)
 
 
+def move(source: Path, path: Path) -> None:
+    """Rename a file, over another if need be, durably; OSError with the path if that fails."""
+    with placed(path):
+        os.replace(source, path)
+    sync_directory(path.parent)
+
+
 def append(path: Path, text: str) -> None:
     """Append text to a file, created if needed; OSError with the path."""
-    with _placed(path), path.open("a") as file:
+    with placed(path), path.open("a", encoding="utf-8", newline="\n") as file:
         file.write(text)
 
 
@@ -76,10 +85,38 @@ def locked(path: Path, *, busy: str = "") -> Iterator[None]:
         lock.release()
 
 
+def sweep(directory: Path, name: str = "") -> None:
+    """Remove what a process that was killed left of `write_whole`: of the file `name`, or of all.
+
+    What a process writes that still runs on this machine stays.
+    """
+    pattern = re.compile(rf"\.{re.escape(name) if name else '.+'}\.(\d+)\.partial")
+    with suppress(FileNotFoundError):
+        for left in directory.iterdir():
+            if (found := pattern.fullmatch(left.name)) and not _writes(int(found[1])):
+                with suppress(OSError):  # Windows removes no file that is open
+                    left.unlink()
+
+
+def _writes(process: int) -> bool:
+    """Return whether another process of this number runs; False if the system does not say."""
+    if os.name != "posix" or process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's
+        return True
+    return True
+
+
 @contextmanager
-def _placed(path: Path) -> Iterator[None]:
+def placed(path: Path) -> Iterator[None]:
     """Add the path to errors of writing, which do not name it."""
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # it names a path already
+            raise
         raise OSError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -24,6 +24,16 @@ def in_bytes(size: float) -> str:
     return f"{size:.0f} bytes"
 
 
+def check_text(path: str) -> None:
+    """Raise ValueError for a path that cannot be written as text: one that is not decodable."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{path}: not UTF-8 in this locale: rename it, or set LC_ALL=C.UTF-8 or PYTHONUTF8=1"
+        ) from None
+
+
 def printable(text: str) -> str:
     """Return `text` with escapes for what does not print, such as a terminal's control codes."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from kdx.util.printing import say
 from kdx.util.words import counted
 from kdx_lab.analysis.bands import together
 from kdx_lab.analysis.drawing import by_epoch, caption, color_of, dotted, draw_band, finish, legend
@@ -50,7 +51,7 @@ def analyze_confusion(
         raise ValueError(f"--pairs {pairs}, --every {every}: both must be 1 or more")
     numbers = [_of_group(group, of, pairs, every, console) for group in groups]
     for group, each in zip(groups, numbers, strict=True):
-        console.print(_line(group, each), highlight=False, soft_wrap=True, markup=False)
+        say(console, _line(group, each))
     name = "confusion" if of == "trained" else f"confusion_{of}"
     about = {"of": of, "pairs": pairs, "caption": CAPTIONS[of], "groups": numbers}
     return finish(_figure(groups, numbers, of), output / f"{name}.png", about, console)
@@ -113,9 +114,11 @@ def _of_run(
     }
     without = _measure(run, kept, missing, pairs, console) if missing else []
     if without:
-        console.print(
+        say(
+            console,
             f"note     {run.path}: {counted(len(without), 'epoch')} left out: no compact "
-            "equivalent in the nonlinear phase", highlight=False, soft_wrap=True)  # fmt: skip
+            "equivalent in the nonlinear phase",
+        )
     found = {e: kept.similarities(p)[:pairs] for e, p in epochs.items() if e not in without}
     if not found:
         raise ValueError(f"{run.path}: no epoch has a compact equivalent: use --of trained")
@@ -128,7 +131,7 @@ def _measure(
     """Measure checkpoints by epoch; return the epochs that have no compact equivalent."""
     opened, without = open_run(run), []
     what = f"{counted(len(missing), 'epoch')} of up to {counted(pairs, 'pair')} of mini-batches"
-    console.print(f"measure  {run.path}: {what}", highlight=False, soft_wrap=True, markup=False)
+    say(console, f"measure  {run.path}: {what}")
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(run.recipe.name, total=pairs * len(missing))
         for done, (epoch, place) in enumerate(missing.items(), 1):
@@ -143,8 +146,9 @@ def _chosen(run: Run, every: int, console: Console) -> dict[int, Path]:
     kept, trained = kept_epochs(run), run.summary.epochs
     chosen = {e: place for e, place in kept.items() if e % every == 0 or e == max(kept)}
     if len(kept) < min(3, trained):
-        console.print(
+        say(
+            console,
             f"note     {run.path} has checkpoints of {counted(len(kept), 'epoch')} of {trained}, "
             f"too few for a curve: train it with keep_checkpoints={trained}",
-            highlight=False, soft_wrap=True)  # fmt: skip
+        )
     return chosen

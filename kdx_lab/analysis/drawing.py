@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from kdx.util.printing import say
 from kdx_lab.analysis.bands import Band, write_numbers
 from kdx_lab.analysis.figures import COLORS, write
 from kdx_lab.analysis.runs import Group
@@ -75,5 +76,5 @@ def finish(figure: "Figure", path: Path, numbers: Mapping[str, Any], console: Co
     """Write a figure and its numbers; print where."""
     write_numbers(path.with_suffix(".json"), numbers)
     write(figure, path)
-    console.print(f"figure   {path}", highlight=False, soft_wrap=True, markup=False)
+    say(console, f"figure   {path}")
     return path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch.utils.tensorboard import SummaryWriter
 
-from kdx.util.files import write_whole
+from kdx.util.files import placed, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,6 +55,9 @@ def write(figure: "Figure", path: Path) -> Path:
     image = BytesIO()
     figure.savefig(image, dpi=_DPI)
     write_whole(path, image.getvalue())
-    with SummaryWriter(str(path.parent / "tensorboard")) as board:
+    with (
+        placed(path.parent / "tensorboard"),
+        SummaryWriter(str(path.parent / "tensorboard")) as board,
+    ):
         board.add_figure(path.stem, figure)
     return path

@@ -44,7 +44,7 @@ class Kept:
         """Return what is stored in a directory of analyses; empty if it cannot be read."""
         path = directory / f"similarities_{of}.json"
         try:
-            known = json.loads(path.read_text())
+            known = json.loads(path.read_text(encoding="utf-8"))
             return cls(path, of, known["parameters"], known["checkpoints"])
         except (OSError, ValueError, KeyError, TypeError):
             return cls(path, of)

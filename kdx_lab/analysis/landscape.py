@@ -20,6 +20,7 @@ from kdx.launch.memory import at_once
 from kdx.models import weights
 from kdx.protocols import ImageSource
 from kdx.tasks import primary_metric
+from kdx.util.printing import say
 from kdx.util.words import counted
 from kdx_lab.analysis.bands import write_numbers
 from kdx_lab.analysis.directions import directions, moved
@@ -73,7 +74,7 @@ def _of_run(run: Run, grid: LandscapeGrid, console: Console) -> Landscapes:
 
 def _kept(path: Path, made_from: Mapping[str, Any]) -> Landscapes | None:
     try:
-        known = json.loads(path.read_text())
+        known = json.loads(path.read_text(encoding="utf-8"))
         return known["landscapes"] if known["made from"] == made_from else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -88,7 +89,7 @@ def _measure(run: Run, checkpoint: Path, grid: LandscapeGrid, console: Console) 
     if opened.job.transforms:
         networks["trained"] = opened.job.student
     what = f"{counted(len(grid.places), 'point')} around {counted(len(networks), 'network')}"
-    console.print(f"measure  {run.path}: {what}", highlight=False, soft_wrap=True, markup=False)
+    say(console, f"measure  {run.path}: {what}")
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(run.recipe.name, total=len(networks) * len(grid.places))
         found = {

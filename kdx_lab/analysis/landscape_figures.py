@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from kdx.util.printing import say
 from kdx.util.words import counted
 from kdx_lab.analysis.bands import Band, percent, together
 from kdx_lab.analysis.directions import half_width
@@ -54,8 +55,7 @@ def draw_curves(
             color = color_of(index)
             draw_band(loss, each[kind]["loss"], color=color, label=group.heading)
             draw_band(error, percent(each[kind]["error"]), color=color)
-            console.print(_line(group, kind, each[kind]["half-widths"], grid),
-                          highlight=False, soft_wrap=True, markup=False)  # fmt: skip
+            say(console, _line(group, kind, each[kind]["half-widths"], grid))
         images = _images(found[0][0][kind])
         loss.set(title=KINDS[kind], ylabel=f"loss on {images}")
         error.set(xlabel=STEP, ylabel=f"error on {images} [%]", ylim=(0, 100))

@@ -47,7 +47,7 @@ class Run:
         """Return the lines of metrics.jsonl, one per epoch; ValueError if they cannot be read."""
         path = self.path / METRICS
         try:
-            return [json.loads(line) for line in path.read_text().splitlines()]
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         except (OSError, ValueError) as error:
             raise ValueError(f"{path}: cannot read the metrics: {error}") from error
 

@@ -10,6 +10,7 @@ import shlex
 from pathlib import Path
 
 from kdx.commands.shared import terminal
+from kdx.util.printing import say
 
 __all__ = ["add_arguments", "run"]
 
@@ -47,4 +48,4 @@ def run(args: argparse.Namespace) -> None:
     for recipe in ("yolo_lite", "unet"):
         command = f"kdx distill configs/scenes/{recipe}.yaml"
         lines.append(f"    {command} data.root={shlex.quote(str(args.out))}")
-    console.out("\n".join(lines), highlight=False)
+    say(console, *lines)

@@ -9,6 +9,7 @@ from rich.console import Console
 from torch import nn
 
 from kdx.launch.memory import check_fits
+from kdx.util.printing import say
 from kdx.util.words import counted as in_words
 from kdx.util.words import in_bytes
 from kdx_lab.complexity.costs import COMPACT, NetworkCost, costs, in_units, print_wide, size, table
@@ -43,7 +44,7 @@ def examine(
     batch = None if measure is False else _measurable(variants.batch, counted, must=measure)
     measured = _measured(variants, counted, batch, rounds) if batch else None
     title = f"{name}, batches of {size(variants.batch)}"
-    console.print(title, style="bold", highlight=False, markup=False, soft_wrap=True)
+    say(console, title, style="bold")
     _print(variants.batch, counted, measured, console)
     notes = [NOTE, *_notes(variants.functional)]
     if measured and batch:
@@ -51,7 +52,7 @@ def examine(
         notes.append(f"Speeds: on {size(batch)}, {where()}, median of {over}.")
     elif measure is None:
         notes.append("Measuring speeds would take long here: pass --measure to do so.")
-    console.print(*notes, sep="\n", highlight=False, soft_wrap=True)
+    say(console, *notes)
     networks = {each: asdict(cost) for each, cost in counted.items()}
     plain = {"name": name, "batch": list(variants.batch), "networks": networks}
     return plain | ({"measured": measured.plain() | {"batch": batch}} if measured else {})

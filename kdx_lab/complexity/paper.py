@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import track
 
 from kdx.recipe import load_student
+from kdx.util.printing import say
 from kdx.util.words import counted, in_bytes
 from kdx_lab.complexity.costs import COMPACT, NetworkCost, costs, in_units, print_wide, size, table
 from kdx_lab.complexity.speed import Speeds, speeds, where
@@ -132,7 +133,7 @@ def rebuild(
     if measure:
         _print_speeds(expanded, measured, console)
         over = counted(rounds, "round")
-        console.print(f"Measured: {where()}, median of {over}.", highlight=False)
+        say(console, f"Measured: {where()}, median of {over}.")
     cells = [cell for line in lines for cell in line.cells]
     differences = [
         f"{cell.place}: the paper has {cell.printed}, we count {cell.written}"
@@ -140,7 +141,7 @@ def rebuild(
         if not cell.agrees
     ]
     agreeing = f"{len(cells) - len(differences)} of {len(cells)} figures equal the paper's"
-    console.print(agreeing, *differences, sep="\n", style="bold", highlight=False, soft_wrap=True)
+    say(console, agreeing, *differences, style="bold")
     plain = [_plain(line, measured.get(id(line))) for line in lines]
     return {"differences": differences, "lines": plain}
 
@@ -181,7 +182,7 @@ def _print_table(lines: Sequence[Line], console: Console) -> None:
             in_units(counts.macs),
         )
     print_wide(made, console)
-    console.print(TABLE_NOTE, highlight=False, soft_wrap=True)
+    say(console, TABLE_NOTE)
 
 
 def _print_more(expanded: Sequence[Line], console: Console) -> None:
@@ -199,7 +200,7 @@ def _print_more(expanded: Sequence[Line], console: Console) -> None:
             f"{line.speed:.2f}",
         )
     print_wide(made, console)
-    console.print(MORE_NOTE, highlight=False, soft_wrap=True)
+    say(console, MORE_NOTE)
 
 
 def _print_speeds(

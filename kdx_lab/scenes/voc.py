@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from PIL import Image
 
+from kdx.util.files import write_whole
 from kdx_lab.scenes.classes import NAMES
 from kdx_lab.scenes.compose import Scene
 from kdx_lab.scenes.visible import Found
@@ -35,7 +36,7 @@ def save_sets(names: Mapping[str, Sequence[str]], out: Path) -> None:
     folder = out / ROOT / "ImageSets/Main"
     folder.mkdir(parents=True)
     for split, listed in {**names, "trainval": [*names["train"], *names["val"]]}.items():
-        (folder / f"{split}.txt").write_text("".join(f"{name}\n" for name in listed))
+        write_whole(folder / f"{split}.txt", "".join(f"{name}\n" for name in listed))
 
 
 def _annotation(scene: Scene, filename: str) -> Element:

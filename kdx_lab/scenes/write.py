@@ -9,8 +9,10 @@ from itertools import accumulate
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
+from kdx.util.files import placed, write_whole
 from kdx_lab.scenes import cityscapes, voc
 from kdx_lab.scenes.classes import class_map
 from kdx_lab.scenes.compose import Scene, compose
@@ -41,17 +43,17 @@ def write_scenes(
     out = out.resolve()
     _check_free(out, overwrite)
     items = load_items(root)
-    with _staged(out) as staging:
+    with placed(out), _staged(out) as staging:
         names = _names(plan)
         jobs = [(split, *job) for split in SPLITS for job in enumerate(names[split])]
-        for split, index, name in track(jobs, description=out.name, console=console):
+        for split, index, name in track(jobs, description=escape(out.name), console=console):
             scene = _scene(plan, items, split, index)
             voc.save_scene(scene, staging, name=name)
             cityscapes.save_scene(scene, staging, split=split, name=name)
         voc.save_sets(names, staging)
         shown = min(SHOWN, plan.images[0])
         sheet([_scene(plan, items, "train", i) for i in range(shown)]).save(staging / "preview.png")
-        (staging / ABOUT).write_text(f"{json.dumps(_about(plan), indent=2)}\n")
+        write_whole(staging / ABOUT, f"{json.dumps(_about(plan), indent=2)}\n")
 
 
 def _scene(plan: ScenePlan, items: dict[str, Items], split: str, index: int) -> Scene:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.text import Text
 
-from kdx.run.directory import is_finished
+from kdx.checkpoints import any_at
+from kdx.run.directory import check_apart, is_finished
 from kdx.run.run import ensure_teacher
 from kdx.training.log import METRICS
 from kdx.util.errors import Stopped, StudyError
+from kdx.util.printing import plain, say
 from kdx.util.words import counted, listed
 from kdx_lab.study.cell import Cell
 from kdx_lab.study.finished import check_finished
@@ -49,9 +50,11 @@ def conduct(grid: Grid, console: Console, *, jobs: int = 1, command: str = "") -
     console.quiet |= not main
     check_finished(grid)
     todo = [cell for cell in grid.cells if not is_finished(cell.run_dir)]
+    for cell in todo:
+        if not any_at(cell.run_dir):
+            check_apart(cell.run_dir)
     done = counted(len(grid.cells) - len(todo), "is finished", "are finished")
-    console.print(f"study    {grid.name}: {counted(len(grid.cells), 'run')}, of which {done}",
-                  highlight=False, soft_wrap=True)  # fmt: skip
+    say(console, f"study    {grid.name}: {counted(len(grid.cells), 'run')}, of which {done}")
     display = _Display(grid, console, jobs=min(jobs, max(1, len(todo))))
     with stopping():
         _teach(todo, console)
@@ -100,7 +103,7 @@ def _report(grid: Grid, console: Console, command: str, failures: dict[str, str]
         grid.directory, results, title=title, description=study.description, command=command
     )
     console.print(live_table(results, title=title))
-    console.print(f"results  [bold]{grid.directory / 'results.md'}[/bold]", soft_wrap=True)
+    say(console, f"results  {grid.directory / 'results.md'}")
 
 
 def _collect(grid: Grid, failures: dict[str, str]) -> Results:
@@ -146,7 +149,7 @@ class _Display:
         self.results = _collect(self.grid, self.failures)
         if not self.console.is_terminal:
             ended = finished.reason or f"done in {self.times[-1]:,.0f} s"
-            self.console.print(f"{name}: {ended}; {self._left()}", highlight=False, soft_wrap=True)
+            say(self.console, f"{name}: {ended}; {self._left()}")
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -160,7 +163,7 @@ class _Display:
 
     def _render(self) -> Group:
         lines = [f"{name}: {_progress(cell)}" for name, cell in self.running.items()]
-        text = Text("\n".join([*lines, self._left()]))
+        text = plain(self.console, "\n".join([*lines, self._left()]))
         return Group(
             live_table(self.results, running=tuple(self.running), title=self.grid.name), text
         )

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kdx.recipe import Problem, Recipe, RecipeError
 from kdx.recipe.paths import Locations
@@ -60,6 +60,7 @@ def open_study(
         for seed in study.seeds
         for (setting, arm), recipe in recipes.items()
     ]
+    _check_apart(cells, file)
     return Grid(study, name, root / name, cells)
 
 
@@ -97,6 +98,16 @@ def _check_place(recipe: Recipe, name: str, recipes: dict[tuple[str, str], Recip
     taken = recipe.name.removeprefix(f"{name}/").split("/")[0]
     if taken in RESERVED:
         raise ValueError(f"{taken!r} is reserved for the study: rename the arm or setting")
+
+
+def _check_apart(cells: Sequence[Cell], file: Path) -> None:
+    """Raise RecipeError if a run would lie in that of another."""
+    by_name = {cell.recipe.name: cell for cell in cells}
+    for name, cell in by_name.items():
+        for parent in map(str, PurePosixPath(name).parents):
+            if parent in by_name:
+                message = f"{cell} would lie in the run of {by_name[parent]}: rename one of them"
+                raise RecipeError([Problem(str(file), "", message)])
 
 
 class _Problems:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdx.recipe import Component, Recipe
+from kdx.util.printing import say
 from kdx.util.words import counted, listed
 from kdx_lab.study.cell import Cell
 from kdx_lab.study.grid import Grid
@@ -20,21 +21,17 @@ def show(grid: Grid, console: Console) -> None:
     """Print a table for each setting, with a line for each arm: what it trains, and how."""
     seeds = grid.study.seeds
     first = [cell for cell in grid.cells if cell.seed == seeds[0]]
-    _print(console, grid.study.title or grid.name, style="bold")
+    say(console, grid.study.title or grid.name, style="bold")
     for setting, cells in groupby(first, key=lambda cell: cell.setting):
         arms = list(cells)
         console.print()
         changed = grid.study.settings[setting].overrides
-        _print(console, ": ".join(filter(None, (setting, ", ".join(_setting(arms, changed))))))
+        say(console, ": ".join(filter(None, (setting, ", ".join(_setting(arms, changed))))))
         console.print(_table(arms))
     console.print()
     each = "" if len(seeds) == 1 else "s"
     text = f"{len(first)} with seed{each} {listed(list(map(str, seeds)))}"
-    _print(console, f"{counted(len(grid.cells), 'run')}: {text}, below {grid.directory}")
-
-
-def _print(console: Console, text: str, *, style: str = "") -> None:
-    console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
+    say(console, f"{counted(len(grid.cells), 'run')}: {text}, below {grid.directory}")
 
 
 def _table(cells: Sequence[Cell]) -> Table:

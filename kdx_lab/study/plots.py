@@ -100,7 +100,7 @@ def _curve(row: Row, name: str) -> _Curve:
 
 
 def _history(path: Path, name: str) -> dict[int, float]:
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     values = [json.loads(line) for line in lines]
     return {each["epoch"]: each[name] for each in values if isfinite(each.get(name, nan))}
 

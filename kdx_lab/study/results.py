@@ -45,7 +45,7 @@ def write_results(
 def kept_failures(directory: Path) -> dict[str, str]:
     """Return why runs failed, by `str(cell)`, from results.json; {} if it cannot be read."""
     try:
-        rows = json.loads((directory / "results.json").read_text())["rows"]
+        rows = json.loads((directory / "results.json").read_text(encoding="utf-8"))["rows"]
         return {
             named(row["setting"], row["arm"], int(seed)): reason
             for row in rows
@@ -57,7 +57,9 @@ def kept_failures(directory: Path) -> dict[str, str]:
 
 def _plots(directory: Path, results: Results) -> str:
     """Draw the plots, replacing earlier ones, and return their Markdown."""
-    shutil.rmtree(directory / "plots", ignore_errors=True)
+    for earlier in (directory / "plots").glob("*.png"):
+        earlier.unlink()
+    shutil.rmtree(directory / "plots" / "tensorboard", ignore_errors=True)
     drawn = draw(directory / "plots", results)
     return "\n\n".join(f"![{path.stem}](plots/{path.name})" for path in drawn)
 

@@ -55,9 +55,11 @@ def _run(cell: Cell, log: Path) -> str:
 
     expected = (TrainingError, CertificateError)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
         try:
-            run(cell.recipe, Console(file=file, width=WIDTH), resume=True)
+            run(
+                cell.recipe, Console(file=file, width=WIDTH, markup=False, emoji=False), resume=True
+            )
         except Stopped:
             raise
         except Exception as error:

@@ -63,21 +63,23 @@ def live_table(results: Results, *, running: Collection[str] = (), title: str = 
     """Return the current table, a section per setting; `running` are cells by `str(cell)`."""
     columns = _columns(results)
     shown = [columns[0], columns[1], next(c for c in columns if c.heading == "seconds")]
-    table = Table(title=title or None, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    table = Table(
+        title=Text(title) if title else None, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False
+    )
     # On a narrow terminal names are folded, and numbers stay whole.
     table.add_column("arm", overflow="fold", min_width=8)
     table.add_column("n", justify="right", no_wrap=True, min_width=2)
     for column in shown:
         width = max((len(column.cell(o)) for o in results.outcomes), default=0)
         heading = fill(column.heading, max(width, HEADING))
-        table.add_column(heading, justify="right", no_wrap=True, min_width=width)
+        table.add_column(Text(heading), justify="right", no_wrap=True, min_width=width)
     table.add_column("state", min_width=7)
     for setting in results.settings:
         if setting:
             table.add_row(Text(setting, style="bold"))
         for row in results.of(setting):
             cells = [c.cell(row.outcome) if row.outcome else "" for c in shown]
-            table.add_row(Text(row.arm), _count(row), *cells, _state(row, running))
+            table.add_row(Text(row.arm), _count(row), *map(Text, cells), _state(row, running))
         table.add_section()
     return table
 

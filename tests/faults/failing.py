@@ -54,7 +54,7 @@ class Fault(nn.Module):
         return images
 
     def happen(self) -> None:
-        Path(self.note).write_text(str(time.time()))
+        Path(self.note).write_text(str(time.time()), encoding="utf-8")
         if self.kind == "exit":
             os._exit(3)
         if self.kind == "kill":

@@ -18,7 +18,7 @@ PLACES = {
     "setup": ("place=setup",),
     "step": ("place=training", "batch=12", "call=3"),
     "evaluation": ("place=evaluation", "batch=32", "call=2"),
-    "end": ("place=evaluation", "batch=32", "call=4"),
+    "end": ("place=evaluation", "batch=32", "call=3"),
     "certificate": ("place=evaluation", "batch=64", "call=1"),  # of rank 0 alone
 }
 CODES = {"ValueError": 2, "RuntimeError": 1, "exit": 3, "kill": -9}

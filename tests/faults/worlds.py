@@ -52,7 +52,7 @@ def start(launcher: str, recipe: Path, *overrides: str) -> list[Ended]:
 
 def _run(output: Path, *arguments: str | Path, **environment: str) -> subprocess.Popen[bytes]:
     environment |= {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    with output.open("w") as file:
+    with output.open("w", encoding="utf-8") as file:
         return subprocess.Popen(
             [sys.executable, *arguments],
             cwd=ROOT,

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import functional
 
 import expand
+import kdx
 from kdx import losses
 from kdx.commands.list import KINDS, catalogue, rows
-from kdx.data import sets
+from kdx.data import BoxImages, MaskImages, preparation, sets
 from kdx.data.augment import normalise
 from kdx.models import students, weights
 from kdx.protocols import InputSpec
@@ -127,6 +129,54 @@ def test_the_loading_code_without_kdx_runs(tmp_path, monkeypatch):
     assert namespace["images"] == json.loads(json.dumps(asdict(spec)))
 
 
+def test_the_preprocessing_code_reproduces_the_evaluation(tmp_path):
+    text = (ROOT / "docs" / "running.md").read_text()
+    code = re.search(r"```python\n(import json\n\nimport numpy.*?)```", text, re.S)
+    assert code is not None
+    namespace: dict = {}
+    exec(code.group(1), namespace)
+    torch.manual_seed(0)
+    sizes = [(41, 80), (97, 33), (64, 64), (36, 36), (120, 75), (32, 32)]
+    for split, kind in ((s, k) for s in ("train", "val") for k in range(3)):
+        (tmp_path / split / f"{kind}").mkdir(parents=True)
+        for number, (height, width) in enumerate(sizes):
+            pixels = torch.randint(kind * 40, 256, (height, width, 3), dtype=torch.uint8)
+            Image.fromarray(pixels.numpy()).save(tmp_path / split / f"{kind}" / f"{number}.png")
+    given = {
+        "data": {"use": "image_folder", "root": str(tmp_path), "size": 32, "batch_size": 6},
+        "student": {"use": "smallnet"},
+        "optimizer": {"use": "SGD", "lr": 0.01},
+    }
+    run = kdx.distill(given, epochs=1, output_root=tmp_path / "runs", quiet=True)
+    how = namespace["preprocessing"](run.path / "student.safetensors")
+    assert how == run.summary.preprocessing
+    files = sorted((tmp_path / "val").rglob("*.png"))
+    images = torch.stack([namespace["prepare"](path, how) for path in files])
+    targets = torch.tensor([int(path.parent.name) for path in files])
+    with torch.no_grad():
+        logits = run.student(images)
+    loss = torch.nn.functional.cross_entropy(logits, targets).item()
+    found = kdx.evaluate(run.path).metrics
+    assert (logits.argmax(1) == targets).float().mean().item() == pytest.approx(found["top1"])
+    assert loss == pytest.approx(found["loss"], rel=1e-6)
+    report = (run.path / "report.md").read_text()
+    assert "the shorter side resized to 37 pixels (bilinear, antialiased, Pillow); the " in report
+
+
+@pytest.mark.parametrize("size", [(375, 500), (200, 333), (500, 375)])
+def test_the_guide_to_detectors_letterboxes_as_the_evaluation(size, tmp_path):
+    text = (ROOT / "docs" / "detection.md").read_text()
+    code = re.search(r"(height, width = photo.*?\n)\nwith torch", text, re.S)
+    assert code is not None
+    pixels = torch.randint(256, (*size, 3), dtype=torch.uint8)
+    Image.fromarray(pixels.numpy()).save(path := tmp_path / "a.png")
+    namespace = {"photo": pixels.permute(2, 0, 1), "functional": functional, "torch": torch}
+    exec(code.group(1), namespace)
+    boxes = BoxImages([str(path)], [torch.zeros(0, 6)], torch.zeros(1, dtype=torch.int64))
+    spec = InputSpec(3, 416, (0.0,) * 3, (1.0,) * 3)
+    assert torch.equal(namespace["seen"], boxes.view(0, spec, None)[0])
+
+
 def test_the_guide_to_detectors_runs(capsys):
     code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "detection.md").read_text(), re.S)
     assert code is not None
@@ -170,11 +220,15 @@ def test_the_segmentation_guides_code_runs(tmp_path, monkeypatch, capsys):
     trained = recipe.student.component.build(num_classes=19, in_channels=3)
     spec = InputSpec(3, (32, 48), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     path = "runs/scenes/unet/student.safetensors"
-    weights.save(trained, path, input=spec, classes=19, extra={"class_names": names})
-    pixels = torch.randint(256, (32, 48, 3), dtype=torch.uint8)
+    pixels = torch.randint(256, (45, 90, 3), dtype=torch.uint8)
     Image.fromarray(pixels.numpy()).save("scene.png")
+    Image.fromarray(pixels[..., 0].numpy()).save("mask.png")
+    table, labels = torch.zeros(256, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    source = MaskImages(["scene.png"], ["mask.png"], table, labels)
+    extra = {"class_names": names, "preprocessing": preparation(source, spec)}
+    weights.save(trained, path, input=spec, classes=19, extra=extra)
     exec(use, namespace)
     with torch.no_grad():
-        answer = trained.eval()(normalise(pixels.permute(2, 0, 1)[None], spec))
+        answer = trained.eval()(normalise(source.view(0, spec, None)[0][None], spec))
     assert torch.equal(namespace["mask"], answer.argmax(1)[0])
     assert capsys.readouterr().out == f"{[names[n] for n in answer.argmax(1).unique()]}\n"

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from kdx.memo.fingerprint import fingerprint
 from kdx.memo.store import Store
+from kdx.training.state import TrainState
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """\
@@ -85,6 +87,12 @@ def test_kdx_distill_starts_as_many_processes_as_it_is_asked_for(tmp_path):
     summary = json.loads((tmp_path / "runs/two/summary.json").read_text())
     assert summary["environment"]["processes"] == 2
     assert (tmp_path / "runs/two/student.safetensors").is_file()
+    state, _ = TrainState.newest(tmp_path / "runs/two")
+    assert state is not None
+    one, two = state.training["ranks"]  # each draws numbers of its own from each generator
+    assert one["numpy"] != two["numpy"]
+    assert one["python"] != two["python"]
+    assert not torch.equal(one["torch"], two["torch"])
     again = kdx(tmp_path, "--processes", "2", "epochs=1", "name=two")
     assert again.returncode == 2  # that of its processes, not the launcher's
     assert "runs/two already exists" in again.stderr
@@ -125,7 +133,7 @@ def held(place: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         key = f"{fingerprint(about['ingredients'])} {name} {output['holds']}"
         store = Store(directory, name, shape=(2, 100), width=output["bytes"], key=key)
         assert not store.notes
-        rows = [store.read(view, np.arange(100)).view(np.float16) for view in (0, 1)]
+        rows = [store.read(view, np.arange(100))[0].view(np.float16) for view in (0, 1)]
         found[name] = np.array(rows), np.array([store.has(v, np.arange(100)) for v in (0, 1)])
         store.close()
     return found

@@ -19,8 +19,8 @@ STUDY = "recipe: base.yaml\nseeds: [0, 1]\narms: [compact]\n"
 def tool(tmp_path, monkeypatch, capsys):
     """Return a function: a tool and its arguments to its exit code and what it prints."""
     monkeypatch.chdir(tmp_path)
-    Path("base.yaml").write_text(BASE)
-    Path("study.yaml").write_text(STUDY)
+    Path("base.yaml").write_text(BASE, encoding="utf-8")
+    Path("study.yaml").write_text(STUDY, encoding="utf-8")
     monkeypatch.setattr("kdx_lab.study.results.available", lambda: False)
 
     def tool(name: str, *arguments: str) -> tuple[int, str]:

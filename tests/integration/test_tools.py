@@ -140,7 +140,7 @@ def test_analyze_draws_all_runs_below_a_directory(workplace, monkeypatch, capsys
         runpy.run_path(str(ROOT / "tools" / "analyze.py"), run_name="__main__")
     assert exited.value.code == 0, capsys.readouterr().err
     assert capsys.readouterr().out == "figure   figures/curves.png\n"
-    numbers = json.loads(Path("figures/curves.json").read_text())
+    numbers = json.loads(Path("figures/curves.json").read_text(encoding="utf-8"))
     assert [group["label"] for group in numbers["groups"]] == ["digits/kd", "digits/teacher"]
 
 
@@ -197,7 +197,7 @@ def test_mistakes_are_told_in_a_line_that_helps(
     workplace, name, arguments, said, monkeypatch, capsys
 ):
     monkeypatch.chdir(workplace)
-    Path("digits/kd.safetensors").write_text("no weights")
+    Path("digits/kd.safetensors").write_text("no weights", encoding="utf-8")
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     with pytest.raises(SystemExit) as exited:
         runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")

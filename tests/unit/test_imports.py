@@ -33,7 +33,7 @@ def files(package: str) -> list[Path]:
 def imported(path: Path) -> set[str]:
     """Return the dotted names of the modules, and of what is taken from them."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kdx.data.decode import image_size
+from kdx.data.decode import read_header
 from kdx.data.masks import IDS, UNKNOWN, MaskImages, other_size
 from kdx.data.sets.image_folder import MEAN, STD
-from kdx.data.sets.reading import read_each
+from kdx.data.sets.reading import orientation_notes, read_each
 from kdx.protocols import IGNORED, ImageData, InputSpec
 from kdx.util.words import counted, listed
 
@@ -49,7 +49,10 @@ def cityscapes(
     files = [_listed(root, split, mode) for split in (train, test)]
     pairs = zip((train, test), files, strict=True)
     notes = [note for split, part in pairs if (note := _without_image(root, split, mode, part))]
-    read_each("cityscapes", _check, [pair for part in files for pair in part])
+    every = [pair for part in files for pair in part]
+    turned = zip(every, read_each("cityscapes", _turned, every), strict=True)
+    oriented = [(image, each) for (image, _), each in turned if each is not None]
+    notes += orientation_notes("cityscapes", oriented, by="as the masks' sizes say")
     known = [each for each in Cityscapes.classes if each.id >= 0]
     seen = [each for each in known if ids == "all" or each.train_id != VOID]
     table = torch.full((IDS,), UNKNOWN)
@@ -92,14 +95,22 @@ def _without_image(root: str, split: str, mode: str, files: Sequence[Files]) -> 
     return f"cityscapes: {count}: {listed(left)}" if left else ""
 
 
-def _check(files: Files) -> None:
-    """Raise ValueError for an image or a mask that does not fit, as far as headers tell."""
+def _turned(files: Files) -> bool | None:
+    """Return whether an image is turned to fit its mask; None without an EXIF orientation.
+
+    ValueError for an image or a mask that does not fit, as far as headers tell.
+    """
     path, mask = files
     if not path.endswith(ENDING):
         raise ValueError(f"{path}: its name does not end in {ENDING}")
-    size, found = image_size(path), image_size(mask, mask=True)
+    header, found = read_header(path), read_header(mask, mask=True).size
+    try:
+        size = header.annotated(found)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     if found != size:
         raise ValueError(f"{mask}: {other_size(found, size)}")
+    return None if header.orientation == 1 else size != header.size
 
 
 def _source(files: Sequence[Files], table: Tensor) -> MaskImages:

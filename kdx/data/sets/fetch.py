@@ -15,7 +15,7 @@ from urllib.request import urlopen
 from rich.console import Console
 from rich.progress import wrap_file
 
-from kdx.util.files import locked, put, sync_directory
+from kdx.util.files import locked, placed, put, sync_directory
 
 __all__ = ["Remote", "fetch_archive", "fetch_files", "reading"]
 
@@ -128,7 +128,8 @@ def _download(remote: Remote, folder: Path) -> Path:
     try:
         with urlopen(remote.url, timeout=TIMEOUT) as response:
             total = int(response.headers["Content-Length"] or 0)
-            with wrap_file(response, total, description=remote.name, console=screen) as content:
+            shown = wrap_file(response, total, description=remote.name, console=screen)
+            with shown as content, placed(path):
                 put(path, content)
     except (OSError, HTTPException) as error:
         bare = isinstance(error, URLError) and not isinstance(error, HTTPError)

@@ -1,11 +1,13 @@
 """Image files in ImageNet's layout: root/split/class/image."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from kdx.data.decode import decode, image_size
+from kdx.data.decode import decode, read_header, suffixes
 from kdx.data.sets.reading import attempt_each
 from kdx.data.sources import FileImages
 from kdx.protocols import ImageData, InputSpec
@@ -16,7 +18,6 @@ __all__ = ["image_folder"]
 Folders = Mapping[str, Sequence[str]]  # of each class, its images
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 VERIFY_AT_MOST = 100_000
 
 
@@ -31,7 +32,9 @@ def image_folder(
 ) -> ImageData:
     """Open the images in `root`/`train`/class and `root`/`test`/class, seen at size x size.
 
-    Classes are numbered in the order of their names. `verify` opens the header of every file now;
+    Classes are numbered in the order of their names. Images lie in a class's folder or in folders
+    within it, and have a suffix of a format that Pillow reads; notes count the files that have not,
+    hidden files, and files beside the class folders. `verify` opens the header of every file now;
     None does so for at most 100,000 files. With `skip_bad` every file is decoded now, and at most
     so many that cannot be are left out; notes name them. ValueError lists folders that are missing,
     classes that are empty or in one split only, and files that cannot be read.
@@ -39,12 +42,14 @@ def image_folder(
     for name, value, least in (("size", size, 1), ("skip_bad", skip_bad, 0)):
         if value < least:
             raise ValueError(f"image_folder: {name}: {value} must be {least} or more")
-    splits = {name: _scan(Path(root, name)) for name in (train, test)}
+    left: Counter[str] = Counter()
+    splits = {name: _scan(Path(root, name), left) for name in (train, test)}
     _check_classes(root, splits)
-    notes = []
+    notes = [*_left_out(left)]
     files = sum(len(images) for folders in splits.values() for images in folders.values())
     if skip_bad or verify or (verify is None and files <= VERIFY_AT_MOST):
-        splits, notes = _sifted(splits, skip_bad)
+        splits, more = _sifted(splits, skip_bad)
+        notes += more
         _check_classes(root, splits)
     return ImageData(
         _source(splits[train]),
@@ -55,16 +60,46 @@ def image_folder(
     )
 
 
-def _scan(split: Path) -> Folders:
-    """List the images of each class, both in the order of their names."""
+def _scan(split: Path, left: Counter[str]) -> Folders:
+    """List the images of each class, both in the order of their names; count what is `left` out."""
     if not split.is_dir():
         raise ValueError(f"image_folder: no folder {str(split)!r}; set root, train, test")
     folders = {}
     for folder in sorted(split.iterdir()):
-        if folder.is_dir() and not folder.name.startswith("."):
-            images = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-            folders[folder.name] = sorted(map(str, images))
+        if not folder.is_dir():
+            left["beside the class folders"] += 1
+        elif not folder.name.startswith("."):
+            files = {path: _kind(path) for path in _walk(str(folder), set())}
+            folders[folder.name] = sorted(path for path, kind in files.items() if not kind)
+            left.update(filter(None, files.values()))
     return folders
+
+
+def _walk(folder: str, above: set[str]) -> Iterator[str]:
+    """Yield the files of a folder and of those within it, by links, too, but not in circles."""
+    if (real := os.path.realpath(folder)) in above:
+        return
+    for entry in os.scandir(folder):
+        if not entry.is_dir():
+            yield entry.path
+        elif not entry.name.startswith("."):
+            yield from _walk(entry.path, above | {real})
+
+
+def _kind(path: str) -> str:
+    """Return which kind of file is left out; empty for an image."""
+    name = os.path.basename(path)
+    suffix = os.path.splitext(name)[1].lower()
+    if name.startswith("."):
+        return "hidden"
+    return "" if suffix in suffixes() else suffix or "without a suffix"
+
+
+def _left_out(left: Counter[str]) -> Iterator[str]:
+    if left:
+        kinds = listed([f"{count:,} {kind}" for kind, count in left.most_common()])
+        count = counted(left.total(), "file")
+        yield f"image_folder: {count} left out, not images by place or suffix: {kinds}"
 
 
 def _check_classes(root: str, splits: Mapping[str, Folders]) -> None:
@@ -90,16 +125,24 @@ def _source(folders: Folders) -> FileImages:
 def _sifted(
     splits: Mapping[str, Folders], skip_bad: int
 ) -> tuple[Mapping[str, Folders], Sequence[str]]:
-    """Return the splits without at most `skip_bad` unreadable files, and a note that names them."""
+    """Return the splits without at most `skip_bad` unreadable files, and notes that name them."""
     paths = [path for folders in splits.values() for images in folders.values() for path in images]
 
-    def read(path: str) -> None:  # keeps nothing of it
-        (decode if skip_bad else image_size)(path)
+    def read(path: str) -> bool:
+        """Return whether it has an EXIF orientation."""
+        if skip_bad:
+            decode(path)
+        return read_header(path).orientation > 1
 
     results = attempt_each(read, paths)
+    notes = []
+    if oriented := [path for path, r in zip(paths, results, strict=True) if r is True]:
+        ignored = "with an EXIF orientation, which is ignored, as by torchvision's ImageFolder"
+        count = counted(len(oriented), "image")
+        notes.append(f"image_folder: {count} {ignored}: {listed(oriented)}")
     bad = {path: r for path, r in zip(paths, results, strict=True) if isinstance(r, ValueError)}
     if not bad:
-        return splits, []
+        return splits, notes
     share = f"{len(bad):,} of {counted(len(paths), 'file')}"
     faulty = listed(list(map(str, bad.values())), "; ")
     if len(bad) > skip_bad:
@@ -111,4 +154,4 @@ def _sifted(
         split: {name: [p for p in images if p not in bad] for name, images in folders.items()}
         for split, folders in splits.items()
     }
-    return kept, [f"image_folder: {share} left out, which cannot be read: {faulty}"]
+    return kept, [*notes, f"image_folder: {share} left out, which cannot be read: {faulty}"]

@@ -1,5 +1,6 @@
 """Pascal VOC, and what lies in its layout: photographs with boxes (Everingham et al. 2010)."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,9 +10,9 @@ import torch
 from torch import Tensor
 
 from kdx.data.boxes import BoxImages, largest_classes
-from kdx.data.decode import image_size
-from kdx.data.sets.reading import read_each
-from kdx.data.sets.voc_xml import VocObject, read_annotation
+from kdx.data.decode import Header, read_header, suffixes
+from kdx.data.sets.reading import orientation_notes, read_each
+from kdx.data.sets.voc_xml import VocObject, given_size, read_annotation
 from kdx.protocols import ImageData, InputSpec
 from kdx.util.words import counted, listed
 
@@ -33,10 +34,11 @@ Files = tuple[str, str]  # an image and its annotation
 
 
 class Sample(NamedTuple):
-    """An image, its annotation, its size (height, width), and the objects in it."""
+    """An image, its annotation, its header, the size (H, W) it was drawn on, and its objects."""
 
     image: str
     annotation: str
+    header: Header
     size: tuple[int, int]
     objects: Sequence[VocObject]
 
@@ -103,8 +105,22 @@ def _split(root: str, name: str) -> Iterator[Files]:
             f"voc: no split {name!r} in {root!r}: {str(error).rstrip('.')}. Splits are "
             "<year>_<image set>, as 2007_trainval; sets are train, val, trainval and, of 2007, test"
         ) from error
-    pairs = zip(found.images, found.annotations, strict=True)
+    pairs = zip(_existing(found.images), found.annotations, strict=True)
     yield from (files for files in pairs if Path(files[0]).suffix)  # an empty line has none
+
+
+def _existing(images: Sequence[str]) -> Iterator[str]:
+    """Yield the images, which VOC ends in .jpg, or those of another suffix that lie there."""
+    beside: dict[str, list[str]] = {}
+    for folder in {os.path.dirname(image) for image in images}:
+        for path in Path(folder).glob("*.*"):
+            if path.suffix.lower() in suffixes():
+                beside.setdefault(str(path.with_suffix("")), []).append(str(path))
+    for image in images:
+        found = beside.get(str(Path(image).with_suffix("")), [])
+        if image not in found and len(found) > 1:
+            raise ValueError(f"voc: {image} is missing, and several are like it: {listed(found)}")
+        yield image if image in found or not found else found[0]
 
 
 def _read(parts: Mapping[str, Sequence[Files]]) -> Samples:
@@ -116,9 +132,11 @@ def _read(parts: Mapping[str, Sequence[Files]]) -> Samples:
 def _sample(files: Files) -> Sample:
     """Read an annotation, and the header of its image."""
     image, annotation = files
-    size = image_size(image)
+    header = read_header(image)
     try:
-        return Sample(image, annotation, size, read_annotation(annotation, size))
+        given = given_size(annotation) if header.orientation > 1 else None
+        size = header.annotated(given)
+        return Sample(image, annotation, header, size, read_annotation(annotation, size))
     except ValueError as error:
         raise ValueError(f"{annotation}: {error}") from error
 
@@ -144,6 +162,9 @@ def _notes(samples: Samples, classes: Sequence[str], *, refused: bool) -> Iterat
         )
     if names:
         yield f"voc: ignored objects of other classes: {names}"
+    every = {each.image: each for part in samples.values() for each in part}.values()
+    oriented = [(s.image, s.size != s.header.size) for s in every if s.header.orientation > 1]
+    yield from orientation_notes("voc", oriented, by="as <size> says")
     train, test = ({each.image for each in part} for part in samples.values())
     if shared := sorted(train & test):
         count = counted(len(shared), "test image")
@@ -162,7 +183,8 @@ def _source(samples: Sequence[Sample], classes: Sequence[str]) -> BoxImages:
     numbers = {name: number for number, name in enumerate(classes)}
     boxes = [_boxes(sample, numbers) for sample in samples]
     paths, annotations = [each.image for each in samples], [each.annotation for each in samples]
-    return BoxImages(paths, boxes, largest_classes(boxes, classes=len(classes)), annotations)
+    labels, sizes = largest_classes(boxes, classes=len(classes)), [each.size for each in samples]
+    return BoxImages(paths, boxes, labels, annotations, sizes)
 
 
 def _boxes(sample: Sample, numbers: Mapping[str, int]) -> Tensor:

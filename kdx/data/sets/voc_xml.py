@@ -1,6 +1,7 @@
 """Annotations of VOC: an XML file for each image, with an object for each box."""
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from defusedxml import DTDForbidden, ElementTree
 
 from kdx.util.words import listed
 
-__all__ = ["VocObject", "read_annotation"]
+__all__ = ["VocObject", "given_size", "read_annotation"]
 
 BEYOND = 1.0  # pixels that a box may reach over the image's border: it is clipped
 EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -47,8 +48,20 @@ def read_annotation(path: str, size: tuple[int, int]) -> list[VocObject]:
     return objects
 
 
+def given_size(path: str) -> tuple[int, int] | None:
+    """Return the (height, width) that an annotation gives, if any; ValueError for invalid XML."""
+    height, width = (int(side) if side.isdecimal() else 0 for side in _given(_root(path)))
+    return (height, width) if height and width else None
+
+
+def _given(root: Element) -> list[str]:
+    return [(root.findtext(f"size/{side}") or "0").strip() for side in ("height", "width")]
+
+
 def _root(path: str) -> Element:
     try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ValueError("not a regular file")  # a pipe would be waited for
         return ElementTree.fromstring(Path(path).read_bytes(), forbid_dtd=True)
     except OSError as error:
         raise ValueError(error.strerror) from error
@@ -60,7 +73,7 @@ def _root(path: str) -> Element:
 
 def _other_size(root: Element, size: tuple[int, int]) -> Iterator[str]:
     """Yield what is wrong with the size that the annotation gives; it need not give one."""
-    given = [(root.findtext(f"size/{side}") or "0").strip() for side in ("height", "width")]
+    given = _given(root)
     if given != ["0", "0"] and given != [str(side) for side in size]:
         yield "size mismatch: annotation {} x {}, image {} x {}".format(*given, *size)
 
@@ -69,7 +82,8 @@ def _object(element: Element, name: str, size: tuple[int, int]) -> VocObject:
     box = element.find("bndbox")
     if not name or box is None:
         raise ValueError("no name" if not name else "no bndbox")
-    difficult = element.find("difficult") is not None and _number(element, "difficult") != 0
+    flag = (element.findtext("difficult") or "").strip()  # empty is as if it were not there
+    difficult = bool(flag) and _number(element, "difficult") != 0
     xmin, ymin, xmax, ymax = (_number(box, key) for key in EDGES)
     return VocObject(name, _clipped(xmin, ymin, xmax, ymax, size), difficult)
 

@@ -1,4 +1,5 @@
 import copy
+import warnings
 
 import pytest
 import torch
@@ -124,3 +125,22 @@ def test_two_transforms_share_a_student_layer_by_layer():
     compact = convolutions.restore(linears.restore(student))
     assert [type(m) for m in compact.modules()] == [type(m) for m in SmallNet(7).modules()]
     assert relative_error(compact(x), student(x)) < 1e-5
+
+
+@pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
+def test_networks_that_keep_tensors_of_their_last_forward_are_copied(norm):
+    torch.manual_seed(0)
+    network = SmallNet(3)
+    with warnings.catch_warnings(action="ignore"):
+        getattr(nn.utils, norm)(network.fc2)
+    expanded = expand.expand(network, "cl", linear=True)
+    x = torch.randn(4, 3, 32, 32)
+    expanded(x).sum().backward()
+    expanded.eval()
+    expanded.last = expanded(x)
+    compact = expand.compress(expanded)
+    assert compact.state_dict().keys() == network.state_dict().keys()
+    assert torch.equal(compact.last, expanded.last)
+    assert relative_error(compact(x), expanded.last) < 1e-5
+    assert expanded.last.requires_grad
+    assert not compact.last.requires_grad

@@ -1,9 +1,19 @@
+import random
+
 import numpy as np
 import pytest
 import torch
 
-from kdx.data.counter import Draw, _hash, integers, permutation, seeded, uniform
-from kdx.data.decode import ATTEMPTS
+from kdx.data.counter import (
+    Draw,
+    _hash,
+    integers,
+    permutation,
+    seed_python_and_numpy,
+    seeded,
+    uniform,
+)
+from kdx.data.crops import ATTEMPTS
 
 N = 100_000
 
@@ -74,6 +84,40 @@ def test_draws_do_not_overlap():
     assert len({*Draw}) == len(Draw.__members__)
     assert sorted(Draw)[-2:] == [Draw.RESIZED_CROP, Draw.PAIR]
     assert Draw.RESIZED_CROP + 4 * ATTEMPTS <= Draw.PAIR
+
+
+def drawn_of_each() -> list[float]:
+    return [torch.rand(()).item(), np.random.rand(), np.random.randn(), random.random()]
+
+
+def test_all_generators_stand_where_the_key_says_and_go_on_as_if_nothing_was():
+    def after(*keys) -> list[float]:
+        torch.manual_seed(5)
+        seed_python_and_numpy(5)
+        drawn_of_each()
+        for key in keys:
+            with seeded(*key, Draw.SCENE):
+                drawn_of_each()
+        return drawn_of_each()
+
+    assert after() == after((1, 2, 3)) == after((1, 2, 3), (4, 5, 6))
+    found = []
+    for key in ((1, 2, 3), (0, 2, 3), (1, 0, 3), (1, 2, 0), (1, 2, 3)):
+        with seeded(*key, Draw.SCENE):
+            found.append(drawn_of_each())
+    assert found[0] == found.pop()
+    assert len({number for each in found for number in each}) == 16
+
+
+def test_seeds_beyond_32_bits_are_of_their_own():
+    found = []
+    for seed in (7, 7 + 2**32, 7 + 2**33, 2**62):
+        seed_python_and_numpy(seed)
+        found += [np.random.rand(), random.random()]
+    assert len(set(found)) == 8
+    np.random.seed(7)  # as in earlier runs
+    random.seed(7)
+    assert found[:2] == [np.random.rand(), random.random()]
 
 
 def test_torch_stands_where_the_key_says_and_goes_on_as_if_nothing_was():

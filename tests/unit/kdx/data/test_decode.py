@@ -1,23 +1,23 @@
+import os
 import struct
 import zlib
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torchvision.datasets.folder import pil_loader
+from PIL import ExifTags, Image, ImageOps
+from torchvision.datasets.folder import IMG_EXTENSIONS, pil_loader
 from torchvision.transforms import v2
 from torchvision.transforms.functional import pil_to_tensor
 
 from kdx.data.counter import uniform
+from kdx.data.crops import ATTEMPTS, _random_box, center_crop, resized_crop
 from kdx.data.decode import (
-    ATTEMPTS,
-    _random_box,
-    center_crop,
     decode,
+    decode_annotated,
     decode_mask,
-    image_size,
-    resized_crop,
+    read_header,
+    suffixes,
 )
 
 
@@ -126,7 +126,7 @@ def test_more_than_8_bits_in_one_channel_are_refused(name, mode, tmp_path):
     with pytest.raises(ValueError, match=rf"{name}: the image cannot be decoded: {reason}"):
         decode(path)
     with pytest.raises(ValueError, match=rf"{name}: {reason}$"):
-        image_size(path)
+        read_header(path)
 
 
 @pytest.mark.parametrize("mode", ["L", "P"])
@@ -137,7 +137,7 @@ def test_masks_are_read_as_they_are(mode, tmp_path):
         image.putpalette([255 - value // 3 for value in range(768)])
     path = saved(tmp_path, "a.png", image)
     assert torch.equal(decode_mask(path), torch.from_numpy(ids))
-    assert image_size(path, mask=True) == image_size(path) == (5, 6)
+    assert read_header(path, mask=True).size == read_header(path).size == (5, 6)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "I;16", "1", "LA"])
@@ -147,15 +147,15 @@ def test_what_is_no_mask(mode, tmp_path):
     with pytest.raises(ValueError, match=rf"a\.png: the mask cannot be decoded: {reason}$"):
         decode_mask(path)
     with pytest.raises(ValueError, match=rf"a\.png: {reason}$"):
-        image_size(path, mask=True)
+        read_header(path, mask=True)
 
 
 def test_a_size_of_what_is_no_image(tmp_path):
     (tmp_path / "a.png").write_text("no image")
     with pytest.raises(ValueError, match=r"a\.png: not an image$"):
-        image_size(str(tmp_path / "a.png"))
+        read_header(str(tmp_path / "a.png"))
     with pytest.raises(ValueError, match=r"a\.png: mode I;16 has more than 8 bits"):
-        image_size(saved(tmp_path, "a.png", Image.new("I;16", (6, 5))))
+        read_header(saved(tmp_path, "a.png", Image.new("I;16", (6, 5))))
 
 
 def test_a_file_that_cannot_be_decoded(tmp_path):
@@ -170,14 +170,14 @@ def test_a_file_that_cannot_be_decoded(tmp_path):
         ("text", "not an image"),
         ("empty", "the file is empty"),
         ("absent", "No such file or directory"),
-        ("folder", "Is a directory"),
+        ("folder", "not a regular file"),
     ):
         path = str(tmp_path / f"{name}.png")
         with pytest.raises(
             ValueError, match=rf"{name}\.png: the image cannot be decoded: {reason}"
         ):
             decode(path)
-    assert image_size(str(cut)) == (64, 64)  # the header is whole
+    assert read_header(str(cut)) == ((64, 64), 1)  # the header is whole
 
 
 def test_whatever_a_damaged_file_raises_names_it(tmp_path):
@@ -195,3 +195,95 @@ def test_want_of_memory_is_no_fault_of_the_file(tmp_path):
 
     with pytest.raises(MemoryError):
         decode(saved(tmp_path, "a.png", photo(6, 5)), fail)
+
+
+def oriented(path, image: Image.Image, orientation: int) -> str:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    image.save(path, exif=exif)
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_as_its_annotations_assume(tmp_path, kind, orientation):
+    path = oriented(tmp_path / f"a.{kind}", photo(12, 8), orientation)
+    with Image.open(path) as image:
+        upright = pil_to_tensor(ImageOps.exif_transpose(image).convert("RGB"))
+    if orientation == 1:
+        assert torch.equal(decode_annotated(path, None), upright)
+    elif orientation < 5:
+        with pytest.raises(ValueError, match=rf"a\.{kind}: .*EXIF orientation {orientation}: whe"):
+            decode_annotated(path, (8, 12))
+    else:
+        assert torch.equal(decode_annotated(path, (12, 8)), upright)
+        assert decode_annotated(path, (8, 12)).shape == (3, 8, 12)
+        stored = torch.rot90(upright, {6: 1, 8: -1}.get(orientation, 0), (1, 2))
+        if orientation in (6, 8):
+            assert torch.equal(decode_annotated(path, (8, 12)), stored)
+        with pytest.raises(ValueError, match="EXIF orientation"):
+            decode_annotated(path, None)
+    square = oriented(tmp_path / f"b.{kind}", photo(9, 9), orientation)
+    if orientation > 1:
+        with pytest.raises(ValueError, match="EXIF orientation"):
+            decode_annotated(square, (9, 9))
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_is_no_orientation(tmp_path):
+    photo(6, 5).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
+    assert read_header(str(tmp_path / "a.jpg")) == ((5, 6), 1)
+
+
+def test_a_mask_with_an_orientation(tmp_path):
+    path = oriented(tmp_path / "a.png", Image.new("L", (6, 5)), 6)
+    with pytest.raises(ValueError, match=r"a\.png: the mask cannot be decoded: EXIF orientation 6"):
+        decode_mask(path)
+
+
+@pytest.mark.parametrize("sides", [(1, 3000), (3000, 1), (3, 200), (700, 13), (5, 47)])
+def test_long_images_are_enlarged_where_they_are_seen(sides):
+    image = photo(*sides)
+    for size in (8, 32):
+        whole = v2.Compose([v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size)])(image)
+        part = center_crop(image, size)
+        assert part.size == (size, size)
+        assert part.tobytes() == whole.tobytes()
+
+
+def test_a_long_image_takes_little_memory(monkeypatch):
+    made, resize = [], Image.Image.resize
+
+    def counting(image, size, *rest, **more):
+        made.append(size[0] * size[1])
+        return resize(image, size, *rest, **more)
+
+    monkeypatch.setattr(Image.Image, "resize", counting)
+    center_crop(photo(1, 3000), 224)
+    assert made == [256 * (224 + 2 * 257)]  # of 256 x 768,000: what one pixel's filter reaches
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_pipes_and_links_to_them(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("a.png")
+    (tmp_path / "c.png").symlink_to("/dev/zero")
+    for name in ("a", "b", "c"):
+        for read in (decode, decode_mask, read_header):
+            with pytest.raises(ValueError, match=rf"{name}\.png: .*not a regular file"):
+                read(str(tmp_path / f"{name}.png"))
+
+
+def test_suffixes_are_those_of_images_that_pillow_reads():
+    assert {*IMG_EXTENSIONS, ".jfif", ".avif", ".gif", ".jp2"} <= suffixes()
+    assert not {".pdf", ".h5", ".mpg", ".eps", ".txt"} & suffixes()
+
+
+def test_enlarged_parts_differ_by_rounding_at_most():
+    away = []
+    for sides in ((9000, 30), (25, 1031), (17, 291), (23, 230)):
+        image = photo(*sides)
+        whole = v2.Compose([v2.Resize(37), v2.CenterCrop(32)])(image)
+        away.append(np.abs(np.asarray(center_crop(image, 32), int) - np.asarray(whole, int)))
+    assert np.max(away) <= 2
+    assert np.mean(np.array(away) > 0) < 0.02

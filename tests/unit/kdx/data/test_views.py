@@ -1,3 +1,5 @@
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from kdx.data.augment import Augment, normalise
+from kdx.data.loading import train_loader
 from kdx.data.sources import FileImages, MemoryImages
 from kdx.data.views import Views
 from kdx.protocols import InputSpec
@@ -103,6 +106,55 @@ def test_normalised_images_stay_as_they_are_and_targets_may_be_single_numbers():
     images, targets, _ = Views(source, SPEC, seed=1).__getitems__([(0, 3), (0, 1)])
     assert (images.dtype, images.amin((1, 2, 3)).tolist()) == (torch.float32, [30, 10])
     assert targets.tolist() == [3, 1]
+
+
+class Random(Plain):
+    """Draws from each global generator, in evaluation, too."""
+
+    def view(self, index, input, augment):
+        drawn = torch.tensor([random.random(), np.random.rand(), float(torch.rand(()))])
+        return drawn.view(3, 1, 1).expand(input.shape), self.labels[index]
+
+
+class OfItsOwn(Plain):
+    own = np.random.default_rng(0)
+
+    def view(self, index, input, augment):
+        return torch.full(input.shape, self.own.random()), self.labels[index]
+
+
+class ByBatch(Random):
+    def views(self, keys, input, augment, *, seed):
+        return torch.rand(len(keys), *input.shape), self.labels[[i for _, i in keys]]
+
+
+class Counting(Plain):
+    calls = 0.0
+
+    def view(self, index, input, augment):
+        self.calls += 1
+        return torch.full(input.shape, self.calls), self.labels[index]
+
+
+def test_views_draw_from_every_generator_by_seed_epoch_and_index_alone():
+    keys = [[(epoch, index) for index in range(4)] for epoch in (0, 1)]
+    found = {}
+    for seed, workers in ((0, 0), (1, 0), (0, 2)):
+        views = Views(Random(torch.arange(4)), SPEC, seed=seed)
+        loader = train_loader(views, keys, workers=workers)
+        found[seed, workers] = torch.cat([batch.images[:, :, 0, 0] for batch in loader])
+        assert torch.equal(found[seed, workers][4:], views.checked(keys[1]).images[:, :, 0, 0])
+    assert torch.equal(found[0, 0], found[0, 2])
+    drawn = torch.cat([found[0, 0], found[1, 0]])
+    assert len(drawn.unique()) == drawn.numel() == 48
+
+
+@pytest.mark.parametrize("kind", [OfItsOwn, ByBatch, Counting])
+def test_views_that_differ_from_call_to_call(kind):
+    views, before = Views(kind(torch.arange(4)), SPEC, seed=0), torch.get_rng_state()
+    with pytest.raises(ValueError, match=rf"^{kind.__name__}: views are not reproducible"):
+        views.checked([(0, 0), (0, 1)])
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_views_of_another_type():

@@ -44,7 +44,7 @@ def test_rows_are_kept_where_they_were_put(tmp_path):
     for each in (made, opened(tmp_path)):  # the second one verifies what it reads
         assert each.has(1, ALL).tolist() == [True, False, False, True, False]
         assert not each.has(0, ALL).any()
-        assert np.array_equal(each.read(1, np.array([0, 3])), rows[::-1])
+        assert np.array_equal(each.read(1, np.array([0, 3]))[0], rows[::-1])
 
 
 def test_files_are_sparse(tmp_path):
@@ -64,6 +64,37 @@ def test_a_damaged_row_is_absent_and_can_be_written_again(full):
     assert again.has(1, ALL).all()
     assert again.damaged == {(1, 2)}
     assert opened(full).has(1, ALL).all()
+
+
+def test_a_row_is_verified_whenever_it_is_read(full):
+    reading = opened(full)
+    assert reading.has(0, ALL).all()
+    patched(full / "logits.rows", 2 * WIDTH + 3, b"\x5a")
+    rows, there = reading.read(0, ALL)
+    assert there.tolist() == [True, True, False, True, True]
+    assert not rows[2].any()
+    assert np.array_equal(rows[3:], some_rows()[3:])
+    assert reading.damaged == {(0, 2)}
+
+
+@pytest.mark.parametrize(("name", "damaged"), [("logits.rows", 3), ("logits.checks", 1)])
+def test_a_file_truncated_while_it_is_read_lacks_rows(full, name, damaged):
+    reading = opened(full)
+    assert reading.has(0, ALL).all()
+    width = WIDTH if name.endswith("rows") else 4
+    os.truncate(full / name, 2 * width + 1)
+    assert reading.read(0, ALL)[1].tolist() == [True, True, False, False, False]
+    assert len(reading.damaged) == damaged
+    reading.write(0, ALL, some_rows())
+    assert reading.has(0, ALL).all()
+
+
+def test_reading_without_pread(full, monkeypatch):
+    """As on Windows."""
+    monkeypatch.delattr(store.os, "pread")
+    rows, there = opened(full).read(0, ALL)
+    assert there.all()
+    assert np.array_equal(rows[1:], some_rows()[1:])
 
 
 def test_a_zeroed_checksum_is_no_row(full):
@@ -109,7 +140,7 @@ def test_who_has_the_old_file_open_keeps_it(full):
     assert old.has(0, ALL).all()
     (full / "logits.rows").unlink()
     opened(full)
-    assert np.array_equal(old.read(0, ALL)[1:], some_rows()[1:])
+    assert np.array_equal(old.read(0, ALL)[0][1:], some_rows()[1:])
 
 
 def test_what_one_writes_another_reads_at_once(tmp_path):
@@ -117,7 +148,9 @@ def test_what_one_writes_another_reads_at_once(tmp_path):
     one.write(0, ALL[:3], some_rows(3))
     other.write(0, ALL[3:], some_rows(2, seed=1))
     assert one.has(0, ALL).all()
-    assert np.array_equal(one.read(0, ALL), np.concatenate((some_rows(3), some_rows(2, seed=1))))
+    rows, there = one.read(0, ALL)
+    assert there.all()
+    assert np.array_equal(rows, np.concatenate((some_rows(3), some_rows(2, seed=1))))
     assert count(tmp_path, "logits", shape=SHAPE, width=WIDTH).tolist() == [[True] * 5, [False] * 5]
 
 

@@ -187,6 +187,7 @@ def test_losses_are_objects_mappings_and_pairs():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"memo": {"views": 2}}, r"memo: \{'views': 2\} has no teacher whose outputs to store"),
         ({"teacher": nn.Linear(1, 1)}, r"losses: missing: with a teacher, .*KD\(temperature=4\)"),
         ({"losses": [(kdx.losses.KD, 0.5)]}, r"losses\[0\]: float is not a loss"),
         ({"losses": [nn.Linear(1, 1)]}, r"losses\[0\]: Linear is not a loss"),

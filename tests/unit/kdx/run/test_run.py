@@ -21,7 +21,7 @@ from kdx.run.summary import read_summary
 from kdx.training.job import build
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.state import TrainState
-from kdx.util.errors import CertificateError
+from kdx.util.errors import CertificateError, TrainingError
 from tests.unit.runs import EXPAND, FILES, SGD, contents, listed, same
 
 DISTILL = Path(__file__).parents[4] / "tools" / "distill.py"
@@ -225,3 +225,14 @@ def test_the_same_seed_gives_the_same_student(recipe, console):
     )
     assert same(first, again)
     assert not same(first, other)
+
+
+@pytest.mark.parametrize("lr", ["1e20", "1e10"])
+def test_outputs_that_overflow_after_the_last_step_are_a_divergence(recipe, console, lr):
+    """One step, whose loss is finite, and so are the weights after it."""
+    small = "data={use: digits, limit: 64, batch_size: 64}"
+    overflowing = recipe(small, "epochs=1", f"optimizer={{use: SGD, lr: {lr}}}")
+    expected = r"^training diverged: the student's outputs contain NaN or Inf \(after the last"
+    with pytest.raises(TrainingError, match=expected):
+        run(overflowing, console)
+    assert not {"certificate.json", "student.safetensors"} & set(listed(overflowing.run_dir))

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdx.training.health import GRADIENT, Health
+from kdx.training.health import GRADIENT, Health, is_finite
 from kdx.training.job import build
 from kdx.training.log import RunLog
 from kdx.training.runtime import Runtime, accelerator_for
@@ -157,3 +157,14 @@ def test_otherwise_the_first_ends_it(runner):
     runner, batches = runner()
     with pytest.raises(TrainingError, match=r"non-finite loss .*'train'; step 7 of"):
         runner.step(poison(batches[0]), 16, EpochStats(), number=7)
+
+
+def test_outputs_are_finite_but_for_masked_classes():
+    outputs = torch.zeros(3, 4, 2)
+    assert is_finite(outputs)
+    outputs[:, 1] = float("-inf")
+    assert is_finite(outputs)
+    for bad in ("nan", "inf", "-inf"):
+        spoilt = outputs.clone()
+        spoilt[2, 3, 0] = float(bad)
+        assert not is_finite(spoilt)

@@ -248,7 +248,8 @@ def test_the_toy_is_right_until_it_is_trained():
         ("dict", r"its output for 8 images is dict, not logits \[8, 10\].*`aux_logits: false`"),
         ("list", r"its output for 8 images is list, not logits \[8, 10\]"),
         ("wide", r"its output for 8 images is \[8, 11\], not logits \[8, 10\]"),
-        ("targets", r"forward failed on images of \[1, 32, 32\]: .*targets should not be none"),
+        ("targets", r"forward failed on images of \[1, 32, 32\]: .*targets should not be none when "
+         r".*; in eval mode it is right"),
         ("key", r"forward failed on images of \[1, 32, 32\]: KeyError: 'key'"),
     ],
 )  # fmt: skip

@@ -1,4 +1,5 @@
-from math import cos, pi
+from fractions import Fraction
+from math import ceil, cos, pi
 
 import pytest
 
@@ -89,3 +90,44 @@ def test_a_negative_warm_up_is_refused(make):
 def test_ends_that_are_refused(make, end):
     with pytest.raises(ValueError, match=rf"end: {end} must be in \[0, 1\]"):
         make(end=end)
+
+
+def first_step_after(milestone, steps, per_epoch):
+    """Return the first step at the lower rate, seen from near the exact one."""
+    schedule, near = multistep(milestones=[milestone]), int(milestone * steps)
+    around = range(max(0, near - 2), min(steps, near + 3))
+    return next(step for step in around if schedule(step, steps, per_epoch) < 1)
+
+
+@pytest.mark.parametrize("per_epoch", [1, 7])
+def test_shares_that_are_whole_epochs_are_not_late(per_epoch):
+    for epochs in range(2, 301):
+        for epoch in range(1, epochs):
+            steps = epochs * per_epoch
+            assert first_step_after(epoch / epochs, steps, per_epoch) == epoch * per_epoch
+
+
+@pytest.mark.parametrize("steps", [25, 50, 100, 450, 7775, 10**6])
+def test_decimal_shares_are_exact(steps):
+    for digits in ("0.28", "0.07", "0.55", "0.57", "0.58", "0.3333", "0.145", "0.29"):
+        exact = ceil(Fraction(digits) * steps)
+        assert first_step_after(float(digits), steps, 5) == exact
+        rising = round(Fraction(digits) * steps)
+        found = constant(warmup=float(digits))(0, steps, 5)
+        assert found == 1 / (rising + 1)
+
+
+def test_computed_epochs_are_exact():
+    """1.1 * 3 is 3.3000000000000003 in float64."""
+    found = factors(multistep(milestones=[1.1 * 3], gamma=0.5), 50, 10)
+    assert found == [1.0] * 33 + [0.5] * 17
+
+
+@pytest.mark.parametrize(("share", "rising"), [(0.575, 58), (0.145, 14), (0.285, 28), (0.125, 12)])
+def test_a_warm_up_of_half_a_step_rounds_to_even(share, rising):
+    assert constant(warmup=share)(0, 100, 10) == 1 / (rising + 1)
+
+
+@pytest.mark.parametrize("milestone", [1e308, float("inf")])
+def test_a_milestone_that_never_comes(milestone):
+    assert factors(multistep(milestones=[2, milestone]), 40, 10) == [1.0] * 20 + [0.1] * 20

@@ -179,3 +179,24 @@ def test_signals_are_left_as_they_were():
     with pytest.raises(Stopped), stopping():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_study_in_the_directory_of_a_run_is_refused(study, tmp_path):
+    run_dir = tmp_path / "runs" / "studies" / "digits"
+    (run_dir / "checkpoints" / "epoch_0001").mkdir(parents=True)
+    (run_dir / "checkpoints" / "epoch_0001" / "manifest.json").touch()
+    (run_dir / "recipe.yaml").touch()
+    grid, conduct = study()
+    with pytest.raises(FileExistsError, match=r"seed_0 lies in the run .*/runs/studies/digits, w"):
+        conduct()
+    assert not grid.directory.exists()
+
+
+def test_a_title_like_markup_is_printed_and_plots_of_others_stay(study, console):
+    grid, conduct = study("title='[/v2] :smile:'", "seeds=[0]", "name=studies/x")
+    other = grid.directory / "plots" / "run"
+    other.mkdir(parents=True)
+    (other / "student.safetensors").touch()
+    conduct()
+    assert "[/v2] :smile: " in console.file.getvalue()
+    assert (other / "student.safetensors").exists()

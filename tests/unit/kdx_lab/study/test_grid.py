@@ -150,3 +150,19 @@ def test_a_study_is_no_recipe(grid, tmp_path):
     grid()
     with pytest.raises(RecipeError, match=r"is a study, not a recipe: run it with `kdx study`"):
         load(tmp_path / "digits" / "arms.yaml")
+
+
+def test_a_run_that_would_lie_in_that_of_another_is_refused(grid):
+    text = (
+        "recipe: base.yaml\nbaseline: a\nseeds: [3, 1]\narms: {a: {arm: compact}, b: {arm: ck}}\n"
+    )
+    text += "settings: {'+': {arms: [a]}, a seed_1: {arms: [b]}}\n"
+    assert len(grid(text).cells) == 4
+    nested = (
+        text.replace("b: {arm", "seed_1: {arm")
+        .replace("a seed_1:", "a:")
+        .replace("[b]", "[seed_1]")
+    )
+    message = r"arms.yaml: .*seed_1, seed \d would lie in the run of \+, a, seed 1: rename one of"
+    with pytest.raises(RecipeError, match=message):
+        grid(nested)

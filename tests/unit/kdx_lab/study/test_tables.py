@@ -116,6 +116,15 @@ def test_the_table_while_it_runs(two_arms, tmp_path):
     assert "cl+fc 0 of 1 1 failed" in lines
 
 
+@pytest.mark.parametrize("text", ["[/v2]", "[v2] x", ":smile:"])
+def test_titles_and_arms_are_no_markup(tmp_path, text):
+    cells = [finished(tmp_path, text, 0, 0.5), finished(tmp_path, "cl", 0, 0.6)]
+    lines = printed(live_table(collect(cells, baseline=text), title=text))
+    assert lines[0] == text
+    assert lines[-3].startswith(f"{text} 1 50.00")
+    assert any(f"Δ to {text}" in line for line in lines)
+
+
 def test_settings_are_sections_of_it(tmp_path):
     cells = [finished(tmp_path, "compact", 0, 0.5, setting=s, seconds=2.5) for s in ("k 3", "k 5")]
     lines = printed(live_table(collect(cells, baseline="compact")))

@@ -1,7 +1,8 @@
+import os
 import re
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from kdx.data import FileImages, image_folder
 from kdx.data.sets import image_folder as module
@@ -98,7 +99,7 @@ def test_bad_files_are_left_out_counted_and_named(root):
     assert isinstance(data.train, FileImages)
     assert isinstance(whole.train, FileImages)
     assert set(whole.train.paths) - set(data.train.paths) == {str(root / "train/bee/1.JPEG")}
-    (note,) = data.notes
+    _, note = data.notes
     assert re.fullmatch(
         "image_folder: 2 of 15 files left out, which cannot be read: "
         rf"{root}/train/bee/1\.JPEG: .*[Tt]runcated.*; {root}/val/owl/0\.JPEG: the .* an image",
@@ -123,10 +124,51 @@ def test_a_class_that_is_left_without_images(root):
 
 def test_nothing_to_leave_out(root):
     data = image_folder(root=str(root), skip_bad=5)
-    assert (len(data.train), len(data.test), list(data.notes)) == (9, 6, [])
+    assert (len(data.train), len(data.test), len(data.notes)) == (9, 6, 1)
 
 
 def test_16_bit_images_are_seen_in_the_header(root):
     Image.new("I;16", (20, 10)).save(root / "train" / "owl" / "depth.png")
     with pytest.raises(ValueError, match=r"owl/depth\.png: mode I;16 has more than 8 bits"):
+        image_folder(root=str(root))
+
+
+def test_all_that_pillow_reads_is_taken_and_what_is_not_is_counted(root):
+    owl = root / "train" / "owl"
+    (owl / "night/2024").mkdir(parents=True)
+    for name in ("a.jfif", "b.AVIF", "night/c.jp2", "night/2024/d.png", "night/e.tga"):
+        Image.new("RGB", (9, 8)).save(owl / name, None if name != "b.AVIF" else "avif")
+    (owl / "night/again").symlink_to(owl)  # in a circle
+    for name in ("._0.png", "night/.DS_Store", "f.npy", "night/g.NPY", "README"):
+        (owl / name).touch()
+    (root / "train/stray.png").touch()
+    data = image_folder(root=str(root))
+    assert isinstance(data.train, FileImages)
+    found = [path.removeprefix(f"{owl}/") for path in data.train.paths[6:]]
+    assert found == [
+        *("0.JPEG", "1.JPEG", "2.JPEG", "a.jfif", "b.AVIF", "night/2024/d.png", "night/c.jp2"),
+        "night/e.tga",
+    ]
+    assert list(data.notes) == [
+        "image_folder: 12 files left out, not images by place or suffix: 6 .txt, 2 hidden, 2 .npy, "
+        "1 without a suffix, 1 beside the class folders"
+    ]
+
+
+def test_orientations_are_ignored_and_counted(root):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (20, 10)).save(root / "val/owl/0.JPEG", "jpeg", exif=exif)
+    note = (
+        "image_folder: 1 image with an EXIF orientation, which is ignored, as by torchvision's "
+        f"ImageFolder: {root}/val/owl/0.JPEG"
+    )
+    for skip_bad in (0, 1):
+        assert image_folder(root=str(root), skip_bad=skip_bad).notes[1] == note
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_a_pipe_among_the_images(root):
+    os.mkfifo(root / "train/owl/x.png")
+    with pytest.raises(ValueError, match=r"1 of 16 files cannot be read: .*x.png: not a regular"):
         image_folder(root=str(root))

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from kdx.data import BoxImages, Views, voc
 from kdx.data.sets.voc import ANCHORS, CLASSES
@@ -171,3 +171,63 @@ def test_a_year_that_is_not_there(root):
 def test_splits_that_are_not_there(split, reason, root):
     with pytest.raises(ValueError, match=rf"voc: no split '{split}' in '.*': .*{reason}"):
         opened(root, train=split)
+
+
+def oriented(root, orientation: int, *, size: tuple[int, int], given: tuple[int, int] | None):
+    """Store the test image with an EXIF orientation; white where the upright image's box is."""
+    exif, upright = Image.Exif(), Image.new("RGB", size)
+    exif[ExifTags.Base.Orientation] = orientation
+    upright.paste((255, 255, 255), (16, 0, 24, 8))
+    inverse = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}[orientation]
+    folder = root / "VOCdevkit/VOC2007"
+    stored = upright.transpose(inverse)
+    stored.save(folder / "JPEGImages/2007_test1.jpg", exif=exif, quality=100)
+    text = "<size><height>{}</height><width>{}</width></size>".format(*given) if given else ""
+    content = xml(thing((17, 1, 24, 8)), size=text)
+    (folder / "Annotations/2007_test1.xml").write_text(content)
+
+
+@pytest.mark.parametrize("orientation", [6, 8])
+def test_boxes_lie_on_their_objects_whatever_the_orientation(root, orientation):
+    oriented(root, orientation, size=(32, 64), given=(64, 32))
+    data = opened(root, size=64)
+    assert isinstance(data.test, BoxImages)
+    assert data.test.size(0) == (64, 32)
+    assert data.notes[0].startswith(
+        "voc: 1 image with an EXIF orientation turned, as <size> says: "
+    )
+    image, ((_, x, y, w, h, _),) = data.test.view(0, data.input, None)
+    left, top, right, bottom = (
+        64 * torch.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
+    ).int()
+    assert image[:, top:bottom, left:right].float().mean() > 250
+    image[:, top:bottom, left:right] = 0
+    assert image[:, :, 16:48].float().mean() < 5
+    check_scenes(data.test, data.input, None)
+
+
+def test_boxes_of_the_stored_image(root):
+    oriented(root, 6, size=(32, 64), given=(32, 64))
+    data = opened(root, size=64)
+    assert isinstance(data.test, BoxImages)
+    assert data.test.size(0) == (32, 64)
+    assert "1 image with an EXIF orientation not turned, as <size> says" in data.notes[0]
+
+
+@pytest.mark.parametrize(("size", "given"), [((32, 32), (32, 32)), ((32, 64), None)])
+def test_orientations_that_sizes_cannot_tell(root, size, given):
+    oriented(root, 6, size=size, given=given)
+    with pytest.raises(ValueError, match=r"test1\.xml: EXIF orientation 6: whether boxes"):
+        opened(root)
+
+
+def test_images_of_other_suffixes(root):
+    folder = root / "VOCdevkit/VOC2007/JPEGImages"
+    old = folder / "2007_test1.jpg"
+    old.rename(folder / "2007_test1.PNG")
+    (folder / "2007_test10.png").touch()
+    data = opened(root)
+    assert data.test.name(0) == str(folder / "2007_test1.PNG")
+    (folder / "2007_test1.jpeg").touch()
+    with pytest.raises(ValueError, match=r"test1.jpg is missing, and several are like it: .*PNG"):
+        opened(root)

@@ -1,6 +1,8 @@
+import os
+
 import pytest
 
-from kdx.data.sets.voc_xml import VocObject, read_annotation
+from kdx.data.sets.voc_xml import VocObject, given_size, read_annotation
 
 SIZE = (30, 40)
 
@@ -143,4 +145,32 @@ def test_files_that_are_no_annotations(content, problem, read):
 
 def test_an_annotation_that_is_missing(tmp_path):
     with pytest.raises(ValueError, match=r"^No such file or directory$"):
+        read_annotation(str(tmp_path / "a.xml"), SIZE)
+
+
+@pytest.mark.parametrize("difficult", ["", " ", "\n", "<!-- none -->", "0", "0.0"])
+def test_an_empty_flag_is_none(difficult, read):
+    assert read(xml(thing(difficult=difficult))) == [VocObject("dog", (0, 0, 10, 10), False)]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ("<size><width>40</width><height>30</height></size>", (30, 40)),
+        ("<size><width>0</width><height>0</height></size>", None),
+        ("<size><width>40</width></size>", None),
+        ("<size><width/><height/></size>", None),
+        ("<size><width>4e1</width><height>30</height></size>", None),
+        ("", None),
+    ],
+)
+def test_the_size_that_is_given(size, expected, tmp_path):
+    (tmp_path / "a.xml").write_text(xml(size=size))
+    assert given_size(str(tmp_path / "a.xml")) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "a.xml")
+    with pytest.raises(ValueError, match=r"^not a regular file"):
         read_annotation(str(tmp_path / "a.xml"), SIZE)

@@ -1,0 +1,61 @@
+"""Copies of networks, also of those that keep a tensor of their last forward pass."""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from kdx.util.errors import reason
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def copied(network: M) -> M:
+    """Return a deep copy; a tensor inside a graph is copied by its value, without the graph.
+
+    `torch.nn.utils.weight_norm` and `spectral_norm` leave such tensors, and so do modules that
+    keep a tensor of their last forward pass. Raises ValueError that names the module which cannot
+    be copied.
+    """
+    try:
+        with _WithoutGraph():
+            return copy.deepcopy(network)
+    except Exception as error:  # an attribute may be anything
+        kind, inside = type(network).__name__, _culprit(network)
+        raise ValueError(
+            f"{kind} cannot be copied: {inside}: {reason(error)}. Keep no locks, generators, open "
+            "files or the like in it, or give it a __deepcopy__"
+        ) from error
+
+
+class _WithoutGraph(TorchFunctionMode):
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is Tensor.__deepcopy__ and not args[0].is_leaf:
+            tensor, memo = args
+            return memo.setdefault(id(tensor), tensor.detach().clone())
+        return func(*args, **(kwargs or {}))
+
+
+def _culprit(network: nn.Module) -> str:
+    """Name the innermost module that cannot be copied."""
+    inside_out = reversed([*network.named_modules()])
+    found = ((path, module) for path, module in inside_out if not _can_be_copied(module))
+    path, module = next(found, ("", network))
+    return f"{path or 'the network itself'} ({type(module).__name__})"
+
+
+def _can_be_copied(module: nn.Module) -> bool:
+    try:
+        with _WithoutGraph():
+            copy.deepcopy(module)
+    except Exception:  # as above
+        return False
+    return True
