@@ -19,9 +19,10 @@ from kdx.util.words import counted
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kdx evaluate`."""
     add = parser.add_argument
-    add("student", type=Path, metavar="STUDENT", help="a run directory or a .safetensors file")
+    add("student", type=Path, metavar="STUDENT", help="a run directory or a weight file")
     add("overrides", nargs="*", metavar="key=value", help="e.g. data.root=/images")
     add("--recipe", type=Path, help="the recipe (default: the recipe.yaml beside the student)")
+    add("--key", help="where in a file of several state dicts it is, e.g. model_ema")
     add("--split", default="test", choices=("test", "validation", "train"), help="default: test")
     add("--json", action="store_true", help="print one JSON object")
     add_common(parser)
@@ -29,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate and print the metrics."""
-    options = {key: vars(args)[key] for key in ("split", "overrides", "plugins", "output_root")}
+    options = {
+        key: vars(args)[key] for key in ("split", "key", "overrides", "plugins", "output_root")
+    }
     result = evaluate(args.student, args.recipe, **options)
     if args.json:
         print(json.dumps(asdict(result)))
@@ -87,15 +90,17 @@ def evaluate(
     recipe: str | PathLike[str] | None = None,
     *,
     split: Literal["test", "validation", "train"] = "test",
+    key: str | None = None,
     overrides: Sequence[str] = (),
     plugins: Sequence[str] = (),
     output_root: str | PathLike[str] = "runs",
     **settings: Any,
 ) -> Assessment:
-    """Evaluate the student of a run directory or .safetensors file: see `metrics` of the result.
+    """Evaluate the student of a run directory or weight file: see `metrics` of the result.
 
-    `recipe` names the data, by default the recipe.yaml beside or above `path`; `settings` override
-    it as in `kdx.distill`, `overrides` as on the command line ("key=value"). Images are normalised
+    `key` is where in a file the student is, if it has several. `recipe` names the data, by default
+    the recipe.yaml beside or above `path`; `settings` override it as in `kdx.distill`, `overrides`
+    as on the command line ("key=value"). Images are normalised
     and resized as the student's file says, if the data set does it differently.
 
     Raises FileNotFoundError, RecipeError, and ValueError if there is no such split, or if the
@@ -128,7 +133,7 @@ def evaluate(
     check_facts(source, task, data.classes, "student")
     own = of_size(own or data.input, data.input, task)
     student = found.student.component.build(**facts(task.facts, own))
-    weights.load(student, source)
+    weights.load(student, source, key=key, network=found.student.component.use)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     views = Views(images, data.input, seed=found.seed)
     size = min(256, at_once(views.shape))

@@ -48,7 +48,7 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     sizes = f"{len(splits.train):,} training, {held_out}{len(splits.test):,} test"
     name = recipe.data.component.use
     say(console, f"data: {name}, {job.data.input}, {job.classes} classes: {sizes}")
-    for note in job.data.notes:
+    for note in (*job.data.notes, *job.notes):
         say(console, f"note: {note}")
     _print_student(job, console)
     _print_teacher(job, first, console)
@@ -85,12 +85,13 @@ def _print_teacher(job: Job, first: Recipe | None, console: Console) -> None:
     section = job.recipe.teacher
     if section is None or job.teacher is None:
         return
+    path = section.file and section.file.path
     if first:
-        source = f"no weights at {section.weights} yet: {first.name} is run first"
+        source = f"no weights at {path} yet: {first.name} is run first"
     elif not has_weights(section.weights):
-        source = f"no weights at {section.weights}, and no `recipe:`: the run would stop here"
-    elif section.weights:
-        source = f"weights of {section.weights}"
+        source = f"no weights at {path}, and no `recipe:`: the run would stop here"
+    elif path:
+        source = f"weights of {path}"
     elif section.component.arguments.get("pretrained"):
         source = "published weights"
     else:

@@ -2,8 +2,10 @@
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,19 +18,32 @@ from kdx.models import weights
 from kdx.models.modes import as_it_was, eval_mode
 from kdx.models.teacher import Teacher
 from kdx.protocols import ImageData, InputSpec, Task
-from kdx.recipe import Recipe
+from kdx.recipe import Recipe, RecipeError
+from kdx.recipe.sections import Network, WeightFile
 from kdx.tasks import task_of
 from kdx.util.errors import reason
 from kdx.util.words import counted, listed
 
+Note = Callable[[str], object]
 
-def build_student(recipe: Recipe, data: ImageData, *, load: bool = True) -> nn.Module:
-    """Return a new compact network, if `load` with the weights that the recipe starts it from."""
-    section = recipe.student
-    student = section.component.build(**facts(task_of(data).facts, data.input))
-    if section.weights and load:
-        _check_classes(section.weights, len(data.classes), "student")
-        weights.load(student, section.weights)
+
+def _unsaid(_: str) -> None:
+    """Take a note that another caller is told, too."""
+
+
+def build_student(
+    recipe: Recipe, data: ImageData, note: Note = _unsaid, *, load: bool = True
+) -> nn.Module:
+    """Return a new compact network, if `load` with the weights that the recipe starts it from.
+
+    `note` is told what of a weight file is loaded, if that is not simply all of it.
+    """
+    section, known = recipe.student, facts(task_of(data).facts, data.input)
+    student = section.component.build(**known)
+    if section.file and load:
+        with _at("student.weights"):
+            _check_classes(section.file, len(data.classes))
+        _load(student, section, known, note)
     return student
 
 
@@ -49,8 +64,8 @@ def empty_student(recipe: Recipe, data: ImageData) -> nn.Module:
         np.random.set_state(numpy)
 
 
-def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
-    """Return the recipe's teacher, with its weights if `load` is true.
+def build_teacher(recipe: Recipe, data: ImageData, *, load: bool, note: Note = _unsaid) -> Teacher:
+    """Return the recipe's teacher, with its weights if `load` is true; `note` as for students.
 
     Its input is that of its weights, else of the published weights, else of the data;
     `teacher.input` overrides each. For a spatial task its images have the data's size.
@@ -58,15 +73,18 @@ def build_teacher(recipe: Recipe, data: ImageData, *, load: bool) -> Teacher:
     section, task = recipe.teacher, task_of(data)
     assert section is not None
     pretrained = bool(section.component.arguments.get("pretrained"))
-    spec = weights.read_spec(section.weights) if section.weights and load else None
+    file = section.file if load else None
+    with _at("teacher.weights"):
+        spec = weights.read_spec(file.path) if file else None
+        _check_classes(file, len(data.classes))
     known = facts(task.facts, spec or data.input)
     if pretrained:
         del known["in_channels"], known["image_size"]  # those of the published weights
     module: nn.Module = section.component.build(**known)
-    if section.weights and load:
-        _check_classes(section.weights, len(data.classes), "teacher")
-        check_facts(section.weights, task, data.classes, "teacher.weights")
-        weights.load(module, section.weights)
+    if file:
+        if not file.head:
+            check_facts(file.path, task, data.classes, "teacher.weights")
+        _load(module, section, known, note)
     own = spec or (_published(module) if pretrained else None) or data.input
     if section.input:
         changes = {k: v for k, v in section.input.model_dump().items() if v is not None}
@@ -86,13 +104,65 @@ def of_size(own: InputSpec, given: InputSpec, task: Task) -> InputSpec:
     return replace(own, size=given.size) if task.spatial else own
 
 
-def _check_classes(path: str, classes: int, role: str) -> None:
-    """Raise ValueError if the metadata of a weight file has another number of classes."""
+def _load(module: nn.Module, section: Network, known: dict[str, Any], note: Note) -> None:
+    """Load the weights that a section of a recipe names; its errors begin with their key."""
+    file, part = section.file, section.component
+    assert file is not None
+    place = f"{part.where}.weights"
+    head = _head(section, known, module) if file.head else set[str]()
+    if file.head and not head:
+        no = f"no tensor of {part.use} depends on the number of classes"
+        raise ValueError(f"{place}.head: {no}: leave `head` out")
+    with _at(place):
+        try:
+            told = partial(_prefixed, note, place)
+            weights.load(module, file.path, key=file.key, new=head, network=part.use, note=told)
+        except weights.Misfit as error:
+            if file.head or not error.names or not error.names <= _head(section, known, module):
+                raise
+            remedy = f"to start with a new head: weights: {{path: {file.path}, head: new}}"
+            raise ValueError(f"{error}\n  {remedy}") from error
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Begin the errors of a weight file with the key of the recipe that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{place}: {error}") from error
+    except RecipeError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+
+
+def _prefixed(note: Note, place: str, text: str) -> None:
+    note(f"{place}: {text}")
+
+
+def _head(section: Network, known: dict[str, Any], module: nn.Module) -> set[str]:
+    """Return the names of the tensors whose shapes depend on the number of classes."""
+    part, own = section.component, module.state_dict()
+    given = {key: value for key, value in part.arguments.items() if key != "pretrained"}
+    more = {"num_classes": {**known, **given}["num_classes"] + 1}
+    given |= more if "num_classes" in given else {}
+    with torch.random.fork_rng(devices=[]):  # the run's own draws stay as they are
+        other = replace(part, arguments=given).build(**{**known, **more})
+    shapes = {name: value.shape for name, value in other.state_dict().items()}
+    return {name for name, value in own.items() if shapes.get(name, value.shape) != value.shape}
+
+
+def _check_classes(file: WeightFile | None, classes: int) -> None:
+    """Raise ValueError for weights of another number of classes by their metadata, with a head."""
+    if file is None or file.head:
+        return
+    path = file.path
     trained = (weights.read_metadata(path) or {}).get("classes", classes)
     if trained != classes:
         differ = f"{counted(trained, 'class', 'classes')}, the data set has {classes:,}"
-        remedy = "use weights that were trained on the same classes"
-        raise ValueError(f"{role}.weights: {path} has {differ}: {remedy}")
+        remedy = f"use weights of the same classes, or a new head: {{path: {path}, head: new}}"
+        raise ValueError(f"{path} has {differ}: {remedy}")
 
 
 def check_facts(path: str | PathLike[str], task: Task, classes: Sequence[str], place: str) -> None:
@@ -127,9 +197,10 @@ def facts(task: Mapping[str, Any], input: InputSpec) -> dict[str, Any]:
     return {**task, "in_channels": input.channels, "image_size": input.size}
 
 
-def has_weights(path: str | None) -> bool:
+def has_weights(given: str | WeightFile | None) -> bool:
     """Return whether a teacher's weights exist: a file, or a finished run; true if none are set."""
-    return path is None or Path(path).is_file() or (Path(path) / weights.FILE_IN_RUN).is_file()
+    path = Path((given if isinstance(given, str) else given.path) if given else "")
+    return not given or path.is_file() or (path / weights.FILE_IN_RUN).is_file()
 
 
 @torch.no_grad()

@@ -1,22 +1,21 @@
 """Weight files as tensors by name. They may be from anywhere: nothing in them is run."""
 
-import re
-import warnings
-import zipfile
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import Tensor
 
+from kdx.models.pickled import read_pickled
+from kdx.models.wrappings import Contents, contents
 from kdx.recipe.wording import explain
 
 LONGEST_HEADER = 2**23  # bytes: a hundred thousand tensors
 
-_MAGIC = {b"PK\x03\x04": "a zip archive", b"\x80": "a pickle"}
+MAGIC = {b"PK\x03\x04": "a zip archive", b"\x80": "a pickle"}
+"""What files of torch.save begin with."""
+
 _Count = Annotated[int, Field(ge=1, le=2**14)]  # of pixels or channels
 
 
@@ -44,24 +43,21 @@ class _About(BaseModel):
     extra: dict[str, Any]
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a .safetensors, .pth or .pt file, on the CPU.
+def read(path: Path) -> Contents:
+    """Return what a .safetensors file, or one of torch.save, holds, on the CPU.
 
-    Raises ValueError if the file is unreadable, or holds more than tensors.
+    Raises ValueError if the file is unreadable or has no tensors; nothing in it is run.
     """
     if path.suffix == ".safetensors":
         try:
             _check_header(path)
-            return load_file(path)
+            return contents(load_file(path), [])
         except (SafetensorError, ValueError) as error:
             raise _unreadable(path, error) from error
     try:
-        _check_archive(path)
-        with warnings.catch_warnings(action="ignore"):  # torch's, on how a file was made
-            content = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # a broken pickle raises anything
-        raise ValueError(f"{path}: {_refusal(error)}") from error
-    return _state_dict(path, content)
+        return contents(*read_pickled(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def about_of(path: Path) -> dict[str, Any] | None:
@@ -89,51 +85,11 @@ def _check_header(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(8)
     if (length := int.from_bytes(start, "little")) > LONGEST_HEADER:
-        for magic, format in _MAGIC.items():
+        for magic, format in MAGIC.items():
             if start.startswith(magic):
                 raise ValueError(f"refused: it is {format} under another name; nothing was run")
         raise ValueError(f"refused: a header of {length:,} bytes, at most {LONGEST_HEADER:,}")
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse archives with code, and those that expand to more than their size."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-    if any(Path(entry.filename).name == "constants.pkl" for entry in entries):
-        raise ValueError("refused: it is a TorchScript archive, which holds code")
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise ValueError("refused: it is compressed, which torch.save never does")
-    if sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise ValueError("refused: its parts are larger than the whole file")
-
-
 def _unreadable(path: Path, error: object) -> ValueError:
     return ValueError(f"{path}: not a readable safetensors file: {error}")
-
-
-def _refusal(error: Exception) -> str:
-    """Say why a file was not loaded, without torch's advice to load it unsafely."""
-    if str(error).startswith("refused:"):
-        return f"{error}; nothing was run"
-    if named := re.search(r"GLOBAL (\S+)", str(error)):
-        return f"refused: it holds {named[1]}, and only tensors are loaded; nothing was run"
-    if inner := re.search(r"WeightsUnpickler error:\s*(.*)", str(error)):
-        return f"not a readable checkpoint: only tensors are loaded, nothing was run ({inner[1]})"
-    reason = str(error).partition("\n")[0]
-    return f"not a readable checkpoint: {type(error).__name__}: {reason}"
-
-
-def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
-    """Unwrap `content` to names and tensors."""
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    entries = content.items() if isinstance(content, dict) else [(None, None)]
-    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in entries):
-        places = "at the top level or under 'state_dict' or 'model'"
-        raise ValueError(f"{path}: no state dict found, {places}")
-    if all(name.startswith("module.") for name in content):
-        return {name.removeprefix("module."): value for name, value in content.items()}
-    return content

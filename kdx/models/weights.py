@@ -4,8 +4,9 @@ A file's metadata holds, under "kdx", JSON of "input" (an `InputSpec`), "classes
 """
 
 import json
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,23 @@ import torch
 from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
-from kdx.models.weight_files import about_of, read
+from kdx.models.weight_files import MAGIC, about_of, read
+from kdx.models.wrappings import choose
 from kdx.protocols import InputSpec
 from kdx.util.files import write_whole
 from kdx.util.words import counted, listed
 
 FILE_IN_RUN = "student.safetensors"
-KINDS = {
-    "float": {"float16", "bfloat16", "float32", "float64"},
-    "int": {"uint8", "int8", "int16", "int32", "int64"},
-}
-"""Dtypes that are converted into one another as they are loaded."""
+SUFFIXES = (".safetensors", ".pth", ".pt")
+_LOG = logging.getLogger("kdx")
+
+
+class Misfit(ValueError):
+    """Weights that do not match a network; `names` are its tensors that are absent or differ."""
+
+    def __init__(self, message: str, names: Collection[str]) -> None:
+        super().__init__(message)
+        self.names = set(names)
 
 
 def save(
@@ -59,21 +66,43 @@ def serialise(
     return serialised(apart, metadata={"kdx": json.dumps(about)})
 
 
-def load(module: nn.Module, source: str | os.PathLike[str]) -> InputSpec | None:
+def load(
+    module: nn.Module,
+    source: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    new: Collection[str] = (),
+    network: str = "",
+    note: Callable[[str], object] = _LOG.warning,
+) -> InputSpec | None:
     """Load `source` into `module`, strictly, and return the input it was trained on, if known.
 
-    `source`: a run directory (its student.safetensors), a .safetensors file, or a .pth / .pt file
-    of tensors, plain or under "state_dict" or "model", with or without DDP's "module." prefixes.
+    `source`: a run directory (its student.safetensors), a .safetensors file, or a file of
+    torch.save (.pth, .pt, .ckpt, .pth.tar, ...). What kdx wrote is taken as it is. Elsewhere the
+    weights are found by the names in `module`, under any keys and prefixes (torch.compile's, DDP's,
+    Lightning's), or below `key`, which is dotted. `note` is told in a line what was found and left
+    out, if that is more than a plain state dict; by default the log "kdx". Tensors of `module`
+    that are in `new` are not loaded. `network` is its name for errors.
 
-    Raises FileNotFoundError for a missing file. Raises ValueError if the file is unreadable, holds
-    more than tensors (nothing in it is run), does not match the module's keys, shapes or dtypes,
-    or contains NaN or Inf where the module does not; the module is unchanged then.
+    Raises FileNotFoundError for a missing file. Raises ValueError if the file is unreadable
+    (objects in it are not read, and nothing is run), does not match the module's keys, shapes or
+    dtypes, matches in several places, or contains NaN or Inf where the module does not; the module
+    is unchanged then. It is a `Misfit` for what does not match.
     """
     path = _file(source)
     spec, found, expected = read_spec(path), read(path), module.state_dict()
-    _check_fit(path, expected, found)
-    _check_finite(path, expected, found)
-    expected.update(found)  # keeps the layout versions that state_dict() records
+    try:
+        chosen, told = choose(found, expected, key="" if spec and key is None else key, new=new)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if chosen.problems:
+        whole = f"{path}: state dict does not match the network{network and f' {network}'}"
+        lines = [whole, *chosen.problems, *([f"  the file: {told}"] if told else [])]
+        raise Misfit("\n".join(lines), chosen.names)
+    _check_finite(path, expected, chosen.tensors)
+    if told:
+        note(f"{path}: {told}")
+    expected.update(chosen.tensors)  # keeps the layout versions that state_dict() records
     module.load_state_dict(expected)
     return spec
 
@@ -103,43 +132,12 @@ def _file(source: str | os.PathLike[str]) -> Path:
         raise FileNotFoundError(f"{path}: no such file or run directory")
     if not path.is_file():
         raise ValueError(f"{path}: a pipe or a device, not a weight file")
-    if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise ValueError(f"{path}: not a run directory or a .safetensors, .pth or .pt file")
+    with path.open("rb") as file:
+        start = file.read(4)
+    if path.suffix not in SUFFIXES and not start.startswith(tuple(MAGIC)):
+        known = "a .safetensors, .pth or .pt file, nor another one of torch.save"
+        raise ValueError(f"{path}: not a run directory or {known}")
     return path
-
-
-def _check_fit(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Raise ValueError with all that differs; old files may lack BatchNorm's counters."""
-    both = [(name, found[name], own) for name, own in expected.items() if name in found]
-    missing = [name for name in expected if name not in found]
-    problems = {
-        "missing keys": [name for name in missing if not name.endswith("num_batches_tracked")],
-        "unexpected keys": [name for name in found if name not in expected],
-        "shape mismatch": [
-            f"{name} {tuple(new.shape)}, not {tuple(own.shape)}"
-            for name, new, own in both
-            if new.shape != own.shape
-        ],
-        "dtype mismatch": [
-            f"{name} {_dtype(new)}, not {_dtype(own)}"
-            for name, new, own in both
-            if _kind(new) != _kind(own)
-        ],
-    }
-    lines = [f"\n  {what} ({len(all)}): {listed(all)}" for what, all in problems.items() if all]
-    if lines:
-        raise ValueError(f"{path}: state dict does not match the network{''.join(lines)}")
-
-
-def _dtype(tensor: Tensor) -> str:
-    """Return the dtype, after "meta" or the layout if the tensor has no plain storage."""
-    odd = ["meta"] * tensor.is_meta + [f"{tensor.layout}"] * (tensor.layout != torch.strided)
-    return " ".join((*odd, f"{tensor.dtype}")).replace("torch.", "")
-
-
-def _kind(tensor: Tensor) -> str:
-    dtype = _dtype(tensor)
-    return next((kind for kind, dtypes in KINDS.items() if dtype in dtypes), dtype)
 
 
 def _check_finite(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

@@ -16,7 +16,7 @@ from kdx.recipe.paths import Locations
 from kdx.recipe.registry import allowed_modules, resolve
 from kdx.recipe.resuming import sections_in
 from kdx.recipe.schema import Recipe
-from kdx.recipe.sections import TAGS, Data, LossTerm, Student, Teacher
+from kdx.recipe.sections import Data, LossTerm, Student, Teacher
 from kdx.recipe.wording import explain, show, unknown
 from kdx.recipe.yaml_source import read_mapping
 
@@ -140,7 +140,6 @@ def _checked(
         checked = model.model_validate(bound, context=locations)
     except ValidationError as invalid:
         for error in invalid.errors():
-            error["loc"] = tuple(part for part in error["loc"] if part not in TAGS)
             report.add((*at, *error["loc"]), _message(error, model))
     report.raise_any()
     assert checked is not None, "data without problems are valid"

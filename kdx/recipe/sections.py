@@ -5,7 +5,7 @@ arguments; `loading.py` gathers them before the schema sees them.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
@@ -13,11 +13,11 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
     InstanceOf,
+    Strict,
     StrictBool,
-    Tag,
+    TypeAdapter,
     ValidationInfo,
     model_validator,
 )
@@ -137,30 +137,65 @@ def _memo(value: object, info: ValidationInfo) -> object:
     return value if off else MemoSection.model_validate(value, context=info.context)
 
 
-class Teacher(Section):
+class WeightFile(Section):
+    """Weights that are not all of a file, or not all of a network.
+
+    `key` is where in the file they are, dotted (`model_ema`, `state_dict.student`). `head: new`
+    loads everything except what depends on the number of classes, which starts at random.
+    """
+
+    path: OutputPath
+    key: Annotated[str, Strict()] | None = None
+    head: Literal["new"] | None = None
+
+
+_PATH = TypeAdapter(OutputPath)
+
+
+def _file(value: object, info: ValidationInfo) -> object:
+    """Validate here, so that errors name no branch of a union; a path alone stays one."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        return _PATH.validate_python(value, context=info.context)
+    file = WeightFile.model_validate(value, context=info.context)
+    return file if file.key is not None or file.head else file.path
+
+
+Weights = Annotated[OutputPath | WeightFile | None, BeforeValidator(_file)]
+
+
+class Network(Section):
+    """A network, and the weights that it starts from: a path, or a part of a file."""
+
+    component: InstanceOf[Component]
+    weights: Weights = None
+
+    @property
+    def file(self) -> WeightFile | None:
+        """The weights as a part of a file, which may be all of it."""
+        given = self.weights
+        return WeightFile.model_construct(path=given) if isinstance(given, str) else given
+
+
+class Teacher(Network):
     """A frozen network to learn from; `recipe` trains its weights if they are missing.
 
     Without `memo`, outputs are remembered if the views never change; `memo: false` prevents that.
     """
 
-    component: InstanceOf[Component]
-    weights: Annotated[OutputPath | None, MAY_DIFFER] = None
+    weights: Annotated[Weights, MAY_DIFFER] = None
     recipe: Annotated[RecipePath | None, MAY_DIFFER] = None
     allow_chance: Annotated[StrictBool, MAY_DIFFER] = False
     input: InputOverride | None = None
     memo: Annotated[MemoSection | Literal[False] | None, BeforeValidator(_memo)] = None
 
 
-class Student(Section):
+class Student(Network):
     """The network to train, from `weights` where given, and what holds during training only."""
 
-    component: InstanceOf[Component]
-    weights: OutputPath | None = None
     transforms: Annotated[list[InstanceOf[Component]], Field(max_length=MOST)] = []
 
-
-TAGS = _NUMBER, _RAMP = ":number", ":ramp"
-"""Parts of pydantic's paths that are no keys: which type of a union was tried."""
 
 _Weight = Annotated[Finite, Field(ge=0)]
 _Epochs = Annotated[Finite, Field(gt=0)]
@@ -178,6 +213,15 @@ class Ramp(Section):
     epochs: _Epochs
 
 
+_WEIGHT = TypeAdapter(_Weight)
+
+
+def _weight(value: object) -> object:
+    """Validate here, so that errors name no branch of a union."""
+    given = isinstance(value, Mapping | Ramp)
+    return Ramp.model_validate(value) if given else _WEIGHT.validate_python(value)
+
+
 class LossTerm(Section):
     """One term of the objective: `weight` times the loss, logged as `name`.
 
@@ -185,10 +229,7 @@ class LossTerm(Section):
     """
 
     component: InstanceOf[Component]
-    weight: Annotated[
-        Annotated[_Weight, Tag(_NUMBER)] | Annotated[Ramp, Tag(_RAMP)],
-        Discriminator(lambda value: _RAMP if isinstance(value, dict | Ramp) else _NUMBER),
-    ] = 1.0
+    weight: Annotated[_Weight | Ramp, BeforeValidator(_weight)] = 1.0
     until: Annotated[_Epochs | None, Resume(since="0.2.0", absent=None)] = None
     name: Name = ""
 

@@ -111,19 +111,24 @@ def distill(
 
 
 def load_student(
-    path: PathLike, *, network: nn.Module | None = None, plugins: Sequence[str] = ()
+    path: PathLike,
+    *,
+    network: nn.Module | None = None,
+    plugins: Sequence[str] = (),
+    key: str | None = None,
 ) -> nn.Module:
     """Return the compact student of a run directory or .safetensors file, in eval mode.
 
     It is built as the file's metadata says and loaded strictly; `plugins` are modules, besides
-    kdx, expand and teachers, that it may come from. If given, `network` is loaded instead.
+    kdx, expand and teachers, that it may come from. If given, `network` is loaded instead, from any
+    file that `kdx.models.weights.load` takes; `key` is where in it the weights are ("model_ema").
 
     Raises FileNotFoundError, RecipeError for a network that cannot be built, ValueError for a file
     that is damaged, does not fit, or does not say what its network is.
     """
     if network is None:
         network = _described(path, plugins)
-    weights.load(network, path)
+    weights.load(network, path, key=key, network=type(network).__name__)
     return network.eval()
 
 

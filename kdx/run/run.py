@@ -167,13 +167,14 @@ def _introduce(job: Job, runtime: Runtime, console: Console, notes: list[str]) -
     images = counted(len(splits.train), "training image")
     held = f", {len(splits.validation):,} held out" if splits.validation else ""
     idle = [_idle_schedule(stage, runtime.batches.steps) for stage in job.stages]
+    every = [*job.data.notes, *job.notes, *filter(None, idle), *notes]
     lines = [
         f"data     {job.recipe.data.component.use}: {images}{held}, "
         f"{counted(len(splits.test), 'test image')}, {counted(job.classes, 'class', 'classes')}",
         f"student  {job.recipe.student.component.use}: {counts['compact']:,} parameters, "
         f"trained with {counts['trained']:,}",
         f"device   {describe(runtime)}",
-        *(f"note     {note}" for note in (*job.data.notes, *filter(None, idle), *notes)),
+        *(f"note     {note}" for note in every),
     ]
     rule(console, job.recipe.name)
     say(console, "\n".join(lines))

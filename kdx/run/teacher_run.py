@@ -22,9 +22,10 @@ def teacher_recipe(recipe: Recipe) -> Recipe | None:
     Raises ValueError if the teacher has no recipe, or one that would write other weights.
     """
     section = recipe.teacher
-    if section is None or has_weights(section.weights):
+    if section is None or section.file is None or has_weights(section.weights):
         return None
-    missing = f"teacher.weights: {section.weights} does not exist, and"
+    path = section.file.path
+    missing = f"teacher.weights: {path} does not exist, and"
     if section.recipe is None:
         raise ValueError(f"{missing} the recipe has no `teacher.recipe` to train it")
     teacher, _ = moved(beside(recipe, section.recipe), resume=True, overwrite=False)
@@ -34,7 +35,7 @@ def teacher_recipe(recipe: Recipe) -> Recipe | None:
             f"{missing} {section.recipe} would train it in {teacher.run_dir}, and the student in "
             f"{recipe.run_dir}: one run cannot lie in another, give them other names (name=...)"
         )
-    if teacher.run_dir.resolve() != Path(section.weights or "").resolve():
+    if teacher.run_dir.resolve() != Path(path).resolve():
         raise ValueError(
             f"{missing} {section.recipe} would write {teacher.run_dir}: make its `name:` and the "
             "weights the same, or, if they were moved, set their path (teacher.weights=...)"
@@ -74,9 +75,9 @@ def _why_at_chance(section: TeacherSection) -> str:
     """Name what may be wrong with a teacher at chance, the likeliest first."""
     if section.component.use.startswith("object:"):
         return "It may be undertrained, or know other classes or images normalised otherwise"
-    if section.weights:
+    if section.file:
         return (
-            f"It may be undertrained, {section.weights} may be another network's weights, its "
+            f"It may be undertrained, {section.file.path} may be another network's weights, its "
             "classes may be in another order, or its images normalised otherwise (teacher.input)"
         )
     if section.component.arguments.get("pretrained"):

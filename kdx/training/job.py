@@ -47,7 +47,8 @@ class Job:
     """Everything that a run needs.
 
     `train_views` are augmented. `student` has the transforms applied; `compact` is the network as
-    exported, untrained. `rehearsal` is the certificate of the student before training.
+    exported, untrained. `rehearsal` is the certificate of the student before training. `notes` are
+    lines on the weight files.
     """
 
     recipe: Recipe
@@ -60,6 +61,7 @@ class Job:
     teacher: Teacher | None
     stages: Sequence[StageJob]
     rehearsal: Certificate
+    notes: Sequence[str] = ()
 
     @property
     def classes(self) -> int:
@@ -111,11 +113,14 @@ def build(
     data, splits = build_data(recipe)
     task, known = task_of(data), facts(task_of(data).facts, data.input)
     views = Views(splits.train, data.input, seed=recipe.seed, augment=recipe.data.augment)
-    compact = build_student(recipe, data, load=student_weights)
+    notes: list[str] = []
+    compact = build_student(recipe, data, notes.append, load=student_weights)
     if load_compact:
         load_compact(compact)
     student, transforms = apply_transforms(recipe, compact, views.shape)
-    teacher = build_teacher(recipe, data, load=teacher_weights) if recipe.teacher else None
+    teacher = None
+    if recipe.teacher:
+        teacher = build_teacher(recipe, data, load=teacher_weights, note=notes.append)
     _check_batches(recipe, views, teacher)
     probe = min(PROBE, len(views), max(2, at_once(views.shape)))
     images, targets, indices = views.checked([(0, i) for i in range(probe)])
@@ -156,9 +161,8 @@ def build(
     )
     for stage in stages:
         stage.objective.move_to(student)
-    return Job(
-        recipe, data, splits, views, compact, student, transforms, teacher, stages, rehearsal
-    )
+    made = (compact, student, transforms, teacher, stages, rehearsal)
+    return Job(recipe, data, splits, views, *made, notes)
 
 
 def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:

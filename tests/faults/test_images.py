@@ -191,8 +191,8 @@ def test_a_teacher_of_other_classes_is_refused_before_training(job, tmp_path, ca
     assert job("data={use: digits, limit: 64, size: 16}", "name=ten")[0] == 0
     teacher = f"teacher={{use: tests.toys.plain, weights: {tmp_path}/runs/ten}}"
     assert job(teacher, "losses=[{use: kd}]", f"data={{use: {__name__}.toy_data}}")[0] == 2
-    said = capfd.readouterr().err
+    said, ten = capfd.readouterr().err, tmp_path / "runs" / "ten"
     assert said == (
-        f"error: teacher.weights: {tmp_path}/runs/ten has 10 classes, the data set has 3: "
-        "use weights that were trained on the same classes\n"
+        f"error: teacher.weights: {ten} has 10 classes, the data set has 3: "
+        f"use weights of the same classes, or a new head: {{path: {ten}, head: new}}\n"
     )
