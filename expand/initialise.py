@@ -32,11 +32,17 @@ def initialise(
     scaled: scale all factors alike, so that the product has the root mean square of `weight`.
     preserve: choose factors whose product is `weight`. FC and CL: for any rate of 1 or more; CK:
     where the inner widths suffice (`expand.preserve`). ValueError, with the error, elsewhere.
+    Both raise ValueError for weights on the meta device.
 
     With scaled and preserve the inner biases are zero and the last one is the layer's.
     """
     if init == "default":
         return
+    if weight.is_meta:
+        raise ValueError(
+            f"init={init!r} needs the layer's values, and it is on the meta device: use "
+            "init='default', or load the weights first (network.to_empty, load_state_dict)"
+        )
     with torch.no_grad():
         setter = _scale if init == "scaled" else _preserve
         setter(factors, weight, groups)

@@ -64,6 +64,7 @@ def compress_unit(unit: ExpandedUnit) -> None:
             "cannot compress a unit in nonlinear mode, which has no compact equivalent: train in "
             "linear mode first (a last stage with `phase: linear`, or set_mode(model, 'folded'))"
         )
+    unit.check_factors()
     last = cast("nn.Linear", unit.factors[-1])
     device, dtype = last.weight.device, last.weight.dtype
     trained = [p is not None and p.requires_grad for p in (last.weight, last.bias)]

@@ -1,7 +1,7 @@
 """The plan: which layer becomes which chain, as data that is printed before anything is built."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Unpack
 
 from torch import nn
@@ -94,7 +94,8 @@ def plan(model: nn.Module, conv: Conv | None = "auto", **options: Unpack[Options
     """Plan the expansion of `model`; nothing is built, `model` is left alone.
 
     conv: the strategy for convolutions: cl, ck, none, or auto, which is CK where a kernel is
-    above 3 and CL elsewhere. `options`: see `expand.Options`.
+    above 3 and CL elsewhere; those of kernel 1 are kept by default. `options`: see
+    `expand.Options`.
 
     Raises ValueError for unknown values, which it names with the override's pattern, for a
     pattern that no linear layer matches, and for inner widths that do not fit a layer.
@@ -112,7 +113,9 @@ def plan(model: nn.Module, conv: Conv | None = "auto", **options: Unpack[Options
     for site in sites:
         changes = [change for pattern, change in overrides.items() if matches(site, [pattern])]
         keep_input = site.is_stem and chosen["stem"] == "keep"
-        settings = layer_settings(default, changes, keep_input=keep_input)
+        named = not site.path or not set(site.paths).isdisjoint(select or ())
+        base = replace(default, pointwise="expand") if named else default
+        settings = layer_settings(base, changes, keep_input=keep_input)
         reason = unselected(site, select, exclude) or reasons[site.path]
         if not reason and site.is_classifier and chosen["classifier"] == "keep":
             reason = "the classifier is kept (classifier='expand' expands it)"
@@ -164,6 +167,8 @@ def _strategy(geometry: Geometry, settings: Settings) -> tuple[Strategy | None, 
         return ("fc", "") if settings.linear else (None, "linear: false")
     if settings.conv == "none":
         return None, "conv: none"
+    if settings.pointwise == "keep" and max(geometry.kernel) == 1:
+        return None, "1x1 is kept (pointwise='expand' expands it)"
     if settings.conv == "auto":
         return ("cl", "") if obstacle(geometry, "ck") else ("ck", "")
     reason = obstacle(geometry, settings.conv)

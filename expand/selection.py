@@ -15,8 +15,8 @@ KINDS = ("@stem", "@depthwise", "@strided")
 
 
 def patterns(given: str | Sequence[str] | None) -> list[str] | None:
-    """Return the patterns as a list; None where none are given."""
-    return [given] if isinstance(given, str) else list(given) if given else None
+    """Return the patterns as a list; None if it is None."""
+    return [given] if isinstance(given, str) else None if given is None else list(given)
 
 
 def matches(site: Site, wanted: Iterable[str]) -> bool:

@@ -23,7 +23,11 @@ class Options(TypedDict, total=False):
     linear: whether fully-connected layers are expanded (FC). Default false.
     rate: the expansion rate r, above 0 and at most 64. Default 4.
     select, exclude: patterns of module paths (`layer1.*`), as of `fnmatch`, or kinds of layers:
-    `@stem` (the first convolution), `@depthwise`, `@strided`. Default: all, none.
+    `@stem` (the first convolution), `@depthwise`, `@strided`. Default: all, none. An empty list of
+    `select` is refused.
+    pointwise: `keep` (default) leaves convolutions of kernel 1 alone, as the paper does; `expand`
+    expands them, too. Those that `select` names by their path, or an override with a `conv`, are
+    expanded, as in the presets.
     stem: `keep` leaves the first inner width of the first convolution at its input channels.
     classifier: `keep` leaves the last fully-connected layer alone. Both are the paper's way.
     stride: the factor of CL that carries the stride, `middle` (default) or `last`; the function
@@ -40,6 +44,7 @@ class Options(TypedDict, total=False):
     rate: float
     select: str | Sequence[str] | None
     exclude: str | Sequence[str] | None
+    pointwise: Literal["keep", "expand"]
     stem: Literal["keep", "expand"]
     classifier: Literal["keep", "expand"]
     stride: Literal["middle", "last"]
@@ -55,6 +60,7 @@ DEFAULTS: Options = {
     "rate": 4.0,
     "select": None,
     "exclude": None,
+    "pointwise": "keep",
     "stem": "keep",
     "classifier": "keep",
     "stride": "middle",
@@ -69,14 +75,15 @@ DEFAULTS: Options = {
 class Settings:
     """How one layer is expanded; `overrides` of a plan set these fields by path pattern.
 
-    conv, linear, rate, stride, biases, depthwise: as in `Options`. keep_input: the first inner
-    width stays the layer's input width. widths: the inner widths, first to last, instead of those
-    of the rate; multiples of the layer's groups. ValueError for anything else.
+    conv, linear, rate, pointwise, stride, biases, depthwise: as in `Options`. keep_input: the first
+    inner width stays the layer's input width. widths: the inner widths, first to last, instead of
+    those of the rate; multiples of the layer's groups. ValueError for anything else.
     """
 
     conv: Conv = "auto"
     linear: bool = False
     rate: float = 4.0
+    pointwise: Literal["keep", "expand"] = "keep"
     keep_input: bool = False
     stride: Literal["middle", "last"] = "middle"
     biases: Biases = "all"
@@ -85,6 +92,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         check("conv", self.conv, get_args(Conv))
+        check("pointwise", self.pointwise, ("keep", "expand"))
         check("stride", self.stride, ("middle", "last"))
         check("biases", self.biases, get_args(Biases))
         check("depthwise", self.depthwise, get_args(Depthwise))
@@ -110,11 +118,13 @@ def complete(conv: Conv | None, options: Options) -> tuple[Settings, dict[str, A
     whole: dict[str, Any] = dict(DEFAULTS)
     if preset := options.get("preset"):
         check("preset", preset, list(PRESETS))
-        plan = dict(PRESETS[preset])
+        plan = {"pointwise": "expand", **PRESETS[preset]}
         own = plan.pop("conv")
         conv = own if conv == "auto" else conv
         whole.update(plan)
     whole.update(options)
+    if whole["select"] is not None and not whole["select"]:
+        raise ValueError("select: an empty list selects no layer: leave it out to select all")
     check("stem", whole["stem"], ("keep", "expand"))
     check("classifier", whole["classifier"], ("keep", "expand"))
     if whole["input_shape"] is not None and not _are_counts(whole["input_shape"]):
@@ -131,7 +141,8 @@ def layer_settings(
     """Return the settings of a layer that these overrides are for, the later ones winning."""
     settings = replace(default, keep_input=keep_input)
     for changes in overrides:
-        settings = replace(settings, **changes)
+        named = {"pointwise": "expand"} if "conv" in changes else {}
+        settings = replace(settings, **named | dict(changes))
     return settings
 
 

@@ -33,7 +33,8 @@ Mode = Literal["folded", "unfolded", "nonlinear"]
 MODES: tuple[Mode, ...] = ("folded", "unfolded", "nonlinear")
 
 CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_OWN_FORWARDS = {cls.forward for cls in (*CONVOLUTIONS, nn.Linear)}
+FACTORS = (*CONVOLUTIONS, nn.Linear)
+_OWN_FORWARDS = {cls.forward for cls in FACTORS}
 _OWN_CONVOLVES = {cls._conv_forward for cls in (nn.Conv1d, nn.Conv2d, nn.Conv3d)}
 
 Product = tuple[Tensor, Tensor | None]
@@ -87,6 +88,7 @@ class ExpandedUnit(nn.Module):
 
     def fold(self, dtype: torch.dtype) -> Product:
         """Multiply the factors in `dtype`, differentiably: the layer's weight, and its bias."""
+        self.check_factors()
         weights, biases, groups = self._chain(dtype)
         return fold(weights, biases, groups=groups, order=self.order)
 
@@ -134,6 +136,7 @@ class ExpandedUnit(nn.Module):
         return held[key]
 
     def _fold_now(self) -> Product:
+        self.check_factors()
         own = self.factors[0].weight.dtype
         weights, biases, groups = self._chain(torch.promote_types(own, torch.float32))
         way = fold if _sees_through() else fold_once
@@ -150,6 +153,17 @@ class ExpandedUnit(nn.Module):
             weights.append(regroup(weight, getattr(factor, "groups", 1), groups))
             biases.append(None if bias is None else bias.to(dtype))
         return weights, biases, groups
+
+    def check_factors(self) -> None:
+        """Raise TypeError if something, such as quantisation, has replaced a factor."""
+        for index, factor in enumerate(self.factors):
+            made_by = type(factor).__module__
+            if not isinstance(factor, FACTORS) or made_by.startswith("torch.ao."):
+                raise TypeError(
+                    f"factor {index} of an expanded {self.layer_class.__name__} was replaced by a "
+                    f"{made_by}.{type(factor).__name__}: change (quantise, adapt) the compact "
+                    "network, expand.compress(network), not the expanded one"
+                )
 
     def _run_chain(self, input: Tensor) -> Tensor:
         if isinstance(self, CONVOLUTIONS) and not pads_in_convolution(self):
@@ -169,7 +183,11 @@ class ExpandedUnit(nn.Module):
 
     def extra_repr(self) -> str:
         """Say what the layer is, without its factors, and how it runs."""
-        return f"{super().extra_repr()}, mode={self.mode}"
+        try:
+            layer = super().extra_repr()
+        except TypeError:  # of `check_factors`
+            layer = "replaced factors"
+        return f"{layer}, mode={self.mode}"
 
 
 def is_chainable(cls: type[nn.Module]) -> bool:

@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> None:
         return
     images = counted(result.images, f"{result.split} image")
     print(f"{args.student}: {result.parameters:,} parameters, {images}")
+    for note in result.notes:
+        print(f"note: {note}")
     width = max(map(len, result.metrics))
     for name, value in result.metrics.items():
         shown = f"{value:.4f}" if name == "loss" else f"{value:.2%}"
@@ -49,7 +51,8 @@ def run(args: argparse.Namespace) -> None:
 class Assessment:
     """Metrics of a compact student on a split, as of `kdx.training.evaluation`, and the counts.
 
-    `headings` are the titles of the task's metrics by name.
+    `headings` are the titles of the task's metrics by name. `notes`: class names that differ from
+    the data's, or an order of classes that the answers suggest.
     """
 
     metrics: dict[str, float]
@@ -57,6 +60,7 @@ class Assessment:
     split: str
     images: int
     parameters: int
+    notes: Sequence[str] = ()
 
 
 def recipe_of(
@@ -104,7 +108,8 @@ def evaluate(
     and resized as the student's file says, if the data set does it differently.
 
     Raises FileNotFoundError, RecipeError, and ValueError if there is no such split, or if the
-    student was trained for another task than that of the data, such as other anchors.
+    student was trained for another task than that of the data, such as other anchors, or on the
+    same classes in another order.
     """
     import torch
 
@@ -112,8 +117,9 @@ def evaluate(
     from kdx.launch.memory import at_once
     from kdx.models import weights
     from kdx.models.certificate import count_parameters
+    from kdx.models.class_order import Confusion, another_order
     from kdx.models.modes import eval_mode
-    from kdx.models.networks import check_facts, facts, of_size
+    from kdx.models.networks import check_facts, check_names, facts, of_size
     from kdx.models.teacher import adapt
     from kdx.run.interface import overrides_of
     from kdx.tasks import task_of
@@ -130,13 +136,14 @@ def evaluate(
     if images is None:
         raise ValueError("no validation split: the recipe holds nothing out (data.validation)")
     task = task_of(data)
-    check_facts(source, task, data.classes, "student")
+    check_facts(source, task, "student")
     own = of_size(own or data.input, data.input, task)
     student = found.student.component.build(**facts(task.facts, own))
     weights.load(student, source, key=key, network=found.student.component.use)
+    notes = check_names(source, data.classes, "student")
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     views = Views(images, data.input, seed=found.seed)
-    size = min(256, at_once(views.shape))
+    size, confusion = min(256, at_once(views.shape)), Confusion(len(data.classes))
     with eval_mode(student.to(device)):
         metrics = evaluation.evaluate(
             lambda batch: student(adapt(batch, data.input, own)),
@@ -144,5 +151,9 @@ def evaluate(
             task=task,
             samples=len(views),
             device=device,
+            observe=[confusion],
         ).metrics
-    return Assessment(metrics, dict(task.metrics), split, len(views), count_parameters(student))
+    if order := another_order(confusion.counts, confusion.images):
+        notes.append(f"student: {order.explain(data.classes)}")
+    parameters = count_parameters(student)
+    return Assessment(metrics, dict(task.metrics), split, len(views), parameters, notes)

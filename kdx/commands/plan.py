@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from kdx.commands.start import start_notes
 from kdx.launch.memory import peak
 from kdx.launch.processes import join
 from kdx.memo import Plan
@@ -22,6 +23,7 @@ from kdx.models.networks import build_student, has_weights
 from kdx.protocols import Outputs, Planned
 from kdx.recipe import Recipe, Stage
 from kdx.run.run import describe
+from kdx.run.teacher_input import seen_by
 from kdx.run.teacher_run import teacher_recipe
 from kdx.training.job import Job, build
 from kdx.training.runtime import Runtime, accelerator_for
@@ -51,6 +53,8 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     for note in (*job.data.notes, *job.notes):
         say(console, f"note: {note}")
     _print_student(job, console)
+    for note in start_notes(job):
+        say(console, f"note: {note}")
     _print_teacher(job, first, console)
     _print_features(job, console)
     memo = plan_memo(runtime, lambda note: say(console, f"note: {note}"))
@@ -98,6 +102,9 @@ def _print_teacher(job: Job, first: Recipe | None, console: Console) -> None:
         source = "random values, as it has no `weights:`"
     count = count_parameters(job.teacher.module)
     say(console, f"teacher: {section.component.use}, {count:,} parameters; {source}")
+    say(console, f"teacher {seen_by(job.teacher)}")
+    for note in job.teacher.notes:
+        say(console, f"note: {note}")
 
 
 def _print_features(job: Job, console: Console) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from kdx.models import weights
+from kdx.models.class_names import differences, names_in
 from kdx.models.modes import as_it_was, eval_mode
 from kdx.models.teacher import Teacher
 from kdx.protocols import ImageData, InputSpec, Task
@@ -22,7 +23,9 @@ from kdx.recipe import Recipe, RecipeError
 from kdx.recipe.sections import Network, WeightFile
 from kdx.tasks import task_of
 from kdx.util.errors import reason
-from kdx.util.words import counted, listed
+from kdx.util.words import counted
+
+PUBLISHED, GUESSED = "of its published weights", "the data's, as those of the teacher are unknown"
 
 Note = Callable[[str], object]
 
@@ -36,7 +39,8 @@ def build_student(
 ) -> nn.Module:
     """Return a new compact network, if `load` with the weights that the recipe starts it from.
 
-    `note` is told what of a weight file is loaded, if that is not simply all of it.
+    `note` is told what of a weight file is loaded, if that is not simply all of it, and of classes
+    with other names.
     """
     section, known = recipe.student, facts(task_of(data).facts, data.input)
     student = section.component.build(**known)
@@ -44,6 +48,9 @@ def build_student(
         with _at("student.weights"):
             _check_classes(section.file, len(data.classes))
         _load(student, section, known, note)
+        if not section.file.head:
+            for each in check_names(section.file.path, data.classes, "student.weights"):
+                note(each)
     return student
 
 
@@ -81,11 +88,19 @@ def build_teacher(recipe: Recipe, data: ImageData, *, load: bool, note: Note = _
     if pretrained:
         del known["in_channels"], known["image_size"]  # those of the published weights
     module: nn.Module = section.component.build(**known)
+    notes: list[str] = []
     if file:
         if not file.head:
-            check_facts(file.path, task, data.classes, "teacher.weights")
+            check_facts(file.path, task, "teacher.weights")
         _load(module, section, known, note)
-    own = spec or (_published(module) if pretrained else None) or data.input
+        if not file.head:
+            notes = check_names(file.path, data.classes, "teacher.weights")
+    elif told := (getattr(module, "pretrained_cfg", None) or {}).get("label_names"):
+        notes = differences(told, data.classes, place="teacher", whose="the published network")
+    published = _published(module) if pretrained else None
+    own = spec or published or data.input
+    whose = "of its weights" if spec else PUBLISHED if published else GUESSED
+    known = {"is_known": whose != GUESSED, "notes": notes}
     if section.input:
         changes = {k: v for k, v in section.input.model_dump().items() if v is not None}
         mean, std = changes.get("mean", own.mean), changes.get("std", own.std)
@@ -96,7 +111,11 @@ def build_teacher(recipe: Recipe, data: ImageData, *, load: bool, note: Note = _
             rule = "not supported for this task, whose teacher sees images of the student's size"
             raise ValueError(f"teacher.input.size: {rule}: remove it")
         own = InputSpec(len(mean), changes.get("size", own.size), tuple(mean), tuple(std))
-    return Teacher(module, own=of_size(own, data.input, task), given=data.input)
+        if changes:
+            whose = f"{' and '.join(changes)} of teacher.input; the rest {whose}"
+            known["is_known"] = False
+    own = of_size(own, data.input, task)
+    return Teacher(module, own=own, given=data.input, whose=whose, **known)
 
 
 def of_size(own: InputSpec, given: InputSpec, task: Task) -> InputSpec:
@@ -165,11 +184,8 @@ def _check_classes(file: WeightFile | None, classes: int) -> None:
         raise ValueError(f"{path} has {differ}: {remedy}")
 
 
-def check_facts(path: str | PathLike[str], task: Task, classes: Sequence[str], place: str) -> None:
-    """Raise ValueError if the metadata of a weight file has other facts (anchors) than the task.
-
-    Also for the same classes in another order; other class names may mean the same.
-    """
+def check_facts(path: str | PathLike[str], task: Task, place: str) -> None:
+    """Raise ValueError if the metadata of a weight file has other facts (anchors) than the task."""
     about = weights.read_metadata(path) or {"extra": {}}
     told = about["extra"].get("facts", {})
     for name, value in json.loads(json.dumps(dict(task.facts))).items():
@@ -177,11 +193,12 @@ def check_facts(path: str | PathLike[str], task: Task, classes: Sequence[str], p
             differ = f"{path} was trained with {told[name]}, the data set has {value}"
             remedy = "use the data set that it was trained on"
             raise ValueError(f"{place}: {name} mismatch: {differ}: {remedy}")
-    names = about["extra"].get("class_names", classes)
-    if list(names) != list(classes) and sorted(names) == sorted(classes):
-        differ = f"{path} was trained on {listed(names)}, the data set has {listed(classes)}"
-        remedy = "give it the classes in the same order"
-        raise ValueError(f"{place}: class order mismatch: {differ}: {remedy}")
+
+
+def check_names(path: str | PathLike[str], classes: Sequence[str], place: str) -> list[str]:
+    """Return notes on names of classes in a weight file: see `kdx.models.class_names`."""
+    names = names_in(path, len(classes))
+    return differences(names, classes, place=place, whose=str(path)) if names else []
 
 
 def _published(module: nn.Module) -> InputSpec | None:

@@ -1,5 +1,7 @@
 """The teacher: frozen, locked in eval mode, outside DDP and checkpoints."""
 
+from collections.abc import Sequence
+from copy import copy
 from functools import lru_cache
 from typing import Protocol
 
@@ -15,11 +17,22 @@ class Teacher:
     """A frozen network that takes batches made for the student.
 
     `own` is the input that it was trained with, `given` that of the batches: they are normalised,
-    resized and brought to its channels before it sees them.
+    resized and brought to its channels before it sees them. `whose` says where `own` is from;
+    `is_known`: from its weights. `notes` are what a run prints of it.
     """
 
-    def __init__(self, module: nn.Module, *, own: InputSpec, given: InputSpec) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        own: InputSpec,
+        given: InputSpec,
+        whose: str = "the data's",
+        is_known: bool = False,
+        notes: Sequence[str] = (),
+    ) -> None:
         self.module = module.eval().requires_grad_(False)
+        self.whose, self.is_known, self.notes = whose, is_known, notes
         self.own, self.given = own, given
         self._tapped = Tapped(self.module, role="teacher")
 
@@ -41,6 +54,12 @@ class Teacher:
     def see(self, images: Tensor) -> Tensor:
         """Return the batch as the network takes it."""
         return adapt(images, self.given, self.own)
+
+    def seeing(self, own: InputSpec) -> "Teacher":
+        """Return the same network with images as of `own`."""
+        other = copy(self)
+        other.own = own
+        return other
 
     def to(self, device: torch.device) -> "Teacher":
         """Move the network; return self."""

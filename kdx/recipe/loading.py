@@ -215,9 +215,12 @@ class _Binder:
                 self._report.add(at, str(error))
         for name, message in check(factory, kind, arguments, reserved=own) if factory else ():
             self._report.add((*path, name), message)
-        set_by = [at, *filter(self._report.overridden, ((*path, name) for name in arguments))]
-        place = " and ".join(dict.fromkeys(map(self._report.place, set_by)))
-        return Component(kind, str(use), arguments, factory or dict, place, dotted(path))
+        place = self._report.place(at)
+        overridden = filter(self._report.overridden, ((*path, name) for name in arguments))
+        changed = dict.fromkeys(map(self._report.place, overridden))
+        overrides = ", ".join(each for each in changed if each != place)
+        made = (kind, str(use), arguments, factory or dict, place, dotted(path))
+        return Component(*made, overrides=overrides)
 
 
 def _each(data: dict[str, Any], key: str, path: KeyPath, bind: Any) -> dict[str, Any]:

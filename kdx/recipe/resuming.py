@@ -39,6 +39,8 @@ def resume_rule(key: str, model: type[BaseModel]) -> Resume:
         component = model.model_fields.get("component")
         return Resume(may_differ=bool(component) and name in _rule(component).arguments)
     rule, nested = _rule(field), next(sections_in(field.annotation), None)
+    if rule.arguments and not nested:  # a list of components
+        return Resume(may_differ=inner.partition(".")[2] in rule.arguments)
     return rule if rule != Resume() or not inner or not nested else resume_rule(inner, nested)
 
 

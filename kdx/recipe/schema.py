@@ -144,8 +144,10 @@ class Recipe(Section):
             if (name == "root" or Path in types) and isinstance(value, str | Path):
                 content["data"][name] = os.path.abspath(value)
         for section in filter(None, (content["teacher"], content["student"])):
-            if section["weights"]:
-                section["weights"] = os.path.abspath(section["weights"])
+            if isinstance(weights := section["weights"], dict):
+                weights["path"] = os.path.abspath(weights["path"])
+            elif weights:
+                section["weights"] = os.path.abspath(weights)
         if (memo := (content["teacher"] or {}).get("memo")) and memo["directory"]:
             memo["directory"] = self._locations.portable(memo["directory"])
         return content

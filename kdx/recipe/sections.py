@@ -194,7 +194,9 @@ class Teacher(Network):
 class Student(Network):
     """The network to train, from `weights` where given, and what holds during training only."""
 
-    transforms: Annotated[list[InstanceOf[Component]], Field(max_length=MOST)] = []
+    transforms: Annotated[
+        list[InstanceOf[Component]], Field(max_length=MOST), Resume(arguments=("pointwise",))
+    ] = []  # the tensors of the student are compared, too
 
 
 _Weight = Annotated[Finite, Field(ge=0)]

@@ -83,6 +83,9 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
         found.refused.append(f"student: {name} was {_shown(before)}, now {_shown(now)}")
     if len(tensors) > SHOWN:
         found.refused.append(f"student: {len(tensors) - SHOWN} more")
+    if any(now is ABSENT and ".factors." in name for name, _, now in tensors):
+        was = "kdx 0.1 expanded 1x1 convolutions by default: for such a run"
+        found.refused.append(f"student: {was} set student.transforms.0.pointwise=expand")
     if old.get("teacher") != new["teacher"]:
         found.refused.append("teacher: its weights changed")
     for what in ("input", "classes", "steps an epoch", "precision"):

@@ -1,6 +1,6 @@
 """Evaluate a network on a split: the task's metrics, and agreement with the teacher."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +8,9 @@ from torch import Tensor
 
 from kdx.data import Batch
 from kdx.protocols import Task
+
+Observer = Callable[[Tensor, Tensor, Tensor], None]
+"""Takes the outputs (float32), targets and indices of each batch."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,12 @@ def evaluate(
     samples: int,
     device: torch.device,
     teacher: Tensor | None = None,
+    observe: Sequence[Observer] = (),
 ) -> Evaluation:
     """Evaluate `predict`, images [B, C, H, W] to the task's outputs, already in eval mode.
 
     `samples` is the number of samples of all processes; `teacher` [samples] are the teacher's
-    predictions from an evaluation of the same batches.
+    predictions from an evaluation of the same batches; each of `observe` is called with each batch.
     """
     from torchmetrics import MeanMetric  # here: it takes as long to import as torch
 
@@ -45,6 +49,8 @@ def evaluate(
         targets = targets.to(device, non_blocking=True)
         outputs = predict(images.to(device, non_blocking=True)).float()
         meter.update(outputs, targets)
+        for each in observe:
+            each(outputs, targets, indices)
         if predictions is not None:
             decided, indices = task.decide(outputs), indices.to(device, non_blocking=True)
             predictions[indices] = decided

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,7 @@ from kdx.launch.stopping import Stop
 from kdx.models.modes import eval_mode
 from kdx.models.teacher import Guide, Teacher, live
 from kdx.protocols import Holding, ImageSource
-from kdx.training.evaluation import Evaluation, evaluate
+from kdx.training.evaluation import Evaluation, Observer, evaluate
 from kdx.training.job import Job
 
 
@@ -121,7 +121,9 @@ class Runtime:
         splits = self.job.splits
         return ("validation", splits.validation) if splits.validation else ("test", splits.test)
 
-    def evaluate(self, network: nn.Module | Teacher, source: ImageSource) -> Evaluation:
+    def evaluate(
+        self, network: nn.Module | Teacher, source: ImageSource, observe: Sequence[Observer] = ()
+    ) -> Evaluation:
         """Evaluate a network on a split, over all processes; Stopped after a signal."""
         job, workers = self.job, self.job.recipe.data.workers
         size = min(max(256, job.recipe.data.batch_size), at_once(job.data.input.shape))
@@ -144,6 +146,7 @@ class Runtime:
                 samples=len(source),
                 device=self.accelerator.device,
                 teacher=self.teacher_predictions if of_epochs else None,
+                observe=observe,
             )
 
     def agree(self, value: Any) -> Any:

@@ -128,12 +128,38 @@ def test_layers_are_chosen_by_kind():
     assert chosen("@strided") == ["0", "2"]
     assert chosen("@stem", "3") == ["0", "3"]
     overrides = {"@depthwise": {"rate": 2}}
-    rows = expand.plan(model, "cl", overrides=overrides).rows
+    rows = expand.plan(model, "cl", overrides=overrides, pointwise="expand").rows
     assert [row.factors[1].inputs for row in rows[:4]] == [3, 16, 16, 32]
     with pytest.raises(ValueError, match=r"'@deep' is not a layer kind. Known: @stem, @depthw"):
         chosen("@deep")
     with pytest.raises(ValueError, match=r"'@depthwise' matches no layer. Nearest of 1: 0"):
         expand.plan(nn.Sequential(nn.Conv2d(3, 4, 3)), select="@depthwise")
+
+
+def test_convolutions_of_kernel_1_are_kept_unless_they_are_asked_for():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, (1, 3)), nn.Conv2d(8, 4, 1)
+    )
+
+    def chosen(conv="cl", **options):
+        return [row.path for row in expand.plan(model, conv, **options).expanded]
+
+    assert chosen() == chosen("auto") == chosen(select=["?"]) == ["0", "2"]
+    assert chosen(pointwise="expand") == chosen("auto", preset="cl") == ["0", "1", "2", "3"]
+    assert chosen(select=["3"]) == ["3"]
+    assert chosen(overrides={"1": {"conv": "cl"}}) == ["0", "1", "2"]
+    assert chosen(overrides={"1": {"pointwise": "expand"}, "0": {"rate": 2}}) == ["0", "1", "2"]
+    assert expand.plan(model[1], "cl").expanded  # the layer itself
+    (row,) = (row for row in expand.plan(model, "cl") if row.path == "1")
+    assert row.reason == "1x1 is kept (pointwise='expand' expands it)"
+    with pytest.raises(ValueError, match="pointwise: 'none' is not one of keep, expand"):
+        chosen(pointwise="none")
+
+
+@pytest.mark.parametrize("given", [[], (), ""])
+def test_an_empty_selection_is_refused(given):
+    with pytest.raises(ValueError, match="select: an empty list selects no layer: leave it out"):
+        expand.plan(nn.Conv2d(3, 4, 3), "cl", select=given)
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")

@@ -212,3 +212,37 @@ def test_compile_captures_an_expanded_network_in_one_graph():
     x = torch.randn(2, 3, 8, 8)
     compiled = torch.compile(expanded, backend="eager", fullgraph=True)
     assert torch.equal(compiled(x), expanded(x))
+
+
+def swapped_dynamically(network):
+    return torch.ao.quantization.quantize_dynamic(network, {nn.Linear})
+
+
+def swapped_for_training(network):
+    network.train().qconfig = torch.ao.quantization.get_default_qat_qconfig()
+    return torch.ao.quantization.prepare_qat(network)
+
+
+def swapped_by_hand(network):
+    network[0].factors[1] = nn.Identity()
+    return network
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("swap", [swapped_dynamically, swapped_for_training, swapped_by_hand])
+def test_replaced_factors_are_refused_with_the_remedy(swap):
+    network = swap(expand.expand(nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 2)), linear=True))
+    message = r"factor \d of an expanded Linear was replaced by a torch.*expand.compress\(network\)"
+    with pytest.raises(TypeError, match=message):
+        network(torch.randn(2, 6))
+    with pytest.raises(TypeError, match=message):
+        expand.compress(network)
+
+
+@pytest.mark.parametrize("init", ["scaled", "preserve"])
+def test_the_meta_device_has_no_values_to_start_from(init):
+    with torch.device("meta"):
+        network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Linear(8, 4))
+    assert expand.expand(network, "cl")[0].weight.is_meta
+    with pytest.raises(ValueError, match=rf"0: init='{init}' needs the layer's values, and"):
+        expand.expand(network, "cl", init=init)

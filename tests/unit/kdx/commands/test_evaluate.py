@@ -1,9 +1,13 @@
 """kdx.evaluate and kdx.compress."""
 
+import re
+
 import pytest
 import torch
 
 import kdx
+from kdx.commands.main import main
+from kdx.models import weights
 from tests.unit.runs import contents, same
 
 
@@ -35,3 +39,31 @@ def test_a_checkpoint_is_compressed(distilled, tmp_path):
 def test_another_split_is_refused(distilled):
     with pytest.raises(ValueError, match=r"split: 'val' is not train, validation or test"):
         kdx.evaluate(distilled[1], split="val")
+
+
+def test_the_classes_of_the_student_are_those_of_the_data(distilled, teacher_run, tmp_path, capsys):
+    """By name where the file says them, else by its answers."""
+    about = weights.read_metadata(teacher_run)
+    spec, state = weights.read_spec(teacher_run), contents(teacher_run)
+    path, beside = tmp_path / "student.safetensors", distilled[1] / "recipe.yaml"
+    digits = [str(number) for number in range(10)]
+    for names, said in (
+        ([f"no. {n}" for n in digits], "^student: class names differ: .*"),
+        (digits, None),
+    ):
+        weights.save(
+            state, path, input=spec, classes=10, extra=about["extra"] | {"class_names": names}
+        )
+        notes = kdx.evaluate(path, beside).notes
+        assert [bool(re.match(said or "", note)) for note in notes] == [True] * bool(said)
+    names = [*digits[1:], "0"]
+    weights.save(state, path, input=spec, classes=10, extra={"class_names": names})
+    with pytest.raises(ValueError, match=r"^student: class order mismatch: .* on 1, 2, 3, 4, 5, 6"):
+        kdx.evaluate(path, beside)
+    unnamed = tmp_path / "student.pth"
+    turned = {name: state[name].roll(1, 0) for name in ("fc2.weight", "fc2.bias")}
+    torch.save(state | turned, unnamed)
+    (note,) = kdx.evaluate(unnamed, beside, data={"limit": 360}).notes
+    assert note.startswith("student: by its answers, its classes are in another order than the dat")
+    main(["evaluate", str(unnamed), "--recipe", str(beside), "data.limit=360"])
+    assert "\nnote: student: by its answers" in capsys.readouterr().out

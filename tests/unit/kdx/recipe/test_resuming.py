@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from kdx.recipe.resuming import ABSENT, MAY_DIFFER, Resume, resume_rule
 from kdx.recipe.schema import Recipe
-from kdx.run.resume import Changes, compare_recipes, flat
+from kdx.run.resume import Changes, compare, compare_recipes, flat
 
 MAY = {
     "name", "processes", "threads", "compile", "channels_last", "tolerance.float32",
@@ -73,3 +73,20 @@ def test_a_key_may_be_compared_all_the_same():
     assert compare_recipes(before, now, equal={"select"}) == Changes(
         ['select: "last", now "best"'], []
     )
+
+
+def test_which_layers_an_expansion_takes_may_be_said_later():
+    """The tensors of the student are compared, too: see `kdx.run.resume.compare`."""
+    assert resume_rule("student.transforms.0.pointwise", Recipe).may_differ
+    assert not resume_rule("student.transforms.0.rate", Recipe).may_differ
+    assert not resume_rule("student.transforms", Recipe).may_differ
+
+
+def test_a_run_that_expanded_more_is_told_how_to_go_on():
+    shapes = {"conv.factors.0.weight": [1]}
+    told = "input", "classes", "steps an epoch", "precision", "teacher", "processes", "device"
+    about = dict.fromkeys((*told, "threads", "torch"))
+    now = {"recipe": {}, "data": {}, "student": {}, **about}
+    (first, second) = compare({"student": shapes, **about}, now).refused
+    assert first == "student: conv.factors.0.weight was [1], now absent"
+    assert second.endswith("for such a run set student.transforms.0.pointwise=expand")

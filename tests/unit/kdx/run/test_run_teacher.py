@@ -1,13 +1,16 @@
 """A run's teacher: trained first where it has no weights, and refused where it knows nothing."""
 
 import pytest
+import torch
 from torch import nn
 
+from kdx.commands.plan import dry_run
 from kdx.models import weights
 from kdx.models.students import smallnet
 from kdx.run.run import run
 from kdx.run.summary import read_summary
 from kdx.training.job import build
+from tests.unit.runs import contents
 
 KD = "losses=[{use: kd}]"
 
@@ -87,3 +90,63 @@ def test_what_is_wrong_with_the_student_shows_before_the_teacher_is_trained(reci
     with pytest.raises(ValueError, match=r"smallnet with {'kernel_size': 7}, but .* would train"):
         run(recipe(absent, "teacher.kernel_size=7", "losses=[{use: kd}]"), console)
     assert "The teacher has no weights" not in console.file.getvalue()
+
+
+def turned(teacher_run, outputs):
+    """Return the state dict of the trained teacher with its last layer's rows in another order."""
+    state = contents(teacher_run)
+    return state | {name: state[name][outputs] for name in ("fc2.weight", "fc2.bias")}
+
+
+ORDER = [0, 1, 4, 5, 6, 7, 8, 9, 2, 3]  # of its outputs, by class
+INVERSE = [ORDER.index(n) for n in range(10)]
+
+
+def test_a_teacher_whose_classes_are_in_another_order_is_refused(
+    recipe, console, tmp_path, teacher_run
+):
+    """A .pth that does not name its classes, so that only its answers tell."""
+    torch.save(turned(teacher_run, INVERSE), tmp_path / "turned.pth")
+    teacher = f"teacher={{use: smallnet, weights: {tmp_path}/turned.pth}}"
+    limit = "data.limit={train: 64, test: 360}"
+    with pytest.raises(
+        ValueError,
+        match=r"^teacher: by its answers, its classes are in another order than the data's: "
+        r"'2' is its output 4, not 2, .*Its outputs are, in order: 0, 1, 8, 9, 2, 3, 4, 5, 6, 7\. "
+        r"Name the data's .* take the rows \[0, 1, 4, 5, 6, 7, 8, 9, 2, 3\] of the teacher's last "
+        r"layer\. To train with it anyway: `teacher\.allow_chance: true`$",
+    ):
+        run(recipe(teacher, KD, limit), console)
+    assert "by its answers" not in console.file.getvalue()
+    run(recipe(teacher, KD, limit, "teacher.allow_chance=true"), console)
+    assert "note     teacher: by its answers, its classes are" in console.file.getvalue()
+
+
+@pytest.mark.parametrize("rows", [list(range(10)), [3, 1, 2, 0, *range(4, 10)]])
+def test_two_classes_in_each_others_place(recipe, console, tmp_path, teacher_run, rows):
+    torch.save(turned(teacher_run, rows), tmp_path / "turned.pth")
+    teacher = f"teacher={{use: smallnet, weights: {tmp_path}/turned.pth}}"
+    what = recipe(teacher, KD, "data.limit={train: 64, test: 360}")
+    if rows[0] == 0:
+        run(what, console)
+        assert "order" not in console.file.getvalue()
+    else:
+        with pytest.raises(ValueError, match=r"'0' is its output 3, not 0, '3' is its output 0"):
+            run(what, console)
+
+
+def test_names_in_the_teachers_weights_are_compared(recipe, console, tmp_path, teacher_run):
+    names = {"class_to_idx": {str(n): INVERSE[n] for n in range(10)}}
+    torch.save({"state_dict": turned(teacher_run, INVERSE), **names}, tmp_path / "named.pth")
+    teacher = f"teacher={{use: smallnet, weights: {tmp_path}/named.pth}}"
+    with pytest.raises(ValueError, match=r"^teacher\.weights: class order mismatch: .*named\.pth"):
+        build(recipe(teacher, KD))
+    with pytest.raises(ValueError, match=r"^student\.weights: class order mismatch: .*named\.pth"):
+        build(recipe(f"student.weights={tmp_path}/named.pth"))
+    names = {"class_names": [f"digit {n}" for n in range(10)]}
+    torch.save({"state_dict": contents(teacher_run), **names}, tmp_path / "named.pth")
+    run(recipe(teacher, KD), console)
+    note = "note     teacher.weights: class names differ: "
+    assert console.file.getvalue().count(note) == 1
+    dry_run(recipe(teacher, KD), console)
+    assert console.file.getvalue().count(f"\nnote: {note[9:]}") == 1
