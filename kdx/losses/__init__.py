@@ -19,14 +19,14 @@ from kdx.losses.reviewkd import ReviewKD
 from kdx.losses.rkd import RKD
 from kdx.losses.sp import SP
 from kdx.losses.vid import VID
-from kdx.losses.wttm import WTTM, ttm
+from kdx.losses.wttm import TTM, WTTM
 from kdx.losses.yolo import Yolo
 from kdx.losses.yolo_kd import YoloKD
 from kdx.protocols import Loss
 
 __all__ = [
     "AT", "CC", "CWD", "DIST", "DKD", "FSP", "KD", "MGD", "NKD", "NST", "PKT", "RKD", "SP",
-    "TABLE", "VID", "WTTM", "CrossEntropy", "Hint", "ReviewKD", "Yolo", "YoloKD", "ttm",
+    "TABLE", "TTM", "VID", "WTTM", "CrossEntropy", "Hint", "ReviewKD", "Yolo", "YoloKD",
 ]  # fmt: skip  # fmt: skip
 
 TABLE: Mapping[str, Callable[..., Loss]] = {
@@ -35,7 +35,7 @@ TABLE: Mapping[str, Callable[..., Loss]] = {
     "dkd": DKD,
     "dist": DIST,
     "nkd": NKD,
-    "ttm": ttm,
+    "ttm": TTM,
     "wttm": WTTM,
     "hint": Hint,
     "pkt": PKT,

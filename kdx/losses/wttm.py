@@ -7,33 +7,42 @@ from torch import Tensor
 from kdx.losses.divergence import kl_divergence
 from kdx.losses.logits import LogitLoss, LogitOptions
 
-__all__ = ["WTTM", "ttm"]
+__all__ = ["TTM", "WTTM"]
+
+
+class TTM(LogitLoss):
+    """KL(q || p_s), mean over the batch: q is p_t^gamma, divided by its sum over the classes.
+
+    p are the softmaxes at temperature 1: the teacher is softened by a power, the student is not,
+    and no T^2 is needed (equation 13). `gamma`, in (0, 1], is 1 / T; ValueError otherwise.
+    """
+
+    def __init__(self, *, gamma: float = 0.1, **options: Unpack[LogitOptions]) -> None:
+        super().__init__(temperature=1.0, **options)
+        self.gamma = _checked(gamma)
+
+    def distance(self, student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
+        """Return the scalar from logits [B, C]."""
+        return kl_divergence(student, self.gamma * teacher, temperature=1.0).mean()
 
 
 class WTTM(LogitLoss):
-    """U KL(q || p_s), mean over the batch: q = p_t^gamma / U with U = sum over C of p_t^gamma.
+    """TTM with each sample weighted by U, the sum over the classes of p_t^gamma (equation 17).
 
-    p are the softmaxes at temperature 1: the teacher is softened by a power, the student is not,
-    and no T^2 is needed (equations 13 and 17). `gamma`, in (0, 1], is 1 / T; ValueError otherwise.
-    `weighted: false` leaves the factor U out, as `ttm` does.
+    U is larger where the teacher is less sure. `gamma`, in (0, 1], is 1 / T; ValueError otherwise.
     """
 
-    def __init__(
-        self, *, gamma: float = 0.1, weighted: bool = True, **options: Unpack[LogitOptions]
-    ) -> None:
-        if not 0 < gamma <= 1:
-            raise ValueError(f"gamma: {gamma} is not in (0, 1]")
+    def __init__(self, *, gamma: float = 0.1, **options: Unpack[LogitOptions]) -> None:
         super().__init__(temperature=1.0, **options)
-        self.gamma, self.weighted = gamma, weighted
+        self.gamma = _checked(gamma)
 
     def distance(self, student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
         """Return the scalar from logits [B, C]."""
         values = kl_divergence(student, self.gamma * teacher, temperature=1.0)
-        if self.weighted:
-            values = (self.gamma * teacher.log_softmax(1)).logsumexp(1).exp() * values
-        return values.mean()
+        return ((self.gamma * teacher.log_softmax(1)).logsumexp(1).exp() * values).mean()
 
 
-def ttm(*, gamma: float = 0.1, **options: Unpack[LogitOptions]) -> WTTM:
-    """KL(q || p_s), mean over the batch, with q proportional to p_t^gamma: WTTM without U."""
-    return WTTM(gamma=gamma, weighted=False, **options)
+def _checked(gamma: float) -> float:
+    if not 0 < gamma <= 1:
+        raise ValueError(f"gamma: {gamma} is not in (0, 1]")
+    return gamma
