@@ -154,7 +154,8 @@ class StageRunner:
         """Compute the gradients; return the sums of the terms over the batch's samples."""
         runtime, accelerator = self.runtime, self.runtime.accelerator
         ask = runtime.teacher_outputs if self.objective.reads_teacher else None
-        parts = list(cut(batch, runtime.job.recipe.accumulate))
+        smallest = whole // runtime.world
+        parts = list(cut(batch, runtime.job.recipe.accumulate, smallest=smallest))
         sums: dict[str, Tensor] = {}
         for index, (images, targets, indices) in enumerate(parts):
             images = runtime.to_device(images, size=size)
