@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 __all__ = [
     "ChannelsLast", "Conditional", "Faulty", "Fickle", "Otherwise", "Pair", "Rescale", "Slow",
-    "dropping", "keeping", "plain", "published", "secretive",
+    "dropping", "keeping", "plain", "pointwise", "published",
+    "secretive",
 ]  # fmt: skip
 
 
@@ -132,6 +133,13 @@ def plain(*, num_classes: int, in_channels: int) -> nn.Sequential:
         nn.AdaptiveAvgPool2d(4),
         nn.Flatten(),
         nn.Linear(64, num_classes),
+    )
+
+
+def pointwise(*, num_classes: int, in_channels: int) -> nn.Sequential:
+    """Return `plain` behind a convolution of kernel 1."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 2, 1), *plain(num_classes=num_classes, in_channels=2)
     )
 
 

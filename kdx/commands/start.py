@@ -5,12 +5,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from kdx.launch.memory import at_once
 from kdx.models.copies import copied
 from kdx.models.modes import as_it_was
 from kdx.models.transforms import restore
 from kdx.training.job import Job
 
-FAR = 10.0  # times larger or smaller; the paper's MobileNets stay below 5
+FAR = {"weights": 10.0, "gradients": 20.0}  # times larger, and of weights times smaller
 STEP = 1e-4  # a learning rate: small, as only the direction and the size count
 SHOWN = 3
 
@@ -20,24 +21,26 @@ def start_notes(job: Job) -> list[str]:
 
     The gradient of a weight that is a product of factors is what a small step of SGD on the factors
     changes in it, by the step: ten times as much is a learning rate ten times as high. Both are
-    compared by their root mean squares, on a batch, with the losses of the first stage.
+    compared by their root mean squares, on a batch, with the losses of the first stage; gradients
+    that are too small do no harm.
     """
     if not job.transforms:
         return []
     before, found = dict(_starts(job, job.compact, rewritten=False)), []
-    for name, (weight, gradient) in _starts(job, job.student, rewritten=True):
-        if name in before:
-            ratios = [_ratio(*each) for each in zip((weight, gradient), before[name], strict=True)]
-            far = max(max(ratio, 1 / ratio) for ratio in ratios)
-            if far > FAR:
-                found.append((far, f"{name} {ratios[0]:.2g} and {ratios[1]:.2g}"))
+    kept = {name for name, _ in job.student.named_parameters()}
+    for name, now in _starts(job, job.student, rewritten=True):
+        if name in before.keys() - kept:
+            weight, gradient = (_ratio(*each) for each in zip(now, before[name], strict=True))
+            far = max(weight, 1 / weight, gradient * FAR["weights"] / FAR["gradients"])
+            if far > FAR["weights"]:
+                found.append((far, f"{name} {weight:.2g} and {gradient:.2g}"))
     if not found:
         return []
     worst = ", ".join(text for _, text in sorted(found, reverse=True)[:SHOWN])
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return [
         f"at the start, weights and gradients are far from the compact network's, times: {worst}"
-        f"{more}. If training diverges: `init: scaled`, a lower learning rate, or fewer layers"
+        f"{more}. If training diverges, lower the learning rate or rewrite fewer layers"
     ]
 
 
@@ -46,7 +49,8 @@ def _starts(
 ) -> Iterator[tuple[str, tuple[float, float]]]:
     """Yield the root mean squares of each weight and of its gradient, by its compact name."""
     network, stage = copied(network), job.stages[0]
-    keys = [(0, index) for index in range(min(32, len(job.train_views)))]
+    most = min(32, max(2, at_once(job.train_views.shape)), job.recipe.data.batch_size)
+    keys = [(0, index) for index in range(min(most, len(job.train_views)))]
     images, targets, _ = job.train_views.__getitems__(keys)
 
     def compact() -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """The names of a network's classes: what its weights say, against those of the data."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from json import loads
 from os import PathLike
@@ -40,21 +41,26 @@ def differences(theirs: Names, ours: Names, *, place: str, whose: str) -> list[s
     that both have, at another number. If only some names agree, numbers are not compared: they may
     count from 0 or 1.
     """
-    first, other = list(map(_plain, theirs)), list(map(_plain, ours))
+    first, other = ([str(name) for name in names] for names in (theirs, ours))
+    plain = [[_plain(name) for name in names] for names in (first, other)]
+    if all(len(set(a)) == len(set(b)) for a, b in zip(plain, (first, other), strict=True)):
+        first, other = plain  # where spelling tells no two apart, as it does C and C++
     if first == other:
         return []
     same = sorted(first) == sorted(other)
-    once = [name for name in other if first.count(name) == other.count(name) == 1]
+    counts = Counter(first), Counter(other)
+    places = [{name: at for at, name in enumerate(names)} for names in (first, other)]
+    once = [name for name in other if counts[0][name] == counts[1][name] == 1]
     words = [name for name in once if same or not name.isdigit()]
-    moved = [name for name in words if first.index(name) != other.index(name)]
+    moved = [name for name in words if places[0][name] != places[1][name]]
     said = f"{whose} was trained on {listed(theirs)}; the data set has {listed(ours)}"
     if not moved:
         return [f"{place}: class names differ: {said}: make sure that their order is the same"]
-    at = first.index(moved[0]), other.index(moved[0])
+    at = places[0][moved[0]], places[1][moved[0]]
     example = f"{ours[at[1]]!r} is its class {at[0]}, and class {at[1]} of the data set"
     remedy = "give it the classes in the same order: name the data's classes so that they sort so"
     if same and len(words) == len(other):
-        remedy += f", or take the rows {[first.index(n) for n in other]} of its last layer"
+        remedy += f", or take the rows {[places[0][n] for n in other]} of its last layer"
     raise ValueError(f"{place}: class order mismatch: {said}: {example}; {remedy}")
 
 

@@ -89,7 +89,9 @@ def _is_head(name: str, modules: set[str], new: Collection[str]) -> bool:
     if any(start.rpartition(".")[2].lower().startswith("aux") for start in lacking):
         return True
     places = {head.rpartition(".")[0] for head in new} - {""}
-    return any(start in places for start in _starts(name)) or bool(new and "." not in lacking[0])
+    return any(start in places for start in _starts(name)) or bool(
+        new and lacking and "." not in lacking[0]
+    )
 
 
 def _overflown(name: str, value: Tensor) -> bool:
@@ -106,6 +108,8 @@ def _converts(found: Tensor, own: Tensor) -> bool:
         return True
     if _kind(found) != "float" or _kind(own) not in ("int", "bool"):
         return False
+    if found.shape != own.shape:  # that is another problem, and such a tensor may be huge
+        return True
     exact = found.ndim == 0 or found.abs().max() <= 2 / torch.finfo(found.dtype).eps
     return bool(exact and (found.to(own.dtype).to(found.dtype) == found).all())
 

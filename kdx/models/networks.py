@@ -95,7 +95,7 @@ def build_teacher(recipe: Recipe, data: ImageData, *, load: bool, note: Note = _
         _load(module, section, known, note)
         if not file.head:
             notes = check_names(file.path, data.classes, "teacher.weights")
-    elif told := (getattr(module, "pretrained_cfg", None) or {}).get("label_names"):
+    elif pretrained and len(told := _label_names(module)) == len(data.classes):
         notes = differences(told, data.classes, place="teacher", whose="the published network")
     published = _published(module) if pretrained else None
     own = spec or published or data.input
@@ -199,6 +199,11 @@ def check_names(path: str | PathLike[str], classes: Sequence[str], place: str) -
     """Return notes on names of classes in a weight file: see `kdx.models.class_names`."""
     names = names_in(path, len(classes))
     return differences(names, classes, place=place, whose=str(path)) if names else []
+
+
+def _label_names(module: nn.Module) -> Sequence[str]:
+    """Return the classes of published weights, as in timm's `pretrained_cfg`; () if unknown."""
+    return (getattr(module, "pretrained_cfg", None) or {}).get("label_names") or ()
 
 
 def _published(module: nn.Module) -> InputSpec | None:

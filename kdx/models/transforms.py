@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -43,12 +44,21 @@ def apply(
 
 
 def apply_transforms(
-    recipe: Recipe, student: nn.Module, image: tuple[int, int, int]
+    recipe: Recipe, student: nn.Module, image: tuple[int, int, int], *, as_0_1: bool = False
 ) -> tuple[nn.Module, list[StudentTransform]]:
-    """Apply a recipe's transforms, as `apply`; `image` is the (C, H, W) that is trained on."""
+    """Apply a recipe's transforms, as `apply`; `image` is the (C, H, W) that is trained on.
+
+    `as_0_1`: as kdx 0.1, where ExpandNet expanded kernels of 1 by default.
+    """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     batch = max(1, recipe.data.batch_size // recipe.accumulate // processes)
-    return apply(student, recipe.student.transforms, (batch, *image))
+    transforms: list[Component] = [
+        replace(part, arguments={"pointwise": "expand", **part.arguments})
+        if as_0_1 and part.use == "expand.ExpandNet"
+        else part
+        for part in recipe.student.transforms
+    ]
+    return apply(student, transforms, (batch, *image))
 
 
 def restore(student: nn.Module, transforms: Sequence[StudentTransform]) -> nn.Module:

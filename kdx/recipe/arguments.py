@@ -33,8 +33,8 @@ LEARNING_RATE = Parameter("lr", Parameter.KEYWORD_ONLY, annotation=_RATE)
 class Component:
     """A factory of a `kind` (network, dataset, loss, ...) and its arguments, checked.
 
-    `use` and `arguments` are as in the recipe, at `place` (file and line) and `where` (key), with
-    `overrides` of arguments, for messages.
+    `use` and `arguments` are as in the recipe, at `place` (file and line, and overrides of the
+    arguments) and `where` (key).
     """
 
     kind: str
@@ -43,7 +43,6 @@ class Component:
     factory: Callable[..., Any] = field(repr=False)
     place: str = field(repr=False, compare=False)
     where: str = field(repr=False, compare=False)
-    overrides: str = field(default="", repr=False, compare=False)
 
     def build(self, **provided: Any) -> Any:
         """Return a new object: what the factory makes of the arguments.
@@ -63,8 +62,7 @@ class Component:
 
     def refusal(self, message: str) -> RecipeError:
         """Return the error that says what is wrong with the component, at its place."""
-        named = f"{self.use!r}{self.overrides and f' ({self.overrides})'}"
-        return RecipeError([Problem(self.place, self.where, f"{named}: {message}")])
+        return RecipeError([Problem(self.place, self.where, f"{self.use!r}: {message}")])
 
 
 def check(

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from kdx.recipe.arguments import Component, check
 from kdx.recipe.errors import KeyPath, Report, dotted
 from kdx.recipe.overrides import override
-from kdx.recipe.paths import Locations
+from kdx.recipe.paths import Locations, is_run
 from kdx.recipe.registry import allowed_modules, resolve
 from kdx.recipe.resuming import sections_in
 from kdx.recipe.schema import Recipe
@@ -129,6 +129,11 @@ def _check_memo(data: dict[str, Any], locations: Locations, report: Report) -> N
         root = locations.output_root
         message = f"{show(given)} is outside the output root {root}, where recipes may write"
         report.add(path, f"{message}: set it on the command line, teacher.memo.directory=...")
+    elif wanted:
+        place = Path(locations.output(given)).absolute()
+        if inside := next(filter(is_run, (place, *place.parents)), None):
+            message = f"{show(given)} lies in a run, {inside}, and would be removed with it"
+            report.add(path, f"{message}: choose another directory")
 
 
 def _checked(
@@ -218,9 +223,9 @@ class _Binder:
         place = self._report.place(at)
         overridden = filter(self._report.overridden, ((*path, name) for name in arguments))
         changed = dict.fromkeys(map(self._report.place, overridden))
-        overrides = ", ".join(each for each in changed if each != place)
-        made = (kind, str(use), arguments, factory or dict, place, dotted(path))
-        return Component(*made, overrides=overrides)
+        if overrides := ", ".join(each for each in changed if each != place):
+            place = f"{overrides} of {place}"
+        return Component(kind, str(use), arguments, factory or dict, place, dotted(path))
 
 
 def _each(data: dict[str, Any], key: str, path: KeyPath, bind: Any) -> dict[str, Any]:

@@ -12,10 +12,15 @@ from kdx.recipe import Recipe
 from kdx.recipe.paths import RECIPE, REPLACED, is_run, refuse_links
 from kdx.run.summary import FILE as SUMMARY
 from kdx.util.files import locked, sweep, write_whole
+from kdx.util.words import listed
 
 MARK = ".replaced"  # in a run that was moved aside
 FORK = "fork.json"  # the checkpoint that the run starts from
 TRACES = {RECIPE, SUMMARY, FILE_IN_RUN, "manifest.json"}  # what runs are recognised by
+OWN = {
+    *TRACES, FORK, MARK, "certificate.json", "checkpoints", "metrics.jsonl", "pictures", "report.md",
+    "tensorboard",
+}  # fmt: skip
 UNTRAINED = {FORK, RECIPE, "tensorboard"}  # what a run writes before its first epoch is done
 
 
@@ -106,8 +111,8 @@ def moved(recipe: Recipe, *, resume: bool, overwrite: bool) -> tuple[Recipe, lis
 def claimed(recipe: Recipe, *, resume: bool, overwrite: bool) -> Iterator[Path | None]:
     """Create and lock the run directory; yield the run that was moved aside, if there is one.
 
-    With `overwrite` a run of kdx that is there is moved aside: of two that never finished, the
-    first is kept. FileExistsError as `check_free`, for a run that another process trains or has
+    With `overwrite` a run of kdx that is there is moved aside, unless it never finished and one is
+    aside already. FileExistsError as `check_free`, for a run that another process trains or has
     finished meanwhile, and for a directory that is not a run; ValueError for links in it, which
     are not written through.
     """
@@ -139,8 +144,15 @@ def discard(aside: Path) -> str:
     except FileExistsError as error:
         return f"{aside} is kept: {error}"
     if _is_kept(aside):
+        if foreign := [entry.name for entry in aside.iterdir() if not _is_own(entry.name)]:
+            return f"{aside} is kept: kdx did not write {listed(sorted(foreign))}"
         shutil.rmtree(aside)
     return ""
+
+
+def _is_own(name: str) -> bool:
+    """Return whether kdx writes a file or folder of that name into a run directory."""
+    return name in OWN or name.endswith((".partial", ".uncertified.safetensors"))
 
 
 def _aside(run_dir: Path) -> Path:
@@ -154,8 +166,11 @@ def _is_kept(aside: Path) -> bool:
 def _move(run_dir: Path, aside: Path) -> None:
     """Move a run aside, and mark it: a directory without the mark is never removed."""
     if _is_kept(aside):
-        shutil.rmtree(run_dir)
-        return
+        if not is_finished(run_dir):
+            shutil.rmtree(run_dir)
+            return
+        if note := discard(aside):
+            raise FileExistsError(f"{note}: move it, to replace {run_dir}")
     if aside.exists():
         raise FileExistsError(f"{aside} is in the way of the run to replace: move it")
     (run_dir / MARK).touch()

@@ -4,7 +4,7 @@ import json
 import platform
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 
@@ -71,7 +71,11 @@ def _finish(
 ) -> list[str]:
     job = runtime.job
     split, source = runtime.evaluation_source()
-    _check_outputs(runtime, Views(source, job.data.input, seed=job.recipe.seed))
+    evaluated, tested = (
+        Views(each, job.data.input, seed=job.recipe.seed) for each in (source, job.splits.test)
+    )
+    images = _images(evaluated) if runtime.accelerator.is_main_process else []
+    _check_outputs(runtime, images)
     compact = _exported(runtime, candidate)
     metrics = {
         "trained": runtime.evaluate(job.student, source).metrics,
@@ -81,13 +85,10 @@ def _finish(
     test = metrics["compact"] if same else runtime.evaluate(compact, job.splits.test).metrics
     if not runtime.accelerator.is_main_process:
         return runtime.agree([])
-    evaluated, tested = (
-        Views(each, job.data.input, seed=job.recipe.seed) for each in (source, job.splits.test)
-    )
     certificate = certify(
         job.student,
         lambda student: restore(student, job.transforms),
-        _images(evaluated),
+        images,
         job.recipe.tolerance,
         exported=compact,
         decide=job.task.decide,
@@ -127,12 +128,11 @@ def _finish(
     return runtime.agree(certificate.problems)
 
 
-def _check_outputs(runtime: Runtime, views: Views) -> None:
-    """Raise TrainingError, on every process, if the trained student's outputs are not finite."""
-    student, fine = runtime.job.student, True
-    if runtime.accelerator.is_main_process:
-        with torch.no_grad(), eval_mode(student), runtime.held():
-            fine = all(is_finite(student(runtime.to_device(each))) for each in _images(views))
+def _check_outputs(runtime: Runtime, images: Sequence[Tensor]) -> None:
+    """Raise TrainingError, on every process, if the main one finds outputs that are not finite."""
+    student = runtime.job.student
+    with torch.no_grad(), eval_mode(student), runtime.held():
+        fine = all(is_finite(student(runtime.to_device(each))) for each in images)
     if not runtime.agree(fine):
         what = "the student's outputs contain NaN or Inf"
         raise diverged(what, "after the last step; nothing was exported")

@@ -203,6 +203,8 @@ class TrainState:
         _, spec = self.about()
         compact = self.build_compact(recipe)
         student, transforms = apply_transforms(recipe, compact, spec.shape)
+        if misfits("student", student.state_dict(), self.student):
+            student, transforms = apply_transforms(recipe, compact, spec.shape, as_0_1=True)
         for transform in transforms if self.phase else ():
             transform.enter(student, self.phase or "")
         self.load_student(student)

@@ -91,3 +91,10 @@ def test_other_names_may_mean_the_same(theirs, ours):
     (note,) = compared(theirs, ours)
     assert note.startswith(f"teacher.weights: class names differ: a.pth was trained on {theirs[0]}")
     assert note.endswith("make sure that their order is the same")
+
+
+def test_names_that_punctuation_tells_apart_are_compared_as_they_are():
+    with pytest.raises(ValueError, match="class order mismatch"):
+        differences(["c++", "c"], ["c", "c++"], place="teacher", whose="it")
+    assert differences(["C++", "c"], ["C++", "c"], place="teacher", whose="it") == []
+    assert differences(["traffic light", "07"], ["Traffic_Light", "7"], place="a", whose="b") == []

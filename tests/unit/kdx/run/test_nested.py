@@ -67,6 +67,7 @@ def test_a_run_that_was_put_into_the_one_aside_meanwhile_is_kept(tmp_path):
     (aside / "inner" / "student.safetensors").touch()
     assert discard(aside).startswith(f"{aside} is kept: {aside}/inner lies in {aside}, and")
     (aside / "inner" / "student.safetensors").unlink()
+    (aside / "inner").rmdir()
     assert not discard(aside)
     assert not aside.exists()
 

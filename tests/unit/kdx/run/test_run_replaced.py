@@ -68,3 +68,31 @@ def test_a_run_that_is_overwritten_is_lost_only_when_the_new_one_succeeds(recipe
     run(what, console, overwrite=True)
     assert not aside.exists()
     assert same(contents(run_dir), kept)
+
+
+def test_files_that_kdx_did_not_write_keep_a_replaced_run(recipe, console):
+    run_dir = run(recipe("epochs=1"), console)
+    (run_dir / "mine").mkdir()
+    (run_dir / "mine/notes.txt").touch()
+    run(recipe("epochs=1", "seed=1"), console, overwrite=True)
+    aside = run_dir.with_name("plain.replaced")
+    assert f"{aside} is kept: kdx did not write mine" in console.file.getvalue()
+    assert (aside / "mine/notes.txt").is_file()
+    assert listed(run_dir) == FILES
+    with pytest.raises(FileExistsError, match="is kept: kdx did not write mine: move it, to repl"):
+        run(recipe("epochs=1", "seed=2"), console, overwrite=True)
+
+
+def test_a_finished_run_is_not_removed_for_an_older_one_aside(recipe, console):
+    run_dir = run(recipe("epochs=1"), console)
+    older = contents(run_dir)
+    aside = run_dir.with_name("plain.replaced")
+    run_dir.rename(aside)
+    (aside / ".replaced").touch()  # as if killed before it was removed
+    newer = run(recipe("epochs=1", "seed=1", "name=digits/newer"), console)
+    newer.rename(run_dir)
+    finished = contents(run_dir)
+    with pytest.raises(TrainingError, match="training diverged"):
+        run(recipe("epochs=1", "optimizer.lr=1e20"), console, overwrite=True)
+    assert same(contents(aside), finished)
+    assert not same(contents(aside), older)
