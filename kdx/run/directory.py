@@ -17,8 +17,8 @@ from kdx.util.words import listed
 MARK = ".replaced"  # in a run that was moved aside
 FORK = "fork.json"  # the checkpoint that the run starts from
 TRACES = {RECIPE, SUMMARY, FILE_IN_RUN, "manifest.json"}  # what runs are recognised by
-OWN = {
-    *TRACES, FORK, MARK, "certificate.json", "checkpoints", "metrics.jsonl", "pictures", "report.md",
+OWN = TRACES | {
+    FORK, MARK, "certificate.json", "checkpoints", "metrics.jsonl", "pictures", "report.md",
     "tensorboard",
 }  # fmt: skip
 UNTRAINED = {FORK, RECIPE, "tensorboard"}  # what a run writes before its first epoch is done
