@@ -35,6 +35,7 @@ def check_loss(
     logits: Shape = LOGITS,
     target: Tensor = TARGET,
     may_overflow: bool = False,
+    largest: tuple[float, float] = (1e30, 1e4),
 ) -> None:
     """Assert what every loss owes.
 
@@ -44,12 +45,13 @@ def check_loss(
 
     `factory` makes a fresh loss. `student` and `teacher` are the shapes [4, ...] of the features
     that it reads, by layer; `logits` and `target` are those of its task, classification's by
-    default. `may_overflow` allows an infinite value, not gradient, at 1e30.
+    default. `may_overflow` allows an infinite value, not gradient, at the
+    `largest` input in float32; the other is for half precision.
     """
     asked = _Asked(factory, (student or {}, teacher or {}), logits, target)
     _check_deterministic(asked)
     _check_inputs_left_alone(asked)
-    _check_finite(asked, may_overflow)
+    _check_finite(asked, may_overflow, largest)
     _check_precision(asked)
 
 
@@ -113,14 +115,15 @@ def _check_inputs_left_alone(asked: _Asked) -> None:
     assert any(t.grad is not None and t.grad.any() for t in _tensors(student))
 
 
-def _check_finite(asked: _Asked, may_overflow: bool) -> None:
+def _check_finite(asked: _Asked, may_overflow: bool, largest: tuple[float, float]) -> None:
+    most, half = largest
     fills: list[tuple[Fill, torch.dtype]] = [
         (torch.zeros, torch.float32),
         (lambda s: torch.full(s, 3.0), torch.float32),
-        (lambda s: torch.full(s, 1e30), torch.float32),
-        (lambda s: 1e30 * torch.randn(s).sign(), torch.float32),
-        (lambda s: torch.full(s, 1e4), torch.float16),
-        (lambda s: 1e4 * torch.randn(s).sign(), torch.float16),
+        (lambda s: torch.full(s, most), torch.float32),
+        (lambda s: most * torch.randn(s).sign(), torch.float32),
+        (lambda s: torch.full(s, half), torch.float16),
+        (lambda s: half * torch.randn(s).sign(), torch.float16),
     ]
     for number, (fill, dtype) in enumerate(fills):
         student, teacher = asked.pair(fill=fill, dtype=dtype)

@@ -130,7 +130,7 @@ def _print_stages(runtime: Runtime, memo: Plan | None, console: Console) -> floa
         total += training
         table.add_row(
             plain(console, stage.name + (f"\n+ {trial.guide}" if trial.guide else "")),
-            plain(console, "\n+ ".join(f"{t.weight:g} {t.name}" for t in stage.losses)),
+            plain(console, "\n+ ".join(t.shown for t in stage.losses)),
             f"{trial.epochs:.1f}".removesuffix(".0"),
             f"{trial.steps:,.0f}",
             f"{seconds * 1000:.1f}",

@@ -108,10 +108,14 @@ def most_batches(n: int, batch_size: int, world: int = 1) -> int:
     return ceil(ceil(n / world) / max(1, batch_size // world))
 
 
-def cut(batch: Batch, count: int) -> Iterator[Batch]:
-    """Cut a batch into at most `count` near-equal parts of two samples or more."""
+def cut(batch: Batch, count: int, *, smallest: int | None = None) -> Iterator[Batch]:
+    """Cut a batch into at most `count` near-equal parts of two samples or more.
+
+    `smallest` is the size of the smallest process's batch: all have the same number of parts, since
+    losses may gather them.
+    """
     n = len(batch.targets)
-    count = max(1, min(count, n // 2))
+    count = max(1, min(count, (smallest or n) // 2))
     for part in (_part(n, i, count) for i in range(count)):
         yield Batch(*(tensor[part.start : part.stop] for tensor in batch))
 

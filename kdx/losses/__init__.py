@@ -2,21 +2,53 @@
 
 from collections.abc import Callable, Mapping
 
+from kdx.losses.at import AT
+from kdx.losses.cc import CC
 from kdx.losses.cross_entropy import CrossEntropy
+from kdx.losses.cwd import CWD
+from kdx.losses.dist import DIST
+from kdx.losses.dkd import DKD
+from kdx.losses.fsp import FSP
 from kdx.losses.hint import Hint
 from kdx.losses.kd import KD
+from kdx.losses.mgd import MGD
+from kdx.losses.nkd import NKD
+from kdx.losses.nst import NST
 from kdx.losses.pkt import PKT
+from kdx.losses.reviewkd import ReviewKD
+from kdx.losses.rkd import RKD
+from kdx.losses.sp import SP
+from kdx.losses.vid import VID
+from kdx.losses.wttm import TTM, WTTM
 from kdx.losses.yolo import Yolo
 from kdx.losses.yolo_kd import YoloKD
 from kdx.protocols import Loss
 
-__all__ = ["KD", "PKT", "TABLE", "CrossEntropy", "Hint", "Yolo", "YoloKD"]
+__all__ = [
+    "AT", "CC", "CWD", "DIST", "DKD", "FSP", "KD", "MGD", "NKD", "NST", "PKT", "RKD", "SP",
+    "TABLE", "TTM", "VID", "WTTM", "CrossEntropy", "Hint", "ReviewKD", "Yolo", "YoloKD",
+]  # fmt: skip  # fmt: skip
 
 TABLE: Mapping[str, Callable[..., Loss]] = {
     "cross_entropy": CrossEntropy,
     "kd": KD,
+    "dkd": DKD,
+    "dist": DIST,
+    "nkd": NKD,
+    "ttm": TTM,
+    "wttm": WTTM,
     "hint": Hint,
     "pkt": PKT,
+    "at": AT,
+    "cc": CC,
+    "cwd": CWD,
+    "fsp": FSP,
+    "mgd": MGD,
+    "nst": NST,
+    "reviewkd": ReviewKD,
+    "rkd": RKD,
+    "sp": SP,
+    "vid": VID,
     "yolo": Yolo,
     "yolo_kd": YoloKD,
 }

@@ -1,21 +1,21 @@
 """Hint-based transfer (FitNets: Romero et al. 2015). B: batch, C, D: channels, T: tokens."""
 
-from typing import Literal
+from typing import Literal, Unpack
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdx.losses.shared import as_map, channels_of, full_precision, need_teacher
-from kdx.protocols import Outputs
+from kdx.losses.align import maps_of_one_size, pointwise
+from kdx.losses.pairs import Layers, PairLoss
+from kdx.losses.shared import channels_of
 
 __all__ = ["Hint"]
 
 
-class Hint(nn.Module):
+class Hint(PairLoss):
     """The squared distance between a regressed student feature and a teacher feature.
 
-    FitNets, equation 3: the guided layer `student_layer` learns the hint layer `teacher_layer`,
-    any two module paths. Shapes are aligned first: see `_align`.
+    FitNets, equation 3: the guided layer learns the hint layer, any two module paths. Shapes are
+    aligned first: see `_align`.
 
     `regressor`: a bias-free linear map of the student's channels to the teacher's (1 x 1
     convolution for maps), created on the first call; without it the channels must be equal.
@@ -29,70 +29,43 @@ class Hint(nn.Module):
     def __init__(
         self,
         *,
-        student_layer: str,
-        teacher_layer: str,
         regressor: bool = True,
         reduction: Literal["mean", "sum"] = "mean",
+        **layers: Unpack[Layers],
     ) -> None:
-        super().__init__()
+        super().__init__(**layers)
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction: {reduction!r} is not one of 'mean', 'sum'")
-        self.student_layer, self.teacher_layer = student_layer, teacher_layer
         self.reduction, self.wants_regressor = reduction, regressor
-        self.regressor: nn.Module | None = None
 
-    def forward(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
-        """Return the scalar; `target` is not read.
-
-        ValueError without a teacher, for unalignable features, and if channels change.
-        """
-        hint = need_teacher(teacher, "hint").features[self.teacher_layer]
-        guided = student.features[self.student_layer]
-        try:
-            return self._distance(guided, hint)
-        except ValueError as error:
-            layers = f"student {self.student_layer!r}, teacher {self.teacher_layer!r}"
-            raise ValueError(f"hint: {layers}: {error}") from error
-
-    @full_precision
-    def _distance(self, guided: Tensor, hint: Tensor) -> Tensor:
-        guided, hint = _align(guided, hint.detach())
-        squares = (self._regressed(guided, channels_of(hint)) - hint).square()
+    def distance(self, student: Tensor, teacher: Tensor, index: int) -> Tensor:
+        """Return the scalar; ValueError for unalignable features, and if channels change."""
+        guided, hint = _align(student, teacher)
+        squares = (self._regressed(guided, channels_of(hint), index) - hint).square()
         return squares.mean() if self.reduction == "mean" else squares.flatten(1).sum(1).mean()
 
-    def _regressed(self, guided: Tensor, out: int) -> Tensor:
-        sizes = (channels_of(guided), out)
-        if not self.wants_regressor:
-            if sizes[0] != out:
-                advice = "set `regressor: true`, or choose layers of equal width"
-                raise ValueError(f"{sizes[0]} and {out} channels: {advice}")
-            return guided
-        if self.regressor is None:
-            kind = {"bias": False, "device": guided.device, "dtype": guided.dtype}
-            is_map = guided.ndim == 4
-            self.regressor = nn.Conv2d(*sizes, 1, **kind) if is_map else nn.Linear(*sizes, **kind)
-        made_for = tuple(reversed(next(self.regressor.parameters()).shape[:2]))
-        if sizes != made_for:
-            made = f"the regressor was made for {made_for[0]} and {made_for[1]}"
-            raise ValueError(f"{sizes[0]} and {out} channels, but {made}")
-        return self.regressor(guided)
+    def _regressed(self, guided: Tensor, out: int, index: int) -> Tensor:
+        inside = channels_of(guided)
+        if self.wants_regressor:
+            make = pointwise if guided.ndim == 4 else _linear
+            return self.connector(index, (inside, out), guided, make)(guided)
+        if inside != out:
+            advice = "set `regressor: true`, or choose layers of equal width"
+            raise ValueError(f"{inside} and {out} channels: {advice}")
+        return guided
 
 
 def _align(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Return both as vectors [B, D], as T tokens [B, T, D] or as H x W maps [B, C, H, W].
 
-    Two vectors, and tokens of the same number, stay. Everything else becomes a map, a vector one
-    of 1 x 1, tokens one of the other's shape, and each map is average-pooled to the smaller height
-    and the smaller width. ValueError for any other shape, or if tokens are not such a grid.
+    Two vectors, and tokens of the same number, stay. Everything else becomes a map, average-pooled
+    to the smaller height and the smaller width: see `kdx.losses.align`.
     """
     same_positions = student.shape[1:-1] == teacher.shape[1:-1]
     if student.ndim == teacher.ndim and student.ndim in (2, 3) and same_positions:
         return student, teacher
-    student, teacher = as_map(student, like=teacher), as_map(teacher, like=student)
-    height, width = map(min, student.shape[2:], teacher.shape[2:])
-    return _pooled(student, height, width), _pooled(teacher, height, width)
+    return maps_of_one_size(student, teacher)
 
 
-def _pooled(feature: Tensor, height: int, width: int) -> Tensor:
-    same = feature.shape[2:] == (height, width)
-    return feature if same else F.adaptive_avg_pool2d(feature, (height, width))
+def _linear(inside: int, out: int) -> nn.Linear:
+    return nn.Linear(inside, out, bias=False)

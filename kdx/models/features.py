@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from kdx.models.aliases import find_aliases
 from kdx.models.layouts import Shapes, find_layouts, is_layout, order
 from kdx.models.modes import eval_mode
 from kdx.protocols import Outputs
@@ -75,6 +76,7 @@ class Tapped:
         self._kept: dict[str, Tensor] = {}
         self._clones: set[str] = set()
         self._handles: list[RemovableHandle] = []
+        self._wanted: set[str] = set()  # aliases, until the next call
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -85,11 +87,26 @@ class Tapped:
         """Let calls return the output of the module at `path`, too.
 
         `path` may end in the number of the call of a module that runs several times ("relu:0"),
-        and in the layout of its output ("layers.0:bhwc"). Raises ValueError for an unknown path;
+        and in the layout of its output ("layers.0:bhwc"); it may be an alias, "@stage4" (see
+        `kdx.models.aliases`). Raises ValueError for an unknown path;
         calls raise it if the output is not a tensor, or if call or layout are unclear.
         """
+        if path.startswith("@"):  # it takes images to find out
+            self._wanted.add(path)
+            return
         self._places.setdefault(path, self._place(path))
         self.detach()
+        self.attach()
+
+    def _find_aliases(self, images: Tensor) -> None:
+        self.detach()
+        found = find_aliases(self.module, images, self.known)
+        for path in self._wanted:
+            if path not in found:
+                known = ", ".join(sorted(found)) or "none"
+                raise ValueError(f"the {self.role} has no {path}: name a module. Known: {known}")
+            self._places[path] = Place(found[path])
+        self._wanted = set()
         self.attach()
 
     def _place(self, path: str) -> Place:
@@ -116,7 +133,8 @@ class Tapped:
     def _described(self, path: str) -> str:
         layout = self.layouts[path]
         moved = "" if order(layout) == sorted(order(layout)) else f" (from {layout})"
-        return f"{path} [{', '.join(['B', *map(str, self._sizes[path])])}]{moved}"
+        alias = f"{path} = {self._places[path].module}" if path.startswith("@") else path
+        return f"{alias} [{', '.join(['B', *map(str, self._sizes[path])])}]{moved}"
 
     def move_to(self, module: nn.Module) -> None:
         """Tap another copy of the network from now on; the taps are off until `attach`."""
@@ -142,6 +160,8 @@ class Tapped:
 
         The features keep their gradients.
         """
+        if self._wanted:
+            self._find_aliases(images)
         logits = self._run(images)
         kept, self._kept = self._kept, {}
         self._check_calls()

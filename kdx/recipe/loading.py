@@ -158,7 +158,8 @@ def _message(error: Any, model: type[BaseModel]) -> str:
     for part in section:
         if isinstance(part, str):
             model = next(sections_in(model.model_fields[part].annotation))
-    return f"unknown key.{unknown(key, model.model_fields)}"
+    known = [field.alias or name for name, field in model.model_fields.items()]
+    return f"unknown key.{unknown(key, known)}"
 
 
 class _Binder:

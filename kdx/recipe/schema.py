@@ -168,7 +168,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Component):
         return {"use": value.use, **value.arguments}
     if isinstance(value, Section):
-        fields = {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+        known = type(value).model_fields.items()
+        fields = {field.alias or name: _plain(getattr(value, name)) for name, field in known}
         return {**fields.pop("component", {}), **fields}
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]

@@ -199,12 +199,68 @@ class Student(Network):
     ] = []  # the tensors of the student are compared, too
 
 
+_Weight = Annotated[Finite, Field(ge=0)]
+_Epochs = Annotated[Finite, Field(gt=0)]
+
+
+class Ramp(Section):
+    """A weight that changes linearly, epoch by epoch, until it is `to` from epoch `epochs` on.
+
+    `epochs` are those of the stage from 1 on, and a share of them below 1. `from` itself is not
+    used: the first epoch has the first step.
+    """
+
+    start: Annotated[Finite, Field(ge=0, alias="from")] = 0.0
+    to: _Weight
+    epochs: _Epochs
+
+
+_WEIGHT = TypeAdapter(_Weight)
+
+
+def _weight(value: object) -> object:
+    """Validate here, so that errors name no branch of a union."""
+    given = isinstance(value, Mapping | Ramp)
+    return Ramp.model_validate(value) if given else _WEIGHT.validate_python(value)
+
+
 class LossTerm(Section):
-    """One term of the objective: `weight` times the loss, logged as `name`."""
+    """One term of the objective: `weight` times the loss, logged as `name`.
+
+    The weight is 0 from epoch `until` of the stage on; below 1 it is a share of its epochs.
+    """
 
     component: InstanceOf[Component]
-    weight: Annotated[Finite, Field(ge=0)] = 1.0
+    weight: Annotated[_Weight | Ramp, BeforeValidator(_weight)] = 1.0
+    until: Annotated[_Epochs | None, Resume(since="0.2.0", absent=None)] = None
     name: Name = ""
+
+    def weight_at(self, epoch: int, epochs: int) -> float:
+        """Return the weight in an epoch, counted from 0, of a stage of `epochs`."""
+        if self.until is not None and epoch >= _in_epochs(self.until, epochs):
+            return 0.0
+        if not isinstance(self.weight, Ramp):
+            return self.weight
+        done = min(1.0, (epoch + 1) / _in_epochs(self.weight.epochs, epochs))
+        return self.weight.start + (self.weight.to - self.weight.start) * done
+
+    @property
+    def shown(self) -> str:
+        """The weight and the name: "0.9 kd", "(0 to 9 by epoch 20) kd", "1 kd until 50%"."""
+        if not isinstance(weight := self.weight, Ramp):
+            text = f"{weight:g}"
+        else:
+            text = f"({weight.start:g} to {weight.to:g} by {_shown_epochs(weight.epochs)})"
+        until = "" if self.until is None else f" until {_shown_epochs(self.until)}"
+        return f"{text} {self.name}{until}"
+
+
+def _in_epochs(given: float, epochs: int) -> float:
+    return given * epochs if given < 1 else given
+
+
+def _shown_epochs(given: float) -> str:
+    return f"{given:.0%}" if given < 1 else f"epoch {given:g}"
 
 
 def name_terms(terms: list[LossTerm]) -> list[LossTerm]:

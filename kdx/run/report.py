@@ -88,7 +88,7 @@ def _what(recipe: Recipe, forked_from: str | None) -> str:
         text += f", started from the student of `{forked_from}`"
     stages = []
     for stage in recipe.resolved_stages():
-        losses = " + ".join(f"{term.weight:g} {term.name}" for term in stage.losses)
+        losses = " + ".join(term.shown for term in stage.losses)
         stages.append(
             f"- {stage.name}: {losses}, {counted(stage.epochs, 'epoch')}, "
             f"{_called(stage.optimizer)}, {_called(stage.schedule)}"

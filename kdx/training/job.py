@@ -123,7 +123,7 @@ def build(
         teacher = build_teacher(recipe, data, load=teacher_weights, note=notes.append)
     _check_batches(recipe, views, teacher)
     probe = min(PROBE, len(views), max(2, at_once(views.shape)))
-    images, targets, _ = views.checked([(0, i) for i in range(probe)])
+    images, targets, indices = views.checked([(0, i) for i in range(probe)])
     check_answer(student, images, task, "student")
     if teacher:
         check_answer(teacher.module, teacher.see(images), task, "teacher")
@@ -143,13 +143,13 @@ def build(
         except ValueError as error:
             raise ValueError(f"stages[{index}].phase: {error}") from error
         terms = [
-            Term(each.name, each.weight, part.build(**known), f"{part.place}: {part.where}")
+            Term(each.name, each.weight_at, part.build(**known), f"{part.place}: {part.where}")
             for each in stage.losses
             for part in [each.component]
         ]
-        objective = Objective(trial, terms, known=paths)
-        objective.probe(images, targets, teacher)
-        unused = objective.unused(images, targets, teacher(images) if teacher else None)
+        objective = Objective(trial, terms, known=paths, epochs=stage.epochs)
+        objective.probe(images, targets, teacher, indices)
+        unused = objective.unused(images, targets, teacher(images) if teacher else None, indices)
         rehearse(stage.optimizer, list(objective.parameters()))  # fails now, not in training
         stages.append(StageJob(stage, objective, stage.schedule.build(), unused))
     if teacher:

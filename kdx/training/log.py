@@ -102,7 +102,11 @@ class RunLog:
         """` 3/30 train  loss 3.449 (cross_entropy 0.538, kd 3.773)  test 91.94%  1,366 img/s`."""
         losses = {name[5:]: value for name, value in values.items() if name.startswith("loss/")}
         total = losses.pop("total")
-        terms = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        weights = {name: values.get(f"weight/{name}") for name in losses}
+        terms = ", ".join(
+            f"{name} {value:.3f}" + ("" if weights[name] is None else f" x {weights[name]:.3g}")
+            for name, value in losses.items()
+        )
         parts = [f"{epoch:>{len(str(self.epochs))}}/{self.epochs} {stage}"]
         parts.append(f"loss {total:.3f}" + (f" ({terms})" if len(losses) > 1 else ""))
         for name, value in values.items():

@@ -5,6 +5,9 @@ B: batch, C: classes.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from inspect import signature
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +19,26 @@ from kdx.protocols import Loss, Outputs
 
 @dataclass(frozen=True)
 class Term:
-    """One loss of the mixture. `place` is where the recipe names it, for error messages."""
+    """One loss of the mixture. `place` is where the recipe names it, for error messages.
+
+    `weight` is that of an epoch of a stage, both counted in epochs: weight(0, 30) is the first of
+    30; or the same for all.
+    """
 
     name: str
-    weight: float
+    weight: float | Callable[[int, int], float]
     loss: Loss
     place: str
+
+    def weight_at(self, epoch: int, epochs: int) -> float:
+        """Return the weight in an epoch, counted from 0, of `epochs`."""
+        return self.weight(epoch, epochs) if callable(self.weight) else self.weight
+
+    @cached_property
+    def wants(self) -> list[str]:
+        """What the loss asks for by its signature: "indices" [B] of the samples, "epoch"."""
+        call = self.loss.forward if isinstance(self.loss, nn.Module) else self.loss
+        return [name for name in ("indices", "epoch") if name in signature(call).parameters]
 
 
 class Objective(nn.Module):
@@ -31,14 +48,26 @@ class Objective(nn.Module):
     `adaptors`, by the term's name. `known` are the module paths of the compact network, which
     losses may read; default: all of the student's. `tapped` is the student as the losses see it:
     its taps are on during a stage. `reads_teacher` is set by `probe`: whether a
-    loss reads the teacher's outputs.
+    loss reads the teacher's outputs. `weights` are those of the epoch that `enter` named, at first
+    the last one's; a term whose weight is always 0 is only logged, and `varying` ones change.
     """
 
     def __init__(
-        self, student: nn.Module, terms: Sequence[Term], *, known: Collection[str] | None = None
+        self,
+        student: nn.Module,
+        terms: Sequence[Term],
+        *,
+        known: Collection[str] | None = None,
+        epochs: int = 1,
     ) -> None:
         super().__init__()
-        _check(terms)
+        self.epochs, self.epoch = epochs, 0
+        every = {t.name: [t.weight_at(epoch, epochs) for epoch in range(epochs)] for t in terms}
+        self.summed = [name for name, weights in every.items() if any(weights)]
+        self.varying = [name for name, weights in every.items() if len(set(weights)) > 1]
+        self.weights = {name: weights[-1] for name, weights in every.items()}
+        self.wants_indices = any("indices" in term.wants for term in terms)
+        _check(terms, self.summed)
         self.student = student
         self.adaptors = nn.ModuleDict(
             {term.name: term.loss for term in terms if isinstance(term.loss, nn.Module)}
@@ -47,26 +76,40 @@ class Objective(nn.Module):
         self.tapped = Tapped(student, role="student", known=known)
         self.reads_teacher = False
 
+    def enter(self, epoch: int) -> None:
+        """Start an epoch of the stage, counted from 0: its weights."""
+        self.epoch = epoch
+        self.weights = {term.name: term.weight_at(epoch, self.epochs) for term in self.terms}
+
     def forward(
-        self, images: Tensor, target: Tensor, teacher: Outputs | None = None
+        self,
+        images: Tensor,
+        target: Tensor,
+        teacher: Outputs | None = None,
+        indices: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted total, and every term unweighted by its name: all scalars.
 
-        `images` [B, channels, H, W], `target` [B].
+        `images` [B, channels, H, W], `target` [B], `indices` [B] of the samples if a loss asks.
         """
-        outputs = self.tapped(images)
-        values = {term.name: _value(term, outputs, teacher, target) for term in self.terms}
-        total = torch.stack([t.weight * values[t.name] for t in self.terms if t.weight]).sum()
+        outputs, given = self.tapped(images), {"indices": indices, "epoch": self.epoch}
+        values = {t.name: _value(t, outputs, teacher, target, given) for t in self.terms}
+        total = torch.stack([self.weights[name] * values[name] for name in self.summed]).sum()
         return total, values
 
     def probe(
-        self, images: Tensor, target: Tensor, teacher: Callable[[Tensor], Outputs] | None
+        self,
+        images: Tensor,
+        target: Tensor,
+        teacher: Callable[[Tensor], Outputs] | None,
+        indices: Tensor | None = None,
     ) -> None:
         """Run once in train mode, tapping what the losses read; losses size their adaptors.
 
         Buffers and gradients are unchanged. Raises ValueError that names the loss: an unknown
         module path, shapes that do not fit, a result that is not a scalar.
         """
+        given = {"indices": indices, "epoch": 0}
         place = ""  # of the loss that reads the newest tap
         with as_it_was(self.student):
             while True:
@@ -78,7 +121,7 @@ class Objective(nn.Module):
                 watched = Watched(taught.logits, taught.features) if taught else None
                 try:
                     for term in self.terms:
-                        _value(term, outputs, watched, target)
+                        _value(term, outputs, watched, target, given)
                     break
                 except FeatureWanted as wanted:
                     _tap(wanted)
@@ -87,11 +130,17 @@ class Objective(nn.Module):
             if self.tapped.paths:
                 self.tapped.clone_overwritten(images)
 
-    def unused(self, images: Tensor, target: Tensor, teacher: Outputs | None) -> list[str]:
+    def unused(
+        self,
+        images: Tensor,
+        target: Tensor,
+        teacher: Outputs | None,
+        indices: Tensor | None = None,
+    ) -> list[str]:
         """Name the trainable parameters that get no gradient from the terms."""
         named = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
         with as_it_was(self.student):
-            total, _ = self(images, target, teacher)
+            total, _ = self(images, target, teacher, indices)
             if not total.requires_grad:
                 return [name for name, _ in named]
             grads = torch.autograd.grad(total, [p for _, p in named], allow_unused=True)
@@ -104,7 +153,7 @@ class Objective(nn.Module):
 
     def weighted(self, values: Mapping[str, float]) -> dict[str, float]:
         """Return the terms' contributions to the total, by name."""
-        return {term.name: term.weight * values[term.name] for term in self.terms}
+        return {name: weight * values[name] for name, weight in self.weights.items()}
 
 
 def _tap(wanted: FeatureWanted) -> None:
@@ -118,8 +167,8 @@ def _tap(wanted: FeatureWanted) -> None:
         raise ValueError(f"{wanted.place}: {error}") from None
 
 
-def _check(terms: Sequence[Term]) -> None:
-    if not any(term.weight for term in terms):
+def _check(terms: Sequence[Term], summed: Sequence[str]) -> None:
+    if not summed:
         raise ValueError("losses: every term has weight 0: nothing would be trained")
     for term in terms:
         if not term.name.isidentifier() or term.name in dir(nn.ModuleDict):
@@ -129,9 +178,15 @@ def _check(terms: Sequence[Term]) -> None:
             )
 
 
-def _value(term: Term, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
+def _value(
+    term: Term,
+    student: Outputs,
+    teacher: Outputs | None,
+    target: Tensor,
+    given: Mapping[str, Any],
+) -> Tensor:
     try:
-        value = term.loss(student, teacher, target)
+        value = term.loss(student, teacher, target, **{name: given[name] for name in term.wants})
     except FeatureWanted as wanted:
         wanted.place = term.place
         raise

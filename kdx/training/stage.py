@@ -85,6 +85,7 @@ class StageRunner:
         runtime, steps = self.runtime, self.runtime.batches.steps
         stats = stats or EpochStats()
         self.epoch = epoch
+        self.objective.enter(within)
         runtime.batches.set_epoch(epoch, first_step=first_step)
         started = time.perf_counter() - stats.seconds
         with log.progress(self.stage.stage.name, epoch + 1, steps) as progress:
@@ -107,6 +108,7 @@ class StageRunner:
             "loss/total": sum(weighted.values()),
             **{f"loss/{name}": value for name, value in means.items()},
             **{f"weighted/{name}": value for name, value in weighted.items()},
+            **{f"weight/{name}": self.objective.weights[name] for name in self.objective.varying},
             **({"skipped_steps": stats.skipped} if self.may_skip else {}),
             "images_per_second": runtime.batches.samples / stats.seconds,
             "seconds": stats.seconds,
@@ -152,17 +154,19 @@ class StageRunner:
         """Compute the gradients; return the sums of the terms over the batch's samples."""
         runtime, accelerator = self.runtime, self.runtime.accelerator
         ask = runtime.teacher_outputs if self.objective.reads_teacher else None
-        parts = list(cut(batch, runtime.job.recipe.accumulate))
+        smallest = whole // runtime.world
+        parts = list(cut(batch, runtime.job.recipe.accumulate, smallest=smallest))
         sums: dict[str, Tensor] = {}
         for index, (images, targets, indices) in enumerate(parts):
             images = runtime.to_device(images, size=size)
             targets = targets.to(accelerator.device, non_blocking=True)
+            asked = indices.to(accelerator.device) if self.objective.wants_indices else None
             last = index + 1 == len(parts)
             with nullcontext() if last else accelerator.no_sync(self.wrapped):
                 with accelerator.autocast():
                     outputs = ask(images, indices, view=runtime.batches.view) if ask else None
                 with runtime.held():
-                    total, terms = self.wrapped(images, targets, outputs)
+                    total, terms = self.wrapped(images, targets, outputs, asked)
                 # DDP averages over the processes: the result is the mean over the whole batch.
                 share = len(targets) * accelerator.num_processes / whole
                 total = total if share == 1 else total * share

@@ -74,8 +74,7 @@ def _losses(recipe: Recipe) -> str:
     """Return the losses of the stages: "hint, then 0.1 cross_entropy + 0.9 kd"."""
     stages = [
         " + ".join(
-            term.name if term.weight == 1 else f"{term.weight:g} {term.name}"
-            for term in stage.losses
+            term.name if term.shown == f"1 {term.name}" else term.shown for term in stage.losses
         )
         for stage in recipe.resolved_stages()
     ]

@@ -63,11 +63,15 @@ def test_the_arguments_are_those_of_the_signature():
     (kd,) = (entry for entry in catalogue("loss") if entry.name == "kd")
     assert [(a.name, a.required, a.default, a.provided) for a in kd.arguments] == [
         ("temperature", False, 4.0, False),
+        ("standardize", False, False, False),
         ("num_classes", False, None, True),
     ]
     assert kd.arguments[0].schema == {"type": "number"}
     assert not kd.open
-    assert list(rows(kd)) == [("temperature", "4.0", "number")]
+    assert list(rows(kd)) == [
+        ("temperature", "4.0", "number"),
+        ("standardize", "false", "true or false"),
+    ]
 
 
 def test_options_have_their_real_defaults():
@@ -129,10 +133,11 @@ def test_types_and_defaults_are_aligned(monkeypatch):
     assert main(["list", "losses"]) == 0
     lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
     start = lines.index("pkt")
-    assert lines[start + 3 : start + 6] == [
-        "    student_layer  required  string",
-        "    teacher_layer  required  string",
-        "    reduction      mean      mean, batchmean",
+    assert lines[start + 3 : start + 7] == [
+        "    reduction      mean  mean, batchmean",
+        "    student_layer  null  string",
+        "    teacher_layer  null  string",
+        "    layers         null  [[string, ...], ...]",
     ]
 
 

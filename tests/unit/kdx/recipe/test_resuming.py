@@ -40,7 +40,12 @@ def test_every_key_is_covered(recipe):
 def test_keys_that_were_added_later_have_the_value_from_before(recipe):
     found = {key: resume_rule(key, Recipe) for key in keys(recipe)}
     added = {key: rule.absent for key, rule in found.items() if rule.absent is not ABSENT}
-    assert added == {"data.label_noise": 0.0, "train_metrics": False}
+    assert added == {
+        "data.label_noise": 0.0,
+        "train_metrics": False,
+        "losses.0.until": None,
+        "stages.0.losses.0.until": None,
+    }
     assert all(found[key].since for key in added)
 
 

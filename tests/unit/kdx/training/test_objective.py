@@ -177,3 +177,42 @@ def test_parameters_that_the_terms_do_not_reach_are_named(batch):
     assert all(torch.equal(b, before[name]) for name, b in network.named_buffers())
     with pytest.raises(ValueError, match="losses: every term has weight 0"):
         Objective(network, [term(mean_square, 0.0)])
+
+
+def test_weights_follow_the_epochs(batch):
+    ramp = term(mean_square, lambda epoch, epochs: 2.0 * epoch / epochs, "ramp")
+    objective = Objective(student(), [term(CrossEntropy(), name="ce"), ramp], epochs=4)
+    assert objective.varying == ["ramp"]
+    assert objective.weights == {"ce": 1.0, "ramp": 1.5}
+    totals = []
+    for epoch in range(4):
+        objective.enter(epoch)
+        total, values = objective(*batch)
+        totals.append(total)
+        torch.testing.assert_close(total, values["ce"] + epoch / 2 * values["ramp"])
+        assert objective.weighted({"ce": 2.0, "ramp": 3.0}) == {"ce": 2.0, "ramp": 1.5 * epoch}
+
+
+def test_a_weight_that_is_0_in_every_epoch_trains_nothing():
+    with pytest.raises(ValueError, match="every term has weight 0"):
+        Objective(student(), [term(mean_square, lambda epoch, epochs: 0.0)], epochs=3)
+
+
+class Asking(nn.Module):
+    """Returns the mean of the indices plus the epoch, times the logits' mean."""
+
+    def forward(self, student, teacher, target, *, indices, epoch):
+        return student.logits.mean() * (indices.float().mean() + epoch)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_losses_that_ask_get_the_samples_indices_and_the_epoch(batch, wrapped):
+    loss = Asking() if wrapped else Asking().forward
+    objective = Objective(student(), [term(loss)], epochs=3)
+    assert objective.wants_indices
+    objective.enter(2)
+    indices = torch.tensor([5, 6, 7, 10])
+    objective.probe(*batch, None, indices)
+    _, values = objective(*batch, None, indices)
+    torch.testing.assert_close(values["term"], objective.student(batch[0]).mean() * 9)
+    assert not Objective(student(), [term(CrossEntropy())]).wants_indices

@@ -1,0 +1,36 @@
+"""Normalized knowledge distillation (Yang et al. 2023). B: batch, C: classes."""
+
+from typing import Unpack
+
+from torch import Tensor
+
+from kdx.losses.logits import LogitLoss, LogitOptions, others
+from kdx.losses.shared import checked_scales
+
+__all__ = ["NKD"]
+
+
+class NKD(LogitLoss):
+    """-p_t[y] log p_s[y] - gamma T^2 sum of q_t log q_s over the other classes, mean over batch.
+
+    p is the softmax at temperature 1, q the softmax over the classes that are not the target y, at
+    `temperature` T (equation 7). `gamma` is finite and at least 0; ValueError otherwise.
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 1.0,
+        gamma: float = 1.5,
+        **options: Unpack[LogitOptions],
+    ) -> None:
+        super().__init__(temperature=temperature, **options)
+        self.gamma = checked_scales(gamma=gamma)["gamma"]
+
+    def distance(self, student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
+        """Return the scalar from logits [B, C] and class indices `target` [B]."""
+        t, index = self.temperature, target[:, None]
+        hit = teacher.softmax(1).gather(1, index) * student.log_softmax(1).gather(1, index)
+        own, guide = (others(logits, target) / t for logits in (student, teacher))
+        missed = (guide.softmax(1) * own.log_softmax(1)).sum(1, keepdim=True)
+        return -(hit + self.gamma * t**2 * missed).mean()

@@ -1,0 +1,47 @@
+"""Relations between the samples of a batch. B: batch, D: feature size."""
+
+import torch
+from torch import Tensor, distributed
+
+SILENT = 1e-12  # a row whose largest magnitude is below this counts as zero
+
+
+def unit_rows(rows: Tensor) -> Tensor:
+    """Scale each row [..., D] to length 1; rows of zeros stay, with a finite gradient."""
+    # The direction does not see this scale, a constant to the gradient that keeps squares finite.
+    largest = rows.detach().abs().amax(dim=-1, keepdim=True)
+    rows = rows / torch.where(largest > SILENT, largest, 1.0)
+    return rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp(min=1)
+
+
+def scaled(values: Tensor) -> Tensor:
+    """Divide by the largest magnitude, if it is not 0: for losses that do not depend on the scale.
+
+    Their squares and products then stay finite.
+    """
+    largest = values.detach().abs().amax()
+    return values / torch.where(largest > 0, largest, 1.0)
+
+
+def gathered(features: Tensor) -> Tensor:
+    """Return the features [B, ...] of all processes, in the order of their ranks, as rows [all, D].
+
+    The gradient is that of the own rows, times all / B: a process's loss counts by its share of the
+    batch, and so the sum over the processes is the gradient that one process would have.
+    """
+    rows = features.flatten(1)
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return rows
+    world = distributed.get_world_size()
+    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world)]
+    distributed.all_gather(counts, counts[0].new_tensor([len(rows)]))
+    most = int(max(counts))
+    padded = rows.new_zeros(most, rows.shape[1])
+    padded[: len(rows)] = rows.detach()
+    parts = [torch.empty_like(padded) for _ in counts]
+    distributed.all_gather(parts, padded)
+    kept = [part[: int(count)] for part, count in zip(parts, counts, strict=True)]
+    total = sum(map(len, kept))
+    own = rows * (total / len(rows))
+    kept[distributed.get_rank()] = rows.detach() + (own - own.detach())
+    return torch.cat(kept)
