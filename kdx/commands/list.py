@@ -1,6 +1,6 @@
 """List what a recipe can name in `use:`, with arguments and defaults.
 
-kdx list networks|datasets|losses|transforms|optimizers|schedules [--plugin MODULE]
+kdx list [networks|datasets|losses|transforms|optimizers|schedules] [--plugin MODULE]
 
 Of plug-ins it lists public classes, and functions with a return annotation.
 """
@@ -61,7 +61,7 @@ class Entry:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kdx list`."""
     add = parser.add_argument
-    add("what", choices=KINDS, help="what to list")
+    add("what", nargs="?", choices=KINDS, help="what to list; without it, the names of all")
     add("--markdown", action="store_true", help="print a Markdown table of the arguments")
     add_plugins(parser)
 
@@ -76,6 +76,11 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError(
                 f"--plugin {name}: cannot be imported: {type(error).__name__}: {error}"
             ) from error
+    if args.what is None:
+        for what, kind in KINDS.items():
+            names = ", ".join(entry.name for entry in catalogue(kind, plugins=args.plugins))
+            say(terminal(), f"{what}: {names}")
+        return
     entries = catalogue(KINDS[args.what], plugins=args.plugins)
     if args.markdown:
         print(f"| {KINDS[args.what]} | argument | default | values |\n| --- | --- | --- | --- |")

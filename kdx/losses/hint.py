@@ -4,9 +4,8 @@ from typing import Literal, Unpack
 
 from torch import Tensor, nn
 
-from kdx.losses.align import maps_of_one_size, pointwise
+from kdx.losses.align import channels_of, maps_of_one_size, pointwise
 from kdx.losses.pairs import Layers, PairLoss
-from kdx.losses.shared import channels_of
 
 __all__ = ["Hint"]
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdx.losses.align import as_map
 from kdx.losses.pairs import layer_pairs, read_pairs
-from kdx.losses.shared import as_map, full_precision
+from kdx.losses.shared import full_precision
 from kdx.protocols import Outputs
 
 __all__ = ["ReviewKD"]

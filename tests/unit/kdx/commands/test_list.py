@@ -107,6 +107,13 @@ def test_plugins_are_listed_by_kind(plugin):
     ]
 
 
+def test_without_a_kind_all_names_are_listed(capsys):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == list(KINDS)
+    assert any(line.startswith("losses: cross_entropy, kd, dkd, ") for line in lines)
+
+
 def test_a_plugin_that_cannot_be_imported_is_an_error(tmp_path, monkeypatch, capsys):
     (tmp_path / "raises_on_import.py").write_text("raise OSError('boom')")
     monkeypatch.syspath_prepend(tmp_path)
