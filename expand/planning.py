@@ -114,6 +114,7 @@ def plan(model: nn.Module, conv: Conv | None = "auto", **options: Unpack[Options
         changes = [change for pattern, change in overrides.items() if matches(site, [pattern])]
         keep_input = site.is_stem and chosen["stem"] == "keep"
         named = not site.path or not set(site.paths).isdisjoint(select or ())
+        named = named and "pointwise" not in options
         base = replace(default, pointwise="expand") if named else default
         settings = layer_settings(base, changes, keep_input=keep_input)
         reason = unselected(site, select, exclude) or reasons[site.path]
@@ -167,7 +168,7 @@ def _strategy(geometry: Geometry, settings: Settings) -> tuple[Strategy | None, 
         return ("fc", "") if settings.linear else (None, "linear: false")
     if settings.conv == "none":
         return None, "conv: none"
-    if settings.pointwise == "keep" and max(geometry.kernel) == 1:
+    if settings.pointwise == "keep" and max(geometry.kernel) == 1 and settings.conv != "ck":
         return None, "1x1 is kept (pointwise='expand' expands it)"
     if settings.conv == "auto":
         return ("cl", "") if obstacle(geometry, "ck") else ("ck", "")

@@ -31,6 +31,8 @@ def apply(
     are told the student will see. The student that is passed is not changed. Raises ValueError if
     a transform cannot be applied.
     """
+    if transforms:
+        copied(student)  # transforms copy, too, and this names the module that cannot be
     built: list[StudentTransform] = []
     for part in transforms:
         named = isinstance(part, Component)

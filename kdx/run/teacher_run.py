@@ -114,6 +114,8 @@ def _why_at_chance(section: TeacherSection) -> str:
     """Name what may be wrong with a teacher at chance, the likeliest first."""
     if section.component.use.startswith("object:"):
         return "It may be undertrained, or know other classes or images normalised otherwise"
+    if section.file and section.file.head:
+        return "Its head is new (teacher.weights.head): train it on this data first"
     if section.file:
         return (
             f"It may be undertrained, {section.file.path} may be another network's weights, its "

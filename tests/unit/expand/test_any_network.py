@@ -147,6 +147,9 @@ def test_convolutions_of_kernel_1_are_kept_unless_they_are_asked_for():
     assert chosen() == chosen("auto") == chosen(select=["?"]) == ["0", "2"]
     assert chosen(pointwise="expand") == chosen("auto", preset="cl") == ["0", "1", "2", "3"]
     assert chosen(select=["3"]) == ["3"]
+    assert chosen(select=["0", "3"], pointwise="keep") == ["0"]
+    assert "CK needs a kernel above 3" in str(expand.plan(model, "ck"))
+    assert "is kept" not in str(expand.plan(model, "ck"))
     assert chosen(overrides={"1": {"conv": "cl"}}) == ["0", "1", "2"]
     assert chosen(overrides={"1": {"pointwise": "expand"}, "0": {"rate": 2}}) == ["0", "1", "2"]
     assert expand.plan(model[1], "cl").expanded  # the layer itself

@@ -1,5 +1,7 @@
 """Transforms without a recipe: objects that are applied in turn, and restored."""
 
+from threading import Lock
+
 import pytest
 import torch
 from torch import nn
@@ -31,3 +33,10 @@ def test_a_student_is_expanded_restored_and_certified_without_a_recipe():
 def test_a_transform_that_cannot_be_applied_is_named():
     with pytest.raises(ValueError, match=r"^ExpandNet: .* no "):
         apply(nn.Identity(), [expand.ExpandNet(conv="cl")], SHAPE)
+
+
+def test_a_student_that_cannot_be_copied_is_named_by_its_module():
+    network = smallnet()
+    network.conv2.lock = Lock()
+    with pytest.raises(ValueError, match=r"SmallNet cannot be copied: conv2 \(Conv2d\): .*lock"):
+        apply(network, [expand.ExpandNet(conv="cl")], SHAPE)

@@ -143,6 +143,14 @@ def test_a_run_with_a_new_head_is_said_trained_and_resumed(recipe, thousand, con
     assert run(given, console, resume=True) == run_dir
 
 
+def test_a_teacher_at_chance_for_its_new_head_is_said_so(recipe, thousand, console):
+    teacher = f"teacher={{use: smallnet, weights: {{path: {thousand[0]}, head: new}}}}"
+    with pytest.raises(
+        ValueError, match=r"chance.*Its head is new \(teacher.weights.head\): train"
+    ):
+        run(recipe(teacher, "losses=[{use: kd}]"), console)
+
+
 def test_a_mapping_with_a_path_alone_is_a_path(recipe):
     assert (
         recipe("student.weights={path: runs/a}").plain() == recipe("student.weights=runs/a").plain()
