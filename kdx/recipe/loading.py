@@ -16,7 +16,8 @@ from kdx.recipe.paths import Locations, is_run
 from kdx.recipe.registry import allowed_modules, resolve
 from kdx.recipe.resuming import sections_in
 from kdx.recipe.schema import Recipe
-from kdx.recipe.sections import Data, LossTerm, Student, Teacher
+from kdx.recipe.sections import Data, Student, Teacher
+from kdx.recipe.stages import LossTerm
 from kdx.recipe.wording import explain, show, unknown
 from kdx.recipe.yaml_source import read_mapping
 

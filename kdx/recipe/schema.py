@@ -15,18 +15,8 @@ from kdx.recipe.arguments import Component, parameters_of
 from kdx.recipe.fields import Count, Natural, Positive, RunName
 from kdx.recipe.paths import Locations
 from kdx.recipe.resuming import MAY_DIFFER, Resume
-from kdx.recipe.sections import (
-    MOST,
-    Data,
-    Losses,
-    LossTerm,
-    Section,
-    StageSection,
-    Student,
-    Teacher,
-    Tolerance,
-    name_stages,
-)
+from kdx.recipe.sections import MOST, Data, Section, Student, Teacher, Tolerance
+from kdx.recipe.stages import Losses, LossTerm, StageSection, name_stages
 from kdx.recipe.yaml_source import scalar
 
 OF_OBJECTS = """\

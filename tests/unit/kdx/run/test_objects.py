@@ -175,7 +175,8 @@ def test_optimizers_and_schedules_are_mappings_classes_and_functions():
 def test_losses_are_objects_mappings_and_pairs():
     loss = kdx.losses.KD(temperature=3)
     first, second, third = of(losses=[loss, (0.5, {"use": "kd"}), (2, loss)])["losses"]
-    assert first["use"].arguments == {"temperature": 3, "num_classes": None}
+    expected = {"temperature": 3, "standardize": False, "num_classes": None}
+    assert first["use"].arguments == expected
     assert second == {"use": "kd", "weight": 0.5}
     assert (third["use"].use, third["weight"]) == ("object:KD", 2)
     assert first["use"].build().temperature == 3
