@@ -145,9 +145,7 @@ def test_a_run_with_a_new_head_is_said_trained_and_resumed(recipe, thousand, con
 
 def test_a_teacher_at_chance_for_its_new_head_is_said_so(recipe, thousand, console):
     teacher = f"teacher={{use: smallnet, weights: {{path: {thousand[0]}, head: new}}}}"
-    with pytest.raises(
-        ValueError, match=r"chance.*Its head is new \(teacher.weights.head\)"
-    ):
+    with pytest.raises(ValueError, match=r"chance.*Its head is new \(teacher.weights.head\)"):
         run(recipe(teacher, "losses=[{use: kd}]"), console)
 
 
