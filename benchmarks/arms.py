@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.training import trainer, training_step
 from kdx.data import Batch, EpochBatches, train_loader
-from kdx.memo.use import plan_memo, remembering
+from kdx.memo.use import plan_memos, remembering
 from kdx.models.teacher import Teacher
 from kdx.protocols import Outputs
 from kdx.recipe import Recipe, load
@@ -94,12 +94,11 @@ class Bench:
         overrides += (f"teacher.memo.views={WARMUP}",) if remembered else ()
         job = build(self.load(*overrides), teacher_weights=False)
         if held:
-            job = replace(
-                job, teacher=cast("Teacher", Held(job.recipe.data.batch_size, job.classes))
-            )
+            given = cast("Teacher", Held(job.recipe.data.batch_size, job.classes))
+            job = replace(job, teachers={"teacher": given})
         runtime = Runtime(job, self.accelerator)
-        plan = plan_memo(runtime) if remembered else None
-        self.stack.enter_context(remembering(runtime, plan, Console(quiet=True)))
+        plans = plan_memos(runtime) if remembered else {}
+        self.stack.enter_context(remembering(runtime, plans, Console(quiet=True)))
         return StageRunner(runtime, job.stages[0])
 
     def epochs(self, runner: StageRunner) -> Step:
@@ -118,6 +117,8 @@ class Bench:
 
 class Held:
     """Replaces a teacher: its outputs cost nothing."""
+
+    average = None
 
     def __init__(self, batch_size: int, classes: int) -> None:
         self.logits = torch.randn(batch_size, classes)
@@ -165,8 +166,7 @@ def _only_views(bench: Bench) -> Step:
 
 def _only_teacher(bench: Bench) -> Step:
     runtime = bench.runner(*COMPACT).runtime
-    teacher, batches = runtime.job.teacher, list(runtime.loader)
-    assert teacher is not None
+    teacher, batches = runtime.job.teachers["teacher"], list(runtime.loader)
     device = bench.accelerator.device
     return lambda: [teacher(batch.images.to(device)) for batch in batches]
 

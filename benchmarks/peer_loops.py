@@ -61,8 +61,7 @@ class Spec:
     @property
     def teacher(self) -> nn.Module:
         """The teacher, in eval mode."""
-        assert self.job.teacher is not None
-        return self.job.teacher.module
+        return self.job.teachers["teacher"].module
 
     @property
     def loading(self) -> Mapping[str, Any]:

@@ -85,7 +85,7 @@ def recipe_of(
         raise FileNotFoundError(
             f"{target}: no recipe.yaml beside or above it: name one with --recipe"
         )
-    texts = ["teacher=null", *overrides]
+    texts = ["teacher=null", "teachers={}", *overrides]
     return load(found, texts, plugins=plugins, output_root=output_root)
 
 

@@ -11,10 +11,10 @@ from kdx.data import cut, train_loader
 from kdx.data.views import Key
 from kdx.launch.processes import join
 from kdx.memo.memo import Memo
-from kdx.memo.use import has_memo, plan_memo, remembering
+from kdx.memo.use import has_memo, plan_memos, remembering
 from kdx.recipe import Recipe
-from kdx.run.run import describe, ensure_teacher
-from kdx.run.teacher_run import check_teacher
+from kdx.run.run import describe, ensure_teachers
+from kdx.run.teacher_run import check_teachers
 from kdx.training.job import build
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.util.printing import rule, say
@@ -33,23 +33,25 @@ def fill(recipe: Recipe, console: Console) -> None:
             "`teacher.memo.views=5`"
         )
     join(recipe)
-    ensure_teacher(recipe, console)
+    ensure_teachers(recipe, console)
     job = build(recipe)
     runtime = Runtime(job, accelerator_for(job))
     problems: list[str] = []
-    plan = plan_memo(runtime, problems.append)
-    if plan is None:
+    plans = plan_memos(runtime, problems.append)
+    if not plans:
         raise ValueError("; ".join(["teacher.memo: nothing to fill", *problems]))
     console.quiet = not runtime.accelerator.is_main_process
     rule(console, f"{recipe.name}: the teacher's memo")
     say(console, f"device   {describe(runtime)}")
-    check_teacher(runtime, console)
-    with remembering(runtime, plan, console) as memo:
-        if memo is None:
-            raise ValueError(f"{recipe.memos_dir}: the memo cannot be opened there")
-        for view in range(plan.views):
-            _fill_view(runtime, memo, view, console)
-    say(console, f"memo     {int(100 * plan.filled())}% filled")
+    check_teachers(runtime, console)
+    with remembering(runtime, plans, console) as memos:
+        for name, plan in plans.items():
+            if name not in memos:
+                raise ValueError(f"{plan.directory.parent}: the memo cannot be opened there")
+            for view in range(plan.views):
+                _fill_view(runtime, memos[name], view, console)
+    for plan in plans.values():
+        say(console, f"memo     {int(100 * plan.filled())}% filled")
 
 
 def _fill_view(runtime: Runtime, memo: Memo, view: int, console: Console) -> None:

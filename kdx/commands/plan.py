@@ -2,11 +2,12 @@
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import cycle
 
+import numpy as np
 import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -17,18 +18,20 @@ from kdx.commands.start import start_notes
 from kdx.launch.memory import peak
 from kdx.launch.processes import join
 from kdx.memo import Plan
-from kdx.memo.use import plan_memo, show
+from kdx.memo.use import plan_memos, show
 from kdx.models.certificate import count_parameters
 from kdx.models.networks import build_student, has_weights
+from kdx.models.teacher import Guide
 from kdx.protocols import Outputs, Planned
 from kdx.recipe import Recipe, Stage
 from kdx.run.run import describe
 from kdx.run.teacher_input import seen_by
-from kdx.run.teacher_run import teacher_recipe
+from kdx.run.teacher_run import teacher_recipes
 from kdx.training.job import Job, build
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.stage import EpochStats, StageRunner
 from kdx.util.printing import plain, rule, say
+from kdx.util.words import counted
 
 WARM_UP, TIMED = 1, 5  # steps of each stage
 PATIENCE = 10.0  # seconds, after which fewer steps will do
@@ -38,10 +41,11 @@ FEWEST = 0.05  # epochs worth a line
 def dry_run(recipe: Recipe, console: Console) -> None:
     """Print what a run of the recipe would do and cost; the errors are those of the run."""
     join(recipe)
-    section = recipe.teacher
-    has_teacher = section is None or has_weights(section.weights)
-    first = teacher_recipe(recipe) if section and section.recipe else None
-    job = build(recipe, teacher_weights=has_teacher)
+    sections = recipe.all_teachers.values()
+    has_teachers = all(has_weights(section.weights) for section in sections)
+    can_train = all(has_weights(section.weights) or section.recipe for section in sections)
+    first = teacher_recipes(recipe) if can_train else {}
+    job = build(recipe, teacher_weights=has_teachers)
     runtime, splits = Runtime(job, accelerator_for(job)), job.splits
     console.quiet = not runtime.accelerator.is_main_process
     rule(console, f"{recipe.name}: dry run")
@@ -55,13 +59,16 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     _print_student(job, console)
     for note in start_notes(job):
         say(console, f"note: {note}")
-    _print_teacher(job, first, console)
+    for name in job.teachers:
+        _print_teacher(job, name, first.get(name), console)
     _print_features(job, console)
-    memo = plan_memo(runtime, lambda note: say(console, f"note: {note}"))
-    if memo:
-        show(memo, console, "memo: ", trained=has_teacher)
-    seconds = _print_stages(runtime, memo, console)
-    before = f", after {_duration(_training_of(first))} for the teacher" if first else ""
+    memos = plan_memos(runtime, lambda note: say(console, f"note: {note}"))
+    for name, memo in memos.items():
+        heading = f"memo of {job.teachers[name].role}" if len(job.teachers) > 1 else "memo"
+        show(memo, console, f"{heading}: ", trained=has_teachers)
+    seconds = _print_stages(runtime, memos, console)
+    training = sum(map(_training_of, first.values()))
+    before = f", after {_duration(training)} for {counted(len(first), 'teacher')}" if first else ""
     cost = f"about {_duration(seconds)} of training{before}; {_memory(runtime)} of memory"
     say(console, f"cost: {cost}")
     error = job.rehearsal.float32.max_rel_error
@@ -85,10 +92,8 @@ def _print_student(job: Job, console: Console) -> None:
     say(console, f"student: {name}, {counts['compact']:,} parameters, {trained}")
 
 
-def _print_teacher(job: Job, first: Recipe | None, console: Console) -> None:
-    section = job.recipe.teacher
-    if section is None or job.teacher is None:
-        return
+def _print_teacher(job: Job, name: str, first: Recipe | None, console: Console) -> None:
+    section, teacher = job.recipe.all_teachers[name], job.teachers[name]
     path = section.file and section.file.path
     if first:
         source = f"no weights at {path} yet: {first.name} is run first"
@@ -100,10 +105,12 @@ def _print_teacher(job: Job, first: Recipe | None, console: Console) -> None:
         source = "published weights"
     else:
         source = "random values, as it has no `weights:`"
-    count = count_parameters(job.teacher.module)
-    say(console, f"teacher: {section.component.use}, {count:,} parameters; {source}")
-    say(console, f"teacher {seen_by(job.teacher)}")
-    for note in job.teacher.notes:
+    if teacher.average:
+        source = "the student's moving average"
+    count = count_parameters(teacher.module)
+    say(console, f"{teacher.role}: {section.component.use}, {count:,} parameters; {source}")
+    say(console, f"{teacher.role} {seen_by(teacher)}")
+    for note in teacher.notes:
         say(console, f"note: {note}")
 
 
@@ -113,19 +120,20 @@ def _print_features(job: Job, console: Console) -> None:
     lines = [
         f"features of the student: {tapped.described()}" for tapped in networks if tapped.paths
     ]
-    if job.teacher and job.teacher.paths:
-        lines.append(f"features of the teacher: {job.teacher.described()}")
+    lines += [
+        f"features of the {t.role}: {t.described()}" for t in job.teachers.values() if t.paths
+    ]
     for line in dict.fromkeys(lines):
         say(console, line)
 
 
-def _print_stages(runtime: Runtime, memo: Plan | None, console: Console) -> float:
+def _print_stages(runtime: Runtime, memos: Mapping[str, Plan], console: Console) -> float:
     """Try every stage, print what all of its epochs would cost, and return the seconds of all."""
     table = Table("stage", "losses", title="Stages", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("epochs", "steps", "ms/step", "img/s", "training"):
         table.add_column(heading, justify="right", no_wrap=True)
     total = 0.0
-    for trial in trials(runtime, memo):
+    for trial in trials(runtime, memos):
         stage, seconds, training = trial.stage, trial.seconds, trial.steps * trial.seconds
         total += training
         table.add_row(
@@ -152,7 +160,7 @@ def _training_of(recipe: Recipe) -> float:
     """Return the seconds that the training of another recipe would take."""
     job = build(recipe, teacher_weights=False)
     runtime = Runtime(job, accelerator_for(job))
-    return sum(trial.steps * trial.seconds for trial in trials(runtime, plan_memo(runtime)))
+    return sum(trial.steps * trial.seconds for trial in trials(runtime, plan_memos(runtime)))
 
 
 def _memory(runtime: Runtime) -> str:
@@ -184,19 +192,20 @@ class Trial:
     seconds: float
 
 
-def trials(runtime: Runtime, memo: Plan | None) -> Iterator[Trial]:
-    """Take a few real steps of every stage; if there is a memo, with the teacher and without.
+def trials(runtime: Runtime, memos: Mapping[str, Plan]) -> Iterator[Trial]:
+    """Take a few real steps of every stage; if there are memos, with the teachers and without.
 
     Trains the job's student a little. The teacher runs on views that the memo lacks in the first
     epoch that shows them, in proportion if the memo has a part of a view.
     """
-    absent = 1 - memo.filled_views() if memo else None  # shares of the views [K]
+    shares = [1 - memo.filled_views() for memo in memos.values()]  # of the views [K]
+    absent = np.maximum.reduce(shares) if shares else None
     done = 0
     for stage in runtime.job.stages:
         epochs = range(done, done + stage.stage.epochs)
         done += len(epochs)
         parts: dict[str, float] = {"": len(epochs)}
-        if absent is not None and stage.objective.reads_teacher:
+        if absent is not None and memos.keys() & {*stage.objective.reads}:
             views = list({epoch % len(absent) for epoch in epochs})
             asked = float(absent[views].sum())
             absent[views] = 0
@@ -205,28 +214,32 @@ def trials(runtime: Runtime, memo: Plan | None) -> Iterator[Trial]:
         runner = StageRunner(runtime, stage)
         for guide, count in parts.items():
             if count >= FEWEST:
-                with _repeating(runtime) if guide == "memo" else nullcontext():
+                with _repeating(runtime, memos) if guide == "memo" else nullcontext():
                     seconds = _seconds_per_step(runtime, runner)
                 yield Trial(stage.stage, guide, count, count * runtime.batches.steps, seconds)
         runner.finish()
 
 
 @contextmanager
-def _repeating(runtime: Runtime) -> Iterator[None]:
-    """Replace the teacher's outputs by those of the first part of a batch of the same size."""
-    guide, first = runtime.teacher_outputs, dict[int, Outputs]()
-    assert guide is not None, "there is no memo without a teacher"
+def _repeating(runtime: Runtime, names: Collection[str]) -> Iterator[None]:
+    """Replace teachers' outputs by those of the first part of a batch of the same size."""
+    guides = runtime.guides
+    runtime.guides = {n: _repeated(g) if n in names else g for n, g in guides.items()}
+    try:
+        yield
+    finally:
+        runtime.guides = guides
+
+
+def _repeated(guide: Guide) -> Guide:
+    first: dict[int, Outputs] = {}
 
     def repeat(images: Tensor, indices: Tensor, *, view: int) -> Outputs:
         if len(images) not in first:
             first[len(images)] = guide(images, indices, view=view)
         return first[len(images)]
 
-    runtime.teacher_outputs = repeat
-    try:
-        yield
-    finally:
-        runtime.teacher_outputs = guide
+    return repeat
 
 
 def _seconds_per_step(runtime: Runtime, runner: StageRunner) -> float:

@@ -63,7 +63,8 @@ def _starts(
     try:
         with as_it_was(network):
             network.train()
-            total, _ = stage.objective(images, targets, job.teacher and job.teacher(images))
+            taught = {name: job.teachers[name](images) for name in stage.objective.reads}
+            total, _ = stage.objective(images, targets, taught)
             trained = [p for p in network.parameters() if p.requires_grad]
             gradients = torch.autograd.grad(total, trained, allow_unused=True)
     finally:

@@ -18,6 +18,7 @@ from kdx.losses.pkt import PKT
 from kdx.losses.reviewkd import ReviewKD
 from kdx.losses.rkd import RKD
 from kdx.losses.sp import SP
+from kdx.losses.tf_kd import TfKD
 from kdx.losses.vid import VID
 from kdx.losses.wttm import TTM, WTTM
 from kdx.losses.yolo import Yolo
@@ -26,7 +27,7 @@ from kdx.protocols import Loss
 
 __all__ = [
     "AT", "CC", "CWD", "DIST", "DKD", "FSP", "KD", "MGD", "NKD", "NST", "PKT", "RKD", "SP",
-    "TABLE", "TTM", "VID", "WTTM", "CrossEntropy", "Hint", "ReviewKD", "Yolo", "YoloKD",
+    "TABLE", "TTM", "VID", "WTTM", "CrossEntropy", "Hint", "ReviewKD", "TfKD", "Yolo", "YoloKD",
 ]  # fmt: skip  # fmt: skip
 
 TABLE: Mapping[str, Callable[..., Loss]] = {
@@ -37,6 +38,7 @@ TABLE: Mapping[str, Callable[..., Loss]] = {
     "nkd": NKD,
     "ttm": TTM,
     "wttm": WTTM,
+    "tf_kd": TfKD,
     "hint": Hint,
     "pkt": PKT,
     "at": AT,

@@ -16,8 +16,8 @@ from kdx.memo.rows import Codec, TopK, Whole
 from kdx.memo.store import CHECK, count, files
 from kdx.models.teacher import Teacher
 from kdx.protocols import Outputs
-from kdx.recipe import Recipe
 from kdx.recipe.sections import MemoSection
+from kdx.recipe.sections import Teacher as TeacherSection
 from kdx.util.words import counted, in_bytes
 
 ABOUT = "memo.json"
@@ -78,16 +78,16 @@ class Plan:
         return f"{self.rows()}: {sizes}, at {self.directory}; {full}"
 
 
-def make_plan(recipe: Recipe, teacher: Teacher, views: Views, *, precision: str) -> Plan:
-    """Plan the memo of a recipe; runs the teacher, in `precision`, once for the shapes.
+def make_plan(
+    section: TeacherSection, teacher: Teacher, views: Views, *, directory: Path, precision: str
+) -> Plan:
+    """Plan a memo below `directory`; runs the teacher, in `precision`, once for the shapes.
 
     Raises ValueError for a `top` that is too large, or of outputs other than [B, C].
     """
-    section = recipe.teacher
-    assert section is not None
     memo = settings(section)
     parts = ingredients(section, teacher, views, precision=precision)
-    directory = recipe.memos_dir / fingerprint(parts)[:16]
+    memos, directory = directory, directory / fingerprint(parts)[:16]
     is_new = section.memo and not (directory / ABOUT).exists()
     return Plan(
         directory=directory,
@@ -96,7 +96,7 @@ def make_plan(recipe: Recipe, teacher: Teacher, views: Views, *, precision: str)
         views=memo.views,
         codecs=_codecs(_probe(teacher, views), memo),
         limit=memo.limit * 10**9,
-        unlike=_unlike(recipe.memos_dir, parts) if is_new else (),
+        unlike=_unlike(memos, parts) if is_new else (),
         asked=bool(section.memo),
     )
 

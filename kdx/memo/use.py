@@ -1,7 +1,7 @@
 """The memo of a run: planned before anything is written, shown, and open while it is used."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import cast
 
 import torch
@@ -24,27 +24,39 @@ PROBED, EPOCHS = 8, 3  # images, in the epochs in which they are compared
 
 def has_memo(recipe: Recipe) -> bool:
     """Return whether a recipe asks for a memo, or may have one by default."""
-    teacher = recipe.teacher
-    if teacher is None or teacher.memo is False:
-        return False
-    return bool(teacher.memo) or not recipe.data.augment.model_dump(exclude_defaults=True)
+    return any(_wanted(section, recipe) for section in recipe.all_teachers.values())
 
 
-def plan_memo(runtime: Runtime, say: Callable[[str], None] = lambda text: None) -> Plan | None:
-    """Plan the memo of a run; None if the teacher is to run at every step. Writes nothing.
+def _wanted(section: Teacher, recipe: Recipe) -> bool:
+    changes = recipe.data.augment.model_dump(exclude_defaults=True)
+    return bool(section.memo) or (section.memo is not False and not changes)
+
+
+def plan_memos(runtime: Runtime, say: Callable[[str], None] = lambda text: None) -> dict[str, Plan]:
+    """Plan the memos of a run, by teacher; others run at every step. Writes nothing.
 
     Without `teacher.memo` there is one if views never change and it fits; `say` is told why not.
     Raises ValueError, as `make_plan` and `check_room`, if the recipe asks for it. All processes
     call it.
     """
+    planned = {name: _plan_one(runtime, name, say) for name in runtime.job.teachers}
+    plans = {name: plan for name, plan in planned.items() if plan}
+    views = {name: plan.views for name, plan in plans.items() if plan.asked}
+    if len({*views.values()}) > 1:
+        told = ", ".join(f"teachers.{name}.memo.views: {count}" for name, count in views.items())
+        raise ValueError(f"{told}: a run has one number of views: make them the same")
+    return {n: p for n, p in plans.items() if not views or p.views in views.values()}
+
+
+def _plan_one(runtime: Runtime, name: str, say: Callable[[str], None]) -> Plan | None:
     job = runtime.job
-    section = job.recipe.teacher
-    if section and section.memo:
-        return _plan(runtime, section)
-    if section is None or not has_memo(job.recipe) or not _recur(job.train_views):
+    section, average = job.recipe.all_teachers[name], job.teachers[name].average
+    if section.memo:
+        return _plan(runtime, name)
+    if average or not _wanted(section, job.recipe) or not _recur(job.train_views):
         return None
     try:
-        plan, problem = _plan(runtime, section), ""
+        plan, problem = _plan(runtime, name), ""
     except ValueError as error:
         plan, problem = None, str(error)
     if _over_processes(runtime, int(plan is None)):
@@ -55,22 +67,40 @@ def plan_memo(runtime: Runtime, say: Callable[[str], None] = lambda text: None) 
 
 
 @contextmanager
-def remembering(runtime: Runtime, plan: Plan | None, console: Console) -> Iterator[Memo | None]:
-    """Let a run read the memo, if one is planned; prints at the end how many rows were damaged.
+def remembering(
+    runtime: Runtime, plans: Mapping[str, Plan], console: Console
+) -> Iterator[dict[str, Memo]]:
+    """Let a run read the planned memos, by teacher.
 
     A memo by default that cannot be opened is left out, with a note. Prints at the end how many
     rows were damaged, over all processes: all must come there.
     """
-    if plan is None:
-        yield None
-        return
-    teacher, guide, views = runtime.job.teacher, runtime.teacher_outputs, runtime.batches.views
-    assert teacher is not None, "there is no memo without a teacher"
-    show(plan, console, "memo     ")
+    guides, views = runtime.guides, runtime.batches.views
+    with ExitStack() as stack:
+        opened = {name: _open(runtime, name, plan, console) for name, plan in plans.items()}
+        memos = {name: memo for name, memo in opened.items() if memo}
+        for memo in memos.values():
+            stack.callback(memo.close)
+            runtime.batches.views = memo.plan.views
+        runtime.guides = {**guides, **memos}
+        try:
+            yield memos
+            for memo in memos.values():
+                if damaged := _over_processes(runtime, memo.damaged()):
+                    rows = memo.plan.views * memo.plan.samples
+                    text = f"{damaged:,} of {rows:,} rows of the memo were damaged"
+                    say(console, f"note     {text} and computed again")
+        finally:
+            runtime.guides, runtime.batches.views = guides, views
+
+
+def _open(runtime: Runtime, name: str, plan: Plan, console: Console) -> Memo | None:
+    which = f"{name}: " if len(runtime.job.teachers) > 1 else ""
+    show(plan, console, f"memo     {which}")
     memo, problem = None, "another process cannot open it"
     with runtime.accelerator.main_process_first():  # whose notes are printed
         try:
-            memo = Memo(plan, teacher)
+            memo = Memo(plan, runtime.job.teachers[name])
         except OSError as error:
             if plan.asked:
                 raise
@@ -79,19 +109,10 @@ def remembering(runtime: Runtime, plan: Plan | None, console: Console) -> Iterat
         if memo:
             memo.close()
         say(console, f"note     {OFF}: {problem}")
-        yield None
-        return
+        return None
     for note in memo.notes:
         say(console, f"note     {note}")
-    runtime.teacher_outputs, runtime.batches.views = memo, plan.views
-    try:
-        yield memo
-        if damaged := _over_processes(runtime, memo.damaged()):
-            rows = f"{damaged:,} of {plan.views * plan.samples:,} rows of the memo were damaged"
-            say(console, f"note     {rows} and computed again")
-    finally:
-        runtime.teacher_outputs, runtime.batches.views = guide, views
-        memo.close()
+    return memo
 
 
 def show(plan: Plan, console: Console, heading: str, *, trained: bool = True) -> None:
@@ -103,12 +124,14 @@ def show(plan: Plan, console: Console, heading: str, *, trained: bool = True) ->
     say(console, *(heading + line for line in lines))
 
 
-def _plan(runtime: Runtime, section: Teacher) -> Plan:
+def _plan(runtime: Runtime, name: str) -> Plan:
     job, precision = runtime.job, runtime.accelerator.mixed_precision
+    section = job.recipe.all_teachers[name]
+    place = job.recipe.memos_dir(section)
     if not (section.memo or job.recipe.locations.holds("runs/memos")):
-        raise ValueError(f"{job.recipe.memos_dir} leads out of the output root")
-    assert job.teacher is not None, "a recipe's teacher is built"
-    plan = make_plan(job.recipe, job.teacher, job.train_views, precision=precision)
+        raise ValueError(f"{place} leads out of the output root")
+    teacher, views = job.teachers[name], job.train_views
+    plan = make_plan(section, teacher, views, directory=place, precision=precision)
     check_room(plan)
     return plan
 

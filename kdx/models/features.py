@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -24,18 +24,6 @@ class FeatureWanted(Exception):
         super().__init__(f"the {network.role}'s {path!r} is not tapped: call tap({path!r}) first")
         self.network, self.path = network, path
         self.place = ""
-
-
-@dataclass(frozen=True)
-class Watched(Outputs):
-    """Outputs that note what is read of them, in `reads`; else as any other."""
-
-    reads: list[str] = field(default_factory=list)
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in ("logits", "features"):
-            object.__getattribute__(self, "reads").append(name)
-        return object.__getattribute__(self, name)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from kdx.models import weights
 from kdx.models.class_names import differences, names_in
@@ -21,6 +22,7 @@ from kdx.models.teacher import Teacher
 from kdx.protocols import ImageData, InputSpec, Task
 from kdx.recipe import Recipe, RecipeError
 from kdx.recipe.sections import Network, WeightFile
+from kdx.recipe.sections import Teacher as TeacherSection
 from kdx.tasks import task_of
 from kdx.util.errors import reason
 from kdx.util.words import counted
@@ -71,48 +73,57 @@ def empty_student(recipe: Recipe, data: ImageData) -> nn.Module:
         np.random.set_state(numpy)
 
 
-def build_teacher(recipe: Recipe, data: ImageData, *, load: bool, note: Note = _unsaid) -> Teacher:
-    """Return the recipe's teacher, with its weights if `load` is true; `note` as for students.
+def build_teacher(
+    section: TeacherSection,
+    data: ImageData,
+    student: nn.Module,
+    *,
+    load: bool,
+    note: Note = _unsaid,
+) -> Teacher:
+    """Return a teacher, with its weights if `load` is true; `note` as for students.
 
     Its input is that of its weights, else of the published weights, else of the data;
-    `teacher.input` overrides each. For a spatial task its images have the data's size.
+    `teacher.input` overrides each. For a spatial task its images have the data's size. `student`
+    is the compact network, which a moving average copies.
     """
-    section, task = recipe.teacher, task_of(data)
-    assert section is not None
+    task, place = task_of(data), section.component.where
     pretrained = bool(section.component.arguments.get("pretrained"))
     file = section.file if load else None
-    with _at("teacher.weights"):
+    with _at(f"{place}.weights"):
         spec = weights.read_spec(file.path) if file else None
         _check_classes(file, len(data.classes))
-    known = facts(task.facts, spec or data.input)
+    known = facts(task.facts, spec or data.input) | {"student_network": student}
     if pretrained:
         del known["in_channels"], known["image_size"]  # those of the published weights
     module: nn.Module = section.component.build(**known)
     notes: list[str] = []
     if file:
         if not file.head:
-            check_facts(file.path, task, "teacher.weights")
+            check_facts(file.path, task, f"{place}.weights")
         _load(module, section, known, note)
         if not file.head:
-            notes = check_names(file.path, data.classes, "teacher.weights")
+            notes = check_names(file.path, data.classes, f"{place}.weights")
     elif pretrained and len(told := _label_names(module)) == len(data.classes):
-        notes = differences(told, data.classes, place="teacher", whose="the published network")
+        notes = differences(told, data.classes, place=place, whose="the published network")
     published = _published(module) if pretrained else None
     own = spec or published or data.input
     whose = "of its weights" if spec else PUBLISHED if published else GUESSED
-    known = {"is_known": whose != GUESSED, "notes": notes}
+    if isinstance(module, AveragedModel):
+        whose = "the student's"
+    known = {"is_known": whose != GUESSED, "notes": notes, "name": place.removeprefix("teachers.")}
     if section.input:
         changes = {k: v for k, v in section.input.model_dump().items() if v is not None}
         mean, std = changes.get("mean", own.mean), changes.get("std", own.std)
         if len(mean) != len(std):
             numbers = f"{counted(len(mean), 'mean')} but {counted(len(std), 'standard deviation')}"
-            raise ValueError(f"teacher.input: {numbers}: give both")
+            raise ValueError(f"{place}.input: {numbers}: give both")
         if task.spatial and "size" in changes:
             rule = "not supported for this task, whose teacher sees images of the student's size"
-            raise ValueError(f"teacher.input.size: {rule}: remove it")
+            raise ValueError(f"{place}.input.size: {rule}: remove it")
         own = InputSpec(len(mean), changes.get("size", own.size), tuple(mean), tuple(std))
         if changes:
-            whose = f"{' and '.join(changes)} of teacher.input; the rest {whose}"
+            whose = f"{' and '.join(changes)} of {place}.input; the rest {whose}"
             known["is_known"] = False
     own = of_size(own, data.input, task)
     return Teacher(module, own=own, given=data.input, whose=whose, **known)

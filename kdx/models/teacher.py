@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from kdx.models.features import Tapped
 from kdx.protocols import InputSpec, Outputs
@@ -18,7 +19,8 @@ class Teacher:
 
     `own` is the input that it was trained with, `given` that of the batches: they are normalised,
     resized and brought to its channels before it sees them. `whose` says where `own` is from;
-    `is_known`: from its weights. `notes` are what a run prints of it.
+    `is_known`: from its weights. `notes` are what a run prints of it. A `module` that is an
+    AveragedModel, the student's moving average, is the one that training updates: `average`.
     """
 
     def __init__(
@@ -30,11 +32,15 @@ class Teacher:
         whose: str = "the data's",
         is_known: bool = False,
         notes: Sequence[str] = (),
+        name: str = "teacher",
     ) -> None:
-        self.module = module.eval().requires_grad_(False)
+        self.average = module if isinstance(module, AveragedModel) else None
+        network = self.average.module if self.average else module
+        self.module: nn.Module = network.eval().requires_grad_(False)
         self.whose, self.is_known, self.notes = whose, is_known, notes
         self.own, self.given = own, given
-        self._tapped = Tapped(self.module, role="teacher")
+        self.role = name if name == "teacher" else f"teacher {name}"
+        self._tapped = Tapped(self.module, role=self.role)
 
     def __call__(self, images: Tensor) -> Outputs:
         """Return logits and the tapped features, without gradients."""

@@ -18,7 +18,7 @@ from kdx.util.errors import reason
 
 _FACTS = frozenset({"num_classes", "in_channels", "image_size", "anchors"})
 PROVIDED = {
-    "network": _FACTS,
+    "network": _FACTS | {"student_network"},
     "loss": _FACTS,
     "optimizer": frozenset({"params"}),
     "transform": frozenset({"input_shape"}),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,8 +68,21 @@ def _limit(value: Any) -> Any:
     return value
 
 
+def _taught(value: Any) -> Any:
+    shares = value if isinstance(value, dict) else {}
+    are_shares = all(
+        isinstance(share, int | float) and not isinstance(share, bool) and 0 < share < inf
+        for share in shares.values()
+    )
+    if not (value is None or (isinstance(value, str) and value) or (shares and are_shares)):
+        rule = "the name of a teacher, nor a share above 0 for each, {big: 2, small: 1}"
+        raise ValueError(f"{show(value)} is neither {rule}")
+    return value
+
+
 Count = Annotated[int, Strict(), Field(ge=1, le=10**6)]
 Limit = Annotated[int | dict[str, int] | None, PlainValidator(_limit)]
+Taught = Annotated[str | dict[str, float] | None, PlainValidator(_taught)]
 Natural = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
 Finite = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Positive = Annotated[Finite, Field(gt=0)]

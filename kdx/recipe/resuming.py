@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -39,6 +39,8 @@ def resume_rule(key: str, model: type[BaseModel]) -> Resume:
         component = model.model_fields.get("component")
         return Resume(may_differ=bool(component) and name in _rule(component).arguments)
     rule, nested = _rule(field), next(sections_in(field.annotation), None)
+    if nested and get_origin(field.annotation) is dict and "." in inner:  # sections by name
+        return resume_rule(inner.partition(".")[2], nested)
     if rule.arguments and not nested:  # a list of components
         return Resume(may_differ=inner.partition(".")[2] in rule.arguments)
     return rule if rule != Resume() or not inner or not nested else resume_rule(inner, nested)

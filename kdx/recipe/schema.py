@@ -15,7 +15,7 @@ from kdx.recipe.arguments import Component, parameters_of
 from kdx.recipe.fields import Count, Natural, Positive, RunName
 from kdx.recipe.paths import Locations
 from kdx.recipe.resuming import MAY_DIFFER, Resume
-from kdx.recipe.sections import MOST, Data, Section, Student, Teacher, Tolerance
+from kdx.recipe.sections import MOST, Data, Section, Student, Teacher, Teachers, Tolerance
 from kdx.recipe.stages import Losses, LossTerm, StageSection, name_stages
 from kdx.recipe.yaml_source import scalar
 
@@ -44,6 +44,7 @@ class Recipe(Section):
     seed: Natural = 0
     data: Data
     teacher: Teacher | None = None
+    teachers: Annotated[Teachers, Resume(since="0.2.0", absent={})] = Field({})
     student: Student
     losses: Losses
     optimizer: InstanceOf[Component]
@@ -89,10 +90,13 @@ class Recipe(Section):
         return copy
 
     @property
-    def memos_dir(self) -> Path:
-        """The directory of the memos of teachers, below the output root unless it says other."""
-        memo = self.teacher.memo if self.teacher else None
-        given = memo.directory if memo else None
+    def all_teachers(self) -> dict[str, Teacher]:
+        """The teachers by name; the only one, of `teacher:`, is called "teacher"."""
+        return {"teacher": self.teacher} if self.teacher else self.teachers
+
+    def memos_dir(self, teacher: Teacher) -> Path:
+        """Return the directory of a teacher's memos, below the output root unless it says other."""
+        given = teacher.memo.directory if teacher.memo else None
         return Path(given) if given else self._locations.output_root / "memos"
 
     def resolved_stages(self) -> list[Stage]:
@@ -133,13 +137,15 @@ class Recipe(Section):
             types = (parameter.annotation, *get_args(parameter.annotation))
             if (name == "root" or Path in types) and isinstance(value, str | Path):
                 content["data"][name] = os.path.abspath(value)
-        for section in filter(None, (content["teacher"], content["student"])):
+        teachers = [*filter(None, [content["teacher"]]), *content["teachers"].values()]
+        for section in (*teachers, content["student"]):
             if isinstance(weights := section["weights"], dict):
                 weights["path"] = os.path.abspath(weights["path"])
             elif weights:
                 section["weights"] = os.path.abspath(weights)
-        if (memo := (content["teacher"] or {}).get("memo")) and memo["directory"]:
-            memo["directory"] = self._locations.portable(memo["directory"])
+        for section in teachers:
+            if (memo := section["memo"]) and memo["directory"]:
+                memo["directory"] = self._locations.portable(memo["directory"])
         return content
 
     def portable_yaml(self) -> str:
@@ -163,6 +169,8 @@ def _plain(value: Any) -> Any:
         return {**fields.pop("component", {}), **fields}
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
     return str(value) if isinstance(value, Path) else value
 
 

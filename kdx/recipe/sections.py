@@ -4,10 +4,12 @@ A section with a `component` has a `use:` in the recipe, and any further keys th
 arguments; `loading.py` gathers them before the schema sees them.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -183,6 +185,15 @@ class Teacher(Network):
     allow_chance: Annotated[StrictBool, MAY_DIFFER] = False
     input: InputOverride | None = None
     memo: Annotated[MemoSection | Literal[False] | None, BeforeValidator(_memo)] = None
+
+
+def _named(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,99}", value):
+        raise ValueError(f"{value!r} is not a name: letters, digits, '_' and '-'")
+    return value
+
+
+Teachers = Annotated[dict[Annotated[str, AfterValidator(_named)], Teacher], Field(max_length=MOST)]
 
 
 class Student(Network):

@@ -1,13 +1,13 @@
 """The losses of a recipe, with their weights over time, and its stages."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, TypeAdapter
 
 from kdx.recipe.arguments import Component
-from kdx.recipe.fields import Count, Finite, Label, Name
+from kdx.recipe.fields import Count, Finite, Label, Name, Taught
 from kdx.recipe.resuming import Resume
 from kdx.recipe.sections import MOST, Section
 
@@ -29,6 +29,7 @@ class Ramp(Section):
     epochs: _Epochs
 
 
+_NEW = Resume(since="0.2.0", absent=None)
 _WEIGHT = TypeAdapter(_Weight)
 
 
@@ -41,13 +42,23 @@ def _weight(value: object) -> object:
 class LossTerm(Section):
     """One term of the objective: `weight` times the loss, logged as `name`.
 
-    The weight is 0 from epoch `until` of the stage on; below 1 it is a share of its epochs.
+    The weight is 0 from epoch `until` of the stage on; below 1 it is a share of its epochs. Of
+    several teachers, `teacher` names the one to learn from, or gives each a share in the mean of
+    their probabilities, which is of all, equally, without it.
     """
 
     component: InstanceOf[Component]
     weight: Annotated[_Weight | Ramp, BeforeValidator(_weight)] = 1.0
-    until: Annotated[_Epochs | None, Resume(since="0.2.0", absent=None)] = None
+    until: Annotated[_Epochs | None, _NEW] = None
+    teacher: Annotated[Taught, _NEW] = None
     name: Name = ""
+
+    def shares(self, teachers: Collection[str]) -> dict[str, float]:
+        """Return the teachers that it learns from, out of all by name, with their shares."""
+        given = self.teacher
+        if isinstance(given, str):
+            return {given: 1.0}
+        return given or dict.fromkeys(teachers, 1.0)
 
     def weight_at(self, epoch: int, epochs: int) -> float:
         """Return the weight in an epoch, counted from 0, of a stage of `epochs`."""
@@ -66,7 +77,9 @@ class LossTerm(Section):
         else:
             text = f"({weight.start:g} to {weight.to:g} by {_shown_epochs(weight.epochs)})"
         until = "" if self.until is None else f" until {_shown_epochs(self.until)}"
-        return f"{text} {self.name}{until}"
+        shares = self.shares(()).items()
+        taught = " and ".join(n if s == 1 else f"{n} x {s:g}" for n, s in shares)
+        return f"{text} {self.name}{taught and f' of {taught}'}{until}"
 
 
 def _in_epochs(given: float, epochs: int) -> float:

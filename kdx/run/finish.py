@@ -42,19 +42,19 @@ def finish(
     progress: Progress,
     console: Console,
     *,
-    teacher: dict[str, float] | None,
+    teachers: Mapping[str, dict[str, float]],
     forked_from: str | None = None,
 ) -> list[str]:
     """Restore the compact student, certify and export it, and write summary and report.
 
-    `teacher` are the metrics of the teacher, `forked_from` is the checkpoint that the run started
-    from. Returns the certificate's problems, the same on every process; if there are any, the
-    student is not exported. Raises TrainingError if the student's outputs are not finite.
+    `teachers` are the metrics of `check_teachers`, `forked_from` is the checkpoint that the run
+    started from. Returns the certificate's problems, the same on every process; if there are any,
+    the student is not exported. Raises TrainingError if the outputs are not finite.
     """
     path = runtime.job.recipe.run_dir / weights.FILE_IN_RUN
     candidate = path.with_name(UNCERTIFIED)
     try:
-        return _finish(runtime, progress, console, teacher, forked_from, candidate, path)
+        return _finish(runtime, progress, console, teachers, forked_from, candidate, path)
     finally:
         if runtime.accelerator.is_main_process:
             candidate.unlink(missing_ok=True)
@@ -64,7 +64,7 @@ def _finish(
     runtime: Runtime,
     progress: Progress,
     console: Console,
-    teacher: dict[str, float] | None,
+    teachers: Mapping[str, dict[str, float]],
     forked_from: str | None,
     candidate: Path,
     path: Path,
@@ -112,7 +112,8 @@ def _finish(
             epochs=progress.epochs,
             seconds=progress.seconds,
             images_per_second=progress.images / progress.seconds,
-            teacher=teacher,
+            teacher=teachers[""] if "" in teachers else next(iter(teachers.values()), None),
+            teachers={name: m for name, m in teachers.items() if name} if len(teachers) > 1 else {},
             environment=_environment(runtime),
             headings=dict(job.task.metrics),
             train=progress.train or None,

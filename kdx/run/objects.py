@@ -26,7 +26,7 @@ def recipe_of_objects(
     student: nn.Module,
     train: Any,
     test: Any,
-    teacher: nn.Module | None = None,
+    teacher: nn.Module | Mapping[str, nn.Module] | None = None,
     memo: Mapping[str, Any] | Literal[False] | None = None,
     losses: Any = None,
     transforms: Any = (),
@@ -54,9 +54,14 @@ def recipe_of_objects(
         _part("transform", each, f"transforms[{index}]") for index, each in enumerate(listed)
     ]
     if teacher is not None:
-        given["teacher"] = _part("network", teacher, "teacher") | (
-            {} if memo is None else {"memo": memo}
-        )
+        memos = {} if memo is None else {"memo": memo}
+        if isinstance(teacher, Mapping):
+            given["teachers"] = {
+                name: _part("network", each, f"teachers.{name}") | memos
+                for name, each in teacher.items()
+            }
+        else:
+            given["teacher"] = _part("network", teacher, "teacher") | memos
         if losses is None:
             raise ValueError(
                 "losses: missing: with a teacher, say what is learned from it: "

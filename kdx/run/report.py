@@ -82,8 +82,8 @@ def _what(recipe: Recipe, forked_from: str | None) -> str:
         text += f" with {100 * recipe.data.label_noise:g}% of the training labels drawn at random"
     for transform in recipe.student.transforms:
         text += f", trained as {_called(transform)}"
-    if recipe.teacher:
-        text += f", taught by {_called(recipe.teacher.component)}"
+    if teachers := recipe.all_teachers:
+        text += f", taught by {' and '.join(_called(t.component) for t in teachers.values())}"
     if forked_from:
         text += f", started from the student of `{forked_from}`"
     stages = []
@@ -103,7 +103,12 @@ def _result(summary: Summary) -> str:
         (last, summary.evaluated_on, summary.last),
         (last, "training images", summary.train),
         (f"student, best epoch ({summary.best_epoch})", summary.evaluated_on, summary.best),
-        ("teacher", summary.evaluated_on, summary.teacher),
+        *((f"teacher {n}", summary.evaluated_on, each) for n, each in summary.teachers.items()),
+        (
+            "teachers, mean" if summary.teachers else "teacher",
+            summary.evaluated_on,
+            summary.teacher,
+        ),
     ]
     headings = dict(summary.headings)
     if any("agreement" in (metrics or {}) for _, _, metrics in found):

@@ -13,6 +13,7 @@ from kdx import checkpoints
 from kdx.data.digests import digest_of_images, digest_of_weights
 from kdx.recipe import Recipe
 from kdx.recipe.resuming import ABSENT, resume_rule
+from kdx.training.job import Job
 from kdx.training.runtime import Runtime
 from kdx.training.state import TrainState
 
@@ -64,13 +65,19 @@ def circumstances(runtime: Runtime) -> dict[str, Any]:
         "input": asdict(job.data.input),
         "classes": list(job.data.classes),
         "student": {name: list(value.shape) for name, value in job.student.state_dict().items()},
-        "teacher": digest_of_weights(job.teacher.module) if job.teacher else None,
+        "teacher": _digests(job),
         "precision": runtime.accelerator.mixed_precision,
         "device": runtime.accelerator.device.type,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
     return json.loads(json.dumps(found, default=str))
+
+
+def _digests(job: Job) -> str | dict[str, str] | None:
+    """Return the digest of the teacher, None without one, and of several by name."""
+    every = {n: digest_of_weights(t.module) for n, t in job.teachers.items() if not t.average}
+    return every if job.recipe.teachers else every.get("teacher")
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:

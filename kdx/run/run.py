@@ -1,6 +1,7 @@
 """The main job: from a recipe to a run directory with the compact student in it."""
 
 import json
+from collections.abc import Mapping
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ from kdx import checkpoints
 from kdx.launch.precision import in_words
 from kdx.launch.processes import join
 from kdx.memo.plan import Plan
-from kdx.memo.use import plan_memo, remembering
+from kdx.memo.use import plan_memos, remembering
 from kdx.recipe import Recipe
 from kdx.run.directory import FORK, check_free, claimed, discard, is_finished, moved
 from kdx.run.finish import finish
 from kdx.run.fork import Fork, check_origin, open_fork
 from kdx.run.resume import chosen, circumstances, compare, flat
 from kdx.run.summary import read_summary
-from kdx.run.teacher_run import check_teacher, teacher_recipe
+from kdx.run.teacher_run import check_teachers, teacher_recipes
 from kdx.tasks import primary_metric
 from kdx.training.job import Job, StageJob, build
 from kdx.training.log import RunLog
@@ -73,11 +74,11 @@ def run(
         if not again:  # ended before its first checkpoint
             fork = Path(origin["checkpoint"])
     source = open_fork(fork, recipe) if fork and not again else None
-    ensure_teacher(recipe, console)
+    ensure_teachers(recipe, console)
     load_compact = source.load_compact if source and source.compact else None
     job = build(recipe, load_compact=load_compact, student_weights=not again)
     runtime = Runtime(job, accelerator_for(job))
-    memo = plan_memo(runtime, notes.append)
+    memos = plan_memos(runtime, notes.append)
     main = runtime.accelerator.is_main_process
     saved, passed = chosen(run_dir, runtime) if resume else (None, [])
     notes += passed
@@ -103,7 +104,7 @@ def run(
             recorded.unlink(missing_ok=True)
         _introduce(job, runtime, console, notes)
         try:
-            _train(runtime, memo, console, about=about, saved=saved, source=source)
+            _train(runtime, memos, console, about=about, saved=saved, source=source)
         except (CertificateError, TrainingError) as error:
             kept = f"; the run that it was to replace is kept in {aside}" if aside else ""
             raise type(error)(f"{error}{kept}") from error
@@ -114,7 +115,7 @@ def run(
 
 def _train(
     runtime: Runtime,
-    memo: Plan | None,
+    memos: Mapping[str, Plan],
     console: Console,
     *,
     about: dict[str, Any],
@@ -123,17 +124,17 @@ def _train(
 ) -> None:
     """Train, restore, certify and export into the claimed run directory."""
     job, recipe, main = runtime.job, runtime.job.recipe, runtime.accelerator.is_main_process
-    teacher, epochs = check_teacher(runtime, console), sum(s.stage.epochs for s in job.stages)
+    teachers, epochs = check_teachers(runtime, console), sum(s.stage.epochs for s in job.stages)
     first = primary_metric(job.task)
     log = RunLog(recipe.run_dir, console, epochs=epochs, primary_metric=first, main=main)
-    with closing(log), remembering(runtime, memo, console):
+    with closing(log), remembering(runtime, memos, console):
         begin = source.begin if source else None
         progress = fit(runtime, log, run=about, saved=saved, begin=begin)
     if recipe.select == "best" and progress.best_checkpoint:
         best = recipe.run_dir / "checkpoints" / progress.best_checkpoint
         TrainState.read(best).load_student(job.student)
     origin = about.get("forked_from", {}).get("checkpoint")
-    if problems := finish(runtime, progress, console, teacher=teacher, forked_from=origin):
+    if problems := finish(runtime, progress, console, teachers=teachers, forked_from=origin):
         raise CertificateError(f"{recipe.run_dir}: {'; '.join(problems)}; nothing was exported")
 
 
@@ -150,16 +151,18 @@ def _check_same(recipe: Recipe, saved: TrainState, about: dict[str, Any]) -> lis
     return [f"changed: {line}" for line in changes.accepted]
 
 
-def ensure_teacher(recipe: Recipe, console: Console) -> None:
-    """Run, or resume, the teacher's recipe if it has no weights; errors of `teacher_recipe`."""
-    teacher = teacher_recipe(recipe)
-    if teacher is None:
+def ensure_teachers(recipe: Recipe, console: Console) -> None:
+    """Run, or resume, the recipes of teachers without weights; errors of `teacher_recipes`."""
+    missing = teacher_recipes(recipe)
+    if not missing:
         return
-    # Mistakes in this recipe are found before the teacher is trained.
+    # Mistakes in this recipe are found before a teacher is trained.
     trial = build(recipe, teacher_weights=False)
-    plan_memo(Runtime(trial, accelerator_for(trial)))
-    say(console, f"The teacher has no weights yet: training {teacher.name} first", style="bold")
-    run(teacher, console, resume=True)
+    plan_memos(Runtime(trial, accelerator_for(trial)))
+    for name, first in missing.items():
+        role = trial.teachers[name].role
+        say(console, f"The {role} has no weights yet: training {first.name} first", style="bold")
+        run(first, console, resume=True)
 
 
 def _introduce(job: Job, runtime: Runtime, console: Console, notes: list[str]) -> None:

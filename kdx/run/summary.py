@@ -20,7 +20,8 @@ class Summary:
     `evaluated_on` is the split of `last` and `best`, and of the choice of the epoch; `test` is
     measured at the end on the test images; `train` are those of the last epoch on the training
     images without augmentation, if the recipe asks for them. `seconds` and `images_per_second`
-    are of training only. `forked_from` is the checkpoint that the run started from. `preprocessing`
+    are of training only. Of several `teachers`, by name, `teacher` is the mean of their
+    probabilities. `forked_from` is the checkpoint that the run started from. `preprocessing`
     makes the student's input of an image, as in evaluation (`kdx.data.preparation`).
     """
 
@@ -42,6 +43,7 @@ class Summary:
     train: dict[str, float] | None = None
     forked_from: str | None = None
     preprocessing: dict[str, Any] | None = None
+    teachers: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def primary_metric(self) -> str:

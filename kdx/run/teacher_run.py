@@ -11,31 +11,39 @@ from torch import Tensor
 
 from kdx.models.class_names import Names
 from kdx.models.class_order import Confusion, Order, another_order
+from kdx.models.ensemble import Mean
 from kdx.models.networks import has_weights
+from kdx.protocols import Outputs
 from kdx.recipe import Recipe, beside
 from kdx.recipe.sections import Teacher as TeacherSection
 from kdx.run.directory import moved
 from kdx.run.teacher_input import Right, better_input, seen_by
 from kdx.tasks import primary_metric
+from kdx.training.evaluation import Evaluation
 from kdx.training.runtime import Runtime
 from kdx.util.printing import say
 from kdx.util.words import counted, listed
 
-ANYWAY = "To train with it anyway: `teacher.allow_chance: true`"
+ANYWAY = "To train with it anyway: `{}.allow_chance: true`"
 
 
-def teacher_recipe(recipe: Recipe) -> Recipe | None:
-    """Return the recipe to run first, the teacher's, if its weights are missing; else None.
+def teacher_recipes(recipe: Recipe) -> dict[str, Recipe]:
+    """Return the recipes to run first: those of teachers whose weights are missing, by name.
 
-    Raises ValueError if the teacher has no recipe, or one that would write other weights.
+    Raises ValueError if such a teacher has no recipe, or one that would write other weights.
     """
-    section = recipe.teacher
-    if section is None or section.file is None or has_weights(section.weights):
+    every = recipe.all_teachers.items()
+    found = {name: _recipe_of(section, recipe) for name, section in every}
+    return {name: each for name, each in found.items() if each}
+
+
+def _recipe_of(section: TeacherSection, recipe: Recipe) -> Recipe | None:
+    if section.file is None or has_weights(section.weights):
         return None
-    path = section.file.path
-    missing = f"teacher.weights: {path} does not exist, and"
+    path, place = section.file.path, section.component.where
+    missing = f"{place}.weights: {path} does not exist, and"
     if section.recipe is None:
-        raise ValueError(f"{missing} the recipe has no `teacher.recipe` to train it")
+        raise ValueError(f"{missing} the recipe has no `{place}.recipe` to train it")
     teacher, _ = moved(beside(recipe, section.recipe), resume=True, overwrite=False)
     places = [Path(os.path.realpath(each.run_dir)) for each in (recipe, teacher)]
     if any(one.is_relative_to(other) for one, other in (places, reversed(places))):
@@ -46,51 +54,77 @@ def teacher_recipe(recipe: Recipe) -> Recipe | None:
     if teacher.run_dir.resolve() != Path(path).resolve():
         raise ValueError(
             f"{missing} {section.recipe} would write {teacher.run_dir}: make its `name:` and the "
-            "weights the same, or, if they were moved, set their path (teacher.weights=...)"
+            "weights the same, or, if they were moved, set their path ({place}.weights=...)"
         )
     asked, trained = section.component, teacher.student.component
     if (asked.use, dict(asked.arguments)) != (trained.use, dict(trained.arguments)):
         raise ValueError(
-            f"teacher: {asked.use} with {dict(asked.arguments)}, but {section.recipe} would train "
+            f"{place}: {asked.use} with {dict(asked.arguments)}, but {section.recipe} would train "
             f"{trained.use} with {dict(trained.arguments)}: make the two the same"
         )
     return teacher
 
 
-def check_teacher(runtime: Runtime, console: Console) -> dict[str, float] | None:
-    """Evaluate the teacher and say what it is fed. Returns its metrics.
+def check_teachers(runtime: Runtime, console: Console) -> dict[str, dict[str, float]]:
+    """Evaluate each teacher and say what it is fed. Returns their metrics, by name.
 
-    Raises ValueError if it is no better than chance, or if another order of the classes explains
-    most of its answers.
+    Of several, also of the mean of their probabilities, under "". The student's moving average has
+    none yet. Raises ValueError for a teacher that is no better than chance, or if another order of
+    the classes explains most of its answers.
     """
-    job, section = runtime.job, runtime.job.recipe.teacher
-    if job.teacher is None:
-        return None
-    name, source = runtime.evaluation_source()
+    teachers = {name: t for name, t in runtime.job.teachers.items() if not t.average}
+    found = {name: _check(runtime, name, console) for name in teachers}
+    if len(found) > 1 and "anchors" not in runtime.job.task.facts:
+        shares = dict.fromkeys(teachers, 1.0)
+
+        def mean(images: Tensor) -> Outputs:
+            outputs = {name: teacher(images) for name, teacher in teachers.items()}
+            return Outputs(Mean(outputs, shares).logits)
+
+        _, source = runtime.evaluation_source()
+        found[""] = runtime.evaluate(mean, source)
+        say(console, f"teachers {_scored(runtime, found[''])}; the mean of their probabilities")
+    if len(found) in (1, len(teachers) + 1):
+        runtime.teacher_predictions = found["" if "" in found else next(iter(found))].predictions
+    return {name: evaluation.metrics for name, evaluation in found.items()}
+
+
+def _check(runtime: Runtime, name: str, console: Console) -> Evaluation:
+    job, section, teacher = (
+        runtime.job,
+        runtime.job.recipe.all_teachers[name],
+        runtime.job.teachers[name],
+    )
+    _, source = runtime.evaluation_source()
     confusion, right = Confusion(job.classes), Right(len(source), job.classes)
-    evaluation = runtime.evaluate(job.teacher, source, [confusion, right])
-    first, chance = primary_metric(job.task), job.task.chance
-    share, heading = evaluation.metrics[first], job.task.metrics[first]
-    images = counted(len(source), f"{name} image")
-    say(console, f"teacher  {share:.2%} {heading} on {images}; {seen_by(job.teacher)}")
+    evaluation = runtime.evaluate(teacher, source, [confusion, right])
+    scored, place = _scored(runtime, evaluation), section.component.where
+    say(console, f"{teacher.role:8} {scored}; {seen_by(teacher)}")
     order = another_order(*_whole(confusion, runtime))
-    notes = [f"teacher: {order.explain(job.data.classes)}"] if order else []
-    allowed = section is None or section.allow_chance
-    if order and order.certain and not allowed:
-        raise ValueError(f"{notes[0]}. {_remedy(order, job.data.classes)}")
-    if better := better_input(runtime, job.teacher, source, right.gather(runtime)):
+    notes = [f"{place}: {order.explain(job.data.classes)}"] if order else []
+    anyway = ANYWAY.format(place)
+    if order and order.certain and not section.allow_chance:
+        raise ValueError(f"{notes[0]}. {_remedy(order, job.data.classes)}. {anyway}")
+    if better := better_input(runtime, teacher, source, right.gather(runtime)):
         notes.append(better)
-    runtime.teacher_predictions = evaluation.predictions
-    for note in (*job.teacher.notes, *notes):
+    for note in (*teacher.notes, *notes):
         say(console, f"note     {note}")
+    chance, share = job.task.chance, evaluation.metrics[primary_metric(job.task)]
     bound = chance + 2 * sqrt(chance * (1 - chance) / len(source))
-    if share <= bound and section and not allowed:
+    if share <= bound and not section.allow_chance:
         raise ValueError(
-            f"teacher: {share:.2%} {heading} on {images} is no better than chance, which is "
+            f"{place}: {scored} is no better than chance, which is "
             f"{chance:.2%} and reaches {bound:.2%} by luck (two standard errors). "
-            f"{'. '.join([_why_at_chance(section), *notes])}. {ANYWAY}"
+            f"{'. '.join([_why_at_chance(section), *notes])}. {anyway}"
         )
-    return evaluation.metrics
+    return evaluation
+
+
+def _scored(runtime: Runtime, evaluation: Evaluation) -> str:
+    name, source = runtime.evaluation_source()
+    first = primary_metric(runtime.job.task)
+    images = counted(len(source), f"{name} image")
+    return f"{evaluation.metrics[first]:.2%} {runtime.job.task.metrics[first]} on {images}"
 
 
 def _whole(confusion: Confusion, runtime: Runtime) -> tuple[Tensor, int]:
@@ -106,7 +140,7 @@ def _remedy(order: Order, names: Names) -> str:
     return (
         f"Its outputs are, in order: {listed([says[n] for n in range(len(says))])}. Name the "
         "data's classes so that they are numbered so (folders are sorted by name), or take the "
-        f"rows {order.outputs} of the teacher's last layer. {ANYWAY}"
+        f"rows {order.outputs} of the teacher's last layer"
     )
 
 

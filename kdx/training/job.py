@@ -1,6 +1,6 @@
 """From a recipe to everything that a run needs, checked before the first step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -21,7 +21,7 @@ from kdx.models.networks import (
     facts,
 )
 from kdx.models.teacher import Teacher
-from kdx.models.transforms import apply_transforms, check_kept, rehearse_restoring
+from kdx.models.transforms import apply_transforms, check_kept, rehearse_restoring, restore
 from kdx.protocols import ImageData, StudentTransform, Task
 from kdx.recipe import Recipe, Stage
 from kdx.tasks import task_of
@@ -58,7 +58,7 @@ class Job:
     compact: nn.Module
     student: nn.Module
     transforms: Sequence[StudentTransform]
-    teacher: Teacher | None
+    teachers: Mapping[str, Teacher]
     stages: Sequence[StageJob]
     rehearsal: Certificate
     notes: Sequence[str] = ()
@@ -118,15 +118,16 @@ def build(
     if load_compact:
         load_compact(compact)
     student, transforms = apply_transforms(recipe, compact, views.shape)
-    teacher = None
-    if recipe.teacher:
-        teacher = build_teacher(recipe, data, load=teacher_weights, note=notes.append)
-    _check_batches(recipe, views, teacher)
+    teachers = {
+        name: build_teacher(section, data, compact, load=teacher_weights, note=notes.append)
+        for name, section in recipe.all_teachers.items()
+    }
+    _check_batches(recipe, views, teachers.values())
     probe = min(PROBE, len(views), max(2, at_once(views.shape)))
     images, targets, indices = views.checked([(0, i) for i in range(probe)])
     check_answer(student, images, task, "student")
-    if teacher:
-        check_answer(teacher.module, teacher.see(images), task, "teacher")
+    for teacher in teachers.values():
+        check_answer(teacher.module, teacher.see(images), task, teacher.role)
     if views.shape != data.input.shape:  # trained on windows, evaluated on the whole
         check_answer(compact, torch.zeros(1, *data.input.shape), task, "student")
     pretrained = recipe.student.component.arguments.get("pretrained")
@@ -143,17 +144,21 @@ def build(
         except ValueError as error:
             raise ValueError(f"stages[{index}].phase: {error}") from error
         terms = [
-            Term(each.name, each.weight_at, part.build(**known), f"{part.place}: {part.where}")
+            Term(each.name, each.weight_at, part.build(**known), place, each.shares(teachers))
             for each in stage.losses
             for part in [each.component]
+            for place in [f"{part.place}: {part.where}"]
         ]
         objective = Objective(trial, terms, known=paths, epochs=stage.epochs)
-        objective.probe(images, targets, teacher, indices)
-        unused = objective.unused(images, targets, teacher(images) if teacher else None, indices)
+        objective.probe(images, targets, teachers, indices)
+        if any(teachers[name].average for name in objective.reads):
+            _check_average(index, trial, transforms)
+        taught = {name: each(images) for name, each in teachers.items()}
+        unused = objective.unused(images, targets, taught, indices)
         rehearse(stage.optimizer, list(objective.parameters()))  # fails now, not in training
         stages.append(StageJob(stage, objective, stage.schedule.build(), unused))
-    if teacher:
-        _check_teacher_used(recipe, stages)
+    _check_teachers_used(recipe, stages)
+    for teacher in teachers.values():
         teacher.settle(images)
     fresh = empty_student(recipe, data)
     rehearsal = rehearse_restoring(
@@ -161,7 +166,7 @@ def build(
     )
     for stage in stages:
         stage.objective.move_to(student)
-    made = (compact, student, transforms, teacher, stages, rehearsal)
+    made = (compact, student, transforms, teachers, stages, rehearsal)
     return Job(recipe, data, splits, views, *made, notes)
 
 
@@ -189,30 +194,41 @@ def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
     return data, splits
 
 
-def _check_batches(recipe: Recipe, views: Views, teacher: Teacher | None) -> None:
+def _check_batches(recipe: Recipe, views: Views, teachers: Iterable[Teacher]) -> None:
     """Refuse a batch whose images exceed the memory, padded or as input of a network."""
     batch = min(recipe.data.batch_size, len(views))
     crop, (channels, height, width) = recipe.data.augment.crop, views.shape
     padded = batch * channels * (height + 2 * crop) * (width + 2 * crop)
     check_fits(padded, f"data.augment.crop: {batch:,} images padded by {crop} pixels")
-    for shape in (views.shape, *([teacher.own.shape] if teacher else [])):
+    for shape in (views.shape, *(teacher.own.shape for teacher in teachers)):
         text = f"data.batch_size: {batch:,} images of {' x '.join(map(str, shape))} at once"
         check_fits(4 * batch * prod(shape), text)
 
 
-def _check_teacher_used(recipe: Recipe, stages: Sequence[StageJob]) -> None:
-    """Refuse a teacher that no loss reads, and a memo of images whose size changes."""
-    assert recipe.teacher is not None
-    if recipe.teacher.memo and recipe.data.augment.sizes:
-        raise ValueError(
-            "teacher.memo: cannot be combined with data.augment.sizes, which changes the size of "
-            "the images from step to step: remove one of the two"
-        )
-    if not any(stage.objective.reads_teacher for stage in stages):
-        part = recipe.teacher.component
-        uses = dict.fromkeys(term.component.use for stage in stages for term in stage.stage.losses)
-        raise ValueError(
-            f"{part.place}: {part.where}: no loss reads the teacher; the losses are "
-            f"{', '.join(uses)}. Add one that learns from a teacher, such as kd, hint or pkt, or "
-            "remove the teacher"
-        )
+def _check_average(stage: int, student: nn.Module, transforms: Sequence[StudentTransform]) -> None:
+    """Refuse a moving average of a student that has no compact equivalent in a stage."""
+    try:
+        restore(copied(student), transforms)
+    except ValueError as error:
+        what = "the student's moving average is of its compact weights"
+        raise ValueError(f"stages[{stage}]: {what}, and {error}") from error
+
+
+def _check_teachers_used(recipe: Recipe, stages: Sequence[StageJob]) -> None:
+    """Refuse teachers that no loss reads, and memos of images whose size changes."""
+    read = {name for stage in stages for name in stage.objective.reads}
+    for name, section in recipe.all_teachers.items():
+        part = section.component
+        if section.memo and recipe.data.augment.sizes:
+            raise ValueError(
+                f"{part.where}.memo: cannot be combined with data.augment.sizes, which changes the "
+                "size of the images from step to step: remove one of the two"
+            )
+        if name not in read:
+            terms = [term for stage in stages for term in stage.stage.losses]
+            uses = dict.fromkeys(term.component.use for term in terms)
+            raise ValueError(
+                f"{part.place}: {part.where}: no loss reads the teacher; the losses are "
+                f"{', '.join(uses)}. Add one that learns from a teacher, such as kd, hint or pkt, "
+                "or remove the teacher"
+            )

@@ -4,31 +4,36 @@ B: batch, C: classes.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from inspect import signature
-from typing import Any
+from types import MappingProxyType
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from kdx.models.features import FeatureWanted, Tapped, Watched
+from kdx.models.ensemble import Mean, Watched
+from kdx.models.features import FeatureWanted, Tapped
 from kdx.models.modes import as_it_was
 from kdx.protocols import Loss, Outputs
+
+NO_TEACHERS: Mapping[str, Outputs] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Term:
     """One loss of the mixture. `place` is where the recipe names it, for error messages.
 
-    `weight` is that of an epoch of a stage, both counted in epochs: weight(0, 30) is the first of
-    30; or the same for all.
+    `shares` are those of the teachers, by name, in what it learns from. `weight` is that of an
+    epoch of a stage, both counted in epochs: weight(0, 30) is the first of 30; or the same for all.
     """
 
     name: str
     weight: float | Callable[[int, int], float]
     loss: Loss
     place: str
+    shares: Mapping[str, float] = field(default_factory=partial(dict, teacher=1.0))
 
     def weight_at(self, epoch: int, epochs: int) -> float:
         """Return the weight in an epoch, counted from 0, of `epochs`."""
@@ -40,6 +45,17 @@ class Term:
         call = self.loss.forward if isinstance(self.loss, nn.Module) else self.loss
         return [name for name in ("indices", "epoch") if name in signature(call).parameters]
 
+    def taught(self, teachers: Mapping[str, Outputs]) -> Outputs | None:
+        """Return what it learns from: the outputs of a teacher, or of several as `Mean`.
+
+        None if there is none among `teachers`, the outputs by name.
+        """
+        names = [name for name in self.shares if name in teachers]
+        if len(names) < 2:
+            return teachers[names[0]] if names else None
+        shares = {name: self.shares[name] for name in names}
+        return cast("Outputs", Mean(teachers, shares, getattr(self.loss, "temperature", None)))
+
 
 class Objective(nn.Module):
     """The weighted sum of the terms, as the one module that DDP wraps.
@@ -47,8 +63,8 @@ class Objective(nn.Module):
     The teacher is not part of it: its outputs are an argument. Parameters of losses are in
     `adaptors`, by the term's name. `known` are the module paths of the compact network, which
     losses may read; default: all of the student's. `tapped` is the student as the losses see it:
-    its taps are on during a stage. `reads_teacher` is set by `probe`: whether a
-    loss reads the teacher's outputs. `weights` are those of the epoch that `enter` named, at first
+    its taps are on during a stage. `reads` is set by `probe`: the names of the teachers whose
+    outputs the losses read. `weights` are those of the epoch that `enter` named, at first
     the last one's; a term whose weight is always 0 is only logged, and `varying` ones change.
     """
 
@@ -74,7 +90,7 @@ class Objective(nn.Module):
         )
         self.terms = tuple(terms)
         self.tapped = Tapped(student, role="student", known=known)
-        self.reads_teacher = False
+        self.reads: list[str] = []
 
     def enter(self, epoch: int) -> None:
         """Start an epoch of the stage, counted from 0: its weights."""
@@ -85,15 +101,16 @@ class Objective(nn.Module):
         self,
         images: Tensor,
         target: Tensor,
-        teacher: Outputs | None = None,
+        teachers: Mapping[str, Outputs] = NO_TEACHERS,
         indices: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted total, and every term unweighted by its name: all scalars.
 
-        `images` [B, channels, H, W], `target` [B], `indices` [B] of the samples if a loss asks.
+        `images` [B, channels, H, W], `target` [B], `teachers` the outputs of those that `reads`
+        names, `indices` [B] of the samples if a loss asks.
         """
         outputs, given = self.tapped(images), {"indices": indices, "epoch": self.epoch}
-        values = {t.name: _value(t, outputs, teacher, target, given) for t in self.terms}
+        values = {t.name: _value(t, outputs, t.taught(teachers), target, given) for t in self.terms}
         total = torch.stack([self.weights[name] * values[name] for name in self.summed]).sum()
         return total, values
 
@@ -101,7 +118,7 @@ class Objective(nn.Module):
         self,
         images: Tensor,
         target: Tensor,
-        teacher: Callable[[Tensor], Outputs] | None,
+        teachers: Mapping[str, Callable[[Tensor], Outputs]],
         indices: Tensor | None = None,
     ) -> None:
         """Run once in train mode, tapping what the losses read; losses size their adaptors.
@@ -115,18 +132,18 @@ class Objective(nn.Module):
             while True:
                 try:
                     outputs = self.tapped(images)
-                    taught = teacher(images) if teacher else None
+                    watched = {name: Watched(ask(images)) for name, ask in teachers.items()}
                 except ValueError as error:
                     raise ValueError(f"{place}{error}") from error
-                watched = Watched(taught.logits, taught.features) if taught else None
                 try:
                     for term in self.terms:
-                        _value(term, outputs, watched, target, given)
+                        taught = term.taught(cast("Mapping[str, Outputs]", watched))
+                        _value(term, outputs, taught, target, given)
                     break
                 except FeatureWanted as wanted:
                     _tap(wanted)
                     place = f"{wanted.place}: "
-            self.reads_teacher = bool(watched and watched.reads)
+            self.reads = [name for name, outputs in watched.items() if outputs.reads]
             if self.tapped.paths:
                 self.tapped.clone_overwritten(images)
 
@@ -134,13 +151,13 @@ class Objective(nn.Module):
         self,
         images: Tensor,
         target: Tensor,
-        teacher: Outputs | None,
+        teachers: Mapping[str, Outputs],
         indices: Tensor | None = None,
     ) -> list[str]:
         """Name the trainable parameters that get no gradient from the terms."""
         named = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
         with as_it_was(self.student):
-            total, _ = self(images, target, teacher, indices)
+            total, _ = self(images, target, teachers, indices)
             if not total.requires_grad:
                 return [name for name, _ in named]
             grads = torch.autograd.grad(total, [p for _, p in named], allow_unused=True)

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +13,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from kdx.data import EpochBatches, Views, eval_loader, most_batches, resized, train_loader
 from kdx.launch.memory import at_once
@@ -20,8 +21,9 @@ from kdx.launch.precision import check_compiler
 from kdx.launch.processes import join
 from kdx.launch.stopping import Stop
 from kdx.models.modes import eval_mode
-from kdx.models.teacher import Guide, Teacher, live
-from kdx.protocols import Holding, ImageSource
+from kdx.models.teacher import Guide, live
+from kdx.models.transforms import restore
+from kdx.protocols import Holding, ImageSource, Outputs
 from kdx.training.evaluation import Evaluation, Observer, evaluate
 from kdx.training.job import Job
 
@@ -72,7 +74,8 @@ def caller_unchanged() -> Iterator[None]:
 class Runtime:
     """A job on the devices of an Accelerator.
 
-    `teacher_outputs` is the teacher, or the memo that stands in for it; None without a teacher.
+    `guides` are the teachers by name, or the memos that stand in for them. `averages` are those of
+    the student, which `follow` updates.
     """
 
     def __init__(self, job: Job, accelerator: Accelerator) -> None:
@@ -84,16 +87,17 @@ class Runtime:
             seed=recipe.seed,
             rank=self.rank,
             world=self.world,
-            views=recipe.teacher.memo.views if recipe.teacher and recipe.teacher.memo else None,
+            views=next((t.memo.views for t in recipe.all_teachers.values() if t.memo), None),
         )
-        self.teacher_outputs: Guide | None = live(job.teacher) if job.teacher else None
+        self.guides: dict[str, Guide] = {name: live(each) for name, each in job.teachers.items()}
+        self.averages = {name: t.average for name, t in job.teachers.items() if t.average}
         workers = recipe.data.workers
         self.loader = train_loader(job.train_views, self.batches, workers=workers)
         self.teacher_predictions: Tensor | None = None
         self.stop = Stop(world=self.world)
         job.student.to(accelerator.device)
-        if job.teacher:
-            job.teacher.to(accelerator.device)
+        for teacher in job.teachers.values():
+            teacher.to(accelerator.device)
         default = accelerator.device.type == "cpu" or accelerator.mixed_precision != "no"
         self.channels_last = default if recipe.channels_last is None else recipe.channels_last
         self.holds = [t.hold(job.student) for t in job.transforms if isinstance(t, Holding)]
@@ -116,13 +120,30 @@ class Runtime:
             images = images.contiguous(memory_format=torch.channels_last)
         return images
 
+    def taught(self, names: Iterable[str], images: Tensor, indices: Tensor) -> dict[str, Outputs]:
+        """Return the outputs of some teachers for images [B, C, H, W] of samples [B], by name."""
+        view = self.batches.view
+        return {name: self.guides[name](images, indices, view=view) for name in names}
+
+    @torch.no_grad()
+    def follow(self, averages: Collection[AveragedModel]) -> None:
+        """Let averages of the student's compact weights take its weights in."""
+        compact = restore(self.job.student, self.job.transforms) if averages else None
+        for average in averages:
+            assert compact is not None
+            average.update_parameters(compact)
+            self.share(average.buffers())  # those of BatchNorm are each process's own
+
     def evaluation_source(self) -> tuple[str, ImageSource]:
         """Return the split that each epoch is evaluated on: validation if there is one."""
         splits = self.job.splits
         return ("validation", splits.validation) if splits.validation else ("test", splits.test)
 
     def evaluate(
-        self, network: nn.Module | Teacher, source: ImageSource, observe: Sequence[Observer] = ()
+        self,
+        network: nn.Module | Callable[[Tensor], Outputs],
+        source: ImageSource,
+        observe: Sequence[Observer] = (),
     ) -> Evaluation:
         """Evaluate a network on a split, over all processes; Stopped after a signal."""
         job, workers = self.job, self.job.recipe.data.workers
@@ -136,7 +157,7 @@ class Runtime:
             outputs = network(self.to_device(images))
             return outputs if isinstance(outputs, Tensor) else outputs.logits
 
-        module = network.module if isinstance(network, Teacher) else network
+        module = network if isinstance(network, nn.Module) else nn.Module()  # teachers have theirs
         of_epochs = source is self.evaluation_source()[1]
         with self.accelerator.autocast(), eval_mode(module), self.held():
             return evaluate(
@@ -157,8 +178,8 @@ class Runtime:
         """Compile student and teacher, at their first batch, if the recipe says so."""
         if self.job.recipe.compile:
             self.job.student.compile()
-            if self.job.teacher:
-                self.job.teacher.module.compile()
+            for teacher in self.job.teachers.values():
+                teacher.module.compile()
 
     def share_buffers(self) -> None:
         """Give every process the BatchNorm statistics of rank 0, whose student is kept."""

@@ -66,6 +66,9 @@ class StageRunner:
         self.may_skip = default if recipe.skip_bad_steps is None else recipe.skip_bad_steps
         self._checks_first = self.may_skip > 0 and self._scaler is None
         self.epoch = 0
+        averages = runtime.averages
+        self.followers = [averages[name] for name in self.objective.reads if name in averages]
+        runtime.follow([average for average in self.followers if not average.n_averaged])
 
     def run(
         self,
@@ -126,7 +129,7 @@ class StageRunner:
         skipped if the recipe allows it; else TrainingError.
         """
         buffers = [b.clone() for b in self.objective.buffers()] if self._checks_first else []
-        recipe, step = self.runtime.job.recipe, number - 1
+        runtime, recipe, step = self.runtime, self.runtime.job.recipe, number - 1
         size = side(recipe.data.augment.sizes, seed=recipe.seed, epoch=self.epoch, step=step)
         sums = self._backward(batch, whole, size)
         norm = self._gradient_norm()
@@ -146,6 +149,7 @@ class StageRunner:
         else:
             for name, value in sums.items():
                 stats.sums[name] = stats.sums[name] + value if name in stats.sums else value
+            runtime.follow(self.followers)
             stats.seen += len(batch.targets)
             stats.samples, stats.in_row = stats.samples + whole, 0
         self.optimizer.zero_grad()
@@ -153,7 +157,6 @@ class StageRunner:
     def _backward(self, batch: Batch, whole: int, size: int | None) -> dict[str, Tensor]:
         """Compute the gradients; return the sums of the terms over the batch's samples."""
         runtime, accelerator = self.runtime, self.runtime.accelerator
-        ask = runtime.teacher_outputs if self.objective.reads_teacher else None
         smallest = whole // runtime.world
         parts = list(cut(batch, runtime.job.recipe.accumulate, smallest=smallest))
         sums: dict[str, Tensor] = {}
@@ -164,7 +167,7 @@ class StageRunner:
             last = index + 1 == len(parts)
             with nullcontext() if last else accelerator.no_sync(self.wrapped):
                 with accelerator.autocast():
-                    outputs = ask(images, indices, view=runtime.batches.view) if ask else None
+                    outputs = runtime.taught(self.objective.reads, images, indices)
                 with runtime.held():
                     total, terms = self.wrapped(images, targets, outputs, asked)
                 # DDP averages over the processes: the result is the mean over the whole batch.

@@ -30,8 +30,8 @@ from kdx.training.ranks import load_rank, rank_state
 from kdx.training.stage import EpochStats, StageRunner
 from kdx.util.words import listed
 
-STUDENT, ADAPTORS, TRAINING = (
-    f"{name}.safetensors" for name in ("student", "adaptors", "training")
+STUDENT, ADAPTORS, AVERAGES, TRAINING = (
+    f"{name}.safetensors" for name in ("student", "adaptors", "averages", "training")
 )
 STATE, RUN, METRICS = "state.json", "run.json", "metrics.jsonl"
 BROKEN = (AttributeError, IndexError, KeyError, RecursionError, RuntimeError, SafetensorError,
@@ -42,7 +42,8 @@ BROKEN = (AttributeError, IndexError, KeyError, RecursionError, RuntimeError, Sa
 class TrainState:
     """The state of a run between two optimizer steps; `place` is the directory of its checkpoint.
 
-    `student` has the transforms applied; `adaptors` belong to the losses of the stage. `training`
+    `student` has the transforms applied; `adaptors` belong to the losses of the stage, `averages`
+    are those of the student, by the name of each. `training`
     holds "optimizer" ("state" and "groups"), fp16's "scaler", and "ranks": for each process its
     random generators, buffers and `EpochStats`. `run` is what a resume compares
     (`kdx.run.resume`), `metrics` the content of metrics.jsonl.
@@ -54,6 +55,7 @@ class TrainState:
     progress: Progress
     student: Mapping[str, Tensor]
     adaptors: Mapping[str, Tensor]
+    averages: Mapping[str, Tensor]
     training: Mapping[str, Any]
     run: dict[str, Any]
     metrics: str
@@ -93,6 +95,8 @@ class TrainState:
         }
         if adaptors := objective.adaptors.state_dict():
             files[ADAPTORS] = weights.serialise(adaptors, **about)
+        if averages := nn.ModuleDict(runner.runtime.averages).state_dict():
+            files[AVERAGES] = serialised(averages)
         checkpoints.save(place, files)
 
     @classmethod
@@ -115,6 +119,7 @@ class TrainState:
                 TypeAdapter(Progress).validate_json(json.dumps(state["progress"]), strict=True),
                 parsed(files[STUDENT]),
                 parsed(files[ADAPTORS]) if ADAPTORS in files else {},
+                parsed(files[AVERAGES]) if AVERAGES in files else {},
                 {part: training[part] for part in ("optimizer", "scaler", "ranks")},
                 dict(json.loads(files[RUN])),
                 metrics,
@@ -152,15 +157,18 @@ class TrainState:
         anything does not fit; student and adaptors are checked before anything is changed.
         """
         objective, scaler = runner.objective, runner.runtime.accelerator.scaler
+        averages = nn.ModuleDict(runner.runtime.averages)
         problems = (
             misfits("student", objective.student.state_dict(), self.student),
             misfits("adaptors", objective.adaptors.state_dict(), self.adaptors),
+            misfits("averages", averages.state_dict(), self.averages),
         )
         if any(problems):
             raise ValueError(f"{self.place} does not fit: {'; '.join(filter(None, problems))}")
         try:
             load_tensors(objective.student, self.student)
             load_tensors(objective.adaptors, self.adaptors)
+            load_tensors(averages, self.averages)
             optimizer = self.training["optimizer"]
             load_optimizer(runner.optimizer, optimizer["state"], optimizer["groups"])
             if scaler is not None and self.training["scaler"]:

@@ -129,13 +129,12 @@ def _gradient(
     In the micro-batches of gradient accumulation, as in training.
     """
     runtime, objective = opened.runtime, stage.objective
-    guide = runtime.teacher_outputs if objective.reads_teacher else None
     total = torch.zeros(sum(p.numel() for p in parameters))
     for images, targets, indices in cut(batch, opened.job.recipe.accumulate):
         images = runtime.to_device(images, size=size)
-        teacher_outputs = guide(images, indices, view=runtime.batches.view) if guide else None
+        taught = runtime.taught(objective.reads, images, indices)
         with runtime.held():
-            loss, _ = objective(images, targets.to(runtime.accelerator.device), teacher_outputs)
+            loss, _ = objective(images, targets.to(runtime.accelerator.device), taught)
         grads = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         share = len(targets) / len(batch.targets)
         total += share * torch.cat([grad.flatten() for grad in grads]).float().cpu()

@@ -48,7 +48,7 @@ def arm_overrides(
     stages = recipe.plain()["stages"]
     if student != "compact" and not recipe.student.transforms:
         raise ValueError("the recipe's student has no transforms, which this arm needs")
-    if taught and recipe.teacher is None:
+    if taught and not recipe.all_teachers:
         raise ValueError("the recipe has no teacher, which this arm needs")
     if any(stage["phase"] for stage in stages):
         raise ValueError(
@@ -60,7 +60,7 @@ def arm_overrides(
     for key, value in _STRATEGIES.get(student, {}).items():
         changes[f"{_FIRST}.{key}"] = value
     if not taught:
-        changes |= {"teacher": None, "losses": list(losses_without_teacher)}
+        changes |= {"teacher": None, "teachers": {}, "losses": list(losses_without_teacher)}
         stages = []
     if initialised:
         stages = [

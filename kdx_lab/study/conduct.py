@@ -11,7 +11,7 @@ from rich.live import Live
 
 from kdx.checkpoints import any_at
 from kdx.run.directory import check_apart, is_finished
-from kdx.run.run import ensure_teacher
+from kdx.run.run import ensure_teachers
 from kdx.training.log import METRICS
 from kdx.util.errors import Stopped, StudyError
 from kdx.util.printing import plain, say
@@ -116,10 +116,10 @@ def _teach(cells: Sequence[Cell], console: Console) -> None:
     """Train teachers without weights first, since several runs may need the same one."""
     seen = set()
     for cell in cells:
-        teacher = cell.recipe.teacher
-        if teacher and teacher.weights not in seen:
-            seen.add(teacher.weights)
-            ensure_teacher(cell.recipe, console)
+        files = {str(teacher.weights) for teacher in cell.recipe.all_teachers.values()}
+        if not files <= seen:
+            seen |= files
+            ensure_teachers(cell.recipe, console)
 
 
 class _Display:

@@ -90,10 +90,11 @@ def _start(cell: Cell, logs: Path, *, slot: int, jobs: int) -> _Process:
     file = log.with_suffix(".yaml")
     logs.mkdir(parents=True, exist_ok=True)
     write_whole(file, recipe.to_yaml())
-    memo = recipe.teacher.memo if recipe.teacher else None
     words = ["kdx", "distill", str(file), "--resume"]
-    if memo and memo.directory:  # outside the output root it is allowed as an override only
-        words += written({"teacher.memo.directory": memo.directory})
+    for teacher in recipe.all_teachers.values():
+        if (memo := teacher.memo) and memo.directory:
+            # outside the output root it is allowed as an override only
+            words += written({f"{teacher.component.where}.memo.directory": memo.directory})
     words += [f"--plugin={name}" for name in recipe.locations.plugins]
     words += [f"--output-root={recipe.locations.output_root}"]
     # -P: a file in the working directory must not hide a module.

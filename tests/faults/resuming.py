@@ -57,7 +57,8 @@ def differences(one: Path, other: Path) -> list[str]:
     if lines[0] != lines[1]:
         found.append("metrics.jsonl")
     places = [newest(place) for place in (one, other)]
-    for name in ("student.safetensors", "training.safetensors", "adaptors.safetensors"):
+    for name in ("student.safetensors", "training.safetensors", "adaptors.safetensors",
+                 "averages.safetensors"):  # fmt: skip
         contents = [(p / name).read_bytes() for p in places if (p / name).exists()]
         if len(contents) == 1 or contents[:1] != contents[1:]:
             found += [name] if contents else []

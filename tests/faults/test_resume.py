@@ -17,6 +17,11 @@ HINT = "{use: hint, student_layer: fc1, teacher_layer: relu_fc1}"
 STAGES = f"stages=[{{name: hints, losses: [{HINT}]}}, {{name: kd, losses: [{{use: kd}}]}}]"
 PHASES = "stages=[{phase: nonlinear}, {phase: linear}]"
 AUGMENT = "data.augment={crop: 2, flip: true}"
+TEACHERS = (
+    "teachers={one: {use: smallnet, allow_chance: true}, mean: {use: ema}}",
+    "losses=[{use: cross_entropy}, {use: kd, teacher: {one: 1, mean: 2}}, {use: hint, "
+    "teacher: mean, student_layer: '@stage2', teacher_layer: '@stage2'}]",
+)
 CASES = {
     "plain": ([TWO, AUGMENT], False),
     "AdamW, cosine": ([TWO, "optimizer={use: AdamW, lr: 0.01}", "schedule.use=cosine"], False),
@@ -26,6 +31,7 @@ CASES = {
     "phases of an ExpandNet": ([EXPAND, PHASES], False),
     "hint, then KD": ([STAGES], True),
     "a memo": ([TWO, AUGMENT, "losses=[{use: kd}]", "teacher.memo={views: 1}"], True),
+    "several teachers, the student's moving average": ([TWO, EXPAND, *TEACHERS], False),
     "stages of their own": (
         ["stages=[{epochs: 1}, {epochs: 2, optimizer: {use: Adam, lr: 0.01}}]", "evaluate_every=2"],
         False,

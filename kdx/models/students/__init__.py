@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
+from kdx.models.average import moving_average
 from kdx.models.students.alexnet import alexnet
 from kdx.models.students.smallnet import SmallNet, smallnet, smallnet4
 from kdx.models.students.unet import UNet, unet
@@ -29,4 +30,4 @@ __all__ = [
 _STUDENTS = (smallnet, smallnet4, mobilenet, mobilenet_v2, shufflenet_v2, alexnet, yolo_lite, unet)
 TABLE: Mapping[str, Callable[..., nn.Module]] = {
     network.__name__: network for network in (*_STUDENTS, timm, torchvision)
-}
+} | {"ema": moving_average}

@@ -2,15 +2,22 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+from rich.console import Console
 from torch import Tensor
 
+from kdx.memo.memo import Memo
 from kdx.memo.plan import Plan, feature
 from kdx.memo.rows import Whole
+from kdx.memo.use import plan_memos
+from kdx.memo.use import remembering as all_remembering
 from kdx.protocols import Outputs
+from kdx.training.runtime import Runtime
 
-__all__ = ["Oracle", "images", "plan"]
+__all__ = ["Oracle", "images", "plan", "plan_memo", "remembering"]
 
 SAMPLES, VIEWS = 12, 2
 
@@ -44,3 +51,15 @@ def plan(place, *, dtype="float16", logits=None, parts=None) -> Plan:
     """Return a plan of 12 samples x 2 views, the memo in `place` / memo."""
     codecs = {"logits": logits or Whole((3,), dtype), feature("deep"): Whole((2, 3), dtype)}
     return Plan(place / "memo", parts or {"dtype": dtype}, SAMPLES, VIEWS, codecs, limit=1e6)
+
+
+def plan_memo(runtime: Runtime) -> Plan | None:
+    """Return the plan of the only teacher's memo, if it has one."""
+    return plan_memos(runtime).get("teacher")
+
+
+@contextmanager
+def remembering(runtime: Runtime, plan: Plan | None, console: Console) -> Iterator[Memo | None]:
+    """Let a run read the only teacher's memo."""
+    with all_remembering(runtime, {"teacher": plan} if plan else {}, console) as memos:
+        yield memos.get("teacher")

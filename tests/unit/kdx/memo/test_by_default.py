@@ -9,10 +9,10 @@ import torch
 from kdx.commands.fill import fill
 from kdx.commands.plan import dry_run
 from kdx.data import Views
-from kdx.memo.use import has_memo, plan_memo
+from kdx.memo.use import has_memo
 from kdx.protocols import InputSpec
 from kdx.run.run import run
-from tests.unit.kdx.memo.oracle import plan
+from tests.unit.kdx.memo.oracle import plan, plan_memo
 from tests.unit.kdx.memo.test_training import GUIDES, HINT_THEN_KD, losses, memos
 
 FIXED = ("teacher.memo=null", "data.augment={}")
@@ -153,7 +153,7 @@ def test_it_can_be_filled_and_a_dry_run_shows_it(guided, console, asked):
 
 def test_one_that_cannot_be_opened_is_left_out(guided, console, asked, tmp_path):
     live = run(guided(*FIXED, "teacher.memo=false", name="live"), console)
-    place = guided().memos_dir
+    place = guided().memos_dir(guided().teacher)
     place.parent.mkdir(exist_ok=True)
     place.touch()  # a file, where memos are to lie
     run_dir = run(guided(*FIXED, name="left_out"), console)

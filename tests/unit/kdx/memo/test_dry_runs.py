@@ -3,7 +3,7 @@
 import pytest
 
 from kdx.commands.plan import dry_run, trials
-from kdx.memo.use import plan_memo
+from kdx.memo.use import plan_memos
 from kdx.run.run import run
 from tests.unit.kdx.memo.test_training import memos
 
@@ -34,7 +34,7 @@ def quoted(loop_of):
 
     def quoted(recipe):
         runtime = loop_of(recipe)
-        found = trials(runtime, plan_memo(runtime))
+        found = trials(runtime, plan_memos(runtime))
         return [(t.stage.name, t.guide, round(t.epochs, 3), t.steps) for t in found]
 
     return quoted
@@ -72,7 +72,7 @@ def test_a_dry_run_quotes_every_stage_by_the_views_that_it_shows_first(guided, q
 def test_a_dry_run_quotes_a_filled_memo_without_the_teacher(guided, loop_of, asked):
     """Which is asked in the warm-up alone; the recipe's smaller last batch is one more."""
     runtime = loop_of(guided("epochs=5", "data.limit=58"))
-    steps = trials(runtime, plan_memo(runtime))
+    steps = trials(runtime, plan_memos(runtime))
     asked.clear()
     assert next(steps).guide == "teacher"
     assert asked == [16, 16, 16, 10, 16, 16]

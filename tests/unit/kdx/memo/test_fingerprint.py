@@ -7,8 +7,8 @@ from PIL import Image
 from kdx.data import FileImages, MemoryImages, Views
 from kdx.memo.fingerprint import differences, fingerprint
 from kdx.memo.fingerprint import ingredients as ingredients_of
-from kdx.memo.use import plan_memo, remembering
 from kdx.protocols import InputSpec
+from tests.unit.kdx.memo.oracle import plan_memo, remembering
 
 CHANGES = {
     "augment": ("data.augment.crop=4", "augment changed (crop 2 -> 4)"),
@@ -54,7 +54,7 @@ def test_what_the_teacher_does_not_see_changes_nothing(first, guided, loop_of, o
 def test_other_weights_start_another_memo(first, guided, loop_of, console):
     runtime = loop_of(guided())
     with torch.no_grad():
-        runtime.job.teacher.module.fc2.bias[3] += 1e-6
+        runtime.job.teachers["teacher"].module.fc2.bias[3] += 1e-6
     other = plan_memo(runtime)
     assert other.directory != first.directory
     assert other.unlike == ("weights changed",)
@@ -65,7 +65,7 @@ def test_other_weights_start_another_memo(first, guided, loop_of, console):
 
 def test_buffers_and_extra_state_count_too(first, guided, loop_of):
     runtime = loop_of(guided())
-    network = runtime.job.teacher.module
+    network = runtime.job.teachers["teacher"].module
     network.bn1.running_var[0] *= 2
     moved = plan_memo(runtime).directory
     type(network.pool1).get_extra_state = lambda module: {"scale": 3}
@@ -96,7 +96,7 @@ def test_image_files_count_by_name_size_and_time(guided, loop_of, tmp_path):
         runtime = loop_of(guided())
         views = Views(source, spec, seed=0)
         return ingredients_of(
-            runtime.job.recipe.teacher, runtime.job.teacher, views, precision="no"
+            runtime.job.recipe.teacher, runtime.job.teachers["teacher"], views, precision="no"
         )
 
     for index in range(4):
@@ -130,7 +130,7 @@ def test_a_plug_ins_source_has_memos_of_its_own(guided, loop_of):
 
     runtime = loop_of(guided())
     views = runtime.job.train_views
-    teacher = runtime.job.recipe.teacher, runtime.job.teacher
+    teacher = runtime.job.recipe.teacher, runtime.job.teachers["teacher"]
     own = ingredients_of(*teacher, views, precision="no")
     views.source.__class__ = Noisy
     others = ingredients_of(*teacher, views, precision="no")

@@ -1,21 +1,24 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from torch import nn
 
 from kdx.memo import Plan, check_room, make_plan
 from kdx.memo.rows import Whole
-from kdx.memo.use import plan_memo, remembering
 from kdx.models.features import FeatureWanted
 from kdx.models.teacher import Teacher
-from tests.unit.kdx.memo.oracle import plan
+from tests.unit.kdx.memo.oracle import plan, plan_memo, remembering
 
 HINT = "losses=[{use: kd}, {use: hint, student_layer: pool3, teacher_layer: pool3}]"
 TWO = "stages=[{losses: [{use: pkt, student_layer: fc1, teacher_layer: fc1}]}, {}]"
 
 
 class Everywhere(nn.Module):
-    """Answers each pixel with logits of 10 classes."""
+    """
+
+    from pathlib import Path
+    Answers each pixel with logits of 10 classes."""
 
     def forward(self, images):
         return images[:, :1].expand(-1, 10, -1, -1)
@@ -25,14 +28,14 @@ def test_answers_of_more_than_one_place(guided, loop_of):
     job = loop_of(guided()).job
     size = job.data.input.size
     teacher = Teacher(Everywhere(), own=job.data.input, given=job.data.input)
-    made = make_plan(job.recipe, teacher, job.train_views, precision="no")
+    made = make_plan(job.recipe.teacher, teacher, job.train_views, directory=Path(), precision="no")
     assert f"x 2 views x (10 x {size} x {size} logits) in float16" in made.rows()
     with pytest.raises(ValueError, match=r"would take [\d.]+ MB, .*: `views: 1` would fit$"):
         check_room(replace(made, limit=made.size() / 2 + 1))
     top = guided("teacher.memo.top=3")
     message = rf"teacher.memo.top: 3, but .* is 10 x {size} x {size} and not one logit per class"
     with pytest.raises(ValueError, match=message):
-        make_plan(top, teacher, job.train_views, precision="no")
+        make_plan(top.teacher, teacher, job.train_views, directory=Path(), precision="no")
 
 
 def fashion(classes: int, *, limit: float, views: int = 5, place=None) -> Plan:
@@ -92,7 +95,7 @@ def test_a_feature_that_mixes_the_samples_is_refused(guided, loop_of):
         teacher(views.__getitems__([(0, 0)]).images).features["turn"]
     wanted.value.network.tap("turn")
     with pytest.raises(ValueError, match=r"no axis is the batch in .*'turn': \[2048\]"):
-        make_plan(job.recipe, teacher, views, precision="no")
+        make_plan(job.recipe.teacher, teacher, views, directory=Path(), precision="no")
 
 
 def test_top_must_leave_something(guided, loop_of):

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 
 from kdx.commands.fill import fill
 from kdx.commands.plan import dry_run
-from kdx.memo.use import plan_memo, remembering
 from kdx.run.run import run
+from tests.unit.kdx.memo.oracle import plan_memo, remembering
 
 GUIDES = {
     "kd": "losses=[{use: kd, temperature: 4}]",
@@ -45,10 +45,12 @@ def test_losses_are_those_of_the_live_teacher(guided, loop_of, console, name):
     objective.eval()
     with remembering(runtime, plan_memo(runtime), console) as memo:
         for images, labels, indices in runtime.loader:
-            expected = objective(images, labels, job.teacher(images))[0].item()
+            expected = objective(images, labels, {"teacher": job.teachers["teacher"](images)})[
+                0
+            ].item()
             for _ in range(2):
                 said = memo(images, indices, view=0)
-                value = objective(images, labels, said)[0].item()
+                value = objective(images, labels, {"teacher": said})[0].item()
                 assert value == pytest.approx(expected, rel=2e-3)
     assert expected > 0
 
@@ -181,12 +183,12 @@ def test_filling_needs_a_memo(guided, console):
 def test_a_teacher_beyond_half_precision(guided, loop_of, console):
     runtime = loop_of(guided())
     with torch.no_grad():
-        runtime.job.teacher.module.fc2.bias[0] = 1e5
+        runtime.job.teachers["teacher"].module.fc2.bias[0] = 1e5
     images, _, indices = next(iter(runtime.loader))
     with (
         remembering(runtime, plan_memo(runtime), console),
         pytest.raises(ValueError, match=r"teacher's logits: 1e\+05 is beyond float16's range: set"),
     ):
-        runtime.teacher_outputs(images, indices, view=0)
-    said = runtime.teacher_outputs(images, indices, view=0)  # the teacher itself, again
+        runtime.guides["teacher"](images, indices, view=0)
+    said = runtime.guides["teacher"](images, indices, view=0)  # the teacher itself, again
     assert said.logits.max() > 9e4

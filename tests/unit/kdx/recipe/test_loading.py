@@ -68,7 +68,7 @@ def test_values_keys_and_names(full):
     assert full.teacher.input.std == [1.0]
     memo = full.teacher.memo
     assert (memo.views, memo.dtype, memo.top, memo.limit) == (4, "float16", None, 2)
-    assert full.memos_dir == Path("runs/elsewhere")
+    assert full.memos_dir(full.teacher) == Path("runs/elsewhere")
     assert full.student.component.arguments == {"shape": [3, 4], "path": "null"}
     assert full.optimizer.arguments == {"lr": 0.001, "betas": [0.8, 0.9]}
     assert [term.name for term in full.losses] == ["cross_entropy", "crossentropy", "soft"]

@@ -43,8 +43,11 @@ def test_keys_that_were_added_later_have_the_value_from_before(recipe):
     assert added == {
         "data.label_noise": 0.0,
         "train_metrics": False,
+        "teachers": {},
         "losses.0.until": None,
+        "losses.0.teacher": None,
         "stages.0.losses.0.until": None,
+        "stages.0.losses.0.teacher": None,
     }
     assert all(found[key].since for key in added)
 

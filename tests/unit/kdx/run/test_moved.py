@@ -123,7 +123,7 @@ def test_the_recipe_of_a_run_has_paths_that_hold_from_anywhere(home, tmp_path, m
     assert again.data.component.arguments["root"] == str(home / "images")
     assert again.student.weights == str(home / "start")
     assert again.teacher.weights == str(home / "runs" / "teacher")
-    assert str(again.memos_dir) == "out/m"
+    assert str(again.memos_dir(again.teacher)) == "out/m"
     (tmp_path / "c.yaml").write_text(
         "data: {use: cifar10}\nstudent: {use: smallnet}\n", encoding="utf-8"
     )

@@ -132,6 +132,20 @@ def test_a_resume_with_other_objects_is_refused(distill):
         distill(losses=[kdx.losses.KD(temperature=4)], resume=True, **options)
 
 
+def test_several_teachers_by_name(distill):
+    """Their mean is that of one of them, if they are equal."""
+    allowed = {"teachers.a.allow_chance": True, "teachers.b.allow_chance": True}
+    several = {"a": network(seed=1), "b": network(seed=1)}
+    losses = [{"use": "kd", "teacher": "b"}, kdx.losses.KD()]
+    run = distill(teacher=several, losses=losses, name="several", **allowed)
+    assert run.summary.teachers["a"] == run.summary.teachers["b"]
+    assert run.summary.teacher["top1"] == run.summary.teachers["a"]["top1"]
+    one = distill(teacher=several["a"], losses=[(2, kdx.losses.KD())], name="one",
+                  **{"teacher.allow_chance": True})  # fmt: skip
+    for name, value in run.student.state_dict().items():
+        torch.testing.assert_close(value, one.student.state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
 def test_runs_with_a_memo_are_the_same(distill, tmp_path):
     options = {"teacher": network(seed=1), "losses": [kdx.losses.KD()],
                "teacher.allow_chance": True}  # fmt: skip

@@ -32,7 +32,7 @@ def test_a_job_has_everything_that_a_run_needs(recipe):
         64,
     ]
     assert type(job.compact) is SmallNet
-    assert job.teacher is None
+    assert not job.teachers
     assert [stage.stage.name for stage in job.stages] == ["train"]
     assert list(job.stages[0].unused) == []
     assert job.train_views.augment.crop == 2
@@ -172,14 +172,14 @@ def test_a_first_stage_without_a_phase_trains_what_the_transform_made(recipe):
 def test_a_teacher_is_built_for_the_input_it_was_trained_with(recipe, teacher_run):
     teacher = f"teacher={{use: smallnet, weights: {teacher_run}}}"
     job = build(recipe("data.size=40", teacher, "losses=[{use: kd}]"))
-    assert job.teacher.own == weights.read_spec(teacher_run)
-    assert (job.teacher.own.size, job.teacher.given.size) == (32, 40)
-    assert job.teacher.given == job.data.input
+    assert job.teachers["teacher"].own == weights.read_spec(teacher_run)
+    assert (job.teachers["teacher"].own.size, job.teachers["teacher"].given.size) == (32, 40)
+    assert job.teachers["teacher"].given == job.data.input
 
 
 def test_a_recipe_may_say_what_a_teacher_takes(recipe):
     teacher = "teacher={use: smallnet, input: {mean: [0.1], std: [0.2], size: 40}, image_size: 40}"
-    own = build(recipe(teacher, "losses=[{use: kd}]")).teacher.own
+    own = build(recipe(teacher, "losses=[{use: kd}]")).teachers["teacher"].own
     assert (own.channels, own.size, own.mean, own.std) == (1, 40, (0.1,), (0.2,))
 
 
@@ -191,7 +191,7 @@ def test_half_of_a_teachers_normalisation_must_fit_the_other(recipe, teacher_run
 
 def test_a_dry_run_needs_no_teacher_weights(recipe):
     recipe = recipe("teacher={use: smallnet, weights: runs/absent}", "losses=[{use: kd}]")
-    assert build(recipe, teacher_weights=False).teacher is not None
+    assert build(recipe, teacher_weights=False).teachers
     with pytest.raises(FileNotFoundError, match=r"runs/absent: no such file or run directory"):
         build(recipe)
 
@@ -211,13 +211,13 @@ def test_a_teacher_that_no_loss_reads_is_refused(recipe, losses):
 @pytest.mark.parametrize("read", ["logits", "features"])
 def test_a_plugins_loss_that_reads_the_teacher_justifies_it(recipe, read):
     losses = f"losses=[{{use: tests.toys.Conditional, read: {read}}}]"
-    assert build(recipe(losses, "teacher.use=smallnet")).stages[0].objective.reads_teacher
+    assert build(recipe(losses, "teacher.use=smallnet")).stages[0].objective.reads == ["teacher"]
 
 
 def test_one_stage_that_reads_the_teacher_is_enough(recipe):
     stages = "stages=[{name: alone}, {name: taught, losses: [{use: kd}]}]"
     job = build(recipe(stages, "teacher.use=smallnet"))
-    assert [stage.objective.reads_teacher for stage in job.stages] == [False, True]
+    assert [stage.objective.reads for stage in job.stages] == [[], ["teacher"]]
 
 
 def test_has_weights(tmp_path, teacher_run):
@@ -259,7 +259,7 @@ def test_a_student_that_answers_otherwise_in_train_mode_is_refused(recipe, kind,
     with pytest.raises(ValueError, match=f"^student: in train mode: {found}"):
         build(recipe(f"student={network}"))
     if kind == "aux":
-        assert build(recipe(f"teacher={network}", "losses=[{use: kd}]")).teacher
+        assert build(recipe(f"teacher={network}", "losses=[{use: kd}]")).teachers
         plain = build(recipe("student={use: tests.toys.Otherwise, kind: ''}"))
         assert plain.student.training
 

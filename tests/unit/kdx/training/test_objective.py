@@ -66,12 +66,12 @@ def test_what_losses_own_is_an_adaptor_and_no_part_of_the_student(batch, teacher
     keys = list(network.state_dict())
     hint = Hint(student_layer="conv3", teacher_layer="pool3")
     objective = Objective(network, [term(CrossEntropy(), name="ce"), term(hint, name="hint")])
-    objective.probe(*batch, teacher)
+    objective.probe(*batch, {"teacher": teacher})
     assert list(network.state_dict()) == keys
     (weight,) = objective.adaptors.parameters()
     assert objective.adaptors.state_dict().keys() == {"hint.regressor.weight"}
     assert weight.shape == (32, 32, 1, 1)
-    total, _ = objective(*batch, teacher(batch[0]))
+    total, _ = objective(*batch, {"teacher": teacher(batch[0])})
     total.backward()
     assert weight.grad is not None
     assert weight.grad.any()
@@ -83,11 +83,11 @@ def test_the_probe_taps_what_is_read_and_leaves_the_student_as_it_was(batch, tea
     before = {k: v.clone() for k, v in network.state_dict().items()}
     pkt = PKT(student_layer="relu_fc1", teacher_layer="pool3")
     objective = Objective(network, [term(pkt, name="pkt")])
-    objective.probe(*batch, teacher)
+    objective.probe(*batch, {"teacher": teacher})
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
     assert all(p.grad is None for p in objective.parameters())
     assert not network.training
-    _, values = objective(*batch, teacher(batch[0]))
+    _, values = objective(*batch, {"teacher": teacher(batch[0])})
     assert values["pkt"].isfinite()
     assert len(network.relu_fc1._forward_hooks) == 1
     objective.tapped.detach()
@@ -98,7 +98,7 @@ def test_the_probe_keeps_the_buffers_when_it_fails(batch):
     network = student()
     objective = Objective(network, [term(KD())])
     with pytest.raises(ValueError, match=r"recipe\.yaml:7: losses\[0\] term: kd needs a teacher"):
-        objective.probe(*batch, None)
+        objective.probe(*batch, {})
     assert network.bn1.num_batches_tracked == 0
     assert not network.bn1.running_mean.any()
 
@@ -118,7 +118,7 @@ def test_unknown_module_paths_name_the_loss(batch, teacher, layers, message):
         student(), [term(PKT(student_layer=layers[0], teacher_layer=layers[1]), name="pkt")]
     )
     with pytest.raises(ValueError, match=r"recipe\.yaml:7: " + message):
-        objective.probe(*batch, teacher)
+        objective.probe(*batch, {"teacher": teacher})
 
 
 def test_a_module_that_the_network_never_calls_is_refused(batch):
@@ -135,7 +135,7 @@ def test_a_module_that_the_network_never_calls_is_refused(batch):
 
     objective = Objective(HasSpare(nn.Flatten(), nn.Linear(1, 1)), [term(reads)])
     with pytest.raises(ValueError, match=r"recipe\.yaml:7: losses\[0\] term: .*student.*'1'"):
-        objective.probe(*batch, None)
+        objective.probe(*batch, {})
 
 
 def test_losses_that_are_no_scalar_are_refused(batch):
@@ -156,7 +156,7 @@ def test_an_in_place_relu_does_not_reach_the_feature_before_it(batch):
         return read["feature"].mean()
 
     objective = Objective(network, [term(reads)])
-    objective.probe(*batch, None)
+    objective.probe(*batch, {})
     objective(*batch)[0].backward()
     torch.testing.assert_close(read["feature"], network[1](network[0](batch[0])))
     assert read["feature"].min() < 0
@@ -167,13 +167,13 @@ def test_parameters_that_the_terms_do_not_reach_are_named(batch):
     network = student()
     network.conv1.bias.requires_grad_(False)
     objective = Objective(network, [term(lambda outputs, *_: outputs.features["conv2"].mean())])
-    objective.probe(*batch, None)
+    objective.probe(*batch, {})
     names = [f"student.{name}" for name, _ in network.named_parameters()]
     unused = [
         n for n in names if not n.startswith(("student.conv1", "student.bn1", "student.conv2"))
     ]
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    assert objective.unused(*batch, None) == unused
+    assert objective.unused(*batch, {}) == unused
     assert all(torch.equal(b, before[name]) for name, b in network.named_buffers())
     with pytest.raises(ValueError, match="losses: every term has weight 0"):
         Objective(network, [term(mean_square, 0.0)])
@@ -212,7 +212,7 @@ def test_losses_that_ask_get_the_samples_indices_and_the_epoch(batch, wrapped):
     assert objective.wants_indices
     objective.enter(2)
     indices = torch.tensor([5, 6, 7, 10])
-    objective.probe(*batch, None, indices)
-    _, values = objective(*batch, None, indices)
+    objective.probe(*batch, {}, indices)
+    _, values = objective(*batch, {}, indices)
     torch.testing.assert_close(values["term"], objective.student(batch[0]).mean() * 9)
     assert not Objective(student(), [term(CrossEntropy())]).wants_indices

@@ -128,7 +128,7 @@ def test_terms_are_logged_plain_and_weighted(fit, teacher_run):
 def test_the_teacher_stays_in_eval_mode_and_out_of_the_optimizer(recipe, teacher_run):
     teacher = f"teacher={{use: smallnet, weights: {teacher_run}}}"
     _, _, runner = first_step(recipe, teacher, "losses=[{use: kd}]")
-    network = runner.runtime.job.teacher.module
+    network = runner.runtime.job.teachers["teacher"].module
     runner.objective.train()
     runner.runtime.job.student.train()
     assert not any(module.training for module in network.modules())

@@ -97,8 +97,7 @@ def test_a_teacher_with_a_new_head(recipe, thousand):
     path, state = thousand
     teacher = f"teacher={{use: smallnet, weights: {{path: {path}, head: new}}}}"
     job = build(recipe(teacher, "losses=[{use: kd}]"))
-    assert job.teacher is not None
-    check_body(job.teacher.module, state)
+    check_body(job.teachers["teacher"].module, state)
     assert job.notes[0].startswith("teacher.weights: ")
 
 
@@ -110,7 +109,7 @@ def test_weights_of_other_classes_by_their_metadata(recipe, thousand, tmp_path):
     teacher = f"teacher={{use: smallnet, weights: {given}}}"
     job = build(recipe(f"student.weights={given}", teacher, "losses=[{use: kd}]"))
     check_body(job.compact, state)
-    check_body(job.teacher.module, state)
+    check_body(job.teachers["teacher"].module, state)
     with pytest.raises(ValueError, match=r"has 1,000 classes, .* new head: \{path: .*, head: new"):
         student_of(recipe(f"student.weights={path}"))
 

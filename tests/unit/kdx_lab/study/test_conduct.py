@@ -143,7 +143,9 @@ def test_a_signal_between_the_runs_stops_the_study(study, monkeypatch):
 
 def test_a_teacher_is_trained_once_and_first(study, monkeypatch):
     seen = []
-    monkeypatch.setattr("kdx_lab.study.conduct.ensure_teacher", lambda r, _: seen.append(r.teacher))
+    monkeypatch.setattr(
+        "kdx_lab.study.conduct.ensure_teachers", lambda r, _: seen.append(r.teacher)
+    )
     monkeypatch.setattr(
         "kdx.run.run.run", lambda recipe, *_, resume: seen.append(recipe.name[-15:])
     )

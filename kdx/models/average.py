@@ -1,0 +1,27 @@
+"""The moving average of a compact network."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+Decay = Annotated[float, Field(gt=0, lt=1)]
+
+
+def moving_average(student_network: nn.Module, decay: Decay = 0.999) -> AveragedModel:
+    """As a teacher: the moving average of the student itself (Tarvainen & Valpola 2017).
+
+    Of the compact weights and of BatchNorm's statistics, after each step: the average moves by
+    1 - `decay`, by more in the first steps, 1 - (1 + n) / (10 + n) in step n. The average starts
+    as a copy of the student as it is at its first update.
+    """
+
+    def move(average: Tensor, now: Tensor, steps: Tensor | int) -> Tensor:
+        if not average.is_floating_point():
+            return now
+        kept = torch.as_tensor((1 + steps) / (10 + steps)).clamp(max=decay)
+        return torch.lerp(now, average, kept.to(average))
+
+    return AveragedModel(student_network, avg_fn=move, use_buffers=True)
