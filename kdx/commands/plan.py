@@ -31,7 +31,6 @@ from kdx.training.job import Job, build
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.stage import EpochStats, StageRunner
 from kdx.util.printing import plain, rule, say
-from kdx.util.words import counted
 
 WARM_UP, TIMED = 1, 5  # steps of each stage
 PATIENCE = 10.0  # seconds, after which fewer steps will do
@@ -68,7 +67,8 @@ def dry_run(recipe: Recipe, console: Console) -> None:
         show(memo, console, f"{heading}: ", trained=has_teachers)
     seconds = _print_stages(runtime, memos, console)
     training = sum(map(_training_of, first.values()))
-    before = f", after {_duration(training)} for {counted(len(first), 'teacher')}" if first else ""
+    whom = "the teacher" if len(first) == 1 else f"{len(first)} teachers"
+    before = f", after {_duration(training)} for {whom}" if first else ""
     cost = f"about {_duration(seconds)} of training{before}; {_memory(runtime)} of memory"
     say(console, f"cost: {cost}")
     error = job.rehearsal.float32.max_rel_error
