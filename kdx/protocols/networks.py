@@ -1,6 +1,6 @@
 """Networks, losses and transforms. B: batch, C: classes, A: anchors, H, W, GH, GW: sizes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -33,6 +33,17 @@ class Loss(Protocol):
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         """Return a scalar. `target` is the task's, see `Task`; `teacher` is None without one."""
         ...
+
+
+@runtime_checkable
+class SharedState(Protocol):
+    """A loss that keeps large buffers equal on all processes itself; optional.
+
+    `shared` are their names: kdx neither broadcasts them nor saves them for each process. They
+    exist from the start.
+    """
+
+    shared: Sequence[str]
 
 
 @runtime_checkable

@@ -135,6 +135,8 @@ def build(
     trial = copied(student)  # for the phases and the probes; training starts without them
     check_answer(trial, images, task, "student", train=True)
     paths = [name for name, _ in compact.named_modules()]
+    guide = teacher.module if teacher else None
+    known |= {"teacher_network": guide, "train_images": len(splits.train), "seed": recipe.seed}
     stages = []
     for index, stage in enumerate(recipe.resolved_stages()):
         try:

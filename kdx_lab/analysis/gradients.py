@@ -135,7 +135,8 @@ def _gradient(
         images = runtime.to_device(images, size=size)
         teacher_outputs = guide(images, indices, view=runtime.batches.view) if guide else None
         with runtime.held():
-            loss, _ = objective(images, targets.to(runtime.accelerator.device), teacher_outputs)
+            where = runtime.accelerator.device
+            loss, _ = objective(images, targets.to(where), teacher_outputs, indices.to(where))
         grads = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         share = len(targets) / len(batch.targets)
         total += share * torch.cat([grad.flatten() for grad in grads]).float().cpu()

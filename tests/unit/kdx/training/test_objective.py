@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdx.losses import KD, PKT, CrossEntropy, Hint
+from kdx.losses import KD, PKT, VID, CrossEntropy, Hint
 from kdx.models.students import smallnet
 from kdx.models.teacher import Teacher
 from kdx.training.objective import Objective, Term
@@ -92,6 +92,19 @@ def test_the_probe_taps_what_is_read_and_leaves_the_student_as_it_was(batch, tea
     assert len(network.relu_fc1._forward_hooks) == 1
     objective.tapped.detach()
     assert not network.relu_fc1._forward_hooks
+
+
+def test_the_probe_leaves_the_adaptors_batch_norm_as_new(batch, teacher):
+    vid = VID(student_layer="conv3", teacher_layer="pool3")
+    objective = Objective(student(), [term(vid, name="vid")])
+    objective.probe(*batch, teacher)
+    objective.unused(*batch, teacher(batch[0]))
+    norms = [each for each in vid.modules() if isinstance(each, nn.BatchNorm2d)]
+    assert len(norms) == 2
+    for norm in norms:
+        assert norm.num_batches_tracked == 0
+        assert not norm.running_mean.any()
+        assert norm.training
 
 
 def test_the_probe_keeps_the_buffers_when_it_fails(batch):
