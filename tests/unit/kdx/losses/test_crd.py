@@ -1,4 +1,4 @@
-"""CRD: values and gradients by loops, banks, two processes, probe, and a run that is resumed."""
+"""CRD by loops; see test_relations.py for several processes, test_resume.py for resumed runs."""
 
 import copy
 from math import exp, log, sqrt
@@ -6,17 +6,12 @@ from math import exp, log, sqrt
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
-from torch import distributed, multiprocessing, nn
+from torch import nn
 
 from kdx.losses import CRD
 from kdx.models.modes import as_it_was
 from kdx.protocols import Outputs
-from kdx.run.run import run
-from kdx.training.job import build
-from kdx.training.objective import Objective, Term
 from tests.contracts import TARGET, check_loss, outputs
-from tests.faults.resuming import differences, run_stopped_at
 
 LAYERS = {"student_layer": "a", "teacher_layer": "b"}
 SHAPES = {"student": {"a": (4, 3, 2)}, "teacher": {"b": (4, 5)}}
@@ -190,93 +185,3 @@ def test_it_needs_a_teacher():
         CRD(**OPTIONS)(outputs(SHAPES["student"]), None, TARGET, INDICES)
     with pytest.raises(ValueError, match="crd needs the samples' indices"):
         CRD(**OPTIONS)(outputs(SHAPES["student"]), outputs(SHAPES["teacher"]), TARGET)
-
-
-PARTS = (slice(0, 3), slice(3, 4))
-
-
-def stepped(part=slice(None)):
-    """Take two steps on a part of a batch; return the values, gradients and buffers."""
-    torch.manual_seed(3)
-    student, teacher = pair()
-    loss = CRD(**OPTIONS).double()
-    with as_it_was(loss):
-        loss(student, teacher, TARGET, INDICES)
-    values = []
-    for epoch in (0, 1):
-        of = [
-            Outputs(each.logits[part], {n: f[part] for n, f in each.features.items()})
-            for each in (student, teacher)
-        ]
-        value = loss(*of, TARGET[part], INDICES[part], epoch) * len(INDICES[part]) / 4
-        value.backward()
-        values.append(value.detach())
-    gradients = [student.features["a"].grad, *(p.grad for p in loss.parameters())]
-    return torch.stack(values), gradients, list(loss.buffers())
-
-
-def work(rank, path, results):
-    init = f"file://{path}"
-    distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
-    values, gradients, buffers = stepped(PARTS[rank])
-    for each in (values, *gradients):
-        distributed.all_reduce(each)
-    found = [values, *gradients]
-    for each in buffers:
-        other = each.clone()
-        distributed.broadcast(other, 0)
-        assert torch.equal(other, each)
-    if not rank:
-        results.put([each.tolist() for each in [*found, *buffers]])
-    distributed.destroy_process_group()
-
-
-def test_two_processes_equal_one(tmp_path):
-    results = multiprocessing.get_context("spawn").SimpleQueue()
-    multiprocessing.spawn(work, (tmp_path / "store", results), nprocs=2)
-    values, gradients, buffers = stepped()
-    for found, wanted in zip(results.get(), [values, *gradients, *buffers], strict=True):
-        together = torch.tensor(found, dtype=torch.float64)
-        torch.testing.assert_close(together, wanted, rtol=1e-9, atol=1e-12)
-
-
-RECIPE = (
-    "epochs=2",
-    "data.augment={crop: 2, flip: true}",
-    "teacher={use: teachers.resnet18, allow_chance: true, stem: imagenet}",
-    "losses=[{use: cross_entropy}, {use: crd, weight: 0.8, dim: 8, negatives: 20}]",
-)
-
-
-def test_probe_and_unused_leave_the_banks_alone(recipe):
-    job = build(recipe(*RECIPE))
-    (loss,) = job.stages[0].objective.adaptors.values()
-    fresh = CRD(train_images=64, dim=8, negatives=20)
-    assert torch.equal(loss.student_bank, fresh.student_bank)
-    assert torch.equal(loss.teacher_bank, fresh.teacher_bank)
-    assert loss.log_z.isnan().all()
-    assert loss.images == 64
-    assert not job.stages[0].unused
-
-
-def test_banks_are_neither_broadcast_nor_saved_for_each_process():
-    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    objective = Objective(network, [Term("crd", 1.0, CRD(**OPTIONS), "recipe.yaml:1")])
-    ignored = objective._ddp_params_and_buffers_to_ignore
-    assert ignored == ["adaptors.crd.student_bank", "adaptors.crd.teacher_bank",
-                       "adaptors.crd.log_z"]  # fmt: skip
-    assert set(ignored) <= dict(objective.named_buffers()).keys()
-    assert list(objective.own_buffers()) == [
-        f"student.1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")
-    ]
-
-
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_run_stopped_in_mid_epoch_is_to_the_bit_one_that_never_stopped(
-    recipe, teacher_run, monkeypatch, accumulate
-):
-    teacher = f"teacher={{use: smallnet, weights: {teacher_run}}}"
-    changes = (*RECIPE, teacher, f"accumulate={accumulate}")
-    unbroken = run(recipe(*changes, name="unbroken"), Console(quiet=True))
-    resumed = run_stopped_at(recipe(*changes, name="resumed"), [2, 3], monkeypatch)
-    assert differences(unbroken, resumed) == []

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdx.losses import KD, PKT, VID, CrossEntropy, Hint
+from kdx.losses import CRD, KD, PKT, VID, CrossEntropy, Hint
 from kdx.models.students import smallnet
 from kdx.models.teacher import Teacher
 from kdx.training.objective import Objective, Term
@@ -105,6 +105,30 @@ def test_the_probe_leaves_the_adaptors_batch_norm_as_new(batch, teacher):
         assert norm.num_batches_tracked == 0
         assert not norm.running_mean.any()
         assert norm.training
+
+
+def test_the_probe_leaves_the_banks_as_new(batch, teacher):
+    layers = {"student_layer": "fc1", "teacher_layer": "fc1"}
+    crd, fresh = (CRD(**layers, train_images=9, dim=3, negatives=4) for _ in range(2))
+    objective = Objective(student(), [term(crd, name="crd")])
+    indices = torch.arange(BATCH)
+    objective.probe(*batch, teacher, indices)
+    assert not [n for n in objective.unused(*batch, teacher(batch[0]), indices) if "crd" in n]
+    assert torch.equal(crd.student_bank, fresh.student_bank)
+    assert torch.equal(crd.teacher_bank, fresh.teacher_bank)
+    assert crd.log_z.isnan().all()
+    objective(*batch, teacher(batch[0]), indices)
+    assert not torch.equal(crd.student_bank, fresh.student_bank)
+
+
+def test_banks_are_neither_broadcast_nor_saved_for_each_process():
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    objective = Objective(network, [term(CRD(train_images=9, dim=3), name="crd")])
+    ignored = objective._ddp_params_and_buffers_to_ignore
+    assert ignored == [f"adaptors.crd.{name}" for name in ("student_bank", "teacher_bank", "log_z")]
+    assert set(ignored) <= dict(objective.named_buffers()).keys()
+    own = ("running_mean", "running_var", "num_batches_tracked")
+    assert list(objective.own_buffers()) == [f"student.1.{name}" for name in own]
 
 
 def test_the_probe_keeps_the_buffers_when_it_fails(batch):
