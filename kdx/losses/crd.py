@@ -35,8 +35,8 @@ class CRD(nn.Module):
     The negatives depend on the run's seed, the epoch and the sample alone: its K offsets in the
     order of the images, without itself, are drawn each epoch without repetition. Of `negatives`, at
     most N - 1 are used. The banks hold 2 N D numbers, at most 8 GB, and are in the checkpoints; a
-    batch takes 2 B (K + 1) D more. They are the same on all processes. When gradients are
-    accumulated, every part moves them, and the first sets Z.
+    step copies them, and takes some 4 B N more. They are the same on all processes. When gradients
+    are accumulated, every part moves them, and the first sets Z.
 
     ValueError for numbers out of range. The authors' weight is 0.8 beside cross-entropy.
     """
@@ -101,8 +101,10 @@ class CRD(nn.Module):
             for embed, each in zip(self.embeddings, features, strict=True)
         ]
         chosen = (indices[:, None] + self._steps(epoch, indices.device)) % self.images
+        # All similarities, and of them the chosen: 16 times as fast for 50,000 images as gathering
+        # K + 1 rows of the bank for each sample. A copy of the bank, since it moves.
         scores = [
-            torch.einsum("bd,bkd->bk", row, bank[chosen].to(row)) / self.temperature
+            (row @ bank.to(row, copy=True).T).gather(1, chosen) / self.temperature
             for row, bank in zip(rows, banks[::-1], strict=True)
         ]
         self._move(rows, scores, indices)

@@ -27,7 +27,8 @@ class Loss(Protocol):
     A loss reads the features that it needs by module path, `student.features["conv3"]`. Its first
     call comes on a probe batch, before the optimizer exists: then it creates its parameters. It is
     a mean over the batch of what each image gives, so that a batch may be seen in parts. Its
-    factory gets those facts of its task (`Task.facts`) that its signature names.
+    factory gets those facts of its task (`Task.facts`) that its signature names, and of the run:
+    `teacher_network` (a module, or None), `train_images` (how many) and `seed`.
     """
 
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
