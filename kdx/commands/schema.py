@@ -19,6 +19,7 @@ from kdx.commands.list import catalogue
 from kdx.commands.main import VERBS
 from kdx.commands.shared import add_plugins
 from kdx.recipe import Recipe, allow
+from kdx.recipe.arguments import OF_RUN
 from kdx.util.files import write_whole
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -87,7 +88,8 @@ def _component(kind: str, section: dict[str, Any], plugins: Sequence[str]) -> di
     names, cases = [], []
     for entry in catalogue(kind, plugins=plugins):
         names.append({"const": entry.name, "description": entry.line})
-        arguments = {each.name: each.schema for each in entry.arguments if each.name not in own}
+        hidden = own.keys() | (OF_RUN if kind == "loss" else set())
+        arguments = {each.name: each.schema for each in entry.arguments if each.name not in hidden}
         needed = [each.name for each in entry.arguments if each.required and not each.provided]
         case = {"properties": arguments | dict.fromkeys(("use", *own), True), "required": needed}
         named = {"required": ["use"], "properties": {"use": {"const": entry.name}}}

@@ -51,7 +51,7 @@ def _starts(
     network, stage = copied(network), job.stages[0]
     most = min(32, max(2, at_once(job.train_views.shape)), job.recipe.data.batch_size)
     keys = [(0, index) for index in range(min(most, len(job.train_views)))]
-    images, targets, _ = job.train_views.__getitems__(keys)
+    images, targets, indices = job.train_views.__getitems__(keys)
 
     def compact() -> dict[str, Tensor]:
         made = restore(network, job.transforms) if rewritten else network
@@ -61,10 +61,9 @@ def _starts(
     stage.objective.move_to(network)
     stage.objective.tapped.attach()
     try:
-        with as_it_was(network):
-            network.train()
+        with as_it_was(stage.objective):
             taught = {name: job.teachers[name](images) for name in stage.objective.reads}
-            total, _ = stage.objective(images, targets, taught)
+            total, _ = stage.objective(images, targets, taught, indices)
             trained = [p for p in network.parameters() if p.requires_grad]
             gradients = torch.autograd.grad(total, trained, allow_unused=True)
     finally:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from kdx.losses.at import AT
 from kdx.losses.cc import CC
+from kdx.losses.crd import CRD
 from kdx.losses.cross_entropy import CrossEntropy
 from kdx.losses.cwd import CWD
 from kdx.losses.dist import DIST
@@ -14,10 +15,12 @@ from kdx.losses.kd import KD
 from kdx.losses.mgd import MGD
 from kdx.losses.nkd import NKD
 from kdx.losses.nst import NST
+from kdx.losses.ofd import OFD
 from kdx.losses.pkt import PKT
 from kdx.losses.reviewkd import ReviewKD
 from kdx.losses.rkd import RKD
 from kdx.losses.sp import SP
+from kdx.losses.srrl import SRRL
 from kdx.losses.tf_kd import TfKD
 from kdx.losses.vid import VID
 from kdx.losses.wttm import TTM, WTTM
@@ -26,9 +29,10 @@ from kdx.losses.yolo_kd import YoloKD
 from kdx.protocols import Loss
 
 __all__ = [
-    "AT", "CC", "CWD", "DIST", "DKD", "FSP", "KD", "MGD", "NKD", "NST", "PKT", "RKD", "SP",
-    "TABLE", "TTM", "VID", "WTTM", "CrossEntropy", "Hint", "ReviewKD", "TfKD", "Yolo", "YoloKD",
-]  # fmt: skip  # fmt: skip
+    "AT", "CC", "CRD", "CWD", "DIST", "DKD", "FSP", "KD", "MGD", "NKD", "NST", "OFD", "PKT", "RKD",
+    "SP", "SRRL", "TABLE", "TTM", "VID", "WTTM", "CrossEntropy", "Hint", "ReviewKD", "TfKD", "Yolo",
+    "YoloKD",
+]  # fmt: skip
 
 TABLE: Mapping[str, Callable[..., Loss]] = {
     "cross_entropy": CrossEntropy,
@@ -43,13 +47,16 @@ TABLE: Mapping[str, Callable[..., Loss]] = {
     "pkt": PKT,
     "at": AT,
     "cc": CC,
+    "crd": CRD,
     "cwd": CWD,
     "fsp": FSP,
     "mgd": MGD,
     "nst": NST,
+    "ofd": OFD,
     "reviewkd": ReviewKD,
     "rkd": RKD,
     "sp": SP,
+    "srrl": SRRL,
     "vid": VID,
     "yolo": Yolo,
     "yolo_kd": YoloKD,

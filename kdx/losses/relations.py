@@ -32,6 +32,16 @@ def gathered(features: Tensor) -> Tensor:
     rows = features.flatten(1)
     if not (distributed.is_available() and distributed.is_initialized()):
         return rows
+    kept = of_all(rows)
+    own = rows * (sum(map(len, kept)) / len(rows))
+    kept[distributed.get_rank()] = rows.detach() + (own - own.detach())
+    return torch.cat(kept)
+
+
+def of_all(rows: Tensor) -> list[Tensor]:
+    """Return the rows [B, D] of each process, by rank, without gradient."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [rows.detach()]
     world = distributed.get_world_size()
     counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world)]
     distributed.all_gather(counts, counts[0].new_tensor([len(rows)]))
@@ -40,8 +50,4 @@ def gathered(features: Tensor) -> Tensor:
     padded[: len(rows)] = rows.detach()
     parts = [torch.empty_like(padded) for _ in counts]
     distributed.all_gather(parts, padded)
-    kept = [part[: int(count)] for part, count in zip(parts, counts, strict=True)]
-    total = sum(map(len, kept))
-    own = rows * (total / len(rows))
-    kept[distributed.get_rank()] = rows.detach() + (own - own.detach())
-    return torch.cat(kept)
+    return [part[: int(count)] for part, count in zip(parts, counts, strict=True)]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @contextmanager
@@ -15,15 +16,23 @@ def eval_mode(network: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def as_it_was(network: nn.Module) -> Iterator[None]:
-    """Run a network in train mode; give the modes of its modules and its buffers back."""
+    """Run a network in train mode; give the modes of its modules and its buffers back.
+
+    BatchNorm that it gets meanwhile is left as new.
+    """
+    modules = set(network.modules())
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     with _modes_kept(network):
         network.train()
         try:
             yield
         finally:
+            for module in set(network.modules()) - modules:
+                if isinstance(module, _BatchNorm):
+                    module.reset_running_stats()
             for name, buffer in network.named_buffers():
-                buffer.copy_(buffers[name])
+                if name in buffers:
+                    buffer.copy_(buffers[name])
 
 
 @contextmanager

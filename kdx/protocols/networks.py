@@ -1,6 +1,6 @@
 """Networks, losses and transforms. B: batch, C: classes, A: anchors, H, W, GH, GW: sizes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -27,12 +27,24 @@ class Loss(Protocol):
     A loss reads the features that it needs by module path, `student.features["conv3"]`. Its first
     call comes on a probe batch, before the optimizer exists: then it creates its parameters. It is
     a mean over the batch of what each image gives, so that a batch may be seen in parts. Its
-    factory gets those facts of its task (`Task.facts`) that its signature names.
+    factory gets those facts of its task (`Task.facts`) that its signature names, and of the run:
+    `teacher_network` (a module, or None), `train_images` (how many) and `run_seed`.
     """
 
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         """Return a scalar. `target` is the task's, see `Task`; `teacher` is None without one."""
         ...
+
+
+@runtime_checkable
+class SharedState(Protocol):
+    """A loss that keeps large buffers equal on all processes itself; optional.
+
+    `shared` are their names: kdx neither broadcasts them nor saves them for each process. They
+    exist from the start.
+    """
+
+    shared: Sequence[str]
 
 
 @runtime_checkable

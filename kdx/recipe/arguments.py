@@ -17,9 +17,12 @@ from kdx.recipe.wording import explain, unknown
 from kdx.util.errors import reason
 
 _FACTS = frozenset({"num_classes", "in_channels", "image_size", "anchors"})
+OF_RUN = frozenset({"teacher_network", "train_images", "run_seed"})
+"""What losses may ask of the run: the teacher's module or None, the size of the training split."""
+
 PROVIDED = {
     "network": _FACTS | {"student_network"},
-    "loss": _FACTS,
+    "loss": _FACTS | OF_RUN,
     "optimizer": frozenset({"params"}),
     "transform": frozenset({"input_shape"}),
 }
@@ -78,6 +81,7 @@ def check(
     if kind == "optimizer":  # its learning rate has no default here, whatever torch's is
         names -= provided
         parameters["lr"] = LEARNING_RATE
+    names -= OF_RUN if kind == "loss" else set()
     for name, value in arguments.items():
         if name not in names and not takes_any:
             yield name, f"unknown argument.{unknown(name, names | set(reserved))}"

@@ -24,6 +24,7 @@ from kdx.models.teacher import Teacher
 from kdx.models.transforms import apply_transforms, check_kept, rehearse_restoring, restore
 from kdx.protocols import ImageData, StudentTransform, Task
 from kdx.recipe import Recipe, Stage
+from kdx.recipe.stages import LossTerm
 from kdx.tasks import task_of
 from kdx.training.objective import Objective, Term
 from kdx.training.optimizers import rehearse
@@ -136,6 +137,7 @@ def build(
     trial = copied(student)  # for the phases and the probes; training starts without them
     check_answer(trial, images, task, "student", train=True)
     paths = [name for name, _ in compact.named_modules()]
+    known |= {"train_images": len(splits.train), "run_seed": recipe.seed}
     stages = []
     for index, stage in enumerate(recipe.resolved_stages()):
         try:
@@ -143,12 +145,7 @@ def build(
                 transform.enter(trial, stage.phase or "")
         except ValueError as error:
             raise ValueError(f"stages[{index}].phase: {error}") from error
-        terms = [
-            Term(each.name, each.weight_at, part.build(**known), place, each.shares(teachers))
-            for each in stage.losses
-            for part in [each.component]
-            for place in [f"{part.place}: {part.where}"]
-        ]
+        terms = [_term(each, teachers, known) for each in stage.losses]
         objective = Objective(trial, terms, known=paths, epochs=stage.epochs)
         objective.probe(images, targets, teachers, indices)
         if any(teachers[name].average for name in objective.reads):
@@ -168,6 +165,15 @@ def build(
         stage.objective.move_to(student)
     made = (compact, student, transforms, teachers, stages, rehearsal)
     return Job(recipe, data, splits, views, *made, notes)
+
+
+def _term(section: LossTerm, teachers: Mapping[str, Teacher], known: dict[str, Any]) -> Term:
+    """Build a loss; it is told the network of the teacher that it learns from, if it is one."""
+    part, shares = section.component, section.shares(teachers)
+    networks = [teachers[name].module for name in shares]
+    guide = networks[0] if len(networks) == 1 else None
+    loss = part.build(**known, teacher_network=guide)
+    return Term(section.name, section.weight_at, loss, f"{part.place}: {part.where}", shares)
 
 
 def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:

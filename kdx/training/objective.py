@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kdx.models.ensemble import Mean, Watched
 from kdx.models.features import FeatureWanted, Tapped
 from kdx.models.modes import as_it_was
-from kdx.protocols import Loss, Outputs
+from kdx.protocols import Loss, Outputs, SharedState
 
 NO_TEACHERS: Mapping[str, Outputs] = MappingProxyType({})
 
@@ -91,6 +91,17 @@ class Objective(nn.Module):
         self.terms = tuple(terms)
         self.tapped = Tapped(student, role="student", known=known)
         self.reads: list[str] = []
+        self._ddp_params_and_buffers_to_ignore = [  # DDP would broadcast them at every step
+            f"adaptors.{term.name}.{name}"
+            for term in terms
+            if isinstance(term.loss, SharedState)
+            for name in term.loss.shared
+        ]
+
+    def own_buffers(self) -> dict[str, Tensor]:
+        """Return the buffers that may differ between processes, by name."""
+        shared = self._ddp_params_and_buffers_to_ignore
+        return {name: each for name, each in self.named_buffers() if name not in shared}
 
     def enter(self, epoch: int) -> None:
         """Start an epoch of the stage, counted from 0: its weights."""
@@ -123,12 +134,13 @@ class Objective(nn.Module):
     ) -> None:
         """Run once in train mode, tapping what the losses read; losses size their adaptors.
 
-        Buffers and gradients are unchanged. Raises ValueError that names the loss: an unknown
-        module path, shapes that do not fit, a result that is not a scalar.
+        Buffers and gradients are unchanged, and BatchNorm of adaptors is as new. Raises ValueError
+        that names the loss: an unknown module path, shapes that do not fit, a result that is not a
+        scalar.
         """
         given = {"indices": indices, "epoch": 0}
         place = ""  # of the loss that reads the newest tap
-        with as_it_was(self.student):
+        with as_it_was(self):
             while True:
                 try:
                     outputs = self.tapped(images)
@@ -156,7 +168,7 @@ class Objective(nn.Module):
     ) -> list[str]:
         """Name the trainable parameters that get no gradient from the terms."""
         named = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
-        with as_it_was(self.student):
+        with as_it_was(self):
             total, _ = self(images, target, teachers, indices)
             if not total.requires_grad:
                 return [name for name, _ in named]

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
+from kdx.training.objective import Objective
 from kdx.training.stage import EpochStats, StageRunner
 
 
-def rank_state(objective: nn.Module, stats: EpochStats) -> dict[str, Any]:
+def rank_state(objective: Objective, stats: EpochStats) -> dict[str, Any]:
     """Return what is this process's own: random generators, buffers, statistics of the epoch."""
     device = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
     name, keys, *place = np.random.get_state(legacy=True)  # a plug-in may draw from it
@@ -21,7 +21,7 @@ def rank_state(objective: nn.Module, stats: EpochStats) -> dict[str, Any]:
         "numpy": (name, np.asarray(keys).tolist(), *place),
         "torch": torch.get_rng_state(),
         "device": device,
-        "buffers": {name: buffer.cpu() for name, buffer in objective.named_buffers()},
+        "buffers": {name: buffer.cpu() for name, buffer in objective.own_buffers().items()},
         "tally": vars(stats) | {"sums": {n: value.cpu() for n, value in stats.sums.items()}},
     }
 
@@ -31,7 +31,7 @@ def load_rank(ranks: Sequence[Mapping[str, Any]], runner: StageRunner) -> EpochS
     runtime = runner.runtime
     same = len(ranks) == runtime.world
     state = ranks[runtime.rank if same else 0]
-    for name, buffer in runner.objective.named_buffers():
+    for name, buffer in runner.objective.own_buffers().items():
         buffer.copy_(state["buffers"][name])
     if same or not runtime.rank:
         random.setstate(state["python"])

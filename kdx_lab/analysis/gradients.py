@@ -134,7 +134,8 @@ def _gradient(
         images = runtime.to_device(images, size=size)
         taught = runtime.taught(objective.reads, images, indices)
         with runtime.held():
-            loss, _ = objective(images, targets.to(runtime.accelerator.device), taught)
+            where = runtime.accelerator.device
+            loss, _ = objective(images, targets.to(where), taught, indices.to(where))
         grads = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         share = len(targets) / len(batch.targets)
         total += share * torch.cat([grad.flatten() for grad in grads]).float().cpu()

@@ -14,6 +14,7 @@ from tests.faults.resuming import differences, run_stopped_at, stop_after
 TWO = "epochs=2"  # 64 images in batches of 16: 8 steps
 EXPAND = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true, rate: 2}]"
 HINT = "{use: hint, student_layer: fc1, teacher_layer: relu_fc1}"
+CRD = "losses=[{use: cross_entropy}, {use: crd, dim: 8, negatives: 20}]"
 STAGES = f"stages=[{{name: hints, losses: [{HINT}]}}, {{name: kd, losses: [{{use: kd}}]}}]"
 PHASES = "stages=[{phase: nonlinear}, {phase: linear}]"
 AUGMENT = "data.augment={crop: 2, flip: true}"
@@ -30,6 +31,8 @@ CASES = {
     "dropout": ([TWO, "student={use: tests.toys.dropping}"], False),
     "phases of an ExpandNet": ([EXPAND, PHASES], False),
     "hint, then KD": ([STAGES], True),
+    "crd": ([TWO, AUGMENT, CRD], True),
+    "crd, accumulation": ([TWO, CRD, "accumulate=2"], True),
     "a memo": ([TWO, AUGMENT, "losses=[{use: kd}]", "teacher.memo={views: 1}"], True),
     "several teachers, the student's moving average": ([TWO, EXPAND, *TEACHERS], False),
     "stages of their own": (

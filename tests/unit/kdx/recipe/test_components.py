@@ -1,12 +1,15 @@
 """A component's arguments, what is said of them, and what components build."""
 
+import json
 from pathlib import Path
 
 import pytest
 from torch import nn
 
+from kdx.commands.schema import schema_of
+from kdx.losses import CRD
 from kdx.recipe import Component, RecipeError, load
-from kdx.recipe.arguments import check
+from kdx.recipe.arguments import OF_RUN, check
 
 
 def test_what_a_factory_cannot_be_given_is_said_at_once(plugin):
@@ -22,6 +25,16 @@ def test_what_kdx_provides_need_not_be_given(plugin):
         ("in_channels", "is missing"),
         ("image_size", "is missing"),
     ]
+
+
+def test_what_the_run_gives_to_a_loss_is_no_argument_of_a_recipe():
+    wrong = dict(check(CRD, "loss", {"train_images": 3, "teacher_network": None, "run_seed": 1}))
+    assert set(wrong) == OF_RUN
+    assert wrong["train_images"].startswith("unknown argument")
+    assert list(check(CRD, "loss", {"dim": 3})) == []
+    of_losses = json.dumps(schema_of("recipe")["$defs"]["LossTerm"])
+    assert '"negatives"' in of_losses
+    assert not any(f'"{name}"' in of_losses for name in OF_RUN)
 
 
 def test_annotations_that_cannot_be_checked_are_left_to_the_factory(plugin):

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdx.losses import KD, PKT, CrossEntropy, Hint
+from kdx.losses import CRD, KD, PKT, VID, CrossEntropy, Hint
 from kdx.models.students import smallnet
 from kdx.models.teacher import Teacher
 from kdx.training.objective import Objective, Term
@@ -92,6 +92,44 @@ def test_the_probe_taps_what_is_read_and_leaves_the_student_as_it_was(batch, tea
     assert len(network.relu_fc1._forward_hooks) == 1
     objective.tapped.detach()
     assert not network.relu_fc1._forward_hooks
+
+
+def test_the_probe_leaves_the_adaptors_batch_norm_as_new(batch, teacher):
+    vid = VID(student_layer="conv3", teacher_layer="pool3")
+    objective = Objective(student(), [term(vid, name="vid")])
+    objective.probe(*batch, {"teacher": teacher})
+    objective.unused(*batch, {"teacher": teacher(batch[0])})
+    norms = [each for each in vid.modules() if isinstance(each, nn.BatchNorm2d)]
+    assert len(norms) == 2
+    for norm in norms:
+        assert norm.num_batches_tracked == 0
+        assert not norm.running_mean.any()
+        assert norm.training
+
+
+def test_the_probe_leaves_the_banks_as_new(batch, teacher):
+    layers = {"student_layer": "fc1", "teacher_layer": "fc1"}
+    crd, fresh = (CRD(**layers, train_images=9, dim=3, negatives=4) for _ in range(2))
+    objective = Objective(student(), [term(crd, name="crd")])
+    indices = torch.arange(BATCH)
+    objective.probe(*batch, {"teacher": teacher}, indices)
+    taught = {"teacher": teacher(batch[0])}
+    assert not [n for n in objective.unused(*batch, taught, indices) if "crd" in n]
+    assert torch.equal(crd.student_bank, fresh.student_bank)
+    assert torch.equal(crd.teacher_bank, fresh.teacher_bank)
+    assert crd.log_z.isnan().all()
+    objective(*batch, taught, indices)
+    assert not torch.equal(crd.student_bank, fresh.student_bank)
+
+
+def test_banks_are_neither_broadcast_nor_saved_for_each_process():
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    objective = Objective(network, [term(CRD(train_images=9, dim=3), name="crd")])
+    ignored = objective._ddp_params_and_buffers_to_ignore
+    assert ignored == [f"adaptors.crd.{name}" for name in ("student_bank", "teacher_bank", "log_z")]
+    assert set(ignored) <= dict(objective.named_buffers()).keys()
+    own = ("running_mean", "running_var", "num_batches_tracked")
+    assert list(objective.own_buffers()) == [f"student.1.{name}" for name in own]
 
 
 def test_the_probe_keeps_the_buffers_when_it_fails(batch):

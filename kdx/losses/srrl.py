@@ -1,0 +1,98 @@
+"""Softmax regression representation learning (Yang et al. 2021). B: batch, C: classes, D: width."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdx.losses.align import as_map
+from kdx.losses.pairs import read_pairs
+from kdx.losses.shared import checked_scales, full_precision, need_teacher
+from kdx.protocols import Outputs
+from kdx.util.words import listed
+
+__all__ = ["SRRL"]
+
+
+class SRRL(nn.Module):
+    """alpha times the distance of the last features, and beta times that of what is made of them.
+
+    The student's feature is mapped to the teacher's width by a learned linear map and BatchNorm.
+    The first term is its mean squared distance from the teacher's feature, over all elements; the
+    second is that of the logits when the teacher's classifier reads it, from the teacher's logits,
+    over all elements, too. Maps are averaged over their places, as before a classifier. BatchNorm
+    needs two samples or more.
+
+    `head` is the module path of the classifier, by default the teacher's last linear layer of
+    `num_classes` outputs. It is used as it is, frozen, and is no part of the loss. `alpha` and
+    `beta` are finite and at least 0. ValueError otherwise, and for a head that is not found.
+    """
+
+    def __init__(
+        self,
+        *,
+        student_layer: str = "@pooled",
+        teacher_layer: str = "@pooled",
+        head: str | None = None,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        teacher_network: nn.Module | None = None,
+        num_classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.pairs = [(student_layer, teacher_layer)]
+        self.scales = checked_scales(alpha=alpha, beta=beta)
+        self.regressor = nn.Sequential()
+        # In a tuple, it is no submodule: neither trained nor saved. The teacher moves it.
+        self.heads: Sequence[nn.Module] = (
+            () if teacher_network is None else (_head(teacher_network, head, num_classes),)
+        )
+
+    def forward(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
+        """Return the scalar; `target` is not read.
+
+        ValueError without a teacher, and for features or logits that do not fit its classifier.
+        """
+        logits = need_teacher(teacher if self.heads else None, "srrl").logits.detach()
+        ((own, guide),) = read_pairs("srrl", self.pairs, student, teacher)
+        if not len(self.regressor):
+            widths = as_map(own, like=guide).shape[1], as_map(guide, like=own).shape[1]
+            layers = nn.Linear(*widths, bias=False), nn.BatchNorm1d(widths[1])
+            dtype = torch.promote_types(own.dtype, torch.float32)
+            self.regressor.extend(layers).to(own.device, dtype)
+        return self._distance(own, guide, logits)
+
+    @full_precision
+    def _distance(self, own: Tensor, guide: Tensor, logits: Tensor) -> Tensor:
+        head = self.heads[0]
+        own, guide = (
+            as_map(each, like=other).mean((2, 3)) for each, other in ((own, guide), (guide, own))
+        )
+        mapped = self.regressor(own)
+        if isinstance(head, nn.Linear) and head.in_features != mapped.shape[1]:
+            path, wide = self.pairs[0][1], mapped.shape[1]
+            reads = f"the teacher's classifier reads {head.in_features} numbers"
+            raise ValueError(f"srrl: {reads}, {path!r} has {wide}: name the layer that it reads")
+        dtype = next((weight.dtype for weight in head.parameters()), mapped.dtype)
+        again = head(mapped.to(dtype))
+        if again.shape != logits.shape:
+            shapes = f"{list(again.shape)}, the teacher's logits are {list(logits.shape)}"
+            raise ValueError(f"srrl: the head's output is {shapes}: name the classifier by `head`")
+        regression = F.mse_loss(again.to(logits.dtype), logits)
+        return self.scales["alpha"] * F.mse_loss(mapped, guide) + self.scales["beta"] * regression
+
+
+def _head(network: nn.Module, path: str | None, classes: int | None) -> nn.Module:
+    modules = dict(network.named_modules())
+    linear = [name for name, each in modules.items() if isinstance(each, nn.Linear)]
+    known = f"Its linear layers: {listed(linear) or 'none'}"
+    if path is None:
+        fitting = [n for n in linear if classes in (None, network.get_submodule(n).out_features)]
+        if not fitting:
+            of = "" if classes is None else f" of {classes} outputs"
+            raise ValueError(f"head: the teacher has no linear layer{of}: name a module. {known}")
+        return modules[fitting[-1]]
+    if path not in modules:
+        raise ValueError(f"head: the teacher has no module {path!r}. {known}")
+    return modules[path]
