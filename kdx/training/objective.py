@@ -47,9 +47,10 @@ class Objective(nn.Module):
     The teacher is not part of it: its outputs are an argument. Parameters of losses are in
     `adaptors`, by the term's name. `known` are the module paths of the compact network, which
     losses may read; default: all of the student's. `tapped` is the student as the losses see it:
-    its taps are on during a stage. `reads_teacher` is set by `probe`: whether a
-    loss reads the teacher's outputs. `weights` are those of the epoch that `enter` named, at first
-    the last one's; a term whose weight is always 0 is only logged, and `varying` ones change.
+    its taps are on during a stage. `reads_teacher` and `taught` are set by `probe`: whether a
+    loss reads the teacher's outputs, and the names of those. `weights` are those of the epoch that
+    `enter` named, at first the last one's; a term whose weight is always 0 is only logged, and
+    `varying` ones change.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Objective(nn.Module):
         self.terms = tuple(terms)
         self.tapped = Tapped(student, role="student", known=known)
         self.reads_teacher = False
+        self.taught: set[str] = set()
 
     def enter(self, epoch: int) -> None:
         """Start an epoch of the stage, counted from 0: its weights."""
@@ -118,15 +120,17 @@ class Objective(nn.Module):
                     taught = teacher(images) if teacher else None
                 except ValueError as error:
                     raise ValueError(f"{place}{error}") from error
-                watched = Watched(taught.logits, taught.features) if taught else None
                 try:
                     for term in self.terms:
+                        watched = Watched(taught.logits, taught.features) if taught else None
                         _value(term, outputs, watched, target, given)
+                        if watched and watched.reads:
+                            self.taught.add(term.name)
                     break
                 except FeatureWanted as wanted:
                     _tap(wanted)
                     place = f"{wanted.place}: "
-            self.reads_teacher = bool(watched and watched.reads)
+            self.reads_teacher = bool(self.taught)
             if self.tapped.paths:
                 self.tapped.clone_overwritten(images)
 

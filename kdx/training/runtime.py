@@ -13,6 +13,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
+from torch._functorch import config as functorch
 
 from kdx.data import EpochBatches, Views, eval_loader, most_batches, resized, train_loader
 from kdx.launch.memory import at_once
@@ -156,6 +157,8 @@ class Runtime:
     def compile(self) -> None:
         """Compile student and teacher, at their first batch, if the recipe says so."""
         if self.job.recipe.compile:
+            if self.job.recipe.diagnose:  # the backward pass is run for each term
+                functorch.donated_buffer = False
             self.job.student.compile()
             if self.job.teacher:
                 self.job.teacher.module.compile()
