@@ -25,6 +25,7 @@ CASES = {
     "dropout": ([TWO, "student={use: tests.toys.dropping}"], False),
     "phases of an ExpandNet": ([EXPAND, PHASES], False),
     "hint, then KD": ([STAGES], True),
+    "diagnosed gradients": ([TWO, "losses=[{use: cross_entropy}, {use: kd}]", "diagnose=2"], True),
     "a memo": ([TWO, AUGMENT, "losses=[{use: kd}]", "teacher.memo={views: 1}"], True),
     "stages of their own": (
         ["stages=[{epochs: 1}, {epochs: 2, optimizer: {use: Adam, lr: 0.01}}]", "evaluate_every=2"],
