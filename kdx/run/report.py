@@ -167,8 +167,8 @@ def _gradients(recipe: Recipe, epochs: Sequence[Mapping[str, Any]]) -> str:
             weight = last.get(f"weight/{name}", term.weight_at(0, stage.epochs))
             every = [e[suggested] for e in found if suggested in e]
             rows.append((
-                stage.name, name, f"{weight:.3g}", f"{last[key]:.3g}", f"{weight * last[key]:.3g}",
-                f"{last[cosine]:.2f}" if cosine in last else "",
+                stage.name, name, f"{weight:g}", f"{last[key]:.3g}", f"{weight * last[key]:.3g}",
+                f"{last[cosine]:z.2f}" if cosine in last else "",
                 f"{last[suggested]:g}" if suggested in last else "",
                 f"{min(every):g} to {max(every):g}" if every else "",
             ))  # fmt: skip

@@ -127,7 +127,7 @@ def _gradients(values: Mapping[str, float]) -> str:
     shown = []
     for name in (key.partition("/")[2] for key in values if key.startswith("gradient/")):
         cosine, suggested = values.get(f"cosine/{name}"), values.get(f"suggested/{name}")
-        more = [] if cosine is None else [f"cosine {cosine:.2f}"]
+        more = [] if cosine is None else [f"cosine {cosine:z.2f}"]
         more += [] if suggested is None else [f"suggested {suggested:g}"]
         text = f" ({', '.join(more)})" if more else ""
         shown.append(f"{name} {values[f'gradient/{name}']:.3g}{text}")
