@@ -56,9 +56,13 @@ def accelerator_for(job: Job) -> Accelerator:
 
 @contextmanager
 def caller_unchanged() -> Iterator[None]:
-    """Give the caller's random generators, CPU threads and Accelerate state back afterwards."""
+    """Give the caller's random generators, CPU threads and Accelerate state back afterwards.
+
+    And what `Runtime.compile` sets.
+    """
     threads, shared = torch.get_num_threads(), dict(AcceleratorState._shared_state)
     python, numpy = random.getstate(), np.random.get_state()
+    donated = functorch.donated_buffer
     try:
         with torch.random.fork_rng(range(torch.cuda.device_count())):
             yield
@@ -66,6 +70,7 @@ def caller_unchanged() -> Iterator[None]:
         random.setstate(python)
         np.random.set_state(numpy)
         torch.set_num_threads(threads)
+        functorch.donated_buffer = donated
         AcceleratorState._shared_state.clear()
         AcceleratorState._shared_state.update(shared)
 
@@ -157,7 +162,7 @@ class Runtime:
     def compile(self) -> None:
         """Compile student and teacher, at their first batch, if the recipe says so."""
         if self.job.recipe.compile:
-            if self.job.recipe.diagnose:  # the backward pass is run for each term
+            if self.job.recipe.diagnose:  # the saved tensors serve several backward passes
                 functorch.donated_buffer = False
             self.job.student.compile()
             if self.job.teacher:

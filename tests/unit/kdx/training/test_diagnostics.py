@@ -10,7 +10,7 @@ from kdx.training.diagnostics import Diagnostics
 from kdx.training.job import build
 from kdx.training.log import RunLog
 from kdx.training.objective import Objective, Term
-from kdx.training.runtime import Runtime, accelerator_for
+from kdx.training.runtime import Runtime, accelerator_for, caller_unchanged
 from kdx.training.stage import EpochStats, StageRunner
 
 EXPANDED = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true, rate: 2}]"
@@ -258,12 +258,14 @@ def test_a_compiled_student_is_diagnosed(trained, monkeypatch):
     """By the backend that needs no C++ compiler."""
     original = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda self: original(self, backend="aot_eager"))
-    monkeypatch.setattr(functorch, "donated_buffer", True)
     losses = "losses=[{use: cross_entropy}, {use: kd}]"
     what = ("student={use: tests.toys.plain}", losses, "diagnose=9", "data.limit=16")
     _, plain = trained(*what)
-    _, compiled = trained(*what, "compile=true", prepare=lambda runtime: runtime.compile())
-    assert not functorch.donated_buffer  # what is kept for a backward pass is read by several
+    assert functorch.donated_buffer
+    with caller_unchanged():
+        _, compiled = trained(*what, "compile=true", prepare=lambda runtime: runtime.compile())
+        assert not functorch.donated_buffer  # saved tensors are read by several backward passes
+    assert functorch.donated_buffer
     for key, values in plain.diagnosed.items():
         assert compiled.diagnosed[key] == pytest.approx(values, rel=1e-3, abs=1e-4), key
 
