@@ -62,6 +62,7 @@ class Recipe(Section):
     evaluate_every: Annotated[Count, MAY_DIFFER] = 1
     train_metrics: Annotated[StrictBool, Resume(True, since="0.1.0", absent=False)] = False
     log_every: Annotated[Count, MAY_DIFFER] = 50
+    diagnose: Annotated[Natural, Resume(True, since="0.2.0", absent=0)] = 0
     checkpoint_every: Annotated[Count | None, MAY_DIFFER] = None
     keep_checkpoints: Annotated[Count, MAY_DIFFER] = 1
     skip_bad_steps: Annotated[Natural | None, MAY_DIFFER] = None

@@ -22,6 +22,10 @@ from kdx.util.words import counted
 
 PICTURES = "## Pictures\n\nTest images with their targets and the student's outputs."
 SHOWN = 8  # of them
+GRADIENTS = """
+Norm of each term's gradient on the student's parameters, and its cosine to the gradient of the task
+loss, the first term that reads no teacher. With the suggested weight, the term's weighted gradient
+has the norm of the task loss's. Medians of the last epoch of the stage, and the range of all."""
 EVALUATING = """\
 ```bash
 kdx evaluate {run_dir}
@@ -61,6 +65,7 @@ def write_report(
     ]
     shown = "\n".join(f"![test image]({name})" for name in pictures)
     environment = [(key, str(value)) for key, value in summary.environment.items()]
+    gradients = _gradients(recipe, epochs)
     sections = [
         f"# {summary.name}",
         _what(recipe, summary.forked_from),
@@ -68,6 +73,7 @@ def write_report(
         f"## Certificate\n\n{_certificate(certificate)}",
         *([f"{PICTURES}\n\n{shown}"] if pictures else []),
         f"## Epochs\n\n{_epochs(epochs, summary.primary_metric)}",
+        *([f"## Gradients\n\n{gradients}"] if gradients else []),
         f"## Environment\n\n{_table(('', ''), environment)}",
         f"## Load it\n\n{_load(recipe, run_dir, input, summary)}",
     ]
@@ -151,6 +157,29 @@ def _epochs(epochs: Sequence[Mapping[str, Any]], primary_metric: str) -> str:
         for e in epochs
     ]  # fmt: skip
     return _table(("epoch", "stage", "learning rate", *names), rows)
+
+
+def _gradients(recipe: Recipe, epochs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of what `diagnose` found; empty if nothing."""
+    rows = []
+    for stage in recipe.resolved_stages():
+        for term in stage.losses:
+            name, key = term.name, f"gradient/{term.name}"
+            found = [e for e in epochs if e["stage"] == stage.name and key in e]
+            if not found:
+                continue
+            last, cosine, suggested = found[-1], f"cosine/{name}", f"suggested/{name}"
+            weight = last.get(f"weight/{name}", term.weight_at(0, stage.epochs))
+            every = [e[suggested] for e in found if suggested in e]
+            rows.append((
+                stage.name, name, f"{weight:g}", f"{last[key]:.3g}", f"{weight * last[key]:.3g}",
+                f"{last[cosine]:z.2f}" if cosine in last else "",
+                f"{last[suggested]:g}" if suggested in last else "",
+                f"{min(every):g} to {max(every):g}" if every else "",
+            ))  # fmt: skip
+    heading = ("stage", "term", "weight", "gradient", "weight x gradient", "cosine",
+               "suggested weight", "over all epochs")  # fmt: skip
+    return f"{_table(heading, rows)}\n{GRADIENTS}" if rows else ""
 
 
 def _load(recipe: Recipe, run_dir: Path, input: InputSpec, summary: Summary) -> str:

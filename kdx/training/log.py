@@ -66,7 +66,10 @@ class RunLog:
             yield show
 
     def epoch(self, epoch: int, stage: str, values: Mapping[str, float]) -> None:
-        """Record an epoch: a line on the terminal and in metrics.jsonl, points in TensorBoard."""
+        """Record an epoch: a line on the terminal and in metrics.jsonl, points in TensorBoard.
+
+        The terminal has a second line if gradients were diagnosed.
+        """
         if self.board is None:
             return
         line = json.dumps({"epoch": epoch, "stage": stage, **values})
@@ -75,6 +78,8 @@ class RunLog:
             for name, value in values.items():
                 self.board.add_scalar(name, value, epoch)
         say(self.console, self._line(epoch, stage, values))
+        if gradients := _gradients(values):
+            say(self.console, f"{'':>{len(f'{self.epochs}') * 2 + 1}} gradients  {gradients}")
 
     def resume(self, metrics: str) -> None:
         """Begin with the lines of the checkpoint that the run is resumed from."""
@@ -115,3 +120,15 @@ class RunLog:
                 parts.append(f"{split if metric == self.primary_metric else metric} {value:.2%}")
         parts.append(f"{values['images_per_second']:,.0f} img/s")
         return "  ".join(parts)
+
+
+def _gradients(values: Mapping[str, float]) -> str:
+    """`cross_entropy 1.23, kd 14.1 (cosine 0.83, suggested 0.087)`; empty if not diagnosed."""
+    shown = []
+    for name in (key.partition("/")[2] for key in values if key.startswith("gradient/")):
+        cosine, suggested = values.get(f"cosine/{name}"), values.get(f"suggested/{name}")
+        more = [] if cosine is None else [f"cosine {cosine:z.2f}"]
+        more += [] if suggested is None else [f"suggested {suggested:g}"]
+        text = f" ({', '.join(more)})" if more else ""
+        shown.append(f"{name} {values[f'gradient/{name}']:.3g}{text}")
+    return ", ".join(shown)

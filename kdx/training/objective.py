@@ -45,7 +45,7 @@ class Term:
         call = self.loss.forward if isinstance(self.loss, nn.Module) else self.loss
         return [name for name in ("indices", "epoch") if name in signature(call).parameters]
 
-    def taught(self, teachers: Mapping[str, Outputs]) -> Outputs | None:
+    def teacher(self, teachers: Mapping[str, Outputs]) -> Outputs | None:
         """Return what it learns from: the outputs of a teacher, or of several as `Mean`.
 
         None if there is none among `teachers`, the outputs by name.
@@ -63,9 +63,10 @@ class Objective(nn.Module):
     The teacher is not part of it: its outputs are an argument. Parameters of losses are in
     `adaptors`, by the term's name. `known` are the module paths of the compact network, which
     losses may read; default: all of the student's. `tapped` is the student as the losses see it:
-    its taps are on during a stage. `reads` is set by `probe`: the names of the teachers whose
-    outputs the losses read. `weights` are those of the epoch that `enter` named, at first
-    the last one's; a term whose weight is always 0 is only logged, and `varying` ones change.
+    its taps are on during a stage. `reads` and `taught` are set by `probe`: the names of the
+    teachers whose outputs the losses read, and of these losses. `weights` are those of the epoch
+    that `enter` named, at first the last one's; a term whose weight is always 0 is only logged, and
+    `varying` ones change.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Objective(nn.Module):
         self.terms = tuple(terms)
         self.tapped = Tapped(student, role="student", known=known)
         self.reads: list[str] = []
+        self.taught: list[str] = []
         self._ddp_params_and_buffers_to_ignore = [  # DDP would broadcast them at every step
             f"adaptors.{term.name}.{name}"
             for term in terms
@@ -121,7 +123,9 @@ class Objective(nn.Module):
         names, `indices` [B] of the samples if a loss asks.
         """
         outputs, given = self.tapped(images), {"indices": indices, "epoch": self.epoch}
-        values = {t.name: _value(t, outputs, t.taught(teachers), target, given) for t in self.terms}
+        values = {
+            t.name: _value(t, outputs, t.teacher(teachers), target, given) for t in self.terms
+        }
         total = torch.stack([self.weights[name] * values[name] for name in self.summed]).sum()
         return total, values
 
@@ -144,20 +148,36 @@ class Objective(nn.Module):
             while True:
                 try:
                     outputs = self.tapped(images)
-                    watched = {name: Watched(ask(images)) for name, ask in teachers.items()}
+                    asked = {name: ask(images) for name, ask in teachers.items()}
                 except ValueError as error:
                     raise ValueError(f"{place}{error}") from error
+                found: dict[str, list[str]] = {}
                 try:
                     for term in self.terms:
-                        taught = term.taught(cast("Mapping[str, Outputs]", watched))
-                        _value(term, outputs, taught, target, given)
+                        read = self._read(term, outputs, asked, target, given)
+                        found |= {term.name: read} if read else {}
                     break
                 except FeatureWanted as wanted:
                     _tap(wanted)
                     place = f"{wanted.place}: "
-            self.reads = [name for name, outputs in watched.items() if outputs.reads]
+            self.reads = [name for name in teachers if any(name in each for each in found.values())]
+            self.taught = list(found)
             if self.tapped.paths:
                 self.tapped.clone_overwritten(images)
+
+    def _read(
+        self,
+        term: Term,
+        student: Outputs,
+        teachers: Mapping[str, Outputs],
+        target: Tensor,
+        given: Mapping[str, Any],
+    ) -> list[str]:
+        """Return the names of the teachers that a term reads."""
+        watched = {name: Watched(outputs) for name, outputs in teachers.items()}
+        taught = term.teacher(cast("Mapping[str, Outputs]", watched))
+        _value(term, student, taught, target, given)
+        return [name for name, outputs in watched.items() if outputs.reads]
 
     def unused(
         self,

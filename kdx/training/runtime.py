@@ -13,6 +13,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
+from torch._functorch import config as functorch
 from torch.optim.swa_utils import AveragedModel
 
 from kdx.data import EpochBatches, Views, eval_loader, most_batches, resized, train_loader
@@ -57,9 +58,13 @@ def accelerator_for(job: Job) -> Accelerator:
 
 @contextmanager
 def caller_unchanged() -> Iterator[None]:
-    """Give the caller's random generators, CPU threads and Accelerate state back afterwards."""
+    """Give the caller's random generators, CPU threads and Accelerate state back afterwards.
+
+    And what `Runtime.compile` sets.
+    """
     threads, shared = torch.get_num_threads(), dict(AcceleratorState._shared_state)
     python, numpy = random.getstate(), np.random.get_state()
+    donated = functorch.donated_buffer
     try:
         with torch.random.fork_rng(range(torch.cuda.device_count())):
             yield
@@ -67,6 +72,7 @@ def caller_unchanged() -> Iterator[None]:
         random.setstate(python)
         np.random.set_state(numpy)
         torch.set_num_threads(threads)
+        functorch.donated_buffer = donated
         AcceleratorState._shared_state.clear()
         AcceleratorState._shared_state.update(shared)
 
@@ -177,6 +183,8 @@ class Runtime:
     def compile(self) -> None:
         """Compile student and teacher, at their first batch, if the recipe says so."""
         if self.job.recipe.compile:
+            if self.job.recipe.diagnose:  # the saved tensors serve several backward passes
+                functorch.donated_buffer = False
             self.job.student.compile()
             for teacher in self.job.teachers.values():
                 teacher.module.compile()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdx.data import Batch, cut, side
+from kdx.training.diagnostics import Diagnostics
 from kdx.training.health import GRADIENT, Health, bad_gradients
 from kdx.training.job import StageJob
 from kdx.training.log import RunLog
@@ -24,8 +25,8 @@ class EpochStats:
     """What one process counts during an epoch.
 
     `sums` are of the terms over its samples, `seen` the number of these, `samples` that of all
-    processes; `seconds` of training. Of the whole run: the number of steps `skipped`, and of
-    those the last ones `in_row`.
+    processes; `seconds` of training, `diagnosed` what `Diagnostics` finds. Of the whole run: the
+    number of steps `skipped`, and of those the last ones `in_row`.
     """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class EpochStats:
     seconds: float = 0.0
     skipped: int = 0
     in_row: int = 0
+    diagnosed: dict[str, list[float]] = field(default_factory=dict)
 
 
 class StageRunner:
@@ -60,6 +62,7 @@ class StageRunner:
         self.optimizer = optimizer if plain and accelerator.scaler is None else prepared
         rank = f", rank {runtime.rank}" if runtime.world > 1 else ""
         self.health = Health(self.objective, place=f"stage {stage.stage.name!r}{rank}")
+        self.diagnostics = Diagnostics(runtime, self.objective, every=recipe.diagnose)
         # fp16's scaler skips steps itself; otherwise a step waits until its gradient is checked.
         self._scaler = accelerator.scaler
         default = 0 if self._scaler is None else SCALED
@@ -112,6 +115,7 @@ class StageRunner:
             **{f"loss/{name}": value for name, value in means.items()},
             **{f"weighted/{name}": value for name, value in weighted.items()},
             **{f"weight/{name}": self.objective.weights[name] for name in self.objective.varying},
+            **self.diagnostics.summary(stats.diagnosed),
             **({"skipped_steps": stats.skipped} if self.may_skip else {}),
             "images_per_second": runtime.batches.samples / stats.seconds,
             "seconds": stats.seconds,
@@ -131,6 +135,7 @@ class StageRunner:
         buffers = [b.clone() for b in self.objective.buffers()] if self._checks_first else []
         runtime, recipe, step = self.runtime, self.runtime.job.recipe, number - 1
         size = side(recipe.data.augment.sizes, seed=recipe.seed, epoch=self.epoch, step=step)
+        self.diagnostics.start(number)
         sums = self._backward(batch, whole, size)
         norm = self._gradient_norm()
         if self._checks_first and not norm.isfinite() and bad_gradients(self.objective):
@@ -152,6 +157,7 @@ class StageRunner:
             runtime.follow(self.followers)
             stats.seen += len(batch.targets)
             stats.samples, stats.in_row = stats.samples + whole, 0
+            self.diagnostics.record(stats.diagnosed)
         self.optimizer.zero_grad()
 
     def _backward(self, batch: Batch, whole: int, size: int | None) -> dict[str, Tensor]:
@@ -170,6 +176,7 @@ class StageRunner:
                     outputs = runtime.taught(self.objective.reads, images, indices)
                 with runtime.held():
                     total, terms = self.wrapped(images, targets, outputs, asked)
+                self.diagnostics.add(terms, len(targets) / whole)
                 # DDP averages over the processes: the result is the mean over the whole batch.
                 share = len(targets) * accelerator.num_processes / whole
                 total = total if share == 1 else total * share

@@ -31,6 +31,7 @@ REFUSED = {
 }
 ACCEPTED = {
     "log_every=7": "log_every: 50, now 7",
+    "diagnose=7": "diagnose: 0, now 7",
     "data.workers=1": "data.workers: 0, now 1",
     "keep_checkpoints=5": "keep_checkpoints: 1, now 5",
     "threads=2": "threads: 1, now 2 (may round differently)",

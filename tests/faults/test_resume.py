@@ -33,6 +33,7 @@ CASES = {
     "hint, then KD": ([STAGES], True),
     "crd": ([TWO, AUGMENT, CRD], True),
     "crd, accumulation": ([TWO, CRD, "accumulate=2"], True),
+    "diagnosed gradients": ([TWO, "losses=[{use: cross_entropy}, {use: kd}]", "diagnose=2"], True),
     "a memo": ([TWO, AUGMENT, "losses=[{use: kd}]", "teacher.memo={views: 1}"], True),
     "several teachers, the student's moving average": ([TWO, EXPAND, *TEACHERS], False),
     "stages of their own": (

@@ -30,6 +30,10 @@ train_metrics: true
 """
 
 
+DIAGNOSED = ("teacher={use: tests.toys.plain, allow_chance: true}", "diagnose=2")
+SP = "{use: sp, student_layer: '4', teacher_layer: '3', weight: 0}"
+
+
 def distill(
     place: Path, processes: int, *overrides: str, tool: str = "distill", recipe: str = "recipe.yaml"
 ) -> Path:
@@ -51,10 +55,16 @@ def distill(
 def test_two_processes_follow_one(tmp_path, accumulate):
     """The student has no BatchNorm, whose statistics are each process's own.
 
-    100 samples in batches of 32 end in one of 4: two for each process.
+    100 samples in batches of 32 end in one of 4: two for each process. The gradients that are
+    diagnosed are those of one process, too: also of a loss that compares samples, as long as it
+    sees all of them at once.
     """
     (tmp_path / "recipe.yaml").write_text(RECIPE)
-    one, two = (distill(tmp_path, n, f"accumulate={accumulate if n > 1 else 1}") for n in (1, 2))
+    losses = ["{use: cross_entropy}", "{use: kd}", *([SP] if accumulate == 1 else [])]
+    what = (*DIAGNOSED, f"losses=[{', '.join(losses)}]")
+    one, two = (
+        distill(tmp_path, n, f"accumulate={accumulate if n > 1 else 1}", *what) for n in (1, 2)
+    )
     summaries = [json.loads((run / "summary.json").read_text()) for run in (one, two)]
     assert [summary["environment"]["processes"] for summary in summaries] == [1, 2]
     for split in ("last", "test", "train"):
@@ -65,6 +75,10 @@ def test_two_processes_follow_one(tmp_path, accumulate):
     ]
     for first, second in zip(*lines, strict=True):
         assert first["loss/cross_entropy"] == pytest.approx(second["loss/cross_entropy"], rel=1e-5)
+        names = [name for name in first if name.startswith(("gradient/", "cosine/"))]
+        assert len(names) == 2 * len(losses) - 1
+        for name in names:
+            assert first[name] == pytest.approx(second[name], rel=1e-4), name
     students = [load_file(run / "student.safetensors") for run in (one, two)]
     for name, tensor in students[0].items():
         assert (tensor - students[1][name]).abs().max() < 1e-5

@@ -11,7 +11,7 @@ from kdx.run.resume import Changes, compare, compare_recipes, flat
 
 MAY = {
     "name", "processes", "threads", "compile", "channels_last", "tolerance.float32",
-    "tolerance.float64", "select", "log_every", "evaluate_every", "checkpoint_every",
+    "tolerance.float64", "select", "log_every", "diagnose", "evaluate_every", "checkpoint_every",
     "keep_checkpoints", "skip_bad_steps", "train_metrics", "data.root", "data.workers",
     "teacher.weights", "teacher.recipe", "teacher.allow_chance", "teacher.memo.limit",
     "teacher.memo.directory",
@@ -44,6 +44,7 @@ def test_keys_that_were_added_later_have_the_value_from_before(recipe):
         "data.label_noise": 0.0,
         "train_metrics": False,
         "teachers": {},
+        "diagnose": 0,
         "losses.0.until": None,
         "losses.0.teacher": None,
         "stages.0.losses.0.until": None,

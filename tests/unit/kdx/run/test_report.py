@@ -58,6 +58,32 @@ def test_the_report_says_what_came_out(recipe, tmp_path):
     assert f"kdx evaluate {tmp_path}" in text
 
 
+def test_diagnosed_gradients_are_a_table(recipe, tmp_path):
+    losses = "losses=[{use: cross_entropy, weight: 0.5}, {use: kd}, {use: sp, weight: 0}]"
+    losses = losses.replace("sp,", "sp, student_layer: fc1, teacher_layer: fc1,")
+    made = recipe(losses, "teacher.use=smallnet", "stages=[{name: first}, {name: last}]")
+    assert "## Gradients" not in written(made, tmp_path)
+    first = {"gradient/cross_entropy": 1.0, "gradient/kd": 2.0, "cosine/kd": 0.5,
+             "suggested/kd": 0.25, "gradient/sp": 0.0}  # fmt: skip
+    second = {"gradient/cross_entropy": 2.2222, "gradient/kd": 0.5, "cosine/kd": -0.125,
+              "suggested/kd": 2.2, "weight/kd": 3.0}  # fmt: skip
+    plain = {"learning_rate": 0.01, "loss/total": 2.5}
+    lines = [
+        {"epoch": 1 + i, "stage": "first", **plain, **e} for i, e in enumerate((first, second))
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text)
+    write_report(tmp_path, made, SUMMARY, CERTIFICATE, input=INPUT)
+    assert rows((tmp_path / "report.md").read_text(), "Gradients") == [
+        ["stage", "term", "weight", "gradient", "weight x gradient", "cosine",
+         "suggested weight", "over all epochs"],
+        ["---"] * 8,
+        ["first", "cross_entropy", "0.5", "2.22", "1.11", "", "", ""],
+        ["first", "kd", "3", "0.5", "1.5", "-0.12", "2.2", "0.25 to 2.2"],
+        ["first", "sp", "0", "0", "0", "", "", ""],
+    ]  # fmt: skip
+
+
 def test_training_images_and_label_noise_are_shown(recipe, tmp_path):
     summary = replace(SUMMARY, train={"top1": 0.25, "top5": 0.75})
     text = written(recipe("data.label_noise=0.125"), tmp_path, summary)

@@ -37,6 +37,20 @@ def test_an_epoch_is_a_line_on_the_terminal(log, console):
     )
 
 
+def test_diagnosed_gradients_are_a_second_line(log, console):
+    found = {
+        "gradient/cross_entropy": 2.8357, "gradient/kd": 10.2066, "cosine/kd": -0.4692,
+        "suggested/kd": 0.28, "gradient/sp": 0.00226, "cosine/sp": 0.036, "suggested/sp": 1300.0,
+        "gradient/still": 0.0,
+    }  # fmt: skip
+    log.epoch(3, "train", VALUES | found)
+    _, line = console.file.getvalue().splitlines()
+    assert line == (
+        "      gradients  cross_entropy 2.84, kd 10.2 (cosine -0.47, suggested 0.28), "
+        "sp 0.00226 (cosine 0.04, suggested 1300), still 0"
+    )
+
+
 def test_a_single_loss_is_not_broken_down(log, console):
     shown = {"loss/total": 1.0, "loss/cross_entropy": 1.0, "images_per_second": 10.0}
     log.epoch(12, "train", shown)
