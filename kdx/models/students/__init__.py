@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from kdx.models.students.alexnet import alexnet
+from kdx.models.students.cifar_resnet import cifar_resnet, resnet8x4, resnet32x4
 from kdx.models.students.smallnet import SmallNet, smallnet, smallnet4
 from kdx.models.students.unet import UNet, unet
 from kdx.models.students.yolo_lite import yolo_lite
@@ -15,8 +16,11 @@ __all__ = [
     "SmallNet",
     "UNet",
     "alexnet",
+    "cifar_resnet",
     "mobilenet",
     "mobilenet_v2",
+    "resnet8x4",
+    "resnet32x4",
     "shufflenet_v2",
     "smallnet",
     "smallnet4",
@@ -26,7 +30,8 @@ __all__ = [
     "yolo_lite",
 ]
 
-_STUDENTS = (smallnet, smallnet4, mobilenet, mobilenet_v2, shufflenet_v2, alexnet, yolo_lite, unet)
+_PAPER = (smallnet, smallnet4, mobilenet, mobilenet_v2, shufflenet_v2, alexnet, yolo_lite, unet)
+_OTHERS = (cifar_resnet, resnet8x4, resnet32x4, timm, torchvision)
 TABLE: Mapping[str, Callable[..., nn.Module]] = {
-    network.__name__: network for network in (*_STUDENTS, timm, torchvision)
+    network.__name__: network for network in (*_PAPER, *_OTHERS)
 }
