@@ -90,11 +90,14 @@ def copy(name: str, to: Path, *, overwrite: bool = False) -> list[Path]:
 def _with_named(path: Path) -> Iterator[Path]:
     """Yield a file and those that it names as `recipe:`, at any depth."""
     yield path
-    waiting: list[Any] = [read_mapping(path, Report(str(path)), "a recipe is a mapping")]
+    whole = read_mapping(path, Report(str(path)), "a recipe is a mapping")
+    changed = path.parent / str(whole.get("recipe", path.name))  # by a study's dotted overrides
+    waiting: list[Any] = [whole]
     for section in waiting:
         for key, value in section.items() if isinstance(section, dict) else ():
             if key.rpartition(".")[2] == "recipe" and isinstance(value, str):
-                yield from _with_named(Path(os.path.normpath(path.parent / value)))
+                beside = changed if "." in key else path
+                yield from _with_named(Path(os.path.normpath(beside.parent / value)))
             waiting.append(value)
 
 

@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel
 Decay = Annotated[float, Field(gt=0, lt=1)]
 
 
-def moving_average(student_network: nn.Module, decay: Decay = 0.999) -> AveragedModel:
+def ema(student_network: nn.Module, decay: Decay = 0.999) -> AveragedModel:
     """As a teacher: the moving average of the student itself (Tarvainen & Valpola 2017).
 
     Of the compact weights and of BatchNorm's statistics, after each step: the average moves by

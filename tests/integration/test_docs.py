@@ -33,7 +33,7 @@ RECIPES = sorted(ROOT.glob("configs/*/*.yaml"))
 def test_every_shipped_recipe_is_valid(path, tmp_path):
     recipe = load(path, output_root=tmp_path)
     assert recipe.run_dir.is_relative_to(tmp_path)
-    if recipe.teacher and not recipe.teacher.component.arguments.get("pretrained"):
+    if recipe.teacher and recipe.teacher.weights:
         assert recipe.teacher.recipe is not None
         teacher = beside(recipe, recipe.teacher.recipe)
         assert str(teacher.run_dir) == recipe.teacher.weights

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from kdx.losses import TABLE
 from kdx_lab.study.arms import BUILT_IN
 from kdx_lab.study.grid import open_study
-from kdx_lab.study.schema import Arm, Setting, Study
+from kdx_lab.study.schema import Arm, Setting, Study, read_study
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "configs/studies"
@@ -26,7 +27,16 @@ def test_every_study_loads_and_has_the_runs_that_are_documented(name, tmp_path):
 
 def taught(cell) -> bool:
     """Return whether its arm is named as one with a teacher."""
-    return cell.arm.rpartition("+")[2] in ("kd", "hint", "pkt")
+    name = cell.arm.rpartition("+")[2]
+    return name != "tf_kd" and name.partition("_")[0] in TABLE
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if name.endswith("/methods.yaml")])
+def test_a_study_of_methods_has_all_of_them(name):
+    arms = read_study(FOLDER / name).arms
+    methods = {path.stem for path in (ROOT / "configs/methods").glob("*.yaml")}
+    methods -= {"kd_born_again"}  # it needs the run of another arm
+    assert {arm for arm in arms if arm != "compact"} == methods
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])

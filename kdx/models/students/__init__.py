@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from kdx.models.average import moving_average
+from kdx.models.average import ema
 from kdx.models.students.alexnet import alexnet
+from kdx.models.students.cifar_resnet import cifar_resnet, resnet8x4, resnet32x4
 from kdx.models.students.smallnet import SmallNet, smallnet, smallnet4
 from kdx.models.students.unet import UNet, unet
 from kdx.models.students.yolo_lite import yolo_lite
@@ -16,8 +17,12 @@ __all__ = [
     "SmallNet",
     "UNet",
     "alexnet",
+    "cifar_resnet",
+    "ema",
     "mobilenet",
     "mobilenet_v2",
+    "resnet8x4",
+    "resnet32x4",
     "shufflenet_v2",
     "smallnet",
     "smallnet4",
@@ -27,7 +32,8 @@ __all__ = [
     "yolo_lite",
 ]
 
-_STUDENTS = (smallnet, smallnet4, mobilenet, mobilenet_v2, shufflenet_v2, alexnet, yolo_lite, unet)
+_PAPER = (smallnet, smallnet4, mobilenet, mobilenet_v2, shufflenet_v2, alexnet, yolo_lite, unet)
+_OTHERS = (cifar_resnet, resnet8x4, resnet32x4, timm, torchvision, ema)
 TABLE: Mapping[str, Callable[..., nn.Module]] = {
-    network.__name__: network for network in (*_STUDENTS, timm, torchvision)
-} | {"ema": moving_average}
+    network.__name__: network for network in (*_PAPER, *_OTHERS)
+}

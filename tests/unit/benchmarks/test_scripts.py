@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import expand_cost, peers, pipeline, scaling, startup
+from benchmarks import expand_cost, losses, peers, pipeline, scaling, startup
 from benchmarks.peer_loops import Spec
 from benchmarks.peer_process import Peer
 
@@ -49,6 +49,16 @@ def test_pipeline(tmp_path):
     assert speeds["+ KD, live teacher"]["median"] < speeds["bare loop"]["median"]
     assert speeds["only teacher"] is None
     assert {row["this row"] for row in found} - {None} < set(speeds)
+
+
+def test_losses(tmp_path, capsys):
+    what = ("--only", "rkd", "--pixels", 8)
+    base, row = rows(losses.main, tmp_path / "a.json", *what)
+    assert (base["loss"], base["time to kd"]["median"], base["memory to kd"]) == ("kd", 1, 1)
+    assert (row["loss"], row["largest"]) == ("rkd", "B² max(B, D)")
+    assert row["time to kd"]["median"] > 0
+    assert base["peak MB"] > 4 * (3 * 1.2 + 7.4)  # the student, its gradient and momentum; teacher
+    assert "Losses, 4 x 8², 1 rounds, 1 threads" in capsys.readouterr().out
 
 
 def test_peers(tmp_path):

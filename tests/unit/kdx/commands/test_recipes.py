@@ -49,6 +49,13 @@ def test_every_copy_is_complete(tmp_path):
             load(tmp_path / name / f"{name}.yaml")
 
 
+def test_a_copied_study_has_the_teacher_that_its_overrides_name(tmp_path):
+    """It is relative to the recipe that they change, not to the study."""
+    copied = copy("studies/fashion_mnist/methods", tmp_path)
+    assert tmp_path / "fashion_mnist/teacher_resnet18.yaml" in copied
+    assert tmp_path / "methods/reviewkd.yaml" in copied
+
+
 def test_it_says_how_to_run_the_copy(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["recipes", "copy", "configs/digits/smallnet3.yaml"]) == 0

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdx.models.average import moving_average
+from kdx.models.average import ema
 from kdx.models.ensemble import Mean, Watched
 from kdx.protocols import Outputs
 
@@ -80,7 +80,7 @@ def network(value, statistics):
 
 
 def test_an_average_moves_by_one_minus_the_decay_and_faster_at_the_start():
-    average = moving_average(network(7.0, 7.0), decay=0.5)
+    average = ema(network(7.0, 7.0), decay=0.5)
     expected = None
     for step, value in enumerate([1.0, 3.0, 2.0, 8.0, 4.0, 1.0, 0.0, 5.0, 6.0, 2.0, 3.0, 1.0]):
         now = network(value, 10 * value)
