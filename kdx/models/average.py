@@ -7,6 +7,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from kdx.recipe.sections import Average
+
 Decay = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -25,3 +27,16 @@ def ema(student_network: nn.Module, decay: Decay = 0.999) -> AveragedModel:
         return torch.lerp(now, average, kept.to(average))
 
     return AveragedModel(student_network, avg_fn=move, use_buffers=True)
+
+
+def average_of(network: nn.Module, section: Average) -> AveragedModel:
+    """Return the average of a compact network that a recipe asks for, empty."""
+    if section.use == "ema":
+        return ema(network, section.decay or 0.9998)
+    return AveragedModel(network, avg_fn=_equally, use_buffers=True)
+
+
+def _equally(average: Tensor, now: Tensor, epochs: Tensor | int) -> Tensor:
+    if not average.is_floating_point():
+        return now
+    return average + (now - average) / (torch.as_tensor(epochs).to(average) + 1)

@@ -15,7 +15,7 @@ from kdx.recipe.arguments import Component, parameters_of
 from kdx.recipe.fields import Count, Natural, Positive, RunName
 from kdx.recipe.paths import Locations
 from kdx.recipe.resuming import MAY_DIFFER, Resume
-from kdx.recipe.sections import MOST, Data, Section, Student, Teacher, Teachers, Tolerance
+from kdx.recipe.sections import MOST, Average, Data, Section, Student, Teacher, Teachers, Tolerance
 from kdx.recipe.stages import Losses, LossTerm, StageSection, name_stages
 from kdx.recipe.yaml_source import scalar
 
@@ -58,6 +58,7 @@ class Recipe(Section):
     compile: Annotated[StrictBool, MAY_DIFFER] = False
     accumulate: Count = 1
     clip: Positive | None = None
+    average: Annotated[Average | None, Resume(since="0.2.0", absent=None)] = None
     select: Annotated[Literal["last", "best"], MAY_DIFFER] = "last"
     evaluate_every: Annotated[Count, MAY_DIFFER] = 1
     train_metrics: Annotated[StrictBool, Resume(True, since="0.1.0", absent=False)] = False

@@ -4,7 +4,8 @@ import json
 import platform
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from kdx.data import Views
 from kdx.launch.memory import at_once
 from kdx.models import weights
-from kdx.models.certificate import Certificate, certify
+from kdx.models.certificate import Certificate, certify, count_parameters
 from kdx.models.copies import copied
 from kdx.models.modes import eval_mode
 from kdx.models.networks import empty_student
@@ -69,16 +70,22 @@ def _finish(
     candidate: Path,
     path: Path,
 ) -> list[str]:
-    job = runtime.job
+    job, recipe = runtime.job, runtime.job.recipe
     split, source = runtime.evaluation_source()
     evaluated, tested = (
-        Views(each, job.data.input, seed=job.recipe.seed) for each in (source, job.splits.test)
+        Views(each, job.data.input, seed=recipe.seed) for each in (source, job.splits.test)
     )
     images = _images(evaluated) if runtime.accelerator.is_main_process else []
-    _check_outputs(runtime, images)
-    compact = _exported(runtime, candidate)
+    is_average = progress.best_is_average
+    if recipe.select == "last":
+        is_average = runtime.prefers_average(progress.last, progress.last_average)
+    trained, transforms = job.student, job.transforms
+    if is_average and runtime.average:  # it is compact already
+        trained, transforms = runtime.average.module, ()
+    _check_outputs(runtime, trained, images)
+    compact = _exported(runtime, candidate, lambda: restore(copied(trained).to("cpu"), transforms))
     metrics = {
-        "trained": runtime.evaluate(job.student, source).metrics,
+        "trained": runtime.evaluate(trained, source).metrics,
         "compact": runtime.evaluate(compact, source).metrics,
     }
     same = source is job.splits.test
@@ -86,8 +93,8 @@ def _finish(
     if not runtime.accelerator.is_main_process:
         return runtime.agree([])
     certificate = certify(
-        job.student,
-        lambda student: restore(student, job.transforms),
+        trained,
+        lambda student: restore(student, transforms),
         images,
         job.recipe.tolerance,
         exported=compact,
@@ -95,6 +102,8 @@ def _finish(
         metrics=metrics,
         metric_tolerances=_metric_tolerances(runtime, metrics["trained"], len(source)),
     )
+    counts = certificate.parameters | {"trained": count_parameters(job.student)}
+    certificate = replace(certificate, parameters=counts)
     run_dir, text = job.recipe.run_dir, json.dumps(certificate.to_json(), indent=2)
     write_whole(run_dir / "certificate.json", f"{text}\n")
     if not certificate.problems:
@@ -113,6 +122,8 @@ def _finish(
             seconds=progress.seconds,
             images_per_second=progress.images / progress.seconds,
             teacher=teachers[""] if "" in teachers else next(iter(teachers.values()), None),
+            average=progress.last_average or None,
+            exported="average" if is_average else "student",
             teachers={name: m for name, m in teachers.items() if name} if len(teachers) > 1 else {},
             environment=_environment(runtime),
             headings=dict(job.task.metrics),
@@ -129,9 +140,8 @@ def _finish(
     return runtime.agree(certificate.problems)
 
 
-def _check_outputs(runtime: Runtime, images: Sequence[Tensor]) -> None:
+def _check_outputs(runtime: Runtime, student: nn.Module, images: Sequence[Tensor]) -> None:
     """Raise TrainingError, on every process, if the main one finds outputs that are not finite."""
-    student = runtime.job.student
     with torch.no_grad(), eval_mode(student), runtime.held():
         fine = all(is_finite(student(runtime.to_device(each))) for each in images)
     if not runtime.agree(fine):
@@ -139,8 +149,8 @@ def _check_outputs(runtime: Runtime, images: Sequence[Tensor]) -> None:
         raise diverged(what, "after the last step; nothing was exported")
 
 
-def _exported(runtime: Runtime, file: Path) -> nn.Module:
-    """Write the compact student to `file`; return the network that is read from it.
+def _exported(runtime: Runtime, file: Path, compact: Callable[[], nn.Module]) -> nn.Module:
+    """Write the `compact` student to `file`; return the network that is read from it.
 
     The main process writes and reads; all have the tensors that it read. CertificateError for a
     file that does not load.
@@ -148,8 +158,7 @@ def _exported(runtime: Runtime, file: Path) -> nn.Module:
     job = runtime.job
     network = empty_student(job.recipe, job.data)
     if runtime.accelerator.is_main_process:
-        restored = restore(copied(job.student).to("cpu"), job.transforms)
-        weights.save(restored, file, input=job.data.input, classes=job.classes, extra=job.about)
+        weights.save(compact(), file, input=job.data.input, classes=job.classes, extra=job.about)
         try:
             weights.load(network, file)
         except ValueError as error:
@@ -216,7 +225,9 @@ def _conclude(summary: Summary, certificate: Certificate, path: Path, console: C
         f"{summary.headings[first]} on {counted(summary.test_images, 'test image')} (best epoch on "
         f"{summary.evaluated_on}: {summary.best[first]:.2%}, epoch {summary.best_epoch})"
     ]
-    if summary.parameters["trained"] != summary.parameters["compact"]:
+    if summary.exported == "average":
+        lines.append("         it is the average of the student's compact weights")
+    elif summary.parameters["trained"] != summary.parameters["compact"]:
         single, double = certificate.float32, certificate.float64
         lines.append(
             f"         differs from the trained network by {single.max_rel_error:.1e} (float32), "

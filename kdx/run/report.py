@@ -105,8 +105,9 @@ def _what(recipe: Recipe, forked_from: str | None) -> str:
 def _result(summary: Summary) -> str:
     last = f"student, last epoch ({summary.epochs})"
     found = [
-        ("student (exported)", f"test, n = {summary.test_images}", summary.test),
+        (f"{summary.exported} (exported)", f"test, n = {summary.test_images}", summary.test),
         (last, summary.evaluated_on, summary.last),
+        (f"average, last epoch ({summary.epochs})", summary.evaluated_on, summary.average),
         (last, "training images", summary.train),
         (f"student, best epoch ({summary.best_epoch})", summary.evaluated_on, summary.best),
         *((f"teacher {n}", summary.evaluated_on, each) for n, each in summary.teachers.items()),

@@ -131,8 +131,9 @@ def _train(
         begin = source.begin if source else None
         progress = fit(runtime, log, run=about, saved=saved, begin=begin)
     if recipe.select == "best" and progress.best_checkpoint:
-        best = recipe.run_dir / "checkpoints" / progress.best_checkpoint
-        TrainState.read(best).load_student(job.student)
+        best = TrainState.read(recipe.run_dir / "checkpoints" / progress.best_checkpoint)
+        best.load_student(job.student)
+        best.load_averages(runtime.averages)
     origin = about.get("forked_from", {}).get("checkpoint")
     if problems := finish(runtime, progress, console, teachers=teachers, forked_from=origin):
         raise CertificateError(f"{recipe.run_dir}: {'; '.join(problems)}; nothing was exported")

@@ -21,7 +21,9 @@ class Summary:
     measured at the end on the test images; `train` are those of the last epoch on the training
     images without augmentation, if the recipe asks for them. `seconds` and `images_per_second`
     are of training only. Of several `teachers`, by name, `teacher` is the mean of their
-    probabilities. `forked_from` is the checkpoint that the run started from. `preprocessing`
+    probabilities. `average` are the metrics of the average of the student after the last epoch, and
+    `exported` is "average" if that, or its state in the best epoch, is what the run exports.
+    `forked_from` is the checkpoint that the run started from. `preprocessing`
     makes the student's input of an image, as in evaluation (`kdx.data.preparation`).
     """
 
@@ -44,6 +46,8 @@ class Summary:
     forked_from: str | None = None
     preprocessing: dict[str, Any] | None = None
     teachers: dict[str, dict[str, float]] = field(default_factory=dict)
+    average: dict[str, float] | None = None
+    exported: str = "student"
 
     @property
     def primary_metric(self) -> str:

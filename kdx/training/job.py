@@ -29,18 +29,23 @@ from kdx.tasks import task_of
 from kdx.training.objective import Objective, Term
 from kdx.training.optimizers import rehearse
 from kdx.training.schedules import Schedule
+from kdx.util.errors import reason
 
 PROBE = 8  # samples in the batch that sizes adaptors and finds module paths
 
 
 @dataclass(frozen=True)
 class StageJob:
-    """A stage, ready to run. `unused` names the parameters that get no gradient."""
+    """A stage, ready to run. `unused` names the parameters that get no gradient.
+
+    `is_compact`: the student has a compact equivalent, which can be averaged.
+    """
 
     stage: Stage
     objective: Objective
     schedule: Schedule
     unused: Sequence[str]
+    is_compact: bool = True
 
 
 @dataclass(frozen=True)
@@ -148,12 +153,16 @@ def build(
         terms = [_term(each, teachers, known) for each in stage.losses]
         objective = Objective(trial, terms, known=paths, epochs=stage.epochs)
         objective.probe(images, targets, teachers, indices)
-        if any(teachers[name].average for name in objective.reads):
-            _check_average(index, trial, transforms)
+        taught = any(teachers[name].average for name in objective.reads)
+        lack = _lack_of_compact(trial, transforms) if taught or recipe.average else ""
+        if lack and taught:
+            what = "the student's moving average is of its compact weights"
+            raise ValueError(f"stages[{index}]: {what}, and {lack}")
         taught = {name: each(images) for name, each in teachers.items()}
         unused = objective.unused(images, targets, taught, indices)
         rehearse(stage.optimizer, list(objective.parameters()))  # fails now, not in training
-        stages.append(StageJob(stage, objective, stage.schedule.build(), unused))
+        schedule = stage.schedule.build()
+        stages.append(StageJob(stage, objective, schedule, unused, is_compact=not lack))
     _check_teachers_used(recipe, stages)
     for teacher in teachers.values():
         teacher.settle(images)
@@ -211,13 +220,13 @@ def _check_batches(recipe: Recipe, views: Views, teachers: Iterable[Teacher]) ->
         check_fits(4 * batch * prod(shape), text)
 
 
-def _check_average(stage: int, student: nn.Module, transforms: Sequence[StudentTransform]) -> None:
-    """Refuse a moving average of a student that has no compact equivalent in a stage."""
+def _lack_of_compact(student: nn.Module, transforms: Sequence[StudentTransform]) -> str:
+    """Return why the student has no compact equivalent in its phase; empty if it has."""
     try:
         restore(copied(student), transforms)
-    except ValueError as error:
-        what = "the student's moving average is of its compact weights"
-        raise ValueError(f"stages[{stage}]: {what}, and {error}") from error
+    except Exception as error:  # the transform may be anybody's
+        return reason(error)
+    return ""
 
 
 def _check_teachers_used(recipe: Recipe, stages: Sequence[StageJob]) -> None:

@@ -16,6 +16,8 @@ class Progress:
     `stage` counts from 0, `epoch` the finished epochs of the stage, `step` the optimizer steps
     done in the current epoch, `epochs` the finished epochs of all stages. `last` and `best` are
     metrics of the evaluation split; `best_checkpoint` is the name of the best epoch's checkpoint.
+    `last_average` are the last metrics of the average of the student, empty without one; `best` are
+    the better of the two's, `best_is_average` if those of the average.
     `train` are the last metrics of the training images, empty unless the recipe asks for them.
     `seconds` and `images` are of training only.
     """
@@ -29,6 +31,8 @@ class Progress:
     images: Natural = 0
     last: dict[str, float] = field(default_factory=dict)
     best: dict[str, float] = field(default_factory=dict)
+    last_average: dict[str, float] = field(default_factory=dict)
+    best_is_average: bool = False
     train: dict[str, float] = field(default_factory=dict)
     best_epoch: Natural = 0
     best_checkpoint: Annotated[str, Field(pattern=NAME)] | None = None
@@ -42,3 +46,4 @@ class Progress:
     def forget_best(self) -> None:
         """Choose the best epoch among those to come."""
         self.best, self.best_epoch, self.best_checkpoint = {}, 0, None
+        self.best_is_average = False

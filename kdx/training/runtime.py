@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -21,12 +21,16 @@ from kdx.launch.memory import at_once
 from kdx.launch.precision import check_compiler
 from kdx.launch.processes import join
 from kdx.launch.stopping import Stop
+from kdx.models.average import average_of
 from kdx.models.modes import eval_mode
 from kdx.models.teacher import Guide, live
 from kdx.models.transforms import restore
 from kdx.protocols import Holding, ImageSource, Outputs
+from kdx.tasks import primary_metric
 from kdx.training.evaluation import Evaluation, Observer, evaluate
 from kdx.training.job import Job
+
+OWN = "student average"  # no teacher can have this name
 
 
 def accelerator_for(job: Job) -> Accelerator:
@@ -81,7 +85,7 @@ class Runtime:
     """A job on the devices of an Accelerator.
 
     `guides` are the teachers by name, or the memos that stand in for them. `averages` are those of
-    the student, which `follow` updates.
+    the student by name, which `follow` updates: of teachers, and `average`, the recipe's.
     """
 
     def __init__(self, job: Job, accelerator: Accelerator) -> None:
@@ -97,6 +101,10 @@ class Runtime:
         )
         self.guides: dict[str, Guide] = {name: live(each) for name, each in job.teachers.items()}
         self.averages = {name: t.average for name, t in job.teachers.items() if t.average}
+        self.average: AveragedModel | None = None
+        if recipe.average:
+            self.average = average_of(job.compact, recipe.average).to(accelerator.device)
+            self.averages[OWN] = self.average
         workers = recipe.data.workers
         self.loader = train_loader(job.train_views, self.batches, workers=workers)
         self.teacher_predictions: Tensor | None = None
@@ -139,6 +147,15 @@ class Runtime:
             assert compact is not None
             average.update_parameters(compact)
             self.share(average.buffers())  # those of BatchNorm are each process's own
+
+    def prefers_average(self, student: Mapping[str, float], average: Mapping[str, float]) -> bool:
+        """Return whether the average of the student is better than the student, by their metrics.
+
+        With validation images; without, the average is preferred, as what the recipe asks for.
+        """
+        first = primary_metric(self.job.task)
+        held_out = self.job.splits.validation is not None
+        return bool(average) and (not held_out or average[first] >= student[first])
 
     def evaluation_source(self) -> tuple[str, ImageSource]:
         """Return the split that each epoch is evaluated on: validation if there is one."""

@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from kdx.data import Batch, cut, side
 from kdx.training.diagnostics import Diagnostics
@@ -70,8 +71,9 @@ class StageRunner:
         self._checks_first = self.may_skip > 0 and self._scaler is None
         self.epoch = 0
         averages = runtime.averages
-        self.followers = [averages[name] for name in self.objective.reads if name in averages]
-        runtime.follow([average for average in self.followers if not average.n_averaged])
+        self.teaching = [averages[name] for name in self.objective.reads if name in averages]
+        self.followers = self.teaching
+        runtime.follow([average for average in self.teaching if not average.n_averaged])
 
     def run(
         self,
@@ -92,6 +94,7 @@ class StageRunner:
         stats = stats or EpochStats()
         self.epoch = epoch
         self.objective.enter(within)
+        self.followers = [*self.teaching, *self._averages(epoch, "ema")]
         runtime.batches.set_epoch(epoch, first_step=first_step)
         started = time.perf_counter() - stats.seconds
         with log.progress(self.stage.stage.name, epoch + 1, steps) as progress:
@@ -106,6 +109,7 @@ class StageRunner:
         if not stats.samples:
             what = "every gradient contains NaN or Inf"
             raise self.health.diverged(what, f"all steps of epoch {epoch + 1} were skipped")
+        runtime.follow(self._averages(epoch, "swa"))
         reduce, summed = runtime.accelerator.reduce, stats.sums.items()
         means = {n: cast("Tensor", reduce(v, "sum")).item() / stats.samples for n, v in summed}
         weighted = self.objective.weighted(means)
@@ -120,6 +124,14 @@ class StageRunner:
             "images_per_second": runtime.batches.samples / stats.seconds,
             "seconds": stats.seconds,
         }
+
+    def _averages(self, epoch: int, use: str) -> list[AveragedModel]:
+        """Return the recipe's average if it is of this kind and follows in an epoch of the run."""
+        asked, own = self.runtime.job.recipe.average, self.runtime.average
+        if own is None or asked is None or asked.use != use or not self.stage.is_compact:
+            return []
+        epochs = sum(each.stage.epochs for each in self.runtime.job.stages)
+        return [own] if asked.follows(epoch, epochs) else []
 
     def finish(self) -> None:
         """Release what the stage holds."""

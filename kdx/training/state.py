@@ -157,18 +157,18 @@ class TrainState:
         anything does not fit; student and adaptors are checked before anything is changed.
         """
         objective, scaler = runner.objective, runner.runtime.accelerator.scaler
-        averages = nn.ModuleDict(runner.runtime.averages)
+        averages = runner.runtime.averages
         problems = (
             misfits("student", objective.student.state_dict(), self.student),
             misfits("adaptors", objective.adaptors.state_dict(), self.adaptors),
-            misfits("averages", averages.state_dict(), self.averages),
+            misfits("averages", nn.ModuleDict(averages).state_dict(), self.averages),
         )
         if any(problems):
             raise ValueError(f"{self.place} does not fit: {'; '.join(filter(None, problems))}")
         try:
             load_tensors(objective.student, self.student)
             load_tensors(objective.adaptors, self.adaptors)
-            load_tensors(averages, self.averages)
+            self.load_averages(averages)
             optimizer = self.training["optimizer"]
             load_optimizer(runner.optimizer, optimizer["state"], optimizer["groups"])
             if scaler is not None and self.training["scaler"]:
@@ -176,6 +176,10 @@ class TrainState:
             return load_rank(self.training["ranks"], runner)
         except BROKEN as error:
             raise _invalid(self.place, error) from error
+
+    def load_averages(self, averages: Mapping[str, nn.Module]) -> None:
+        """Load the averages of the student, which fit."""
+        load_tensors(nn.ModuleDict(averages), self.averages)
 
     def load_student(self, student: nn.Module) -> None:
         """Load the student's weights into a network; ValueError if they do not fit."""

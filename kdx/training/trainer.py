@@ -155,13 +155,17 @@ class _Trainer:
         progress, runtime, job = self.progress, self.runtime, self.runtime.job
         runtime.share_buffers()
         split, source = runtime.evaluation_source()
-        metrics, train = runtime.evaluate(job.student, source).metrics, {}
+        metrics, train, averaged = runtime.evaluate(job.student, source).metrics, {}, {}
         if job.recipe.train_metrics:
             train = runtime.evaluate(job.student, job.splits.train).metrics
-        progress.last, progress.train = metrics, train
+        if runtime.average and runtime.average.n_averaged:
+            averaged = runtime.evaluate(runtime.average.module, source).metrics
+        progress.last, progress.train, progress.last_average = metrics, train, averaged
         first = primary_metric(job.task)
-        if metrics[first] > progress.best.get(first, -1.0):
-            progress.best, progress.best_epoch = metrics, number
+        better = averaged if runtime.prefers_average(metrics, averaged) else metrics
+        if better[first] > progress.best.get(first, -1.0):
+            progress.best, progress.best_epoch = better, number
+            progress.best_is_average = better is averaged
             progress.best_checkpoint = f"epoch_{number:04d}"
-        found = {split: metrics, "train": train}
+        found = {split: metrics, f"{split}_average": averaged, "train": train}
         return {f"{on}/{key}": value for on, each in found.items() for key, value in each.items()}

@@ -36,6 +36,8 @@ CASES = {
     "diagnosed gradients": ([TWO, "losses=[{use: cross_entropy}, {use: kd}]", "diagnose=2"], True),
     "a memo": ([TWO, AUGMENT, "losses=[{use: kd}]", "teacher.memo={views: 1}"], True),
     "several teachers, the student's moving average": ([TWO, EXPAND, *TEACHERS], False),
+    "an average of an ExpandNet": ([TWO, EXPAND, "average={use: ema, decay: 0.9}"], False),
+    "an average of the last epochs": (["epochs=3", "average={use: swa, start: 1}"], False),
     "stages of their own": (
         ["stages=[{epochs: 1}, {epochs: 2, optimizer: {use: Adam, lr: 0.01}}]", "evaluate_every=2"],
         False,

@@ -45,6 +45,7 @@ def test_keys_that_were_added_later_have_the_value_from_before(recipe):
         "train_metrics": False,
         "teachers": {},
         "diagnose": 0,
+        "average": None,
         "losses.0.until": None,
         "losses.0.teacher": None,
         "stages.0.losses.0.until": None,

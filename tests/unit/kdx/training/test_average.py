@@ -1,0 +1,113 @@
+"""The average of the student's compact weights: followed, evaluated, exported."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kdx.models.transforms import restore
+from kdx.recipe import RecipeError
+from kdx.run.run import run
+from kdx.run.summary import read_summary
+from kdx.training.stage import StageRunner
+from tests.unit.runs import EXPAND, SGD, contents
+
+HELD_OUT = "data.validation=32"
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Return the compact weights after each step of the runs to come."""
+    found, step = [], StageRunner.step
+
+    def recorded(self, *args, **kwargs):
+        step(self, *args, **kwargs)
+        job = self.runtime.job
+        made = restore(job.student, job.transforms)
+        found.append({name: value.clone() for name, value in made.state_dict().items()})
+
+    monkeypatch.setattr(StageRunner, "step", recorded)
+    return found
+
+
+def check(weights, expected):
+    assert weights.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(weights[name], value.to(weights[name].dtype), msg=name)
+
+
+@pytest.mark.parametrize("transforms", [(), (EXPAND,)], ids=["compact", "expanded"])
+def test_a_moving_average_is_that_of_the_compact_weights_of_every_step(
+    recipe, console, steps, transforms
+):
+    run_dir = run(recipe(*transforms, SGD, "average={use: ema, decay: 0.5}", "epochs=3"), console)
+    average = steps[0]
+    for number, now in enumerate(steps[1:], 1):
+        kept = min(0.5, (1 + number) / (10 + number))
+        average = {
+            n: kept * v + (1 - kept) * now[n] if v.is_floating_point() else now[n]
+            for n, v in average.items()
+        }
+    assert len(steps) == 12
+    check(contents(run_dir), average)
+    certificate = json.loads((run_dir / "certificate.json").read_text())
+    assert certificate["holds"]
+    assert (certificate["parameters"]["trained"] > certificate["parameters"]["compact"]) == bool(
+        transforms
+    )
+    summary = read_summary(run_dir)
+    assert summary.exported == "average"
+    assert summary.average == summary.test  # without validation images, and evaluated on the test's
+    assert "it is the average of the student's compact weights" in console.file.getvalue()
+    assert "| average (exported) | test" in (run_dir / "report.md").read_text()
+
+
+def test_an_average_of_epochs_weighs_them_equally(recipe, console, steps):
+    average = "average={use: swa, start: 0.5}"
+    run_dir = run(recipe(EXPAND, SGD, average, "epochs=4"), console)
+    ends = [steps[index] for index in (11, 15)]
+    expected = {n: (v + ends[1][n]) / 2 for n, v in ends[0].items() if v.is_floating_point()}
+    found = contents(run_dir)
+    check({name: found[name] for name in expected}, expected)
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert ["test_average/top1" in line for line in lines] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("select", ["last", "best"])
+def test_the_better_one_on_the_validation_images_is_exported(recipe, console, select):
+    """A decay near 1 keeps the first weights, which are worse than the last."""
+    slow = ("average.decay=0.9999999", "epochs=4", f"select={select}", HELD_OUT, SGD)
+    run_dir = run(recipe("average.use=ema", *slow), console)
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    pairs = [(line["validation/top1"], line["validation_average/top1"]) for line in lines]
+    summary = read_summary(run_dir)
+    best = max(range(4), key=lambda index: max(pairs[index]))
+    chosen = pairs[best] if select == "best" else pairs[-1]
+    assert summary.exported == ("average" if chosen[1] >= chosen[0] else "student")
+    assert summary.best["top1"] == max(pairs[best])
+    state = load_file(run_dir / "checkpoints" / f"epoch_{best + 1:04d}" / "averages.safetensors")
+    if select == "best" and summary.exported == "average":
+        name = "student average.module.fc1.weight"
+        assert torch.equal(state[name], contents(run_dir)["fc1.weight"])
+
+
+def test_a_nonlinear_phase_is_not_averaged(recipe, console):
+    stages = "stages=[{phase: nonlinear, epochs: 1}, {phase: linear, epochs: 1}]"
+    run_dir = run(recipe(EXPAND, SGD, stages, "average={use: ema}"), console)
+    first, second = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
+    assert "test_average/top1" not in first
+    assert "test_average/top1" in second
+
+
+@pytest.mark.parametrize(
+    ("average", "message"),
+    [
+        ("{use: swa, decay: 0.9}", "swa weighs all epochs equally: remove `decay`, or use ema"),
+        ("{use: ema, decay: 1.0}", "1.0 should be less than 1"),
+        ("{use: mean}", "'mean' is not 'ema' or 'swa'"),
+    ],
+)
+def test_problems(recipe, average, message):
+    with pytest.raises(RecipeError, match=message):
+        recipe(f"average={average}")
