@@ -37,9 +37,9 @@ LARGEST: Mapping[str, str] = {
     "nst": "B min(C, HW)²",
     "crd": "2 N d",
 }
-NOTE = """Times are medians of the rounds [quartiles]. largest: the largest tensor that a loss makes,
-if not of the size of features or logits, in numbers: B samples, D features of one, C channels, HW
-positions, N training images, d features of an embedding."""
+NOTE = """Times are medians of the rounds [quartiles]. largest: the largest tensor that a loss
+makes, if not of the size of features or logits, in numbers: B samples, D features of one, C
+channels, HW positions, N training images, d features of an embedding."""
 
 
 def main(arguments: list[str] | None = None) -> None:
