@@ -111,6 +111,40 @@ def test_tools_take_the_student_and_the_checkpoint(finished, tmp_path):
         torch.testing.assert_close(value, exported[name])
 
 
+DENSE = {
+    "segmentation": [
+        "kd",
+        "dist",
+        "cwd",
+        *(f"{use}, student_layer: up.0, teacher_layer: up.0" for use in ("at", "cwd", "hint")),
+        "mgd, mask: 0.75, over: positions, student_layer: up.0, teacher_layer: up.0",
+    ],
+    "detection": [
+        *(f"{use}, student_layer: backbone, teacher_layer: backbone" for use in ("cwd", "hint")),
+        "mgd, mask: 0.65, over: positions, student_layer: backbone, teacher_layer: backbone",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("task", "term"), [(task, term) for task, terms in DENSE.items() for term in terms]
+)
+def test_a_step_with_a_loss_for_dense_tasks(place, task, term):
+    """Teacher and student differ, so each is above 0 and has a gradient for the student."""
+    job = build(load(place / f"{task}.yaml", [f"losses.1={{use: {term}, name: term}}"]))
+    (stage,), teacher = job.stages, job.teacher
+    assert teacher is not None
+    objective = stage.objective.train()
+    objective.tapped.attach()
+    images, targets, _ = job.train_views.checked([(0, index) for index in range(4)])
+    _, values = objective(images, targets, teacher(images))
+    assert values["term"] > 0
+    values["term"].backward()
+    grads = [p.grad for p in job.student.parameters() if p.grad is not None]
+    assert all(grad.isfinite().all() for grad in grads)
+    assert any(grad.abs().sum() > 0 for grad in grads)
+
+
 @pytest.mark.parametrize(("task", "kind"), [("detection", "Box"), ("segmentation", "Mask")])
 def test_label_noise_needs_one_label_an_image(place, task, kind):
     noisy = load(place / f"{task}.yaml", ["data.label_noise=0.5"])
