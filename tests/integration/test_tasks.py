@@ -132,12 +132,11 @@ DENSE = {
 def test_a_step_with_a_loss_for_dense_tasks(place, task, term):
     """Teacher and student differ, so each is above 0 and has a gradient for the student."""
     job = build(load(place / f"{task}.yaml", [f"losses.1={{use: {term}, name: term}}"]))
-    (stage,), teacher = job.stages, job.teacher
-    assert teacher is not None
+    (stage,) = job.stages
     objective = stage.objective.train()
     objective.tapped.attach()
     images, targets, _ = job.train_views.checked([(0, index) for index in range(4)])
-    _, values = objective(images, targets, teacher(images))
+    _, values = objective(images, targets, {"teacher": job.teachers["teacher"](images)})
     assert values["term"] > 0
     values["term"].backward()
     grads = [p.grad for p in job.student.parameters() if p.grad is not None]
