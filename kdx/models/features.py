@@ -2,8 +2,6 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -11,8 +9,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from kdx.models.aliases import find_aliases
-from kdx.models.layouts import Shapes, find_layouts, is_layout, order
+from kdx.models.layouts import Shapes, find_layouts, order
 from kdx.models.modes import eval_mode
+from kdx.models.places import Place, place_of, unclear
 from kdx.protocols import Outputs
 from kdx.util.words import counted, listed
 
@@ -24,15 +23,6 @@ class FeatureWanted(Exception):
         super().__init__(f"the {network.role}'s {path!r} is not tapped: call tap({path!r}) first")
         self.network, self.path = network, path
         self.place = ""
-
-
-@dataclass(frozen=True)
-class Place:
-    """The name of a feature, taken apart: "layers.0", "relu:1" (a call), "layers.0:bhwc"."""
-
-    module: str
-    call: int | None = None
-    layout: str | None = None
 
 
 class Tapped:
@@ -82,7 +72,7 @@ class Tapped:
         if path.startswith("@"):  # it takes images to find out
             self._wanted.add(path)
             return
-        self._places.setdefault(path, self._place(path))
+        self._places.setdefault(path, place_of(path, self.known, self.role))
         self.detach()
         self.attach()
 
@@ -96,23 +86,6 @@ class Tapped:
             self._places[path] = Place(found[path])
         self._wanted = set()
         self.attach()
-
-    def _place(self, path: str) -> Place:
-        known = [name for name in self.known if name]
-        module, *rest = [path] if path in known else path.split(":")
-        if module not in known:
-            near = " or ".join(map(repr, get_close_matches(module, known, n=3)))
-            message = f"the {self.role} has no module {module!r}."
-            hint = f" Did you mean {near}?" if near else ""
-            raise ValueError(f"{message}{hint} Known: {listed(known)}")
-        call = int(rest.pop(0)) if rest and rest[0].isdecimal() else None
-        layout = rest.pop(0) if rest and is_layout(rest[0]) else None
-        if rest:
-            raise ValueError(
-                f"{path!r}: {rest[0]!r} is neither the number of a call nor a layout of the "
-                f"letters bchw, bnc or bc: write {module!r}, '{module}:0' or '{module}:bhwc'"
-            )
-        return Place(module, call, layout)
 
     def described(self) -> str:
         """Return a line on the features: "layers.3 [B, 768, 7, 7] (from bhwc), head [B, 10]"."""
@@ -215,23 +188,9 @@ class Tapped:
             layout = named[path] or found.get(path)
             fits = layout is not None and len(layout) == len(shape)
             if layout is None or not fits or shape[layout.index("b")] != len(images):
-                raise ValueError(self._unclear(path, shape, images))
+                raise ValueError(unclear(path, shape, images, role=self.role, named=named[path]))
             self.layouts[path] = layout
             self._sizes[path] = [shape[axis] for axis in order(layout)[1:]]
-
-    def _unclear(self, path: str, shape: tuple[int, ...], images: Tensor) -> str:
-        place, size = self._places[path], " x ".join(map(str, images.shape[2:]))
-        found = f"output of the {self.role}'s {path!r}: {list(shape)} for {len(images)} images"
-        if place.layout:
-            return f"the layout does not fit the {found}: one letter an axis, and b for the batch"
-        if len(images) not in shape:
-            return f"no axis is the batch in the {found}: choose another module"
-        name = path + ":" + {3: "bnc", 4: "bhwc"}.get(len(shape), "bc")
-        return (
-            f"unclear layout of the {found} of {size}: images of other sizes do not show which "
-            f"axis is the batch, which channels and which places. Append it, as in {name!r} (b "
-            "batch, c channels, h height, w width, n tokens), or choose another module"
-        )
 
     def clone_overwritten(self, images: Tensor) -> None:
         """Find the taps that a later in-place operation overwrites, and keep copies of those.
