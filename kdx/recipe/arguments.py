@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from inspect import Parameter
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
 
@@ -30,6 +30,12 @@ PROVIDED = {
 
 _RATE = Annotated[float, Strict(), Field(gt=0, le=1e30)]
 LEARNING_RATE = Parameter("lr", Parameter.KEYWORD_ONLY, annotation=_RATE)
+_NO_DECAY, _GROUPS = list[Literal["norm", "bias"]], list[dict[str, Any]]
+GROUPING = {
+    name: Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    for name, annotation in (("no_decay", _NO_DECAY), ("groups", _GROUPS))
+}
+"""Arguments of an optimizer that kdx makes its parameter groups of."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,8 @@ def check(
     provided = PROVIDED.get(kind, frozenset())
     names = parameters.keys() - set(reserved)
     if kind == "optimizer":  # its learning rate has no default here, whatever torch's is
-        names -= provided
-        parameters["lr"] = LEARNING_RATE
+        names = (names - provided) | GROUPING.keys()
+        parameters |= {"lr": LEARNING_RATE, **GROUPING}
     names -= OF_RUN if kind == "loss" else set()
     for name, value in arguments.items():
         if name not in names and not takes_any:

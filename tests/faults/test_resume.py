@@ -36,6 +36,16 @@ CASES = {
     "diagnosed gradients": ([TWO, "losses=[{use: cross_entropy}, {use: kd}]", "diagnose=2"], True),
     "a memo": ([TWO, AUGMENT, "losses=[{use: kd}]", "teacher.memo={views: 1}"], True),
     "several teachers, the student's moving average": ([TWO, EXPAND, *TEACHERS], False),
+    "groups, stopped early": (
+        [
+            "epochs=6",
+            "data.validation=32",
+            "patience=1",
+            "clip={by: value, at: 0.1}",
+            "optimizer={use: AdamW, lr: 0.1, no_decay: [norm, bias], groups: [{match: 'fc*', lr: 0.2}]}",
+        ],
+        False,
+    ),  # fmt: skip
     "an average of an ExpandNet": ([TWO, EXPAND, "average={use: ema, decay: 0.9}"], False),
     "an average of the last epochs": (["epochs=3", "average={use: swa, start: 1}"], False),
     "stages of their own": (

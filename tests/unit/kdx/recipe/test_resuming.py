@@ -46,6 +46,7 @@ def test_keys_that_were_added_later_have_the_value_from_before(recipe):
         "teachers": {},
         "diagnose": 0,
         "average": None,
+        "patience": None,
         "losses.0.until": None,
         "losses.0.teacher": None,
         "stages.0.losses.0.until": None,
