@@ -48,10 +48,11 @@ def fill(recipe: Recipe, console: Console) -> None:
         for name, plan in plans.items():
             if name not in memos:
                 raise ValueError(f"{plan.directory.parent}: the memo cannot be opened there")
+            if len(plans) > 1:
+                say(console, f"teacher  {name}")
             for view in range(plan.views):
                 _fill_view(runtime, memos[name], view, console)
-    for plan in plans.values():
-        say(console, f"memo     {int(100 * plan.filled())}% filled")
+            say(console, f"memo     {int(100 * plan.filled())}% filled")
 
 
 def _fill_view(runtime: Runtime, memo: Memo, view: int, console: Console) -> None:

@@ -40,11 +40,9 @@ FEWEST = 0.05  # epochs worth a line
 def dry_run(recipe: Recipe, console: Console) -> None:
     """Print what a run of the recipe would do and cost; the errors are those of the run."""
     join(recipe)
-    sections = recipe.all_teachers.values()
-    has_teachers = all(has_weights(section.weights) for section in sections)
-    can_train = all(has_weights(section.weights) or section.recipe for section in sections)
-    first = teacher_recipes(recipe) if can_train else {}
-    job = build(recipe, teacher_weights=has_teachers)
+    trained = [name for name, t in recipe.all_teachers.items() if has_weights(t.weights)]
+    first = teacher_recipes(recipe, named=True)
+    job = build(recipe, teacher_weights=trained)
     runtime, splits = Runtime(job, accelerator_for(job)), job.splits
     console.quiet = not runtime.accelerator.is_main_process
     rule(console, f"{recipe.name}: dry run")
@@ -64,7 +62,7 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     memos = plan_memos(runtime, lambda note: say(console, f"note: {note}"))
     for name, memo in memos.items():
         heading = f"memo of {job.teachers[name].role}" if len(job.teachers) > 1 else "memo"
-        show(memo, console, f"{heading}: ", trained=has_teachers)
+        show(memo, console, f"{heading}: ", trained=name in trained)
     seconds = _print_stages(runtime, memos, console)
     training = sum(map(_training_of, first.values()))
     whom = "the teacher" if len(first) == 1 else f"{len(first)} teachers"

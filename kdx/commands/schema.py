@@ -19,7 +19,7 @@ from kdx.commands.list import catalogue
 from kdx.commands.main import VERBS
 from kdx.commands.shared import add_plugins
 from kdx.recipe import Recipe, allow
-from kdx.recipe.arguments import OF_RUN
+from kdx.recipe.arguments import OF_RUN, PROVIDED
 from kdx.util.files import write_whole
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -77,6 +77,8 @@ def _recipe(plugins: Sequence[str]) -> dict[str, Any]:
     del models["Component"]
     for name, kind in _SECTIONS.items():
         models[name] = _component(kind, models[name], plugins)
+    born_again = {"const": "student", "description": "The student's own network."}
+    models["Teacher"]["properties"]["use"]["anyOf"].append(born_again)
     for kind in _COMPONENTS.values():
         models[kind] = _component(kind, {}, plugins)
     return schema | {"required": ["data", "student"]}  # the others have defaults
@@ -88,7 +90,7 @@ def _component(kind: str, section: dict[str, Any], plugins: Sequence[str]) -> di
     names, cases = [], []
     for entry in catalogue(kind, plugins=plugins):
         names.append({"const": entry.name, "description": entry.line})
-        hidden = own.keys() | (OF_RUN if kind == "loss" else set())
+        hidden = own.keys() | (OF_RUN & PROVIDED.get(kind, frozenset()))
         arguments = {each.name: each.schema for each in entry.arguments if each.name not in hidden}
         needed = [each.name for each in entry.arguments if each.required and not each.provided]
         case = {"properties": arguments | dict.fromkeys(("use", *own), True), "required": needed}

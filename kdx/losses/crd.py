@@ -32,11 +32,11 @@ class CRD(nn.Module):
     over the batch, for both networks. Z, one for each, is set by the first batch: N times the mean
     of the exponentials. Rows move to momentum * row + (1 - momentum) * embedding, of length 1.
 
-    The negatives depend on the run's seed, the epoch and the sample alone: its K offsets in the
-    order of the images, without itself, are drawn each epoch without repetition. Of `negatives`, at
-    most N - 1 are used. The banks hold 2 N D numbers, at most 8 GB, and are in the checkpoints; a
-    step copies them, and takes some 4 B N more. They are the same on all processes. When gradients
-    are accumulated, every part moves them, and the first sets Z.
+    The negatives depend on the run's seed, the epoch and the sample alone: they are K offsets from
+    it in the order of the images, drawn each epoch without repetition, the same for all samples. Of
+    `negatives`, at most N - 1 are used. The banks hold 2 N D numbers, at most 8 GB, and are in the
+    checkpoints; a step copies them, and takes some 4 B N more. They are the same on all processes.
+    When gradients are accumulated, every part moves them, and the first sets Z.
 
     ValueError for numbers out of range. The authors' weight is 0.8 beside cross-entropy.
     """
@@ -60,11 +60,8 @@ class CRD(nn.Module):
     ) -> None:
         super().__init__()
         _check(train_images, dim, negatives, temperature, momentum)
-        self.pairs, self.images, self.seed = (
-            [(student_layer, teacher_layer)],
-            train_images,
-            run_seed,
-        )
+        self.pairs = [(student_layer, teacher_layer)]
+        self.images, self.seed = train_images, run_seed
         self.dim, self.temperature, self.momentum = dim, temperature, momentum
         self.negatives = min(negatives, train_images - 1)
         self.embeddings = nn.ModuleList()

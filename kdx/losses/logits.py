@@ -34,6 +34,11 @@ class LogitLoss(ABC):
         self.standardize = options.get("standardize", False)
         self.num_classes = options.get("num_classes")
 
+    @property
+    def mean_at(self) -> float | None:
+        """The temperature at which several teachers' probabilities are averaged; None: never."""
+        return self.temperature
+
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         """Return the scalar; `target` [B] are class indices, if the loss reads them.
 

@@ -27,6 +27,11 @@ class NKD(LogitLoss):
         super().__init__(temperature=temperature, **options)
         self.gamma = checked_scales(gamma=gamma)["gamma"]
 
+    @property
+    def mean_at(self) -> float | None:
+        """1: the probability of the target is of temperature 1, whatever T is."""
+        return 1.0 if self.temperature == 1 else None
+
     def distance(self, student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
         """Return the scalar from logits [B, C] and class indices `target` [B]."""
         t, index = self.temperature, target[:, None]

@@ -54,7 +54,9 @@ class SRRL(nn.Module):
 
         ValueError without a teacher, and for features or logits that do not fit its classifier.
         """
-        logits = need_teacher(teacher if self.heads else None, "srrl").logits.detach()
+        logits = need_teacher(teacher, "srrl").logits.detach()
+        if not self.heads:
+            raise ValueError("srrl needs the network of one teacher: pass `teacher_network`")
         ((own, guide),) = read_pairs("srrl", self.pairs, student, teacher)
         if not len(self.regressor):
             widths = as_map(own, like=guide).shape[1], as_map(guide, like=own).shape[1]

@@ -26,15 +26,11 @@ class TTM(LogitLoss):
         return kl_divergence(student, self.gamma * teacher, temperature=1.0).mean()
 
 
-class WTTM(LogitLoss):
+class WTTM(TTM):
     """TTM with each sample weighted by U, the sum over the classes of p_t^gamma (equation 17).
 
     U is larger where the teacher is less sure. `gamma`, in (0, 1], is 1 / T; ValueError otherwise.
     """
-
-    def __init__(self, *, gamma: float = 0.1, **options: Unpack[LogitOptions]) -> None:
-        super().__init__(temperature=1.0, **options)
-        self.gamma = _checked(gamma)
 
     def distance(self, student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
         """Return the scalar from logits [B, C]."""

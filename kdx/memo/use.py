@@ -17,7 +17,7 @@ from kdx.training.runtime import Runtime
 from kdx.util.printing import say
 
 NEVER_CHANGE = "without augmentation the teacher's outputs never change"
-BY_DEFAULT = f"on by default: {NEVER_CHANGE} (teacher.memo: false turns it off)"
+BY_DEFAULT = f"on by default: {NEVER_CHANGE} (`memo: false` of the teacher turns it off)"
 OFF = "the memo is off, and the teacher runs at every step"
 PROBED, EPOCHS = 8, 3  # images, in the epochs in which they are compared
 

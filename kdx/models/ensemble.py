@@ -32,32 +32,36 @@ class Watched:
 class Mean:
     """What losses read of several teachers by name: `logits`, whose softmax is the mean of theirs.
 
-    At `temperature` T, by default 1: T log sum_k s_k softmax(z_k / T), for `shares` s that are
-    brought to a sum of 1 (You et al., KDD 2017). ValueError for logits of several
-    shapes. Features are of one teacher: reading them raises ValueError.
+    `at` temperature T: T log sum_k s_k softmax(z_k / T), for `shares` s that are brought to a sum
+    of 1 (You et al., KDD 2017). Features are of one teacher, and so are the logits for losses
+    without such a T: reading them raises ValueError, as do logits that differ in shape.
     """
 
     def __init__(
         self,
         outputs: Mapping[str, Outputs],
         shares: Mapping[str, float],
-        temperature: float | None = None,
+        *,
+        at: float | None,
     ) -> None:
-        self._outputs, self._shares, self._temperature = outputs, shares, temperature or 1.0
+        self._outputs, self._shares, self._at = outputs, shares, at
 
     @property
     def logits(self) -> Tensor:
         """The logits [B, C, ...] of the mean."""
+        if (t := self._at) is None:
+            raise ValueError(f"teachers: this loss has no mean of several: {self._choose}")
         every = [self._outputs[name].logits for name in self._shares]
         shapes = {name: list(z.shape) for name, z in zip(self._shares, every, strict=True)}
         if len({*map(str, shapes.values())}) > 1:
             raise ValueError(f"teachers: their logits differ in shape, {shapes}: {self._choose}")
         total = sum(self._shares.values())
         parts = [
-            F.log_softmax(z.float() / self._temperature, 1) + log(share / total)
+            F.log_softmax(z.to(torch.promote_types(z.dtype, torch.float32)) / t, 1)
+            + log(share / total)
             for z, share in zip(every, self._shares.values(), strict=True)
         ]
-        return self._temperature * torch.stack(parts).logsumexp(0)
+        return t * torch.stack(parts).logsumexp(0)
 
     @property
     def features(self) -> Mapping[str, Tensor]:

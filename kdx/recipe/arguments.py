@@ -17,12 +17,13 @@ from kdx.recipe.wording import explain, unknown
 from kdx.util.errors import reason
 
 _FACTS = frozenset({"num_classes", "in_channels", "image_size", "anchors"})
-OF_RUN = frozenset({"teacher_network", "train_images", "run_seed"})
-"""What losses may ask of the run: the teacher's module or None, the size of the training split."""
+OF_RUN = frozenset({"teacher_network", "student_network", "train_images", "run_seed"})
+"""What losses and networks may ask of the run, and no recipe sets: modules, the size of the
+training split, the seed."""
 
 PROVIDED = {
     "network": _FACTS | {"student_network"},
-    "loss": _FACTS | OF_RUN,
+    "loss": _FACTS | OF_RUN - {"student_network"},
     "optimizer": frozenset({"params"}),
     "transform": frozenset({"input_shape"}),
 }
@@ -87,7 +88,7 @@ def check(
     if kind == "optimizer":  # its learning rate has no default here, whatever torch's is
         names = (names - provided) | GROUPING.keys()
         parameters |= {"lr": LEARNING_RATE, **GROUPING}
-    names -= OF_RUN if kind == "loss" else set()
+    names -= OF_RUN & provided
     for name, value in arguments.items():
         if name not in names and not takes_any:
             yield name, f"unknown argument.{unknown(name, names | set(reserved))}"

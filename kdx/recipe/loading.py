@@ -198,7 +198,8 @@ def _checked(
         checked = model.model_validate(bound, context=locations)
     except ValidationError as invalid:
         for error in invalid.errors():
-            report.add((*at, *error["loc"]), _message(error, model))
+            path = (part for part in error["loc"] if part != "[key]")  # of a mapping's key
+            report.add((*at, *path), _message(error, model))
     report.raise_any()
     assert checked is not None, "data without problems are valid"
     return checked

@@ -78,7 +78,8 @@ class LossTerm(Section):
             text = f"({weight.start:g} to {weight.to:g} by {_shown_epochs(weight.epochs)})"
         until = "" if self.until is None else f" until {_shown_epochs(self.until)}"
         shares = self.shares(()).items()
-        taught = " and ".join(n if s == 1 else f"{n} x {s:g}" for n, s in shares)
+        alone = len(shares) < 2
+        taught = " and ".join(n if alone or s == 1 else f"{n} x {s:g}" for n, s in shares)
         return f"{text} {self.name}{taught and f' of {taught}'}{until}"
 
 

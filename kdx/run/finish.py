@@ -121,7 +121,7 @@ def _finish(
             epochs=progress.epochs,
             seconds=progress.seconds,
             images_per_second=progress.images / progress.seconds,
-            teacher=teachers[""] if "" in teachers else next(iter(teachers.values()), None),
+            teacher=next(iter(teachers.values())) if len(teachers) == 1 else teachers.get(""),
             average=progress.last_average or None,
             exported="average" if is_average else "student",
             teachers={name: m for name, m in teachers.items() if name} if len(teachers) > 1 else {},

@@ -27,13 +27,14 @@ from kdx.util.words import counted, listed
 ANYWAY = "To train with it anyway: `{}.allow_chance: true`"
 
 
-def teacher_recipes(recipe: Recipe) -> dict[str, Recipe]:
+def teacher_recipes(recipe: Recipe, *, named: bool = False) -> dict[str, Recipe]:
     """Return the recipes to run first: those of teachers whose weights are missing, by name.
 
-    Raises ValueError if such a teacher has no recipe, or one that would write other weights.
+    `named`: only those that have a recipe. Raises ValueError if a teacher without weights has
+    none, or one that would write other weights.
     """
     every = recipe.all_teachers.items()
-    found = {name: _recipe_of(section, recipe) for name, section in every}
+    found = {n: _recipe_of(each, recipe) for n, each in every if each.recipe or not named}
     return {name: each for name, each in found.items() if each}
 
 
@@ -54,7 +55,7 @@ def _recipe_of(section: TeacherSection, recipe: Recipe) -> Recipe | None:
     if teacher.run_dir.resolve() != Path(path).resolve():
         raise ValueError(
             f"{missing} {section.recipe} would write {teacher.run_dir}: make its `name:` and the "
-            "weights the same, or, if they were moved, set their path ({place}.weights=...)"
+            f"weights the same, or, if they were moved, set their path ({place}.weights=...)"
         )
     asked, trained = section.component, teacher.student.component
     if (asked.use, dict(asked.arguments)) != (trained.use, dict(trained.arguments)):
@@ -79,7 +80,7 @@ def check_teachers(runtime: Runtime, console: Console) -> dict[str, dict[str, fl
 
         def mean(images: Tensor) -> Outputs:
             outputs = {name: teacher(images) for name, teacher in teachers.items()}
-            return Outputs(Mean(outputs, shares).logits)
+            return Outputs(Mean(outputs, shares, at=1.0).logits)
 
         _, source = runtime.evaluation_source()
         found[""] = runtime.evaluate(mean, source)
@@ -146,14 +147,15 @@ def _remedy(order: Order, names: Names) -> str:
 
 def _why_at_chance(section: TeacherSection) -> str:
     """Name what may be wrong with a teacher at chance, the likeliest first."""
+    place = section.component.where
     if section.component.use.startswith("object:"):
         return "It may be undertrained, or know other classes or images normalised otherwise"
     if section.file and section.file.head:
-        return "Its head is new (teacher.weights.head): train it on this data first"
+        return f"Its head is new ({place}.weights.head): train it on this data first"
     if section.file:
         return (
             f"It may be undertrained, {section.file.path} may be another network's weights, its "
-            "classes may be in another order, or its images normalised otherwise (teacher.input)"
+            f"classes may be in another order, or its images normalised otherwise ({place}.input)"
         )
     if section.component.arguments.get("pretrained"):
         return (

@@ -1,6 +1,6 @@
 """From a recipe to everything that a run needs, checked before the first step."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -102,13 +102,14 @@ class Job:
 def build(
     recipe: Recipe,
     *,
-    teacher_weights: bool = True,
+    teacher_weights: bool | Collection[str] = True,
     student_weights: bool = True,
     load_compact: Callable[[nn.Module], object] | None = None,
 ) -> Job:
     """Build data, student, teacher and objectives, and probe them on a batch.
 
-    With `teacher_weights` false the teacher keeps random weights, for a dry run; with
+    With `teacher_weights` false teachers keep random weights, or all but those named, for a dry
+    run; with
     `student_weights` false the student does, for a resume, which has its own. `load_compact`
     is called with the student before its transforms, to load other weights than the recipe's.
     Raises ValueError for what does not fit: module paths, shapes, class counts, a transform that
@@ -124,8 +125,9 @@ def build(
     if load_compact:
         load_compact(compact)
     student, transforms = apply_transforms(recipe, compact, views.shape)
+    loaded = recipe.all_teachers if teacher_weights is True else teacher_weights or ()
     teachers = {
-        name: build_teacher(section, data, compact, load=teacher_weights, note=notes.append)
+        name: build_teacher(section, data, compact, load=name in loaded, note=notes.append)
         for name, section in recipe.all_teachers.items()
     }
     _check_batches(recipe, views, teachers.values())
@@ -179,6 +181,8 @@ def build(
 def _term(section: LossTerm, teachers: Mapping[str, Teacher], known: dict[str, Any]) -> Term:
     """Build a loss; it is told the network of the teacher that it learns from, if it is one."""
     part, shares = section.component, section.shares(teachers)
+    if unknown := [name for name in shares if name not in teachers]:
+        raise part.refusal(f"the recipe has no teacher {unknown[0]!r}: it has no `teachers:`")
     networks = [teachers[name].module for name in shares]
     guide = networks[0] if len(networks) == 1 else None
     loss = part.build(**known, teacher_network=guide)

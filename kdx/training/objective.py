@@ -54,7 +54,7 @@ class Term:
         if len(names) < 2:
             return teachers[names[0]] if names else None
         shares = {name: self.shares[name] for name in names}
-        return cast("Outputs", Mean(teachers, shares, getattr(self.loss, "temperature", None)))
+        return cast("Outputs", Mean(teachers, shares, at=getattr(self.loss, "mean_at", None)))
 
 
 class Objective(nn.Module):

@@ -142,9 +142,10 @@ class Runtime:
     @torch.no_grad()
     def follow(self, averages: Collection[AveragedModel]) -> None:
         """Let averages of the student's compact weights take its weights in."""
-        compact = restore(self.job.student, self.job.transforms) if averages else None
+        if not averages:
+            return
+        compact = restore(self.job.student, self.job.transforms)
         for average in averages:
-            assert compact is not None
             average.update_parameters(compact)
             self.share(average.buffers())  # those of BatchNorm are each process's own
 

@@ -95,7 +95,7 @@ class TrainState:
         }
         if adaptors := objective.adaptors.state_dict():
             files[ADAPTORS] = weights.serialise(adaptors, **about)
-        if averages := nn.ModuleDict(runner.runtime.averages).state_dict():
+        if averages := _state_of(runner.runtime.averages):
             files[AVERAGES] = serialised(averages)
         checkpoints.save(place, files)
 
@@ -161,7 +161,7 @@ class TrainState:
         problems = (
             misfits("student", objective.student.state_dict(), self.student),
             misfits("adaptors", objective.adaptors.state_dict(), self.adaptors),
-            misfits("averages", nn.ModuleDict(averages).state_dict(), self.averages),
+            misfits("averages", _state_of(averages), self.averages),
         )
         if any(problems):
             raise ValueError(f"{self.place} does not fit: {'; '.join(filter(None, problems))}")
@@ -179,7 +179,10 @@ class TrainState:
 
     def load_averages(self, averages: Mapping[str, nn.Module]) -> None:
         """Load the averages of the student, which fit."""
-        load_tensors(nn.ModuleDict(averages), self.averages)
+        for name, average in averages.items():
+            start, saved = f"{name}.", self.averages.items()
+            found = {n.removeprefix(start): v for n, v in saved if n.startswith(start)}
+            load_tensors(average, found)
 
     def load_student(self, student: nn.Module) -> None:
         """Load the student's weights into a network; ValueError if they do not fit."""
@@ -221,6 +224,10 @@ class TrainState:
             transform.enter(student, self.phase or "")
         self.load_student(student)
         return student, transforms
+
+
+def _state_of(averages: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {f"{n}.{key}": v for n, each in averages.items() for key, v in each.state_dict().items()}
 
 
 def load_optimizer(

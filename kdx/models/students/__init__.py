@@ -32,8 +32,8 @@ __all__ = [
     "yolo_lite",
 ]
 
-_PAPER = (smallnet, smallnet4, mobilenet, mobilenet_v2, shufflenet_v2, alexnet, yolo_lite, unet)
-_OTHERS = (cifar_resnet, resnet8x4, resnet32x4, timm, torchvision, ema)
-TABLE: Mapping[str, Callable[..., nn.Module]] = {
-    network.__name__: network for network in (*_PAPER, *_OTHERS)
-}
+_NETWORKS = (
+    smallnet, smallnet4, mobilenet, mobilenet_v2, shufflenet_v2, alexnet, yolo_lite, unet,
+    cifar_resnet, resnet8x4, resnet32x4, timm, torchvision, ema,
+)  # fmt: skip
+TABLE: Mapping[str, Callable[..., nn.Module]] = {network.__name__: network for network in _NETWORKS}

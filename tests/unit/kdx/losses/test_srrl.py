@@ -125,9 +125,10 @@ def test_heads_that_do_not_fit_are_refused():
         loss(teacher_network=network(3), num_classes=3)(student, teacher, TARGET)
     with pytest.raises(ValueError, match=r"alpha: -1 is not a finite number of at least 0"):
         loss(alpha=-1)
-    for each, outputs_ in ((loss(), None), (SRRL(), teacher)):
-        with pytest.raises(ValueError, match="srrl needs a teacher"):
-            each(student, outputs_, TARGET)
+    with pytest.raises(ValueError, match="srrl needs a teacher"):
+        loss()(student, None, TARGET)
+    with pytest.raises(ValueError, match="srrl needs the network of one teacher: pass `teacher_n"):
+        SRRL()(student, teacher, TARGET)
 
 
 def test_a_run_with_the_three_losses_and_a_resnet(recipe, console):

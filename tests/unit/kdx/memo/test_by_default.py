@@ -18,7 +18,7 @@ from tests.unit.kdx.memo.test_training import GUIDES, HINT_THEN_KD, losses, memo
 FIXED = ("teacher.memo=null", "data.augment={}")
 BY_DEFAULT = (
     "on by default: without augmentation the teacher's outputs never change "
-    "(teacher.memo: false turns it off)\n"
+    "(`memo: false` of the teacher turns it off)\n"
 )
 
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from kdx.commands.fill import fill
 from kdx.commands.plan import dry_run
@@ -190,3 +191,38 @@ def test_there_is_no_average_of_a_student_without_a_compact_equivalent(recipe):
     stages = "stages=[{phase: nonlinear}, {phase: linear}]"
     with pytest.raises(ValueError, match=r"stages\[0\]: the student's moving average is of its co"):
         build(recipe(EMA, EXPAND, "losses=[{use: cross_entropy}, {use: kd}]", stages))
+
+
+@pytest.mark.parametrize(
+    "loss", ["cwd", "nkd, temperature: 4", "srrl", "tests.toys.Conditional, read: logits"]
+)
+def test_losses_without_a_mean_name_one_teacher(two, loss):
+    with pytest.raises(ValueError, match=r"losses\[1\]: .*(name one|needs the network of one)"):
+        build(two(f"losses=[{{use: kd}}, {{use: {loss}}}]", "student={use: smallnet}"))
+
+
+def test_a_teacher_without_teachers_is_named(recipe):
+    with pytest.raises(ValueError, match=r"losses\[1\]: 'tf_kd': the recipe has no teacher 'a'"):
+        build(recipe("losses=[{use: cross_entropy}, {use: tf_kd, teacher: a}]"))
+
+
+def test_averages_may_have_any_name(recipe, console):
+    teachers = "teachers={values: {use: ema}, train: {use: ema, decay: 0.5}}"
+    run_dir = run(recipe(teachers, "losses=[{use: cross_entropy}, {use: kd}]"), console)
+    (checkpoint,) = (run_dir / "checkpoints").iterdir()
+    names = load_file(checkpoint / "averages.safetensors")
+    assert {name.partition(".")[0] for name in names} == {"values", "train"}
+
+
+def test_what_the_run_gives_to_an_average_is_no_argument(recipe):
+    with pytest.raises(RecipeError, match=r"student_network: unknown argument\. Known: .*decay"):
+        recipe("teacher={use: ema, student_network: 3}")
+
+
+def test_a_dry_run_loads_the_teachers_that_have_weights(two, console):
+    missing = ("teachers.small.weights=runs/absent", "teachers.big.recipe=null")
+    dry_run(two(BOTH, *missing), console)
+    said = console.file.getvalue()
+    assert "teacher big: smallnet, 14,906 parameters; weights of " in said
+    assert "teacher small: smallnet, 14,906 parameters; no weights at " in said
+    assert "and no `recipe:`: the run would stop here" in said
