@@ -16,6 +16,7 @@ from kdx.data.preprocessing import preparation as preparation
 from kdx.data.sets.cifar import cifar10 as cifar10
 from kdx.data.sets.cifar import cifar100 as cifar100
 from kdx.data.sets.cityscapes import cityscapes as cityscapes
+from kdx.data.sets.csv_file import csv as csv
 from kdx.data.sets.digits import digits as digits
 from kdx.data.sets.fashion_mnist import fashion_mnist as fashion_mnist
 from kdx.data.sets.image_folder import image_folder as image_folder
@@ -30,5 +31,7 @@ from kdx.data.views import Batch as Batch
 from kdx.data.views import Views as Views
 from kdx.data.views import check_data as check_data
 
-__all__ = ["cifar10", "cifar100", "cityscapes", "digits", "fashion_mnist", "image_folder", "voc"]
+__all__ = [
+    *("cifar10", "cifar100", "cityscapes", "csv", "digits", "fashion_mnist", "image_folder", "voc"),
+]
 """What recipes may name."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from kdx.data.sets import cifar, cityscapes, digits, fashion_mnist, image_folder, voc
+from kdx.data.sets import cifar, cityscapes, csv_file, digits, fashion_mnist, image_folder, voc
 from kdx.protocols import ImageData
 
 TABLE: Mapping[str, Callable[..., ImageData]] = {
@@ -11,6 +11,7 @@ TABLE: Mapping[str, Callable[..., ImageData]] = {
     "cifar10": cifar.cifar10,
     "cifar100": cifar.cifar100,
     "image_folder": image_folder.image_folder,
+    "csv": csv_file.csv,
     "voc": voc.voc,
     "cityscapes": cityscapes.cityscapes,
 }
