@@ -2,7 +2,17 @@
 
 from collections.abc import Callable, Mapping
 
-from kdx.data.sets import cifar, cityscapes, csv_file, digits, fashion_mnist, image_folder, voc
+from kdx.data.sets import (
+    cifar,
+    cityscapes,
+    coco,
+    csv_file,
+    digits,
+    fashion_mnist,
+    image_folder,
+    voc,
+    yolo,
+)
 from kdx.protocols import ImageData
 
 TABLE: Mapping[str, Callable[..., ImageData]] = {
@@ -13,5 +23,7 @@ TABLE: Mapping[str, Callable[..., ImageData]] = {
     "image_folder": image_folder.image_folder,
     "csv": csv_file.csv,
     "voc": voc.voc,
+    "coco": coco.coco,
+    "yolo": yolo.yolo,
     "cityscapes": cityscapes.cityscapes,
 }
