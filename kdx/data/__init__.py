@@ -20,6 +20,7 @@ from kdx.data.sets.coco import coco as coco
 from kdx.data.sets.csv_file import csv as csv
 from kdx.data.sets.digits import digits as digits
 from kdx.data.sets.fashion_mnist import fashion_mnist as fashion_mnist
+from kdx.data.sets.hf import hf as hf
 from kdx.data.sets.image_folder import image_folder as image_folder
 from kdx.data.sets.voc import voc as voc
 from kdx.data.sets.yolo import yolo as yolo
@@ -41,6 +42,7 @@ __all__ = [
     "csv",
     "digits",
     "fashion_mnist",
+    "hf",
     "image_folder",
     "voc",
     "yolo",

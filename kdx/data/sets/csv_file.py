@@ -73,6 +73,7 @@ def csv(
             lambda row: read_header(row.image),
             skip_bad=skip_bad,
             place=lambda row: row.place,
+            name=lambda row: row.image,
         )
         notes += more
         bad = {rows[i].place for i in left}

@@ -68,12 +68,13 @@ def sift(
     *,
     skip_bad: int,
     place: Callable[[T], str] | None = None,
+    name: Callable[[T], str] = str,
 ) -> tuple[list[int], list[str]]:
     """Return the places of unreadable images in `items`, at most `skip_bad`, and notes on them.
 
     Images are decoded if some may be left out, else their headers are read; both raise ValueError
-    for those that cannot be. Notes also count EXIF orientations. `place` is what errors and notes
-    begin with. ValueError for more than `skip_bad`.
+    for those that cannot be. Notes also count EXIF orientations. `place` is what errors
+    begin with, `name` what notes call an image. ValueError for more than `skip_bad`.
     """
 
     def read(item: T) -> bool:
@@ -86,7 +87,7 @@ def sift(
             raise ValueError(f"{place(item)}: {error}" if place else str(error)) from error
 
     results = attempt_each(read, items)
-    name, notes = place or str, []
+    notes = []
     if oriented := [name(item) for item, r in zip(items, results, strict=True) if r is True]:
         ignored = "with an EXIF orientation, which is ignored, as by torchvision's ImageFolder"
         count = counted(len(oriented), "image")
