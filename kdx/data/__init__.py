@@ -23,6 +23,7 @@ from kdx.data.sets.fashion_mnist import fashion_mnist as fashion_mnist
 from kdx.data.sets.hf import hf as hf
 from kdx.data.sets.image_folder import image_folder as image_folder
 from kdx.data.sets.voc import voc as voc
+from kdx.data.sets.webdataset import webdataset as webdataset
 from kdx.data.sets.yolo import yolo as yolo
 from kdx.data.sizes import resized as resized
 from kdx.data.sizes import side as side
@@ -45,6 +46,7 @@ __all__ = [
     "hf",
     "image_folder",
     "voc",
+    "webdataset",
     "yolo",
 ]
 """What recipes may name."""

@@ -12,6 +12,7 @@ from kdx.data.sets import (
     hf,
     image_folder,
     voc,
+    webdataset,
     yolo,
 )
 from kdx.protocols import ImageData
@@ -24,6 +25,7 @@ TABLE: Mapping[str, Callable[..., ImageData]] = {
     "image_folder": image_folder.image_folder,
     "csv": csv_file.csv,
     "hf": hf.hf,
+    "webdataset": webdataset.webdataset,
     "voc": voc.voc,
     "coco": coco.coco,
     "yolo": yolo.yolo,
