@@ -14,6 +14,7 @@ from kdx.data.digests import digest_of_images
 from kdx.data.sets.tar_index import read_members
 from kdx.recipe import load
 from kdx.run.run import run
+from tests.faults.resuming import differences, run_stopped_at
 
 NAMES = ["owl", "ant", "bee"]
 
@@ -194,7 +195,7 @@ def test_bad_images_are_named_or_left_out(root):
 
 @pytest.fixture
 def job(root, tmp_path):
-    def start(name, workers):
+    def start(name, workers, how=lambda recipe: run(recipe, Console(quiet=True))):
         recipe = tmp_path / "recipe.yaml"
         recipe.write_text(
             f"data: {{use: webdataset, root: {root}, train: 'train-*.tar', test: test.tar, "
@@ -203,17 +204,24 @@ def job(root, tmp_path):
         )
         overrides = [f"name={name}"]
         loaded = load(recipe, overrides, plugins=["tests.toys"], output_root=tmp_path / "runs")
-        return load_file(run(loaded, Console(quiet=True)) / "student.safetensors")
+        return how(loaded)
 
     return start
 
 
 def test_a_run_of_one_epoch(job):
-    assert len(job("alone", 0)) == 4
+    assert len(load_file(job("alone", 0) / "student.safetensors")) == 4
+
+
+def test_a_resumed_run_is_one_that_never_stopped(job, monkeypatch):
+    whole = job("whole", 0)
+    resumed = job("resumed", 0, lambda recipe: run_stopped_at(recipe, [2], monkeypatch))
+    assert differences(whole, resumed) == []
 
 
 @pytest.mark.long
 def test_workers_change_nothing(job):
-    alone, by_workers = job("alone", 0), job("workers", 2)
+    runs = [job("alone", 0), job("workers", 2)]
+    alone, by_workers = (load_file(run_dir / "student.safetensors") for run_dir in runs)
     for name, tensor in alone.items():
         assert torch.equal(tensor, by_workers[name])
