@@ -16,10 +16,15 @@ from kdx.data.preprocessing import preparation as preparation
 from kdx.data.sets.cifar import cifar10 as cifar10
 from kdx.data.sets.cifar import cifar100 as cifar100
 from kdx.data.sets.cityscapes import cityscapes as cityscapes
+from kdx.data.sets.coco import coco as coco
+from kdx.data.sets.csv_file import csv as csv
 from kdx.data.sets.digits import digits as digits
 from kdx.data.sets.fashion_mnist import fashion_mnist as fashion_mnist
+from kdx.data.sets.hf import hf as hf
 from kdx.data.sets.image_folder import image_folder as image_folder
 from kdx.data.sets.voc import voc as voc
+from kdx.data.sets.webdataset import webdataset as webdataset
+from kdx.data.sets.yolo import yolo as yolo
 from kdx.data.sizes import resized as resized
 from kdx.data.sizes import side as side
 from kdx.data.sources import FileImages as FileImages
@@ -30,5 +35,18 @@ from kdx.data.views import Batch as Batch
 from kdx.data.views import Views as Views
 from kdx.data.views import check_data as check_data
 
-__all__ = ["cifar10", "cifar100", "cityscapes", "digits", "fashion_mnist", "image_folder", "voc"]
+__all__ = [
+    "cifar10",
+    "cifar100",
+    "cityscapes",
+    "coco",
+    "csv",
+    "digits",
+    "fashion_mnist",
+    "hf",
+    "image_folder",
+    "voc",
+    "webdataset",
+    "yolo",
+]
 """What recipes may name."""

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from io import BytesIO
 from typing import NamedTuple
 
 import numpy as np
@@ -56,12 +57,13 @@ class Header(NamedTuple):
         )
 
 
-def decode(path: str, crop: Crop | None = None) -> Tensor:
+def decode(path: str, crop: Crop | None = None, content: bytes | None = None) -> Tensor:
     """Return the image in a file, or what `crop` leaves of it, uint8 [3, H, W].
 
-    Raises ValueError naming a file that is missing, damaged, not an image, or not of 8 bits.
+    `content` is that of a file that `path` only names. Raises ValueError naming a file that is
+    missing, damaged, not an image, or not of 8 bits.
     """
-    with _opened(path, "the image cannot be decoded: ") as image:
+    with _opened(path, "the image cannot be decoded: ", content=content) as image:
         rgb = image.convert("RGB")
         return _pixels(crop(rgb) if crop else rgb)
 
@@ -87,9 +89,9 @@ def decode_mask(path: str) -> Tensor:
         return torch.from_numpy(np.array(image))
 
 
-def read_header(path: str, *, mask: bool = False) -> Header:
+def read_header(path: str, *, mask: bool = False, content: bytes | None = None) -> Header:
     """Return what the file's header says; ValueError as `decode` or `decode_mask`."""
-    with _opened(path, mask=mask) as image:
+    with _opened(path, mask=mask, content=content) as image:
         return _header(image)
 
 
@@ -102,12 +104,14 @@ def suffixes() -> frozenset[str]:
 
 
 @contextmanager
-def _opened(path: str, problem: str = "", *, mask: bool = False) -> Iterator[Image.Image]:
+def _opened(
+    path: str, problem: str = "", *, mask: bool = False, content: bytes | None = None
+) -> Iterator[Image.Image]:
     """Open an image, or a mask; ValueError names the file, also for errors while it is used."""
     try:
-        if os.path.exists(path) and not os.path.isfile(path):
+        if content is None and os.path.exists(path) and not os.path.isfile(path):
             raise ValueError("not a regular file")  # a pipe would be waited for
-        with Image.open(path) as image:
+        with Image.open(path if content is None else BytesIO(content)) as image:
             mode = image.mode
             if mask and mode not in ("L", "P"):
                 raise ValueError(
@@ -122,7 +126,7 @@ def _opened(path: str, problem: str = "", *, mask: bool = False) -> Iterator[Ima
     except MemoryError:
         raise
     except Exception as error:  # a damaged file can raise anything
-        raise ValueError(f"{path}: {problem}{_reason(path, error)}") from error
+        raise ValueError(f"{path}: {problem}{_reason(path, error, content)}") from error
 
 
 def _header(image: Image.Image) -> Header:
@@ -140,9 +144,10 @@ def _pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def _reason(path: str, error: Exception) -> str:
+def _reason(path: str, error: Exception, content: bytes | None) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "not an image" if os.path.getsize(path) else "the file is empty"
+        size = os.path.getsize(path) if content is None else len(content)
+        return "not an image" if size else "the file is empty"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

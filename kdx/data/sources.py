@@ -6,7 +6,7 @@ N: samples, B: batch, C: channels, H x W: pixels.
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -113,24 +113,47 @@ class Files:
         return replace(input, size=window).hw if window else input.hw
 
 
+class Content(Protocol):
+    """Image files that are stored in others, under names."""
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The files that they are stored in."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return the content of an image file; ValueError with its name if it cannot be read."""
+        ...
+
+
 @dataclass(eq=False)
 class FileImages(Files):
-    """Image files with labels [N] (int64), of any size; center-cropped in evaluation."""
+    """Image files with labels [N] (int64), of any size; center-cropped in evaluation.
+
+    With `content`, `paths` are names in it.
+    """
 
     paths: Sequence[str]
     labels: Tensor
+    content: Content | None = None
 
     def __post_init__(self) -> None:
         check_lists("image files", self.labels, paths=self.paths)
 
     @property
     def files(self) -> Sequence[str]:
-        """The images."""
-        return self.paths
+        """The images, or the files that they are stored in."""
+        return self.paths if self.content is None else self.content.files
+
+    def tensors(self, *, targets: bool) -> Iterator[tuple[str, Tensor]]:
+        """Yield the names of images that are stored in other files."""
+        if self.content is not None and not targets:
+            names = "\0".join(self.paths).encode(errors="surrogateescape")
+            yield "names", torch.frombuffer(bytearray(names), dtype=torch.uint8)
 
     def subset(self, indices: Tensor) -> "FileImages":
         """Return the samples at `indices` [n], in that order."""
-        return FileImages(taken(self.paths, indices), self.labels[indices])
+        return FileImages(taken(self.paths, indices), self.labels[indices], self.content)
 
     def relabelled(self, labels: Tensor) -> "FileImages":
         """Return the same images with other labels."""
@@ -159,13 +182,18 @@ class FileImages(Files):
             if augment is not None and (scale := augment.resized_crop):
                 numbers = draw_numbers(seed, epoch, index)
                 crop = partial(resized_crop, size=size, scale=scale, numbers=numbers)
-            images.append(decode(self.paths[index], crop))
+            images.append(decode(self.paths[index], crop, stored(self.content, self.paths[index])))
         pixels = augmented(torch.stack(images), augment, keys, seed=seed)
         return pixels, self.labels[[index for _, index in keys]]
 
     def view(self, index: int, input: InputSpec, augment: Augment | None) -> tuple[Tensor, Tensor]:
         """Return an image [3, H, W], uint8, and its label []."""
         return _view(self.subset(torch.tensor([index])), input, augment)
+
+
+def stored(content: Content | None, name: str) -> bytes | None:
+    """Return the content of an image that is stored in another file; None for a file of its own."""
+    return None if content is None else content.read(name)
 
 
 def check_lists(origin: str, labels: Tensor, **lists: Sized) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from kdx.data.decode import decode, read_header, suffixes
-from kdx.data.sets.reading import attempt_each
+from kdx.data.sets.reading import check_numbers, opens_headers, sift, walk
 from kdx.data.sources import FileImages
 from kdx.protocols import ImageData, InputSpec
 from kdx.util.words import counted, listed
@@ -18,7 +18,6 @@ __all__ = ["image_folder"]
 Folders = Mapping[str, Sequence[str]]  # of each class, its images
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
-VERIFY_AT_MOST = 100_000
 
 
 def image_folder(
@@ -39,15 +38,13 @@ def image_folder(
     so many that cannot be are left out; notes name them. ValueError lists folders that are missing,
     classes that are empty or in one split only, and files that cannot be read.
     """
-    for name, value, least in (("size", size, 1), ("skip_bad", skip_bad, 0)):
-        if value < least:
-            raise ValueError(f"image_folder: {name}: {value} must be {least} or more")
+    check_numbers("image_folder", size=size, skip_bad=skip_bad)
     left: Counter[str] = Counter()
     splits = {name: _scan(Path(root, name), left) for name in (train, test)}
     _check_classes(root, splits)
     notes = [*_left_out(left)]
     files = sum(len(images) for folders in splits.values() for images in folders.values())
-    if skip_bad or verify or (verify is None and files <= VERIFY_AT_MOST):
+    if opens_headers(files, verify=verify, skip_bad=skip_bad):
         splits, more = _sifted(splits, skip_bad)
         notes += more
         _check_classes(root, splits)
@@ -69,21 +66,10 @@ def _scan(split: Path, left: Counter[str]) -> Folders:
         if not folder.is_dir():
             left["beside the class folders"] += 1
         elif not folder.name.startswith("."):
-            files = {path: _kind(path) for path in _walk(str(folder), set())}
+            files = {path: _kind(path) for path in walk(str(folder))}
             folders[folder.name] = sorted(path for path, kind in files.items() if not kind)
             left.update(filter(None, files.values()))
     return folders
-
-
-def _walk(folder: str, above: set[str]) -> Iterator[str]:
-    """Yield the files of a folder and of those within it, by links, too, but not in circles."""
-    if (real := os.path.realpath(folder)) in above:
-        return
-    for entry in os.scandir(folder):
-        if not entry.is_dir():
-            yield entry.path
-        elif not entry.name.startswith("."):
-            yield from _walk(entry.path, above | {real})
 
 
 def _kind(path: str) -> str:
@@ -128,30 +114,10 @@ def _sifted(
     """Return the splits without at most `skip_bad` unreadable files, and notes that name them."""
     paths = [path for folders in splits.values() for images in folders.values() for path in images]
 
-    def read(path: str) -> bool:
-        """Return whether it has an EXIF orientation."""
-        if skip_bad:
-            decode(path)
-        return read_header(path).orientation > 1
-
-    results = attempt_each(read, paths)
-    notes = []
-    if oriented := [path for path, r in zip(paths, results, strict=True) if r is True]:
-        ignored = "with an EXIF orientation, which is ignored, as by torchvision's ImageFolder"
-        count = counted(len(oriented), "image")
-        notes.append(f"image_folder: {count} {ignored}: {listed(oriented)}")
-    bad = {path: r for path, r in zip(paths, results, strict=True) if isinstance(r, ValueError)}
-    if not bad:
-        return splits, notes
-    share = f"{len(bad):,} of {counted(len(paths), 'file')}"
-    faulty = listed(list(map(str, bad.values())), "; ")
-    if len(bad) > skip_bad:
-        raise ValueError(
-            f"image_folder: {share} cannot be read: {faulty}. Repair or remove them, or leave them "
-            f"out with skip_bad: {len(bad)} or more"
-        )
+    bad, notes = sift("image_folder", paths, decode, read_header, skip_bad=skip_bad)
+    left = {paths[i] for i in bad}
     kept = {
-        split: {name: [p for p in images if p not in bad] for name, images in folders.items()}
+        split: {name: [p for p in images if p not in left] for name, images in folders.items()}
         for split, folders in splits.items()
     }
-    return kept, [*notes, f"image_folder: {share} left out, which cannot be read: {faulty}"]
+    return kept, notes

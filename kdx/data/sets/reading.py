@@ -1,14 +1,26 @@
 """Many files read at once, with all their problems told together."""
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from kdx.data.decode import Header
 from kdx.util.words import counted, listed
 
-__all__ = ["attempt_each", "orientation_notes", "read_each"]
+__all__ = [
+    "attempt_each",
+    "check_numbers",
+    "opens_headers",
+    "orientation_notes",
+    "read_each",
+    "shared_images",
+    "sift",
+    "walk",
+]
 
 THREADS = 16
+VERIFY_AT_MOST = 100_000
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,6 +46,81 @@ def read_each(origin: str, read: Callable[[T], R], items: Sequence[T]) -> list[R
         count = f"{len(problems):,} of {counted(len(items), 'image')}"
         raise ValueError(f"{origin}: {count} cannot be used: {listed(problems, '; ')}")
     return [result for result in results if not isinstance(result, ValueError)]
+
+
+def check_numbers(origin: str, *, size: int, skip_bad: int = 0) -> None:
+    """Raise ValueError for a size below 1, or a `skip_bad` below 0."""
+    for name, value, least in (("size", size, 1), ("skip_bad", skip_bad, 0)):
+        if value < least:
+            raise ValueError(f"{origin}: {name}: {value} must be {least} or more")
+
+
+def opens_headers(images: int, *, verify: bool | None, skip_bad: int) -> bool:
+    """Return whether a set of so many `images` opens every header before it is trained on."""
+    return bool(skip_bad or verify or (verify is None and images <= VERIFY_AT_MOST))
+
+
+def sift(
+    origin: str,
+    items: Sequence[T],
+    decode: Callable[[T], object],
+    header: Callable[[T], Header],
+    *,
+    skip_bad: int,
+    place: Callable[[T], str] | None = None,
+    name: Callable[[T], str] = str,
+) -> tuple[list[int], list[str]]:
+    """Return the places of unreadable images in `items`, at most `skip_bad`, and notes on them.
+
+    Images are decoded if some may be left out, else their headers are read; both raise ValueError
+    for those that cannot be. Notes also count EXIF orientations. `place` is what errors
+    begin with, `name` what notes call an image. ValueError for more than `skip_bad`.
+    """
+
+    def read(item: T) -> bool:
+        """Return whether it has an EXIF orientation."""
+        try:
+            if skip_bad:
+                decode(item)
+            return header(item).orientation > 1
+        except ValueError as error:
+            raise ValueError(f"{place(item)}: {error}" if place else str(error)) from error
+
+    results = attempt_each(read, items)
+    notes = []
+    if oriented := [name(item) for item, r in zip(items, results, strict=True) if r is True]:
+        ignored = "with an EXIF orientation, which is ignored, as by torchvision's ImageFolder"
+        count = counted(len(oriented), "image")
+        notes.append(f"{origin}: {count} {ignored}: {listed(oriented)}")
+    bad = {i: str(r) for i, r in enumerate(results) if isinstance(r, ValueError)}
+    if not bad:
+        return [], notes
+    share = f"{len(bad):,} of {counted(len(items), 'file')}"
+    faulty = listed(list(bad.values()), "; ")
+    if len(bad) > skip_bad:
+        raise ValueError(
+            f"{origin}: {share} cannot be read: {faulty}. Repair or remove them, or leave them "
+            f"out with skip_bad: {len(bad)} or more"
+        )
+    return list(bad), [*notes, f"{origin}: {share} left out, which cannot be read: {faulty}"]
+
+
+def shared_images(origin: str, train: Iterable[str], test: Iterable[str]) -> Iterator[str]:
+    """Say which images are in both parts."""
+    if shared := sorted(set(train) & set(test)):
+        count = counted(len(shared), "test image")
+        yield f"{origin}: {count} also in the training split: {listed(shared)}"
+
+
+def walk(folder: str, above: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Yield the files of a folder and of those within it, by links, too, but not in circles."""
+    if (real := os.path.realpath(folder)) in above:
+        return
+    for entry in os.scandir(folder):
+        if not entry.is_dir():
+            yield entry.path
+        elif not entry.name.startswith("."):
+            yield from walk(entry.path, above | {real})
 
 
 def orientation_notes(origin: str, images: Sequence[tuple[str, bool]], *, by: str) -> Iterator[str]:

@@ -4,17 +4,22 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import torch
-from torch import Tensor
-
-from kdx.data.boxes import BoxImages, largest_classes
-from kdx.data.decode import Header, read_header, suffixes
-from kdx.data.sets.reading import orientation_notes, read_each
-from kdx.data.sets.voc_xml import VocObject, given_size, read_annotation
-from kdx.protocols import ImageData, InputSpec
-from kdx.util.words import counted, listed
+from kdx.data.decode import read_header, suffixes
+from kdx.data.sets.boxed import (
+    ANCHORS,
+    Sample,
+    Samples,
+    box_data,
+    left_out,
+    objects_of,
+    sample_notes,
+)
+from kdx.data.sets.reading import read_each
+from kdx.data.sets.voc_xml import given_size, read_annotation
+from kdx.protocols import ImageData
+from kdx.util.words import listed
 
 __all__ = ["voc"]
 
@@ -23,27 +28,7 @@ CLASSES = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
     *("train", "tvmonitor"),
 )
-ANCHORS = (  # YOLOv2's for VOC (Redmon and Farhadi 2016), in cells: of its yolov2-voc.cfg
-    (1.3221, 1.73145),
-    (3.19275, 4.00944),
-    (5.05587, 8.09892),
-    (9.47112, 4.84053),
-    (11.2364, 10.0071),
-)
 Files = tuple[str, str]  # an image and its annotation
-
-
-class Sample(NamedTuple):
-    """An image, its annotation, its header, the size (H, W) it was drawn on, and its objects."""
-
-    image: str
-    annotation: str
-    header: Header
-    size: tuple[int, int]
-    objects: Sequence[VocObject]
-
-
-Samples = Mapping[str, Sequence[Sample]]  # of train and test
 
 
 def voc(
@@ -67,19 +52,11 @@ def voc(
     Every annotation and the header of every image are read now. ValueError lists what cannot be
     read, invalid boxes (see `kdx.data.sets.voc_xml`), and unknown classes.
     """
-    from kdx.tasks.detection import Detection  # here: torchvision takes as long to import as torch
-
     samples = _read({"train": _listed(root, train), "test": _listed(root, test)})
     known = _classes(classes, samples)
-    notes = list(_notes(samples, known, refused=other == "refuse"))
-    task = Detection(classes=known, anchors=anchors)
-    return ImageData(
-        *(_source(part, known) for part in samples.values()),
-        classes=known,
-        input=InputSpec(3, size, (0.0,) * 3, (1.0,) * 3),
-        notes=[*notes, *task.notes],
-        task=task,
-    )
+    left = left_out("voc", samples, known, other=other)
+    notes = [*left, *sample_notes("voc", samples, known, by="as <size> says")]
+    return box_data(samples, known, size=size, anchors=anchors, notes=notes)
 
 
 def _listed(root: str, splits: str | Sequence[str]) -> list[Files]:
@@ -145,55 +122,7 @@ def _classes(classes: Sequence[str] | Literal["auto"] | None, samples: Samples) 
     if classes is None:
         return list(CLASSES)
     if classes == "auto":
-        return sorted({each.name for each in _objects(samples)})
+        return sorted({each.name for each in objects_of(samples)})
     if twice := [name for name, times in Counter(classes).items() if times > 1]:
         raise ValueError(f"voc: duplicate classes: {', '.join(twice)}")
     return list(classes)
-
-
-def _notes(samples: Samples, classes: Sequence[str], *, refused: bool) -> Iterator[str]:
-    """Yield what the user should know; ValueError if there are refused objects."""
-    counts = Counter(each.name for each in _objects(samples) if each.name not in classes)
-    names = listed([f"{name!r} ({counted(n, 'object')})" for name, n in counts.most_common()])
-    if names and refused:
-        raise ValueError(
-            f"voc: objects of unknown classes: {names}. Add them to classes, take all classes that "
-            "there are (classes: auto), or ignore these objects (other: ignore)"
-        )
-    if names:
-        yield f"voc: ignored objects of other classes: {names}"
-    every = {each.image: each for part in samples.values() for each in part}.values()
-    oriented = [(s.image, s.size != s.header.size) for s in every if s.header.orientation > 1]
-    yield from orientation_notes("voc", oriented, by="as <size> says")
-    train, test = ({each.image for each in part} for part in samples.values())
-    if shared := sorted(train & test):
-        count = counted(len(shared), "test image")
-        yield f"voc: {count} also in the training split: {listed(shared)}"
-    for part, found in samples.items():
-        objects = _objects({part: found})
-        if not any(each.name in classes and not each.difficult for each in objects):
-            yield f"voc: the {part} images have no objects of these classes, except difficult ones"
-
-
-def _objects(samples: Samples) -> Iterator[VocObject]:
-    return (found for part in samples.values() for each in part for found in each.objects)
-
-
-def _source(samples: Sequence[Sample], classes: Sequence[str]) -> BoxImages:
-    numbers = {name: number for number, name in enumerate(classes)}
-    boxes = [_boxes(sample, numbers) for sample in samples]
-    paths, annotations = [each.image for each in samples], [each.annotation for each in samples]
-    labels, sizes = largest_classes(boxes, classes=len(classes)), [each.size for each in samples]
-    return BoxImages(paths, boxes, labels, annotations, sizes)
-
-
-def _boxes(sample: Sample, numbers: Mapping[str, int]) -> Tensor:
-    """Return [n, 6]: class, centre and size as shares of the image, difficult."""
-    height, width = sample.size
-    rows = []
-    for name, (left, top, right, bottom), difficult in sample.objects:
-        if name in numbers:
-            centre = (left + right) / 2 / width, (top + bottom) / 2 / height
-            sides = (right - left) / width, (bottom - top) / height
-            rows.append((numbers[name], *centre, *sides, difficult))
-    return torch.tensor(rows, dtype=torch.float32).view(-1, 6)

@@ -7,7 +7,8 @@ from kdx.data.sets import TABLE
 
 def test_the_table_and_the_public_names():
     assert set(TABLE) == {
-        *("digits", "fashion_mnist", "cifar10", "cifar100", "image_folder", "voc", "cityscapes")
+        *("digits", "fashion_mnist", "cifar10", "cifar100", "image_folder", "voc", "cityscapes"),
+        *("coco", "csv", "hf", "webdataset", "yolo"),
     }
     assert all(getattr(kdx.data, name) is make for name, make in TABLE.items())
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from kdx.data import FileImages, image_folder
-from kdx.data.sets import image_folder as module
+from kdx.data.sets import reading as module
 
 
 @pytest.fixture

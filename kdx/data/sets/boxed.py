@@ -1,0 +1,159 @@
+"""What data sets of images with boxes share: objects in pixels, to shares of the image."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdx.data.boxes import BoxImages, largest_classes
+from kdx.data.decode import Header
+from kdx.data.sets.reading import orientation_notes, shared_images
+from kdx.data.sets.voc_xml import BEYOND, VocObject
+from kdx.protocols import ImageData, InputSpec
+from kdx.util.words import counted, listed
+
+__all__ = [
+    "ANCHORS",
+    "Sample",
+    "Samples",
+    "box_data",
+    "fit",
+    "left_out",
+    "objects_of",
+    "sample_notes",
+]
+
+ANCHORS = (  # YOLOv2's for VOC (Redmon and Farhadi 2016), in cells: of its yolov2-voc.cfg
+    (1.3221, 1.73145),
+    (3.19275, 4.00944),
+    (5.05587, 8.09892),
+    (9.47112, 4.84053),
+    (11.2364, 10.0071),
+)
+
+Edges = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
+
+
+class Sample(NamedTuple):
+    """An image, its annotation, its header, the size (H, W) it was drawn on, and its objects.
+
+    `notes` are the places of objects that were left out, since they cover nothing of the image.
+    """
+
+    image: str
+    annotation: str
+    header: Header
+    size: tuple[int, int]
+    objects: Sequence[VocObject]
+    notes: Sequence[str] = ()
+
+
+Samples = Mapping[str, Sequence[Sample]]  # of train and test
+
+
+def fit(edges: Edges, size: tuple[int, int], *, clip: bool) -> Edges | None:
+    """Return edges inside an image of `size` (H, W); None if they enclose nothing of it.
+
+    ValueError for a box that reaches more than a pixel beyond the image, unless `clip`, and for
+    edges that are not finite or in the wrong order.
+    """
+    (left, top, right, bottom), (height, width) = edges, size
+    box = f"x from {left:g} to {right:g}, y from {top:g} to {bottom:g}"
+    if not all(map(math.isfinite, edges)) or left > right or top > bottom:
+        raise ValueError(f"invalid box: {box}")
+    inside = max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)
+    over = max(-left, -top, right - width, bottom - height)
+    if over > BEYOND and not clip:
+        found = f"{box}, image {width} wide and {height} high"
+        raise ValueError(f"box outside the image: {found} (invalid: clip clips it)")
+    return inside if inside[0] < inside[2] and inside[1] < inside[3] else None
+
+
+def box_data(
+    samples: Samples,
+    classes: Sequence[str],
+    *,
+    size: int | tuple[int, int],
+    anchors: Sequence[tuple[float, float]],
+    notes: Sequence[str],
+) -> ImageData:
+    """Return the data set, with values from 0 to 1 as YOLO's; objects of other classes left out."""
+    from kdx.tasks.detection import Detection  # here: torchvision takes as long to import as torch
+
+    task = Detection(classes=classes, anchors=anchors)
+    return ImageData(
+        *(_source(part, classes) for part in samples.values()),
+        classes=classes,
+        input=InputSpec(3, size, (0.0,) * 3, (1.0,) * 3),
+        notes=[*notes, *task.notes],
+        task=task,
+    )
+
+
+def left_out(
+    origin: str,
+    samples: Samples,
+    classes: Sequence[str],
+    *,
+    other: Literal["refuse", "ignore"],
+    every: str = "auto",
+) -> Iterator[str]:
+    """Say which objects are of other classes; ValueError if they are refused.
+
+    `every` is the argument `classes` that takes all classes.
+    """
+    counts = Counter(each.name for each in objects_of(samples) if each.name not in classes)
+    names = listed([f"{name!r} ({counted(n, 'object')})" for name, n in counts.most_common()])
+    if names and other == "refuse":
+        raise ValueError(
+            f"{origin}: objects of unknown classes: {names}. Add them to classes, take all classes "
+            f"that there are (classes: {every}), or ignore these objects (other: ignore)"
+        )
+    if names:
+        yield f"{origin}: ignored objects of other classes: {names}"
+
+
+def sample_notes(
+    origin: str, samples: Samples, classes: Sequence[str], *, by: str
+) -> Iterator[str]:
+    """Yield what the user should know; `by` is what images with an EXIF orientation go by."""
+    every = {each.image: each for part in samples.values() for each in part}.values()
+    if empty := [place for each in every for place in each.notes]:
+        count = counted(len(empty), "object")
+        yield f"{origin}: {count} left out, whose boxes cover nothing of the image: {listed(empty)}"
+    oriented = [(s.image, s.size != s.header.size) for s in every if s.header.orientation > 1]
+    yield from orientation_notes(origin, oriented, by=by)
+    yield from shared_images(origin, *([s.image for s in part] for part in samples.values()))
+    for part, found in samples.items():
+        objects = objects_of({part: found})
+        if not any(each.name in classes and not each.difficult for each in objects):
+            none = "have no objects of these classes, except difficult ones"
+            yield f"{origin}: the {part} images {none}"
+
+
+def objects_of(samples: Samples) -> Iterator[VocObject]:
+    """Yield the objects of all images."""
+    return (found for part in samples.values() for each in part for found in each.objects)
+
+
+def _source(samples: Sequence[Sample], classes: Sequence[str]) -> BoxImages:
+    numbers = {name: number for number, name in enumerate(classes)}
+    boxes = [_boxes(sample, numbers) for sample in samples]
+    paths, annotations = [each.image for each in samples], [each.annotation for each in samples]
+    labels, sizes = largest_classes(boxes, classes=len(classes)), [each.size for each in samples]
+    return BoxImages(paths, boxes, labels, annotations, sizes)
+
+
+def _boxes(sample: Sample, numbers: Mapping[str, int]) -> Tensor:
+    """Return [n, 6]: class, centre and size as shares of the image, difficult."""
+    height, width = sample.size
+    rows = []
+    for name, (left, top, right, bottom), difficult in sample.objects:
+        if name in numbers:
+            centre = (left + right) / 2 / width, (top + bottom) / 2 / height
+            sides = (right - left) / width, (bottom - top) / height
+            rows.append((numbers[name], *centre, *sides, difficult))
+    return torch.tensor(rows, dtype=torch.float32).view(-1, 6)

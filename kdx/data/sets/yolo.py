@@ -1,0 +1,163 @@
+"""YOLO's layout, as Ultralytics reads it: data.yaml, images, and a text file of boxes for each."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from kdx.data.decode import read_header, suffixes
+from kdx.data.sets.boxed import ANCHORS, Sample, box_data, sample_notes
+from kdx.data.sets.labelling import repeated
+from kdx.data.sets.reading import read_each, walk
+from kdx.data.sets.yolo_txt import Labels, label_file, read_labels
+from kdx.protocols import ImageData
+from kdx.util.words import counted, listed
+
+__all__ = ["yolo"]
+
+
+def yolo(
+    *,
+    file: str,
+    train: str = "train",
+    test: str = "val",
+    size: int | tuple[int, int] = 416,
+    anchors: Sequence[tuple[float, float]] = ANCHORS,
+    invalid: Literal["refuse", "clip"] = "refuse",
+) -> ImageData:
+    """Open images with boxes in YOLO's layout; `file` is its data.yaml.
+
+    `train` and `test` are keys in it: a folder, a text file that lists images, or a list of these,
+    relative to its `path`, which is relative to it. `names` are a list, or a mapping from 0. See
+    `kdx.data.sets.yolo_txt` for the labels; an image without a label file has no objects. Polygons
+    become boxes; notes count them. `invalid` is as of `coco`: boxes may reach a pixel beyond the
+    image, farther out they are refused, or clipped.
+
+    Every label file and every image's header are read now. ValueError lists what cannot be read, by
+    file and line, and images whose EXIF orientation the labels may or may not have followed.
+    """
+    content = _content(file)
+    names = _names(file, content)
+    parts = {part: _images(file, content, key) for part, key in (("train", train), ("test", test))}
+    images = list(dict.fromkeys(image for part in parts.values() for image in part))
+
+    def read(image: str) -> tuple[Sample, Labels]:
+        header, path = read_header(image), label_file(image)
+        try:
+            size = header.annotated(None)
+        except ValueError as error:
+            raise ValueError(f"{image}: {error}") from error
+        labels = read_labels(path, names, size, clip=invalid == "clip")
+        source = path if os.path.exists(path) else image  # what stands for the labels' time
+        return Sample(image, source, header, size, labels.objects, labels.empty), labels
+
+    found = dict(zip(images, read_each("yolo", read, images), strict=True))
+    samples = {part: [found[image][0] for image in paths] for part, paths in parts.items()}
+    notes = [*_notes(found), *sample_notes("yolo", samples, names, by="as the labels")]
+    return box_data(samples, names, size=size, anchors=anchors, notes=notes)
+
+
+def _notes(found: Mapping[str, tuple[Sample, Labels]]) -> Iterator[str]:
+    labels = [each for _, each in found.values()]
+    if polygons := sum(each.polygons for each in labels):
+        yield f"yolo: {counted(polygons, 'polygon')} taken as the boxes around them"
+    if repeats := sum(each.repeats for each in labels):
+        yield f"yolo: {counted(repeats, 'line')} left out that repeat earlier ones"
+    if without := [image for image, (sample, _) in found.items() if sample.annotation == image]:
+        images = counted(len(without), "image")
+        yield f"yolo: {images} without a label file, taken as without objects: {listed(without)}"
+
+
+def _content(file: str) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(Path(file).read_bytes())
+    except OSError as error:
+        raise ValueError(f"yolo: {file}: {error.strerror}: set file to a data.yaml") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ValueError(f"yolo: {file}:{line}: invalid YAML: {error.problem}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"yolo: {file}: invalid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"yolo: {file}: not a data.yaml: no keys train, val, names")
+    if "kpt_shape" in content:
+        raise ValueError(f"yolo: {file}: kpt_shape: labels with keypoints are not read")
+    return content
+
+
+def _names(file: str, content: Mapping[str, Any]) -> list[str]:
+    """Return the classes' names, of a list or a mapping from their numbers, 0 and on."""
+    names = content.get("names")
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not names:
+        raise ValueError(f"yolo: {file}: names must be a list or a mapping, not {names!r}")
+    numbers = {int(n) if str(n).isdecimal() else n: str(name) for n, name in names.items()}
+    if set(numbers) != set(range(len(names))):
+        raise ValueError(
+            f"yolo: {file}: names must be numbered from 0 on, not {listed(list(map(str, names)))}"
+        )
+    if odd := [name for name in names.values() if type(name) not in (str, int)]:
+        raise ValueError(f"yolo: {file}: names: {odd[0]!r} is not text: put it in quotes")
+    if twice := repeated(list(numbers.values())):
+        raise ValueError(f"yolo: {file}: names: duplicate classes: {listed(twice)}")
+    if content.get("nc", len(names)) != len(names):
+        raise ValueError(f"yolo: {file}: nc: {content['nc']}, but names has {len(names)}")
+    return [numbers[number] for number in range(len(names))]
+
+
+def _images(file: str, content: Mapping[str, Any], key: str) -> list[str]:
+    """Return the images of a split; ValueError for absent ones, and those that come twice."""
+    given = content.get(key)
+    values = given if isinstance(given, list) else [given]
+    places = [place for place in values if isinstance(place, str) and place]
+    if not places or len(places) < len(values):
+        keys = listed(list(map(str, content)))
+        raise ValueError(f"yolo: {file}: {key}: {given!r} is not a path; keys are {keys}")
+    root = Path(file).parent / str(content.get("path") or "")
+    images: list[str] = []
+    for place in places:
+        path = root / place
+        if not path.exists() and place.startswith("../"):  # as in Roboflow's exports
+            path = root / place.removeprefix("../")
+        if path.is_dir():
+            every = sorted(walk(str(path)))
+            images += [p for p in every if _is_image(p)]
+        elif path.is_file():
+            images += _listed(path, root)
+        else:
+            raise ValueError(
+                f"yolo: {file}: {key}: no folder or list {str(root / place)!r}: set path in it"
+            )
+    if not images:
+        raise ValueError(f"yolo: {file}: {key}: no images in {listed(places)}")
+    if twice := repeated(images):
+        raise ValueError(f"yolo: {file}: {key}: duplicate images: {listed(twice)}")
+    return images
+
+
+def _is_image(path: str) -> bool:
+    name = os.path.basename(path)
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes()
+
+
+def _listed(path: Path, root: Path) -> list[str]:
+    """Return the images that a text file lists, relative to it or else to `root`."""
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"yolo: {path}: not a list of images: {error}") from error
+    images, problems = [], []
+    for number, line in enumerate(lines, 1):
+        if name := line.strip():
+            found = [str(each / name) for each in (path.parent, root) if (each / name).is_file()]
+            images += found[:1]
+            if not found:
+                problems.append(f"{path}:{number}: no file {name!r}")
+    if problems:
+        raise ValueError(
+            f"yolo: {counted(len(problems), 'image')} missing: {listed(problems, '; ')}"
+        )
+    return images

@@ -1,0 +1,235 @@
+import io
+import pickle
+import sys
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from kdx.data import FileImages, Views, hf
+from kdx.data.digests import digest_of_images
+from kdx.recipe import load
+from kdx.run.run import run
+
+datasets = pytest.importorskip("datasets", reason="datasets is not installed: kdx[hf]")
+
+COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
+NAMES = ["owl", "ant"]
+
+
+@pytest.fixture(autouse=True)
+def _silent():
+    datasets.disable_progress_bars()
+
+
+def picture(colour, kind="png") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (20, 16), colour).save(file, kind)
+    return file.getvalue()
+
+
+def made(labels=(1, 0, 0, 1), label=None, image=None, **columns):
+    """Return a Dataset of images of `COLOURS`, encoded as the column's features say."""
+    features = datasets.Features(
+        {
+            "image": image or datasets.Image(),
+            "label": label or datasets.ClassLabel(names=NAMES),
+        }
+    )
+    images = columns.get("images") or [{"bytes": picture(c), "path": None} for c in COLOURS]
+    content = {"image": images[: len(labels)], "label": list(labels)}
+    return datasets.Dataset.from_dict(content, features=features)
+
+
+def opened(root, **arguments):
+    return hf(path=str(root), **{"size": 8, "cache_dir": str(root) + "-cache", **arguments})
+
+
+def colours(data, source) -> list[list[int]]:
+    """Return the first pixel of each image, as a network sees it."""
+    views = [source.view(index, data.input, None)[0] for index in range(len(source))]
+    return [view[:, 0, 0].tolist() for view in views]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Return what `save_to_disk` wrote: four images to train on, two to test on."""
+    parts = {"train": made(), "test": made([0, 1])}
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "saved"))
+    return tmp_path / "saved"
+
+
+def test_from_disk(saved):
+    data = opened(saved)
+    assert isinstance(data.train, FileImages)
+    assert list(data.classes) == NAMES
+    assert data.train.labels.tolist() == [1, 0, 0, 1]
+    assert data.test.labels.tolist() == [0, 1]
+    assert colours(data, data.train) == [list(colour) for colour in COLOURS]
+    assert data.train.name(2) == "train[2]"
+    assert data.train.files == [str(saved / "train/data-00000-of-00001.arrow")]
+    assert not data.notes
+    kept = data.train.subset(torch.tensor([3, 1]))
+    assert colours(data, kept) == [list(COLOURS[3]), list(COLOURS[1])]
+    assert len(pickle.dumps(data.train)) < 5000
+    batch = Views(pickle.loads(pickle.dumps(data.train)), data.input, seed=0)
+    images = batch.__getitems__([(0, 1), (0, 2)]).images
+    expected = (torch.tensor([0, 1, 0]) - torch.tensor(data.input.mean)) / torch.tensor(
+        data.input.std
+    )
+    torch.testing.assert_close(images[0, :, 4, 4], expected)
+
+
+def test_digests_see_which_rows_are_taken(saved):
+    train, again = (opened(saved).train for _ in range(2))
+    parts = [train.subset(torch.tensor(rows)) for rows in ([0, 1], [1, 0], [0, 2])]
+    assert digest_of_images(train) == digest_of_images(again)
+    assert len({digest_of_images(source) for source in (train, *parts)}) == 4
+
+
+def test_parquet_files(tmp_path):
+    made().to_parquet(tmp_path / "train-00000-of-00001.parquet")
+    made([1]).to_parquet(tmp_path / "test-00000-of-00001.parquet")
+    for splits in ({}, {"train": "train-*.parquet", "test": "test-*.parquet"}):
+        data = opened(tmp_path, **splits)
+        assert list(data.classes) == NAMES
+        assert data.train.labels.tolist() == [1, 0, 0, 1]
+        assert colours(data, data.test) == [list(COLOURS[0])]
+        assert data.notes == ["hf: 1 class without test images: owl"]
+    assert data.train.name(3) == "train-*.parquet[3]"
+    sliced = opened(tmp_path, train="train[:3]", test="train[3:]")
+    assert colours(sliced, sliced.test) == [list(COLOURS[3])]
+
+
+def test_parquet_of_other_libraries(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    raw = [picture(colour, "jpeg") for colour in COLOURS]
+    for part, images in (("a", raw), ("b", [{"bytes": each, "path": "x"} for each in raw])):
+        table = pyarrow.table({"photo": images, "kind": ["b", "a", "a", "b"]})
+        parquet.write_table(table, tmp_path / f"{part}.parquet")
+    data = opened(tmp_path, train="a.parquet", test="b.parquet", image="photo", label="kind")
+    assert list(data.classes) == ["a", "b"]
+    assert data.train.labels.tolist() == data.test.labels.tolist() == [1, 0, 0, 1]
+    first, second = (
+        data.train.view(2, data.input, None)[0],
+        data.test.view(2, data.input, None)[0],
+    )
+    assert torch.equal(first, second)
+    assert first[:, 0, 0].sub(torch.tensor([0, 0, 255])).abs().max() < 3
+
+
+def test_integers_and_paths(tmp_path):
+    (tmp_path / "one.png").write_bytes(picture(COLOURS[0]))
+    paths = [str(tmp_path / "one.png"), str(tmp_path / "one.png")]
+    kind = datasets.Value("int64")
+    parts = {"train": made([10, 9], kind, images=paths), "test": made([9], kind)}
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "saved"))
+    data = opened(tmp_path / "saved")
+    assert (list(data.classes), data.train.labels.tolist()) == (["9", "10"], [1, 0])
+    assert colours(data, data.train) == [list(COLOURS[0])] * 2
+    data = opened(tmp_path / "saved", classes=["9", "10", "11"])
+    assert data.train.labels.tolist() == [1, 0]
+
+
+def test_folders_of_images_that_the_library_lists(tmp_path):
+    for part in ("train", "test"):
+        for name, colour in zip(NAMES, COLOURS, strict=False):
+            folder = tmp_path / "images" / part / name
+            folder.mkdir(parents=True)
+            (folder / "0.png").write_bytes(picture(colour))
+    data = opened(tmp_path / "images")
+    assert (list(data.classes), data.train.labels.tolist()) == (["ant", "owl"], [0, 1])
+    assert colours(data, data.train) == [list(COLOURS[1]), list(COLOURS[0])]
+    (tmp_path / "images/train/ant/0.png").unlink()
+    with pytest.raises(ValueError, match=r"^train\[0\]: .*/train/ant/0\.png: No such file"):
+        data.train.view(0, data.input, None)
+
+
+def save(root, train, test=None):
+    parts = {"train": train, "test": test or made()}
+    datasets.DatasetDict(parts).save_to_disk(str(root / "saved"))
+    return root / "saved"
+
+
+def test_bad_images_are_named_or_left_out(tmp_path):
+    images = [picture(colour) for colour in COLOURS]
+    cells: list = [{"bytes": each, "path": None} for each in images]
+    cells[1:3] = [{"bytes": b"no image", "path": None}, None]
+    path = save(tmp_path, made(images=cells))
+    message = (
+        r"hf: 2 of 8 files cannot be read: train\[1\]: not an image; train\[2\]: no image in "
+        r"column 'image'\. Repair .* skip_bad: 2 or more$"
+    )
+    with pytest.raises(ValueError, match=message):
+        opened(path)
+    data = opened(path, skip_bad=2)
+    assert data.train.labels.tolist() == [1, 1]
+    assert [data.train.name(i) for i in (0, 1)] == ["train[0]", "train[3]"]
+    assert len(data.test) == 4
+    assert colours(data, data.train) == [list(COLOURS[0]), list(COLOURS[3])]
+    unchecked = opened(path, verify=False)
+    with pytest.raises(ValueError, match=r"^train\[1\]: the image cannot be decoded: not an image"):
+        unchecked.train.view(1, unchecked.input, None)
+
+
+def test_labels_that_are_missing_or_unknown(tmp_path):
+    path = save(tmp_path, made([1, -1, 0, None]))
+    message = r"hf: 2 rows without a label in column 'label': train\[1\], train\[3\]"
+    with pytest.raises(ValueError, match=message):
+        opened(path)
+    names = datasets.ClassLabel(names=["owl", "bee"])
+    path = save(tmp_path / "other", made(), made([0, 1], names))
+    with pytest.raises(
+        ValueError, match=r"unknown classes: test\[1\]: 'bee'; classes has owl, ant"
+    ):
+        opened(path)
+
+
+def test_class_labels_go_by_their_names(tmp_path):
+    path = save(tmp_path, made(), made([0, 1], datasets.ClassLabel(names=NAMES[::-1])))
+    assert opened(path).test.labels.tolist() == [1, 0]
+    assert opened(path, classes=NAMES[::-1]).train.labels.tolist() == [0, 1, 1, 0]
+
+
+def test_columns(tmp_path):
+    path = save(tmp_path, made())
+    message = r"hf: .*saved: train: no column img, fine: columns are image, label; set image, label"
+    with pytest.raises(ValueError, match=message):
+        opened(path, image="img", label="fine")
+    with pytest.raises(ValueError, match=r"column 'label' is ClassLabel.*, not of images, or of"):
+        opened(path, image="label")
+    with pytest.raises(ValueError, match=r"column 'image' is Image.*, not ClassLabel, integer or"):
+        opened(path, label="image")
+
+
+def test_what_cannot_be_opened(tmp_path, monkeypatch):
+    path = save(tmp_path, made())
+    with pytest.raises(ValueError, match="hf: train and test are both 'train'"):
+        opened(path, test="train")
+    with pytest.raises(ValueError, match="hf: skip_bad: -1 must be 0 or more"):
+        opened(path, skip_bad=-1)
+    with pytest.raises(ValueError, match=r"hf: .*saved: validation: "):
+        opened(path, test="validation")
+    (path / "train/data-00000-of-00001.arrow").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"hf: .*saved: train: "):
+        opened(path)
+    (tmp_path / "a.parquet").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"hf: .*: a\.parquet: "):
+        opened(tmp_path, train="a.parquet")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(
+        ValueError, match=r"hf: cannot import datasets: .*: pip install 'kdx\[hf\]'"
+    ):
+        opened(path)
+
+
+def test_a_run_of_one_epoch(saved, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"data: {{use: hf, path: {saved}, size: 16, batch_size: 2}}\n"
+        "student: {use: tests.toys.plain}\nepochs: 1\nthreads: 1\n"
+    )
+    loaded = load(recipe, plugins=["tests.toys"], output_root=tmp_path / "runs")
+    run_dir = run(loaded, Console(quiet=True))
+    assert (run_dir / "student.safetensors").stat().st_size > 1000
