@@ -25,7 +25,8 @@ from kdx.util.files import write_whole
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 _SECTIONS = {"Data": "dataset", "Teacher": "network", "Student": "network", "LossTerm": "loss"}
-_COMPONENTS = {"optimizer": "optimizer", "schedule": "schedule", "transforms": "transform"}
+_COMPONENTS = {"optimizer": "optimizer", "schedule": "schedule", "transforms": "transform",
+               "trackers": "tracker"}  # fmt: skip
 """The models of sections with a `use:` and keys of their own, and the keys of others, by kind."""
 
 
@@ -79,6 +80,10 @@ def _recipe(plugins: Sequence[str]) -> dict[str, Any]:
         models[name] = _component(kind, models[name], plugins)
     for kind in _COMPONENTS.values():
         models[kind] = _component(kind, {}, plugins)
+    trackers = schema["properties"]["trackers"]
+    names = [{"const": entry.name} for entry in catalogue("tracker", plugins=plugins)]
+    dotted = {"type": "string", "pattern": _DOTTED}
+    trackers["items"] = {"anyOf": [trackers["items"], *names, dotted]}
     return schema | {"required": ["data", "student"]}  # the others have defaults
 
 

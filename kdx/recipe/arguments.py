@@ -25,6 +25,7 @@ PROVIDED = {
     "loss": _FACTS | OF_RUN,
     "optimizer": frozenset({"params"}),
     "transform": frozenset({"input_shape"}),
+    "tracker": frozenset({"run_dir", "run_name", "run_id"}),
 }
 """What kdx itself passes to a factory of each kind, if its signature names it."""
 

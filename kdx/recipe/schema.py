@@ -15,7 +15,16 @@ from kdx.recipe.arguments import Component, parameters_of
 from kdx.recipe.fields import Count, Natural, Positive, RunName
 from kdx.recipe.paths import Locations
 from kdx.recipe.resuming import MAY_DIFFER, Resume
-from kdx.recipe.sections import MOST, Data, Section, Student, Teacher, Teachers, Tolerance
+from kdx.recipe.sections import (
+    MOST,
+    Data,
+    Section,
+    Student,
+    Teacher,
+    Teachers,
+    Tolerance,
+    Trackers,
+)
 from kdx.recipe.stages import Losses, LossTerm, StageSection, name_stages
 from kdx.recipe.yaml_source import scalar
 
@@ -66,6 +75,7 @@ class Recipe(Section):
     checkpoint_every: Annotated[Count | None, MAY_DIFFER] = None
     keep_checkpoints: Annotated[Count, MAY_DIFFER] = 1
     skip_bad_steps: Annotated[Natural | None, MAY_DIFFER] = None
+    trackers: Annotated[Trackers, Resume(True, since="0.2.0", absent="tensorboard")]
     tolerance: Annotated[Tolerance, MAY_DIFFER] = Tolerance()
     _locations: Locations = PrivateAttr()
 

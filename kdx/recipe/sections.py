@@ -204,6 +204,18 @@ class Student(Network):
     ] = []  # the tensors of the student are compared, too
 
 
+def _each_once(value: list[Component]) -> list[Component]:
+    used = [each.use for each in value]
+    if twice := next((use for use in used if used.count(use) > 1), None):
+        raise ValueError(f"{twice!r} is there twice: a run has one tracker of each name")
+    return value
+
+
+Trackers = Annotated[
+    list[InstanceOf[Component]], Field(max_length=MOST), AfterValidator(_each_once)
+]
+
+
 class Tolerance(Section):
     """What the compact student may differ by from the trained one, of the largest logit."""
 
