@@ -19,7 +19,7 @@ from kdx.commands.list import catalogue
 from kdx.commands.main import VERBS
 from kdx.commands.shared import add_plugins
 from kdx.recipe import Recipe, allow
-from kdx.recipe.arguments import OF_RUN
+from kdx.recipe.arguments import HIDDEN
 from kdx.util.files import write_whole
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -93,7 +93,7 @@ def _component(kind: str, section: dict[str, Any], plugins: Sequence[str]) -> di
     names, cases = [], []
     for entry in catalogue(kind, plugins=plugins):
         names.append({"const": entry.name, "description": entry.line})
-        hidden = own.keys() | (OF_RUN if kind == "loss" else set())
+        hidden = own.keys() | HIDDEN.get(kind, frozenset())
         arguments = {each.name: each.schema for each in entry.arguments if each.name not in hidden}
         needed = [each.name for each in entry.arguments if each.required and not each.provided]
         case = {"properties": arguments | dict.fromkeys(("use", *own), True), "required": needed}

@@ -20,12 +20,17 @@ _FACTS = frozenset({"num_classes", "in_channels", "image_size", "anchors"})
 OF_RUN = frozenset({"teacher_network", "train_images", "run_seed"})
 """What losses may ask of the run: the teacher's module or None, the size of the training split."""
 
+OF_TRACKERS = frozenset({"run_dir", "run_id"})
+"""What a tracker is told of the run, and a recipe cannot set."""
+
+HIDDEN = {"loss": OF_RUN, "tracker": OF_TRACKERS}
+
 PROVIDED = {
     "network": _FACTS | {"student_network"},
     "loss": _FACTS | OF_RUN,
     "optimizer": frozenset({"params"}),
     "transform": frozenset({"input_shape"}),
-    "tracker": frozenset({"run_dir", "run_name", "run_id"}),
+    "tracker": OF_TRACKERS | {"run_name"},
 }
 """What kdx itself passes to a factory of each kind, if its signature names it."""
 
@@ -82,9 +87,10 @@ def check(
     if kind == "optimizer":  # its learning rate has no default here, whatever torch's is
         names -= provided
         parameters["lr"] = LEARNING_RATE
-    names -= OF_RUN if kind == "loss" else set()
+    hidden = HIDDEN.get(kind, frozenset()) & parameters.keys()
+    names -= hidden
     for name, value in arguments.items():
-        if name not in names and not takes_any:
+        if name in hidden or (name not in names and not takes_any):
             yield name, f"unknown argument.{unknown(name, names | set(reserved))}"
         elif name in parameters and (problem := _mismatch(parameters[name], value)):
             yield name, problem
