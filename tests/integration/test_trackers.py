@@ -2,10 +2,12 @@
 
 import json
 import struct
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from accelerate import PartialState
 from PIL import Image
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -116,6 +118,7 @@ def test_a_tracker_that_a_resume_adds_has_all_epochs(broken_run, store):
 @pytest.fixture
 def handed_over(tmp_path):
     """Return a function that hands a report and a picture over to a tracker."""
+    PartialState()  # as in a run
     run_dir = tmp_path / "run"
     (run_dir / "pictures").mkdir(parents=True)
     (run_dir / "report.md").write_text("# A report")
@@ -174,7 +177,7 @@ def offline(tmp_path, monkeypatch):
 
 
 def records(path):
-    """Yield the records of an offline run: LevelDB's log format behind a header of 7 bytes."""
+    """Yield the records in a file: LevelDB's log format behind a header of 7 bytes."""
     from wandb.proto import wandb_internal_pb2
 
     raw, at, whole = path.read_bytes(), 7, b""
@@ -188,10 +191,20 @@ def records(path):
             whole = b""
 
 
+def ended(path):
+    """Return the records of an offline run when W&B's own process has written the last one."""
+    for _ in range(200):
+        found = list(records(path))
+        if any(record.HasField("exit") for record in found):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{path} does not end")
+
+
 def of_wandb(path):
     """Return the id, the configuration, the steps and the files of an offline run."""
     ids, config, steps, files = set(), {}, [], set()
-    for record in records(path):
+    for record in ended(path):
         ids |= {record.run.run_id} - {""}
         config |= {each.key: json.loads(each.value_json) for each in record.config.update}
         files |= {each.path for each in record.files.files}
@@ -224,7 +237,7 @@ def test_wandb_gets_report_and_pictures(handed_over, offline, tmp_path):
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     _, config, [(step, values)], files = of_wandb(path)
     assert (step, values["loss/total"], config["seed"]) == (1, 2.0, 1)
-    (name,) = values["pictures"]["filenames"]
+    (name,) = values["pictures/filenames"]
     assert {name, "report.md"} <= files
     with Image.open(path.parent / "files" / name) as image:
         assert image.getpixel((0, 0)) == (255, 0, 0)
