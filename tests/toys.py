@@ -1,16 +1,19 @@
 """Plug-ins that the tests bring: a transform, and networks that are simple or unfit."""
 
+import random
 import time
 import warnings
 from copy import deepcopy
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
-    "ChannelsLast", "Conditional", "Faulty", "Fickle", "Otherwise", "Pair", "Rescale", "Slow",
+    "ChannelsLast", "Conditional", "Faulty", "Fickle", "Ledger", "Otherwise", "Pair", "Rescale",
+    "Slow",
     "dropping", "keeping", "plain", "pointwise", "published",
     "secretive",
 ]  # fmt: skip
@@ -230,3 +233,37 @@ class ChannelsLast(nn.Module):
 class Auxiliary(NamedTuple):
     logits: Tensor
     aux_logits: Tensor
+
+
+class Ledger:
+    """A tracker that keeps what it is told in `Ledger.told`, and draws random numbers.
+
+    It fails once: when it is told `fail_at`, an epoch or the name of a method.
+    """
+
+    told: ClassVar[list[tuple]] = []
+
+    def __init__(
+        self, *, run_name: str, run_id: str | None = None, fail_at: int | str | None = None
+    ) -> None:
+        self.name, self.fail_at = run_name, fail_at
+        assert run_id is None
+
+    def _keep(self, what: str, at: int | str, *more: object) -> None:
+        drawn = random.random(), np.random.rand(), torch.rand(())
+        if self.fail_at == at:
+            self.fail_at = None
+            raise ConnectionError(f"no network, {len(drawn)} times")
+        self.told.append((what, *more))
+
+    def start(self) -> None:
+        self._keep("start", "start", self.name)
+
+    def store_init_configuration(self, values: dict) -> None:
+        self._keep("config", "config", values)
+
+    def log(self, values: dict, step: int | None = None) -> None:
+        self._keep("log", step or 0, step, values)
+
+    def finish(self) -> None:
+        self._keep("finish", "finish")

@@ -19,13 +19,14 @@ from kdx.commands.list import catalogue
 from kdx.commands.main import VERBS
 from kdx.commands.shared import add_plugins
 from kdx.recipe import Recipe, allow
-from kdx.recipe.arguments import OF_RUN, PROVIDED
+from kdx.recipe.arguments import HIDDEN
 from kdx.util.files import write_whole
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 _SECTIONS = {"Data": "dataset", "Teacher": "network", "Student": "network", "LossTerm": "loss"}
-_COMPONENTS = {"optimizer": "optimizer", "schedule": "schedule", "transforms": "transform"}
+_COMPONENTS = {"optimizer": "optimizer", "schedule": "schedule", "transforms": "transform",
+               "trackers": "tracker"}  # fmt: skip
 """The models of sections with a `use:` and keys of their own, and the keys of others, by kind."""
 
 
@@ -81,6 +82,10 @@ def _recipe(plugins: Sequence[str]) -> dict[str, Any]:
     models["Teacher"]["properties"]["use"]["anyOf"].append(born_again)
     for kind in _COMPONENTS.values():
         models[kind] = _component(kind, {}, plugins)
+    trackers = schema["properties"]["trackers"]
+    names = [{"const": entry.name} for entry in catalogue("tracker", plugins=plugins)]
+    dotted = {"type": "string", "pattern": _DOTTED}
+    trackers["items"] = {"anyOf": [trackers["items"], *names, dotted]}
     return schema | {"required": ["data", "student"]}  # the others have defaults
 
 
@@ -90,7 +95,7 @@ def _component(kind: str, section: dict[str, Any], plugins: Sequence[str]) -> di
     names, cases = [], []
     for entry in catalogue(kind, plugins=plugins):
         names.append({"const": entry.name, "description": entry.line})
-        hidden = own.keys() | (OF_RUN & PROVIDED.get(kind, frozenset()))
+        hidden = own.keys() | HIDDEN.get(kind, frozenset())
         arguments = {each.name: each.schema for each in entry.arguments if each.name not in hidden}
         needed = [each.name for each in entry.arguments if each.required and not each.provided]
         case = {"properties": arguments | dict.fromkeys(("use", *own), True), "required": needed}

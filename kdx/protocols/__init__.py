@@ -20,3 +20,4 @@ from kdx.protocols.networks import StudentTransform as StudentTransform
 from kdx.protocols.tasks import IGNORED as IGNORED
 from kdx.protocols.tasks import Meter as Meter
 from kdx.protocols.tasks import Task as Task
+from kdx.protocols.trackers import Tracker as Tracker

@@ -21,11 +21,21 @@ OF_RUN = frozenset({"teacher_network", "student_network", "train_images", "run_s
 """What losses and networks may ask of the run, and no recipe sets: modules, the size of the
 training split, the seed."""
 
+OF_TRACKERS = frozenset({"run_dir", "run_id"})
+"""What a tracker is told of the run, and a recipe cannot set."""
+
+HIDDEN = {
+    "loss": OF_RUN - {"student_network"},
+    "network": frozenset({"student_network"}),
+    "tracker": OF_TRACKERS,
+}
+
 PROVIDED = {
     "network": _FACTS | {"student_network"},
     "loss": _FACTS | OF_RUN - {"student_network"},
     "optimizer": frozenset({"params"}),
     "transform": frozenset({"input_shape"}),
+    "tracker": OF_TRACKERS | {"run_name"},
 }
 """What kdx itself passes to a factory of each kind, if its signature names it."""
 
@@ -88,9 +98,10 @@ def check(
     if kind == "optimizer":  # its learning rate has no default here, whatever torch's is
         names = (names - provided) | GROUPING.keys()
         parameters |= {"lr": LEARNING_RATE, **GROUPING}
-    names -= OF_RUN & provided
+    hidden = HIDDEN.get(kind, frozenset()) & parameters.keys()
+    names -= hidden
     for name, value in arguments.items():
-        if name not in names and not takes_any:
+        if name in hidden or (name not in names and not takes_any):
             yield name, f"unknown argument.{unknown(name, names | set(reserved))}"
         elif name in parameters and (problem := _mismatch(parameters[name], value)):
             yield name, problem

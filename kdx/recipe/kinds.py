@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from kdx.protocols import ImageData, StudentTransform
+from kdx.protocols import ImageData, StudentTransform, Tracker
 
 
 class Kind(NamedTuple):
@@ -61,6 +61,11 @@ def _is_transform(made: type) -> bool:
     return all(_takes(_method(made, name), count) for name, count in arity.items())
 
 
+def _is_tracker(made: type) -> bool:
+    arity = {"start": 0, "store_init_configuration": 1, "log": 2, "finish": 0}
+    return all(_takes(_method(made, name), count) for name, count in arity.items())
+
+
 def _is_schedule(made: type) -> bool:
     method = _method(made, "__call__")
     numeric = not issubclass(made, nn.Module) and _returned(method) is not Tensor
@@ -78,6 +83,9 @@ KINDS = {
     ),
     "optimizer": Kind("a torch.optim.Optimizer", Optimizer, lambda it: issubclass(it, Optimizer)),
     "schedule": Kind("a callable (step, steps, steps_per_epoch) -> float", Callable, _is_schedule),
+    "tracker": Kind(
+        "a tracker as accelerate.tracking.GeneralTracker: start, log, finish", Tracker, _is_tracker
+    ),
 }
 
 

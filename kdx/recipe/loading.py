@@ -27,6 +27,7 @@ _DEFAULTS = {
     "losses": [{"use": "cross_entropy"}],
     "optimizer": {"use": "SGD", "lr": 0.01, "momentum": 0.9},
     "schedule": {"use": "constant"},
+    "trackers": ["tensorboard"],
 }
 """The sections with a `use:` that have a default."""
 
@@ -240,6 +241,7 @@ class _Binder:
         if isinstance(student := bound.get("student"), dict):
             bind = partial(self._component, kind="transform")
             bound["student"] = student | _each(student, "transforms", ("student",), bind)
+        bound |= _each(data, "trackers", (), self._tracker)
         return bound | _each(data, "stages", (), self._training)
 
     def _training(self, data: Any, path: KeyPath) -> Any:
@@ -250,6 +252,11 @@ class _Binder:
         bound = {key: self._component(data[key], (*path, key), key) for key in kinds}
         bind = partial(self._section, kind="loss", model=LossTerm)
         return data | bound | _each(data, "losses", path, bind)
+
+    def _tracker(self, data: Any, path: KeyPath) -> Any:
+        """Bind a tracker, which may be its name alone."""
+        named = {"use": data} if isinstance(data, str) else data
+        return self._component(named, path, "tracker")
 
     def _section(self, data: Any, path: KeyPath, kind: str, model: type[BaseModel]) -> Any:
         """Return the section's own keys, and its component under `component`."""

@@ -24,6 +24,7 @@ TABLES = {
     "transform": None,
     "optimizer": "torch.optim",
     "schedule": "kdx.training.schedules",
+    "tracker": "kdx.training.trackers",
 }
 """The kinds of components, each with the module that holds its bare names, if there are any."""
 

@@ -25,6 +25,7 @@ from kdx.recipe.sections import (
     Teacher,
     Teachers,
     Tolerance,
+    Trackers,
 )
 from kdx.recipe.stages import Losses, LossTerm, StageSection, name_stages
 from kdx.recipe.yaml_source import scalar
@@ -78,6 +79,7 @@ class Recipe(Section):
     checkpoint_every: Annotated[Count | None, MAY_DIFFER] = None
     keep_checkpoints: Annotated[Count, MAY_DIFFER] = 1
     skip_bad_steps: Annotated[Natural | None, MAY_DIFFER] = None
+    trackers: Annotated[Trackers, Resume(True, since="0.2.0", absent="tensorboard")]
     tolerance: Annotated[Tolerance, MAY_DIFFER] = Tolerance()
     _locations: Locations = PrivateAttr()
 

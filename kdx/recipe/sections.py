@@ -252,6 +252,18 @@ def _clip(value: object, info: ValidationInfo) -> object:
 Clipping = Annotated[Positive | Clip | None, BeforeValidator(_clip)]
 
 
+def _each_once(value: list[Component]) -> list[Component]:
+    used = [each.use for each in value]
+    if twice := next((use for use in used if used.count(use) > 1), None):
+        raise ValueError(f"{twice!r} is there twice: a run has one tracker of each name")
+    return value
+
+
+Trackers = Annotated[
+    list[InstanceOf[Component]], Field(max_length=MOST), AfterValidator(_each_once)
+]
+
+
 class Tolerance(Section):
     """What the compact student may differ by from the trained one, of the largest logit."""
 

@@ -19,9 +19,14 @@ FORK = "fork.json"  # the checkpoint that the run starts from
 TRACES = {RECIPE, SUMMARY, FILE_IN_RUN, "manifest.json"}  # what runs are recognised by
 OWN = TRACES | {
     FORK, MARK, "certificate.json", "checkpoints", "metrics.jsonl", "pictures", "report.md",
-    "tensorboard",
+    "tensorboard", "trackers.json",
 }  # fmt: skip
-UNTRAINED = {FORK, RECIPE, "tensorboard"}  # what a run writes before its first epoch is done
+UNTRAINED = {
+    FORK,
+    RECIPE,
+    "tensorboard",
+    "trackers.json",
+}  # what a run writes before its first epoch is done
 
 
 def is_taken(run_dir: Path) -> bool:

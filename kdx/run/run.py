@@ -27,6 +27,8 @@ from kdx.training.log import RunLog
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.schedules import TABLE
 from kdx.training.state import TrainState
+from kdx.training.trackers import check_installed
+from kdx.training.tracking import Tracking
 from kdx.training.trainer import fit
 from kdx.util.errors import CertificateError, TrainingError
 from kdx.util.files import write_whole
@@ -68,6 +70,7 @@ def run(
         say(console, f"{run_dir} is finished: nothing to do")
         return run_dir
     check_free(run_dir, resume=resume, overwrite=overwrite)
+    check_installed(recipe.trackers)
     if resume and recorded.is_file():
         origin = json.loads(recorded.read_text(encoding="utf-8"))
         check_origin(run_dir, fork, origin)
@@ -126,17 +129,36 @@ def _train(
     job, recipe, main = runtime.job, runtime.job.recipe, runtime.accelerator.is_main_process
     teachers, epochs = check_teachers(runtime, console), sum(s.stage.epochs for s in job.stages)
     first = primary_metric(job.task)
-    log = RunLog(recipe.run_dir, console, epochs=epochs, primary_metric=first, main=main)
-    with closing(log), remembering(runtime, memos, console):
-        begin = source.begin if source else None
-        progress = fit(runtime, log, run=about, saved=saved, begin=begin)
-    if recipe.select == "best" and progress.best_checkpoint:
-        best = TrainState.read(recipe.run_dir / "checkpoints" / progress.best_checkpoint)
-        best.load_student(job.student)
-        best.load_averages(runtime.averages)
-    origin = about.get("forked_from", {}).get("checkpoint")
-    if problems := finish(runtime, progress, console, teachers=teachers, forked_from=origin):
-        raise CertificateError(f"{recipe.run_dir}: {'; '.join(problems)}; nothing was exported")
+    tracking = _tracking(recipe, console, about, saved) if main else None
+    log = RunLog(
+        recipe.run_dir, console, epochs=epochs, primary_metric=first, main=main, tracking=tracking
+    )
+    with closing(log):
+        with remembering(runtime, memos, console):
+            begin = source.begin if source else None
+            progress = fit(runtime, log, run=about, saved=saved, begin=begin)
+        if recipe.select == "best" and progress.best_checkpoint:
+            best = TrainState.read(recipe.run_dir / "checkpoints" / progress.best_checkpoint)
+            best.load_student(job.student)
+            best.load_averages(runtime.averages)
+        origin = about.get("forked_from", {}).get("checkpoint")
+        if problems := finish(runtime, progress, console, teachers=teachers, forked_from=origin):
+            raise CertificateError(f"{recipe.run_dir}: {'; '.join(problems)}; nothing was exported")
+        log.finish()
+
+
+def _tracking(
+    recipe: Recipe, console: Console, about: Mapping[str, Any], saved: TrainState | None
+) -> Tracking:
+    """Start the trackers of a run; a resumed one continues theirs."""
+    return Tracking(
+        recipe.run_dir,
+        recipe.trackers,
+        console,
+        name=recipe.name,
+        config=about["recipe"],
+        resumed=saved is not None,
+    )
 
 
 def _check_same(recipe: Recipe, saved: TrainState, about: dict[str, Any]) -> list[str]:

@@ -1,7 +1,6 @@
 """What a run writes while it trains: progress on the terminal, metrics on disk."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
-from kdx.util.files import append, placed, write_whole
+from kdx.training.tracking import Tracking
+from kdx.util.files import append, write_whole
 from kdx.util.printing import say
 
 METRICS = "metrics.jsonl"
@@ -20,7 +19,7 @@ METRICS = "metrics.jsonl"
 class RunLog:
     """Writes in the main process; in others every call does nothing.
 
-    `metrics.jsonl` gets a line per epoch, TensorBoard the same numbers; what is there already is
+    `metrics.jsonl` gets a line per epoch, the trackers the same numbers; what is there already is
     removed. The terminal shows `primary_metric` of each evaluation.
     """
 
@@ -32,15 +31,13 @@ class RunLog:
         epochs: int,
         primary_metric: str = "top1",
         main: bool = True,
+        tracking: Tracking | None = None,
     ) -> None:
         self.directory, self.console, self.epochs = run_dir, console, epochs
         self.primary_metric = primary_metric
-        self.board: SummaryWriter | None = None
+        self.main, self.tracking = main, tracking
         if main:
-            shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)
             (run_dir / METRICS).unlink(missing_ok=True)
-            with placed(run_dir / "tensorboard"):
-                self.board = SummaryWriter(str(run_dir / "tensorboard"))
 
     @contextmanager
     def progress(
@@ -50,7 +47,7 @@ class RunLog:
 
         Without a terminal it does nothing, so that no device has to be waited for.
         """
-        if self.board is None or not self.console.is_terminal:
+        if not self.main or not self.console.is_terminal:
             yield lambda step, sums, samples: None
             return
         columns = (
@@ -66,31 +63,32 @@ class RunLog:
             yield show
 
     def epoch(self, epoch: int, stage: str, values: Mapping[str, float]) -> None:
-        """Record an epoch: a line on the terminal and in metrics.jsonl, points in TensorBoard.
+        """Record an epoch: a line on the terminal and in metrics.jsonl, points in the trackers.
 
         The terminal has a second line if gradients were diagnosed.
         """
-        if self.board is None:
+        if not self.main:
             return
         line = json.dumps({"epoch": epoch, "stage": stage, **values})
         append(self.directory / METRICS, f"{line}\n")
-        with placed(self.directory / "tensorboard"):
-            for name, value in values.items():
-                self.board.add_scalar(name, value, epoch)
+        if self.tracking:
+            self.tracking.log([(epoch, dict(values))])
         say(self.console, self._line(epoch, stage, values))
         if gradients := _gradients(values):
             say(self.console, f"{'':>{len(f'{self.epochs}') * 2 + 1}} gradients  {gradients}")
 
     def resume(self, metrics: str) -> None:
         """Begin with the lines of the checkpoint that the run is resumed from."""
-        if self.board is None:
+        if not self.main:
             return
         write_whole(self.directory / METRICS, metrics)
-        for line in metrics.splitlines():
-            values = json.loads(line)
-            with placed(self.directory / "tensorboard"):
-                for name in values.keys() - {"epoch", "stage"}:
-                    self.board.add_scalar(name, values[name], values["epoch"])
+        if self.tracking:
+            self.tracking.log(self._epochs())
+
+    def finish(self) -> None:
+        """Hand what the finished run has written over to the trackers."""
+        if self.tracking:
+            self.tracking.finish(self._epochs(), self.directory / "report.md")
 
     def lines(self) -> str:
         """Return the content of metrics.jsonl."""
@@ -99,9 +97,16 @@ class RunLog:
 
     def close(self) -> None:
         """Finish writing."""
-        if self.board is not None:
-            with placed(self.directory / "tensorboard"):
-                self.board.close()
+        if self.tracking:
+            self.tracking.close()
+
+    def _epochs(self) -> list[tuple[int, dict[str, float]]]:
+        """Return the numbers of each epoch so far."""
+        found = [json.loads(line) for line in self.lines().splitlines()]
+        return [
+            (line["epoch"], {n: v for n, v in line.items() if n not in ("epoch", "stage")})
+            for line in found
+        ]
 
     def _line(self, epoch: int, stage: str, values: Mapping[str, float]) -> str:
         """` 3/30 train  loss 3.449 (cross_entropy 0.538, kd 3.773)  test 91.94%  1,366 img/s`."""

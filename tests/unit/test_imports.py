@@ -20,6 +20,7 @@ USES_ACCELERATE = {
     "kdx/commands/launch.py",
     "kdx/training/state.py",
     "kdx/training/runtime.py",
+    "kdx/training/trackers.py",
     "kdx/launch/processes.py",
 }
 

@@ -14,7 +14,7 @@ MAY = {
     "tolerance.float64", "select", "log_every", "diagnose", "evaluate_every", "checkpoint_every",
     "keep_checkpoints", "skip_bad_steps", "train_metrics", "data.root", "data.workers",
     "teacher.weights", "teacher.recipe", "teacher.allow_chance", "teacher.memo.limit",
-    "teacher.memo.directory",
+    "teacher.memo.directory", "trackers.0.use",
 }  # fmt: skip
 EVERYTHING = (
     "data={use: image_folder, root: images, batch_size: 4, augment: {crop: 2}, workers: 1}",
@@ -47,6 +47,7 @@ def test_keys_that_were_added_later_have_the_value_from_before(recipe):
         "diagnose": 0,
         "average": None,
         "patience": None,
+        "trackers.0.use": "tensorboard",
         "losses.0.until": None,
         "losses.0.teacher": None,
         "stages.0.losses.0.until": None,

@@ -5,7 +5,10 @@ import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from kdx.recipe import Component
 from kdx.training.log import RunLog
+from kdx.training.trackers import tensorboard
+from kdx.training.tracking import Tracking
 
 VALUES = {
     "learning_rate": 0.01,
@@ -22,9 +25,16 @@ VALUES = {
 }
 
 
+def opened(directory, console):
+    """Return a log with TensorBoard, a recipe's default."""
+    board = Component("tracker", "tensorboard", {}, tensorboard, "", "")
+    tracking = Tracking(directory, [board], console, name="a/run", config={})
+    return RunLog(directory, console, epochs=30, tracking=tracking)
+
+
 @pytest.fixture
 def log(tmp_path, console):
-    log = RunLog(tmp_path, console, epochs=30)
+    log = opened(tmp_path, console)
     yield log
     log.close()
 
@@ -79,7 +89,7 @@ def test_a_log_goes_on_from_earlier_lines(log, tmp_path):
     kept = log.lines()
     log.epoch(3, "train", VALUES)
     log.close()
-    again = RunLog(tmp_path, log.console, epochs=30)
+    again = opened(tmp_path, log.console)
     assert again.lines() == ""
     again.resume(kept)
     again.epoch(3, "train", VALUES | {"loss/kd": 2.0})
