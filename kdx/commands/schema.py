@@ -25,7 +25,13 @@ from kdx.util.files import write_whole
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 _SECTIONS = {"Data": "dataset", "Teacher": "network", "Student": "network", "LossTerm": "loss"}
-_COMPONENTS = {"optimizer": "optimizer", "schedule": "schedule", "transforms": "transform"}
+_COMPONENTS = {
+    "optimizer": "optimizer",
+    "schedule": "schedule",
+    "transforms": "transform",
+    "augment": "augmentation",
+    "then": "augmentation",
+}
 """The models of sections with a `use:` and keys of their own, and the keys of others, by kind."""
 
 
@@ -77,7 +83,7 @@ def _recipe(plugins: Sequence[str]) -> dict[str, Any]:
     del models["Component"]
     for name, kind in _SECTIONS.items():
         models[name] = _component(kind, models[name], plugins)
-    for kind in _COMPONENTS.values():
+    for kind in dict.fromkeys(_COMPONENTS.values()):
         models[kind] = _component(kind, {}, plugins)
     return schema | {"required": ["data", "student"]}  # the others have defaults
 

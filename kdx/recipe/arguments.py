@@ -22,6 +22,7 @@ OF_RUN = frozenset({"teacher_network", "train_images", "run_seed"})
 
 PROVIDED = {
     "network": _FACTS | {"student_network"},
+    "augmentation": frozenset({"size"}),
     "loss": _FACTS | OF_RUN,
     "optimizer": frozenset({"params"}),
     "transform": frozenset({"input_shape"}),
