@@ -95,9 +95,9 @@ def test_files_are_seen_whole_and_fitted_in_the_end(tmp_path):
     views = Views(source, InputSpec(3, 20, SPEC.mean, SPEC.std), seed=0, augment=mirror)
     pixels = torch.from_numpy(np.array(Image.open(source.paths[0]))).permute(2, 0, 1)
     middle = pixels.flip(2)[:, :, 5:25]
-    expected = (middle / 255 - torch.tensor(SPEC.mean).view(3, 1, 1)) / torch.tensor(
-        SPEC.std
-    ).view(3, 1, 1)
+    expected = (middle / 255 - torch.tensor(SPEC.mean).view(3, 1, 1)) / torch.tensor(SPEC.std).view(
+        3, 1, 1
+    )
     torch.testing.assert_close(views.__getitems__([(0, 0)]).images[0], expected)
     assert views.__getitems__([(0, 1), (0, 5)]).images.shape == (2, 3, 20, 20)
 
