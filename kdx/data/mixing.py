@@ -54,7 +54,11 @@ class Mixing:
         """Return how each view of `size` (H, W) is mixed."""
         epochs, indices = np.array(keys, np.int64).T
         words = integers(seed, epochs, indices, Draw.MIX, 2**32)
-        return [self._draw(np.random.RandomState(word), size) for word in words]
+        random, mixes = np.random.RandomState(0), []  # whose numbers are the same in all versions
+        for word in words.tolist():
+            random.seed(word)
+            mixes.append(self._draw(random, size))
+        return mixes
 
     def mix(
         self, images: Tensor, targets: Tensor, keys: Sequence[Key], *, seed: int
@@ -82,7 +86,6 @@ class Mixing:
         return mixed, (shares * first + (1 - shares) * second).float()
 
     def _draw(self, random: np.random.RandomState, size: tuple[int, int]) -> Mix:
-        """Draw from NumPy's RandomState, whose numbers do not change with its version."""
         boxed = bool(self.cutmix) and not (self.mixup and random.random_sample() < 0.5)
         parameter = self.cutmix if boxed else self.mixup
         share = float(random.beta(parameter, parameter))

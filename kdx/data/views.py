@@ -98,6 +98,9 @@ class Views(Dataset[Batch]):
     def _listed(self, pipeline: Pipeline, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
         """Return images after the recipe's list of augmentations, and targets."""
         samples = [self._whole(index) for _, index in keys]
+        if dtypes := {image.dtype for image, _ in samples} - {torch.uint8}:
+            found = f"those of {type(self.source).__name__} are {dtypes.pop()}"
+            raise ValueError(f"augment: a list is for uint8 images, and {found}")
         views = [
             pipeline(image, key, seed=self.seed)
             for (image, _), key in zip(samples, keys, strict=True)

@@ -113,6 +113,8 @@ def build(
     seed_python_and_numpy(recipe.seed)
     data, splits = build_data(recipe)
     task, known = task_of(data), facts(task_of(data).facts, data.input)
+    if recipe.data.augment.then and task.spatial:
+        raise ValueError("data.augment: a list is for images with a class, not boxes or masks")
     mixing = _mixing(recipe, task, len(splits.train))
     augment, seed = recipe.data.augment, recipe.seed
     views = Views(splits.train, data.input, seed=seed, augment=augment, mixing=mixing)

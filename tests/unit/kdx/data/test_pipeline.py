@@ -16,7 +16,7 @@ from kdx.data.views import Views
 from kdx.protocols import InputSpec
 from kdx.recipe.arguments import Component
 from kdx.recipe.registry import table
-from tests.unit.kdx.data.test_views import SPEC, assert_views_are_pure, files, memory
+from tests.unit.kdx.data.test_views import SPEC, Plain, assert_views_are_pure, files, memory
 
 NEEDED = {
     "GaussianBlur": {"kernel_size": 3},
@@ -128,6 +128,14 @@ def test_what_an_augmentation_does_wrong(made, message):
     pipeline = Pipeline(listed(part("my.once", lambda: Once(made))), SPEC)
     with pytest.raises(ValueError, match=rf"^a.yaml:2: data.augment.0: 'my.once': {message}"):
         pipeline(memory(1).images[0], (0, 0), seed=0)
+
+
+def test_normalised_images_refuse_the_list():
+    views = Views(Plain(torch.arange(5), torch.float32), SPEC, seed=0, augment=MODERN)
+    with pytest.raises(ValueError, match=r"for uint8 images, and those of Plain are torch\.float"):
+        views.__getitems__([(0, 0)])
+    plain = Views(Plain(torch.arange(5)), SPEC, seed=0, augment=MODERN)
+    assert plain.__getitems__([(0, 0), (0, 3)]).targets.tolist() == [0, 3]
 
 
 @pytest.mark.parametrize("kind", [BoxImages, MaskImages])

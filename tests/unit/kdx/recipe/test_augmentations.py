@@ -4,6 +4,7 @@ import io
 
 import jsonschema
 import pytest
+import torch
 import yaml
 from rich.console import Console
 
@@ -12,7 +13,6 @@ from kdx.commands.main import main
 from kdx.commands.schema import schema_of
 from kdx.recipe import RecipeError, load
 from kdx.recipe.registry import resolve, table
-from kdx.recipe.schema import Recipe
 from kdx.run.resume import compare_recipes, flat
 
 LIST = "data.augment=[{use: RandomResizedCrop, scale: [0.35, 1]}, {use: RandAugment, num_ops: 1}]"
@@ -52,6 +52,18 @@ def test_what_is_wrong_has_its_place(recipe):
         recipe("data.augment=[{use: RandAugment, num_ops: two}]")
     with pytest.raises(RecipeError, match="not both: in the list they are RandomCrop"):
         recipe("data.augment={crop: 2, then: [{use: RandAugment}]}")
+
+
+def test_a_plugins_own(recipe):
+    part = recipe("data.augment=[{use: tests.toys.Darker, most: 0.5}]").data.augment.then[0]
+    image = torch.full((1, 2, 3), 200, dtype=torch.uint8)
+    made = part.build(size=[2, 3])(image)
+    assert made.shape == (1, 2, 3)
+    assert 100 <= int(made.min()) == int(made.max()) <= 200
+    with pytest.raises(RecipeError, match=r"augment\[0\].most: .*number"):
+        recipe("data.augment=[{use: tests.toys.Darker, most: much}]")
+    with pytest.raises(RecipeError, match=r"'tests\.toys\.Pair' is not an augmentation: "):
+        recipe("data.augment=[{use: tests.toys.Pair}]")
 
 
 @pytest.mark.parametrize("use", ["RandomApply", "MixUp", "Normalize", "Compose", "RandomIoUCrop"])
@@ -95,4 +107,3 @@ def test_the_catalogue(capsys, monkeypatch):
     assert list(entries) == list(table("augmentation"))
     size = next(each for each in entries["RandomResizedCrop"].arguments if each.name == "size")
     assert size.provided
-    assert Recipe.model_fields["data"]

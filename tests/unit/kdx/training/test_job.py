@@ -302,6 +302,12 @@ def test_mixing_needs_one_label_for_each_image(recipe, key, monkeypatch):
     assert getattr(build(recipe(f"data.{key}=1.0")).train_views.mixing, key) == 1.0
 
 
+def test_a_list_needs_answers_for_whole_images(recipe, monkeypatch):
+    monkeypatch.setattr("kdx.tasks.Classification.spatial", True)
+    with pytest.raises(ValueError, match=r"data\.augment: a list is for images with a class, not"):
+        build(recipe("data.augment=[{use: RandAugment}]"))
+
+
 def test_a_memo_of_several_views_has_no_repeats(recipe):
     what = ("losses=[{use: kd}]", "data.augment={crop: 2}", "data.repeats=3")
     teacher = "teacher={{use: smallnet, allow_chance: true, memo: {{views: {}}}}}"
