@@ -28,6 +28,7 @@ class Pipeline:
         the image is resized to cover it, and its middle is taken. ValueError names an augmentation
         that fails, or returns anything but such an image.
         """
+        image = image.clone()  # it may be the data set's own, and some work in place
         with seeded(seed, *key, Draw.LIST):
             for part, step in zip(self.parts, self.steps, strict=True):
                 try:

@@ -49,7 +49,7 @@ class MemoryImages:
         return ()
 
     def whole(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return an image [C, H, W], which nobody may change, and its label []."""
+        """Return an image [C, H, W], the set's own memory, and its label []."""
         return self.images[index], self.labels[index]
 
     def tensors(self, *, targets: bool) -> Iterator[tuple[str, Tensor]]:

@@ -45,7 +45,7 @@ def listed(*parts: Component) -> Augment:
 MODERN = listed(
     part("RandomResizedCrop", scale=[0.35, 1]),
     part("RandAugment", num_ops=2),
-    part("RandomErasing", p=0.5),
+    part("RandomErasing", p=0.5, inplace=True),
 )
 
 
@@ -148,3 +148,15 @@ def test_boxes_and_masks_refuse_the_list(kind):
 def test_keys_beside_the_list():
     with pytest.raises(ValueError, match="use the list or flip, not both: in the list they are"):
         Augment(flip=True, then=MODERN.then)
+
+
+def test_what_works_in_place_leaves_the_data_set_as_it_is():
+    source = memory(4)
+    before = source.images.clone()
+    erased = listed(part("RandomErasing", p=1.0, inplace=True))
+    first, plain = (
+        Views(source, SPEC, seed=0, augment=each).__getitems__([(0, 0), (0, 1)]).images
+        for each in (erased, None)
+    )
+    assert torch.equal(source.images, before)
+    assert not torch.equal(first, plain)
