@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
-    "ChannelsLast", "Conditional", "Faulty", "Fickle", "Ledger", "Otherwise", "Pair", "Rescale",
-    "Slow",
-    "dropping", "keeping", "plain", "pointwise", "published",
+    "ChannelsLast", "Conditional", "Darker", "Faulty", "Fickle", "Ledger", "Otherwise", "Pair",
+    "Rescale", "Slow", "dropping", "keeping", "plain", "pointwise", "published",
     "secretive",
 ]  # fmt: skip
 
@@ -103,6 +102,16 @@ class Fickle(Faulty):
             with torch.no_grad():
                 student.get_submodule(self.layer).weight[:3] += 0.5
         return student
+
+
+class Darker:
+    """Scales an image's values by a factor between 1 - `most` and 1."""
+
+    def __init__(self, *, most: float) -> None:
+        self.most = most
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return (image * (1 - self.most * torch.rand(()))).to(torch.uint8)
 
 
 class Conditional:

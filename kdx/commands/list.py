@@ -1,6 +1,7 @@
 """List what a recipe can name in `use:`, with arguments and defaults.
 
-kdx list [networks|datasets|losses|transforms|optimizers|schedules] [--plugin MODULE]
+kdx list [networks|datasets|augmentations|losses|transforms|optimizers|schedules]
+         [--plugin MODULE]
 
 Of plug-ins it lists public classes, and functions with a return annotation.
 """

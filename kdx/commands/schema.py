@@ -25,8 +25,14 @@ from kdx.util.files import write_whole
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 _SECTIONS = {"Data": "dataset", "Teacher": "network", "Student": "network", "LossTerm": "loss"}
-_COMPONENTS = {"optimizer": "optimizer", "schedule": "schedule", "transforms": "transform",
-               "trackers": "tracker"}  # fmt: skip
+_COMPONENTS = {
+    "optimizer": "optimizer",
+    "schedule": "schedule",
+    "transforms": "transform",
+    "augment": "augmentation",
+    "then": "augmentation",
+    "trackers": "tracker",
+}
 """The models of sections with a `use:` and keys of their own, and the keys of others, by kind."""
 
 
@@ -80,7 +86,7 @@ def _recipe(plugins: Sequence[str]) -> dict[str, Any]:
         models[name] = _component(kind, models[name], plugins)
     born_again = {"const": "student", "description": "The student's own network."}
     models["Teacher"]["properties"]["use"]["anyOf"].append(born_again)
-    for kind in _COMPONENTS.values():
+    for kind in dict.fromkeys(_COMPONENTS.values()):
         models[kind] = _component(kind, {}, plugins)
     trackers = schema["properties"]["trackers"]
     names = [{"const": entry.name} for entry in catalogue("tracker", plugins=plugins)]

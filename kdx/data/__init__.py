@@ -11,6 +11,7 @@ from kdx.data.loading import most_batches as most_batches
 from kdx.data.loading import steps_per_epoch as steps_per_epoch
 from kdx.data.loading import train_loader as train_loader
 from kdx.data.masks import MaskImages as MaskImages
+from kdx.data.mixing import Mixing as Mixing
 from kdx.data.noise import corrupt_labels as corrupt_labels
 from kdx.data.preprocessing import preparation as preparation
 from kdx.data.sets.cifar import cifar10 as cifar10

@@ -17,6 +17,10 @@ from kdx.recipe.sections import Augment
 def check_changes(kind: str, augment: Augment | None, *, takes: Sequence[str]) -> None:
     """Raise ValueError for changes other than those that a kind of images `takes`."""
     if refused := [name for name in (augment.changes if augment else ()) if name not in takes]:
+        if refused == ["then"]:
+            instead = f"use the keys {', '.join(takes)}"
+            raise ValueError(f"augment: a list is for images with a class, not {kind}: {instead}")
+        takes = [name for name in takes if name != "then"]
         raise ValueError(f"augment.{', '.join(refused)}: {kind} take {', '.join(takes)}")
 
 

@@ -35,6 +35,9 @@ class Draw(IntEnum):
     SIZE = 8
     NOISE = 9
     NOISE_LABEL = 10
+    LIST = 11
+    PARTNER = 12
+    MIX = 13
     RESIZED_CROP = 64  # the first of a block: see kdx.data.crops
     PAIR = 1024  # the first of a block, one a pair: see kdx_lab.analysis.similarity
 

@@ -22,6 +22,10 @@ class EpochBatches(Sampler[list[Key]]):
     `batch_size`, and each of these into `world` consecutive parts that differ by one sample at
     most: any number of processes trains on the same global batches, except for a smaller last one:
     see `steps_per_epoch`. With `views`, an epoch shows the views of epoch mod `views`.
+
+    With `repeats`, an epoch has so many views of each of the first n / repeats samples of its
+    order, one after the other (Hoffer et al. 2020; n views as before, as of DeiT): those of the
+    numbers epoch * repeats, epoch * repeats + 1, ...
     """
 
     def __init__(
@@ -33,10 +37,11 @@ class EpochBatches(Sampler[list[Key]]):
         rank: int = 0,
         world: int = 1,
         views: int | None = None,
+        repeats: int = 1,
     ) -> None:
         self.steps = steps_per_epoch(n, batch_size=batch_size, world=world)
         self.n, self.batch_size, self.seed, self.rank, self.world = n, batch_size, seed, rank, world
-        self.views = views
+        self.views, self.repeats = views, repeats
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, *, first_step: int = 0) -> None:
@@ -45,8 +50,8 @@ class EpochBatches(Sampler[list[Key]]):
 
     @property
     def view(self) -> int:
-        """The epoch whose views are shown: this one, or its number among `views`."""
-        return self.epoch % self.views if self.views else self.epoch
+        """The number of the views that are shown, the first with `repeats`; one of `views`."""
+        return self._number(0)
 
     @property
     def samples(self) -> int:
@@ -61,10 +66,16 @@ class EpochBatches(Sampler[list[Key]]):
         return self.steps - self.first_step
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order = permutation(self.seed, self.epoch, self.n).tolist()
+        samples = permutation(self.seed, self.epoch, self.n).tolist()[: ceil(self.n / self.repeats)]
+        numbers = [self._number(repeat) for repeat in range(self.repeats)]
+        order = [(number, index) for index in samples for number in numbers][: self.n]
         for step in range(self.first_step, self.steps):
             batch = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield [(self.view, batch[i]) for i in _part(len(batch), self.rank, self.world)]
+            yield [batch[i] for i in _part(len(batch), self.rank, self.world)]
+
+    def _number(self, repeat: int) -> int:
+        number = self.epoch * self.repeats + repeat
+        return number % self.views if self.views else number
 
 
 def steps_per_epoch(n: int, *, batch_size: int, world: int = 1) -> int:

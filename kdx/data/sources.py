@@ -48,6 +48,10 @@ class MemoryImages:
         """None: see `tensors`."""
         return ()
 
+    def whole(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return an image [C, H, W], the set's own memory, and its label []."""
+        return self.images[index], self.labels[index]
+
     def tensors(self, *, targets: bool) -> Iterator[tuple[str, Tensor]]:
         """Yield the images."""
         yield from () if targets else [("images", self.images)]
@@ -72,7 +76,7 @@ class MemoryImages:
         if channels not in (1, input.channels) or (height, width) != input.hw:
             found = f"images of {channels} x {height} x {width}"
             raise ValueError(f"{self.origin}: {found} do not fit an input of {input}")
-        check_changes("images in memory", augment, takes=("crop", "flip"))
+        check_changes("images in memory", augment, takes=("crop", "flip", "then"))
 
     def view_size(self, input: InputSpec, augment: Augment | None) -> tuple[int, int]:
         """Return (H, W), the input's."""
@@ -164,7 +168,11 @@ class FileImages(Files):
         check_rgb("image files", input)
         if not isinstance(input.size, int):
             raise ValueError(f"image files are cropped to squares: an input of {input} is not one")
-        check_changes("image files", augment, takes=("crop", "flip", "resized_crop"))
+        check_changes("image files", augment, takes=("crop", "flip", "resized_crop", "then"))
+
+    def whole(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return an image [3, h, w] of its own size, uint8, and its label []."""
+        return decode(self.paths[index]), self.labels[index]
 
     def preparation(self, input: InputSpec) -> Mapping[str, Any]:
         """Return what `center_crop` does; see `kdx.data.preparation`."""

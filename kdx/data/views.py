@@ -11,11 +11,16 @@ from torch.utils.data import Dataset
 
 from kdx.data.augment import Augment, normalise
 from kdx.data.counter import Draw, seeded
-from kdx.protocols import Batched, ImageData, ImageSource, InputSpec, Key
+from kdx.data.mixing import Mixing
+from kdx.data.pipeline import Pipeline
+from kdx.protocols import Batched, ImageData, ImageSource, InputSpec, Key, Whole
 
 
 class Batch(NamedTuple):
-    """Normalised images [B, C, H, W] (float32), the task's targets, and indices [B] (int64)."""
+    """Normalised images [B, C, H, W] (float32), the task's targets, and indices [B] (int64).
+
+    The targets of mixed images are probabilities of the classes (float32), a row for each.
+    """
 
     images: Tensor
     targets: Tensor
@@ -25,18 +30,27 @@ class Batch(NamedTuple):
 class Views(Dataset[Batch]):
     """The views of a source's images, fetched a batch at a time by (epoch, index).
 
-    Without `augment` these are the views for evaluation, the same in every epoch. Raises ValueError
+    Without `augment` these are the views for evaluation, the same in every epoch. With `mixing`
+    they are mixed after normalisation, which is mixing pixels without rounding. Raises ValueError
     for a source that does not fit the input, or an augmentation that its images cannot have.
     """
 
     def __init__(
-        self, source: ImageSource, input: InputSpec, *, seed: int, augment: Augment | None = None
+        self,
+        source: ImageSource,
+        input: InputSpec,
+        *,
+        seed: int,
+        augment: Augment | None = None,
+        mixing: Mixing | None = None,
     ) -> None:
         if not isinstance(source, ImageSource):
             use = "kdx.data.MemoryImages or FileImages, or implement kdx.protocols.ImageSource"
             raise ValueError(f"{type(source).__name__} is not an image source: use {use}")
         source.check(input, augment)
         self.source, self.input, self.seed, self.augment = source, input, seed, augment
+        self.mixing = mixing
+        self.pipeline = Pipeline(augment, input) if augment and augment.then else None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -48,12 +62,12 @@ class Views(Dataset[Batch]):
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return the views at `keys`; ValueError names a file that cannot be decoded."""
-        if isinstance(self.source, Batched):
-            images, targets = self.source.views(keys, self.input, self.augment, seed=self.seed)
+        if self.mixing is None:
+            images, targets = self._unmixed(keys)
         else:
-            images, targets = self._one_by_one(keys)
-        if images.dtype != torch.float32:
-            images = normalise(images, self.input)
+            partners = self.mixing.partners(keys, len(self), seed=self.seed)
+            images, targets = self._unmixed([*keys, *partners])
+            images, targets = self.mixing.mix(images, targets, keys, seed=self.seed)
         return Batch(images, targets, torch.tensor([index for _, index in keys]))
 
     def checked(self, keys: Sequence[Key]) -> Batch:
@@ -70,6 +84,34 @@ class Views(Dataset[Batch]):
                 "of torch, NumPy or Python, and in views() from its seed and keys alone"
             )
         return one
+
+    def _unmixed(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
+        """Return normalised images and targets."""
+        if self.pipeline is not None:
+            images, targets = self._listed(self.pipeline, keys)
+        elif isinstance(self.source, Batched):
+            images, targets = self.source.views(keys, self.input, self.augment, seed=self.seed)
+        else:
+            images, targets = self._one_by_one(keys)
+        return images if images.dtype == torch.float32 else normalise(images, self.input), targets
+
+    def _listed(self, pipeline: Pipeline, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
+        """Return images after the recipe's list of augmentations, and targets."""
+        samples = [self._whole(index) for _, index in keys]
+        if dtypes := {image.dtype for image, _ in samples} - {torch.uint8}:
+            found = f"those of {type(self.source).__name__} are {dtypes.pop()}"
+            raise ValueError(f"augment: a list is for uint8 images, and {found}")
+        views = [
+            pipeline(image, key, seed=self.seed)
+            for (image, _), key in zip(samples, keys, strict=True)
+        ]
+        return torch.stack(views), torch.stack([target for _, target in samples])
+
+    def _whole(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return an image before any augmentation, and its target."""
+        if isinstance(self.source, Whole):
+            return self.source.whole(index)
+        return self.source.view(index, self.input, None)
 
     def _one_by_one(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
         images, targets = [], []

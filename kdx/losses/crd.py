@@ -32,6 +32,8 @@ class CRD(nn.Module):
     over the batch, for both networks. Z, one for each, is set by the first batch: N times the mean
     of the exponentials. Rows move to momentum * row + (1 - momentum) * embedding, of length 1.
 
+    A mixed image counts as the sample that was mixed, not as its partner, whatever the shares.
+
     The negatives depend on the run's seed, the epoch and the sample alone: they are K offsets from
     it in the order of the images, drawn each epoch without repetition, the same for all samples. Of
     `negatives`, at most N - 1 are used. The banks hold 2 N D numbers, at most 8 GB, and are in the

@@ -20,6 +20,8 @@ class CrossEntropy:
     does: every image weighs the same, and a batch may be seen in parts. torch's own mean is over
     the pixels of the whole batch.
 
+    Targets of mixed images are probabilities y [B, C]: the sum over classes of -y log softmax.
+
     `label_smoothing`, in [0, 1), is the probability that is spread evenly over all classes
     (Szegedy et al. 2016, section 7). `class_weights` [C] multiply the value of a pixel or an image
     by its class; unlike torch's, the mean is not divided by them. ValueError for a smoothing or
@@ -45,11 +47,13 @@ class CrossEntropy:
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         """Return the scalar; logits [B, C, ...], `target` [B, ...] class indices, or -100.
 
-        ValueError if the two do not fit, or if C is not `num_classes`.
+        Or float `target` [B, C, ...], probabilities. ValueError if the two do not fit, or if C is
+        not `num_classes`.
         """
         logits = student.logits
         check_classes(logits, self.num_classes, "cross_entropy", on_grid="yolo")
-        if target.shape != (len(logits), *logits.shape[2:]):
+        soft = target.is_floating_point()
+        if target.shape != (logits.shape if soft else (len(logits), *logits.shape[2:])):
             found = f"targets {list(target.shape)} do not fit logits {list(logits.shape)}"
             raise ValueError(f"cross_entropy: {found}: each position needs one")
         weight = None
@@ -66,8 +70,11 @@ class CrossEntropy:
 def image_cross_entropy(logits: Tensor, target: Tensor, **options: Any) -> Tensor:
     """Return the cross-entropy of each image [B]; logits [B, C, ...], `target` [B, ...].
 
-    `options` are torch's: `weight`, `label_smoothing`.
+    Or `target` [B, C, ...], probabilities. `options` are torch's: `weight`, `label_smoothing`.
     """
+    if target.is_floating_point():
+        values = F.cross_entropy(logits, target.to(logits.dtype), reduction="none", **options)
+        return values.view(len(target), -1).mean(1)
     values = F.cross_entropy(logits, target, reduction="none", ignore_index=IGNORED, **options)
     counted = (target != IGNORED).view(len(target), -1).sum(1)
     return values.view(len(target), -1).sum(1) / counted.clamp(min=1)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kdx.losses.divergence import kl_divergence
 from kdx.losses.logits import LogitLoss, LogitOptions, others
-from kdx.losses.shared import checked_scales
+from kdx.losses.shared import checked_scales, hard
 
 __all__ = ["DKD"]
 
@@ -17,8 +17,9 @@ class DKD(LogitLoss):
 
     TCKD is the KL divergence of the teacher's and the student's probabilities of the target class
     and of all others together; NCKD that of the softmax over the others. With two classes NCKD is
-    0. `alpha` and `beta` are finite and at least 0; ValueError otherwise. The authors choose beta
-    from 2 to 8 by the pair of networks, and raise the loss's weight over the first 20 epochs.
+    0. Of a mixed image the target is the label with the larger share. `alpha` and `beta` are finite
+    and at least 0; ValueError otherwise. The authors choose beta from 2 to 8 by the pair of
+    networks, and raise the loss's weight over the first 20 epochs.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class DKD(LogitLoss):
 
     def distance(self, student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
         """Return the scalar from logits [B, C] and class indices `target` [B]."""
+        target = hard(target)
         t, both = self.temperature, (student, teacher)
         rest = [others(logits, target) for logits in both]
         binary = [

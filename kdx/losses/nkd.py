@@ -5,7 +5,7 @@ from typing import Unpack
 from torch import Tensor
 
 from kdx.losses.logits import LogitLoss, LogitOptions, others
-from kdx.losses.shared import checked_scales
+from kdx.losses.shared import checked_scales, hard
 
 __all__ = ["NKD"]
 
@@ -14,7 +14,8 @@ class NKD(LogitLoss):
     """-p_t[y] log p_s[y] - gamma T^2 sum of q_t log q_s over the other classes, mean over batch.
 
     p is the softmax at temperature 1, q the softmax over the classes that are not the target y, at
-    `temperature` T (equation 7). `gamma` is finite and at least 0; ValueError otherwise.
+    `temperature` T (equation 7). Of a mixed image y is the label with the larger share.
+    `gamma` is finite and at least 0; ValueError otherwise.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class NKD(LogitLoss):
 
     def distance(self, student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
         """Return the scalar from logits [B, C] and class indices `target` [B]."""
+        target = hard(target)
         t, index = self.temperature, target[:, None]
         hit = teacher.softmax(1).gather(1, index) * student.log_softmax(1).gather(1, index)
         own, guide = (others(logits, target) / t for logits in (student, teacher))

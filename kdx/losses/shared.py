@@ -27,6 +27,14 @@ def full_precision(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return wrapper
 
 
+def hard(target: Tensor) -> Tensor:
+    """Return labels [B] of labels, or of probabilities [B, C]: the likeliest class.
+
+    Mixed images have the latter: theirs is the label with the larger share.
+    """
+    return target.argmax(1) if target.is_floating_point() and target.ndim > 1 else target
+
+
 def need_teacher(teacher: Outputs | None, loss: str) -> Outputs:
     """Return `teacher`; ValueError if it is None."""
     if teacher is None:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from kdx.losses.divergence import kl_divergence
 from kdx.losses.logits import checked_temperature
-from kdx.losses.shared import check_classes, full_precision
+from kdx.losses.shared import check_classes, full_precision, hard
 from kdx.protocols import Outputs
 
 __all__ = ["TfKD"]
@@ -16,7 +16,8 @@ class TfKD:
 
     d is `correct` for the label and (1 - correct) / (C - 1) for each other class: as in the
     authors' code (Tf-KD_reg), these probabilities are softened at `temperature` T as if they were
-    logits, and the student is not softened. ValueError for T outside (0, 1e6], and for `correct`
+    logits, and the student is not softened. Of a mixed image the label is the one with the larger
+    share. ValueError for T outside (0, 1e6], and for `correct`
     outside (0, 1). With `num_classes`, logits of another number of classes are refused.
     """
 
@@ -38,7 +39,7 @@ class TfKD:
         if logits.ndim != 2 or logits.shape[1] < 2:
             shape = list(logits.shape)
             raise ValueError(f"tf_kd: needs logits [B, C] of two classes or more: {shape}")
-        return _divergence(logits, target, self.temperature, self.correct)
+        return _divergence(logits, hard(target), self.temperature, self.correct)
 
 
 @full_precision

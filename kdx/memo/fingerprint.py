@@ -43,7 +43,7 @@ def ingredients(
         "teacher's input": asdict(teacher.own),
         "data": data,
         "input": asdict(views.input),
-        "augment": (views.augment or Augment()).model_dump(),
+        "augment": _augment(views),
         "seed": views.seed if section.memo else None,  # by default views do not depend on it
         "views": memo.views,
         "dtype": memo.dtype,
@@ -51,7 +51,15 @@ def ingredients(
         "precision": precision,
         "device": next((p.device.type for p in teacher.module.parameters()), "cpu"),
     }
+    if views.mixing:
+        parts["mixing"] = asdict(views.mixing)
     return json.loads(json.dumps(parts, default=str))  # as it is read back
+
+
+def _augment(views: Views) -> dict[str, Any]:
+    """Return the augmentation, without the list if there is none: so older memos are found."""
+    found = (views.augment or Augment()).model_dump()
+    return {key: value for key, value in found.items() if key != "then" or value}
 
 
 def fingerprint(parts: Ingredients) -> str:

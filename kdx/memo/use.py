@@ -28,7 +28,7 @@ def has_memo(recipe: Recipe) -> bool:
 
 
 def _wanted(section: Teacher, recipe: Recipe) -> bool:
-    changes = recipe.data.augment.model_dump(exclude_defaults=True)
+    changes = recipe.data.augment.changes or recipe.data.mixup or recipe.data.cutmix
     return bool(section.memo) or (section.memo is not False and not changes)
 
 

@@ -98,6 +98,15 @@ class Batched(Protocol):
 
 
 @runtime_checkable
+class Whole(Protocol):
+    """A source with images that do not fit the input yet, for a list of augmentations; optional."""
+
+    def whole(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return an image [C, h, w], uint8, of its own size, and its target."""
+        ...
+
+
+@runtime_checkable
 class Prepared(Protocol):
     """A source that says how its views for evaluation are made, for the exported file; optional."""
 

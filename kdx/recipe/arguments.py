@@ -32,6 +32,7 @@ HIDDEN = {
 
 PROVIDED = {
     "network": _FACTS | {"student_network"},
+    "augmentation": frozenset({"size"}),
     "loss": _FACTS | OF_RUN - {"student_network"},
     "optimizer": frozenset({"params"}),
     "transform": frozenset({"input_shape"}),

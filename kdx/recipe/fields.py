@@ -46,6 +46,12 @@ def _factors(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
+def _beta(value: float) -> float:
+    if value and not 1e-3 <= value <= 1e3:
+        raise ValueError(f"{show(value)} is neither 0 nor from 0.001 to 1000, a parameter of Beta")
+    return value
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
@@ -89,6 +95,7 @@ Positive = Annotated[Finite, Field(gt=0)]
 HeldOut = Annotated[float | int | None, PlainValidator(_held_out)]
 Range = Annotated[tuple[Finite, Finite], AfterValidator(_ordered)]
 Factors = Annotated[tuple[Finite, Finite], AfterValidator(_factors)]
+Beta = Annotated[Finite, AfterValidator(_beta)]
 Side = Annotated[int, Strict(), Field(ge=1, le=16_384)]
 Label = Annotated[str, Strict(), AfterValidator(_label)]
 _EMPTY = BeforeValidator(lambda value: "" if value is None else value)

@@ -66,6 +66,14 @@ def _is_tracker(made: type) -> bool:
     return all(_takes(_method(made, name), count) for name, count in arity.items())
 
 
+def _is_augmentation(made: type) -> bool:
+    if not issubclass(made, nn.Module):
+        return _takes(_method(made, "__call__"), 1)
+    from torchvision.transforms.v2 import Transform  # here: it takes long to import
+
+    return issubclass(made, Transform)
+
+
 def _is_schedule(made: type) -> bool:
     method = _method(made, "__call__")
     numeric = not issubclass(made, nn.Module) and _returned(method) is not Tensor
@@ -75,6 +83,11 @@ def _is_schedule(made: type) -> bool:
 KINDS = {
     "network": Kind("an nn.Module with forward(images)", nn.Module, _is_network),
     "dataset": Kind("a kdx.protocols.ImageData", ImageData, lambda it: issubclass(it, ImageData)),
+    "augmentation": Kind(
+        "a torchvision.transforms.v2.Transform or a callable (image) -> image",
+        Callable,
+        _is_augmentation,
+    ),
     "loss": Kind("a callable (student, teacher, target) -> Tensor", Callable, _is_loss),
     "transform": Kind(
         "an object with apply(student), enter(student, phase) and restore(student)",

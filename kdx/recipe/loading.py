@@ -233,6 +233,8 @@ class _Binder:
         for key, (kind, model) in _SECTIONS.items():
             if key in data:
                 bound[key] = self._section(data[key], (key,), kind, model)
+        if isinstance(images := bound.get("data"), dict):
+            bound["data"] = images | self._augment(images)
         if isinstance(several := data.get("teachers"), dict):
             bound["teachers"] = {
                 name: self._section(each, ("teachers", name), "network", Teacher)
@@ -243,6 +245,13 @@ class _Binder:
             bound["student"] = student | _each(student, "transforms", ("student",), bind)
         bound |= _each(data, "trackers", (), self._tracker)
         return bound | _each(data, "stages", (), self._training)
+
+    def _augment(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Bind the augmentations of `data:`, a list or in a mapping's `then`."""
+        bind, given = partial(self._component, kind="augmentation"), data.get("augment")
+        if not isinstance(given, dict):
+            return _each(data, "augment", ("data",), bind)
+        return {"augment": given | _each(given, "then", ("data", "augment"), bind)}
 
     def _training(self, data: Any, path: KeyPath) -> Any:
         """Bind what both the recipe and its stages have."""

@@ -20,6 +20,7 @@ from kdx.recipe.wording import show, unknown
 TABLES = {
     "network": "kdx.models.students",
     "dataset": "kdx.data.sets",
+    "augmentation": "torchvision.transforms.v2",
     "loss": "kdx.losses",
     "transform": None,
     "optimizer": "torch.optim",
@@ -34,6 +35,14 @@ _MOVED = {
     "kdx.schedules": "kdx.training.schedules",
 }
 """Modules that recipes of kdx 0.1 name, and where they are now."""
+
+_NESTED = {"RandomApply", "RandomChoice", "RandomOrder", "RandomIoUCrop"}
+_OTHERS = {
+    "AugMix", "AutoAugment", "CenterCrop", "ColorJitter", "ElasticTransform", "GaussianBlur",
+    "GaussianNoise", "Grayscale", "Pad", "RandAugment", "Resize", "ScaleJitter",
+    "TrivialAugmentWide",
+}  # fmt: skip
+"""Of torchvision's augmentations: those of transforms or of boxes, and those not called Random."""
 
 _HOUSE = frozenset({"kdx", "expand", "teachers"})
 _GROUP = "kdx.plugins"
@@ -73,7 +82,7 @@ def resolve(use: str, kind: str, allowed: Iterable[str]) -> Any:
     if use.startswith("object:"):
         message = f"{show(use)} is a Python object, which a recipe cannot build"
         raise ValueError(f"{message}: run the Python program that called kdx.distill() again")
-    not_one = f"{show(use)} is not {'an' if kind == 'optimizer' else 'a'} {kind}"
+    not_one = f"{show(use)} is not {'an' if kind[0] in 'ao' else 'a'} {kind}"
     package, dot, _ = use.partition(".")
     if kind == "optimizer" and package == "timm":
         factory = _of_timm(use, not_one)
@@ -93,6 +102,10 @@ def resolve(use: str, kind: str, allowed: Iterable[str]) -> Any:
 def table(kind: str) -> Mapping[str, Any]:
     """Return the factories of a kind by their bare names; empty for transforms."""
     module = TABLES[kind]
+    if kind == "augmentation":
+        found = vars(_import("torchvision.transforms.v2"))
+        random = {name for name in found if name.startswith("Random")} - _NESTED
+        return {name: found[name] for name in sorted((random | _OTHERS) & found.keys())}
     if module is None or kind != "optimizer":
         return _import(module, "TABLE") if module else {}
     from torch import optim

@@ -6,7 +6,7 @@ arguments; `loading.py` gathers them before the schema sees them.
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -19,11 +19,13 @@ from pydantic import (
     StrictBool,
     TypeAdapter,
     ValidationInfo,
+    field_serializer,
     model_validator,
 )
 
 from kdx.recipe.arguments import Component
 from kdx.recipe.fields import (
+    Beta,
     Count,
     Factors,
     Finite,
@@ -60,7 +62,10 @@ class Augment(Section):
     width) (masks); `color`, in [0, 1], change brightness, contrast and saturation by up to this
     share, and the hue by a quarter of it; `sizes`, resize each batch to one of these sides
     (multi-scale training, Redmon & Farhadi 2016, section 3; boxes).
-    Raises ValueError for values out of range, and for both kinds of crop.
+
+    `then`, instead of all these: torchvision's transforms (v2) or a plug-in's, in order, for images
+    with a class; in a recipe, a list in place of this section. Raises ValueError for values out of
+    range, for both kinds of crop, and for `then` beside others.
     """
 
     crop: Annotated[Natural, Field(le=1024)] = 0
@@ -70,17 +75,36 @@ class Augment(Section):
     window: Side | tuple[Side, Side] | None = None
     color: Annotated[Finite, Field(ge=0, le=1)] = 0.0
     sizes: Annotated[tuple[Side, ...], Field(max_length=MOST)] = ()
+    then: Annotated[list[InstanceOf[Component]], Field(max_length=MOST)] = []
 
     @model_validator(mode="after")
     def _check_crops(self) -> Self:
         if self.crop and self.resized_crop:
             raise ValueError("use crop or resized_crop, not both")
+        if self.then and (others := [name for name in self.changes if name != "then"]):
+            raise ValueError(
+                f"use the list or {', '.join(others)}, not both: in the list they are RandomCrop, "
+                "RandomHorizontalFlip, RandomResizedCrop, ColorJitter"
+            )
         return self
 
     @property
     def changes(self) -> list[str]:
         """The names of the changes that are asked for."""
-        return list(self.model_dump(exclude_defaults=True))
+        fields = type(self).model_fields.items()
+        return [name for name, field in fields if getattr(self, name) != field.default]
+
+    @field_serializer("then")
+    def _as_in_recipes(self, then: list[Component]) -> list[dict[str, Any]]:
+        return [{"use": each.use, **each.arguments} for each in then]
+
+
+def _listed(value: object) -> object:
+    return {"then": value} if isinstance(value, list) else value
+
+
+_SINCE = "0.2.0"
+_MIXED = Resume(since=_SINCE, absent=0.0)
 
 
 class Data(Section):
@@ -88,11 +112,19 @@ class Data(Section):
 
     `validation` is the share or the number of training images that are held out, `label_noise` the
     share of the others whose label is drawn at random. `limit` is of each part, or by its name.
+    `mixup` and `cutmix` are the parameters of Beta, 0 for none: see `kdx.data.mixing`. `repeats` is
+    the number of views of each sample that is in an epoch, which then has fewer samples.
     """
 
     component: Annotated[InstanceOf[Component], Resume(arguments=("root",))]
     batch_size: Count = 128
-    augment: Augment = Augment()
+    augment: Annotated[
+        Augment,
+        BeforeValidator(_listed, json_schema_input_type=Augment | list[InstanceOf[Component]]),
+    ] = Augment()
+    mixup: Annotated[Beta, _MIXED] = 0.0
+    cutmix: Annotated[Beta, _MIXED] = 0.0
+    repeats: Annotated[Count, Field(le=MOST), Resume(since=_SINCE, absent=1)] = 1
     limit: Limit = None
     validation: HeldOut = None
     label_noise: Annotated[Finite, Field(ge=0, le=1), Resume(since="0.1.0", absent=0.0)] = 0.0

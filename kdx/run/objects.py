@@ -18,7 +18,7 @@ from kdx.recipe import Component
 from kdx.recipe.kinds import lack
 from kdx.training import schedules
 
-IN_DATA = ("batch_size", "workers", "validation", "limit")
+IN_DATA = ("batch_size", "workers", "validation", "limit", "mixup", "cutmix", "repeats")
 
 
 def recipe_of_objects(

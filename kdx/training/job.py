@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdx.data import Splits, Views, check_data, corrupt_labels, preparation, split
+from kdx.data import Mixing, Splits, Views, check_data, corrupt_labels, preparation, split
 from kdx.data.counter import seed_python_and_numpy
 from kdx.launch.memory import at_once, check_fits, limited
 from kdx.models.certificate import Certificate
@@ -25,7 +25,7 @@ from kdx.models.transforms import apply_transforms, check_kept, rehearse_restori
 from kdx.protocols import ImageData, StudentTransform, Task
 from kdx.recipe import Recipe, Stage
 from kdx.recipe.stages import LossTerm
-from kdx.tasks import task_of
+from kdx.tasks import Classification, task_of
 from kdx.training.objective import Objective, Term
 from kdx.training.optimizers import rehearse
 from kdx.training.schedules import Schedule
@@ -119,7 +119,11 @@ def build(
     seed_python_and_numpy(recipe.seed)
     data, splits = build_data(recipe)
     task, known = task_of(data), facts(task_of(data).facts, data.input)
-    views = Views(splits.train, data.input, seed=recipe.seed, augment=recipe.data.augment)
+    if recipe.data.augment.then and task.spatial:
+        raise ValueError("data.augment: a list is for images with a class, not boxes or masks")
+    mixing = _mixing(recipe, task, len(splits.train))
+    augment, seed = recipe.data.augment, recipe.seed
+    views = Views(splits.train, data.input, seed=seed, augment=augment, mixing=mixing)
     notes: list[str] = []
     compact = build_student(recipe, data, notes.append, load=student_weights)
     if load_compact:
@@ -213,6 +217,19 @@ def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
     return data, splits
 
 
+def _mixing(recipe: Recipe, task: Task, samples: int) -> Mixing | None:
+    """Return how the recipe mixes images; ValueError for a task other than classification."""
+    section = recipe.data
+    if not section.mixup and not section.cutmix:
+        return None
+    name = "data.mixup" if section.mixup else "data.cutmix"
+    if not isinstance(task, Classification):
+        raise ValueError(f"{name}: needs images with one label each: remove it for this data set")
+    if samples < 2:
+        raise ValueError(f"{name}: needs two training images to mix, not {samples}")
+    return Mixing(section.mixup, section.cutmix, task.facts["num_classes"])
+
+
 def _check_batches(recipe: Recipe, views: Views, teachers: Iterable[Teacher]) -> None:
     """Refuse a batch whose images exceed the memory, padded or as input of a network."""
     batch = min(recipe.data.batch_size, len(views))
@@ -234,7 +251,7 @@ def _lack_of_compact(student: nn.Module, transforms: Sequence[StudentTransform])
 
 
 def _check_teachers_used(recipe: Recipe, stages: Sequence[StageJob]) -> None:
-    """Refuse teachers that no loss reads, and memos of images whose size changes."""
+    """Refuse teachers that no loss reads, and memos of images whose size or view changes."""
     read = {name for stage in stages for name in stage.objective.reads}
     for name, section in recipe.all_teachers.items():
         part = section.component
@@ -242,6 +259,11 @@ def _check_teachers_used(recipe: Recipe, stages: Sequence[StageJob]) -> None:
             raise ValueError(
                 f"{part.where}.memo: cannot be combined with data.augment.sizes, which changes the "
                 "size of the images from step to step: remove one of the two"
+            )
+        if section.memo and section.memo.views > 1 and recipe.data.repeats > 1:
+            raise ValueError(
+                f"{part.where}.memo.views: {section.memo.views} cannot be combined with "
+                "data.repeats, several views of a sample in one batch: remove one of the two"
             )
         if name not in read:
             terms = [term for stage in stages for term in stage.stage.losses]

@@ -98,6 +98,7 @@ class Runtime:
             rank=self.rank,
             world=self.world,
             views=next((t.memo.views for t in recipe.all_teachers.values() if t.memo), None),
+            repeats=recipe.data.repeats,
         )
         self.guides: dict[str, Guide] = {name: live(each) for name, each in job.teachers.items()}
         self.averages = {name: t.average for name, t in job.teachers.items() if t.average}

@@ -18,6 +18,13 @@ CRD = "losses=[{use: cross_entropy}, {use: crd, dim: 8, negatives: 20}]"
 STAGES = f"stages=[{{name: hints, losses: [{HINT}]}}, {{name: kd, losses: [{{use: kd}}]}}]"
 PHASES = "stages=[{phase: nonlinear}, {phase: linear}]"
 AUGMENT = "data.augment={crop: 2, flip: true}"
+MODERN = (
+    "data.augment=[{use: RandomResizedCrop, scale: [0.35, 1]}, {use: RandAugment, num_ops: 2}, "
+    "{use: RandomErasing, p: 0.25}]",
+    "data.mixup=0.2",
+    "data.cutmix=1.0",
+    "losses=[{use: cross_entropy}, {use: dkd}]",
+)
 TEACHERS = (
     "teachers={one: {use: smallnet, allow_chance: true}, mean: {use: ema}}",
     "losses=[{use: cross_entropy}, {use: kd, teacher: {one: 1, mean: 2}}, {use: hint, "
@@ -43,6 +50,11 @@ CASES = {
     "groups, stopped early": ([GROUPS, *STOPPED], False),
     "an average of an ExpandNet": ([TWO, EXPAND, "average={use: ema, decay: 0.9}"], False),
     "an average of the last epochs": (["epochs=3", "average={use: swa, start: 1}"], False),
+    "mixup, cutmix, RandAugment": ([TWO, *MODERN, "data.repeats=3"], True),
+    "mixup, cutmix, RandAugment, a memo, two workers": (
+        [TWO, *MODERN, "data.workers=2", "teacher.memo={views: 2}"],
+        True,
+    ),
     "stages of their own": (
         ["stages=[{epochs: 1}, {epochs: 2, optimizer: {use: Adam, lr: 0.01}}]", "evaluate_every=2"],
         False,

@@ -31,6 +31,11 @@ train_metrics: true
 
 
 DIAGNOSED = ("teacher={use: tests.toys.plain, allow_chance: true}", "diagnose=2")
+MODERN = (
+    "data.augment=[{use: RandomResizedCrop, scale: [0.35, 1]}, {use: RandAugment}]",
+    "data.mixup=0.2",
+    "data.cutmix=1.0",
+)
 SP = "{use: sp, student_layer: '4', teacher_layer: '3', weight: 0}"
 
 
@@ -57,11 +62,12 @@ def test_two_processes_follow_one(tmp_path, accumulate):
 
     100 samples in batches of 32 end in one of 4: two for each process. The gradients that are
     diagnosed are those of one process, too: also of a loss that compares samples, as long as it
-    sees all of them at once.
+    sees all of them at once. Accumulated ones are of mixed images.
     """
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     losses = ["{use: cross_entropy}", "{use: kd}", *([SP] if accumulate == 1 else [])]
-    what = (*DIAGNOSED, f"losses=[{', '.join(losses)}]")
+    mixed = MODERN if accumulate == 2 else ()
+    what = (*DIAGNOSED, f"losses=[{', '.join(losses)}]", *mixed)
     one, two = (
         distill(tmp_path, n, f"accumulate={accumulate if n > 1 else 1}", *what) for n in (1, 2)
     )

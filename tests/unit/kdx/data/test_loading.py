@@ -53,6 +53,20 @@ def test_views_recur_in_the_order_of_the_epoch():
     assert sampler.view == 1
 
 
+def test_repeated_augmentation():
+    """Of the first samples of the epoch's order, three views each, which no other epoch has."""
+    for epoch in range(3):
+        plain = list(chain(*batches(50, batch_size=8, epoch=epoch)))
+        repeated = list(chain(*batches(50, batch_size=8, epoch=epoch, repeats=3)))
+        expected = [(3 * epoch + k, index) for _, index in plain for k in range(3)]
+        assert repeated == expected[:50]
+        recurring = list(chain(*batches(50, batch_size=8, epoch=epoch, repeats=3, views=1)))
+        assert recurring == [(0, index) for _, index in repeated]
+    halves = [batches(48, batch_size=8, rank=rank, world=2, repeats=3) for rank in (0, 1)]
+    together = [[*one, *two] for one, two in zip(*halves, strict=True)]
+    assert together == batches(48, batch_size=8, repeats=3)
+
+
 @pytest.mark.parametrize(
     ("n", "world", "steps"),
     [(16, 1, 2), (17, 1, 2), (18, 1, 3), (19, 2, 2), (20, 2, 3), (5, 2, 1), (8, 4, 1)],

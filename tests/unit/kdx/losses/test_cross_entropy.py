@@ -138,3 +138,31 @@ def test_what_does_not_fit():
         CrossEntropy(num_classes=10)(grid, None, torch.zeros(2, 4, 6))
     with pytest.raises(ValueError, match=r"targets \[2, 6, 6\] do not fit logits \[2, 30, 3, 3\]"):
         CrossEntropy()(grid, None, torch.zeros(2, 6, 6, dtype=torch.int64))
+
+
+SOFT = torch.tensor(
+    [[0.3, 0.7, 0, 0, 0], [0, 0, 1, 0, 0], [0.5, 0, 0, 0.5, 0], [0, 0, 0, 0.9, 0.1]]
+)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 0.5, 0.0, 3.0]])
+def test_probabilities_against_numpy(smoothing, weights):
+    student = outputs({}, dtype=torch.float64)
+    logits = student.logits.detach().numpy()
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    wanted = (1 - smoothing) * SOFT.double().numpy() + smoothing / 5
+    scale = np.ones(5) if weights is None else np.array(weights)
+    expected = -(scale * wanted * np.log(p)).sum(1).mean()
+    loss = CrossEntropy(label_smoothing=smoothing, class_weights=weights)
+    assert loss(student, None, SOFT).item() == pytest.approx(expected, abs=1e-12)
+    whole = loss(student, None, torch.eye(5)[TARGET]).item()  # of one class each: as the labels
+    assert whole == pytest.approx(loss(student, None, TARGET).item(), abs=1e-12)
+
+
+def test_probabilities_in_half_precision_and_of_another_shape():
+    student = Outputs(torch.randn(4, 5).half())
+    value = CrossEntropy()(student, None, SOFT)
+    assert value.dtype == torch.float32
+    with pytest.raises(ValueError, match=r"targets \[4, 4\] do not fit logits \[4, 5\]"):
+        CrossEntropy()(student, None, SOFT[:, :4])

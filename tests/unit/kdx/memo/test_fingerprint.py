@@ -12,6 +12,15 @@ from tests.unit.kdx.memo.oracle import plan_memo, remembering
 
 CHANGES = {
     "augment": ("data.augment.crop=4", "augment changed (crop 2 -> 4)"),
+    "list": (
+        "data.augment=[{use: RandAugment, num_ops: 1}]",
+        'augment changed (crop 2 -> 0, flip true -> false, then null -> [{"use": "RandAugment", '
+        '"num_ops": 1}])',
+    ),
+    "mixing": (
+        "data.mixup=0.5",
+        'mixing changed (null -> {"mixup": 0.5, "cutmix": 0.0, "classes": 10})',
+    ),
     "seed": ("seed=1", "data changed (content)", "seed changed (0 -> 1)"),
     "views": ("teacher.memo.views=3", "views changed (2 -> 3)"),
     "dtype": ("teacher.memo.dtype=float32", "dtype changed (float16 -> float32)"),

@@ -37,9 +37,16 @@ def memos(root):
     return sorted((root / "runs" / "memos").iterdir())
 
 
-@pytest.mark.parametrize("name", GUIDES)
-def test_losses_are_those_of_the_live_teacher(guided, loop_of, console, name):
-    runtime = loop_of(guided(GUIDES[name]))
+MIXED = (
+    "data.augment=[{use: RandAugment}, {use: RandomErasing, p: 0.5}]",
+    "data.mixup=0.4",
+    "data.cutmix=1.0",
+)
+
+
+@pytest.mark.parametrize(("name", "mixed"), [*((n, ()) for n in GUIDES), ("kd", MIXED)])
+def test_losses_are_those_of_the_live_teacher(guided, loop_of, console, name, mixed):
+    runtime = loop_of(guided(GUIDES[name], *mixed))
     job, objective = runtime.job, runtime.job.stages[0].objective
     objective.tapped.attach()
     objective.eval()

@@ -41,6 +41,9 @@ def test_keys_that_were_added_later_have_the_value_from_before(recipe):
     found = {key: resume_rule(key, Recipe) for key in keys(recipe)}
     added = {key: rule.absent for key, rule in found.items() if rule.absent is not ABSENT}
     assert added == {
+        "data.mixup": 0.0,
+        "data.cutmix": 0.0,
+        "data.repeats": 1,
         "data.label_noise": 0.0,
         "train_metrics": False,
         "teachers": {},

@@ -113,6 +113,17 @@ def test_no_command_runs_the_recipe_again(distill):
     assert all(torch.equal(value, trained[name]) for name, value in again.state_dict().items())
 
 
+def test_a_mixed_and_repeated_dataset(distill):
+    """64 images in batches of 16: 8 samples, twice, in each."""
+    run = distill(name="mixed", epochs=1, mixup=0.4, cutmix=1.0, repeats=2)
+    text = (run.path / "recipe.yaml").read_text()
+    assert "  mixup: 0.4\n  cutmix: 1.0\n  repeats: 2\n" in text
+    assert exported(run) != exported(distill(name="plain", epochs=1))
+    assert exported(run) == exported(
+        distill(name="again", epochs=1, mixup=0.4, cutmix=1.0, repeats=2, workers=2)
+    )
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stopped_and_resumed_run_is_the_same(distill, workers):
     whole = distill(name="whole")

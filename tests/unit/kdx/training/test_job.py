@@ -291,3 +291,26 @@ def test_a_feature_that_is_unclear_names_the_loss(recipe):
     ]:
         with pytest.raises(ValueError, match=rf"losses\[0\].*: {problem}"):
             build(recipe("teacher={use: tests.toys.ChannelsLast}", hint % layer))
+
+
+@pytest.mark.parametrize("key", ["mixup", "cutmix"])
+def test_mixing_needs_one_label_for_each_image(recipe, key, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("kdx.training.job.Classification", type("Other", (), {}))
+        with pytest.raises(ValueError, match=f"data.{key}: needs images with one label each"):
+            build(recipe(f"data.{key}=1.0"))
+    assert getattr(build(recipe(f"data.{key}=1.0")).train_views.mixing, key) == 1.0
+
+
+def test_a_list_needs_answers_for_whole_images(recipe, monkeypatch):
+    monkeypatch.setattr("kdx.tasks.Classification.spatial", True)
+    with pytest.raises(ValueError, match=r"data\.augment: a list is for images with a class, not"):
+        build(recipe("data.augment=[{use: RandAugment}]"))
+
+
+def test_a_memo_of_several_views_has_no_repeats(recipe):
+    what = ("losses=[{use: kd}]", "data.augment={crop: 2}", "data.repeats=3")
+    teacher = "teacher={{use: smallnet, allow_chance: true, memo: {{views: {}}}}}"
+    with pytest.raises(ValueError, match=r"teacher.memo.views: 2 cannot be combined with data.rep"):
+        build(recipe(teacher.format(2), *what))
+    build(recipe(teacher.format(1), *what))

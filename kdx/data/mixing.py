@@ -1,0 +1,106 @@
+"""mixup and CutMix: a view that is mixed with its partner's. B: batch, C: classes, H, W: pixels.
+
+A sample's partner is another one of the training split, seen by its own view of the same epoch.
+Partner, share and box are pure functions of (seed, epoch, index), and so is the mixed view.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from kdx.data.counter import Draw, integers
+from kdx.protocols import Key
+
+
+class Mix(NamedTuple):
+    """The `share` of the sample itself, in [0, 1]; `box`: the partner's (top, left, bottom, right).
+
+    Without a box all pixels are mixed; with one the share is that of the pixels outside of it.
+    """
+
+    share: float
+    box: tuple[int, int, int, int] | None
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """The parameters of Beta, 0 for none, and the number of classes C.
+
+    `mixup`: share * image + (1 - share) * partner (Zhang et al. 2018). `cutmix`: a box of the
+    partner's pixels is pasted at its place (Yun et al. 2019). Shares are from Beta(a, a), a box has
+    1 - share of the area and the image's proportions, and a center drawn evenly: what lies outside
+    the image is cut off, and the share is of the rest. With both, one or the other is drawn for
+    each sample, as likely.
+    """
+
+    mixup: float
+    cutmix: float
+    classes: int
+
+    def partners(self, keys: Sequence[Key], samples: int, *, seed: int) -> list[Key]:
+        """Return the keys of the partners of `keys`, out of two `samples` or more; never itself."""
+        epochs, indices = np.array(keys, np.int64).T
+        steps = 1 + integers(seed, epochs, indices, Draw.PARTNER, samples - 1)
+        partners = (indices + steps) % samples
+        return list(zip(epochs.tolist(), partners.tolist(), strict=True))
+
+    def draw(self, keys: Sequence[Key], size: tuple[int, int], *, seed: int) -> list[Mix]:
+        """Return how each view of `size` (H, W) is mixed."""
+        epochs, indices = np.array(keys, np.int64).T
+        words = integers(seed, epochs, indices, Draw.MIX, 2**32)
+        random, mixes = np.random.RandomState(0), []  # whose numbers are the same in all versions
+        for word in words.tolist():
+            random.seed(word)
+            mixes.append(self._draw(random, size))
+        return mixes
+
+    def mix(
+        self, images: Tensor, targets: Tensor, keys: Sequence[Key], *, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Mix views, normalised [2 B, C, H, W], the second half the partners', of labels [2 B].
+
+        Return images [B, C, H, W], and the probabilities of the classes [B, C], float32. ValueError
+        for targets that are not one label each.
+        """
+        if targets.ndim != 1 or targets.dtype != torch.int64:
+            found = f"{str(targets.dtype).removeprefix('torch.')} {list(targets.shape)}"
+            raise ValueError(f"data.mixup, data.cutmix: targets are {found}, not labels [B]")
+        height, width = images.shape[2:]
+        mixes = self.draw(keys, (height, width), seed=seed)
+        own, other = images.chunk(2)
+        shares = torch.tensor([mix.share for mix in mixes], dtype=torch.float64)[:, None]
+        pixels = torch.tensor([1.0 if mix.box else mix.share for mix in mixes]).view(-1, 1, 1, 1)
+        # Not by lerp: whether it rounds once or twice depends on a number's place in the memory.
+        mixed = own * pixels + other * (1 - pixels)
+        for image, partner, mix in zip(mixed, other, mixes, strict=True):
+            if mix.box:
+                top, left, bottom, right = mix.box
+                image[:, top:bottom, left:right] = partner[:, top:bottom, left:right]
+        first, second = (one_hot(each, self.classes).double() for each in targets.chunk(2))
+        return mixed, (shares * first + (1 - shares) * second).float()
+
+    def _draw(self, random: np.random.RandomState, size: tuple[int, int]) -> Mix:
+        boxed = bool(self.cutmix) and not (self.mixup and random.random_sample() < 0.5)
+        parameter = self.cutmix if boxed else self.mixup
+        share = float(random.beta(parameter, parameter))
+        if not boxed:
+            return Mix(share, None)
+        box = _box(size, share, random.random_sample(2))
+        area = (box[2] - box[0]) * (box[3] - box[1])
+        return Mix(1 - area / (size[0] * size[1]), box)
+
+
+def _box(size: tuple[int, int], share: float, center: NDArray) -> tuple[int, int, int, int]:
+    """Return a box (top, left, bottom, right) of 1 - share of the area, within the image."""
+    starts, ends = [], []
+    for side, place in zip(size, center.tolist(), strict=True):
+        length, middle = int(side * (1 - share) ** 0.5), int(place * side)
+        starts.append(max(0, middle - length // 2))
+        ends.append(min(side, middle - length // 2 + length))
+    return starts[0], starts[1], ends[0], ends[1]

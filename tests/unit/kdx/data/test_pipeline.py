@@ -1,0 +1,162 @@
+"""A recipe's list of augmentations."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from kdx.data.augment import Augment
+from kdx.data.boxes import BoxImages
+from kdx.data.counter import Draw, seeded
+from kdx.data.loading import EpochBatches, train_loader
+from kdx.data.masks import MaskImages
+from kdx.data.pipeline import Pipeline
+from kdx.data.views import Views
+from kdx.protocols import InputSpec
+from kdx.recipe.arguments import Component
+from kdx.recipe.registry import table
+from tests.unit.kdx.data.test_views import SPEC, Plain, assert_views_are_pure, files, memory
+
+NEEDED = {
+    "GaussianBlur": {"kernel_size": 3},
+    "Pad": {"padding": 2},
+    "RandomAdjustSharpness": {"sharpness_factor": 2.0},
+    "RandomAffine": {"degrees": 20},
+    "RandomPosterize": {"bits": 3},
+    "RandomResize": {"min_size": 20, "max_size": 40},
+    "RandomRotation": {"degrees": 20},
+    "RandomShortestSize": {"min_size": [20, 30]},
+    "RandomSolarize": {"threshold": 100},
+    "ScaleJitter": {"target_size": [24, 24]},
+    "Grayscale": {"num_output_channels": 3},
+}
+
+
+def part(use: str, factory=None, **arguments) -> Component:
+    factory = factory or table("augmentation")[use]
+    return Component("augmentation", use, arguments, factory, "a.yaml:2", "data.augment.0")
+
+
+def listed(*parts: Component) -> Augment:
+    return Augment(then=list(parts))
+
+
+MODERN = listed(
+    part("RandomResizedCrop", scale=[0.35, 1]),
+    part("RandAugment", num_ops=2),
+    part("RandomErasing", p=0.5, inplace=True),
+)
+
+
+def test_it_is_torchvisions_own_seeded_by_view():
+    source, key = memory(), (4, 7)
+    batch = Views(source, SPEC, seed=5, augment=MODERN).__getitems__([key])
+    with seeded(5, *key, Draw.LIST):
+        image = v2.RandomResizedCrop([8, 8], scale=(0.35, 1.0))(source.images[7])
+        image = v2.RandomErasing(p=0.5)(v2.RandAugment(num_ops=2)(image))
+    plain = Views(source.subset(torch.tensor([7])), SPEC, seed=0)
+    plain.source.images = image[None]
+    assert torch.equal(batch.images, plain.__getitems__([(0, 0)]).images)
+    assert batch.targets.tolist() == [7]
+
+
+def test_listed_views_are_pure(tmp_path):
+    for source in (memory(10), memory(10, channels=1), files(tmp_path)):
+        before = source.images.clone() if hasattr(source, "images") else None
+        assert_views_are_pure(Views(source, SPEC, seed=1, augment=MODERN))
+        assert before is None or torch.equal(source.images, before)
+
+
+def test_workers_change_nothing():
+    runs = []
+    for workers in (0, 2):
+        batches = EpochBatches(20, batch_size=7, seed=1)
+        views = Views(memory(20), SPEC, seed=1, augment=MODERN)
+        runs.append(list(train_loader(views, batches, workers=workers)))
+    for one, other in zip(*runs, strict=True):
+        assert all(map(torch.equal, one, other))
+
+
+@pytest.mark.parametrize("name", table("augmentation"))
+def test_every_entry_makes_a_view(name):
+    spec = InputSpec(3, 32, (0.5,) * 3, (0.2,) * 3)
+    pipeline = Pipeline(listed(part(name, **NEEDED.get(name, {}))), spec)
+    image = memory(1, size=32).images[0]
+    made = [pipeline(image, (0, 0), seed=0) for _ in range(2)]
+    assert (made[0].shape, made[0].dtype) == ((3, 32, 32), torch.uint8)
+    assert torch.equal(*made)
+
+
+def test_files_are_seen_whole_and_fitted_in_the_end(tmp_path):
+    """Images of 30 x 20 and 29 x 21: what covers 8 x 8, in the middle."""
+    source = files(tmp_path)
+    mirror = listed(part("RandomHorizontalFlip", p=1.0))
+    views = Views(source, InputSpec(3, 20, SPEC.mean, SPEC.std), seed=0, augment=mirror)
+    pixels = torch.from_numpy(np.array(Image.open(source.paths[0]))).permute(2, 0, 1)
+    middle = pixels.flip(2)[:, :, 5:25]
+    expected = (middle / 255 - torch.tensor(SPEC.mean).view(3, 1, 1)) / torch.tensor(SPEC.std).view(
+        3, 1, 1
+    )
+    torch.testing.assert_close(views.__getitems__([(0, 0)]).images[0], expected)
+    assert views.__getitems__([(0, 1), (0, 5)]).images.shape == (2, 3, 20, 20)
+
+
+class Once:
+    """A plug-in's augmentation."""
+
+    def __init__(self, made):
+        self.made = made
+
+    def __call__(self, image):
+        if isinstance(self.made, Exception):
+            raise self.made
+        return self.made
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (torch.zeros(3, 8, 8), r"returned float32 \[3, 8, 8\], not a uint8 tensor \[3, H, W\]"),
+        (torch.zeros(1, 8, 8, dtype=torch.uint8), r"returned uint8 \[1, 8, 8\], not a uint8"),
+        (torch.zeros(3, 0, 8, dtype=torch.uint8), r"returned uint8 \[3, 0, 8\], not a uint8"),
+        (None, "returned NoneType, not a uint8"),
+        (KeyError("a"), "KeyError: 'a'"),
+    ],
+)
+def test_what_an_augmentation_does_wrong(made, message):
+    pipeline = Pipeline(listed(part("my.once", lambda: Once(made))), SPEC)
+    with pytest.raises(ValueError, match=rf"^a.yaml:2: data.augment.0: 'my.once': {message}"):
+        pipeline(memory(1).images[0], (0, 0), seed=0)
+
+
+def test_normalised_images_refuse_the_list():
+    views = Views(Plain(torch.arange(5), torch.float32), SPEC, seed=0, augment=MODERN)
+    with pytest.raises(ValueError, match=r"for uint8 images, and those of Plain are torch\.float"):
+        views.__getitems__([(0, 0)])
+    plain = Views(Plain(torch.arange(5)), SPEC, seed=0, augment=MODERN)
+    assert plain.__getitems__([(0, 0), (0, 3)]).targets.tolist() == [0, 3]
+
+
+@pytest.mark.parametrize("kind", [BoxImages, MaskImages])
+def test_boxes_and_masks_refuse_the_list(kind):
+    source = object.__new__(kind)
+    with pytest.raises(ValueError, match="augment: a list is for images with a class, not images"):
+        kind.check(source, InputSpec(3, 32, SPEC.mean, SPEC.std), MODERN)
+
+
+def test_keys_beside_the_list():
+    with pytest.raises(ValueError, match="use the list or flip, not both: in the list they are"):
+        Augment(flip=True, then=MODERN.then)
+
+
+def test_what_works_in_place_leaves_the_data_set_as_it_is():
+    source = memory(4)
+    before = source.images.clone()
+    erased = listed(part("RandomErasing", p=1.0, inplace=True))
+    first, plain = (
+        Views(source, SPEC, seed=0, augment=each).__getitems__([(0, 0), (0, 1)]).images
+        for each in (erased, None)
+    )
+    assert torch.equal(source.images, before)
+    assert not torch.equal(first, plain)
