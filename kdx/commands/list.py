@@ -25,7 +25,7 @@ from rich.text import Text
 
 from kdx.commands.shared import add_plugins, terminal
 from kdx.recipe import allow
-from kdx.recipe.arguments import GROUPING, LEARNING_RATE, PROVIDED, parameters_of
+from kdx.recipe.arguments import LEARNING_RATE, PROVIDED, parameters_of
 from kdx.recipe.registry import TABLES, allowed_modules, table
 from kdx.util.printing import say
 
@@ -145,7 +145,7 @@ def _entry(name: str, factory: Any, kind: str) -> Entry:
     # What a signature leaves to **options has its defaults, by convention, in `factory.DEFAULTS`.
     defaults = getattr(factory, "DEFAULTS", {})
     if kind == "optimizer":  # recipes must give its learning rate, whatever torch's default is
-        parameters |= {"lr": LEARNING_RATE, **GROUPING}
+        parameters["lr"] = LEARNING_RATE
         parameters.pop("params", None)
     arguments = []
     for key, parameter in parameters.items():

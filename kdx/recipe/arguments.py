@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from inspect import Parameter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
 
@@ -42,12 +42,6 @@ PROVIDED = {
 
 _RATE = Annotated[float, Strict(), Field(gt=0, le=1e30)]
 LEARNING_RATE = Parameter("lr", Parameter.KEYWORD_ONLY, annotation=_RATE)
-_NO_DECAY, _GROUPS = list[Literal["norm", "bias"]], list[dict[str, Any]]
-GROUPING = {
-    name: Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-    for name, annotation in (("no_decay", _NO_DECAY), ("groups", _GROUPS))
-}
-"""Arguments of an optimizer that kdx makes its parameter groups of."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +91,8 @@ def check(
     provided = PROVIDED.get(kind, frozenset())
     names = parameters.keys() - set(reserved)
     if kind == "optimizer":  # its learning rate has no default here, whatever torch's is
-        names = (names - provided) | GROUPING.keys()
-        parameters |= {"lr": LEARNING_RATE, **GROUPING}
+        names -= provided
+        parameters["lr"] = LEARNING_RATE
     hidden = HIDDEN.get(kind, frozenset()) & parameters.keys()
     names -= hidden
     for name, value in arguments.items():

@@ -106,8 +106,6 @@ def _check_relations(data: dict[str, Any], report: Report) -> None:
     """Report what is wrong between sections, whether or not each is right in itself."""
     if data.get("select") == "best" and not _get(data, "data", "validation"):
         report.add(("select",), "'best' needs `data.validation`, images to choose the epoch by")
-    if data.get("patience") and not _get(data, "data", "validation"):
-        report.add(("patience",), "needs `data.validation`, images to see no improvement on")
     for path, teacher in _teachers(data):
         if teacher.get("recipe") and not teacher.get("weights"):
             report.add((*path, "recipe"), "needs `weights:`, the run directory that it fills")

@@ -84,9 +84,7 @@ def resolve(use: str, kind: str, allowed: Iterable[str]) -> Any:
         raise ValueError(f"{message}: run the Python program that called kdx.distill() again")
     not_one = f"{show(use)} is not {'an' if kind[0] in 'ao' else 'a'} {kind}"
     package, dot, _ = use.partition(".")
-    if kind == "optimizer" and package == "timm":
-        factory = _of_timm(use, not_one)
-    elif dot:
+    if dot:
         factory = _dotted(use, allowed)
     elif not (known := table(kind)):
         raise ValueError(f"{not_one}: use a dotted name, as expand.ExpandNet")
@@ -114,18 +112,6 @@ def table(kind: str) -> Mapping[str, Any]:
     unfit = (optim.Optimizer, optim.LBFGS, optim.SparseAdam)
     classes = {name: value for name, value in vars(optim).items() if isinstance(value, type)}
     return {n: c for n, c in classes.items() if issubclass(c, optim.Optimizer) and c not in unfit}
-
-
-def _of_timm(use: str, not_one: str) -> Any:
-    """Return an optimizer of timm, `timm.lamb`; ValueError with those that there are."""
-    from timm import optim  # here: it takes seconds to import
-
-    name, known = use.partition(".")[2], [str(each) for each in optim.list_optimizers()]  # pyright: ignore[reportPrivateImportUsage]
-    if name not in known:
-        raise ValueError(f"{not_one} of timm.{unknown(name, known)}")
-    return optim.get_optimizer_class(  # pyright: ignore[reportPrivateImportUsage]
-        name, bind_defaults=False
-    )
 
 
 def _dotted(use: str, allowed: Iterable[str]) -> Any:

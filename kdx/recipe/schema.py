@@ -12,13 +12,12 @@ import yaml
 from pydantic import AfterValidator, Field, InstanceOf, PrivateAttr, StrictBool
 
 from kdx.recipe.arguments import Component, parameters_of
-from kdx.recipe.fields import Count, Natural, RunName
+from kdx.recipe.fields import Count, Natural, Positive, RunName
 from kdx.recipe.paths import Locations
 from kdx.recipe.resuming import MAY_DIFFER, Resume
 from kdx.recipe.sections import (
     MOST,
     Average,
-    Clipping,
     Data,
     Section,
     Student,
@@ -68,8 +67,7 @@ class Recipe(Section):
     channels_last: Annotated[StrictBool | None, MAY_DIFFER] = None
     compile: Annotated[StrictBool, MAY_DIFFER] = False
     accumulate: Count = 1
-    clip: Clipping = None
-    patience: Annotated[Count | None, Resume(since="0.2.0", absent=None)] = None
+    clip: Positive | None = None
     average: Annotated[Average | None, Resume(since="0.2.0", absent=None)] = None
     select: Annotated[Literal["last", "best"], MAY_DIFFER] = "last"
     evaluate_every: Annotated[Count, MAY_DIFFER] = 1

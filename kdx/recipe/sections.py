@@ -261,29 +261,6 @@ class Average(Section):
         return epoch >= (start * epochs if start < 1 else start)
 
 
-class Clip(Section):
-    """Clip gradients: their norm at `at`, each value at +-`at`, or adaptively.
-
-    `adaptive`: each unit's norm at `at` times its weights' (Brock et al. 2021), except those of the
-    student's last two tensors, as a rule the classifier's, as in timm.
-    """
-
-    by: Literal["norm", "value", "adaptive"]
-    at: Positive
-
-
-_NORM = TypeAdapter(Positive | None)
-
-
-def _clip(value: object, info: ValidationInfo) -> object:
-    """Validate here, so that errors name no branch of a union; a number alone is a norm."""
-    given = isinstance(value, Mapping)
-    return Clip.model_validate(value) if given else _NORM.validate_python(value)
-
-
-Clipping = Annotated[Positive | Clip | None, BeforeValidator(_clip)]
-
-
 def _each_once(value: list[Component]) -> list[Component]:
     used = [each.use for each in value]
     if twice := next((use for use in used if used.count(use) > 1), None):

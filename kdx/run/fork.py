@@ -91,7 +91,7 @@ class Fork:
             return "the student's transforms differ"
         if misfits("", runner.objective.adaptors.state_dict(), self.state.adaptors):
             return "the adaptors differ"
-        needed = rehearse(component, runner.objective.trained(), runner.objective.tapped.known)
+        needed = rehearse(component, runner.trained)
         groups = runner.optimizer.state_dict()["param_groups"]
         now, then = ([len(group["params"]) for group in each] for each in (groups, kept["groups"]))
         if now != then or not all(needed <= set(each) for each in kept["state"].values()):

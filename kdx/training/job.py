@@ -166,7 +166,7 @@ def build(
             raise ValueError(f"stages[{index}]: {what}, and {lack}")
         taught = {name: each(images) for name, each in teachers.items()}
         unused = objective.unused(images, targets, taught, indices)
-        rehearse(stage.optimizer, objective.trained(), paths)  # fails now, not in training
+        rehearse(stage.optimizer, list(objective.parameters()))  # fails now, not in training
         schedule = stage.schedule.build()
         stages.append(StageJob(stage, objective, schedule, unused, is_compact=not lack))
     _check_teachers_used(recipe, stages)

@@ -100,10 +100,6 @@ class Objective(nn.Module):
             for name in term.loss.shared
         ]
 
-    def trained(self) -> dict[str, nn.Parameter]:
-        """Return the parameters that are trained, by name."""
-        return {name: each for name, each in self.named_parameters() if each.requires_grad}
-
     def own_buffers(self) -> dict[str, Tensor]:
         """Return the buffers that may differ between processes, by name."""
         shared = self._ddp_params_and_buffers_to_ignore
@@ -191,13 +187,13 @@ class Objective(nn.Module):
         indices: Tensor | None = None,
     ) -> list[str]:
         """Name the trainable parameters that get no gradient from the terms."""
-        named = self.trained()
+        named = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
         with as_it_was(self):
             total, _ = self(images, target, teachers, indices)
             if not total.requires_grad:
-                return list(named)
-            grads = torch.autograd.grad(total, list(named.values()), allow_unused=True)
-        return [name for name, grad in zip(named, grads, strict=True) if grad is None]
+                return [name for name, _ in named]
+            grads = torch.autograd.grad(total, [p for _, p in named], allow_unused=True)
+        return [name for (name, _), grad in zip(named, grads, strict=True) if grad is None]
 
     def move_to(self, student: nn.Module) -> None:
         """Train another copy of the student; the taps are off until `tapped.attach`."""

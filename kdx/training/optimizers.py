@@ -1,55 +1,46 @@
 """Build a recipe's optimizer."""
 
 import inspect
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from kdx.checkpoints.packing import pack
 from kdx.recipe import Component
-from kdx.recipe.arguments import GROUPING
-from kdx.training.groups import parameter_groups
 from kdx.util.errors import reason
 
 _WAYS = frozenset({"fused", "foreach", "differentiable"})
 
 
 def build_optimizer(
-    component: Component, parameters: Mapping[str, nn.Parameter], modules: Collection[str] = ()
+    component: Component, parameters: Sequence[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """Build the optimizer of an objective's parameters, in its fastest implementation.
+    """Build the optimizer, in its fastest implementation (benchmarks/LOG.md).
 
-    `modules` are the paths of the compact network, for parameter groups: see `kdx.training.groups`,
-    also for errors. SGD updates all parameters at once (`foreach`); others are fused if torch can
-    (benchmarks/LOG.md). A recipe that sets `fused`, `foreach` or `differentiable` overrides this.
+    SGD updates all parameters at once (`foreach`); others are fused if torch can. A recipe that
+    sets `fused`, `foreach` or `differentiable` overrides this.
     """
     known = inspect.signature(component.factory).parameters
     way: dict[str, bool] = {}
-    given = parameter_groups(component, parameters, modules)
-    options = {key: value for key, value in component.arguments.items() if key not in GROUPING}
-    if not _WAYS & options.keys():
+    if not _WAYS & set(component.arguments):
         if component.factory is torch.optim.SGD:
             way = {"foreach": True}
-        elif "fused" in known and all(map(_fusable, parameters.values())):
+        elif "fused" in known and all(map(_fusable, parameters)):
             way = {"fused": True}
-    return replace(component, arguments=options).build(params=given, **way)
+    return component.build(params=list(parameters), **way)
 
 
-def rehearse(
-    component: Component, parameters: Mapping[str, nn.Parameter], modules: Collection[str] = ()
-) -> set[str]:
-    """Build the optimizer, as `build_optimizer`, and take a step with it on a small tensor.
+def rehearse(component: Component, parameters: Sequence[nn.Parameter]) -> set[str]:
+    """Build the optimizer for `parameters`, and take a step with it on a small tensor.
 
     Returns the names of its state of a parameter. Raises RecipeError if torch refuses an argument,
     which for some fails only in the first step, or if a checkpoint cannot hold the state.
     """
-    build_optimizer(component, parameters, modules)
+    build_optimizer(component, parameters)
     small = nn.Parameter(torch.zeros(2, 2))
     small.grad = torch.ones(2, 2)
-    options = {key: value for key, value in component.arguments.items() if key not in GROUPING}
-    optimizer = build_optimizer(replace(component, arguments=options), {"": small})
+    optimizer = build_optimizer(component, [small])
     try:
         optimizer.step()
     except Exception as error:  # torch's, or a plug-in's

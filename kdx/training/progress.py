@@ -17,9 +17,9 @@ class Progress:
     done in the current epoch, `epochs` the finished epochs of all stages. `last` and `best` are
     metrics of the evaluation split; `best_checkpoint` is the name of the best epoch's checkpoint.
     `last_average` are the last metrics of the average of the student, empty without one; `best` are
-    the better of the two's, `best_is_average` if those of the average. `stopped_early` if the last
-    stage has ended for want of improvement. `train` are the last metrics of the training images,
-    empty unless the recipe asks for them. `seconds` and `images` are of training only.
+    the better of the two's, `best_is_average` if those of the average.
+    `train` are the last metrics of the training images, empty unless the recipe asks for them.
+    `seconds` and `images` are of training only.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # when read from a file
@@ -33,7 +33,6 @@ class Progress:
     best: dict[str, float] = field(default_factory=dict)
     last_average: dict[str, float] = field(default_factory=dict)
     best_is_average: bool = False
-    stopped_early: bool = False
     train: dict[str, float] = field(default_factory=dict)
     best_epoch: Natural = 0
     best_checkpoint: Annotated[str, Field(pattern=NAME)] | None = None

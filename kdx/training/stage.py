@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from kdx.data import Batch, cut, side
-from kdx.recipe.sections import Clip
 from kdx.training.diagnostics import Diagnostics
 from kdx.training.health import GRADIENT, Health, bad_gradients
 from kdx.training.job import StageJob
@@ -53,9 +52,8 @@ class StageRunner:
         self.objective.tapped.attach()
         if recipe.compile:
             torch.compiler.reset()  # compiled code does not see that the taps have changed
-        named, paths = self.objective.trained(), self.objective.tapped.known
-        self.trained = list(named.values())
-        optimizer = build_optimizer(stage.stage.optimizer, named, paths)
+        self.trained = [p for p in self.objective.parameters() if p.requires_grad]
+        optimizer = build_optimizer(stage.stage.optimizer, self.trained)
         self.base = [group["lr"] for group in optimizer.param_groups]
         accelerator = runtime.accelerator
         self.wrapped, prepared = accelerator.prepare(self.objective, optimizer)
@@ -201,25 +199,14 @@ class StageRunner:
         return sums
 
     def _gradient_norm(self) -> Tensor:
-        """Return the norm of the gradient, before it is clipped if the recipe says so."""
-        clip, accelerator = self.runtime.job.recipe.clip, self.runtime.accelerator
-        given = clip if isinstance(clip, Clip) or clip is None else Clip(by="norm", at=clip)
-        if given and given.by == "norm":
-            norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), given.at)
+        """Return the norm of the gradient, clipped if the recipe says so."""
+        if clip := self.runtime.job.recipe.clip:
+            norm = self.runtime.accelerator.clip_grad_norm_(self.wrapped.parameters(), clip)
             assert norm is not None, "None is for FSDP and DeepSpeed only"
             return norm
-        if given:
-            accelerator.unscale_gradients()
-        norm = torch.zeros(())  # a scaler checks by itself
-        if self._scaler is None:
-            norm = nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None])
-        if given and given.by == "value":
-            nn.utils.clip_grad_value_(self.trained, given.at)
-        elif given:
-            from timm.utils.agc import adaptive_clip_grad  # here: timm takes seconds to import
-
-            adaptive_clip_grad([*self.objective.student.parameters()][:-2], given.at)
-        return norm
+        if self._scaler is not None:
+            return torch.zeros(())  # the scaler checks by itself
+        return nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None])
 
     def _skip(self, stats: EpochStats, number: int) -> None:
         """Count a skipped step; TrainingError if there are too many in a row."""

@@ -87,7 +87,7 @@ class _Trainer:
             for note in self.begin(runner):
                 say(self.log.console, f"note     {note}")
         try:
-            while progress.epoch < stage.stage.epochs and not progress.stopped_early:
+            while progress.epoch < stage.stage.epochs:
                 self._epoch(runner)
         except Stopped:
             if progress.epochs or progress.step:
@@ -114,19 +114,8 @@ class _Trainer:
         progress.epochs, progress.epoch, progress.step = number, progress.epoch + 1, 0
         self.stats = EpochStats(skipped=self.stats.skipped, in_row=self.stats.in_row)
         self.log.epoch(number, stage.name, trained | evaluated)
-        if due and self._gives_up(runner):
-            progress.stopped_early = True
-            say(self.log.console, f"note     no better than epoch {progress.best_epoch}: stopped")
         if due:
             self._save(runner)
-
-    def _gives_up(self, runner: StageRunner) -> bool:
-        """Return whether the last stage has had `patience` evaluations without improvement."""
-        recipe, progress = self.runtime.job.recipe, self.progress
-        if recipe.patience is None or runner.stage is not self.runtime.job.stages[-1]:
-            return False
-        since = progress.epochs - progress.best_epoch
-        return since >= recipe.patience * recipe.evaluate_every
 
     def _after(self, runner: StageRunner, step: int) -> None:
         """After each step: stop if asked to, save if the recipe says so."""

@@ -30,10 +30,6 @@ TEACHERS = (
     "losses=[{use: cross_entropy}, {use: kd, teacher: {one: 1, mean: 2}}, {use: hint, "
     "teacher: mean, student_layer: '@stage2', teacher_layer: '@stage2'}]",
 )
-GROUPS = (
-    "optimizer={use: AdamW, lr: 0.1, no_decay: [norm, bias], groups: [{match: 'fc*', lr: 0.2}]}"
-)
-STOPPED = ("epochs=6", "data.validation=32", "patience=1", "clip={by: value, at: 0.1}")
 CASES = {
     "plain": ([TWO, AUGMENT], False),
     "AdamW, cosine": ([TWO, "optimizer={use: AdamW, lr: 0.01}", "schedule.use=cosine"], False),
@@ -47,7 +43,6 @@ CASES = {
     "diagnosed gradients": ([TWO, "losses=[{use: cross_entropy}, {use: kd}]", "diagnose=2"], True),
     "a memo": ([TWO, AUGMENT, "losses=[{use: kd}]", "teacher.memo={views: 1}"], True),
     "several teachers, the student's moving average": ([TWO, EXPAND, *TEACHERS], False),
-    "groups, stopped early": ([GROUPS, *STOPPED], False),
     "an average of an ExpandNet": ([TWO, EXPAND, "average={use: ema, decay: 0.9}"], False),
     "an average of the last epochs": (["epochs=3", "average={use: swa, start: 1}"], False),
     "mixup, cutmix, RandAugment": ([TWO, *MODERN, "data.repeats=3"], True),

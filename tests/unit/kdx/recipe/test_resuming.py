@@ -49,7 +49,6 @@ def test_keys_that_were_added_later_have_the_value_from_before(recipe):
         "teachers": {},
         "diagnose": 0,
         "average": None,
-        "patience": None,
         "trackers.0.use": "tensorboard",
         "losses.0.until": None,
         "losses.0.teacher": None,

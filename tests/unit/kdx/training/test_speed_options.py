@@ -101,7 +101,7 @@ def test_a_compiler_that_does_not_work_is_found_out_before_anything_is_done(
 )
 def test_optimizers_run_in_their_fastest_way(recipe, optimizer, way):
     component = recipe(f"optimizer={optimizer}").optimizer
-    built = build_optimizer(component, {"a": nn.Parameter(torch.zeros(2))})
+    built = build_optimizer(component, [nn.Parameter(torch.zeros(2))])
     assert {name: built.defaults[name] for name in way} == way
 
 
@@ -114,7 +114,7 @@ def test_what_a_fused_kernel_would_get_wrong_is_not_fused(recipe):
         (torch.zeros(1).expand(3), None),
         (channels_last, True),
     ):
-        built = build_optimizer(component, {"a": nn.Parameter(values)})
+        built = build_optimizer(component, [nn.Parameter(values)])
         assert built.defaults["fused"] is fused
 
 
