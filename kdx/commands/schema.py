@@ -24,8 +24,14 @@ from kdx.util.files import write_whole
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
-_SECTIONS = {"Data": "dataset", "Teacher": "network", "Student": "network", "LossTerm": "loss"}
-_COMPONENTS = {"optimizer": "optimizer", "schedule": "schedule", "transforms": "transform"}
+_SECTIONS = {
+    "Data": "dataset",
+    "Teacher": "network",
+    "Student": "network",
+    "LossTerm": "loss",
+    "Optimizer": "optimizer",
+}
+_COMPONENTS = {"schedule": "schedule", "transforms": "transform"}
 """The models of sections with a `use:` and keys of their own, and the keys of others, by kind."""
 
 

@@ -23,6 +23,7 @@ class Summary:
     are of training only. Of several `teachers`, by name, `teacher` is the mean of their
     probabilities. `forked_from` is the checkpoint that the run started from. `preprocessing`
     makes the student's input of an image, as in evaluation (`kdx.data.preparation`).
+    `stopped_early` says after which epoch `patience` ended the run, and why; None if it did not.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Summary:
     forked_from: str | None = None
     preprocessing: dict[str, Any] | None = None
     teachers: dict[str, dict[str, float]] = field(default_factory=dict)
+    stopped_early: str | None = None
 
     @property
     def primary_metric(self) -> str:

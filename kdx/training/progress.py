@@ -17,7 +17,9 @@ class Progress:
     done in the current epoch, `epochs` the finished epochs of all stages. `last` and `best` are
     metrics of the evaluation split; `best_checkpoint` is the name of the best epoch's checkpoint.
     `train` are the last metrics of the training images, empty unless the recipe asks for them.
-    `seconds` and `images` are of training only.
+    `seconds` and `images` are of training only. `waited` counts the evaluated epochs of the stage
+    since one was the best of the run; `stopped_early` says after which epoch, and why, the last
+    stage ended before its time.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # when read from a file
@@ -32,6 +34,8 @@ class Progress:
     train: dict[str, float] = field(default_factory=dict)
     best_epoch: Natural = 0
     best_checkpoint: Annotated[str, Field(pattern=NAME)] | None = None
+    waited: Natural = 0
+    stopped_early: str | None = None
 
     @property
     def name(self) -> str:
