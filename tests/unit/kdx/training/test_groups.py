@@ -211,6 +211,17 @@ def test_decay_of_the_product_is_that_of_the_compact_layer(recipe):
     assert {group["weight_decay"] for group in runner.optimizer.param_groups} == {0.0, 0.5}
 
 
+def test_decay_of_the_product_counts_once_in_an_accumulated_batch(recipe):
+    said = "optimizer={use: SGD, lr: 0.1, weight_decay: 0.5, decay: product}"
+    plain = "student={use: tests.toys.plain, transforms: [{use: expand.ExpandNet, linear: true}]}"
+    _, whole, *_ = one_step(recipe, plain, said)
+    _, parts, *_ = one_step(recipe, plain, said, "accumulate=4")
+    _, without, *_ = one_step(recipe, plain, "optimizer={use: SGD, lr: 0.1}")
+    assert_same(whole, parts, atol=1e-6)
+    with pytest.raises(AssertionError, match="factors"):
+        assert_same(whole, without, atol=1e-4)
+
+
 def test_the_decay_of_a_product_in_figures():
     products = {"a": torch.tensor([3.0, 4.0]), "b": torch.tensor([2.0])}
     assert product_decay({"a": 0.1, "b": 1.0}, products).item() == pytest.approx(0.1 * 25 / 2 + 2)
