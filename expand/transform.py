@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import ClassVar, Literal, Unpack
 
-from torch import nn
+from torch import Tensor, nn
 
 from expand.copying import copied
 from expand.initialise import INITS, Init
@@ -117,6 +117,17 @@ class ExpandNet:
     def hold(self, student: nn.Module) -> Hold:
         """Return a context in which the units' products are made once: see `expand.Hold`."""
         return Hold(student, self.modes)
+
+    def products(self, student: nn.Module) -> dict[str, Tensor]:
+        """Return the compact weights and biases of the units by name, differentiably."""
+        found: dict[str, Tensor] = {}
+        for path, unit in units(student):
+            if path in (self.modes or {}):
+                start, weight, bias = f"{path}." if path else "", unit.weight, unit.bias
+                found[f"{start}weight"] = weight
+                if bias is not None:
+                    found[f"{start}bias"] = bias
+        return found
 
     def restore(self, student: nn.Module) -> nn.Module:
         """Return the compact network; ValueError in the nonlinear phase."""

@@ -14,6 +14,7 @@ import pkgutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -26,7 +27,7 @@ from rich.text import Text
 from kdx.commands.shared import add_plugins, terminal
 from kdx.recipe import allow
 from kdx.recipe.arguments import LEARNING_RATE, PROVIDED, parameters_of
-from kdx.recipe.registry import TABLES, allowed_modules, table
+from kdx.recipe.registry import TABLES, allowed_modules, table, timm_optimizers
 from kdx.util.printing import say
 
 KINDS = {"losses" if kind == "loss" else f"{kind}s": kind for kind in TABLES}
@@ -117,7 +118,7 @@ def catalogue(kind: str, *, plugins: Sequence[str] = ()) -> list[Entry]:
     """
     from kdx.recipe.kinds import lack  # here, because it brings torch
 
-    factories = dict(table(kind))
+    factories = dict(table(kind)) | (timm_optimizers() if kind == "optimizer" else {})
     installed = sorted(allowed_modules(plugins) - {"kdx", "expand", "teachers"})
     for name in (*_HOUSE.get(kind, ()), *installed):
         for module in _modules(name):
@@ -153,7 +154,8 @@ def _entry(name: str, factory: Any, kind: str) -> Entry:
         default, schema = defaults.get(key, parameter.default), _schema(parameter.annotation)
         provided = key in given and (required or key != "anchors")  # not all data have boxes
         arguments.append(Argument(key, required, default, schema, provided))
-    line = inspect.cleandoc(factory.__doc__ or "").partition("\n")[0]
+    made = factory.func if isinstance(factory, partial) else factory
+    line = inspect.cleandoc(made.__doc__ or "").partition("\n")[0]
     return Entry(name, line, tuple(arguments), takes_any)
 
 

@@ -24,9 +24,14 @@ from kdx.util.files import write_whole
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
-_SECTIONS = {"Data": "dataset", "Teacher": "network", "Student": "network", "LossTerm": "loss"}
+_SECTIONS = {
+    "Data": "dataset",
+    "Teacher": "network",
+    "Student": "network",
+    "LossTerm": "loss",
+    "Optimizer": "optimizer",
+}
 _COMPONENTS = {
-    "optimizer": "optimizer",
     "schedule": "schedule",
     "transforms": "transform",
     "augment": "augmentation",

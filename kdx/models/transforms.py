@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kdx.models.certificate import Certificate, certify
 from kdx.models.copies import copied
 from kdx.models.modes import eval_mode
-from kdx.protocols import StudentTransform
+from kdx.protocols import Folding, StudentTransform
 from kdx.recipe import Component, Recipe
 from kdx.util.errors import reason
 
@@ -43,6 +43,16 @@ def apply(
             place = f"{part.place}: {part.where}" if named else type(part).__name__
             raise ValueError(f"{place}: {reason(error)}") from error
     return student, built
+
+
+def products(student: nn.Module, transforms: Sequence[StudentTransform]) -> dict[str, Tensor]:
+    """Return the parameters of the compact student that transforms compute, by name."""
+    return {
+        name: each
+        for transform in transforms
+        if isinstance(transform, Folding)
+        for name, each in transform.products(student).items()
+    }
 
 
 def apply_transforms(

@@ -11,6 +11,7 @@ from kdx.protocols.images import Labelled as Labelled
 from kdx.protocols.images import Prepared as Prepared
 from kdx.protocols.images import SceneSource as SceneSource
 from kdx.protocols.images import Whole as Whole
+from kdx.protocols.networks import Folding as Folding
 from kdx.protocols.networks import Holding as Holding
 from kdx.protocols.networks import Loss as Loss
 from kdx.protocols.networks import NetworkFactory as NetworkFactory

@@ -85,6 +85,15 @@ class Holding(Protocol):
         ...
 
 
+@runtime_checkable
+class Folding(Protocol):
+    """A transform that can return what its parameters stand for, for `decay: product`; optional."""
+
+    def products(self, student: nn.Module) -> Mapping[str, Tensor]:
+        """Return parameters of the compact network by name, as differentiable functions of its."""
+        ...
+
+
 class NetworkFactory(Protocol):
     """Builds a network: images [B, channels, H, W] to the one tensor that its task asks for.
 

@@ -7,6 +7,7 @@ import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import Parameter
 from typing import Annotated, Any
 
@@ -132,7 +133,8 @@ def parameters_of(factory: Any) -> tuple[dict[str, Parameter], bool]:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):  # written in C, without a signature
         return {}, True
-    hints = _hints(factory.__init__ if isinstance(factory, type) else factory)
+    made = factory.func if isinstance(factory, partial) else factory
+    hints = _hints(made.__init__ if isinstance(made, type) else made)
     named, takes_any = {}, False
     for name, parameter in signature.parameters.items():
         hint = hints.get(name, Any)

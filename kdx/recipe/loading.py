@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from kdx.recipe.arguments import Component, check
 from kdx.recipe.errors import KeyPath, Report, dotted
+from kdx.recipe.optimizing import Optimizer
 from kdx.recipe.overrides import override
 from kdx.recipe.paths import Locations, is_run
 from kdx.recipe.registry import allowed_modules, resolve
@@ -106,6 +107,8 @@ def _check_relations(data: dict[str, Any], report: Report) -> None:
     """Report what is wrong between sections, whether or not each is right in itself."""
     if data.get("select") == "best" and not _get(data, "data", "validation"):
         report.add(("select",), "'best' needs `data.validation`, images to choose the epoch by")
+    if data.get("patience") and not _get(data, "data", "validation"):
+        report.add(("patience",), "needs `data.validation`, images to measure an improvement on")
     for path, teacher in _teachers(data):
         if teacher.get("recipe") and not teacher.get("weights"):
             report.add((*path, "recipe"), "needs `weights:`, the run directory that it fills")
@@ -255,8 +258,12 @@ class _Binder:
         """Bind what both the recipe and its stages have."""
         if not isinstance(data, dict):
             return data
-        kinds = [key for key in ("optimizer", "schedule") if key in data]
-        bound = {key: self._component(data[key], (*path, key), key) for key in kinds}
+        bound = {}
+        if "optimizer" in data:
+            at, kind = (*path, "optimizer"), "optimizer"
+            bound["optimizer"] = self._section(data["optimizer"], at, kind, Optimizer)
+        if "schedule" in data:
+            bound["schedule"] = self._component(data["schedule"], (*path, "schedule"), "schedule")
         bind = partial(self._section, kind="loss", model=LossTerm)
         return data | bound | _each(data, "losses", path, bind)
 

@@ -84,7 +84,11 @@ def resolve(use: str, kind: str, allowed: Iterable[str]) -> Any:
         raise ValueError(f"{message}: run the Python program that called kdx.distill() again")
     not_one = f"{show(use)} is not {'an' if kind[0] in 'ao' else 'a'} {kind}"
     package, dot, _ = use.partition(".")
-    if dot:
+    if kind == "optimizer" and package == "timm" and dot:
+        if use not in (known := timm_optimizers()):
+            raise ValueError(f"{not_one}.{unknown(use, known)}")
+        factory = known[use]
+    elif dot:
         factory = _dotted(use, allowed)
     elif not (known := table(kind)):
         raise ValueError(f"{not_one}: use a dotted name, as expand.ExpandNet")
@@ -112,6 +116,21 @@ def table(kind: str) -> Mapping[str, Any]:
     unfit = (optim.Optimizer, optim.LBFGS, optim.SparseAdam)
     classes = {name: value for name, value in vars(optim).items() if isinstance(value, type)}
     return {n: c for n, c in classes.items() if issubclass(c, optim.Optimizer) and c not in unfit}
+
+
+def timm_optimizers() -> dict[str, Any]:
+    """Return timm's optimizers by name ("timm.lamb"), with timm's defaults.
+
+    Without those that need second derivatives, other packages, or random numbers that they do not
+    put into their state, so that a resume would go other steps (Kron).
+    """
+    timm, found = _import("timm.optim"), {}
+    for name in timm.list_optimizers():
+        info = timm.get_optimizer_info(name)
+        made = info.opt_class
+        if isinstance(made, type) and not info.second_order and made.__name__ != "Kron":
+            found[f"timm.{name}"] = timm.get_optimizer_class(name)
+    return found
 
 
 def _dotted(use: str, allowed: Iterable[str]) -> Any:

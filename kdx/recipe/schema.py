@@ -12,7 +12,8 @@ import yaml
 from pydantic import AfterValidator, Field, InstanceOf, PrivateAttr, StrictBool
 
 from kdx.recipe.arguments import Component, parameters_of
-from kdx.recipe.fields import Count, Natural, Positive, RunName
+from kdx.recipe.fields import Count, Natural, RunName
+from kdx.recipe.optimizing import Clipping, Optimizer
 from kdx.recipe.paths import Locations
 from kdx.recipe.resuming import MAY_DIFFER, Resume
 from kdx.recipe.sections import (
@@ -43,7 +44,7 @@ class Stage:
     phase: str | None
     epochs: int
     losses: list[LossTerm]
-    optimizer: Component
+    optimizer: Optimizer
     schedule: Component
 
 
@@ -57,7 +58,7 @@ class Recipe(Section):
     teachers: Annotated[Teachers, Resume(since="0.2.0", absent={})] = Field({})
     student: Student
     losses: Losses
-    optimizer: InstanceOf[Component]
+    optimizer: Optimizer
     schedule: InstanceOf[Component]
     epochs: Count = 150
     stages: Annotated[list[StageSection], AfterValidator(name_stages)] = Field([], max_length=MOST)
@@ -67,7 +68,8 @@ class Recipe(Section):
     channels_last: Annotated[StrictBool | None, MAY_DIFFER] = None
     compile: Annotated[StrictBool, MAY_DIFFER] = False
     accumulate: Count = 1
-    clip: Positive | None = None
+    clip: Clipping = None
+    patience: Annotated[Count | None, Resume(since="0.2.0", absent=None)] = None
     average: Annotated[Average | None, Resume(since="0.2.0", absent=None)] = None
     select: Annotated[Literal["last", "best"], MAY_DIFFER] = "last"
     evaluate_every: Annotated[Count, MAY_DIFFER] = 1

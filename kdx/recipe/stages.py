@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, TypeAda
 
 from kdx.recipe.arguments import Component
 from kdx.recipe.fields import Count, Finite, Label, Name, Taught
+from kdx.recipe.optimizing import Optimizer
 from kdx.recipe.resuming import Resume
 from kdx.recipe.sections import MOST, Section
 
@@ -122,7 +123,7 @@ class StageSection(Section):
     phase: Label | None = None
     epochs: Count | None = None
     losses: Losses | None = None
-    optimizer: InstanceOf[Component] | None = None
+    optimizer: Optimizer | None = None
     schedule: InstanceOf[Component] | None = None
 
 

@@ -130,6 +130,7 @@ def _finish(
             train=progress.train or None,
             forked_from=forked_from,
             preprocessing=job.about["preprocessing"],
+            stopped_early=progress.stopped_early,
         )
         pictures = write_pictures(run_dir, compact, job.task, tested)
         write_report(

@@ -1,6 +1,7 @@
 """Forking a run: a new run that starts from another run's student."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,22 +83,33 @@ class Fork:
 
     def _new_optimizer(self, runner: StageRunner) -> str:
         """Load the optimizer's state; return why not, if it does not fit."""
-        kept, component = self.state.training["optimizer"], runner.stage.stage.optimizer
+        kept, section = self.state.training["optimizer"], runner.stage.stage.optimizer
         recipe, stage = self.state.run.get("recipe", {}), self.state.progress.stage
-        before = recipe.get(f"stages.{stage}.optimizer.use") or recipe.get("optimizer.use")
-        if before != component.use:
-            return f"the optimizer was {before}, now {component.use}"
+        own = f"stages.{stage}.optimizer."
+        start = own if f"{own}use" in recipe else "optimizer."
+        then = {k.removeprefix(start): v for k, v in recipe.items() if k.startswith(start)}
+        if (before := then.get("use")) != section.component.use:
+            return f"the optimizer was {before}, now {section.component.use}"
+        if _groups(then) != _groups(flat(section.model_dump(exclude={"component"}))):
+            return "its parameter groups differ"
         if self.compact is not None:
             return "the student's transforms differ"
         if misfits("", runner.objective.adaptors.state_dict(), self.state.adaptors):
             return "the adaptors differ"
-        needed = rehearse(component, runner.trained)
+        needed = rehearse(section.component, runner.trained)
         groups = runner.optimizer.state_dict()["param_groups"]
         now, then = ([len(group["params"]) for group in each] for each in (groups, kept["groups"]))
         if now != then or not all(needed <= set(each) for each in kept["state"].values()):
             return "its arguments differ"
         load_optimizer(runner.optimizer, kept["state"], groups)
         return ""
+
+
+def _groups(optimizer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what divides the parameters into groups, of a flat section of the optimizer."""
+    keys, usual = r"no_decay\.\d+|groups\.\d+\.match|layer_decay|decay", (None, "factors")
+    found = {key: value for key, value in optimizer.items() if re.fullmatch(keys, key)}
+    return {k: v for k, v in found.items() if not k.endswith("decay") or v not in usual}
 
 
 def check_origin(run_dir: Path, fork: Path | None, origin: Mapping[str, str | None]) -> None:

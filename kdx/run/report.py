@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from kdx.models.certificate import Certificate
 from kdx.models.modes import eval_mode
 from kdx.protocols import InputSpec, Task
 from kdx.recipe import Component, Recipe
+from kdx.recipe.optimizing import Optimizer
 from kdx.run.summary import Summary
 from kdx.util.files import write_whole
 from kdx.util.words import counted
@@ -97,7 +99,7 @@ def _what(recipe: Recipe, forked_from: str | None) -> str:
         losses = " + ".join(term.shown for term in stage.losses)
         stages.append(
             f"- {stage.name}: {losses}, {counted(stage.epochs, 'epoch')}, "
-            f"{_called(stage.optimizer)}, {_called(stage.schedule)}"
+            f"{_optimizer(stage.optimizer)}, {_called(stage.schedule)}"
         )
     return f"{text}. Batch {recipe.data.batch_size}, seed {recipe.seed}.\n\n" + "\n".join(stages)
 
@@ -130,6 +132,8 @@ def _result(summary: Summary) -> str:
         f"training), {summary.seconds:.1f} s of training, "
         f"{summary.images_per_second:,.0f} images/s. One run, one seed."
     )
+    if summary.stopped_early:
+        text += f"\nStopped early: {summary.stopped_early}."
     if summary.evaluated_on == "test":
         text += (
             "\nThe best epoch was chosen on the test images, so its figures are optimistic: hold "
@@ -217,6 +221,12 @@ def write_pictures(run_dir: Path, network: nn.Module, task: Task, views: Views) 
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(image, format="PNG")
         write_whole(run_dir / written[-1], image.getvalue())
     return written
+
+
+def _optimizer(section: Optimizer) -> str:
+    groups = section.model_dump(exclude={"component"}, exclude_defaults=True)
+    part = section.component
+    return _called(replace(part, arguments={**part.arguments, **groups}))
 
 
 def _called(component: Component) -> str:

@@ -25,6 +25,7 @@ class Summary:
     `exported` is "average" if that, or its state in the best epoch, is what the run exports.
     `forked_from` is the checkpoint that the run started from. `preprocessing`
     makes the student's input of an image, as in evaluation (`kdx.data.preparation`).
+    `stopped_early` says after which epoch `patience` ended the run, and why; None if it did not.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Summary:
     teachers: dict[str, dict[str, float]] = field(default_factory=dict)
     average: dict[str, float] | None = None
     exported: str = "student"
+    stopped_early: str | None = None
 
     @property
     def primary_metric(self) -> str:

@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdx.data import Mixing, Splits, Views, check_data, corrupt_labels, preparation, split
 from kdx.data.counter import seed_python_and_numpy
@@ -21,13 +21,19 @@ from kdx.models.networks import (
     facts,
 )
 from kdx.models.teacher import Teacher
-from kdx.models.transforms import apply_transforms, check_kept, rehearse_restoring, restore
+from kdx.models.transforms import (
+    apply_transforms,
+    check_kept,
+    products,
+    rehearse_restoring,
+    restore,
+)
 from kdx.protocols import ImageData, StudentTransform, Task
 from kdx.recipe import Recipe, Stage
 from kdx.recipe.stages import LossTerm
 from kdx.tasks import Classification, task_of
 from kdx.training.objective import Objective, Term
-from kdx.training.optimizers import rehearse
+from kdx.training.optimizers import rehearse, stage_optimizer
 from kdx.training.schedules import Schedule
 from kdx.util.errors import reason
 
@@ -90,6 +96,10 @@ class Job:
             "facts": dict(self.task.facts),
             "preprocessing": preparation(self.splits.test, self.data.input),
         }
+
+    def products(self) -> dict[str, Tensor]:
+        """Return the parameters of the compact student that transforms compute, by name."""
+        return products(self.student, self.transforms)
 
     def enter(self, phase: str | None) -> None:
         """Let the transforms enter a phase, unless it is None."""
@@ -166,7 +176,7 @@ def build(
             raise ValueError(f"stages[{index}]: {what}, and {lack}")
         taught = {name: each(images) for name, each in teachers.items()}
         unused = objective.unused(images, targets, taught, indices)
-        rehearse(stage.optimizer, list(objective.parameters()))  # fails now, not in training
+        _rehearse(stage, objective, compact, transforms)  # fails now, not in training
         schedule = stage.schedule.build()
         stages.append(StageJob(stage, objective, schedule, unused, is_compact=not lack))
     _check_teachers_used(recipe, stages)
@@ -239,6 +249,16 @@ def _check_batches(recipe: Recipe, views: Views, teachers: Iterable[Teacher]) ->
     for shape in (views.shape, *(teacher.own.shape for teacher in teachers)):
         text = f"data.batch_size: {batch:,} images of {' x '.join(map(str, shape))} at once"
         check_fits(4 * batch * prod(shape), text)
+
+
+def _rehearse(
+    stage: Stage, objective: Objective, compact: nn.Module, transforms: Sequence[StudentTransform]
+) -> None:
+    """Build the optimizer of a stage, and take a step with it; RecipeError if it is refused."""
+    with torch.no_grad():
+        folded = products(objective.student, transforms)
+    stage_optimizer(stage.optimizer, objective, compact, folded)
+    rehearse(stage.optimizer.component, list(objective.parameters()))
 
 
 def _lack_of_compact(student: nn.Module, transforms: Sequence[StudentTransform]) -> str:

@@ -66,7 +66,7 @@ class Objective(nn.Module):
     its taps are on during a stage. `reads` and `taught` are set by `probe`: the names of the
     teachers whose outputs the losses read, and of these losses. `weights` are those of the epoch
     that `enter` named, at first the last one's; a term whose weight is always 0 is only logged, and
-    `varying` ones change.
+    `varying` ones change. `penalty`, if there is one, returns a scalar that is added to the total.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class Objective(nn.Module):
             {term.name: term.loss for term in terms if isinstance(term.loss, nn.Module)}
         )
         self.terms = tuple(terms)
+        self.penalty: Callable[[], Tensor] | None = None
         self.tapped = Tapped(student, role="student", known=known)
         self.reads: list[str] = []
         self.taught: list[str] = []
@@ -127,6 +128,8 @@ class Objective(nn.Module):
             t.name: _value(t, outputs, t.teacher(teachers), target, given) for t in self.terms
         }
         total = torch.stack([self.weights[name] * values[name] for name in self.summed]).sum()
+        if self.penalty is not None:
+            total = total + self.penalty()
         return total, values
 
     def probe(

@@ -19,7 +19,9 @@ class Progress:
     `last_average` are the last metrics of the average of the student, empty without one; `best` are
     the better of the two's, `best_is_average` if those of the average.
     `train` are the last metrics of the training images, empty unless the recipe asks for them.
-    `seconds` and `images` are of training only.
+    `seconds` and `images` are of training only. `waited` counts the evaluated epochs of the stage
+    since one was the best of the run; `stopped_early` says after which epoch, and why, the last
+    stage ended before its time.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # when read from a file
@@ -36,6 +38,8 @@ class Progress:
     train: dict[str, float] = field(default_factory=dict)
     best_epoch: Natural = 0
     best_checkpoint: Annotated[str, Field(pattern=NAME)] | None = None
+    waited: Natural = 0
+    stopped_early: str | None = None
 
     @property
     def name(self) -> str:

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from kdx.data import Batch, cut, side
+from kdx.training.clipping import clip_gradients
 from kdx.training.diagnostics import Diagnostics
 from kdx.training.health import GRADIENT, Health, bad_gradients
 from kdx.training.job import StageJob
 from kdx.training.log import RunLog
-from kdx.training.optimizers import build_optimizer
+from kdx.training.optimizers import product_decay, stage_optimizer
 from kdx.training.runtime import Runtime
 
 SCALED = 20  # steps in a row that fp16 may skip by default, while its scaler finds its scale
@@ -53,8 +54,13 @@ class StageRunner:
         if recipe.compile:
             torch.compiler.reset()  # compiled code does not see that the taps have changed
         self.trained = [p for p in self.objective.parameters() if p.requires_grad]
-        optimizer = build_optimizer(stage.stage.optimizer, self.trained)
+        with torch.no_grad():
+            section, folded = stage.stage.optimizer, runtime.job.products()
+        optimizer, decays = stage_optimizer(section, self.objective, runtime.job.compact, folded)
+        if decays:
+            self.objective.penalty = lambda: product_decay(decays, runtime.job.products())
         self.base = [group["lr"] for group in optimizer.param_groups]
+        self.rate = optimizer.defaults.get("lr", self.base[0])
         accelerator = runtime.accelerator
         self.wrapped, prepared = accelerator.prepare(self.objective, optimizer)
         # Accelerate's optimizer looks for a package on the disk at every step (benchmarks/LOG.md):
@@ -199,11 +205,15 @@ class StageRunner:
         return sums
 
     def _gradient_norm(self) -> Tensor:
-        """Return the norm of the gradient, clipped if the recipe says so."""
-        if clip := self.runtime.job.recipe.clip:
-            norm = self.runtime.accelerator.clip_grad_norm_(self.wrapped.parameters(), clip)
+        """Return the norm of the gradient before it is clipped, as the recipe says."""
+        clip, accelerator = self.runtime.job.recipe.clip, self.runtime.accelerator
+        if isinstance(clip, int | float):
+            norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), clip)
             assert norm is not None, "None is for FSDP and DeepSpeed only"
             return norm
+        if clip is not None:
+            accelerator.unscale_gradients()
+            return clip_gradients(self.trained, clip)
         if self._scaler is not None:
             return torch.zeros(())  # the scaler checks by itself
         return nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None])
@@ -223,4 +233,4 @@ class StageRunner:
         factor = self.stage.schedule(step, steps, steps_per_epoch)
         for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
             group["lr"] = base * factor
-        return self.base[0] * factor
+        return self.rate * factor

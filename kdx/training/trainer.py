@@ -9,6 +9,7 @@ import torch
 
 from kdx import checkpoints
 from kdx.data.counter import seed_python_and_numpy
+from kdx.recipe import Stage
 from kdx.tasks import primary_metric
 from kdx.training.job import StageJob
 from kdx.training.log import RunLog
@@ -18,6 +19,7 @@ from kdx.training.stage import EpochStats, StageRunner
 from kdx.training.state import TrainState
 from kdx.util.errors import Stopped
 from kdx.util.printing import say
+from kdx.util.words import counted
 
 
 def fit(
@@ -87,14 +89,14 @@ class _Trainer:
             for note in self.begin(runner):
                 say(self.log.console, f"note     {note}")
         try:
-            while progress.epoch < stage.stage.epochs:
+            while progress.epoch < stage.stage.epochs and not progress.stopped_early:
                 self._epoch(runner)
         except Stopped:
             if progress.epochs or progress.step:
                 raise Stopped(self._save(runner)) from None
             raise
         runner.finish()
-        progress.stage, progress.epoch = progress.stage + 1, 0
+        progress.stage, progress.epoch, progress.waited = progress.stage + 1, 0, 0
 
     def _epoch(self, runner: StageRunner) -> None:
         progress, stage, recipe = self.progress, runner.stage.stage, self.runtime.job.recipe
@@ -115,7 +117,22 @@ class _Trainer:
         self.stats = EpochStats(skipped=self.stats.skipped, in_row=self.stats.in_row)
         self.log.epoch(number, stage.name, trained | evaluated)
         if due:
+            self._end_early(stage)
             self._save(runner)
+
+    def _end_early(self, stage: Stage) -> None:
+        """End the run if the last stage has not improved for `patience` evaluated epochs."""
+        progress, job = self.progress, self.runtime.job
+        last, patience = progress.stage + 1 == len(job.stages), job.recipe.patience
+        if not (last and patience) or progress.waited < patience:
+            return
+        if progress.epoch < stage.epochs:
+            heading = job.task.metrics[primary_metric(job.task)]
+            progress.stopped_early = (
+                f"after epoch {progress.epochs}; validation {heading} has not improved in "
+                f"{counted(patience, 'evaluation')} (patience) since epoch {progress.best_epoch}"
+            )
+            say(self.log.console, f"stopped  {progress.stopped_early}")
 
     def _after(self, runner: StageRunner, step: int) -> None:
         """After each step: stop if asked to, save if the recipe says so."""
@@ -161,10 +178,10 @@ class _Trainer:
         if runtime.average and runtime.average.n_averaged:
             averaged = runtime.evaluate(runtime.average.module, source).metrics
         progress.last, progress.train, progress.last_average = metrics, train, averaged
-        first = primary_metric(job.task)
+        first, progress.waited = primary_metric(job.task), progress.waited + 1
         better = averaged if runtime.prefers_average(metrics, averaged) else metrics
         if better[first] > progress.best.get(first, -1.0):
-            progress.best, progress.best_epoch = better, number
+            progress.best, progress.best_epoch, progress.waited = better, number, 0
             progress.best_is_average = better is averaged
             progress.best_checkpoint = f"epoch_{number:04d}"
         found = {split: metrics, f"{split}_average": averaged, "train": train}

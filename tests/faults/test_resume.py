@@ -33,6 +33,24 @@ TEACHERS = (
 CASES = {
     "plain": ([TWO, AUGMENT], False),
     "AdamW, cosine": ([TWO, "optimizer={use: AdamW, lr: 0.01}", "schedule.use=cosine"], False),
+    "parameter groups": (
+        [
+            TWO,
+            EXPAND,
+            "optimizer={use: AdamW, lr: 0.01, no_decay: [norm, bias], layer_decay: 0.5, decay: "
+            "product, groups: [{match: 'fc*', lr: 0.1, weight_decay: 0.2}]}",
+            "schedule.use=cosine",
+        ],
+        False,
+    ),
+    "an optimizer of timm, adaptive clipping": (
+        [TWO, "optimizer={use: timm.lamb, lr: 0.01}", "clip={by: adaptive, at: 0.1}"],
+        False,
+    ),
+    "stopped early": (
+        ["epochs=9", "data.validation=32", "patience=1", "optimizer={use: SGD, lr: 1e-9}"],
+        False,
+    ),
     "accumulation": ([TWO, AUGMENT, "accumulate=4"], False),
     "two workers": ([TWO, AUGMENT, "data.workers=2"], False),
     "dropout": ([TWO, "student={use: tests.toys.dropping}"], False),

@@ -54,6 +54,22 @@ def test_compress_gives_back_the_classes_and_the_state_dict_keys_in_order():
     model.load_state_dict(compact.state_dict(), strict=True)
 
 
+def test_products_are_the_compact_parameters_and_lead_to_the_factors():
+    torch.manual_seed(0)
+    convs, linears = expand.ExpandNet("cl"), expand.ExpandNet(None, linear=True)
+    expanded = linears.apply(convs.apply(SmallNet(3).double()))
+    compact = dict(expand.compress(expanded).named_parameters())
+    found = convs.products(expanded), linears.products(expanded)
+    assert not found[0].keys() & found[1].keys()
+    paths = {path for path, _ in expand.units(expanded)}
+    every = found[0] | found[1]
+    assert every.keys() == {name for name in compact if name.rpartition(".")[0] in paths}
+    for name, product in every.items():
+        assert torch.allclose(product, compact[name], atol=1e-12)
+    sum(product.sum() for product in every.values()).backward()
+    assert all(p.grad is not None for _, unit in expand.units(expanded) for p in unit.parameters())
+
+
 def test_expand_and_compress_leave_their_argument_alone():
     torch.manual_seed(0)
     model = SmallNet(3)

@@ -46,7 +46,7 @@ ADDED = {
         "3: teacher.memo.topk: unknown key. Did you mean 'top'? Known: directory, dtype, limit",
     ),
     "text for section": ("teacher: net", "3: teacher: 'net' is not a mapping"),
-    "text for component": ("optimizer: SGD", "optimizer: 'SGD' is not a mapping with a `use:`"),
+    "text for component": ("optimizer: SGD", "optimizer: 'SGD' is not a mapping"),
     "mapping for list": ("losses: {use: kd}", "3: losses: {'use': 'kd'} is not a list"),
     "no losses": ("losses: []", "3: losses: has 0 entries, but needs at least 1"),
     "no use": ("losses: [{weight: 1}]", "3: losses[0].use: is missing: the name of the loss"),

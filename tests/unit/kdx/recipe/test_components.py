@@ -115,7 +115,7 @@ def test_a_recipe_builds_its_parts(write):
     recipe = load(write(text))
     assert recipe.data.component.build().input.channels == 3
     student = recipe.student.component.build(num_classes=2, in_channels=3)
-    optimizer = recipe.optimizer.build(params=student.parameters())
+    optimizer = recipe.optimizer.component.build(params=student.parameters())
     assert optimizer.param_groups[0]["momentum"] == 0.9
     assert recipe.schedule.build()(0.5) == 1.0
 
@@ -124,7 +124,7 @@ def test_an_optimizer_that_refuses_its_arguments_is_reported(write):
     recipe = load(write(), ["optimizer={use: SGD, lr: 1, nesterov: true}"])
     message = r"^override 'optimizer=.*': optimizer: 'SGD': Nesterov momentum requires"
     with pytest.raises(RecipeError, match=message):
-        recipe.optimizer.build(params=nn.Linear(1, 1).parameters())
+        recipe.optimizer.component.build(params=nn.Linear(1, 1).parameters())
 
 
 def test_what_a_component_refuses_names_the_override_that_set_an_argument(write):
@@ -132,4 +132,4 @@ def test_what_a_component_refuses_names_the_override_that_set_an_argument(write)
     recipe = load(write(text), ["optimizer.nesterov=true"])
     place = r"^override 'optimizer.nesterov=true' of .*plain.yaml:3: optimizer: 'SGD': Nesterov"
     with pytest.raises(RecipeError, match=place):
-        recipe.optimizer.build(params=nn.Linear(1, 1).parameters())
+        recipe.optimizer.component.build(params=nn.Linear(1, 1).parameters())

@@ -55,7 +55,8 @@ def test_the_defaults(write):
     assert (recipe.data.batch_size, recipe.data.workers, recipe.data.limit) == (32, 0, None)
     assert recipe.data.augment.model_dump() == Augment().model_dump()
     assert [(term.name, term.weight) for term in recipe.losses] == [("cross_entropy", 1.0)]
-    assert (recipe.optimizer.use, recipe.optimizer.arguments["lr"]) == ("SGD", 0.01)
+    optimizer = recipe.optimizer.component
+    assert (optimizer.use, optimizer.arguments["lr"]) == ("SGD", 0.01)
     (stage,) = recipe.resolved_stages()
     assert (stage.name, stage.phase, stage.epochs) == ("train", None, 150)
     assert stage.losses == recipe.losses
@@ -70,7 +71,7 @@ def test_values_keys_and_names(full):
     assert (memo.views, memo.dtype, memo.top, memo.limit) == (4, "float16", None, 2)
     assert full.memos_dir(full.teacher) == Path("runs/elsewhere")
     assert full.student.component.arguments == {"shape": [3, 4], "path": "null"}
-    assert full.optimizer.arguments == {"lr": 0.001, "betas": [0.8, 0.9]}
+    assert full.optimizer.component.arguments == {"lr": 0.001, "betas": [0.8, 0.9]}
     assert [term.name for term in full.losses] == ["cross_entropy", "crossentropy", "soft"]
 
 
@@ -87,7 +88,7 @@ def test_stages_are_filled_in_from_the_recipe(full):
     assert [s.epochs for s in (first, second, third)] == [2, 150, 150]
     assert (first.losses, first.optimizer) == (full.losses, full.optimizer)
     assert [term.component.use for term in second.losses] == ["kd"]
-    assert second.optimizer.arguments == {"lr": 1}
+    assert second.optimizer.component.arguments == {"lr": 1}
     assert third.schedule.use == "constant"
     assert second.schedule == full.schedule
 

@@ -41,7 +41,7 @@ def test_overrides_set_values_in_order(path):
     assert recipe.data.augment.resized_crop == (0.5, 1.0)
     assert recipe.tolerance.float32 == 1e-3
     assert [term.name for term in recipe.losses] == ["cross_entropy", "kd"]
-    assert recipe.optimizer.arguments == {"lr": 1e-3, "momentum": 0.9}
+    assert recipe.optimizer.component.arguments == {"lr": 1e-3, "momentum": 0.9}
     assert recipe.teacher is not None
     assert recipe.teacher.weights is None
     assert recipe.teacher.allow_chance

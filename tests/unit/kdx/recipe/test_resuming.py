@@ -54,6 +54,11 @@ def test_keys_that_were_added_later_have_the_value_from_before(recipe):
         "losses.0.teacher": None,
         "stages.0.losses.0.until": None,
         "stages.0.losses.0.teacher": None,
+        "optimizer.layer_decay": None,
+        "optimizer.decay": "factors",
+        "stages.0.optimizer.layer_decay": None,
+        "stages.0.optimizer.decay": "factors",
+        "patience": None,
     }
     assert all(found[key].since for key in added)
 

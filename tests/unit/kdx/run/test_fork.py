@@ -102,11 +102,21 @@ def test_the_adaptor_goes_along_if_it_fits(recipe, console, teacher_run):
     [
         (["optimizer={use: AdamW, lr: 0.01}"], "the optimizer was SGD, now AdamW"),
         ([MOMENTUM, "student.transforms.0.init=preserve"], "the student's transforms differ"),
+        ([MOMENTUM, "optimizer.no_decay=[bias]"], "its parameter groups differ"),
+        ([MOMENTUM, "optimizer.layer_decay=0.5"], "its parameter groups differ"),
     ],
 )
 def test_an_optimizer_that_does_not_fit_starts_from_scratch(recipe, expanded, now, why):
     _, fresh = first_stage(recipe(EXPAND, *now), expanded)
     assert fresh == [f"the optimizer's state starts from scratch: {why}"]
+
+
+def test_an_optimizer_with_the_same_groups_goes_on(recipe, console):
+    groups = "optimizer={use: SGD, lr: 0.05, momentum: 0.9, no_decay: [bias, norm], groups: "
+    forked = run(recipe(f"{groups}[{{match: fc*, lr: 0.1}}]}}", name="grouped"), console)
+    assert first_stage(recipe(f"{groups}[{{match: fc*, lr: 0.2}}]}}"), forked)[1] == []
+    why = "the optimizer's state starts from scratch: its parameter groups differ"
+    assert first_stage(recipe(f"{groups}[{{match: conv*, lr: 0.1}}]}}"), forked)[1] == [why]
 
 
 def test_an_optimizer_whose_state_lacks_something_starts_from_scratch(recipe, console):

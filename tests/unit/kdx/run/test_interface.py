@@ -123,7 +123,7 @@ def test_overrides_merge_replace_and_reach_into_lists(distill):
     run = distill(given, **settings | {"name": "merged"}, **{"student.transforms.0.rate": 3})
     recipe = load(run.path / "recipe.yaml")
     assert (recipe.data.batch_size, recipe.data.limit) == (32, {"train": 40})
-    assert recipe.optimizer.arguments == {"lr": 1e-05}
+    assert recipe.optimizer.component.arguments == {"lr": 1e-05}
     assert recipe.student.transforms[0].arguments["rate"] == 3
 
 

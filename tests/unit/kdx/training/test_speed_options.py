@@ -100,13 +100,13 @@ def test_a_compiler_that_does_not_work_is_found_out_before_anything_is_done(
     ],
 )
 def test_optimizers_run_in_their_fastest_way(recipe, optimizer, way):
-    component = recipe(f"optimizer={optimizer}").optimizer
+    component = recipe(f"optimizer={optimizer}").optimizer.component
     built = build_optimizer(component, [nn.Parameter(torch.zeros(2))])
     assert {name: built.defaults[name] for name in way} == way
 
 
 def test_what_a_fused_kernel_would_get_wrong_is_not_fused(recipe):
-    component = recipe("optimizer={use: AdamW, lr: 0.1}").optimizer
+    component = recipe("optimizer={use: AdamW, lr: 0.1}").optimizer.component
     channels_last = torch.zeros(2, 3, 5, 5).to(memory_format=torch.channels_last)
     for values, fused in (
         (torch.zeros(2, dtype=torch.complex64), None),

@@ -1,0 +1,79 @@
+"""What a recipe says about the optimizer besides its name and arguments: groups, and clipping."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, InstanceOf, Strict, TypeAdapter, model_validator
+
+from kdx.recipe.arguments import Component
+from kdx.recipe.fields import Finite, Positive
+from kdx.recipe.resuming import Resume
+from kdx.recipe.sections import MOST, Section
+
+_Pattern = Annotated[str, Strict(), Field(min_length=1, max_length=500)]
+_LARGEST = 1e30  # as of the learning rate
+_Value = Annotated[Finite, Field(ge=0, le=_LARGEST)]
+_Share = Annotated[Finite, Field(gt=0, le=1)]
+_Decay = Literal["factors", "product"]
+
+
+class ParameterGroup(Section):
+    """Parameters of the student whose name matches a glob pattern, with values of their own.
+
+    Raises ValueError if it sets nothing.
+    """
+
+    match: _Pattern
+    lr: _Value | None = None
+    weight_decay: _Value | None = None
+
+    @model_validator(mode="after")
+    def _check_set(self) -> Self:
+        if self.lr is None and self.weight_decay is None:
+            raise ValueError(f"{self.match!r} sets nothing: give lr, weight_decay or both")
+        return self
+
+
+class Optimizer(Section):
+    """An optimizer, and which parameters of the student have values of their own.
+
+    Names are those of the compact student. `no_decay`: no weight decay for these kinds ("norm",
+    "bias") or patterns. `layer_decay`: the learning rate times this for each layer below the last
+    (Clark et al. 2020; BEiT). `groups` override both; of several that match, the last one that
+    gives a value wins. `decay`: weight decay is of the "factors" of expanded layers, or L2 of
+    their "product".
+    """
+
+    component: InstanceOf[Component]
+    no_decay: list[_Pattern] = Field([], max_length=MOST)
+    groups: list[ParameterGroup] = Field([], max_length=MOST)
+    layer_decay: Annotated[_Share | None, Resume(since="0.2.0", absent=None)] = None
+    decay: Annotated[_Decay, Resume(since="0.2.0", absent="factors")] = "factors"
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether any parameter may have values of its own."""
+        return bool(self.no_decay or self.groups or self.layer_decay or self.decay == "product")
+
+
+class Clip(Section):
+    """How gradients are clipped: each `value`, or `adaptive`, by the norm of the weights."""
+
+    by: Literal["norm", "value", "adaptive"]
+    at: Positive
+
+
+_NORM = TypeAdapter(Positive)
+
+
+def _clip(value: object) -> object:
+    """Validate here, so that errors name no branch of a union; a norm is a number."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping | Clip):
+        return _NORM.validate_python(value)
+    clip = Clip.model_validate(value)
+    return clip.at if clip.by == "norm" else clip
+
+
+Clipping = Annotated[Positive | Clip | None, BeforeValidator(_clip)]

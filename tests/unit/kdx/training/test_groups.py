@@ -1,0 +1,249 @@
+"""Parameter groups: their steps against optimizers built by hand, and the names that they go by."""
+
+from copy import deepcopy
+
+import pytest
+import timm.optim
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models import resnet18
+
+import expand
+from kdx.recipe import RecipeError
+from kdx.recipe.registry import resolve, timm_optimizers
+from kdx.training.groups import compact_name, group, layers_of, norm_parameters
+from kdx.training.job import build
+from kdx.training.optimizers import build_optimizer, product_decay, stage_optimizer
+from kdx.training.runtime import Runtime, accelerator_for
+from kdx.training.stage import EpochStats, StageRunner
+
+EXPAND = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true, rate: 2}]"
+
+
+def one_step(recipe, *overrides):
+    """Return the student before a step, after it, the runner, and the batch."""
+    job = build(recipe(*overrides))
+    before = deepcopy(job.student)
+    runtime = Runtime(job, accelerator_for(job))
+    runner = StageRunner(runtime, job.stages[0])
+    batch = next(iter(runtime.loader))
+    runner.step(batch, runtime.batches.size(0), EpochStats())
+    return before, job.student, runner, batch
+
+
+def assert_same(one: nn.Module, other: nn.Module, **tolerance):
+    for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.allclose(a, b, **tolerance), name
+
+
+def test_a_step_is_that_of_an_optimizer_built_by_hand(recipe):
+    before, after, _, (images, targets, _) = one_step(
+        recipe,
+        "optimizer={use: AdamW, lr: 0.01, weight_decay: 0.5, no_decay: [norm, bias, conv2.weight], "
+        "groups: [{match: 'fc*', lr: 0.1}, {match: fc1.*, lr: 0.2, weight_decay: 0.3}]}",
+    )
+    groups = [
+        {"params": [before.conv1.weight, before.conv3.weight]},
+        {"params": [*before.bn1.parameters(), *before.bn2.parameters(), *before.bn3.parameters(),
+                    before.conv1.bias, before.conv2.bias, before.conv3.bias, before.conv2.weight],
+         "weight_decay": 0},
+        {"params": [before.fc2.weight], "lr": 0.1},
+        {"params": [before.fc2.bias], "lr": 0.1, "weight_decay": 0},
+        {"params": [*before.fc1.parameters()], "lr": 0.2, "weight_decay": 0.3},
+    ]  # fmt: skip
+    by_hand = torch.optim.AdamW(groups, lr=0.01, weight_decay=0.5)
+    before.train()
+    F.cross_entropy(before(images), targets).backward()
+    by_hand.step()
+    assert_same(before, after, atol=1e-6)
+
+
+def test_layer_decay_scales_the_rate_of_each_layer_but_not_of_groups(recipe):
+    *_, runner, _ = one_step(
+        recipe, "optimizer={use: SGD, lr: 0.8, layer_decay: 0.5, groups: [{match: conv1.*, lr: 3}]}"
+    )
+    rates = {id(p): group["lr"] for group in runner.optimizer.param_groups for p in group["params"]}
+    found = {name: rates[id(p)] for name, p in runner.objective.student.named_parameters()}
+    last = {"conv1": 3, "bn1": 0.05, "conv2": 0.1, "bn2": 0.1, "conv3": 0.2, "bn3": 0.2,
+            "fc1": 0.4, "fc2": 0.8}  # fmt: skip
+    assert found == pytest.approx({name: last[name.partition(".")[0]] for name in found})
+    assert runner.rate == 0.8  # what the log has
+    assert runner._set_rate(0, 4) == 0.8
+
+
+def test_layer_decay_equals_timms_for_its_networks():
+    network = timm.create_model("resnet18", num_classes=10)
+    groups = timm.optim.param_groups_layer_decay(network, layer_decay=0.75)
+    names = {id(p): name for name, p in network.named_parameters()}
+    scales = {names[id(p)]: each["lr_scale"] for each in groups for p in each["params"]}
+    layers = layers_of(network)
+    last = max(layers.values())
+    assert {name: 0.75 ** (last - layer) for name, layer in layers.items()} == scales
+
+
+def test_the_layers_of_other_networks_are_modules_and_blocks():
+    layers = layers_of(resnet18())
+    assert [layers[f"{name}.weight"] for name in ("conv1", "bn1", "layer1.0.conv1",
+            "layer1.0.bn2", "layer1.1.conv2", "layer2.0.downsample.1", "layer4.1.conv1", "fc")] \
+        == [0, 0, 1, 1, 2, 3, 8, 9]  # fmt: skip
+    with pytest.raises(ValueError, match="Linear has one layer only: remove layer_decay"):
+        layers_of(nn.Linear(2, 2))
+
+
+def test_the_names_of_factors_are_those_of_their_layers(recipe):
+    job = build(recipe(EXPAND))
+    known = dict(job.compact.named_parameters())
+    named = {name: compact_name(name, known) for name, _ in job.student.named_parameters()}
+    assert set(named.values()) == set(known)
+    assert named["conv1.factors.1.weight"] == "conv1.weight"
+    assert named["fc1.factors.2.bias"] == "fc1.bias"
+    assert compact_name("factors.0.weight", ["weight"]) == "weight"
+    assert compact_name("attn.qkv.factors.0.weight", ["attn.weight", "attn.qkv.weight"]) == (
+        "attn.qkv.weight"
+    )
+    assert compact_name("extra.scale", known) == "extra.scale"
+
+
+def test_groups_of_an_expanded_student_are_those_of_the_compact_one(recipe):
+    said = (
+        "optimizer={use: SGD, lr: 1, weight_decay: 0.5, no_decay: [bias], layer_decay: 0.9, "
+        "groups: [{match: conv1.weight, lr: 7}]}"
+    )
+    settings = []
+    for more in ([], [EXPAND]):
+        job = build(recipe(said, *more))
+        known = dict(job.compact.named_parameters())
+        optimizer, _ = stage_optimizer(
+            job.stages[0].stage.optimizer, job.stages[0].objective, job.compact
+        )
+        names = {id(p): compact_name(name, known) for name, p in job.student.named_parameters()}
+        settings.append({
+            (names[id(p)], group["lr"], group["weight_decay"])
+            for group in optimizer.param_groups
+            for p in group["params"]
+        })  # fmt: skip
+    assert settings[0] == settings[1]
+    assert ("conv1.weight", 7, 0.5) in settings[0]
+    assert any(lr != 1 for _, lr, _ in settings[0] - {("conv1.weight", 7, 0.5)})
+
+
+def test_adaptors_are_a_group_of_their_own(recipe):
+    job = build(recipe(
+        "teacher={use: smallnet, allow_chance: true}",
+        "losses=[{use: cross_entropy}, {use: hint, student_layer: fc1, teacher_layer: fc2}]",
+        "optimizer={use: SGD, lr: 1, weight_decay: 0.5, no_decay: ['*']}",
+    ))  # fmt: skip
+    objective = job.stages[0].objective
+    section = job.stages[0].stage.optimizer
+    student, adaptors = group(section, objective, job.compact)
+    assert student.values == {"weight_decay": 0.0}
+    assert [id(p) for p in student.parameters] == [id(p) for p in job.student.parameters()]
+    assert (adaptors.values, adaptors.scale) == ({}, 1)
+    assert [id(p) for p in adaptors.parameters] == [id(p) for p in objective.adaptors.parameters()]
+
+
+def test_normalisation_is_known_by_its_class():
+    class OwnNorm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3))
+
+    class NormedConv(nn.Conv2d):
+        pass
+
+    network = nn.Sequential(nn.LayerNorm([2, 2, 2]), nn.GroupNorm(1, 2), OwnNorm(),
+                            NormedConv(1, 1, 1), nn.Linear(1, 1), nn.InstanceNorm1d(2))  # fmt: skip
+    assert norm_parameters(network) == {"0.weight", "0.bias", "1.weight", "1.bias", "2.scale"}
+
+
+def test_patterns_that_match_nothing_are_reported_together(recipe):
+    said = (
+        "optimizer={use: SGD, lr: 1, no_decay: [norms], "
+        "groups: [{match: 'conv*', lr: 2}, {match: convl.*, lr: 3}]}"
+    )
+    with pytest.raises(RecipeError, match="matches no trained parameter") as raised:
+        build(recipe(said))
+    first, second = raised.value.problems
+    assert (first.where, second.where) == ("optimizer.no_decay[0]", "optimizer.groups[1].match")
+    assert first.message.startswith(
+        "'norms' matches no trained parameter of the student. Did you mean 'norm'? Known: bias, bn1"
+    )
+    assert "Known: bn1.bias, " in second.message
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ("{use: Rprop, lr: 1, no_decay: [bias]}", "'Rprop': it has no weight_decay to set in "),
+        ("{use: SGD, lr: 1, weight_decay: 0.1, decay: product}", "'SGD': decay: 'product' needs a"),
+    ],
+)
+def test_what_the_optimizer_or_the_student_lacks_is_refused(recipe, said, wrong):
+    with pytest.raises(RecipeError, match=wrong):
+        build(recipe(f"optimizer={said}"))
+    with pytest.raises(RecipeError, match="decay: 'product' needs a weight_decay"):
+        build(recipe(EXPAND, "optimizer={use: SGD, lr: 1, decay: product}"))
+
+
+def test_problems_of_the_section_are_reported_together(recipe):
+    said = "optimizer={use: SGD, lr: 1, groups: [{match: a}], layer_decay: 2, decay: sum}"
+    with pytest.raises(RecipeError, match="sets nothing: give lr, weight_decay or both") as raised:
+        recipe(said, "patience=2", "clip={by: norm, at: 0}")
+    assert [problem.where for problem in raised.value.problems] == [
+        "patience", "optimizer.groups[0]", "optimizer.layer_decay", "optimizer.decay", "clip.at",
+    ]  # fmt: skip
+
+
+def test_decay_of_the_product_is_that_of_the_compact_layer(recipe):
+    """The gradient on each product W is greater by decay * W; the factors' follow by the chain."""
+    said = "optimizer={use: SGD, lr: 0.1, weight_decay: 0.5, decay: product, no_decay: [bias]}"
+    before, after, runner, (images, targets, _) = one_step(recipe, EXPAND, said)
+    before.train()
+    folded = [unit.fold(torch.float32)[0] for _, unit in expand.units(before)]
+    penalty = sum(0.25 * weight.square().sum() for weight in folded)
+    (F.cross_entropy(before(images), targets) + penalty).backward()
+    decayed = {"bn1.weight", "bn2.weight", "bn3.weight", "fc2.weight"}  # fc2 is not expanded
+    with torch.no_grad():
+        for name, p in before.named_parameters():
+            p -= 0.1 * (p.grad + 0.5 * p * (name in decayed))
+    assert_same(before, after, atol=1e-6)
+    assert {group["weight_decay"] for group in runner.optimizer.param_groups} == {0.0, 0.5}
+
+
+def test_decay_of_the_product_counts_once_in_an_accumulated_batch(recipe):
+    said = "optimizer={use: SGD, lr: 0.1, weight_decay: 0.5, decay: product}"
+    plain = "student={use: tests.toys.plain, transforms: [{use: expand.ExpandNet, linear: true}]}"
+    _, whole, *_ = one_step(recipe, plain, said)
+    _, parts, *_ = one_step(recipe, plain, said, "accumulate=4")
+    _, without, *_ = one_step(recipe, plain, "optimizer={use: SGD, lr: 0.1}")
+    assert_same(whole, parts, atol=1e-6)
+    with pytest.raises(AssertionError, match="factors"):
+        assert_same(whole, without, atol=1e-4)
+
+
+def test_the_decay_of_a_product_in_figures():
+    products = {"a": torch.tensor([3.0, 4.0]), "b": torch.tensor([2.0])}
+    assert product_decay({"a": 0.1, "b": 1.0}, products).item() == pytest.approx(0.1 * 25 / 2 + 2)
+
+
+def test_timms_optimizers_are_named_with_its_defaults(recipe):
+    component = recipe("optimizer={use: timm.lamb, lr: 0.1, eps: 0.5}").optimizer.component
+    built = build_optimizer(component, [nn.Parameter(torch.zeros(2))])
+    assert type(built) is timm.optim.Lamb
+    assert (built.defaults["lr"], built.defaults["eps"]) == (0.1, 0.5)
+    nesterov = recipe("optimizer={use: timm.sgd, lr: 0.1, momentum: 0.9}").optimizer.component
+    made = build_optimizer(nesterov, [nn.Parameter(torch.zeros(2))])
+    assert type(made) is torch.optim.SGD
+    assert made.defaults["nesterov"]
+    assert not {"timm.kron", "timm.adahessian", "timm.fusedlamb"} & timm_optimizers().keys()
+
+
+def test_what_timm_does_not_have_is_refused(recipe):
+    with pytest.raises(ValueError, match=r"'timm.lambb' is not an optimizer. Did you mean 'timm."):
+        resolve("timm.lambb", "optimizer", ())
+    with pytest.raises(ValueError, match=r"'timm.lamb' is outside the modules"):
+        resolve("timm.lamb", "schedule", ("kdx",))
+    with pytest.raises(RecipeError, match="'x' is not a number") as raised:
+        recipe("optimizer={use: timm.lamb, lr: 0.1, eps: x, momentum: 1}")
+    assert [p.where for p in raised.value.problems] == ["optimizer.eps", "optimizer.momentum"]
