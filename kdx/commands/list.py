@@ -156,7 +156,7 @@ def _entry(name: str, factory: Any, kind: str) -> Entry:
         arguments.append(Argument(key, required, default, schema, provided))
     made = factory.func if isinstance(factory, partial) else factory
     line = inspect.cleandoc(made.__doc__ or "").partition("\n")[0]
-    return Entry(name, line, tuple(arguments), takes_any)
+    return Entry(name, line or f"{made.__name__} of {made.__module__}", tuple(arguments), takes_any)
 
 
 def _schema(annotation: Any) -> dict[str, Any]:

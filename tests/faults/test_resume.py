@@ -111,6 +111,15 @@ def test_a_resumed_run_is_to_the_bit_one_that_never_stopped(unbroken_and_recipe,
     assert differences(unbroken, resumed) == []
 
 
+@pytest.mark.parametrize("unbroken_and_recipe", ["stopped early"], indirect=True)
+def test_the_run_that_ends_early_does(unbroken_and_recipe):
+    unbroken, _ = unbroken_and_recipe
+    epochs = len((unbroken / "metrics.jsonl").read_text().splitlines())
+    assert 2 <= epochs < 9
+    said = json.loads((unbroken / "summary.json").read_text())["stopped_early"]
+    assert said.startswith(f"after epoch {epochs}; validation top-1 has not improved in 1 eval")
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("unbroken_and_recipe", CASES, indirect=True)
 def test_stopped_after_every_step(unbroken_and_recipe, monkeypatch):

@@ -153,6 +153,30 @@ def test_the_scaler_of_fp16_skips_and_is_counted(recipe, optimizer):
     assert runner.may_skip == 20
 
 
+@pytest.mark.parametrize("by", ["value", "adaptive"])
+def test_under_the_scaler_gradients_are_unscaled_before_they_are_clipped(recipe, monkeypatch, by):
+    """As Accelerate does it in fp16, which it does not have on the CPU; and bad steps are seen."""
+    job = build(recipe(f"clip={{by: {by}, at: 0.5}}", "optimizer={use: SGD, lr: 0.1}"))
+    runtime, states = Runtime(job, accelerator_for(job)), []
+    start = {name: value.clone() for name, value in job.student.state_dict().items()}
+    for scaled in (False, True):
+        job.student.load_state_dict(start)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0) if scaled else None
+        runtime.accelerator.scaler = scaler
+        runner, stats = StageRunner(runtime, job.stages[0]), EpochStats()
+        if scaler is not None:
+            inner = runner.optimizer.optimizer
+            unscale = lambda scaler=scaler, inner=inner: scaler.unscale_(inner)  # noqa: E731
+            monkeypatch.setattr(runtime.accelerator, "unscale_gradients", unscale)
+        batches = list(runtime.loader)
+        runner.step(batches[0], 16, stats)
+        states.append([p.detach().clone() for p in runner.trained])
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*states, strict=True))
+    runner.step(poison(batches[1]), 16, stats)
+    assert (stats.skipped, stats.in_row, stats.samples) == (1, 1, 16)
+    assert all(torch.equal(p, old) for p, old in zip(runner.trained, states[1], strict=True))
+
+
 def test_otherwise_the_first_ends_it(runner):
     runner, batches = runner()
     with pytest.raises(TrainingError, match=r"non-finite loss .*'train'; step 7 of"):
