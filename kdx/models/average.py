@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from kdx.recipe.sections import Average
+from kdx.recipe.optimizing import Average
 
 Decay = Annotated[float, Field(gt=0, lt=1)]
 

@@ -13,8 +13,9 @@ from kdx.recipe.arguments import Component, check
 from kdx.recipe.errors import KeyPath, Report, dotted
 from kdx.recipe.optimizing import Optimizer
 from kdx.recipe.overrides import override
-from kdx.recipe.paths import Locations, is_run
+from kdx.recipe.paths import Locations
 from kdx.recipe.registry import allowed_modules, resolve
+from kdx.recipe.relations import born_again, check_memos, check_relations
 from kdx.recipe.resuming import sections_in
 from kdx.recipe.schema import Recipe
 from kdx.recipe.sections import Data, Student, Teacher
@@ -31,8 +32,6 @@ _DEFAULTS = {
     "trackers": ["tensorboard"],
 }
 """The sections with a `use:` that have a default."""
-
-EMA = "ema"  # as a teacher: see `kdx.models.average`
 
 _SECTIONS = {
     "data": ("dataset", Data),
@@ -67,9 +66,9 @@ def read(
     if "arms" in data and "student" not in data:
         report.fail("this is a study, not a recipe: run it with `kdx study`")
     override(data, overrides, report)
-    _check_relations(data, report)
-    _check_memo(data, locations, report)
-    _born_again(data)
+    check_relations(data, report)
+    check_memos(data, locations, report)
+    born_again(data)
     bound = _Binder(allowed_modules(locations.plugins), report).recipe(data)
     locations = locations if report.overridden(("name",)) else locations.found()
     return _checked(Recipe, bound, locations, report)
@@ -95,100 +94,6 @@ def load_student(
     override(data, [f"student.{text}" for text in overrides], report)
     bound = _Binder(allowed_modules(plugins), report).recipe(data)["student"]
     return _checked(Student, bound, Locations(Path(), Path("runs")), report, ("student",))
-
-
-def _get(data: Any, *keys: str | int) -> Any:
-    for key in keys:
-        data = data.get(key) if isinstance(data, dict) else None
-    return data
-
-
-def _check_relations(data: dict[str, Any], report: Report) -> None:
-    """Report what is wrong between sections, whether or not each is right in itself."""
-    if data.get("select") == "best" and not _get(data, "data", "validation"):
-        report.add(("select",), "'best' needs `data.validation`, images to choose the epoch by")
-    if data.get("patience") and not _get(data, "data", "validation"):
-        report.add(("patience",), "needs `data.validation`, images to measure an improvement on")
-    for path, teacher in _teachers(data):
-        if teacher.get("recipe") and not teacher.get("weights"):
-            report.add((*path, "recipe"), "needs `weights:`, the run directory that it fills")
-        for key in ("weights", "recipe", "memo", "input") if teacher.get("use") == EMA else ():
-            if teacher.get(key):
-                report.add((*path, key), "not for the student's moving average (ema): remove it")
-    if _get(data, "student", "use") == EMA:
-        report.add(("student", "use"), "'ema' is a teacher, the student's own moving average")
-    if data.get("teacher") and data.get("teachers"):
-        report.add(("teachers",), "name all teachers here, or have one, in `teacher:`")
-    stages = data["stages"] if isinstance(data.get("stages"), list) else []
-    parts = [((), data), *((("stages", index), stage) for index, stage in enumerate(stages))]
-    for path, part in parts if data.get("teacher") or data.get("teachers") else ():
-        _check_taught(part, path, data.get("teachers"), report)
-    for index, stage in enumerate(stages):
-        if (phase := _get(stage, "phase")) and not _get(data, "student", "transforms"):
-            message = f"phase {show(phase)} but the student has no transforms"
-            report.add(("stages", index, "phase"), message)
-    if "epochs" in data and stages and all(_get(s, "epochs") is not None for s in stages):
-        # An override of the stages' epochs may leave the file's unused.
-        keys = [("stages", index, "epochs") for index in range(len(stages))]
-        if report.overridden(("epochs",)) or not any(map(report.overridden, keys)):
-            instead = ", ".join(f"stages.{index}.epochs=..." for index in range(len(stages)))
-            report.add(("epochs",), f"unused, since every stage sets its own: set {instead}")
-
-
-def _check_taught(part: Any, path: KeyPath, teachers: Any, report: Report) -> None:
-    """Report losses of a recipe or a stage that name teachers which there are not."""
-    losses = _get(part, "losses")
-    for index, term in enumerate(losses if isinstance(losses, list) else ()):
-        given = _get(term, "teacher")
-        for name in given if isinstance(given, dict) else [given] * isinstance(given, str):
-            if not isinstance(teachers, dict) or name not in teachers:
-                known = unknown(str(name), teachers) if isinstance(teachers, dict) else ""
-                message = f"{show(name)} is not one of `teachers:`.{known}"
-                report.add((*path, "losses", index, "teacher"), message)
-
-
-def _teachers(data: dict[str, Any]) -> list[tuple[KeyPath, dict[str, Any]]]:
-    """Return the sections of teachers that are mappings, with their places."""
-    several = data.get("teachers")
-    named = several.items() if isinstance(several, dict) else ()
-    found = [(("teacher",), data.get("teacher")), *((("teachers", n), each) for n, each in named)]
-    return [(path, each) for path, each in found if isinstance(each, dict)]
-
-
-def _born_again(data: dict[str, Any]) -> None:
-    """Replace `use: student` of teachers by the student's network and its arguments."""
-    student = data.get("student")
-    own = {"use", "weights", "transforms"}
-    for _, teacher in _teachers(data):
-        if teacher.get("use") == "student" and isinstance(student, dict):
-            shared = {key: value for key, value in student.items() if key not in own}
-            teacher |= {**shared, **teacher, "use": student.get("use")}
-
-
-def _check_memo(data: dict[str, Any], locations: Locations, report: Report) -> None:
-    """Report memos outside the output root, unless an override asks for them there.
-
-    A recipe may be from elsewhere; the command line is the user's own.
-    """
-    for path, _ in _teachers(data):
-        _check_memo_of(data, (*path, "memo", "directory"), locations, report)
-
-
-def _check_memo_of(
-    data: dict[str, Any], path: KeyPath, locations: Locations, report: Report
-) -> None:
-    given = _get(data, *path) or "runs/memos"
-    asked = report.overridden(path) and _get(data, *path)
-    wanted = isinstance(_get(data, *path[:-1]), dict) and isinstance(given, str)
-    if wanted and not (asked or locations.holds(given)):
-        root = locations.output_root
-        message = f"{show(given)} is outside the output root {root}, where recipes may write"
-        report.add(path, f"{message}: set it on the command line, {dotted(path)}=...")
-    elif wanted:
-        place = Path(locations.output(given)).absolute()
-        if inside := next(filter(is_run, (place, *place.parents)), None):
-            message = f"{show(given)} lies in a run, {inside}, and would be removed with it"
-            report.add(path, f"{message}: choose another directory")
 
 
 def _checked(

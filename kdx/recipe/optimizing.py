@@ -1,4 +1,4 @@
-"""What a recipe says about the optimizer besides its name and arguments: groups, and clipping."""
+"""What a recipe says of optimizing besides name and arguments: groups, clipping, averages."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
@@ -77,3 +77,28 @@ def _clip(value: object) -> object:
 
 
 Clipping = Annotated[Positive | Clip | None, BeforeValidator(_clip)]
+
+
+class Average(Section):
+    """An average of the student's compact weights, beside the student; the better is exported.
+
+    `ema`: moving, after each step, with `decay`, by default 0.9998. `swa`: of the epochs' ends,
+    equally (Izmailov et al. 2018). Both from epoch `start` of the run on, counted from 0; below 1
+    it is a share of its epochs. By default `ema` averages from the first step, `swa` the last
+    quarter. ValueError for a decay of `swa`.
+    """
+
+    use: Literal["ema", "swa"]
+    decay: Annotated[Finite, Field(gt=0, lt=1)] | None = None
+    start: Annotated[Finite, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _check_decay(self) -> Self:
+        if self.use == "swa" and self.decay is not None:
+            raise ValueError("swa weighs all epochs equally: remove `decay`, or use ema")
+        return self
+
+    def follows(self, epoch: int, epochs: int) -> bool:
+        """Return whether an epoch of the run, counted from 0 of `epochs`, is averaged."""
+        start = self.start if self.start is not None else {"ema": 0.0, "swa": 0.75}[self.use]
+        return epoch >= (start * epochs if start < 1 else start)

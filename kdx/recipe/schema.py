@@ -13,12 +13,11 @@ from pydantic import AfterValidator, Field, InstanceOf, PrivateAttr, StrictBool
 
 from kdx.recipe.arguments import Component, parameters_of
 from kdx.recipe.fields import Count, Natural, RunName
-from kdx.recipe.optimizing import Clipping, Optimizer
+from kdx.recipe.optimizing import Average, Clipping, Optimizer
 from kdx.recipe.paths import Locations
 from kdx.recipe.resuming import MAY_DIFFER, Resume
 from kdx.recipe.sections import (
     MOST,
-    Average,
     Data,
     Section,
     Student,

@@ -1,16 +1,15 @@
 """From a recipe to everything that a run needs, checked before the first step."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kdx.data import Mixing, Splits, Views, check_data, corrupt_labels, preparation, split
+from kdx.data import Splits, Views, check_data, corrupt_labels, preparation, split
 from kdx.data.counter import seed_python_and_numpy
-from kdx.launch.memory import at_once, check_fits, limited
+from kdx.launch.memory import at_once, limited
 from kdx.models.certificate import Certificate
 from kdx.models.copies import copied
 from kdx.models.networks import (
@@ -26,16 +25,20 @@ from kdx.models.transforms import (
     check_kept,
     products,
     rehearse_restoring,
-    restore,
 )
 from kdx.protocols import ImageData, StudentTransform, Task
 from kdx.recipe import Recipe, Stage
 from kdx.recipe.stages import LossTerm
-from kdx.tasks import Classification, task_of
+from kdx.tasks import task_of
+from kdx.training.checks import (
+    check_batches,
+    check_teachers_used,
+    lack_of_compact,
+    mixing_of,
+)
 from kdx.training.objective import Objective, Term
 from kdx.training.optimizers import rehearse, stage_optimizer
 from kdx.training.schedules import Schedule
-from kdx.util.errors import reason
 
 PROBE = 8  # samples in the batch that sizes adaptors and finds module paths
 
@@ -131,7 +134,7 @@ def build(
     task, known = task_of(data), facts(task_of(data).facts, data.input)
     if recipe.data.augment.then and task.spatial:
         raise ValueError("data.augment: a list is for images with a class, not boxes or masks")
-    mixing = _mixing(recipe, task, len(splits.train))
+    mixing = mixing_of(recipe, task, len(splits.train))
     augment, seed = recipe.data.augment, recipe.seed
     views = Views(splits.train, data.input, seed=seed, augment=augment, mixing=mixing)
     notes: list[str] = []
@@ -144,7 +147,7 @@ def build(
         name: build_teacher(section, data, compact, load=name in loaded, note=notes.append)
         for name, section in recipe.all_teachers.items()
     }
-    _check_batches(recipe, views, teachers.values())
+    check_batches(recipe, views, teachers.values())
     probe = min(PROBE, len(views), max(2, at_once(views.shape)))
     images, targets, indices = views.checked([(0, i) for i in range(probe)])
     check_answer(student, images, task, "student")
@@ -170,7 +173,7 @@ def build(
         objective = Objective(trial, terms, known=paths, epochs=stage.epochs)
         objective.probe(images, targets, teachers, indices)
         taught = any(teachers[name].average for name in objective.reads)
-        lack = _lack_of_compact(trial, transforms) if taught or recipe.average else ""
+        lack = lack_of_compact(trial, transforms) if taught or recipe.average else ""
         if lack and taught:
             what = "the student's moving average is of its compact weights"
             raise ValueError(f"stages[{index}]: {what}, and {lack}")
@@ -179,7 +182,7 @@ def build(
         _rehearse(stage, objective, compact, transforms)  # fails now, not in training
         schedule = stage.schedule.build()
         stages.append(StageJob(stage, objective, schedule, unused, is_compact=not lack))
-    _check_teachers_used(recipe, stages)
+    check_teachers_used(recipe, [stage.objective for stage in stages])
     for teacher in teachers.values():
         teacher.settle(images)
     fresh = empty_student(recipe, data)
@@ -227,30 +230,6 @@ def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
     return data, splits
 
 
-def _mixing(recipe: Recipe, task: Task, samples: int) -> Mixing | None:
-    """Return how the recipe mixes images; ValueError for a task other than classification."""
-    section = recipe.data
-    if not section.mixup and not section.cutmix:
-        return None
-    name = "data.mixup" if section.mixup else "data.cutmix"
-    if not isinstance(task, Classification):
-        raise ValueError(f"{name}: needs images with one label each: remove it for this data set")
-    if samples < 2:
-        raise ValueError(f"{name}: needs two training images to mix, not {samples}")
-    return Mixing(section.mixup, section.cutmix, task.facts["num_classes"])
-
-
-def _check_batches(recipe: Recipe, views: Views, teachers: Iterable[Teacher]) -> None:
-    """Refuse a batch whose images exceed the memory, padded or as input of a network."""
-    batch = min(recipe.data.batch_size, len(views))
-    crop, (channels, height, width) = recipe.data.augment.crop, views.shape
-    padded = batch * channels * (height + 2 * crop) * (width + 2 * crop)
-    check_fits(padded, f"data.augment.crop: {batch:,} images padded by {crop} pixels")
-    for shape in (views.shape, *(teacher.own.shape for teacher in teachers)):
-        text = f"data.batch_size: {batch:,} images of {' x '.join(map(str, shape))} at once"
-        check_fits(4 * batch * prod(shape), text)
-
-
 def _rehearse(
     stage: Stage, objective: Objective, compact: nn.Module, transforms: Sequence[StudentTransform]
 ) -> None:
@@ -259,37 +238,3 @@ def _rehearse(
         folded = products(objective.student, transforms)
     stage_optimizer(stage.optimizer, objective, compact, folded)
     rehearse(stage.optimizer.component, list(objective.parameters()))
-
-
-def _lack_of_compact(student: nn.Module, transforms: Sequence[StudentTransform]) -> str:
-    """Return why the student has no compact equivalent in its phase; empty if it has."""
-    try:
-        restore(copied(student), transforms)
-    except Exception as error:  # the transform may be anybody's
-        return reason(error)
-    return ""
-
-
-def _check_teachers_used(recipe: Recipe, stages: Sequence[StageJob]) -> None:
-    """Refuse teachers that no loss reads, and memos of images whose size or view changes."""
-    read = {name for stage in stages for name in stage.objective.reads}
-    for name, section in recipe.all_teachers.items():
-        part = section.component
-        if section.memo and recipe.data.augment.sizes:
-            raise ValueError(
-                f"{part.where}.memo: cannot be combined with data.augment.sizes, which changes the "
-                "size of the images from step to step: remove one of the two"
-            )
-        if section.memo and section.memo.views > 1 and recipe.data.repeats > 1:
-            raise ValueError(
-                f"{part.where}.memo.views: {section.memo.views} cannot be combined with "
-                "data.repeats, several views of a sample in one batch: remove one of the two"
-            )
-        if name not in read:
-            terms = [term for stage in stages for term in stage.stage.losses]
-            uses = dict.fromkeys(term.component.use for term in terms)
-            raise ValueError(
-                f"{part.place}: {part.where}: no loss reads the teacher; the losses are "
-                f"{', '.join(uses)}. Add one that learns from a teacher, such as kd, hint or pkt, "
-                "or remove the teacher"
-            )

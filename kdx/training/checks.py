@@ -1,0 +1,75 @@
+"""What a job refuses before its first step, besides what its parts refuse themselves."""
+
+from collections.abc import Iterable, Sequence
+from math import prod
+
+from torch import nn
+
+from kdx.data import Mixing, Views
+from kdx.launch.memory import check_fits
+from kdx.models.copies import copied
+from kdx.models.teacher import Teacher
+from kdx.models.transforms import restore
+from kdx.protocols import StudentTransform, Task
+from kdx.recipe import Recipe
+from kdx.tasks import Classification
+from kdx.training.objective import Objective
+from kdx.util.errors import reason
+
+
+def mixing_of(recipe: Recipe, task: Task, samples: int) -> Mixing | None:
+    """Return how the recipe mixes images; ValueError for a task other than classification."""
+    section = recipe.data
+    if not section.mixup and not section.cutmix:
+        return None
+    name = "data.mixup" if section.mixup else "data.cutmix"
+    if not isinstance(task, Classification):
+        raise ValueError(f"{name}: needs images with one label each: remove it for this data set")
+    if samples < 2:
+        raise ValueError(f"{name}: needs two training images to mix, not {samples}")
+    return Mixing(section.mixup, section.cutmix, task.facts["num_classes"])
+
+
+def check_batches(recipe: Recipe, views: Views, teachers: Iterable[Teacher]) -> None:
+    """Refuse a batch whose images exceed the memory, padded or as input of a network."""
+    batch = min(recipe.data.batch_size, len(views))
+    crop, (channels, height, width) = recipe.data.augment.crop, views.shape
+    padded = batch * channels * (height + 2 * crop) * (width + 2 * crop)
+    check_fits(padded, f"data.augment.crop: {batch:,} images padded by {crop} pixels")
+    for shape in (views.shape, *(teacher.own.shape for teacher in teachers)):
+        text = f"data.batch_size: {batch:,} images of {' x '.join(map(str, shape))} at once"
+        check_fits(4 * batch * prod(shape), text)
+
+
+def lack_of_compact(student: nn.Module, transforms: Sequence[StudentTransform]) -> str:
+    """Return why the student has no compact equivalent in its phase; empty if it has."""
+    try:
+        restore(copied(student), transforms)
+    except Exception as error:  # the transform may be anybody's
+        return reason(error)
+    return ""
+
+
+def check_teachers_used(recipe: Recipe, objectives: Sequence[Objective]) -> None:
+    """Refuse teachers that no loss reads, and memos of images whose size or view changes."""
+    read = {name for objective in objectives for name in objective.reads}
+    for name, section in recipe.all_teachers.items():
+        part = section.component
+        if section.memo and recipe.data.augment.sizes:
+            raise ValueError(
+                f"{part.where}.memo: cannot be combined with data.augment.sizes, which changes the "
+                "size of the images from step to step: remove one of the two"
+            )
+        if section.memo and section.memo.views > 1 and recipe.data.repeats > 1:
+            raise ValueError(
+                f"{part.where}.memo.views: {section.memo.views} cannot be combined with "
+                "data.repeats, several views of a sample in one batch: remove one of the two"
+            )
+        if name not in read:
+            terms = [term for stage in recipe.resolved_stages() for term in stage.losses]
+            uses = dict.fromkeys(term.component.use for term in terms)
+            raise ValueError(
+                f"{part.place}: {part.where}: no loss reads the teacher; the losses are "
+                f"{', '.join(uses)}. Add one that learns from a teacher, such as kd, hint or pkt, "
+                "or remove the teacher"
+            )
