@@ -37,6 +37,7 @@ class RunLog:
         self.primary_metric = primary_metric
         self.main, self.tracking = main, tracking
         if main:
+            run_dir.mkdir(parents=True, exist_ok=True)
             (run_dir / METRICS).unlink(missing_ok=True)
 
     @contextmanager

@@ -88,8 +88,15 @@ def test_every_key_of_the_metrics_is_documented(workplace):
     written = json.loads(lines[-1])
     assert [key for key in written if not any(re.fullmatch(p, key) for p in patterns)] == []
     unused = [p for p in patterns if not any(re.fullmatch(p, key) for key in written)]
-    asked_for = ["train/top1", "train/top5", "train/loss"]  # by train_metrics
-    assert sorted(unused) == sorted(["skipped_steps", *asked_for])  # or of runs that may skip some
+    terms = "(cross_entropy|kd|pkt)"
+    asked_for = [
+        *("train/top1", "train/top5", "train/loss"),  # by train_metrics
+        *(f"{name}/{terms}" for name in ("gradient", "cosine", "suggested")),  # by diagnose
+        f"weight/{terms}",
+        "test_average/<metric>",
+        "skipped_steps",
+    ]
+    assert sorted(unused) == sorted(asked_for)
 
 
 def test_evaluate_gives_the_figures_of_the_run(workplace):
