@@ -131,8 +131,12 @@ def _plan(runtime: Runtime, name: str) -> Plan:
     if not (section.memo or job.recipe.locations.holds("runs/memos")):
         raise ValueError(f"{place} leads out of the output root")
     teacher, views = job.teachers[name], job.train_views
-    plan = make_plan(section, teacher, views, directory=place, precision=precision)
-    check_room(plan)
+    try:
+        plan = make_plan(section, teacher, views, directory=place, precision=precision)
+        check_room(plan)
+    except ValueError as error:  # of "teacher.memo", which may be "teachers.big.memo"
+        key = f"{section.component.where}.memo"
+        raise ValueError(str(error).replace("teacher.memo", key)) from error
     return plan
 
 

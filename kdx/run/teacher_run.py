@@ -107,7 +107,7 @@ def _check(runtime: Runtime, name: str, console: Console) -> Evaluation:
     if order and order.certain and not section.allow_chance:
         raise ValueError(f"{notes[0]}. {_remedy(order, job.data.classes)}. {anyway}")
     if better := better_input(runtime, teacher, source, right.gather(runtime)):
-        notes.append(better)
+        notes.append(better.replace("teacher.input", f"{place}.input"))
     for note in (*teacher.notes, *notes):
         say(console, f"note     {note}")
     chance, share = job.task.chance, evaluation.metrics[primary_metric(job.task)]

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from kdx.commands.fill import fill
 from kdx.commands.plan import dry_run
+from kdx.memo.use import plan_memos
 from kdx.models.transforms import restore
 from kdx.recipe import RecipeError
 from kdx.run.resume import circumstances, compare
@@ -226,3 +227,11 @@ def test_a_dry_run_loads_the_teachers_that_have_weights(two, console):
     assert "teacher big: smallnet, 14,906 parameters; weights of " in said
     assert "teacher small: smallnet, 14,906 parameters; no weights at " in said
     assert "and no `recipe:`: the run would stop here" in said
+
+
+def test_a_memo_that_does_not_fit_is_named_with_its_teacher(two):
+    job = build(two(BOTH, "teachers.small.memo={views: 2, limit: 1.0e-6}"))
+    with pytest.raises(
+        ValueError, match=r"^teachers\.small\.memo: .*\(teachers\.small\.memo\.limit"
+    ):
+        plan_memos(Runtime(job, accelerator_for(job)))
