@@ -296,7 +296,7 @@ def test_a_feature_that_is_unclear_names_the_loss(recipe):
 @pytest.mark.parametrize("key", ["mixup", "cutmix"])
 def test_mixing_needs_one_label_for_each_image(recipe, key, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("kdx.training.job.Classification", type("Other", (), {}))
+        patch.setattr("kdx.training.checks.Classification", type("Other", (), {}))
         with pytest.raises(ValueError, match=f"data.{key}: needs images with one label each"):
             build(recipe(f"data.{key}=1.0"))
     assert getattr(build(recipe(f"data.{key}=1.0")).train_views.mixing, key) == 1.0
