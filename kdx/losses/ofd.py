@@ -76,7 +76,7 @@ def _mapped(inside: int, out: int) -> nn.Sequential:
 
 
 def _batch_norm(network: nn.Module | None, path: str, width: int) -> _BatchNorm:
-    """Return the BatchNorm at a path; ValueError, with the name of a near one, if it is none."""
+    """Return the BatchNorm at a path; ValueError, with a similar name, if it is another module."""
     modules = dict(network.named_modules()) if network is not None else {}
     norms = {name: each for name, each in modules.items() if _is_plain(each)}
     for name in (path, path.partition(":")[0]):

@@ -57,7 +57,7 @@ def ingredients(
 
 
 def _augment(views: Views) -> dict[str, Any]:
-    """Return the augmentation, without the list if there is none: so older memos are found."""
+    """Return the augmentation, without an empty list: so older memos are found."""
     found = (views.augment or Augment()).model_dump()
     return {key: value for key, value in found.items() if key != "then" or value}
 

@@ -41,6 +41,14 @@ def check_batches(recipe: Recipe, views: Views, teachers: Iterable[Teacher]) -> 
         check_fits(4 * batch * prod(shape), text)
 
 
+def check_average(recipe: Recipe) -> None:
+    """Refuse an average that starts after the last epoch of the run."""
+    epochs = sum(stage.epochs for stage in recipe.resolved_stages())
+    if recipe.average and not recipe.average.follows(epochs - 1, epochs):
+        start = f"average.start: {recipe.average.start:g} is after the run's {epochs} epochs"
+        raise ValueError(f"{start}: nothing would be averaged")
+
+
 def lack_of_compact(student: nn.Module, transforms: Sequence[StudentTransform]) -> str:
     """Return why the student has no compact equivalent in its phase; empty if it has."""
     try:

@@ -31,6 +31,7 @@ from kdx.recipe import Recipe, Stage
 from kdx.recipe.stages import LossTerm
 from kdx.tasks import task_of
 from kdx.training.checks import (
+    check_average,
     check_batches,
     check_teachers_used,
     lack_of_compact,
@@ -172,9 +173,9 @@ def build(
         terms = [_term(each, teachers, known) for each in stage.losses]
         objective = Objective(trial, terms, known=paths, epochs=stage.epochs)
         objective.probe(images, targets, teachers, indices)
-        taught = any(teachers[name].average for name in objective.reads)
-        lack = lack_of_compact(trial, transforms) if taught or recipe.average else ""
-        if lack and taught:
+        is_read = any(teachers[name].average for name in objective.reads)
+        lack = lack_of_compact(trial, transforms) if is_read or recipe.average else ""
+        if lack and is_read:
             what = "the student's moving average is of its compact weights"
             raise ValueError(f"stages[{index}]: {what}, and {lack}")
         taught = {name: each(images) for name, each in teachers.items()}
@@ -182,6 +183,7 @@ def build(
         _rehearse(stage, objective, compact, transforms)  # fails now, not in training
         schedule = stage.schedule.build()
         stages.append(StageJob(stage, objective, schedule, unused, is_compact=not lack))
+    check_average(recipe)
     check_teachers_used(recipe, [stage.objective for stage in stages])
     for teacher in teachers.values():
         teacher.settle(images)

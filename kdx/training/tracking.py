@@ -72,7 +72,7 @@ class Tracking:
             for each in trackers:
                 with _generators_kept():
                     self._start(each, {"run_dir": run_dir, "run_name": name}, about)
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: those that have started are finished
             self.close()
             raise
         self._write()

@@ -29,7 +29,7 @@ class Rows:
         return list(dict.fromkeys(each["filename"] for each in self.dataset.cache_files))
 
     def read(self, name: str) -> bytes:
-        """Return a row's image file; ValueError if there is none."""
+        """Return a row's image file; ValueError if it is missing."""
         row = int(name[name.rindex("[") + 1 : -1])
         value = self.dataset[row][self.column]
         if isinstance(value, dict):
@@ -89,7 +89,7 @@ def hf(
 
 
 def _opened(path: str, name: str | None, split: str, cache_dir: str | None) -> Any:
-    """Return a map-style Dataset; ValueError says why there is none."""
+    """Return a map-style Dataset; ValueError says why it cannot be read."""
     try:
         import datasets  # here: an extra, and it takes as long to import as torch
     except ImportError as error:

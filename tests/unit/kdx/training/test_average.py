@@ -10,6 +10,7 @@ from kdx.models.transforms import restore
 from kdx.recipe import RecipeError
 from kdx.run.run import run
 from kdx.run.summary import read_summary
+from kdx.training.job import build
 from kdx.training.stage import StageRunner
 from tests.unit.runs import EXPAND, SGD, contents
 
@@ -111,3 +112,10 @@ def test_a_nonlinear_phase_is_not_averaged(recipe, console):
 def test_problems(recipe, average, message):
     with pytest.raises(RecipeError, match=message):
         recipe(f"average={average}")
+
+
+def test_an_average_that_never_starts_is_refused(recipe):
+    message = r"average\.start: 3 is after the run's 3 epochs: nothing would be averaged"
+    with pytest.raises(ValueError, match=message):
+        build(recipe("average={use: swa, start: 3}", "epochs=3"))
+    build(recipe("average={use: swa, start: 2}", "epochs=3"))
