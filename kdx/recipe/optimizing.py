@@ -101,4 +101,4 @@ class Average(Section):
     def follows(self, epoch: int, epochs: int) -> bool:
         """Return whether an epoch of the run, counted from 0 of `epochs`, is averaged."""
         start = self.start if self.start is not None else {"ema": 0.0, "swa": 0.75}[self.use]
-        return epoch >= (start * epochs if start < 1 else start)
+        return epoch >= (int(start * epochs) if start < 1 else start)  # so a share has an epoch

@@ -119,3 +119,4 @@ def test_an_average_that_never_starts_is_refused(recipe):
     with pytest.raises(ValueError, match=message):
         build(recipe("average={use: swa, start: 3}", "epochs=3"))
     build(recipe("average={use: swa, start: 2}", "epochs=3"))
+    build(recipe("average={use: swa}", "epochs=1"))
