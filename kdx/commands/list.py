@@ -31,7 +31,7 @@ from kdx.recipe.registry import TABLES, allowed_modules, table, timm_optimizers
 from kdx.util.printing import say
 
 KINDS = {"losses" if kind == "loss" else f"{kind}s": kind for kind in TABLES}
-_HOUSE = {"network": ("teachers",), "transform": ("expand",)}
+_HOUSE = {"network": ("teachers",), "transform": ("expand", "quantize")}
 """The packages of kdx that dotted names of a kind come from."""
 
 
@@ -119,7 +119,7 @@ def catalogue(kind: str, *, plugins: Sequence[str] = ()) -> list[Entry]:
     from kdx.recipe.kinds import lack  # here, because it brings torch
 
     factories = dict(table(kind)) | (timm_optimizers() if kind == "optimizer" else {})
-    installed = sorted(allowed_modules(plugins) - {"kdx", "expand", "teachers"})
+    installed = sorted(allowed_modules(plugins) - {"kdx", "expand", "quantize", "teachers"})
     for name in (*_HOUSE.get(kind, ()), *installed):
         for module in _modules(name):
             for public in vars(module).get("__all__", ()):
@@ -134,7 +134,7 @@ def _modules(name: str) -> Iterator[ModuleType]:
     with suppress(Exception):  # a plug-in may raise anything
         module = importlib.import_module(name)
         yield module
-        inside = getattr(module, "__path__", []) if name not in ("expand", "teachers") else []
+        inside = getattr(module, "__path__", []) if name not in ("expand", "quantize", "teachers") else []
         for found in pkgutil.iter_modules(inside, f"{name}."):
             if not found.name.rpartition(".")[2].startswith("_"):
                 yield from _modules(found.name)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -20,7 +21,7 @@ from kdx.models.certificate import Certificate, certify, count_parameters
 from kdx.models.copies import copied
 from kdx.models.modes import eval_mode
 from kdx.models.networks import empty_student
-from kdx.models.transforms import restore
+from kdx.models.transforms import exact, restore, simulations
 from kdx.run.report import write_pictures, write_report
 from kdx.run.summary import Summary, write_summary
 from kdx.training.health import diverged, is_finite
@@ -83,25 +84,31 @@ def _finish(
     if is_average and runtime.average:  # it is compact already
         trained, transforms = runtime.average.module, ()
     _check_outputs(runtime, trained, images)
-    compact = _exported(runtime, candidate, lambda: restore(copied(trained).to("cpu"), transforms))
-    metrics = {
-        "trained": runtime.evaluate(trained, source).metrics,
-        "compact": runtime.evaluate(compact, source).metrics,
-    }
+    about = simulations(trained, transforms)
+    compact = _exported(
+        runtime, candidate, lambda: restore(copied(trained).to("cpu"), transforms), about
+    )
+    simulated = runtime.evaluate(trained, job.splits.test).metrics if about else {}
+    with exact(trained, transforms):
+        metrics = {
+            "trained": runtime.evaluate(trained, source).metrics,
+            "compact": runtime.evaluate(compact, source).metrics,
+        }
     same = source is job.splits.test
     test = metrics["compact"] if same else runtime.evaluate(compact, job.splits.test).metrics
     if not runtime.accelerator.is_main_process:
         return runtime.agree([])
-    certificate = certify(
-        trained,
-        lambda student: restore(student, transforms),
-        images,
-        job.recipe.tolerance,
-        exported=compact,
-        decide=job.task.decide,
-        metrics=metrics,
-        metric_tolerances=_metric_tolerances(runtime, metrics["trained"], len(source)),
-    )
+    with exact(trained, transforms):
+        certificate = certify(
+            trained,
+            lambda student: restore(student, transforms),
+            images,
+            job.recipe.tolerance,
+            exported=compact,
+            decide=job.task.decide,
+            metrics=metrics,
+            metric_tolerances=_metric_tolerances(runtime, metrics["trained"], len(source)),
+        )
     counts = certificate.parameters | {"trained": count_parameters(job.student)}
     certificate = replace(certificate, parameters=counts)
     run_dir, text = job.recipe.run_dir, json.dumps(certificate.to_json(), indent=2)
@@ -131,6 +138,7 @@ def _finish(
             forked_from=forked_from,
             preprocessing=job.about["preprocessing"],
             stopped_early=progress.stopped_early,
+            simulated={name: simulated for name in about},
         )
         pictures = write_pictures(run_dir, compact, job.task, tested)
         write_report(
@@ -150,16 +158,20 @@ def _check_outputs(runtime: Runtime, student: nn.Module, images: Sequence[Tensor
         raise diverged(what, "after the last step; nothing was exported")
 
 
-def _exported(runtime: Runtime, file: Path, compact: Callable[[], nn.Module]) -> nn.Module:
+def _exported(
+    runtime: Runtime, file: Path, compact: Callable[[], nn.Module], about: Mapping[str, Any]
+) -> nn.Module:
     """Write the `compact` student to `file`; return the network that is read from it.
 
+    `about` is added to the file's metadata.
     The main process writes and reads; all have the tensors that it read. CertificateError for a
     file that does not load.
     """
     job = runtime.job
     network = empty_student(job.recipe, job.data)
     if runtime.accelerator.is_main_process:
-        weights.save(compact(), file, input=job.data.input, classes=job.classes, extra=job.about)
+        extra = job.about | about
+        weights.save(compact(), file, input=job.data.input, classes=job.classes, extra=extra)
         try:
             weights.load(network, file)
         except ValueError as error:
@@ -235,5 +247,9 @@ def _conclude(summary: Summary, certificate: Certificate, path: Path, console: C
             f"{double.max_rel_error:.1e} (float64) of the largest logit; predictions changed: "
             f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
         )
+    lines += [
+        f"{name:8} {metrics[first]:.2%} {summary.headings[first]}, simulated, on the test images"
+        for name, metrics in summary.simulated.items()
+    ]
     lines += [f"student  {path}", f"report   {path.parent / 'report.md'}"]
     say(console, *lines)

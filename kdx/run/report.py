@@ -108,6 +108,10 @@ def _result(summary: Summary) -> str:
     last = f"student, last epoch ({summary.epochs})"
     found = [
         (f"{summary.exported} (exported)", f"test, n = {summary.test_images}", summary.test),
+        *(
+            (f"{summary.exported}, {name} (simulated)", f"test, n = {summary.test_images}", metrics)
+            for name, metrics in summary.simulated.items()
+        ),
         (last, summary.evaluated_on, summary.last),
         (f"average, last epoch ({summary.epochs})", summary.evaluated_on, summary.average),
         (last, "training images", summary.train),

@@ -26,6 +26,7 @@ class Summary:
     `forked_from` is the checkpoint that the run started from. `preprocessing`
     makes the student's input of an image, as in evaluation (`kdx.data.preparation`).
     `stopped_early` says after which epoch `patience` ended the run, and why; None if it did not.
+    `simulated` are metrics on the test images of the student as its training simulates it, "int8".
     """
 
     name: str
@@ -50,6 +51,7 @@ class Summary:
     average: dict[str, float] | None = None
     exported: str = "student"
     stopped_early: str | None = None
+    simulated: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def primary_metric(self) -> str:

@@ -23,6 +23,7 @@ from kdx.models.teacher import Teacher
 from kdx.models.transforms import (
     apply_transforms,
     check_kept,
+    enter,
     products,
     rehearse_restoring,
 )
@@ -107,9 +108,7 @@ class Job:
 
     def enter(self, phase: str | None) -> None:
         """Let the transforms enter a phase, unless it is None."""
-        if phase:
-            for transform in self.transforms:
-                transform.enter(self.student, phase)
+        enter(self.student, self.transforms, phase)
 
 
 @limited()
@@ -166,8 +165,7 @@ def build(
     stages = []
     for index, stage in enumerate(recipe.resolved_stages()):
         try:
-            for transform in transforms if stage.phase else ():
-                transform.enter(trial, stage.phase or "")
+            enter(trial, transforms, stage.phase)
         except ValueError as error:
             raise ValueError(f"stages[{index}].phase: {error}") from error
         terms = [_term(each, teachers, known) for each in stage.losses]
@@ -183,7 +181,7 @@ def build(
         _rehearse(stage, objective, compact, transforms)  # fails now, not in training
         schedule = stage.schedule.build()
         stages.append(StageJob(stage, objective, schedule, unused, is_compact=not lack))
-    check_average(recipe)
+    check_average(recipe, transforms)
     check_teachers_used(recipe, [stage.objective for stage in stages])
     for teacher in teachers.values():
         teacher.settle(images)
