@@ -44,14 +44,13 @@ class QuantisedLayer(nn.Module):
         weight, bias = cast("Tensor", self.weight), cast("Tensor | None", self.bias)
         if self.training:
             self._observe(input)
-        rounded = fake_input(input, self.input_range), fake_weight(weight)
+        rounded, grid = fake_input(input, self.input_range), fake_weight(weight)
         if not self.training:  # without a branch, which would wait for the device
             seen = self.input_range[0] < self.input_range[1]
-            before = input, weight
-            rounded = [torch.where(seen, *each) for each in zip(rounded, before, strict=True)]
+            rounded, grid = torch.where(seen, rounded, input), torch.where(seen, grid, weight)
         if isinstance(self, CONVOLUTIONS):
-            return cast("nn.Conv2d", self)._conv_forward(*rounded, bias)
-        return F.linear(*rounded, bias)
+            return cast("nn.Conv2d", self)._conv_forward(rounded, grid, bias)
+        return F.linear(rounded, grid, bias)
 
     @torch.no_grad()
     def _observe(self, input: Tensor) -> None:
@@ -105,7 +104,7 @@ def wrap_layer(layer: nn.Module, *, quantising: bool) -> None:
     layer.__class__ = _class_of(type(layer))
     device = next(layer.parameters()).device
     layer.register_buffer(RANGE, torch.zeros(2, device=device))
-    layer.quantising = quantising
+    cast("QuantisedLayer", layer).quantising = quantising
 
 
 def restore_layer(layer: QuantisedLayer) -> None:

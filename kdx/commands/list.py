@@ -134,7 +134,8 @@ def _modules(name: str) -> Iterator[ModuleType]:
     with suppress(Exception):  # a plug-in may raise anything
         module = importlib.import_module(name)
         yield module
-        inside = getattr(module, "__path__", []) if name not in ("expand", "quantize", "teachers") else []
+        is_house = name in ("expand", "quantize", "teachers")
+        inside = [] if is_house else getattr(module, "__path__", [])
         for found in pkgutil.iter_modules(inside, f"{name}."):
             if not found.name.rpartition(".")[2].startswith("_"):
                 yield from _modules(found.name)

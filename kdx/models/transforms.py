@@ -109,8 +109,8 @@ def apply_transforms(
 def restore(student: nn.Module, transforms: Sequence[StudentTransform]) -> nn.Module:
     """Return the compact network, a new module: `transforms` restored, the last one first.
 
-    In eval mode it computes what `student` does, `exact`ly. Raises ValueError if a transform has no compact
-    equivalent in its current phase.
+    In eval mode it computes what `student` does inside of `exact`. Raises ValueError if a transform
+    has no compact equivalent in its current phase.
     """
     for transform in reversed(transforms):
         student = transform.restore(student)

@@ -138,7 +138,7 @@ def _finish(
             forked_from=forked_from,
             preprocessing=job.about["preprocessing"],
             stopped_early=progress.stopped_early,
-            simulated={name: simulated for name in about},
+            simulated=dict.fromkeys(about, simulated),
         )
         pictures = write_pictures(run_dir, compact, job.task, tested)
         write_report(
@@ -170,7 +170,7 @@ def _exported(
     job = runtime.job
     network = empty_student(job.recipe, job.data)
     if runtime.accelerator.is_main_process:
-        extra = job.about | about
+        extra = {**job.about, **about}
         weights.save(compact(), file, input=job.data.input, classes=job.classes, extra=extra)
         try:
             weights.load(network, file)
