@@ -19,6 +19,8 @@ __all__ = ["executorch", "onnx"]
 
 MATRICES = ["Gemm", "MatMul"]
 LAYERS = ("Conv", *MATRICES)
+MOVES = ("Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+"""Operators whose outputs have the scale of their input."""
 
 
 def onnx(path: Path, output: Path, calibration: Sequence[Tensor], options: Options) -> None:
@@ -60,14 +62,19 @@ def onnx(path: Path, output: Path, calibration: Sequence[Tensor], options: Optio
 def _overrides(model: Any, ranges: Mapping[str, Sequence[float]]) -> dict[str, list[dict]]:
     """Return ONNX Runtime's overrides: the ranges by the tensors that the layers read.
 
-    A layer is found by its weight, which has the name of the network's.
+    A layer is found by its weight, which has the name of the network's. What only moves numbers
+    has one scale with its input, and that is where ONNX Runtime looks for it.
     """
+    made_by = {name: node for node in model.graph.node for name in node.output}
     found = {}
     for node in model.graph.node:
         path = node.input[1].removesuffix(".weight") if node.op_type in LAYERS else ""
         if path in ranges:
             low, high = (np.float32(end) for end in ranges[path])
-            found[node.input[0]] = [{"rmin": low, "rmax": high}]
+            name = node.input[0]
+            while name in made_by and made_by[name].op_type in MOVES:
+                name = made_by[name].input[0]
+            found[name] = [{"rmin": low, "rmax": high}]
     return found
 
 
