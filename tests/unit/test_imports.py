@@ -74,7 +74,7 @@ FLOORS = (
     {"data"},
     {"models"},
     {"training"},
-    {"memo"},
+    {"memo", "export"},
     {"run"},
     {"commands"},
 )
