@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--preprocess", action="store_true", help="the graph takes pixels, uint8")
     add("--int8", action="store_true", help="quantised, calibrated on training images")
     add("--tolerance", type=float, help="the largest error, of the largest logit (the recipe's)")
+    add("--max-loss", type=float, default=1.0, help="of int8: points of the metric (default: 1.0)")
     add("--images", type=positive, metavar="N", help="test images to compare (1,024, or all)")
     add("--threads", type=positive, default=1, metavar="N", help="of the runtime (default: 1)")
     add("--recipe", type=Path, help="the recipe (default: the recipe.yaml beside the student)")

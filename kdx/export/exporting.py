@@ -47,6 +47,7 @@ def export(
     preprocess: bool = False,
     int8: bool = False,
     tolerance: float | None = None,
+    max_loss: float = 1.0,
     images: int | None = None,
     threads: int = 1,
     key: str | None = None,
@@ -60,7 +61,8 @@ def export(
     batch; it is free by default. With `preprocess` the graph takes pixels, uint8. The artefact is
     run in its own runtime on `images` test images (see `kdx.export.artefact.check`) with so many
     `threads`, and kept only if it differs from the compact student by at most `tolerance`, a share
-    of the largest logit: by default the recipe's, in float32. Its row goes to the run's
+    of the largest logit: by default the recipe's, in float32. With `int8` it is calibrated on 512
+    training images, and kept if at most `max_loss` points (%) of the first metric are lost. Its row goes to the run's
     certificate.json, or for other students to one beside it.
 
     `recipe`, `key`, `overrides` and the rest are as in `kdx.evaluate`. Raises CertificateError for
@@ -85,7 +87,7 @@ def export(
         row |= described(candidate) | check(
             format.open, candidate, source.network, source.views, source.opened.task,
             prepare=source.prepare, batch=batch, images=images, threads=threads,
-            tolerance=None if int8 else tolerance,
+            tolerance=None if int8 else tolerance, lost=max_loss / 100 if int8 else None,
         )  # fmt: skip
         _move(candidate.parent, final.parent)
     _record(final, source, row | {"notes": notes})

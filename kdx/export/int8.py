@@ -62,13 +62,15 @@ def onnx(path: Path, output: Path, calibration: Sequence[Tensor], options: Optio
 def _overrides(model: Any, ranges: Mapping[str, Sequence[float]]) -> dict[str, list[dict]]:
     """Return ONNX Runtime's overrides: the ranges by the tensors that the layers read.
 
-    A layer is found by its weight, which has the name of the network's. What only moves numbers
+    A layer is found by its weight, which has the name of the network's, or "network." before it
+    where the graph takes pixels. What only moves numbers
     has one scale with its input, and that is where ONNX Runtime looks for it.
     """
     made_by = {name: node for node in model.graph.node for name in node.output}
     found = {}
     for node in model.graph.node:
-        path = node.input[1].removesuffix(".weight") if node.op_type in LAYERS else ""
+        weight = node.input[1].removeprefix("network.") if node.op_type in LAYERS else ""
+        path = weight.removesuffix(".weight")
         if path in ranges:
             low, high = (np.float32(end) for end in ranges[path])
             name = node.input[0]

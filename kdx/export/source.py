@@ -66,10 +66,12 @@ class Source:
         return self._batches(self._views(self.opened.splits.train), count, size)
 
     def about(self) -> dict[str, Any]:
-        """Return what an artefact says of itself: classes, task and preprocessing."""
+        """Return what an artefact says of itself: classes, task, preprocessing; ranges of int8."""
         opened, own = self.opened, self.opened.own
         made = preparation(opened.splits.test, own)
+        extra = (weights.read_metadata(self.path) or {}).get("extra", {})
         return {
+            **{name: extra[name] for name in ("int8",) if name in extra},
             "classes": list(opened.data.classes),
             "task": type(opened.task).__name__.lower(),
             "mean": list(own.mean),
