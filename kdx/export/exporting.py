@@ -62,8 +62,8 @@ def export(
     run in its own runtime on `images` test images (see `kdx.export.artefact.check`) with so many
     `threads`, and kept only if it differs from the compact student by at most `tolerance`, a share
     of the largest logit: by default the recipe's, in float32. With `int8` it is calibrated on 512
-    training images, and kept if at most `max_loss` points (%) of the first metric are lost. Its row goes to the run's
-    certificate.json, or for other students to one beside it.
+    training images, and kept if at most `max_loss` points (%) of the first metric are lost.
+    Its row goes to the run's certificate.json, or for other students to one beside it.
 
     `recipe`, `key`, `overrides` and the rest are as in `kdx.evaluate`. Raises CertificateError for
     an artefact that does not run or is out of tolerance: nothing is written then, and an earlier

@@ -1,4 +1,4 @@
-"""int8 artefacts in their runtimes: what is quantised, how far the answers move, whose ranges count."""
+"""int8 artefacts in their runtimes: what is quantised, and with which ranges."""
 
 import logging
 import warnings
