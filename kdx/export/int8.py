@@ -42,7 +42,7 @@ def onnx(path: Path, output: Path, calibration: Sequence[Tensor], options: Optio
         quantization.quantize_static(
             prepared,
             output,
-            _Images(model.graph.input[0].name, calibration),
+            _Images(model.graph.input[0].name, calibration),  # pyright: ignore[reportArgumentType]
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
