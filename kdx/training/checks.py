@@ -12,22 +12,27 @@ from kdx.models.teacher import Teacher
 from kdx.models.transforms import restore
 from kdx.protocols import StudentTransform, Task
 from kdx.recipe import Recipe
-from kdx.tasks import Classification
+from kdx.tasks import Classification, MultiLabel, Regression
+from kdx.tasks.multilabel import UNKNOWN
 from kdx.training.objective import Objective
 from kdx.util.errors import reason
 
 
 def mixing_of(recipe: Recipe, task: Task, samples: int) -> Mixing | None:
-    """Return how the recipe mixes images; ValueError for a task other than classification."""
+    """Return how the recipe mixes images; ValueError for a task whose targets do not mix."""
     section = recipe.data
     if not section.mixup and not section.cutmix:
         return None
     name = "data.mixup" if section.mixup else "data.cutmix"
-    if not isinstance(task, Classification):
+    if not isinstance(task, Classification | MultiLabel | Regression):
         raise ValueError(f"{name}: needs images with one label each: remove it for this data set")
+    if isinstance(task, Regression) and section.cutmix:
+        share = "a number does not change by the share of the pixels that are pasted"
+        raise ValueError(f"data.cutmix: not for regression: {share}: use data.mixup, or remove it")
     if samples < 2:
         raise ValueError(f"{name}: needs two training images to mix, not {samples}")
-    return Mixing(section.mixup, section.cutmix, task.facts["num_classes"])
+    unknown = UNKNOWN if isinstance(task, MultiLabel) else None
+    return Mixing(section.mixup, section.cutmix, task.facts["num_classes"], unknown)
 
 
 def check_batches(recipe: Recipe, views: Views, teachers: Iterable[Teacher]) -> None:
