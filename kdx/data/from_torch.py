@@ -213,8 +213,13 @@ def _fetch(dataset: Any, row: int, origin: str, vector: bool) -> tuple[Tensor, T
         target = _vector(given) if vector else torch.tensor(operator.index(given))
     except (TypeError, ValueError, RuntimeError):
         what = "vector of numbers" if vector else "class number"
+        other = (
+            ""
+            if vector
+            else '; for several labels or numbers set task="multilabel" or "regression"'
+        )
         raise ValueError(
-            f"{origin}[{row}]: a sample must be (image, {what}), not {_kind(sample)}"
+            f"{origin}[{row}]: a sample must be (image, {what}), not {_kind(sample)}{other}"
         ) from None
     if isinstance(image, Image.Image) and image.mode in ("L", "RGB"):
         return torch.from_numpy(np.atleast_3d(np.array(image))).permute(2, 0, 1), target

@@ -10,9 +10,9 @@ from kdx.tasks.regression import Regression
 from kdx.tasks.segmentation import Segmentation
 
 KINDS = (
-    ((Classification, Segmentation), "one class for each image or pixel", "cross_entropy", "kd"),
+    ((Classification, Segmentation), "one class an image or pixel", "cross_entropy", "kd"),
     ((MultiLabel,), "several labels an image", "bce", "bce_kd"),
-    ((Regression,), "numbers", "mse, l1 or smooth_l1", "the same with `to: teacher`"),
+    ((Regression,), "numbers", "mse, l1 or smooth_l1", "these with `to: teacher`"),
 )
 
 
@@ -26,8 +26,8 @@ def check_loss(task: Task, loss: Loss) -> None:
     if None in (own, wanted) or own == wanted:
         return
     _, has, use, taught = KINDS[own or 0]
-    needs = f"it is a loss for {KINDS[wanted or 0][1]}, and the data set has {has}"
-    raise ValueError(f"{needs}: use {use}; to learn from a teacher {taught}")
+    needs = f"a loss for {KINDS[wanted or 0][1]}, but the data set has {has}"
+    raise ValueError(f"{needs}: use {use}, or {taught} to learn from a teacher")
 
 
 def _kind(loss: Loss) -> int | None:

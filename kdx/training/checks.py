@@ -63,7 +63,7 @@ def lack_of_compact(student: nn.Module, transforms: Sequence[StudentTransform]) 
     return ""
 
 
-def check_teachers_used(recipe: Recipe, objectives: Sequence[Objective]) -> None:
+def check_teachers_used(recipe: Recipe, task: Task, objectives: Sequence[Objective]) -> None:
     """Refuse teachers that no loss reads, and memos of images whose size or view changes."""
     read = {name for objective in objectives for name in objective.reads}
     for name, section in recipe.all_teachers.items():
@@ -72,6 +72,11 @@ def check_teachers_used(recipe: Recipe, objectives: Sequence[Objective]) -> None
             raise ValueError(
                 f"{part.where}.memo: cannot be combined with data.augment.sizes, which changes the "
                 "size of the images from step to step: remove one of the two"
+            )
+        if section.memo and section.memo.top and isinstance(task, MultiLabel | Regression):
+            raise ValueError(
+                f"{part.where}.memo.top: {section.memo.top} keeps the largest logits for a softmax "
+                "over classes, which this task has not: leave it out"
             )
         if section.memo and section.memo.views > 1 and recipe.data.repeats > 1:
             raise ValueError(

@@ -186,7 +186,7 @@ def build(
         schedule = stage.schedule.build()
         stages.append(StageJob(stage, objective, schedule, unused, is_compact=not lack))
     check_average(recipe)
-    check_teachers_used(recipe, [stage.objective for stage in stages])
+    check_teachers_used(recipe, task, [stage.objective for stage in stages])
     for teacher in teachers.values():
         teacher.settle(images)
     fresh = empty_student(recipe, data)
