@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from kdx.commands.shared import add_common
 from kdx.recipe import Recipe, allow, load
-from kdx.util.words import counted
+from kdx.util.words import counted, measured
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +43,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"note: {note}")
     width = max(map(len, result.metrics))
     for name, value in result.metrics.items():
-        shown = f"{value:.4f}" if name == "loss" else f"{value:.2%}"
-        print(f"  {name:<{width}} {shown}")
+        print(f"  {name:<{width}} {measured(name, value, result.numbers)}")
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,8 @@ class Assessment:
     """Metrics of a compact student on a split, as of `kdx.training.evaluation`, and the counts.
 
     `headings` are the titles of the task's metrics by name. `notes`: class names that differ from
-    the data's, or an order of classes that the answers suggest.
+    the data's, or an order of classes that the answers suggest. `numbers`: metrics that are not
+    shares in [0, 1].
     """
 
     metrics: dict[str, float]
@@ -61,6 +61,7 @@ class Assessment:
     images: int
     parameters: int
     notes: Sequence[str] = ()
+    numbers: Sequence[str] = ()
 
 
 def recipe_of(
@@ -122,7 +123,7 @@ def evaluate(
     from kdx.models.networks import check_facts, check_names, facts, of_size
     from kdx.models.teacher import adapt
     from kdx.run.interface import overrides_of
-    from kdx.tasks import task_of
+    from kdx.tasks import numbers_of, task_of
     from kdx.training import evaluation
     from kdx.training.job import build_data
 
@@ -156,4 +157,5 @@ def evaluate(
     if order := another_order(confusion.counts, confusion.images):
         notes.append(f"student: {order.explain(data.classes)}")
     parameters = count_parameters(student)
-    return Assessment(metrics, dict(task.metrics), split, len(views), parameters, notes)
+    counts = len(views), parameters
+    return Assessment(metrics, dict(task.metrics), split, *counts, notes, numbers_of(task))

@@ -23,13 +23,14 @@ from kdx.models.networks import empty_student
 from kdx.models.transforms import restore
 from kdx.run.report import write_pictures, write_report
 from kdx.run.summary import Summary, write_summary
+from kdx.tasks import numbers_of
 from kdx.training.health import diverged, is_finite
 from kdx.training.progress import Progress
 from kdx.training.runtime import Runtime
 from kdx.util.errors import CertificateError
 from kdx.util.files import move, write_whole
 from kdx.util.printing import say
-from kdx.util.words import counted
+from kdx.util.words import counted, measured
 
 CERTIFIED = 1024  # images of the evaluation split on which the certificate compares logits
 MOST_PIXELS = 2**24  # of them all
@@ -131,6 +132,7 @@ def _finish(
             forked_from=forked_from,
             preprocessing=job.about["preprocessing"],
             stopped_early=progress.stopped_early,
+            numbers=numbers_of(job.task),
         )
         pictures = write_pictures(run_dir, compact, job.task, tested)
         write_report(
@@ -174,14 +176,15 @@ def _metric_tolerances(
 ) -> dict[str, float]:
     """Return how far metrics of trained and compact network may be apart: rounding, an image.
 
-    A share, by the precision of the evaluation; and, but for the loss, what one image counts.
+    A share, by the precision of the evaluation; and, for shares of images, what one image counts.
     """
     rounding = PRECISIONS[runtime.accelerator.mixed_precision]
     if runtime.accelerator.device.type != "cpu":
         rounding = max(rounding, PRECISIONS["fp16"])  # TF32 has the mantissa of fp16
     share = max(runtime.job.recipe.tolerance.float32, 8 * rounding)
+    numbers = numbers_of(runtime.job.task)
     return {
-        name: share * max(1.0, abs(value)) + (0 if name == "loss" else 1 / images)
+        name: share * max(1.0, abs(value)) + (0 if name in numbers else 1 / images)
         for name, value in trained.items()
     }
 
@@ -221,19 +224,21 @@ def _images(views: Views) -> list[Tensor]:
 
 def _conclude(summary: Summary, certificate: Certificate, path: Path, console: Console) -> None:
     first = summary.primary_metric
+    test, best = (measured(first, m[first], summary.numbers) for m in (summary.test, summary.best))
     lines = [
-        f"compact  {summary.parameters['compact']:,} parameters, {summary.test[first]:.2%} "
+        f"compact  {summary.parameters['compact']:,} parameters, {test} "
         f"{summary.headings[first]} on {counted(summary.test_images, 'test image')} (best epoch on "
-        f"{summary.evaluated_on}: {summary.best[first]:.2%}, epoch {summary.best_epoch})"
+        f"{summary.evaluated_on}: {best}, epoch {summary.best_epoch})"
     ]
     if summary.exported == "average":
         lines.append("         it is the average of the student's compact weights")
     elif summary.parameters["trained"] != summary.parameters["compact"]:
         single, double = certificate.float32, certificate.float64
+        changed = f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
+        changed = f"; predictions changed: {changed}" if certificate.predictions else ""
         lines.append(
             f"         differs from the trained network by {single.max_rel_error:.1e} (float32), "
-            f"{double.max_rel_error:.1e} (float64) of the largest logit; predictions changed: "
-            f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
+            f"{double.max_rel_error:.1e} (float64) of the largest logit{changed}"
         )
     lines += [f"student  {path}", f"report   {path.parent / 'report.md'}"]
     say(console, *lines)

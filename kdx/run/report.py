@@ -20,7 +20,7 @@ from kdx.recipe import Component, Recipe
 from kdx.recipe.optimizing import Optimizer
 from kdx.run.summary import Summary
 from kdx.util.files import write_whole
-from kdx.util.words import counted
+from kdx.util.words import counted, measured
 
 PICTURES = "## Pictures\n\nTest images with their targets and the student's outputs."
 SHOWN = 8  # of them
@@ -123,7 +123,7 @@ def _result(summary: Summary) -> str:
     if any("agreement" in (metrics or {}) for _, _, metrics in found):
         headings["agreement"] = "agreement with the teacher"
     rows = [
-        (what, on, *(f"{metrics[name]:.2%}" if name in metrics else "" for name in headings))
+        (what, on, *(_measured(metrics, name, summary) for name in headings))
         for what, on, metrics in found
         if metrics
     ]
@@ -142,6 +142,10 @@ def _result(summary: Summary) -> str:
     return f"{_table(('network', 'on', *headings.values()), rows)}\n\n{text}"
 
 
+def _measured(metrics: Mapping[str, float], name: str, summary: Summary) -> str:
+    return measured(name, metrics[name], summary.numbers) if name in metrics else ""
+
+
 def _certificate(certificate: Certificate) -> str:
     rows = [
         (name, f"{errors.max_abs_error:.3g}", f"{errors.max_rel_error:.3g}",
@@ -150,7 +154,8 @@ def _certificate(certificate: Certificate) -> str:
     ]  # fmt: skip
     table = _table(("dtype", "largest error", "of the largest logit", "tolerance", "images"), rows)
     changed = f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
-    return f"{table}\n\nPredictions changed by compression: {changed}."
+    decided = f"\n\nPredictions changed by compression: {changed}."
+    return table + (decided if certificate.predictions else "")
 
 
 def _epochs(epochs: Sequence[Mapping[str, Any]], primary_metric: str) -> str:

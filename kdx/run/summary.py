@@ -16,7 +16,8 @@ FILE = "summary.json"
 class Summary:
     """The results of a finished run. Metrics are of the compact student, in [0, 1] except the loss.
 
-    `headings` are those of the task's metrics by name; the first chooses the best epoch.
+    `headings` are those of the task's metrics by name; the first chooses the best epoch; `numbers`
+    are those metrics that are not shares in [0, 1], besides the loss.
     `evaluated_on` is the split of `last` and `best`, and of the choice of the epoch; `test` is
     measured at the end on the test images; `train` are those of the last epoch on the training
     images without augmentation, if the recipe asks for them. `seconds` and `images_per_second`
@@ -50,6 +51,7 @@ class Summary:
     average: dict[str, float] | None = None
     exported: str = "student"
     stopped_early: str | None = None
+    numbers: list[str] = field(default_factory=list)
 
     @property
     def primary_metric(self) -> str:

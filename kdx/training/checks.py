@@ -12,22 +12,27 @@ from kdx.models.teacher import Teacher
 from kdx.models.transforms import restore
 from kdx.protocols import StudentTransform, Task
 from kdx.recipe import Recipe
-from kdx.tasks import Classification
+from kdx.tasks import Classification, MultiLabel, Regression
+from kdx.tasks.multilabel import UNKNOWN
 from kdx.training.objective import Objective
 from kdx.util.errors import reason
 
 
 def mixing_of(recipe: Recipe, task: Task, samples: int) -> Mixing | None:
-    """Return how the recipe mixes images; ValueError for a task other than classification."""
+    """Return how the recipe mixes images; ValueError for a task whose targets do not mix."""
     section = recipe.data
     if not section.mixup and not section.cutmix:
         return None
     name = "data.mixup" if section.mixup else "data.cutmix"
-    if not isinstance(task, Classification):
+    if not isinstance(task, Classification | MultiLabel | Regression):
         raise ValueError(f"{name}: needs images with one label each: remove it for this data set")
+    if isinstance(task, Regression) and section.cutmix:
+        share = "a number does not change by the share of the pixels that are pasted"
+        raise ValueError(f"data.cutmix: not for regression: {share}: use data.mixup, or remove it")
     if samples < 2:
         raise ValueError(f"{name}: needs two training images to mix, not {samples}")
-    return Mixing(section.mixup, section.cutmix, task.facts["num_classes"])
+    unknown = UNKNOWN if isinstance(task, MultiLabel) else None
+    return Mixing(section.mixup, section.cutmix, task.facts["num_classes"], unknown)
 
 
 def check_batches(recipe: Recipe, views: Views, teachers: Iterable[Teacher]) -> None:
@@ -58,7 +63,7 @@ def lack_of_compact(student: nn.Module, transforms: Sequence[StudentTransform]) 
     return ""
 
 
-def check_teachers_used(recipe: Recipe, objectives: Sequence[Objective]) -> None:
+def check_teachers_used(recipe: Recipe, task: Task, objectives: Sequence[Objective]) -> None:
     """Refuse teachers that no loss reads, and memos of images whose size or view changes."""
     read = {name for objective in objectives for name in objective.reads}
     for name, section in recipe.all_teachers.items():
@@ -67,6 +72,11 @@ def check_teachers_used(recipe: Recipe, objectives: Sequence[Objective]) -> None
             raise ValueError(
                 f"{part.where}.memo: cannot be combined with data.augment.sizes, which changes the "
                 "size of the images from step to step: remove one of the two"
+            )
+        if section.memo and section.memo.top and isinstance(task, MultiLabel | Regression):
+            raise ValueError(
+                f"{part.where}.memo.top: {section.memo.top} keeps the largest logits for a softmax "
+                "over classes, which this task has not: leave it out"
             )
         if section.memo and section.memo.views > 1 and recipe.data.repeats > 1:
             raise ValueError(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdx.data import Splits, Views, check_data, corrupt_labels, preparation, split
+from kdx.data import Splits, Views, check_data, corrupt_labels, label_shares, preparation, split
 from kdx.data.counter import seed_python_and_numpy
 from kdx.launch.memory import at_once, limited
 from kdx.models.certificate import Certificate
@@ -29,7 +29,7 @@ from kdx.models.transforms import (
 from kdx.protocols import ImageData, StudentTransform, Task
 from kdx.recipe import Recipe, Stage
 from kdx.recipe.stages import LossTerm
-from kdx.tasks import task_of
+from kdx.tasks import MultiLabel, check_loss, task_of
 from kdx.training.checks import (
     check_average,
     check_batches,
@@ -163,6 +163,8 @@ def build(
     check_answer(trial, images, task, "student", train=True)
     paths = [name for name, _ in compact.named_modules()]
     known |= {"train_images": len(splits.train), "run_seed": recipe.seed}
+    if isinstance(task, MultiLabel):
+        known["label_shares"] = label_shares(splits.train)
     stages = []
     for index, stage in enumerate(recipe.resolved_stages()):
         try:
@@ -170,7 +172,7 @@ def build(
                 transform.enter(trial, stage.phase or "")
         except ValueError as error:
             raise ValueError(f"stages[{index}].phase: {error}") from error
-        terms = [_term(each, teachers, known) for each in stage.losses]
+        terms = [_term(each, teachers, known, task) for each in stage.losses]
         objective = Objective(trial, terms, known=paths, epochs=stage.epochs)
         objective.probe(images, targets, teachers, indices)
         is_read = any(teachers[name].average for name in objective.reads)
@@ -184,7 +186,7 @@ def build(
         schedule = stage.schedule.build()
         stages.append(StageJob(stage, objective, schedule, unused, is_compact=not lack))
     check_average(recipe)
-    check_teachers_used(recipe, [stage.objective for stage in stages])
+    check_teachers_used(recipe, task, [stage.objective for stage in stages])
     for teacher in teachers.values():
         teacher.settle(images)
     fresh = empty_student(recipe, data)
@@ -197,7 +199,9 @@ def build(
     return Job(recipe, data, splits, views, *made, notes)
 
 
-def _term(section: LossTerm, teachers: Mapping[str, Teacher], known: dict[str, Any]) -> Term:
+def _term(
+    section: LossTerm, teachers: Mapping[str, Teacher], known: dict[str, Any], task: Task
+) -> Term:
     """Build a loss; it is told the network of the teacher that it learns from, if it is one."""
     part, shares = section.component, section.shares(teachers)
     if unknown := [name for name in shares if name not in teachers]:
@@ -205,6 +209,10 @@ def _term(section: LossTerm, teachers: Mapping[str, Teacher], known: dict[str, A
     networks = [teachers[name].module for name in shares]
     guide = networks[0] if len(networks) == 1 else None
     loss = part.build(**known, teacher_network=guide)
+    try:
+        check_loss(task, loss)
+    except ValueError as error:
+        raise part.refusal(str(error)) from error
     return Term(section.name, section.weight_at, loss, f"{part.place}: {part.where}", shares)
 
 
