@@ -4,8 +4,9 @@ B: batch, C: classes, H, W: height and width in pixels, A: anchors, GH, GW: the 
 columns, M: the most boxes of an image in the batch.
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -64,4 +65,42 @@ class Task(Protocol):
 
     def draw(self, image: Tensor, target: Tensor, answer: Tensor) -> Tensor | None:
         """Draw target and answer, without batch, on an image, uint8 [3, H, W]; None: no picture."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """How good the answers are class by class, over all processes.
+
+    `metrics` are a heading, and a value of each class [C], by name: None where a class has none.
+    The first is the one by which classes are compared. `count` [C] is how many samples (pixels,
+    boxes) are of a class. `confusion` [C, C] are counts, truth by row, prediction by column.
+    `calibration` has "ece", in [0, 1], and "bins", each of "low", "high", "count", "confidence" and
+    "accuracy", the last two means, None where `count` is 0.
+    """
+
+    metrics: Mapping[str, tuple[str, Sequence[float | None]]]
+    count: Sequence[int]
+    confusion: Sequence[Sequence[int]] | None = None
+    calibration: Mapping[str, Any] | None = None
+
+
+class ClassMeter(Protocol):
+    """Adds up a `ClassReport`, a batch at a time, each sample once."""
+
+    def update(self, answer: Tensor, target: Tensor) -> None:
+        """Take a network's answer to a batch, in float32, and the batch's target."""
+        ...
+
+    def compute(self) -> ClassReport:
+        """Return the report, over all processes."""
+        ...
+
+
+@runtime_checkable
+class ByClass(Protocol):
+    """A task that can judge answers class by class, too; a task need not."""
+
+    def class_meter(self, device: torch.device) -> ClassMeter | None:
+        """Return an empty meter that works on a device; None if there would be too many classes."""
         ...
