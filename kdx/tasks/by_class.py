@@ -11,6 +11,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from kdx.protocols import IGNORED, ClassReport
 
 BINS = 15
+LISTED = 1000  # classes of a confusion matrix in a report: more would be a million numbers
 UNIT = 2**30  # confidences are added up as whole numbers of 1 / UNIT: in any order to the same sum
 Ratio = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -66,7 +67,8 @@ class ConfusionMeter:
             pairs = zip(shares, known.tolist(), strict=True)
             values[name] = (heading, [share if there else None for share, there in pairs])
         calibration = self.calibration.compute() if self.calibration else None
-        return ClassReport(values, truth.tolist(), confusion.tolist(), calibration)
+        listed = confusion.tolist() if len(truth) <= LISTED else None
+        return ClassReport(values, truth.tolist(), listed, calibration)
 
 
 class Calibration(Metric):

@@ -199,6 +199,10 @@ class Runtime:
         """Return the main process's `value` on every process."""
         return broadcast_object_list([value])[0]
 
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Return the tensors of all processes, which are of one shape, one after the other."""
+        return cast("Tensor", self.accelerator.gather(tensor.to(self.accelerator.device)))
+
     def compile(self) -> None:
         """Compile student and teacher, at their first batch, if the recipe says so."""
         if self.job.recipe.compile:
