@@ -99,6 +99,7 @@ class Runtime:
             world=self.world,
             views=next((t.memo.views for t in recipe.all_teachers.values() if t.memo), None),
             repeats=recipe.data.repeats,
+            labels=job.splits.train.labels if recipe.data.sampling == "balanced" else None,
         )
         self.guides: dict[str, Guide] = {name: live(each) for name, each in job.teachers.items()}
         self.averages = {name: t.average for name, t in job.teachers.items() if t.average}
