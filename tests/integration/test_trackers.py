@@ -50,8 +50,8 @@ def broken_run(tmp_path, monkeypatch):
 def points_of(run_dir):
     """Return [(epoch, value), ...] of each metric in metrics.jsonl that does not measure time."""
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    names = lines[0].keys() - {"epoch", "stage", *TIMES}
-    return {name: [(line["epoch"], line[name]) for line in lines] for name in names}
+    names = {name for line in lines for name in line} - {"epoch", "stage", *TIMES}
+    return {n: [(line["epoch"], line[n]) for line in lines if n in line] for n in names}
 
 
 def of_board(run_dir):

@@ -29,6 +29,7 @@ def test_what_kdx_provides_need_not_be_given(plugin):
 
 def test_what_the_run_gives_to_a_loss_is_no_argument_of_a_recipe():
     wrong = dict(check(CRD, "loss", {"train_images": 3, "teacher_network": None, "run_seed": 1}))
+    wrong |= dict(check(CrossEntropy, "loss", {"class_counts": [3, 4]}))
     assert set(wrong) == OF_RUN - {"student_network"}
     assert wrong["train_images"].startswith("unknown argument")
     assert list(check(CRD, "loss", {"dim": 3})) == []
