@@ -8,6 +8,7 @@ from torch import nn
 
 from kdx.commands.schema import schema_of
 from kdx.losses import CRD
+from kdx.losses.cross_entropy import CrossEntropy
 from kdx.recipe import Component, RecipeError, load
 from kdx.recipe.arguments import OF_RUN, check
 

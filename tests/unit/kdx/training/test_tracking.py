@@ -105,7 +105,7 @@ def test_a_tracker_that_fails_is_noted_once_and_catches_up(recipe, console, told
     run_dir = run(failing, console)
     assert console.file.getvalue().count(NOTE) == 1
     assert "ConnectionError: no network, 3 times" in console.file.getvalue()
-    assert [entry[1] for entry in told if entry[0] == "log"] == [1, 2, 3, 3]
+    assert [entry[1] for entry in told if entry[0] == "log"] == [1, 2, 3]
     assert told[-1] == ("finish",)
     assert same(contents(plain), contents(run_dir))
 
