@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kdx.commands.shared import add_common
 from kdx.recipe import Recipe, allow, load
 from kdx.util.words import counted, measured
+
+if TYPE_CHECKING:
+    from kdx.run.classes import Classes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--recipe", type=Path, help="the recipe (default: the recipe.yaml beside the student)")
     add("--key", help="where in a file of several state dicts it is, e.g. model_ema")
     add("--split", default="test", choices=("test", "validation", "train"), help="default: test")
+    add("--classes", action="store_true", help="judge it class by class, too")
     add("--json", action="store_true", help="print one JSON object")
     add_common(parser)
 
@@ -31,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Evaluate and print the metrics."""
     options = {
-        key: vars(args)[key] for key in ("split", "key", "overrides", "plugins", "output_root")
+        key: vars(args)[key]
+        for key in ("split", "key", "overrides", "plugins", "output_root", "classes")
     }
     result = evaluate(args.student, args.recipe, **options)
     if args.json:
@@ -44,6 +49,10 @@ def run(args: argparse.Namespace) -> None:
     width = max(map(len, result.metrics))
     for name, value in result.metrics.items():
         print(f"  {name:<{width}} {measured(name, value, result.numbers)}")
+    if result.classes:
+        from kdx.run.class_tables import section  # here: it brings torch
+
+        print(f"\n{section(result.classes)}")
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,8 @@ class Assessment:
 
     `headings` are the titles of the task's metrics by name. `notes`: class names that differ from
     the data's, or an order of classes that the answers suggest. `numbers`: metrics that are not
-    shares in [0, 1].
+    shares in [0, 1]. `classes`, if asked for, is what classes.json of a run has, without pictures;
+    None if the task cannot judge class by class.
     """
 
     metrics: dict[str, float]
@@ -62,6 +72,7 @@ class Assessment:
     parameters: int
     notes: Sequence[str] = ()
     numbers: Sequence[str] = ()
+    classes: "Classes | None" = None
 
 
 def recipe_of(
@@ -96,6 +107,7 @@ def evaluate(
     *,
     split: Literal["test", "validation", "train"] = "test",
     key: str | None = None,
+    classes: bool = False,
     overrides: Sequence[str] = (),
     plugins: Sequence[str] = (),
     output_root: str | PathLike[str] = "runs",
@@ -103,10 +115,11 @@ def evaluate(
 ) -> Assessment:
     """Evaluate the student of a run directory or weight file: see `metrics` of the result.
 
-    `key` is where in a file the student is, if it has several. `recipe` names the data, by default
-    the recipe.yaml beside or above `path`; `settings` override it as in `kdx.distill`, `overrides`
-    as on the command line ("key=value"). Images are normalised
-    and resized as the student's file says, if the data set does it differently.
+    `key` is where in a file the student is, if it has several; `classes` asks for the values of
+    each class. `recipe` names the data, by default the recipe.yaml beside or above `path`;
+    `settings` override it as in `kdx.distill`, `overrides` as on the command line ("key=value").
+    Images are normalised and resized as the student's file says, if the data set does it
+    differently.
 
     Raises FileNotFoundError, RecipeError, and ValueError if there is no such split, or if the
     student was trained for another task than that of the data, such as other anchors, or on the
@@ -122,6 +135,7 @@ def evaluate(
     from kdx.models.modes import eval_mode
     from kdx.models.networks import check_facts, check_names, facts, of_size
     from kdx.models.teacher import adapt
+    from kdx.run.classes import Judge
     from kdx.run.interface import overrides_of
     from kdx.tasks import numbers_of, task_of
     from kdx.training import evaluation
@@ -145,6 +159,7 @@ def evaluate(
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     views = Views(images, data.input, seed=found.seed)
     size, confusion = min(256, at_once(views.shape)), Confusion(len(data.classes))
+    judge = Judge(task, data.classes, device)
     with eval_mode(student.to(device)):
         metrics = evaluation.evaluate(
             lambda batch: student(adapt(batch, data.input, own)),
@@ -152,10 +167,11 @@ def evaluate(
             task=task,
             samples=len(views),
             device=device,
-            observe=[confusion],
+            observe=[confusion, *(judge.observers if classes else [])],
         ).metrics
     if order := another_order(confusion.counts, confusion.images):
         notes.append(f"student: {order.explain(data.classes)}")
     parameters = count_parameters(student)
-    counts = len(views), parameters
-    return Assessment(metrics, dict(task.metrics), split, *counts, notes, numbers_of(task))
+    found_classes = judge.report(split, images) if classes else None
+    counts, numbers = (len(views), parameters), numbers_of(task)
+    return Assessment(metrics, dict(task.metrics), split, *counts, notes, numbers, found_classes)

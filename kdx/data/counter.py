@@ -38,6 +38,7 @@ class Draw(IntEnum):
     LIST = 11
     PARTNER = 12
     MIX = 13
+    CLASS = 14
     RESIZED_CROP = 64  # the first of a block: see kdx.data.crops
     PAIR = 1024  # the first of a block, one a pair: see kdx_lab.analysis.similarity
 

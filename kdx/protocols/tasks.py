@@ -39,8 +39,8 @@ class ClassReport:
 
     metrics: Mapping[str, tuple[str, Sequence[float | None]]]
     count: Sequence[int]
-    confusion: Sequence[Sequence[int]] | None
-    calibration: Mapping[str, Any] | None
+    confusion: Sequence[Sequence[int]] | None = None
+    calibration: Mapping[str, Any] | None = None
 
 
 class ClassMeter(Protocol):
@@ -106,3 +106,12 @@ class Numeric(Protocol):
     """
 
     numbers: Collection[str]
+
+
+@runtime_checkable
+class ByClass(Protocol):
+    """A task that can judge answers class by class, too; a task need not."""
+
+    def class_meter(self, device: torch.device) -> ClassMeter | None:
+        """Return an empty meter that works on a device; None if there would be too many classes."""
+        ...

@@ -113,7 +113,8 @@ class Data(Section):
     `validation` is the share or the number of training images that are held out, `label_noise` the
     share of the others whose label is drawn at random. `limit` is of each part, or by its name.
     `mixup` and `cutmix` are the parameters of Beta, 0 for none: see `kdx.data.mixing`. `repeats` is
-    the number of views of each sample that is in an epoch, which then has fewer samples.
+    the number of views of each sample that is in an epoch, which then has fewer samples. Balanced
+    `sampling` shows each class as often in an epoch: see `kdx.data.EpochBatches`.
     """
 
     component: Annotated[InstanceOf[Component], Resume(arguments=("root",))]
@@ -125,6 +126,9 @@ class Data(Section):
     mixup: Annotated[Beta, _MIXED] = 0.0
     cutmix: Annotated[Beta, _MIXED] = 0.0
     repeats: Annotated[Count, Field(le=MOST), Resume(since=_SINCE, absent=1)] = 1
+    sampling: Annotated[
+        Literal["shuffled", "balanced"], Resume(since=_SINCE, absent="shuffled")
+    ] = "shuffled"
     limit: Limit = None
     validation: HeldOut = None
     label_noise: Annotated[Finite, Field(ge=0, le=1), Resume(since="0.1.0", absent=0.0)] = 0.0

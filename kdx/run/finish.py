@@ -21,10 +21,14 @@ from kdx.models.copies import copied
 from kdx.models.modes import eval_mode
 from kdx.models.networks import empty_student
 from kdx.models.transforms import restore
-from kdx.run.report import write_pictures, write_report
+from kdx.run.class_tables import in_brief, to_log
+from kdx.run.classes import Classes, Judge, write_classes
+from kdx.run.pictures import with_pictures, write_pictures
+from kdx.run.report import write_report
 from kdx.run.summary import Summary, write_summary
 from kdx.tasks import numbers_of
 from kdx.training.health import diverged, is_finite
+from kdx.training.log import RunLog
 from kdx.training.progress import Progress
 from kdx.training.runtime import Runtime
 from kdx.util.errors import CertificateError
@@ -42,12 +46,12 @@ PRECISIONS = {"no": 2**-24, "fp16": 2**-11, "bf16": 2**-8, "fp8": 2**-4}  # rela
 def finish(
     runtime: Runtime,
     progress: Progress,
-    console: Console,
+    log: RunLog,
     *,
     teachers: Mapping[str, dict[str, float]],
     forked_from: str | None = None,
 ) -> list[str]:
-    """Restore the compact student, certify and export it, and write summary and report.
+    """Restore the compact student, certify and export it, and write classes, report and summary.
 
     `teachers` are the metrics of `check_teachers`, `forked_from` is the checkpoint that the run
     started from. Returns the certificate's problems, the same on every process; if there are any,
@@ -56,7 +60,7 @@ def finish(
     path = runtime.job.recipe.run_dir / weights.FILE_IN_RUN
     candidate = path.with_name(UNCERTIFIED)
     try:
-        return _finish(runtime, progress, console, teachers, forked_from, candidate, path)
+        return _finish(runtime, progress, log, teachers, forked_from, candidate, path)
     finally:
         if runtime.accelerator.is_main_process:
             candidate.unlink(missing_ok=True)
@@ -65,7 +69,7 @@ def finish(
 def _finish(
     runtime: Runtime,
     progress: Progress,
-    console: Console,
+    log: RunLog,
     teachers: Mapping[str, dict[str, float]],
     forked_from: str | None,
     candidate: Path,
@@ -85,12 +89,14 @@ def _finish(
         trained, transforms = runtime.average.module, ()
     _check_outputs(runtime, trained, images)
     compact = _exported(runtime, candidate, lambda: restore(copied(trained).to("cpu"), transforms))
+    judge = Judge(job.task, job.data.classes, runtime.accelerator.device)
+    test = runtime.evaluate(compact, job.splits.test, judge.observers).metrics
+    same = source is job.splits.test
     metrics = {
         "trained": runtime.evaluate(trained, source).metrics,
-        "compact": runtime.evaluate(compact, source).metrics,
+        "compact": test if same else runtime.evaluate(compact, source).metrics,
     }
-    same = source is job.splits.test
-    test = metrics["compact"] if same else runtime.evaluate(compact, job.splits.test).metrics
+    classes = judge.report("test", job.splits.test, gather=runtime.gather)
     if not runtime.accelerator.is_main_process:
         return runtime.agree([])
     certificate = certify(
@@ -133,13 +139,18 @@ def _finish(
             preprocessing=job.about["preprocessing"],
             stopped_early=progress.stopped_early,
             numbers=numbers_of(job.task),
+            by_class=classes.values if classes else None,
+            ece=classes.calibration["ece"] if classes and classes.calibration else None,
         )
         pictures = write_pictures(run_dir, compact, job.task, tested)
-        write_report(
-            run_dir, job.recipe, summary, certificate, input=job.data.input, pictures=pictures
-        )
+        if classes:
+            classes = replace(classes, worst=with_pictures(run_dir, classes.worst, tested))
+            write_classes(run_dir, classes)
+            log.exported(to_log(classes))
+        about = {"input": job.data.input, "pictures": pictures, "classes": classes}
+        write_report(run_dir, job.recipe, summary, certificate, **about)
         write_summary(run_dir, summary)  # last: it marks the run as finished
-        _conclude(summary, certificate, path, console)
+        _conclude(summary, certificate, classes, path, log.console)
     return runtime.agree(certificate.problems)
 
 
@@ -222,7 +233,13 @@ def _images(views: Views) -> list[Tensor]:
     return [views.__getitems__(keys[i : i + size]).images for i in range(0, len(keys), size)]
 
 
-def _conclude(summary: Summary, certificate: Certificate, path: Path, console: Console) -> None:
+def _conclude(
+    summary: Summary,
+    certificate: Certificate,
+    classes: Classes | None,
+    path: Path,
+    console: Console,
+) -> None:
     first = summary.primary_metric
     test, best = (measured(first, m[first], summary.numbers) for m in (summary.test, summary.best))
     lines = [
@@ -240,5 +257,6 @@ def _conclude(summary: Summary, certificate: Certificate, path: Path, console: C
             f"         differs from the trained network by {single.max_rel_error:.1e} (float32), "
             f"{double.max_rel_error:.1e} (float64) of the largest logit{changed}"
         )
+    lines += in_brief(classes) if classes else []
     lines += [f"student  {path}", f"report   {path.parent / 'report.md'}"]
     say(console, *lines)

@@ -19,7 +19,9 @@ from kdx.recipe import Component
 from kdx.recipe.kinds import lack
 from kdx.training import schedules
 
-IN_DATA = ("batch_size", "workers", "validation", "limit", "mixup", "cutmix", "repeats")
+IN_DATA = (
+    "batch_size", "workers", "validation", "limit", "mixup", "cutmix", "repeats", "sampling",
+)  # fmt: skip
 
 
 def recipe_of_objects(

@@ -143,7 +143,7 @@ def _train(
             best.load_student(job.student)
             best.load_averages(runtime.averages)
         origin = about.get("forked_from", {}).get("checkpoint")
-        if problems := finish(runtime, progress, console, teachers=teachers, forked_from=origin):
+        if problems := finish(runtime, progress, log, teachers=teachers, forked_from=origin):
             raise CertificateError(f"{recipe.run_dir}: {'; '.join(problems)}; nothing was exported")
         log.finish()
 

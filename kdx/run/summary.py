@@ -27,6 +27,8 @@ class Summary:
     `forked_from` is the checkpoint that the run started from. `preprocessing`
     makes the student's input of an image, as in evaluation (`kdx.data.preparation`).
     `stopped_early` says after which epoch `patience` ended the run, and why; None if it did not.
+    `by_class` are the test metrics of each class by name, as classes.json has them; `ece` is the
+    expected calibration error.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Summary:
     exported: str = "student"
     stopped_early: str | None = None
     numbers: list[str] = field(default_factory=list)
+    by_class: dict[str, list[float | None]] | None = None
+    ece: float | None = None
 
     @property
     def primary_metric(self) -> str:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from math import prod
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from kdx.data import Mixing, Views
 from kdx.launch.memory import check_fits
@@ -33,6 +34,21 @@ def mixing_of(recipe: Recipe, task: Task, samples: int) -> Mixing | None:
         raise ValueError(f"{name}: needs two training images to mix, not {samples}")
     unknown = UNKNOWN if isinstance(task, MultiLabel) else None
     return Mixing(section.mixup, section.cutmix, task.facts["num_classes"], unknown)
+
+
+def check_sampling(recipe: Recipe, task: Task) -> None:
+    """Refuse balanced sampling for a task other than classification."""
+    if recipe.data.sampling == "balanced" and not isinstance(task, Classification):
+        raise ValueError(
+            "data.sampling: balanced needs images with one label each: remove it for this data set"
+        )
+
+
+def class_counts(task: Task, labels: Tensor) -> dict[str, Any]:
+    """Return how many images are of each class [C], as a fact; nothing without one label each."""
+    if not isinstance(task, Classification):
+        return {}
+    return {"class_counts": labels.bincount(minlength=task.facts["num_classes"]).tolist()}
 
 
 def check_batches(recipe: Recipe, views: Views, teachers: Iterable[Teacher]) -> None:
@@ -78,10 +94,15 @@ def check_teachers_used(recipe: Recipe, task: Task, objectives: Sequence[Objecti
                 f"{part.where}.memo.top: {section.memo.top} keeps the largest logits for a softmax "
                 "over classes, which this task has not: leave it out"
             )
-        if section.memo and section.memo.views > 1 and recipe.data.repeats > 1:
+        several = "data.repeats" if recipe.data.repeats > 1 else "data.sampling: balanced"
+        if (
+            section.memo
+            and section.memo.views > 1
+            and (recipe.data.repeats > 1 or recipe.data.sampling == "balanced")
+        ):
             raise ValueError(
                 f"{part.where}.memo.views: {section.memo.views} cannot be combined with "
-                "data.repeats, several views of a sample in one batch: remove one of the two"
+                f"{several}, several views of a sample in one batch: remove one of the two"
             )
         if name not in read:
             terms = [term for stage in recipe.resolved_stages() for term in stage.losses]

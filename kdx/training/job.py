@@ -33,7 +33,9 @@ from kdx.tasks import MultiLabel, check_loss, task_of
 from kdx.training.checks import (
     check_average,
     check_batches,
+    check_sampling,
     check_teachers_used,
+    class_counts,
     lack_of_compact,
     mixing_of,
 )
@@ -135,6 +137,7 @@ def build(
     task, known = task_of(data), facts(task_of(data).facts, data.input)
     if recipe.data.augment.then and task.spatial:
         raise ValueError("data.augment: a list is for images with a class, not boxes or masks")
+    check_sampling(recipe, task)
     mixing = mixing_of(recipe, task, len(splits.train))
     augment, seed = recipe.data.augment, recipe.seed
     views = Views(splits.train, data.input, seed=seed, augment=augment, mixing=mixing)
@@ -165,6 +168,7 @@ def build(
     known |= {"train_images": len(splits.train), "run_seed": recipe.seed}
     if isinstance(task, MultiLabel):
         known["label_shares"] = label_shares(splits.train)
+    known |= class_counts(task, splits.train.labels)
     stages = []
     for index, stage in enumerate(recipe.resolved_stages()):
         try:

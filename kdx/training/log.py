@@ -88,6 +88,16 @@ class RunLog:
         if self.tracking:
             self.tracking.log(self._epochs())
 
+    def exported(self, values: Mapping[str, float]) -> None:
+        """Add what was measured at the end to the last epoch's line, and in the trackers."""
+        if not self.main or not values:
+            return
+        *before, last = self.lines().splitlines(keepends=True)
+        line = json.loads(last) | values
+        write_whole(self.directory / METRICS, f"{''.join(before)}{json.dumps(line)}\n")
+        if self.tracking:
+            self.tracking.add(line["epoch"], values)
+
     def finish(self) -> None:
         """Hand what the finished run has written over to the trackers."""
         if self.tracking:

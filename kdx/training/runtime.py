@@ -99,6 +99,7 @@ class Runtime:
             world=self.world,
             views=next((t.memo.views for t in recipe.all_teachers.values() if t.memo), None),
             repeats=recipe.data.repeats,
+            labels=job.splits.train.labels if recipe.data.sampling == "balanced" else None,
         )
         self.guides: dict[str, Guide] = {name: live(each) for name, each in job.teachers.items()}
         self.averages = {name: t.average for name, t in job.teachers.items() if t.average}
@@ -198,6 +199,10 @@ class Runtime:
     def agree(self, value: Any) -> Any:
         """Return the main process's `value` on every process."""
         return broadcast_object_list([value])[0]
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Return the tensors of all processes, which are of one shape, one after the other."""
+        return cast("Tensor", self.accelerator.gather(tensor.to(self.accelerator.device)))
 
     def compile(self) -> None:
         """Compile student and teacher, at their first batch, if the recipe says so."""

@@ -87,6 +87,11 @@ class Tracking:
                     record.epoch = epoch
         self._write()
 
+    def add(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Log more of an epoch that is logged already."""
+        for use in self.running:
+            self._tell(use, lambda t, *at: t.log(*at), dict(values), epoch)
+
     def finish(self, epochs: Sequence[tuple[int, dict[str, float]]], report: Path) -> None:
         """Log what is missing, and hand over the report and the pictures beside it."""
         self.failed.clear()

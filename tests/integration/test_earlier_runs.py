@@ -40,7 +40,7 @@ def test_a_run_that_was_stopped_then_is_resumed_to_the_same_end(root):
     assert len(lines[0]) == len(lines[1]) == 4
     for one, other in zip(*(map(json.loads, each) for each in lines), strict=True):
         assert one["loss/total"] == pytest.approx(other["loss/total"], rel=1e-4)
-        assert list(one) == list(other)
+        assert [name for name in one if not name.startswith("exported/")] == list(other)
 
 
 def test_a_finished_run_is_left_alone(root):
