@@ -92,7 +92,8 @@ def _check(
     size = min(BATCH, at_once(views.shape), len(views))
     first = prepare(_batch(views, size, 0).images)
     started = time.perf_counter()
-    network(first), call(first.numpy())
+    network(first)
+    call(first.numpy())
     seconds = (time.perf_counter() - started) / size * len(views)
     count = min(len(views), images or (len(views) if seconds < CHEAP else IMAGES))
     meters, seen = {name: task.meter(torch.device("cpu")) for name in ("compact", "export")}, []

@@ -27,4 +27,5 @@ def open(path: Path, *, threads: int = 1) -> Call:
     """See `kdx.export.formats.Format`."""
     _unsafe_reset_threadpool(threads)
     method = Runtime.get().load_program(path).load_method("forward")
+    assert method is not None
     return lambda images: method.execute([torch.from_numpy(images)])[0].numpy().copy()

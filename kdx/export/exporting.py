@@ -49,6 +49,8 @@ def export(
     tolerance: float | None = None,
     images: int | None = None,
     threads: int = 1,
+    license: str = "unknown",
+    push_to_hub: str | None = None,
     key: str | None = None,
     overrides: Sequence[str] = (),
     plugins: Sequence[str] = (),
@@ -63,11 +65,16 @@ def export(
     of the largest logit: by default the recipe's, in float32. Its row goes to the run's
     certificate.json, or for other students to one beside it.
 
+    For timm, `output` is a folder, `license` goes to the model card, and `push_to_hub` names a
+    repository of the Hugging Face Hub that the folder is uploaded to afterwards.
+
     `recipe`, `key`, `overrides` and the rest are as in `kdx.evaluate`. Raises CertificateError for
     an artefact that does not run or is out of tolerance: nothing is written then, and an earlier
     file stays. ValueError for a format that is unknown or not installed, and a network that it
     cannot hold; else as `kdx.evaluate`.
     """
+    if push_to_hub and to != "timm":
+        raise ValueError("push_to_hub: only the format timm is pushed: --to timm")
     if to not in FORMATS:
         raise ValueError(f"unknown format {to!r}. Known: {', '.join(FORMATS)}")
     format = load(FORMATS[to])
@@ -76,7 +83,10 @@ def export(
         from_pixels=preprocess)  # fmt: skip
     name = source.name + ".int8" * int8
     final = Path(output or source.folder / format.FILE.format(name=name))
-    options = Options(batch, output=_output(source), about=source.about())
+    if output and to == "timm":
+        final /= Path(format.FILE).name
+    about = source.about() | (source.results() | {"license": license} if to == "timm" else {})
+    options = Options(batch, output=_output(source), about=about)
     tolerance = source.opened.recipe.tolerance.float32 if tolerance is None else tolerance
     with _beside(final) as candidate:
         options, notes = _write(format, source, candidate, options, to if int8 else None)
@@ -89,6 +99,8 @@ def export(
         )  # fmt: skip
         _move(candidate.parent, final.parent)
     _record(final, source, row | {"notes": notes})
+    if push_to_hub:
+        notes.append(f"pushed to {_pushed(final.parent, push_to_hub)}")
     return Exported(final, row, [*source.opened.notes, *notes])
 
 
@@ -189,6 +201,15 @@ def _move(folder: Path, to: Path) -> None:
         target = to / file.relative_to(folder)
         target.parent.mkdir(exist_ok=True)
         move(file, target)
+
+
+def _pushed(folder: Path, repository: str) -> str:
+    """Upload a folder to the Hugging Face Hub; return the address."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(library_name="kdx")
+    name = api.create_repo(repository, exist_ok=True).repo_id
+    return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message="Add model"))
 
 
 def _output(source: Source) -> str:

@@ -2,11 +2,12 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 import onnxruntime
-import onnxscript as onnxscript  # torch's exporter needs it
+import onnxscript  # noqa: F401 - torch's exporter needs it
 import torch
 from torch import Tensor, nn
 
@@ -23,8 +24,9 @@ LARGEST = 2**31 - 2**20  # bytes of weights in one file of protobuf
 def write(network: nn.Module, images: Tensor, path: Path, options: Options) -> None:
     """See `kdx.export.formats.Format`. `options.about` becomes metadata_props."""
     program = trace(network, images, batch=options.batch, free_size=options.free_size)
-    names = {"input_names": [INPUT], "output_names": [options.output]}
-    made = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, verbose=False, **names)
+    made = torch.onnx.export(
+        program, (), dynamo=True, opset_version=OPSET, verbose=False,
+        input_names=[INPUT], output_names=[options.output])  # fmt: skip
     assert made is not None
     size = sum(each.nbytes for each in network.state_dict().values())
     made.save(path, external_data=size > LARGEST)
@@ -37,7 +39,7 @@ def write(network: nn.Module, images: Tensor, path: Path, options: Options) -> N
     onnx.save(model, path)
 
 
-def _name_axes(model: onnx.ModelProto, names: list[int | str]) -> None:
+def _name_axes(model: onnx.ModelProto, names: Sequence[int | str]) -> None:
     """Call the free axes of input and output "batch", "height" and "width"; torch numbers them."""
     graph = model.graph
     axes = graph.input[0].type.tensor_type.shape.dim

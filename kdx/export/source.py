@@ -1,5 +1,6 @@
 """What is exported: a compact student, the images that it is compared on, and where it goes."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -79,6 +80,14 @@ class Source:
             "preprocessing": made,
             "input": "uint8" if self.from_pixels else "float32, normalised",
         }
+
+    def results(self) -> dict[str, Any]:
+        """Return "metrics" and "test_images" of the run's summary.json, if there is one."""
+        file = (self.run or self.folder) / "summary.json"
+        if not file.is_file():
+            return {}
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {"metrics": found["test"], "test_images": found["test_images"]}
 
     def _views(self, source: Any) -> Views:
         return Views(source, self.opened.data.input, seed=self.opened.recipe.seed)
