@@ -1,6 +1,7 @@
 """What a format is: a module that writes an artefact, and opens it in its own runtime."""
 
 import importlib
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -58,7 +59,9 @@ class Format(Protocol):
 def load(module: str) -> Format:
     """Import a format's module; ValueError that names the extra, if a package is missing."""
     try:
-        return importlib.import_module(module)  # pyright: ignore[reportReturnType]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # theirs, when they are imported
+            return importlib.import_module(module)  # pyright: ignore[reportReturnType]
     except ModuleNotFoundError as error:
         name = module.rpartition(".")[2]
         if error.name is None or error.name.startswith("kdx"):

@@ -175,7 +175,8 @@ def test_timm_opens_its_own_and_no_others(run_dir, tmp_path):
     student = timm.create_model("mobilenetv3_small_050", num_classes=10, in_chans=1).eval()
     path, spec = tmp_path / "student.safetensors", weights.read_spec(run_dir)
     weights.save(student, path, input=spec, classes=10)
-    overrides = ["student={use: timm, name: mobilenetv3_small_050}"]
+    overrides = ["student={use: timm, name: mobilenetv3_small_050}", "stages=[{epochs: 1}]"]
+    overrides += ["losses=[{use: cross_entropy}]"]
     if spec.channels != 1:
         student = timm.create_model(
             "mobilenetv3_small_050", num_classes=10, in_chans=spec.channels
