@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kdx import data, losses, protocols
     from kdx.commands.compress import compress
     from kdx.commands.evaluate import evaluate
+    from kdx.export.exporting import export
     from kdx.models import students
     from kdx.models.certificate import Certificate, certify
     from kdx.models.features import Tapped
@@ -27,7 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Certificate", "CertificateError", "ImageData", "InputSpec", "Outputs", "RecipeError", "Run",
     "Stopped", "Tapped", "TrainingError", "__version__", "certify", "compress", "data", "distill",
-    "evaluate", "load_student", "losses", "protocols", "schedules", "students",
+    "evaluate", "export", "load_student", "losses", "protocols", "schedules", "students",
 ]  # fmt: skip
 
 _NAMES = {
@@ -42,7 +43,7 @@ _NAMES = {
 }
 _PLACES = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = {"schedules": "kdx.training.schedules", "students": "kdx.models.students"}
-_MODULES |= {name: f"kdx.{name}" for name in ("data", "losses", "protocols")}
+_MODULES |= {name: f"kdx.{name}" for name in ("data", "export", "losses", "protocols")}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdx.commands.evaluate import recipe_of
 from kdx.commands.shared import add_common
 
 if TYPE_CHECKING:  # it imports torch
@@ -65,6 +64,7 @@ def compress(
     from kdx.models.certificate import certify
     from kdx.models.copies import copied
     from kdx.models.transforms import restore
+    from kdx.training.opening import recipe_of
     from kdx.training.state import TrainState
     from kdx.util.files import move
 

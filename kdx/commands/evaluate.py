@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kdx.commands.shared import add_common
-from kdx.recipe import Recipe, allow, load
 from kdx.util.words import counted, measured
 
 if TYPE_CHECKING:
@@ -75,32 +74,6 @@ class Assessment:
     classes: "Classes | None" = None
 
 
-def recipe_of(
-    target: Path,
-    recipe: str | PathLike[str] | None,
-    overrides: Sequence[str],
-    plugins: Sequence[str],
-    output_root: str | PathLike[str],
-) -> Recipe:
-    """Load the recipe beside or above `target`, or the given one, without its teacher.
-
-    The rest as in `kdx.recipe.load`. Raises FileNotFoundError if there is no target or no recipe;
-    ValueError if the target holds no weights.
-    """
-    from kdx.models import weights
-
-    weights.read_spec(target)
-    allow(plugins)
-    places = (place / "recipe.yaml" for place in (target, *target.resolve().parents[:3]))
-    found = recipe or next((place for place in places if place.is_file()), None)
-    if found is None:
-        raise FileNotFoundError(
-            f"{target}: no recipe.yaml beside or above it: name one with --recipe"
-        )
-    texts = ["teacher=null", "teachers={}", *overrides]
-    return load(found, texts, plugins=plugins, output_root=output_root)
-
-
 def evaluate(
     path: str | PathLike[str],
     recipe: str | PathLike[str] | None = None,
@@ -129,41 +102,31 @@ def evaluate(
 
     from kdx.data import Views, eval_loader
     from kdx.launch.memory import at_once
-    from kdx.models import weights
     from kdx.models.certificate import count_parameters
     from kdx.models.class_order import Confusion, another_order
     from kdx.models.modes import eval_mode
-    from kdx.models.networks import check_facts, check_names, facts, of_size
-    from kdx.models.teacher import adapt
     from kdx.run.classes import Judge
     from kdx.run.interface import overrides_of
-    from kdx.tasks import numbers_of, task_of
+    from kdx.tasks import numbers_of
     from kdx.training import evaluation
-    from kdx.training.job import build_data
+    from kdx.training.opening import open_student, recipe_of
 
     source, texts = Path(path), [*overrides, *overrides_of(settings)]
-    found = recipe_of(source, recipe, texts, plugins, output_root)
-    own = weights.read_spec(source)
-    data, splits = build_data(found)
     if split not in ("train", "validation", "test"):
         raise ValueError(f"split: {split!r} is not train, validation or test")
-    images = getattr(splits, split)
+    opened = open_student(source, recipe_of(source, recipe, texts, plugins, output_root), key=key)
+    student, data, task = opened.student, opened.data, opened.task
+    images, notes = getattr(opened.splits, split), opened.notes
     if images is None:
         raise ValueError("no validation split: the recipe holds nothing out (data.validation)")
-    task = task_of(data)
-    check_facts(source, task, "student")
-    own = of_size(own or data.input, data.input, task)
-    student = found.student.component.build(**facts(task.facts, own))
-    weights.load(student, source, key=key, network=found.student.component.use)
-    notes = check_names(source, data.classes, "student")
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    views = Views(images, data.input, seed=found.seed)
+    views = Views(images, data.input, seed=opened.recipe.seed)
     size, confusion = min(256, at_once(views.shape)), Confusion(len(data.classes))
     judge = Judge(task, data.classes, device)
     with eval_mode(student.to(device)):
         metrics = evaluation.evaluate(
-            lambda batch: student(adapt(batch, data.input, own)),
-            eval_loader(views, batch_size=size, workers=found.data.workers),
+            lambda batch: student(opened.see(batch)),
+            eval_loader(views, batch_size=size, workers=opened.recipe.data.workers),
             task=task,
             samples=len(views),
             device=device,

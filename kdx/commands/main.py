@@ -20,6 +20,8 @@ VERBS = {
     "distill": ("kdx.commands.distill", "train a compact network from a recipe"),
     "evaluate": ("kdx.commands.evaluate", "evaluate a compact network on a data set"),
     "compress": ("kdx.commands.compress", "turn a checkpoint into the compact network"),
+    "export": ("kdx.commands.export", "write ONNX, ExecuTorch and others, checked where they run"),
+    "bench": ("kdx.commands.bench", "measure latency of teacher, student and exports"),
     "dry-run": ("kdx.commands.dry_run", "build everything, print the plan and the cost"),
     "memo": ("kdx.commands.memo", "store the teacher's outputs before training"),
     "recipes": ("kdx.commands.recipes", "list the shipped recipes and studies, or copy one"),

@@ -138,30 +138,34 @@ def _compare(
     tolerance: float,
     decide: Callable[[Tensor], Tensor],
 ) -> tuple[Errors, int, int]:
-    """Return the errors, the predictions that changed, and how many there are.
-
-    The logits themselves are not kept, only each image's and class's largest: those of pixels are
-    large.
-    """
+    """Return the errors, the predictions that changed, and how many there are."""
     dtype = next((value.dtype for value in trained.parameters()), torch.float32)
     images = (batch.to("cpu", torch.float32).to(dtype) for batch in batches)
-    seen = [_see(trained, compact, batch, decide) for batch in images]
+    return summed([see(trained(x), compact(x), decide) for x in images], tolerance)
+
+
+Seen = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def see(expected: Tensor, found: Tensor, decide: Callable[[Tensor], Tensor]) -> Seen:
+    """Return the largest errors and logits [B, C], and [1] predictions that changed, and all.
+
+    Of two networks' logits of a batch. The logits themselves need not be kept: those of pixels are
+    large.
+    """
+    changed = decide(expected) != decide(found)
+    counts = changed.sum().view(1), torch.tensor([changed.numel()])
+    return _largest(expected - found), _largest(expected), *counts
+
+
+def summed(seen: Sequence[Seen], tolerance: float) -> tuple[Errors, int, int]:
+    """Return the errors over batches, the predictions that changed, and how many there are."""
     error, size, changed, all = (torch.cat(each) for each in zip(*seen, strict=True))
     of_class, of_image = _ordinary(size.amax(0)), _ordinary(size.amax(1))
     scale = torch.minimum(of_class, of_image[:, None])
     relative = error / scale.where(scale != 0, 1)
     worst = error.max().item(), relative.max().item()
     return Errors(*worst, tolerance, len(error)), int(changed.sum()), int(all.sum())
-
-
-def _see(
-    trained: nn.Module, compact: nn.Module, images: Tensor, decide: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the largest errors and logits [B, C], and [1] predictions that changed, and all."""
-    expected, found = trained(images), compact(images)
-    changed = decide(expected) != decide(found)
-    counts = changed.sum().view(1), torch.tensor([changed.numel()])
-    return _largest(expected - found), _largest(expected), *counts
 
 
 def _largest(logits: Tensor) -> Tensor:

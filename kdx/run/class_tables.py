@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from kdx.run.classes import Classes
-from kdx.util.words import counted, printable
+from kdx.util.words import counted, measured, printable
 
 MOST_ROWS, MOST_COLUMNS = 50, 20  # of the table of classes, and of the confusion matrix
 SHOWN = 20  # classes, or confusions, where there are more
@@ -25,7 +25,11 @@ def section(classes: Classes) -> str:
 def in_brief(classes: Classes) -> list[str]:
     """Return the classes of the lowest values, and the most frequent confusions: two lines."""
     heading = classes.metrics[classes.main]["heading"]
-    low = ", ".join(f"{_name(classes, n)} ({_share(v)})" for n, v in lowest(classes)[:FEW])
+    main = classes.main
+    low = ", ".join(
+        f"{_name(classes, n)} ({measured(main, v, classes.numbers)})"
+        for n, v in lowest(classes)[:FEW]
+    )
     lines = [f"classes  lowest {heading}: {low}"] if low else []
     found = [
         f"{_name(classes, true)} as {_name(classes, said)} ({count:,})"
@@ -77,7 +81,7 @@ def _by_class(classes: Classes) -> str:
         before = f"The {SHOWN} of {len(classes.names):,} classes with the lowest {headings[0]}:\n\n"
     rows = [
         [_name(classes, n), f"{classes.count[n]:,}",
-         *(_share(each["values"][n]) for each in classes.metrics.values())]
+         *(_shown(name, values[n], classes.numbers) for name, values in classes.values.items())]
         for n in numbers
     ]  # fmt: skip
     return before + _table(["class", "count", *headings], rows)
@@ -104,8 +108,12 @@ def _name(classes: Classes, number: int) -> str:
     return printable(classes.names[number])
 
 
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.2%}"
+def _share(value: float) -> str:
+    return f"{value:.2%}"
+
+
+def _shown(name: str, value: float | None, numbers: Sequence[str]) -> str:
+    return "" if value is None else measured(name, value, numbers)
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

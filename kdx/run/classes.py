@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kdx.models.class_order import per_class
 from kdx.protocols import ByClass, ImageSource, Task
+from kdx.tasks import numbers_of
 from kdx.training.evaluation import Observer
 from kdx.util.files import write_whole
 
@@ -26,6 +27,7 @@ class Classes:
     `metrics` are {"heading": ..., "values": [C]} by name. `worst` are the mistakes that the network
     is surest of, of classification alone: each {"index", "name", "true", "predicted", "confidence",
     "picture"}, the image's number and name in the split, classes as numbers, a file or None.
+    `numbers` are the metrics that are not shares.
     """
 
     split: str
@@ -36,6 +38,7 @@ class Classes:
     confusion: Sequence[Sequence[int]] | None
     calibration: Mapping[str, Any] | None
     worst: Sequence[Mapping[str, Any]]
+    numbers: Sequence[str] = ()
 
     @property
     def values(self) -> dict[str, list[float | None]]:
@@ -58,6 +61,7 @@ class Judge:
 
     def __init__(self, task: Task, names: Sequence[str], device: torch.device) -> None:
         self.names = [str(name) for name in names]
+        self.numbers = numbers_of(task)
         self.meter = task.class_meter(device) if isinstance(task, ByClass) else None
         self.worst = torch.full((WORST, 4), -1)  # confidence, index, true and predicted class
 
@@ -100,6 +104,7 @@ class Judge:
                 for sure, index, true, predicted in worst
                 if sure >= 0
             ],
+            self.numbers,
         )
 
     def _observe(self, outputs: Tensor, targets: Tensor, indices: Tensor) -> None:
