@@ -21,6 +21,7 @@ VERBS = {
     "evaluate": ("kdx.commands.evaluate", "evaluate a compact network on a data set"),
     "compress": ("kdx.commands.compress", "turn a checkpoint into the compact network"),
     "dry-run": ("kdx.commands.dry_run", "build everything, print the plan and the cost"),
+    "report": ("kdx.commands.report", "write the HTML page of a run, several runs or a study"),
     "memo": ("kdx.commands.memo", "store the teacher's outputs before training"),
     "recipes": ("kdx.commands.recipes", "list the shipped recipes and studies, or copy one"),
     "list": ("kdx.commands.list", "list losses, networks, data sets, ... and their arguments"),

@@ -19,7 +19,7 @@ FORK = "fork.json"  # the checkpoint that the run starts from
 TRACES = {RECIPE, SUMMARY, FILE_IN_RUN, "manifest.json"}  # what runs are recognised by
 OWN = TRACES | {
     FORK, MARK, "certificate.json", "checkpoints", "metrics.jsonl", "pictures", "report.md",
-    "tensorboard", "trackers.json",
+    "report.html", "tensorboard", "trackers.json",
 }  # fmt: skip
 UNTRAINED = {
     FORK,

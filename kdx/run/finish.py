@@ -5,7 +5,7 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import prod
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from kdx.models.copies import copied
 from kdx.models.modes import eval_mode
 from kdx.models.networks import empty_student
 from kdx.models.transforms import restore
+from kdx.report import write_report_page
 from kdx.run.report import write_pictures, write_report
 from kdx.run.summary import Summary, write_summary
 from kdx.training.health import diverged, is_finite
@@ -136,6 +137,7 @@ def _finish(
         write_report(
             run_dir, job.recipe, summary, certificate, input=job.data.input, pictures=pictures
         )
+        write_report_page([run_dir], summary=asdict(summary))
         write_summary(run_dir, summary)  # last: it marks the run as finished
         _conclude(summary, certificate, path, console)
     return runtime.agree(certificate.problems)
@@ -235,5 +237,5 @@ def _conclude(summary: Summary, certificate: Certificate, path: Path, console: C
             f"{double.max_rel_error:.1e} (float64) of the largest logit; predictions changed: "
             f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
         )
-    lines += [f"student  {path}", f"report   {path.parent / 'report.md'}"]
+    lines += [f"student  {path}", f"report   {path.parent / 'report.html'}"]
     say(console, *lines)

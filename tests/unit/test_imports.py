@@ -73,7 +73,7 @@ FLOORS = (
     {"data"},
     {"models"},
     {"training"},
-    {"memo"},
+    {"memo", "report"},
     {"run"},
     {"commands"},
 )
