@@ -1,9 +1,11 @@
 """What classes.json tells: each class, confusions, mistakes, calibration."""
 
 from kdx.report.blocks import Bar, Block, Cell, Figure, Fold, Pictures, Section, Table, Text
-from kdx.report.files import Calibration, Classes, Run
+from kdx.report.charts import reliability
+from kdx.report.contents import Calibration, Classes
+from kdx.report.files import Run
 from kdx.report.images import embedded
-from kdx.report.svg import heat, reliability
+from kdx.report.matrix import heat
 from kdx.util.words import counted
 
 MATRIX = 100  # classes at most whose confusion matrix is drawn

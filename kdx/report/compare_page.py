@@ -6,10 +6,10 @@ from math import isfinite
 from typing import Any
 
 from kdx.report.blocks import Block, Figure, Page, Section, Table, Text
+from kdx.report.charts import Line, lines
 from kdx.report.curves import headings_of, points, primary_of, spread_out
 from kdx.report.files import Run
-from kdx.report.run_page import in_a_sentence
-from kdx.report.svg import Line, lines
+from kdx.report.trained import in_a_sentence
 from kdx.report.wording import OF_IMAGES, flow, standard_error
 from kdx.util.words import counted, measured
 
@@ -22,7 +22,7 @@ def compare_page(runs: Sequence[Run]) -> Page:
         Section("Curves", _curves(runs, names)),
         Section("What differs in the recipes", _differences(runs, names)),
     ]
-    lead = "One run each, one seed each: `kdx study` compares recipes over seeds."
+    lead = "One run each, one seed each; kdx study compares recipes over seeds."
     title = counted(len(runs), "run")
     return Page("Comparison", title, lead, [s for s in sections if s.blocks])
 
@@ -118,7 +118,8 @@ def _figure(
 
 
 def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[Block]:
-    flat = [_flat(run.recipe) for run in runs]
+    absent = ("null", "[]", "{}")
+    flat = [{k: v for k, v in _flat(run.recipe).items() if v not in absent} for run in runs]
     keys = [key for key in dict.fromkeys(key for each in flat for key in each) if key != "name"]
     rows = [[key, *(each.get(key, "-") for each in flat)] for key in keys
             if len({each.get(key) for each in flat}) > 1]  # fmt: skip

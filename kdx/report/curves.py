@@ -5,45 +5,62 @@ from itertools import pairwise
 from math import isfinite
 
 from kdx.report.blocks import Figure
+from kdx.report.charts import Line, lines
 from kdx.report.files import Run
-from kdx.report.svg import Line, lines
 
 WIDE = 50  # times the smallest value: then an axis of losses is logarithmic
 
 
 def curves(run: Run) -> list[Figure]:
-    """Return the figures that there are numbers for: losses, metrics, learning rate, weights."""
-    terms = _terms(run, "loss/")
-    split, primary = run.split, primary_of(run)
-    own = {split: f"{split}/{primary}", f"{split}, average": f"{split}_average/{primary}",
-           "train": f"train/{primary}"}  # fmt: skip
-    headings, numbers = headings_of(run)
-    others = {
-        heading: f"{split}/{name}"
-        for name, heading in {**headings, "agreement": "agreement with the teacher"}.items()
-        if name != primary and name not in numbers
+    """Return the figures that there are numbers for: metrics, losses, learning rate, weights."""
+    return [figure for figure in (*_of_metrics(run), *_of_training(run)) if figure]
+
+
+def _of_metrics(run: Run) -> list[Figure | None]:
+    """Return the metric that chooses the epoch on every split, and the others on one."""
+    split, primary, (headings, numbers) = run.split, primary_of(run), headings_of(run)
+    every = {**headings, "agreement": "agreement with the teacher"}
+    shares = {
+        text: f"{split}/{name}"
+        for name, text in every.items()
+        if name not in {primary, *numbers} and points(run.epochs, f"{split}/{name}")
     }
-    heading = headings.get(primary, primary)
-    scale = 1 if primary in numbers else 100
-    unit = "" if primary in numbers else " (%)"
-    weighted = _terms(run, "weighted/") if len(terms) > 2 else {}
-    rates, total = {"learning rate": "learning_rate"}, {"total": "loss/total"}
-    losses = {split: f"{split}/loss", f"{split}, average": f"{split}_average/loss",
-              "train": "train/loss"}  # fmt: skip
-    found = [
-        _figure(run, heading, own, f"{heading}{unit}", scale=scale),
-        _figure(run, f"Other metrics on {split}", others, "metric (%)", scale=100),
-        *(_figure(run, headings[n], {split: f"{split}/{n}"}, headings[n])
-          for n in headings if n in numbers and n != primary),
+    several = len(shares) > 1
+    title = f"Other metrics on {split}" if several else "".join(shares)
+    heading, is_number = headings.get(primary, primary), primary in numbers
+    unit, scale = ("", 1) if is_number else (" (%)", 100)
+    return [
+        _figure(run, heading, _splits(run, primary), f"{heading}{unit}", scale=scale),
+        _figure(run, title, shares, "metric (%)" if several else f"{title} (%)", scale=100),
+        *(
+            _figure(run, headings[name], {split: f"{split}/{name}"}, headings[name])
+            for name in numbers
+            if name in headings and name != primary
+        ),
+        _figure(run, "Loss in evaluation", _splits(run, "loss"), "loss", log=True),
+    ]
+
+
+def _of_training(run: Run) -> list[Figure | None]:
+    terms, total, rate = _terms(run, "loss/"), {"total": "loss/total"}, "learning rate"
+    several = len(terms) > 2
+    weighted = _terms(run, "weighted/") if several else {}
+    norms = _terms(run, "gradient/")
+    return [
         _figure(run, "Training loss", total | weighted, "weighted loss", log=True),
-        _figure(run, "Terms of the loss", terms if weighted else {}, "loss, unweighted", log=True),
-        _figure(run, "Loss in evaluation", losses, "loss", log=True),
-        _figure(run, "Learning rate", rates, "learning rate"),
+        _figure(run, "Terms of the loss", terms if several else {}, "loss, unweighted", log=True),
+        _figure(run, "Learning rate", {rate: "learning_rate"}, rate),
         _figure(run, "Weights of the terms", _terms(run, "weight/"), "weight"),
-        _figure(run, "Gradients of the terms", _terms(run, "gradient/"), "gradient norm", log=True),
+        _figure(run, "Gradients of the terms", norms, "gradient norm", log=True),
         _figure(run, "Cosine to the task's gradient", _terms(run, "cosine/"), "cosine"),
-    ]  # fmt: skip
-    return [figure for figure in found if figure]
+    ]
+
+
+def _splits(run: Run, name: str) -> dict[str, str]:
+    """Return the keys of a metric on each split, by label."""
+    split = run.split
+    keys = {split: split, f"{split}, average": f"{split}_average", "train": "train"}
+    return {label: f"{key}/{name}" for label, key in keys.items()}
 
 
 def headings_of(run: Run) -> tuple[Mapping[str, str], Sequence[str]]:

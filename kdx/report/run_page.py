@@ -1,7 +1,6 @@
 """The page of one run."""
 
 import json
-from collections.abc import Mapping
 
 from kdx.report.blocks import (
     Block,
@@ -16,18 +15,18 @@ from kdx.report.blocks import (
     Tiles,
 )
 from kdx.report.by_class import class_sections
+from kdx.report.contents import Certificate, Summary
 from kdx.report.curves import curves
-from kdx.report.files import Certificate, Export, Run, Summary
+from kdx.report.exports import exports
+from kdx.report.files import Run
 from kdx.report.images import embedded
+from kdx.report.trained import in_a_sentence, what
 from kdx.report.wording import (
     OF_IMAGES,
-    called,
-    entries,
     flow,
     mapping,
     plugins_of,
     standard_error,
-    term,
     wilson,
 )
 from kdx.util.words import counted, in_bytes, measured
@@ -41,7 +40,7 @@ def run_page(run: Run) -> Page:
     summary, certificate = run.summary, run.certificate
     sections = [
         Section("Result", _result(summary) if summary else [Text(_unfinished(run))]),
-        Section("What was trained", _what(run)),
+        Section("What was trained", what(run)),
         Section("Certificate", _certificate(certificate) if certificate else []),
         Section("Exports", exports(certificate.exports, summary) if certificate else []),
         Section("Curves", curves(run)),
@@ -54,22 +53,6 @@ def run_page(run: Run) -> Page:
     version = summary.environment.get("kdx") if summary else None
     kicker = "Training run" + (f" · kdx {version}" if version else "")
     return Page(kicker, run.name, in_a_sentence(run), [s for s in sections if s.blocks])
-
-
-def in_a_sentence(run: Run) -> str:
-    """Return what was trained on what, and by whom it was taught."""
-    student, teachers = mapping(run.recipe.get("student")), _teachers(run)
-    text = f"{student.get('use')} on {mapping(run.recipe.get('data')).get('use')}"
-    if transforms := entries(student.get("transforms")):
-        text += f", trained as {' and '.join(mapping(t).get('use', '?') for t in transforms)}"
-    if teachers:
-        text += f", taught by {' and '.join(mapping(t).get('use', '?') for t in teachers.values())}"
-    return text
-
-
-def _teachers(run: Run) -> Mapping[str, object]:
-    one = run.recipe.get("teacher")
-    return {**({"teacher": one} if one else {}), **mapping(run.recipe.get("teachers"))}
 
 
 def _unfinished(run: Run) -> str:
@@ -139,34 +122,6 @@ def _remarks(summary: Summary) -> list[Block]:
     return [Text(text) for text in texts]
 
 
-def _what(run: Run) -> list[Block]:
-    recipe = run.recipe
-    data, student = mapping(recipe.get("data")), mapping(recipe.get("student"))
-    facts = [
-        ("student", called(student, "transforms")),
-        *(("trained as", called(each)) for each in entries(student.get("transforms"))),
-        *((name, called(each)) for name, each in _teachers(run).items()),
-        ("data", called(data, "augment", "batch_size", "workers", "repeats")),
-        ("augmentation", flow(data["augment"]) if data.get("augment") else ""),
-        ("average", called(recipe["average"]) if recipe.get("average") else ""),
-        ("batch size", flow(data.get("batch_size"))),
-        ("seed", flow(recipe.get("seed"))),
-        ("started from", (run.summary.forked_from if run.summary else "") or ""),
-    ]
-    stages = [mapping(each) for each in entries(recipe.get("stages"))] or [{}]
-    rows = []
-    for number, stage in enumerate(stages, 1):
-        own = {**recipe, **{key: value for key, value in stage.items() if value}}
-        losses = " + ".join(term(loss) for loss in entries(own.get("losses")))
-        name = str(
-            stage.get("name") or stage.get("phase") or (number if len(stages) > 1 else "train")
-        )
-        rows.append([name, losses, called(own.get("optimizer")), called(own.get("schedule")),
-                     flow(own.get("epochs"))])  # fmt: skip
-    table = Table(["stage", "losses", "optimizer", "schedule", "epochs"], rows, words=4)
-    return [Facts([(name, text) for name, text in facts if text and text != "{}"]), table]
-
-
 def _certificate(certificate: Certificate) -> list[Block]:
     holds, is_trained = certificate.holds, "the trained one, up to rounding"
     verdict = "holds" if holds else "does not hold"
@@ -187,51 +142,6 @@ def _certificate(certificate: Certificate) -> list[Block]:
     ]  # fmt: skip
     heading = ["dtype", "largest error", "of the largest logit", "tolerance", "images"]
     return [Tiles(tiles), Table(heading, rows)]
-
-
-def exports(found: list[Export], summary: Summary | None) -> list[Block]:
-    """Return the tables of exported files, and of their latency; [] without any."""
-    if not found:
-        return []
-    rows = [
-        [each.file, each.format + (" int8" if each.int8 else ""), each.runtime,
-         in_bytes(each.bytes), _number(each.max_abs_error, ".2g"),
-         _number(each.predictions_changed, ","), _number(each.images, ","),
-         *(_metric(each, side, summary) for side in ("compact", "export"))]
-        for each in found
-    ]  # fmt: skip
-    heading = ["file", "format", "runtime", "size", "largest error", "predictions changed", "n",
-               f"{_heading(found, summary)}, student", "export"]  # fmt: skip
-    times = [
-        [each.file, str(t.batch), str(t.threads), _number(t.median_ms, ".3g"),
-         *(_number(ms, ".3g") for ms in (t.p95_ms, t.torch_median_ms, t.torch_p95_ms)),
-         f"{t.torch_median_ms / t.median_ms:.2f}" if t.torch_median_ms and t.median_ms else ""]
-        for each in found for t in each.latency
-    ]  # fmt: skip
-    columns = ["file", "batch", "threads", "median (ms)", "95th percentile (ms)", "torch, median",
-               "torch, 95th percentile", "times as fast"]  # fmt: skip
-    tables: list[Block] = [Table(heading, rows, words=3)]
-    return [*tables, Text("Latency, beside torch's."), Table(columns, times)] if times else tables
-
-
-def _first_metric(each: Export, summary: Summary | None) -> str:
-    metrics = each.metrics.get("export", {})
-    return summary.primary if summary and summary.primary in metrics else next(iter(metrics), "")
-
-
-def _heading(found: list[Export], summary: Summary | None) -> str:
-    name = next(filter(None, (_first_metric(each, summary) for each in found)), "metric")
-    return summary.headings.get(name, name) if summary else name
-
-
-def _metric(each: Export, side: str, summary: Summary | None) -> str:
-    name = _first_metric(each, summary)
-    value = each.metrics.get(side, {}).get(name)
-    return "" if value is None else measured(name, value, summary.numbers if summary else ())
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else f"{value:{form}}"
 
 
 def _pictures(run: Run) -> list[Block]:

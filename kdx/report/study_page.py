@@ -1,115 +1,23 @@
 """The page of a study, from the results.json that `kdx study` writes."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any
 
-from pydantic import Field
-
-from kdx.report.blocks import Block, Code, Facts, Figure, Page, Section, Table, Text
-from kdx.report.curves import points
-from kdx.report.files import Content, read, read_epochs
-from kdx.report.svg import Dots, Line, dots, lines
+from kdx.report.blocks import Block, Code, Facts, Page, Section, Table, Text
+from kdx.report.files import read
+from kdx.report.study_figures import dot_plots, mean_curves, run_places
+from kdx.report.study_results import Outcome, Results, Row, Spread
 from kdx.util.words import counted
 
 RESULTS = "results.json"
-
-
-class Spread(Content):
-    """Values by seed, their mean and their standard deviation."""
-
-    values: dict[str, float]
-    mean: float
-    std: float | None = None
-
-
-class Difference(Content):
-    """Differences to the baseline by seed, their mean, and the ends of its interval."""
-
-    values: dict[str, float]
-    mean: float
-    low: float | None = None
-    high: float | None = None
-
-
-class TrainingCost(Content):
-    """What training took."""
-
-    seconds: Spread
-    ratio: float | None = None
-    images_per_second: Spread
-    epochs: int
-    shipped: int
-    trained: int
-
-
-class Outcome(Content):
-    """The finished runs of an arm: see `kdx_lab.study.rows.Outcome`."""
-
-    metric: str
-    heading: str
-    evaluated_on: str
-    selected: str
-    test: Spread
-    best: Spread
-    last: Spread
-    train: Spread | None = None
-    difference: Difference | None = None
-    cost: TrainingCost
-    is_number: bool = False
-
-    def shown(self, value: float, sign: str = "") -> str:
-        """Return a value in percent, or as a number; with the sign "+" a difference."""
-        return f"{value:{sign}.4f}" if self.is_number else f"{100 * value:{sign}.2f}"
-
-    @property
-    def unit(self) -> str:
-        """What is written behind a heading."""
-        return "" if self.is_number else " (%)"
-
-    @property
-    def scale(self) -> float:
-        """What a value is multiplied by to be shown."""
-        return 1 if self.is_number else 100
-
-
-class Row(Content):
-    """An arm in a setting."""
-
-    setting: str
-    arm: str
-    planned: list[int]
-    failures: dict[str, str] = Field(default_factory=dict)
-    outcome: Outcome | None = None
-    runs: dict[str, dict[str, Any]] = Field(default_factory=dict)
-
-
-class Results(Content):
-    """results.json."""
-
-    title: str
-    description: str = ""
-    command: str = ""
-    baseline: str
-    errors: bool = False
-    confidence: float = 0.95
-    planned: int
-    finished: int
-    rows: list[Row]
-
-    def of(self, setting: str) -> list[Row]:
-        """Return the rows of a setting, which have the same colours in every figure."""
-        return [row for row in self.rows if row.setting == setting]
 
 
 def study_page(directory: Path) -> Page:
     """Return the page of a study's directory; ValueError for damaged files."""
     results = read(directory / RESULTS, Results)
     assert results, "the caller has found the file"
-    places = _places(directory)
+    places = run_places(directory)
     settings = list(dict.fromkeys(row.setting for row in results.rows))
     sections = [_setting(results, setting, places) for setting in settings]
     failures = [
@@ -129,7 +37,7 @@ def study_page(directory: Path) -> Page:
 
 def _setting(results: Results, setting: str, places: Mapping[str, Path]) -> Section:
     """Return the table and the figures of a setting."""
-    figures = [*_dots(results, setting), *_curves(results, setting, places)]
+    figures = [*dot_plots(results, setting), *mean_curves(results, setting, places)]
     return Section(setting or "Results", [_table(results, results.of(setting)), *figures])
 
 
@@ -179,98 +87,6 @@ def _difference(outcome: Outcome) -> str:
     if found.low is not None and found.high is not None:
         text += f" [{outcome.shown(found.low, '+')}, {outcome.shown(found.high, '+')}]"
     return text if n == len(outcome.test.values) else f"{text} (n = {n})"
-
-
-def _dots(results: Results, setting: str) -> list[Figure]:
-    """Return the figures of the differences to the baseline, and of each arm's results."""
-    found = [(n, row.arm, row.outcome) for n, row in enumerate(results.of(setting)) if row.outcome]
-    if not found:
-        return []
-    heading, unit = found[0][2].heading, found[0][2].unit
-    differences = [
-        _row(arm, d.mean, d.low, d.high, d.values, outcome.scale, hue)
-        for hue, arm, outcome in found
-        if (d := outcome.difference)
-    ]
-    values = [
-        _row(arm, t.mean, t.mean - (t.std or 0), t.mean + (t.std or 0), t.values, o.scale, hue)
-        for hue, arm, o in found
-        if (t := o.test)
-    ]
-    figures = []
-    if differences:
-        points = " (percentage points)" if unit else ""
-        drawn = dots(differences, x=f"difference of test {heading}{points}", zero=True)
-        note = f"Bars: {results.confidence:.0%} intervals; small dots: the seeds."
-        figures.append(Figure(f"Difference to {results.baseline}", drawn, note=note))
-    drawn = dots(values, x=f"test {heading}{unit}")
-    note = "Bars: one standard deviation; small dots: the seeds."
-    return [*figures, Figure(f"Test {heading}", drawn, note=note)]
-
-
-def _row(
-    arm: str,
-    mean: float,
-    low: float | None,
-    high: float | None,
-    values: Mapping[str, float],
-    scale: float,
-    hue: int,
-) -> Dots:
-    low, high = (None if end is None else scale * end for end in (low, high))
-    return Dots(arm, scale * mean, low, high, [scale * value for value in values.values()], hue)
-
-
-def _curves(results: Results, setting: str, places: Mapping[str, Path]) -> list[Figure]:
-    """Return the means over the seeds by epoch, of the metric and of the training loss."""
-    rows, figures = results.of(setting), []
-    first = next((row.outcome for row in rows if row.outcome), None)
-    if first is None:
-        return []
-    measured = f"{first.evaluated_on}/{first.metric}"
-    for title, key, y in (
-        (f"{first.heading} on {first.evaluated_on}", measured, f"{first.heading}{first.unit}"),
-        ("Training loss", "loss/total", "weighted loss"),
-    ):
-        is_metric = key == measured
-        scale = first.scale if is_metric else 1
-        flip = is_metric and results.errors
-        series = [_line(row, key, scale, places, flip=flip) for row in rows]
-        if any(len(line.points) > 1 for line in series):
-            note = "Mean over the seeds; band: one standard deviation."
-            drawn = lines(series, x="epoch", y=y)
-            figures.append(Figure(title, drawn, [line.label for line in series], note))
-    return figures
-
-
-def _line(
-    row: Row, key: str, scale: float, places: Mapping[str, Path], *, flip: bool = False
-) -> Line:
-    """Return mean and band of the epochs that all seeds have; `flip`: `scale` minus the value."""
-    names = [str(run.get("name")) for run in row.runs.values()]
-    runs = [
-        dict(points(read_epochs(places[name] / "metrics.jsonl"), key, scale))
-        for name in names if name in places
-    ]  # fmt: skip
-    common = sorted(set.intersection(*map(set, runs))) if runs else []
-    found = [
-        (epoch, [scale - run[epoch] if flip else run[epoch] for run in runs]) for epoch in common
-    ]
-    means = [(epoch, fmean(values)) for epoch, values in found]
-    deviations = [stdev(values) if len(values) > 1 else 0.0 for _, values in found]
-    band = [(e, m - d, m + d) for (e, m), d in zip(means, deviations, strict=True)]
-    return Line(row.arm, means, band if len(runs) > 1 else ())
-
-
-def _places(directory: Path) -> dict[str, Path]:
-    """Return the directories of the runs below a study's, by the names in their summaries."""
-    found = {}
-    for path in sorted(directory.rglob("summary.json")):
-        try:
-            found[json.loads(path.read_text(encoding="utf-8"))["name"]] = path.parent
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: damaged: {error}") from error
-    return found
 
 
 def _named(row: Row) -> str:

@@ -19,7 +19,9 @@ def flow(value: Any) -> str:
         return "[" + ", ".join(flow(each) for each in value) + "]"
     if isinstance(value, float):
         return f"{value:g}"
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
 def called(part: Any, *without: str) -> str:
