@@ -52,7 +52,7 @@ def test_a_study_has_its_table_with_n_and_intervals(tmp_path):
     ]
     assert "Study · 4 of 5 runs finished" in page
     assert cells(page, "Failures")[1:] == [["compact", "2", "no"]]
-    assert "exported student (best epoch on validation) on the 360 test images" in page
+    assert "exported student (last epoch) on the 360 test images" in page
     assert "kdx study x.yaml" in section(page, "Command")
     assert "What it is." in page
 
