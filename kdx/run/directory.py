@@ -19,7 +19,7 @@ FORK = "fork.json"  # the checkpoint that the run starts from
 TRACES = {RECIPE, SUMMARY, FILE_IN_RUN, "manifest.json"}  # what runs are recognised by
 OWN = TRACES | {
     FORK, MARK, "certificate.json", "checkpoints", "classes.json", "exports", "metrics.jsonl",
-    "pictures", "report.md", "tensorboard", "trackers.json",
+    "pictures", "report.html", "report.md", "tensorboard", "trackers.json",
 }  # fmt: skip
 UNTRAINED = {
     FORK,

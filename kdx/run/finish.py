@@ -5,7 +5,7 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import prod
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from kdx.models.copies import copied
 from kdx.models.modes import eval_mode
 from kdx.models.networks import empty_student
 from kdx.models.transforms import restore
+from kdx.report import write_report_page
 from kdx.run.class_tables import in_brief, to_log
 from kdx.run.classes import Classes, Judge, write_classes
 from kdx.run.pictures import with_pictures, write_pictures
@@ -149,6 +150,7 @@ def _finish(
             log.exported(to_log(classes))
         about = {"input": job.data.input, "pictures": pictures, "classes": classes}
         write_report(run_dir, job.recipe, summary, certificate, **about)
+        write_report_page([run_dir], summary=asdict(summary))
         write_summary(run_dir, summary)  # last: it marks the run as finished
         _conclude(summary, certificate, classes, path, log.console)
     return runtime.agree(certificate.problems)
@@ -258,5 +260,5 @@ def _conclude(
             f"{double.max_rel_error:.1e} (float64) of the largest logit{changed}"
         )
     lines += in_brief(classes) if classes else []
-    lines += [f"student  {path}", f"report   {path.parent / 'report.md'}"]
+    lines += [f"student  {path}", f"report   {path.parent / 'report.html'}"]
     say(console, *lines)

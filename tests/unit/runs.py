@@ -7,7 +7,7 @@ __all__ = ["EXPAND", "FILES", "SGD", "contents", "listed", "same"]
 
 FILES = [
     "certificate.json", "checkpoints", "classes.json", "metrics.jsonl", "pictures",
-    "recipe.yaml", "report.md", "student.safetensors", "summary.json", "tensorboard",
+    "recipe.yaml", "report.html", "report.md", "student.safetensors", "summary.json", "tensorboard",
 ]  # fmt: skip
 SGD = "optimizer={use: SGD, lr: 0.1}"
 EXPAND = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true, rate: 2}]"

@@ -73,7 +73,7 @@ FLOORS = (
     {"data"},
     {"models"},
     {"training"},
-    {"memo", "export"},
+    {"memo", "export", "report"},
     {"run"},
     {"commands"},
 )

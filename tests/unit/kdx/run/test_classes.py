@@ -91,6 +91,7 @@ def test_classes_are_json(tmp_path):
     found = json.loads((tmp_path / "classes.json").read_text())
     assert list(found) == [
         "split", "images", "names", "count", "metrics", "confusion", "calibration", "worst",
+        "numbers",
     ]  # fmt: skip
     assert found["metrics"]["recall"] == {"heading": "recall", "values": [0.5, None, 0.75]}
 

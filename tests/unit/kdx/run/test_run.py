@@ -108,7 +108,7 @@ def test_the_terminal_tells_of_data_student_teacher_epochs_and_outcome(distilled
         "3/3 linear  loss ",
         "compact  14,906 parameters, ",
         f"student  {run_dir}/student.safetensors",
-        f"report   {run_dir}/report.md",
+        f"report   {run_dir}/report.html",
     ):
         assert line in printed
 
