@@ -172,7 +172,8 @@ class FileImages(Files):
 
     def whole(self, index: int) -> tuple[Tensor, Tensor]:
         """Return an image [3, h, w] of its own size, uint8, and its label []."""
-        return decode(self.paths[index]), self.labels[index]
+        path = self.paths[index]
+        return decode(path, content=stored(self.content, path)), self.labels[index]
 
     def preparation(self, input: InputSpec) -> Mapping[str, Any]:
         """Return what `center_crop` does; see `kdx.data.preparation`."""

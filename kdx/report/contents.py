@@ -39,6 +39,7 @@ class Summary(Content):
     average: Metrics | None = None
     exported: str = "student"
     stopped_early: str | None = None
+    best_is_average: bool = False
 
     @model_validator(mode="after")
     def _measured(self) -> "Summary":

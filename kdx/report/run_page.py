@@ -85,12 +85,13 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
 
 def _networks(summary: Summary) -> Table:
     last, split = f"student, last epoch ({summary.epochs})", summary.evaluated_on
+    best = "average" if summary.best_is_average else "student"
     found = [
         (f"{summary.exported} (exported)", f"test, n = {summary.test_images:,}", summary.test),
         (last, split, summary.last),
         (f"average, last epoch ({summary.epochs})", split, summary.average),
         (last, "training images", summary.train),
-        (f"student, best epoch ({summary.best_epoch})", split, summary.best),
+        (f"{best}, best epoch ({summary.best_epoch})", split, summary.best),
         *((f"teacher {name}", split, metrics) for name, metrics in summary.teachers.items()),
         ("teachers, mean" if summary.teachers else "teacher", split, summary.teacher),
     ]

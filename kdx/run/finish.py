@@ -140,6 +140,7 @@ def _finish(
             preprocessing=job.about["preprocessing"],
             stopped_early=progress.stopped_early,
             numbers=numbers_of(job.task),
+            best_is_average=progress.best_is_average,
             by_class=classes.values if classes else None,
             ece=classes.calibration["ece"] if classes and classes.calibration else None,
         )

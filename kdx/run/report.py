@@ -107,7 +107,11 @@ def _result(summary: Summary) -> str:
         (last, summary.evaluated_on, summary.last),
         (f"average, last epoch ({summary.epochs})", summary.evaluated_on, summary.average),
         (last, "training images", summary.train),
-        (f"student, best epoch ({summary.best_epoch})", summary.evaluated_on, summary.best),
+        (
+            f"{summary.best_of}, best epoch ({summary.best_epoch})",
+            summary.evaluated_on,
+            summary.best,
+        ),
         *((f"teacher {n}", summary.evaluated_on, each) for n, each in summary.teachers.items()),
         (
             "teachers, mean" if summary.teachers else "teacher",

@@ -23,7 +23,8 @@ class Summary:
     images without augmentation, if the recipe asks for them. `seconds` and `images_per_second`
     are of training only. Of several `teachers`, by name, `teacher` is the mean of their
     probabilities. `average` are the metrics of the average of the student after the last epoch, and
-    `exported` is "average" if that, or its state in the best epoch, is what the run exports.
+    `exported` is "average" if that, or its state in the best epoch, is what the run exports;
+    `best_is_average` says that `best` are metrics of the average.
     `forked_from` is the checkpoint that the run started from. `preprocessing`
     makes the student's input of an image, as in evaluation (`kdx.data.preparation`).
     `stopped_early` says after which epoch `patience` ended the run, and why; None if it did not.
@@ -56,6 +57,12 @@ class Summary:
     numbers: list[str] = field(default_factory=list)
     by_class: dict[str, list[float | None]] | None = None
     ece: float | None = None
+    best_is_average: bool = False
+
+    @property
+    def best_of(self) -> str:
+        """The network that the best epoch's metrics are of."""
+        return "average" if self.best_is_average else "student"
 
     @property
     def primary_metric(self) -> str:

@@ -225,3 +225,11 @@ def test_workers_change_nothing(job):
     alone, by_workers = (load_file(run_dir / "student.safetensors") for run_dir in runs)
     for name, tensor in alone.items():
         assert torch.equal(tensor, by_workers[name])
+
+
+def test_an_image_of_its_own_size_is_read_from_its_shard(root):
+    """As augmentation by a list needs it."""
+    image, label = opened(root).train.whole(2)
+    assert image.shape == (3, 16, 20)
+    assert image[0].unique().tolist() == [2]
+    assert label == opened(root).train.labels[2]
