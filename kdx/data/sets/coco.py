@@ -55,6 +55,9 @@ def coco(
     known = list(names[0].values()) if classes is None else list(classes)
     if twice := repeated(known):
         raise ValueError(f"coco: duplicate classes: {listed(twice)}")
+    if absent := [name for name in known if name not in names[0].values()]:
+        there = listed(sorted(names[0].values()))
+        raise ValueError(f"coco: unknown classes: {listed(absent)}; the categories are {there}")
     parts = [
         read_entries(str(files[name]), contents[name], names[0], folders[name]) for name in files
     ]
