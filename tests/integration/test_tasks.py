@@ -198,6 +198,7 @@ def test_two_processes_segment_as_one(place):
         assert (tensor - students[1][name]).abs().max() < 1e-5
 
 
+@pytest.mark.long
 def test_two_processes_detect(place):
     """What both found together is what the student finds alone."""
     run_dir = distill(place, 2, recipe="detection.yaml")
