@@ -168,6 +168,7 @@ def held(place: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return found
 
 
+@pytest.mark.long
 def test_two_processes_fill_one_memo(tmp_path):
     """On the way, and ahead: batches of 33 leave one of 100 samples out of every epoch.
 
