@@ -52,7 +52,7 @@ def read_content(path: Path) -> Content:
     return content
 
 
-def read_categories(file: str, content: Content) -> dict[int, str]:
+def read_categories(file: Path, content: Content) -> dict[int, str]:
     """Return the names of categories in the order of their ids."""
     found, problems = {}, []
     for index, each in enumerate(content["categories"]):
@@ -69,10 +69,7 @@ def read_categories(file: str, content: Content) -> dict[int, str]:
 
 
 def read_entries(
-    file: str,
-    content: Content,
-    names: Mapping[int, str],
-    folder: Path,
+    file: Path, content: Content, names: Mapping[int, str], folder: Path
 ) -> list[Entry]:
     """Return the images of a file in the order of their ids, as torchvision's CocoDetection."""
     problems: list[str] = []
@@ -98,7 +95,7 @@ def read_entries(
     if not images:
         raise ValueError(f"coco: {file}: no images")
     return [
-        Entry(str(folder / each["file_name"]), file, _size(each), objects[number])
+        Entry(str(folder / each["file_name"]), str(file), _size(each), tuple(objects[number]))
         for number, each in sorted(images.items())
     ]
 
