@@ -5,26 +5,23 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from kdx.models import weights
 from kdx.models.class_names import differences, names_in
-from kdx.models.modes import as_it_was, eval_mode
 from kdx.models.teacher import Teacher
 from kdx.protocols import ImageData, InputSpec, Task
 from kdx.recipe import Recipe, RecipeError
 from kdx.recipe.sections import Network, WeightFile
 from kdx.recipe.sections import Teacher as TeacherSection
 from kdx.tasks import task_of
-from kdx.util.errors import reason
 from kdx.util.words import counted
 
 PUBLISHED, GUESSED = "of its published weights", "the data's, as those of the teacher are unknown"
@@ -32,12 +29,8 @@ PUBLISHED, GUESSED = "of its published weights", "the data's, as those of the te
 Note = Callable[[str], object]
 
 
-def _unsaid(_: str) -> None:
-    """Take a note that another caller is told, too."""
-
-
 def build_student(
-    recipe: Recipe, data: ImageData, note: Note = _unsaid, *, load: bool = True
+    recipe: Recipe, data: ImageData, note: Note = lambda _: None, *, load: bool = True
 ) -> nn.Module:
     """Return a new compact network, if `load` with the weights that the recipe starts it from.
 
@@ -79,7 +72,7 @@ def build_teacher(
     student: nn.Module,
     *,
     load: bool,
-    note: Note = _unsaid,
+    note: Note = lambda _: None,
 ) -> Teacher:
     """Return a teacher, with its weights if `load` is true; `note` as for students.
 
@@ -104,9 +97,13 @@ def build_teacher(
         _load(module, section, known, note)
         if not file.head:
             notes = check_names(file.path, data.classes, f"{place}.weights")
-    elif pretrained and len(told := _label_names(module)) == len(data.classes):
+    config = (getattr(module, "pretrained_cfg", None) or {}) if pretrained else {}  # timm's
+    if not file and len(told := config.get("label_names") or ()) == len(data.classes):
         notes = differences(told, data.classes, place=place, whose="the published network")
-    published = _published(module) if pretrained else None
+    published = None
+    if config:
+        channels, size, _ = config["input_size"]
+        published = InputSpec(channels, size, tuple(config["mean"]), tuple(config["std"]))
     own = spec or published or data.input
     whose = "of its weights" if spec else PUBLISHED if published else GUESSED
     if isinstance(module, AveragedModel):
@@ -145,8 +142,13 @@ def _load(module: nn.Module, section: Network, known: dict[str, Any], note: Note
         raise ValueError(f"{place}.head: {no}: leave `head` out")
     with _at(place):
         try:
-            told = partial(_prefixed, note, place)
-            weights.load(module, file.path, key=file.key, new=head, network=part.use, note=told)
+            weights.load(
+                *(module, file.path),
+                key=file.key,
+                new=head,
+                network=part.use,
+                note=lambda text: note(f"{place}: {text}"),
+            )
         except weights.Misfit as error:
             if file.head or not error.names or not error.names <= _head(section, known, module):
                 raise
@@ -165,10 +167,6 @@ def _at(place: str) -> Iterator[None]:
         raise
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error
-
-
-def _prefixed(note: Note, place: str, text: str) -> None:
-    note(f"{place}: {text}")
 
 
 def _head(section: Network, known: dict[str, Any], module: nn.Module) -> set[str]:
@@ -212,19 +210,6 @@ def check_names(path: str | PathLike[str], classes: Sequence[str], place: str) -
     return differences(names, classes, place=place, whose=str(path)) if names else []
 
 
-def _label_names(module: nn.Module) -> Sequence[str]:
-    """Return the classes of published weights, as in timm's `pretrained_cfg`; () if unknown."""
-    return (getattr(module, "pretrained_cfg", None) or {}).get("label_names") or ()
-
-
-def _published(module: nn.Module) -> InputSpec | None:
-    """Return the input of published weights, as in timm's `pretrained_cfg`."""
-    if (config := getattr(module, "pretrained_cfg", None)) is None:
-        return None
-    channels, size, _ = config["input_size"]
-    return InputSpec(channels, size, tuple(config["mean"]), tuple(config["std"]))
-
-
 def facts(task: Mapping[str, Any], input: InputSpec) -> dict[str, Any]:
     """Return what factories of networks and losses may ask for: facts of the task and images."""
     return {**task, "in_channels": input.channels, "image_size": input.size}
@@ -234,28 +219,3 @@ def has_weights(given: str | WeightFile | None) -> bool:
     """Return whether a teacher's weights exist: a file, or a finished run; true if none are set."""
     path = Path((given if isinstance(given, str) else given.path) if given else "")
     return not given or path.is_file() or (path / weights.FILE_IN_RUN).is_file()
-
-
-@torch.no_grad()
-def check_answer(
-    network: nn.Module, images: Tensor, task: Task, role: str, *, train: bool = False
-) -> None:
-    """Raise ValueError if `network` fails on images [B, C, H, W], or returns another shape.
-
-    In eval mode, or in `train` mode: there some networks return the outputs of auxiliary heads,
-    too, or losses. Buffers and random numbers stay as they are.
-    """
-    place = f"{role}: in train mode" if train else role
-    remedy = "turn off what it adds in train mode, such as by `aux_logits: false`"
-    also = f"; in eval mode it is right: {remedy}, or return the logits only" if train else ""
-    mode = as_it_was(network) if train else eval_mode(network)
-    try:
-        with mode, torch.random.fork_rng(devices=[]):
-            answer = network(images)
-    except Exception as error:  # the network may be anybody's
-        failed = f"forward failed on images of {list(images.shape[1:])}: {reason(error)}"
-        raise ValueError(f"{place}: {failed}{also}") from error
-    try:
-        task.check(answer, images)
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}{also}") from error

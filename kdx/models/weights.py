@@ -102,9 +102,15 @@ def load(
     _check_finite(path, expected, chosen.tensors)
     if told:
         note(f"{path}: {told}")
-    expected.update(chosen.tensors)  # keeps the layout versions that state_dict() records
-    module.load_state_dict(expected)
+    load_tensors(module, chosen.tensors)
     return spec
+
+
+def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load tensors that fit a module, into all or some of its own."""
+    state = module.state_dict()  # records the versions of the layout
+    state.update(tensors)
+    module.load_state_dict(state)
 
 
 def read_spec(source: str | os.PathLike[str]) -> InputSpec | None:
