@@ -141,8 +141,8 @@ def _notes(origin: str, samples: Samples, classes: Sequence[str], *, by: str) ->
     for part, found in samples.items():
         objects = objects_of({part: found})
         if not any(each.name in classes and not each.difficult for each in objects):
-            none = "have no objects of these classes, except difficult ones"
-            yield f"{origin}: the {part} images {none}"
+            lack = "have no objects of these classes, except difficult ones"
+            yield f"{origin}: the {part} images {lack}"
 
 
 def objects_of(samples: Samples) -> Iterator[VocObject]:

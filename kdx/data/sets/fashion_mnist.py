@@ -40,7 +40,7 @@ FILES = {  # the SHA-256 of each, gzipped as its authors did
 def fashion_mnist(
     *, root: str | None = None, size: int = 32, channels: int = 1, download: bool = True
 ) -> ImageData:
-    """Open Fashion-MNIST, zero-padded to `size`, or resized where that is below 28.
+    """Open Fashion-MNIST, zero-padded to `size`, or resized if that is below 28.
 
     Read from `root`: idx files, gzipped or not, or torchvision's folder of them. Without a root,
     from Debian's package or `data`. What is missing is downloaded and verified. ValueError for

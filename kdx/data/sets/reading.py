@@ -1,4 +1,4 @@
-"""Many files read at once, with all their problems told together."""
+"""Many files read at once, with all problems in one error."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence

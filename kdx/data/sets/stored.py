@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from kdx.data.decode import decode, read_header
 from kdx.data.sets.labelling import Placed, number_classes
 from kdx.data.sets.reading import MEAN, STD, opens_headers, sift
-from kdx.data.sources import Content, FileImages, stored
+from kdx.data.sources import Content, FileImages
 from kdx.data.splits import complement
 from kdx.protocols import ImageData, InputSpec
 
@@ -42,16 +41,16 @@ def sift_sources(
     origin: str, sources: Sequence[FileImages], *, verify: bool | None, skip_bad: int
 ) -> tuple[list[FileImages], list[str]]:
     """Return the sources without at most `skip_bad` unreadable images, and notes: see `sift`."""
-    items = [(source, name) for source in sources for name in source.paths]
+    items = [(source, index) for source in sources for index in range(len(source))]
     if not opens_headers(len(items), verify=verify, skip_bad=skip_bad):
         return list(sources), []
     bad, notes = sift(
         origin,
         items,
-        lambda item: decode(item[1], content=stored(item[0].content, item[1])),
-        lambda item: read_header(item[1], content=stored(item[0].content, item[1])),
+        lambda item: item[0].decoded(item[1]),
+        lambda item: item[0].header(item[1]),
         skip_bad=skip_bad,
-        name=lambda item: item[1],
+        name=lambda item: item[0].name(item[1]),
     )
     if bad:
         kept = complement(torch.tensor(bad), len(items))
