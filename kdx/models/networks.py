@@ -34,18 +34,16 @@ def build_student(
 ) -> nn.Module:
     """Return a new compact network, if `load` with the weights that the recipe starts it from.
 
-    `note` is told what of a weight file is loaded, if that is not simply all of it, and of classes
-    with other names.
+    `note` is called with what was loaded of a weight file, if that is not simply all of it, and
+    with classes that have other names.
     """
     section, known = recipe.student, facts(task_of(data).facts, data.input)
     student = section.component.build(**known)
     if section.file and load:
         with _at("student.weights"):
             _check_classes(section.file, len(data.classes))
-        _load(student, section, known, note)
-        if not section.file.head:
-            for each in check_names(section.file.path, data.classes, "student.weights"):
-                note(each)
+        for each in _load(student, section, known, data.classes, note):
+            note(each)
     return student
 
 
@@ -94,12 +92,10 @@ def build_teacher(
     if file:
         if not file.head:
             check_facts(file.path, task, f"{place}.weights")
-        _load(module, section, known, note)
-        if not file.head:
-            notes = check_names(file.path, data.classes, f"{place}.weights")
+        notes = _load(module, section, known, data.classes, note)
     config = (getattr(module, "pretrained_cfg", None) or {}) if pretrained else {}  # timm's
-    if not file and len(told := config.get("label_names") or ()) == len(data.classes):
-        notes = differences(told, data.classes, place=place, whose="the published network")
+    if not file and len(labels := config.get("label_names") or ()) == len(data.classes):
+        notes = differences(labels, data.classes, place=place, whose="the published network")
     published = None
     if config:
         channels, size, _ = config["input_size"]
@@ -131,8 +127,13 @@ def of_size(own: InputSpec, given: InputSpec, task: Task) -> InputSpec:
     return replace(own, size=given.size) if task.spatial else own
 
 
-def _load(module: nn.Module, section: Network, known: dict[str, Any], note: Note) -> None:
-    """Load the weights that a section of a recipe names; its errors begin with their key."""
+def _load(
+    module: nn.Module, section: Network, known: dict[str, Any], classes: Sequence[str], note: Note
+) -> list[str]:
+    """Load the weights that a section of a recipe names; return notes on the names of classes.
+
+    Errors begin with the key of the recipe.
+    """
     file, part = section.file, section.component
     assert file is not None
     place = f"{part.where}.weights"
@@ -154,6 +155,7 @@ def _load(module: nn.Module, section: Network, known: dict[str, Any], note: Note
                 raise
             remedy = f"to start with a new head: weights: {{path: {file.path}, head: new}}"
             raise ValueError(f"{error}\n  {remedy}") from error
+    return [] if file.head else check_names(file.path, classes, place)
 
 
 @contextmanager
@@ -196,10 +198,10 @@ def _check_classes(file: WeightFile | None, classes: int) -> None:
 def check_facts(path: str | PathLike[str], task: Task, place: str) -> None:
     """Raise ValueError if the metadata of a weight file has other facts (anchors) than the task."""
     about = weights.read_metadata(path) or {"extra": {}}
-    told = about["extra"].get("facts", {})
+    trained = about["extra"].get("facts", {})
     for name, value in json.loads(json.dumps(dict(task.facts))).items():
-        if told.get(name, value) != value:
-            differ = f"{path} was trained with {told[name]}, the data set has {value}"
+        if trained.get(name, value) != value:
+            differ = f"{path} was trained with {trained[name]}, the data set has {value}"
             remedy = "use the data set that it was trained on"
             raise ValueError(f"{place}: {name} mismatch: {differ}: {remedy}")
 

@@ -23,7 +23,7 @@ OF_RUN = frozenset({"teacher_network", "student_network", "train_images", "run_s
 training split, the seed."""
 
 OF_TRACKERS = frozenset({"run_dir", "run_id"})
-"""What a tracker is told of the run, and a recipe cannot set."""
+"""What a tracker gets of the run, and a recipe cannot set."""
 
 HIDDEN = {
     "loss": OF_RUN - {"student_network"},

@@ -63,7 +63,7 @@ class Clip(Section):
 
 
 def _shortest(given: float | Clip | None) -> float | Clip | None:
-    """Return a norm as the number alone."""
+    """Return a norm as its number."""
     return given.at if isinstance(given, Clip) and given.by == "norm" else given
 
 

@@ -130,7 +130,7 @@ class Data(Section):
 
 
 class InputOverride(Section):
-    """How a teacher's images are normalised and sized, where its weights do not say."""
+    """How a teacher's images are normalised and sized, if its weights do not say."""
 
     mean: Annotated[list[Finite], Field(min_length=1, max_length=64)] | None = None
     std: Annotated[list[Positive], Field(min_length=1, max_length=64)] | None = None
@@ -170,7 +170,7 @@ class WeightFile(Section):
 
 
 def _shortest(given: str | WeightFile | None) -> str | WeightFile | None:
-    """Return a path without key and head as the path alone."""
+    """Return weights without key and head as their path."""
     if isinstance(given, WeightFile) and given.key is None and not given.head:
         return given.path
     return given
