@@ -95,7 +95,12 @@ def _choose(
 ) -> tuple[Fit, str]:
     """As `choose`, by the names in `own`."""
     every, removed = _plain(found.entries, own)
-    entries = _below(found.entries, every, tuple(key.split("."))) if key else every
+    entries, start = every, tuple(key.split(".")) if key else ()
+    if key:  # written with insertions or without
+        pairs = zip(found.entries, every, strict=True)
+        entries = [
+            e for full, e in pairs if start in (full.keys[: len(start)], e.keys[: len(start)])
+        ]
     if key and not entries:
         raise ValueError(f"key: no tensors below {key!r}; the file holds {found.described()}")
     tried: dict[Keys, Fit] = {}
@@ -152,12 +157,6 @@ def _plain(entries: list[Entry], own: Mapping[str, Tensor]) -> tuple[list[Entry]
         plain.append(Entry((*entry.keys[:begin], *kept), entry.depth, entry.value))
     unique = len({entry.keys for entry in plain}) == len(entries)
     return (plain, sorted(removed)) if unique else (entries, [])
-
-
-def _below(given: list[Entry], plain: list[Entry], key: Keys) -> list[Entry]:
-    """Return the entries of `plain` below a key, that is written with insertions or without."""
-    pairs = zip(given, plain, strict=True)
-    return [e for full, e in pairs if key in (full.keys[: len(key)], e.keys[: len(key)])]
 
 
 def _prefixes(entries: list[Entry], own: Mapping[str, Tensor]) -> list[Keys]:

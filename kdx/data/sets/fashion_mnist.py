@@ -72,15 +72,11 @@ def _download(root: Path, *, allowed: bool) -> Path:
 def _read(folder: Path, part: str, *, origin: str, size: int) -> MemoryImages:
     images = read_idx(find_idx(folder, f"{part}-images-idx3-ubyte"), shape=(SIDE, SIDE))[:, None]
     labels = read_idx(find_idx(folder, f"{part}-labels-idx1-ubyte"), shape=()).long()
-    source = MemoryImages(_sized(images, size), labels, origin)
+    margins = ((size - SIDE) // 2, (size - SIDE + 1) // 2) * 2
+    sized = resized(images, size) if size < SIDE else functional.pad(images, margins)
+    source = MemoryImages(sized, labels, origin)
     check_labels(source, classes=len(CLASSES))
     return source
-
-
-def _sized(images: Tensor, size: int) -> Tensor:
-    before, after = (size - SIDE) // 2, (size - SIDE + 1) // 2
-    is_small = size < SIDE
-    return resized(images, size) if is_small else functional.pad(images, (before, after) * 2)
 
 
 def find_idx(folder: Path, name: str) -> Path:
