@@ -102,22 +102,18 @@ def box_data(
     from kdx.tasks.detection import Detection  # here: torchvision takes as long to import as torch
 
     task = Detection(classes=classes, anchors=anchors)
-    notes = [
-        *notes,
-        *_left_out(origin, samples, classes, other=other, every=every),
-        *_notes(origin, samples, classes, by=by),
-    ]
+    more = _notes(origin, samples, classes, by=by, other=other, every=every)
     return ImageData(
         *(_source(part, classes) for part in samples.values()),
         classes=classes,
         input=InputSpec(3, size, (0.0,) * 3, (1.0,) * 3),
-        notes=[*notes, *task.notes],
+        notes=[*notes, *more, *task.notes],
         task=task,
     )
 
 
-def _left_out(
-    origin: str, samples: Samples, classes: Sequence[str], *, other: str, every: str
+def _notes(
+    origin: str, samples: Samples, classes: Sequence[str], *, by: str, other: str, every: str
 ) -> Iterator[str]:
     counts = Counter(each.name for each in objects_of(samples) if each.name not in classes)
     names = listed([f"{name!r} ({counted(n, 'object')})" for name, n in counts.most_common()])
@@ -128,14 +124,11 @@ def _left_out(
         )
     if names:
         yield f"{origin}: ignored objects of other classes: {names}"
-
-
-def _notes(origin: str, samples: Samples, classes: Sequence[str], *, by: str) -> Iterator[str]:
-    every = {each.image: each for part in samples.values() for each in part}.values()
-    if empty := [place for each in every for place in each.notes]:
+    images = {each.image: each for part in samples.values() for each in part}.values()
+    if empty := [place for each in images for place in each.notes]:
         count = counted(len(empty), "object")
         yield f"{origin}: {count} left out, whose boxes cover nothing of the image: {listed(empty)}"
-    oriented = [(s.image, s.size != s.header.size) for s in every if s.header.orientation > 1]
+    oriented = [(s.image, s.size != s.header.size) for s in images if s.header.orientation > 1]
     yield from orientation_notes(origin, oriented, by=by)
     yield from shared_images(origin, *([s.image for s in part] for part in samples.values()))
     for part, found in samples.items():
