@@ -8,11 +8,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from kdx.data.counter import Draw, seeded
+from kdx.data.counter import generators_kept
 from kdx.models import weights
 from kdx.models.class_names import differences, names_in
 from kdx.models.teacher import Teacher
@@ -54,7 +53,7 @@ def empty_student(recipe: Recipe, data: ImageData) -> nn.Module:
     component = recipe.student.component
     if "pretrained" in component.arguments:
         component = replace(component, arguments={**component.arguments, "pretrained": False})
-    with seeded(0, 0, 0, Draw.SCENE):
+    with generators_kept():
         return component.build(**facts(task_of(data).facts, data.input))
 
 
@@ -171,7 +170,7 @@ def _head(section: Network, known: dict[str, Any], module: nn.Module) -> set[str
     given = {key: value for key, value in part.arguments.items() if key != "pretrained"}
     more = {"num_classes": {**known, **given}["num_classes"] + 1}
     given |= more if "num_classes" in given else {}
-    with torch.random.fork_rng(devices=[]):  # the run's own draws stay as they are
+    with generators_kept():  # the run's own draws stay as they are
         other = replace(part, arguments=given).build(**{**known, **more})
     shapes = {name: value.shape for name, value in other.state_dict().items()}
     return {name for name, value in own.items() if shapes.get(name, value.shape) != value.shape}
