@@ -28,7 +28,7 @@ OF_RUN = frozenset(
 training split, of its classes, the shares of its labels, the seed."""
 
 OF_TRACKERS = frozenset({"run_dir", "run_id"})
-"""What a tracker is told of the run, and a recipe cannot set."""
+"""What a tracker gets of the run, and a recipe cannot set."""
 
 HIDDEN = {
     "loss": OF_RUN - {"student_network"},

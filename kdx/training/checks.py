@@ -4,11 +4,13 @@ from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from kdx.data import Mixing, Views
 from kdx.launch.memory import check_fits
 from kdx.models.copies import copied
+from kdx.models.modes import as_it_was, eval_mode
 from kdx.models.teacher import Teacher
 from kdx.models.transforms import restore
 from kdx.protocols import StudentTransform, Task
@@ -112,3 +114,28 @@ def check_teachers_used(recipe: Recipe, task: Task, objectives: Sequence[Objecti
                 f"{', '.join(uses)}. Add one that learns from a teacher, such as kd, hint or pkt, "
                 "or remove the teacher"
             )
+
+
+@torch.no_grad()
+def check_answer(
+    network: nn.Module, images: Tensor, task: Task, role: str, *, train: bool = False
+) -> None:
+    """Raise ValueError if `network` fails on images [B, C, H, W], or returns another shape.
+
+    In eval mode, or in `train` mode: there some networks return the outputs of auxiliary heads,
+    too, or losses. Buffers and random numbers stay as they are.
+    """
+    place = f"{role}: in train mode" if train else role
+    remedy = "turn off what it adds in train mode, such as by `aux_logits: false`"
+    also = f"; in eval mode it is right: {remedy}, or return the logits only" if train else ""
+    mode = as_it_was(network) if train else eval_mode(network)
+    try:
+        with mode, torch.random.fork_rng(devices=[]):
+            answer = network(images)
+    except Exception as error:  # the network may be anybody's
+        failed = f"forward failed on images of {list(images.shape[1:])}: {reason(error)}"
+        raise ValueError(f"{place}: {failed}{also}") from error
+    try:
+        task.check(answer, images)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}{also}") from error

@@ -15,7 +15,6 @@ from kdx.models.copies import copied
 from kdx.models.networks import (
     build_student,
     build_teacher,
-    check_answer,
     empty_student,
     facts,
 )
@@ -31,6 +30,7 @@ from kdx.recipe import Recipe, Stage
 from kdx.recipe.stages import LossTerm
 from kdx.tasks import MultiLabel, check_loss, task_of
 from kdx.training.checks import (
+    check_answer,
     check_average,
     check_batches,
     check_sampling,
