@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     """Measure and print a table for each student."""
     from rich.table import Table
 
-    from kdx.export.bench import bench
+    from kdx.exporting.bench import bench
 
     options = {key: vars(args)[key] for key in ("threads", "recipe", "plugins", "output_root")}
     found = {str(path): bench(path, batches=args.batch, **options) for path in args.students}

@@ -6,12 +6,13 @@ kdx export runs/<name> --to onnx [key=value ...]
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kdx.commands.shared import add_common, positive
-from kdx.export import FORMATS
-from kdx.util.words import counted, in_bytes
+from kdx.exporting import FORMATS
+from kdx.util.words import counted, in_bytes, measured
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,26 +36,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Export and print what was seen."""
-    from kdx.export.exporting import export
+    from kdx.exporting.export import export
 
     options = vars(args).copy()
     made = export(options.pop("student"), options.pop("to"), options.pop("output"), **options)
-    print(described(made.path, made.row))
+    print(described(made.path, made.row, made.numbers))
     for note in made.notes:
         print(f"  {note}")
 
 
-def described(path: Path, row: dict[str, Any]) -> str:
-    """Return lines on an artefact: its size, errors, metrics and latency."""
+def described(path: Path, row: dict[str, Any], numbers: Sequence[str]) -> str:
+    """Return lines on an artefact: size, errors, metrics (not shares: `numbers`), latency."""
     metrics = row["metrics"]
     name = next(iter(metrics["compact"]))
+    before, after = (measured(name, metrics[w][name], numbers) for w in ("compact", "export"))
+    changed = f"; predictions changed: {row['predictions_changed']:,} of {row['predictions']:,}"
     lines = [
         f"{path}: {in_bytes(row['bytes'])}, {row['runtime']}",
         f"  differs from the compact student by {row['max_rel_error']:.1e} of the largest logit "
-        f"({row['max_abs_error']:.1e}) on {counted(row['images'], 'test image')}; predictions "
-        f"changed: {row['predictions_changed']:,} of {row['predictions']:,}",
-        f"  {name} {metrics['export'][name]:.2%}, the compact student's "
-        f"{metrics['compact'][name]:.2%}",
+        f"({row['max_abs_error']:.1e}) on {counted(row['images'], 'test image')}"
+        f"{changed if row['predictions'] else ''}",
+        f"  {name} {after}, the compact student's {before}",
         *(
             f"  batch {each['batch']}: {each['median_ms']:.3f} ms (p95 {each['p95_ms']:.3f}), "
             f"PyTorch {each['torch_median_ms']:.3f} ms (p95 {each['torch_p95_ms']:.3f}), "

@@ -79,7 +79,6 @@ class Export(Content):
     format: str
     file: str
     bytes: int
-    int8: bool = False
     runtime: str = ""
     images: int | None = None
     max_abs_error: float | None = None

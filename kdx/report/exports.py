@@ -10,7 +10,7 @@ def exports(found: list[Export], summary: Summary | None) -> list[Block]:
     if not found:
         return []
     rows = [
-        [each.file, each.format + (" int8" if each.int8 else ""), each.runtime,
+        [each.file, each.format, each.runtime,
          in_bytes(each.bytes), _number(each.max_abs_error, ".2g"),
          _number(each.predictions_changed, ","), _number(each.images, ","),
          *(_metric(each, side, summary) for side in ("compact", "export"))]

@@ -37,7 +37,7 @@ for package in ("kdx", "kdx_lab", "expand", "teachers"):
         try:
             importlib.import_module(each.name)
         except ModuleNotFoundError as error:  # the runtime of an export is an extra
-            assert each.name.startswith("kdx.export."), error
+            assert each.name.startswith("kdx.exporting."), error
             assert not error.name.startswith("kdx"), error
 from kdx.commands.main import main
 assert main(["dry-run", "r.yaml"]) == 0

@@ -8,9 +8,9 @@ import timm
 import torch
 
 import expand
-from kdx.export import FORMATS
-from kdx.export.exporting import quiet
-from kdx.export.formats import Options, load
+from kdx.exporting import FORMATS
+from kdx.exporting.export import quiet
+from kdx.exporting.formats import Options, load
 from kdx.models import students
 
 RUNTIMES = ("onnx", "torch-export", "openvino", "executorch")

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from kdx.commands.compress import compress
 from kdx.commands.evaluate import evaluate
+from kdx.exporting.export import export
 from kdx.models import weights
 from kdx.models.networks import check_names
 from kdx.recipe import load
@@ -109,6 +110,17 @@ def test_tools_take_the_student_and_the_checkpoint(finished, tmp_path):
     exported = load_file(run_dir / "student.safetensors")
     for name, value in load_file(compressed).items():
         torch.testing.assert_close(value, exported[name])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_an_export_answers_as_the_student(finished, to):
+    task, run_dir = finished
+    row = export(run_dir, to).row
+    assert row["images"] == 10
+    assert row["predictions_changed"] == 0 < row["predictions"]
+    first = HEADLINES[task]
+    assert row["metrics"]["export"][first] == pytest.approx(row["metrics"]["compact"][first])
 
 
 DENSE = {

@@ -1,6 +1,7 @@
 """Several labels and numbers from a CSV file: trained, taught, mixed, exported, evaluated."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from PIL import Image
 
 import kdx
 from kdx.commands.evaluate import evaluate
+from kdx.commands.main import main
 from kdx.models.weights import read_metadata
 from kdx.recipe import load
 from kdx.training.job import build
@@ -137,3 +139,21 @@ def test_a_teacher_of_other_numbers_is_refused(root, tmp_path):
     ):
         build(load(written(root, NUMBERS), overrides, output_root=tmp_path))
     assert json.loads((run.path / "summary.json").read_text())["numbers"][1] == "r2"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("task", "shown"),
+    [
+        (LABELS, r"changed: 0 of 32\n  map \d+\.\d\d%, "),
+        (NUMBERS, r"16 test images\n  r2 -?\d+\.\d+, "),
+    ],
+    ids=["labels", "numbers"],
+)
+def test_an_export_shows_the_metric_as_the_run_does(root, tmp_path, task, shown, capsys):
+    run = kdx.distill(written(root, task), output_root=tmp_path, name="run")
+    capsys.readouterr()
+    assert main(["export", str(run.path), "--to", "onnx"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(shown, printed), printed
+    assert "exports/student.onnx" in (run.path / "report.html").read_text()

@@ -73,7 +73,8 @@ FLOORS = (
     {"data"},
     {"models"},
     {"training"},
-    {"memo", "export", "report"},
+    {"memo", "report"},
+    {"exporting"},
     {"run"},
     {"commands"},
 )

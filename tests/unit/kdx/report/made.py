@@ -48,7 +48,7 @@ CLASSES = {
     ],
 }  # fmt: skip
 EXPORT = {
-    "format": "onnx", "file": "exports/student.onnx", "bytes": 64_000, "sha256": "0", "int8": True,
+    "format": "onnx", "file": "exports/student.onnx", "bytes": 64_000, "sha256": "0",
     "runtime": "onnxruntime 1.32.0", "images": 360, "max_abs_error": 0.25,
     "predictions_changed": 7, "metrics": {"compact": {"top1": 0.5}, "export": {"top1": 0.25}},
     "latency": [{"batch": 32, "threads": 1, "median_ms": 2.0, "p95_ms": 2.5,

@@ -83,7 +83,7 @@ def test_the_certificate_and_the_exports(page):
     assert cells(page, "Exports") == [
         ["file", "format", "runtime", "size", "largest error", "predictions changed", "n",
          "top-1, student", "export"],
-        ["exports/student.onnx", "onnx int8", "onnxruntime 1.32.0", "64 kB", "0.25", "7", "360",
+        ["exports/student.onnx", "onnx", "onnxruntime 1.32.0", "64 kB", "0.25", "7", "360",
          "50.00%", "25.00%"],
         ["file", "batch", "threads", "median (ms)", "95th percentile (ms)", "torch, median",
          "torch, 95th percentile", "times as fast"],

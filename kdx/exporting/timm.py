@@ -10,7 +10,7 @@ from timm.models import save_for_hf
 from timm.models._hub import generate_readme
 from torch import Tensor, nn
 
-from kdx.export.formats import Call, Options
+from kdx.exporting.formats import Call, Options
 
 RUNTIME, FILE = "timm", "{name}-timm/model.safetensors"
 FREE_SIZE, MOST = False, None
@@ -25,7 +25,7 @@ model = timm.create_model("local-dir:FOLDER", pretrained=True).eval()
 
 
 def write(network: nn.Module, images: Tensor, path: Path, options: Options) -> None:
-    """See `kdx.export.formats.Format`. ValueError for a network that is not timm's."""
+    """See `kdx.exporting.formats.Format`. ValueError for a network that is not timm's."""
     config: Any = getattr(network, "pretrained_cfg", None) or {}
     name = config.get("architecture") if isinstance(config, Mapping) else None
     if not name or not timm.is_model(name):
@@ -65,7 +65,7 @@ def write(network: nn.Module, images: Tensor, path: Path, options: Options) -> N
 
 
 def open(path: Path, *, threads: int = 1) -> Call:
-    """See `kdx.export.formats.Format`."""
+    """See `kdx.exporting.formats.Format`."""
     network = timm.create_model(f"local-dir:{path.parent}", pretrained=True).eval()
 
     def call(images):

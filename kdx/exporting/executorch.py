@@ -9,22 +9,22 @@ from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpoo
 from executorch.runtime import Runtime
 from torch import Tensor, nn
 
-from kdx.export.formats import Call, Options
-from kdx.export.tracing import trace
+from kdx.exporting.formats import Call, Options
+from kdx.exporting.tracing import trace
 
 RUNTIME, FILE = "executorch", "{name}.pte"
 FREE_SIZE, MOST = False, 32  # memory is planned for the largest batch
 
 
 def write(network: nn.Module, images: Tensor, path: Path, options: Options) -> None:
-    """See `kdx.export.formats.Format`. The file has no room for `options.about`."""
+    """See `kdx.exporting.formats.Format`. The file has no room for `options.about`."""
     program = trace(network, images, batch=options.batch, most=MOST)
     lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
     path.write_bytes(lowered.to_executorch().buffer)
 
 
 def open(path: Path, *, threads: int = 1) -> Call:
-    """See `kdx.export.formats.Format`."""
+    """See `kdx.exporting.formats.Format`."""
     _unsafe_reset_threadpool(threads)
     method = Runtime.get().load_program(path).load_method("forward")
     assert method is not None

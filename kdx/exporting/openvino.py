@@ -6,15 +6,15 @@ from pathlib import Path
 import openvino
 from torch import Tensor, nn
 
-from kdx.export.formats import Call, Options
-from kdx.export.tracing import trace
+from kdx.exporting.formats import Call, Options
+from kdx.exporting.tracing import trace
 
 RUNTIME, FILE = "openvino", "{name}.xml"
 FREE_SIZE, MOST = True, None
 
 
 def write(network: nn.Module, images: Tensor, path: Path, options: Options) -> None:
-    """See `kdx.export.formats.Format`. `options.about` becomes the runtime info "kdx"."""
+    """See `kdx.exporting.formats.Format`. `options.about` becomes the runtime info "kdx"."""
     program = trace(network, images, batch=options.batch, free_size=options.free_size)
     model = openvino.convert_model(program)
     model.inputs[0].get_tensor().set_names({"images"})
@@ -24,7 +24,7 @@ def write(network: nn.Module, images: Tensor, path: Path, options: Options) -> N
 
 
 def open(path: Path, *, threads: int = 1) -> Call:
-    """See `kdx.export.formats.Format`. In float32, also where the CPU has bfloat16."""
+    """See `kdx.exporting.formats.Format`. In float32, also where the CPU has bfloat16."""
     how = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
     network = openvino.Core().compile_model(path, "CPU", how)
     return lambda images: network(images)[0].copy()

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdx.export import FORMATS
-from kdx.export.artefact import torch_threads
-from kdx.export.formats import load as load_format
-from kdx.export.latency import interleaved, median_p95
-from kdx.export.source import CERTIFICATE, Source, open_source
+from kdx.exporting import FORMATS
+from kdx.exporting.artefact import torch_threads
+from kdx.exporting.formats import load as load_format
+from kdx.exporting.latency import interleaved, median_p95
+from kdx.exporting.source import CERTIFICATE, Source, open_source
 from kdx.models.networks import build_teacher, has_weights
 from kdx.recipe import load
 from kdx.util.errors import reason

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from kdx.data import Views
-from kdx.export.formats import Call
-from kdx.export.latency import interleaved, median_p95
+from kdx.exporting.formats import Call
+from kdx.exporting.latency import interleaved, median_p95
 from kdx.launch.memory import at_once
 from kdx.models.certificate import CHANGED, see, summed
 from kdx.models.modes import eval_mode
 from kdx.protocols import Task
-from kdx.tasks import primary_metric
 from kdx.util.errors import CertificateError, reason
 
 IMAGES = 1024  # on which it is compared, or all if that is cheap
@@ -43,8 +42,7 @@ def check(
     *,
     prepare: Callable[[Tensor], Tensor] = unchanged,
     batch: int | None = None,
-    tolerance: float | None = 1e-4,
-    lost: float | None = None,
+    tolerance: float = 1e-4,
     images: int | None = None,
     threads: int = 1,
     batches: Sequence[int] = BATCHES,
@@ -61,14 +59,12 @@ def check(
     many are compared, spread over the views: by default 1,024, or all if that takes seconds.
 
     Raises CertificateError if it does not run, if the largest error is above `tolerance`, or more
-    than a share of 10 times that of the predictions changed; or if its first metric is lower by
-    more than `lost`; None allows anything. Outputs that are not finite where the network's are
-    always raise it.
+    than a share of 10 times that of the predictions changed.
     """
     with eval_mode(network.cpu()), torch_threads(threads):
         try:
             call = fitted(open_runtime(path, threads=threads), batch)
-            return _check(call, path, network, views, task, prepare, tolerance, lost, images) | {
+            return _check(call, path, network, views, task, prepare, tolerance, images) | {
                 "latency": latency(call, network, prepare(_batch(views, 1, 0).images), threads,
                                    [batch] if batch else batches)
             }  # fmt: skip
@@ -85,8 +81,7 @@ def _check(
     views: Views,
     task: Task,
     prepare: Callable[[Tensor], Tensor],
-    tolerance: float | None,
-    lost: float | None,
+    tolerance: float,
     images: int | None,
 ) -> dict[str, Any]:
     size = min(BATCH, at_once(views.shape), len(views))
@@ -108,7 +103,7 @@ def _check(
         seen.append(see(expected, found.float(), task.decide))
         for meter, outputs in zip(meters.values(), (expected, found.float()), strict=True):
             meter.update(outputs, made.targets)
-    errors, changed, predictions = summed(seen, np.inf if tolerance is None else tolerance)
+    errors, changed, predictions = summed(seen, tolerance)
     metrics = {name: dict(meter.compute()) for name, meter in meters.items()}
     row = {
         "images": count,
@@ -119,26 +114,22 @@ def _check(
         "predictions_changed": changed,
         "metrics": metrics,
     }
-    if problem := _problem(row, primary_metric(task), lost):
+    if problem := _problem(row):
         raise CertificateError(f"{path.name} differs from the compact student: {problem}")
     return row
 
 
-def _problem(row: dict[str, Any], first: str, lost: float | None) -> str:
+def _problem(row: dict[str, Any]) -> str:
     """Say what is out of tolerance; empty if nothing is."""
     error, tolerance = row["max_rel_error"], row["tolerance"]
     on = f"on {row['images']:,} images"
-    if not error <= (np.inf if tolerance is None else tolerance):
-        allowed = "" if tolerance is None else f", the tolerance {tolerance:g}"
-        return f"the largest error is {error:.3g} of the largest logit {on}{allowed}"
-    if tolerance is not None:
-        most = max(1, int(CHANGED * tolerance * row["predictions"]))
-        if row["predictions_changed"] > most:
-            changed = f"{row['predictions_changed']:,} of {row['predictions']:,}"
-            return f"{changed} predictions changed {on}, at most {most:,} may"
-    before, after = (row["metrics"][which][first] for which in ("compact", "export"))
-    if lost is not None and not before - after <= lost:
-        return f"{first} is {after:.6g}, not {before:.6g}, {on}: at most {lost:g} may be lost"
+    if not error <= tolerance:
+        allowed = f"the tolerance {tolerance:g}"
+        return f"the largest error is {error:.3g} of the largest logit {on}, {allowed}"
+    most = max(1, int(CHANGED * tolerance * row["predictions"]))
+    if row["predictions_changed"] > most:
+        changed = f"{row['predictions_changed']:,} of {row['predictions']:,}"
+        return f"{changed} predictions changed {on}, at most {most:,} may"
     return ""
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from kdx.export.formats import Call, Options
-from kdx.export.tracing import trace
+from kdx.exporting.formats import Call, Options
+from kdx.exporting.tracing import trace
 
 RUNTIME, FILE = "torch", "{name}.pt2"
 FREE_SIZE, MOST = True, None
@@ -14,13 +14,13 @@ ABOUT = "about.json"
 
 
 def write(network: torch.nn.Module, images: torch.Tensor, path: Path, options: Options) -> None:
-    """See `kdx.export.formats.Format`. `options.about` becomes the extra file about.json."""
+    """See `kdx.exporting.formats.Format`. `options.about` becomes the extra file about.json."""
     program = trace(network, images, batch=options.batch, free_size=options.free_size)
     torch.export.save(program, path, extra_files={ABOUT: json.dumps(dict(options.about))})
 
 
 def open(path: Path, *, threads: int = 1) -> Call:
-    """See `kdx.export.formats.Format`. Torch's threads are those of the process."""
+    """See `kdx.exporting.formats.Format`. Torch's threads are those of the process."""
     network = torch.export.load(path).module()
 
     def call(images):

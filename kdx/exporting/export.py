@@ -15,11 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdx.export import FORMATS
-from kdx.export.artefact import check, described
-from kdx.export.formats import Format, Options, load, runtime
-from kdx.export.source import CERTIFICATE, Source, open_source
-from kdx.export.tracing import other_size, shape, takes
+from kdx.exporting import FORMATS
+from kdx.exporting.artefact import check, described
+from kdx.exporting.formats import Format, Options, load, runtime
+from kdx.exporting.source import CERTIFICATE, Source, open_source
+from kdx.exporting.tracing import other_size, shape, takes
+from kdx.recipe.paths import RECIPE
+from kdx.report import write_report_page
+from kdx.tasks import numbers_of
 from kdx.util.errors import CertificateError
 from kdx.util.files import move, placed, write_whole
 
@@ -28,10 +31,14 @@ EXAMPLES = 4  # images that a network is traced on
 
 @dataclass(frozen=True)
 class Exported:
-    """An artefact at `path`, and its `row` in certificate.json. `notes` are what to know of it."""
+    """An artefact at `path`, and its `row` in certificate.json.
+
+    `numbers` are the metrics that are not shares in [0, 1]; `notes` are what to know of it.
+    """
 
     path: Path
     row: dict[str, Any]
+    numbers: Sequence[str]
     notes: Sequence[str] = ()
 
 
@@ -57,7 +64,7 @@ def export(
 
     `output` is the file, by default exports/student.onnx and the like in the run. `batch` fixes the
     batch; it is free by default. With `preprocess` the graph takes pixels, uint8. The artefact is
-    run in its own runtime on `images` test images (see `kdx.export.artefact.check`) with so many
+    run in its own runtime on `images` test images (see `kdx.exporting.artefact.check`) with so many
     `threads`, and kept only if it differs from the compact student by at most `tolerance`, a share
     of the largest logit: by default the recipe's, in float32. Its row goes to the run's
     certificate.json, or for other students to one beside it.
@@ -86,8 +93,7 @@ def export(
     tolerance = source.opened.recipe.tolerance.float32 if tolerance is None else tolerance
     with _beside(final) as candidate:
         options, notes = _write(format, source, candidate, options)
-        row = {"format": to, "file": _shown(final, source), "int8": False,
-               "runtime": runtime(format)}  # fmt: skip
+        row = {"format": to, "file": _shown(final, source), "runtime": runtime(format)}
         row |= described(candidate) | check(
             format.open, candidate, source.network, source.views, source.opened.task,
             prepare=source.prepare, batch=batch, images=images, threads=threads,
@@ -95,9 +101,11 @@ def export(
         )  # fmt: skip
         _move(candidate.parent, final.parent)
     _record(final, source, row | {"notes": notes})
+    if source.run and (source.run / RECIPE).is_file():
+        write_report_page([source.run])
     if push_to_hub:
         notes.append(f"pushed to {_pushed(final.parent, push_to_hub)}")
-    return Exported(final, row, [*source.opened.notes, *notes])
+    return Exported(final, row, numbers_of(source.opened.task), [*source.opened.notes, *notes])
 
 
 def _write(

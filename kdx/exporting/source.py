@@ -7,11 +7,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from kdx.data import Views, preparation
-from kdx.export.tracing import FromPixels, to_pixels
+from kdx.exporting.tracing import FromPixels, to_pixels
 from kdx.models import weights
 from kdx.training.opening import Opened, is_checkpoint, open_student, recipe_of
 
@@ -51,7 +50,8 @@ class Source:
     @property
     def views(self) -> Views:
         """The test images."""
-        return self._views(self.opened.splits.test)
+        opened = self.opened
+        return Views(opened.splits.test, opened.data.input, seed=opened.recipe.seed)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Return a batch of views as `network` takes it."""
@@ -60,11 +60,10 @@ class Source:
 
     def images(self, count: int) -> Tensor:
         """Return the network's input for up to `count` test images, spread over them."""
-        return torch.cat(self._batches(self.views, count, count))
-
-    def calibration(self, count: int, *, size: int = 32) -> list[Tensor]:
-        """Return the network's input for up to `count` training images, unchanged, in batches."""
-        return self._batches(self._views(self.opened.splits.train), count, size)
+        views = self.views
+        count = min(count, len(views))
+        keys = [(0, i * len(views) // count) for i in range(count)]
+        return self.prepare(views.__getitems__(keys).images)
 
     def about(self) -> dict[str, Any]:
         """Return what an artefact says of itself: classes, task and preprocessing."""
@@ -88,15 +87,6 @@ class Source:
             return {}
         found = json.loads(file.read_text(encoding="utf-8"))
         return {"metrics": found["test"], "test_images": found["test_images"]}
-
-    def _views(self, source: Any) -> Views:
-        return Views(source, self.opened.data.input, seed=self.opened.recipe.seed)
-
-    def _batches(self, views: Views, count: int, size: int) -> list[Tensor]:
-        count = min(count, len(views))
-        keys = [(0, i * len(views) // count) for i in range(count)]
-        parts = (keys[i : i + size] for i in range(0, count, size))
-        return [self.prepare(views.__getitems__(part).images) for part in parts]
 
 
 def open_source(

@@ -11,8 +11,8 @@ import onnxscript  # noqa: F401 - torch's exporter needs it
 import torch
 from torch import Tensor, nn
 
-from kdx.export.formats import Call, Options
-from kdx.export.tracing import shape, trace
+from kdx.exporting.formats import Call, Options
+from kdx.exporting.tracing import shape, trace
 
 RUNTIME, FILE = "onnxruntime", "{name}.onnx"
 FREE_SIZE, MOST = True, None
@@ -22,7 +22,7 @@ LARGEST = 2**31 - 2**20  # bytes of weights in one file of protobuf
 
 
 def write(network: nn.Module, images: Tensor, path: Path, options: Options) -> None:
-    """See `kdx.export.formats.Format`. `options.about` becomes metadata_props."""
+    """See `kdx.exporting.formats.Format`. `options.about` becomes metadata_props."""
     program = trace(network, images, batch=options.batch, free_size=options.free_size)
     made = torch.onnx.export(
         program, (), dynamo=True, opset_version=OPSET, verbose=False,
@@ -54,7 +54,7 @@ def _name_axes(model: onnx.ModelProto, names: Sequence[int | str]) -> None:
 
 
 def open(path: Path, *, threads: int = 1) -> Call:
-    """See `kdx.export.formats.Format`."""
+    """See `kdx.exporting.formats.Format`."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3

@@ -6,14 +6,14 @@ import litert_torch  # pyright: ignore[reportMissingImports]
 from ai_edge_litert.interpreter import Interpreter  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn
 
-from kdx.export.formats import Call, Options
+from kdx.exporting.formats import Call, Options
 
 RUNTIME, FILE = "ai-edge-litert", "{name}.tflite"
 FREE_SIZE, MOST = False, None
 
 
 def write(network: nn.Module, images: Tensor, path: Path, options: Options) -> None:
-    """See `kdx.export.formats.Format`. ValueError unless the batch is fixed."""
+    """See `kdx.exporting.formats.Format`. ValueError unless the batch is fixed."""
     if options.batch is None:
         raise ValueError("litert: the batch must be fixed: pass --batch N (batch=N)")
     example = images[:1].repeat(options.batch, 1, 1, 1)
@@ -21,7 +21,7 @@ def write(network: nn.Module, images: Tensor, path: Path, options: Options) -> N
 
 
 def open(path: Path, *, threads: int = 1) -> Call:
-    """See `kdx.export.formats.Format`."""
+    """See `kdx.exporting.formats.Format`."""
     runner = Interpreter(str(path), num_threads=threads).get_signature_runner()
     name = next(iter(runner.get_input_details()))
     return lambda images: next(iter(runner(**{name: images}).values()))
