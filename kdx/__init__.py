@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kdx import data, losses, protocols
     from kdx.commands.compress import compress
     from kdx.commands.evaluate import evaluate
-    from kdx.export.exporting import export
+    from kdx.exporting.export import export
     from kdx.models import students
     from kdx.models.certificate import Certificate, certify
     from kdx.models.features import Tapped
@@ -35,6 +35,7 @@ _NAMES = {
     "kdx.run.interface": ("Run", "distill", "load_student"),
     "kdx.commands.compress": ("compress",),
     "kdx.commands.evaluate": ("evaluate",),
+    "kdx.exporting.export": ("export",),
     "kdx.models.certificate": ("Certificate", "certify"),
     "kdx.models.features": ("Tapped",),
     "kdx.protocols": ("ImageData", "InputSpec", "Outputs"),
@@ -43,7 +44,7 @@ _NAMES = {
 }
 _PLACES = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = {"schedules": "kdx.training.schedules", "students": "kdx.models.students"}
-_MODULES |= {name: f"kdx.{name}" for name in ("data", "export", "losses", "protocols")}
+_MODULES |= {name: f"kdx.{name}" for name in ("data", "losses", "protocols")}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,12 +6,13 @@ kdx export runs/<name> --to onnx [key=value ...]
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kdx.commands.shared import add_common, positive
-from kdx.export import FORMATS
-from kdx.util.words import counted, in_bytes
+from kdx.exporting import FORMATS
+from kdx.util.words import counted, in_bytes, measured
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-loss", type=float, default=1.0, help="of int8: points of the metric (default: 1.0)")
     add("--images", type=positive, metavar="N", help="test images to compare (1,024, or all)")
     add("--threads", type=positive, default=1, metavar="N", help="of the runtime (default: 1)")
+    add("--license", default="unknown", help="for timm's model card (default: unknown)")
+    add("--push-to-hub", metavar="REPO", help="upload timm's folder to the Hugging Face Hub")
     add("--recipe", type=Path, help="the recipe (default: the recipe.yaml beside the student)")
     add("--key", help="where in a file of several state dicts it is, e.g. model_ema")
     add_common(parser)
@@ -35,26 +38,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Export and print what was seen."""
-    from kdx.export.exporting import export
+    from kdx.exporting.export import export
 
     options = vars(args).copy()
     made = export(options.pop("student"), options.pop("to"), options.pop("output"), **options)
-    print(described(made.path, made.row))
+    print(described(made.path, made.row, made.numbers))
     for note in made.notes:
         print(f"  {note}")
 
 
-def described(path: Path, row: dict[str, Any]) -> str:
-    """Return lines on an artefact: its size, errors, metrics and latency."""
+def described(path: Path, row: dict[str, Any], numbers: Sequence[str]) -> str:
+    """Return lines on an artefact: size, errors, metrics (not shares: `numbers`), latency."""
     metrics = row["metrics"]
     name = next(iter(metrics["compact"]))
+    before, after = (measured(name, metrics[w][name], numbers) for w in ("compact", "export"))
+    changed = f"; predictions changed: {row['predictions_changed']:,} of {row['predictions']:,}"
     lines = [
         f"{path}: {in_bytes(row['bytes'])}, {row['runtime']}",
         f"  differs from the compact student by {row['max_rel_error']:.1e} of the largest logit "
-        f"({row['max_abs_error']:.1e}) on {counted(row['images'], 'test image')}; predictions "
-        f"changed: {row['predictions_changed']:,} of {row['predictions']:,}",
-        f"  {name} {metrics['export'][name]:.2%}, the compact student's "
-        f"{metrics['compact'][name]:.2%}",
+        f"({row['max_abs_error']:.1e}) on {counted(row['images'], 'test image')}"
+        f"{changed if row['predictions'] else ''}",
+        f"  {name} {after}, the compact student's {before}",
         *(
             f"  batch {each['batch']}: {each['median_ms']:.3f} ms (p95 {each['p95_ms']:.3f}), "
             f"PyTorch {each['torch_median_ms']:.3f} ms (p95 {each['torch_p95_ms']:.3f}), "

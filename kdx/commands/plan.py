@@ -1,40 +1,28 @@
 """Print what a run would do and cost: build everything, and take a few steps of each stage."""
 
-import statistics
-import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from itertools import cycle
+from collections.abc import Mapping
 
-import numpy as np
 import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from kdx.commands.start import start_notes
+from kdx.commands.trials import trials
 from kdx.launch.memory import peak
 from kdx.launch.processes import join
 from kdx.memo import Plan
 from kdx.memo.use import plan_memos, show
 from kdx.models.certificate import count_parameters
 from kdx.models.networks import build_student, has_weights
-from kdx.models.teacher import Guide
-from kdx.protocols import Outputs, Planned
-from kdx.recipe import Recipe, Stage
+from kdx.protocols import Planned
+from kdx.recipe import Recipe
 from kdx.run.run import describe
 from kdx.run.teacher_input import seen_by
 from kdx.run.teacher_run import teacher_recipes
 from kdx.training.job import Job, build
 from kdx.training.runtime import Runtime, accelerator_for
-from kdx.training.stage import EpochStats, StageRunner
 from kdx.util.printing import plain, rule, say
-
-WARM_UP, TIMED = 1, 5  # steps of each stage
-PATIENCE = 10.0  # seconds, after which fewer steps will do
-FEWEST = 0.05  # epochs worth a line
 
 
 def dry_run(recipe: Recipe, console: Console) -> None:
@@ -173,84 +161,3 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What a step costs in some of a stage's epochs.
-
-    If there is a memo, `guide` says where the teacher's outputs come from in these: "teacher" or
-    "memo"; else it is "". `steps` are those of all `epochs`, `seconds` those of one step.
-    """
-
-    stage: Stage
-    guide: str
-    epochs: float
-    steps: float
-    seconds: float
-
-
-def trials(runtime: Runtime, memos: Mapping[str, Plan]) -> Iterator[Trial]:
-    """Take a few real steps of every stage; if there are memos, with the teachers and without.
-
-    Trains the job's student a little. The teacher runs on views that the memo lacks in the first
-    epoch that shows them, in proportion if the memo has a part of a view.
-    """
-    shares = [1 - memo.filled_views() for memo in memos.values()]  # of the views [K]
-    absent = np.maximum.reduce(shares) if shares else None
-    done = 0
-    for stage in runtime.job.stages:
-        epochs = range(done, done + stage.stage.epochs)
-        done += len(epochs)
-        parts: dict[str, float] = {"": len(epochs)}
-        if absent is not None and memos.keys() & {*stage.objective.reads}:
-            views = list({epoch % len(absent) for epoch in epochs})
-            asked = float(absent[views].sum())
-            absent[views] = 0
-            parts = {"teacher": asked, "memo": len(epochs) - asked}
-        runtime.job.enter(stage.stage.phase)
-        runner = StageRunner(runtime, stage)
-        for guide, count in parts.items():
-            if count >= FEWEST:
-                with _repeating(runtime, memos) if guide == "memo" else nullcontext():
-                    seconds = _seconds_per_step(runtime, runner)
-                yield Trial(stage.stage, guide, count, count * runtime.batches.steps, seconds)
-        runner.finish()
-
-
-@contextmanager
-def _repeating(runtime: Runtime, names: Collection[str]) -> Iterator[None]:
-    """Replace teachers' outputs by those of the first part of a batch of the same size."""
-    guides = runtime.guides
-    runtime.guides = {n: _repeated(g) if n in names else g for n, g in guides.items()}
-    try:
-        yield
-    finally:
-        runtime.guides = guides
-
-
-def _repeated(guide: Guide) -> Guide:
-    first: dict[int, Outputs] = {}
-
-    def repeat(images: Tensor, indices: Tensor, *, view: int) -> Outputs:
-        if len(images) not in first:
-            first[len(images)] = guide(images, indices, view=view)
-        return first[len(images)]
-
-    return repeat
-
-
-def _seconds_per_step(runtime: Runtime, runner: StageRunner) -> float:
-    """Return the median over a few steps on real batches, after a warm-up; of one if it is slow."""
-    times: list[float] = []
-    runtime.batches.set_epoch(0)
-    batches = cycle(runtime.loader)
-    for step in range(WARM_UP + TIMED):
-        started = time.perf_counter()
-        runner.step(next(batches), runtime.batches.size(step % runtime.batches.steps), EpochStats())
-        if runtime.accelerator.device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-        if len(times) > WARM_UP and sum(times) > PATIENCE:
-            break
-    return statistics.median(times[WARM_UP:])

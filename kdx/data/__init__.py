@@ -32,6 +32,8 @@ from kdx.data.sources import FileImages as FileImages
 from kdx.data.sources import MemoryImages as MemoryImages
 from kdx.data.splits import Splits as Splits
 from kdx.data.splits import split as split
+from kdx.data.vectors import VectorImages as VectorImages
+from kdx.data.vectors import label_shares as label_shares
 from kdx.data.views import Batch as Batch
 from kdx.data.views import Views as Views
 from kdx.data.views import check_data as check_data

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdx.data.augment import Augment, check_changes
 from kdx.data.decode import Size, decode_annotated, read_header
-from kdx.data.sources import BILINEAR, Files, check_lists, check_rgb, taken
+from kdx.data.sources import BILINEAR, Files, check_lists, check_rgb, found_in, taken
 from kdx.protocols import InputSpec
 
 GREY = 127  # around an image that does not fill its view, as in darknet's letterbox
@@ -44,9 +44,8 @@ class BoxImages(Files):
         check_lists("images with boxes", self.labels, paths=self.paths, boxes=self.boxes, **more)
         for path, boxes in zip(self.paths, self.boxes, strict=True):
             if boxes.dtype != torch.float32 or boxes.shape[1:] != (6,):
-                found = f"{str(boxes.dtype).removeprefix('torch.')} {list(boxes.shape)}"
                 wanted = "float32 [n, 6], rows of (class, x, y, w, h, difficult)"
-                raise ValueError(f"{path}: its boxes must be {wanted}, not {found}")
+                raise ValueError(f"{path}: its boxes must be {wanted}, not {found_in(boxes)}")
 
     @property
     def files(self) -> Sequence[str]:

@@ -7,7 +7,7 @@ of the public-domain splitmix64.c by Sebastiano Vigna).
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
@@ -38,6 +38,7 @@ class Draw(IntEnum):
     LIST = 11
     PARTNER = 12
     MIX = 13
+    CLASS = 14
     RESIZED_CROP = 64  # the first of a block: see kdx.data.crops
     PAIR = 1024  # the first of a block, one a pair: see kdx_lab.analysis.similarity
 
@@ -66,11 +67,18 @@ def permutation(seed: int, epoch: int, n: int, *, draw: int = Draw.ORDER) -> Ten
 def seeded(seed: int, epoch: int, index: int, draw: int) -> Iterator[None]:
     """Seed torch's CPU generator, NumPy's and Python's; give them back as they were."""
     word = int(_hash(seed, epoch, draw, index)[0] >> np.uint64(1))
+    with generators_kept():
+        torch.default_generator.manual_seed(word)
+        seed_python_and_numpy(word)
+        yield
+
+
+@contextmanager
+def generators_kept(gpus: Iterable[int] = ()) -> Iterator[None]:
+    """Restore the global generators of Python, NumPy and torch: the CPU's and those of `gpus`."""
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=gpus):
         try:
-            torch.default_generator.manual_seed(word)
-            seed_python_and_numpy(word)
             yield
         finally:
             random.setstate(python)

@@ -95,6 +95,13 @@ def read_header(path: str, *, mask: bool = False, content: bytes | None = None) 
         return _header(image)
 
 
+def read_annotated(path: str, given: Size | None) -> tuple[Header, Size]:
+    """Return the header, and the size that annotations assume; errors also as `Header`."""
+    with _opened(path) as image:
+        header = _header(image)
+        return header, header.annotated(given)
+
+
 @cache
 def suffixes() -> frozenset[str]:
     """Return the suffixes, as ".png", of the image formats that Pillow can read."""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -14,8 +14,11 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from kdx.data.counter import Draw, seeded
+from kdx.data.vectors import rarest, tenths
 from kdx.protocols import ImageData, InputSpec
+from kdx.tasks import MultiLabel, Regression
 
+Kind = Literal["classification", "multilabel", "regression"]
 SAMPLED = 64  # samples that stand for a set's content, and that mean and std are computed from
 
 
@@ -24,7 +27,8 @@ class DatasetImages:
     """Samples of a Dataset with labels [N] (int64); the Dataset's own transforms make the views.
 
     Random transforms draw from torch's, NumPy's or Python's global generator, which `Views` seeds
-    for each view. `rows` [N] are the samples' places in `dataset`.
+    for each view. `rows` [N] are the samples' places in `dataset`. With `targets` [N, K] (float32)
+    the labels are only what splits are stratified by.
     """
 
     dataset: Any
@@ -32,6 +36,7 @@ class DatasetImages:
     origin: str
     rows: Tensor
     files: Sequence[str] = ()
+    targets: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -42,7 +47,9 @@ class DatasetImages:
 
     def subset(self, indices: Tensor) -> "DatasetImages":
         """Return the samples at `indices` [n], in that order, under the names they had."""
-        return replace(self, labels=self.labels[indices], rows=self.rows[indices])
+        targets = None if self.targets is None else self.targets[indices]
+        labels, rows = self.labels[indices], self.rows[indices]
+        return replace(self, labels=labels, rows=rows, targets=targets)
 
     def check(self, input: InputSpec, augment: Any) -> None:
         """Raise ValueError for an augmentation: the Dataset has transforms of its own."""
@@ -66,42 +73,50 @@ class DatasetImages:
         return {"by": f"the Dataset {type(dataset).__name__}", "transform": text}
 
     def view(self, index: int, input: InputSpec, augment: Any) -> tuple[Tensor, Tensor]:
-        """Return an image, uint8 or normalised float32 [C, H, W], and its class, 0-d.
+        """Return an image, uint8 or normalised float32 [C, H, W], and its class, 0-d, or target.
 
-        ValueError for an image of another shape than `input`, or another target than `labels`.
+        ValueError for an image of another shape than `input`, or another target than the listed.
         """
-        image, label = _fetch(self.dataset, int(self.rows[index]), self.origin)
+        goal = (self.labels if self.targets is None else self.targets)[index]
+        image, target = _fetch(self.dataset, int(self.rows[index]), self.origin, goal.ndim > 0)
         if image.shape != input.shape:
             raise ValueError(
                 f"{self.name(index)}: the image is {list(image.shape)}, but others are "
                 f"{list(input.shape)}: resize all images in the Dataset's transforms"
             )
-        if label != self.labels[index]:
-            listed = f"the Dataset's list of targets says {int(self.labels[index])}"
-            raise ValueError(f"{self.name(index)}: the target is {label}, but {listed}")
-        return image, self.labels[index]
+        if not torch.equal(target, goal):
+            listed = f"the Dataset's list of targets says {goal.tolist()}"
+            raise ValueError(f"{self.name(index)}: the target is {target.tolist()}, but {listed}")
+        return image, goal
 
     def tensors(self, *, targets: bool) -> Iterator[tuple[str, Tensor]]:
         """Yield 64 views, which stand for the images where runs are compared."""
-        return iter(()) if targets else (("image", image) for image in self.sampled())
+        if not targets:
+            return (("image", image) for image in self.sampled())
+        return iter(() if self.targets is None else (("targets", self.targets),))
 
     def sampled(self) -> Iterator[Tensor]:
         """Yield a view of up to 64 samples, spread over the set: the same ones at each call."""
         count = min(SAMPLED, len(self))
         for index in (i * len(self) // count for i in range(count)):
             with seeded(0, 0, index, Draw.SCENE):
-                yield _fetch(self.dataset, int(self.rows[index]), self.origin)[0]
+                vector = self.targets is not None
+                yield _fetch(self.dataset, int(self.rows[index]), self.origin, vector)[0]
 
 
 def from_datasets(
     train: Any,
     test: Any,
     *,
+    task: Kind = "classification",
     num_classes: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> ImageData:
     """Return two torch Datasets of (image, class number) as a data set for classification.
+
+    For `task` "multilabel" targets are vectors [C] of 1, 0, and -1 for unknown; for "regression"
+    numbers, or vectors [D], taken as they are. `num_classes` is then their length.
 
     Images: float tensors [C, H, W], taken as normalised already (`mean` and `std` say by what), or
     uint8 tensors or PIL images (L or RGB), normalised by `mean` and `std`, by default those of 64
@@ -109,12 +124,17 @@ def from_datasets(
     sample; `classes` of `train` names the classes. ValueError for other images and targets, an
     empty Dataset, and random transforms that cannot be seeded.
     """
-    sources = [_source(dataset, origin) for dataset, origin in ((train, "train"), (test, "test"))]
+    if task not in get_args(Kind):
+        raise ValueError(f"task: {task!r} is not one of {', '.join(get_args(Kind))}")
+    parts = (train, "train"), (test, "test")
+    sources = [_source(dataset, origin, task) for dataset, origin in parts]
     first, other = (next(source.sampled()) for source in sources)
     if first.dtype != other.dtype:
         raise ValueError(f"test: images are {other.dtype}, but those of train are {first.dtype}")
     names = [str(name) for name in getattr(train, "classes", None) or ()]
-    count = num_classes or len(names) or 1 + max(int(each.labels.max()) for each in sources)
+    listed = sources[0].targets
+    most = max(int(each.labels.max()) for each in sources)
+    count = num_classes or (len(names) or 1 + most if listed is None else listed.shape[1])
     classes = names if len(names) == count else [str(number) for number in range(count)]
     channels, *size = first.shape
     known = [0.0] * channels, [1.0] * channels
@@ -126,15 +146,29 @@ def from_datasets(
         for given, computed in zip((mean, std), known, strict=True)
     )
     side = size[0] if size[0] == size[1] else (size[0], size[1])
-    return ImageData(*sources, classes=classes, input=InputSpec(channels, side, mean, std))
+    made = None
+    if listed is not None:
+        chance = float((listed == 1).float().mean())
+        made = (
+            MultiLabel(num_classes=count, chance=chance)
+            if task == "multilabel"
+            else Regression(outputs=classes)
+        )
+    spec = InputSpec(channels, side, mean, std)
+    return ImageData(*sources, classes=classes, input=spec, task=made)
 
 
-def _source(dataset: Any, origin: str) -> DatasetImages:
+def _source(dataset: Any, origin: str, task: Kind) -> DatasetImages:
     if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and len(dataset)):
         kind = type(dataset).__name__
         raise ValueError(f"{origin}: {kind} is empty, or no map-style Dataset: it needs samples")
     rows = torch.arange(len(dataset))
-    source = DatasetImages(dataset, _labels(dataset, origin), origin, rows)
+    if task == "classification":
+        source = DatasetImages(dataset, _listed(dataset, origin, False), origin, rows)
+    else:
+        targets = _listed(dataset, origin, True)
+        strata = rarest(targets) if task == "multilabel" else tenths(targets)
+        source = DatasetImages(dataset, strata, origin, rows, targets=targets)
     if not torch.equal(next(source.sampled()), next(source.sampled())):
         raise ValueError(
             f"{origin}: random transforms are not reproducible: two views from the same seed "
@@ -144,44 +178,68 @@ def _source(dataset: Any, origin: str) -> DatasetImages:
     return source
 
 
-def _labels(dataset: Any, origin: str) -> Tensor:
-    """Return the targets [N] (int64), without reading images if the Dataset lists them."""
+def _listed(dataset: Any, origin: str, vector: bool) -> Tensor:
+    """Return the targets, [N] (int64) or [N, K] (float32).
+
+    Images are not read if the Dataset lists them.
+    """
     if isinstance(dataset, Subset):
-        return _labels(dataset.dataset, origin)[torch.as_tensor(dataset.indices)]
+        return _listed(dataset.dataset, origin, vector)[torch.as_tensor(dataset.indices)]
     for name in ("targets", "labels"):
         with suppress(TypeError, ValueError, RuntimeError):
             listed = torch.as_tensor(getattr(dataset, name, None))
-            whole = listed.shape == (len(dataset),) and not listed.is_floating_point()
-            if whole and getattr(dataset, "target_transform", None) is None:
+            whole = listed.shape[:1] == (len(dataset),) and listed.ndim <= 1 + vector
+            if not whole or getattr(dataset, "target_transform", None) is not None:
+                continue
+            if vector:
+                return listed.float().reshape(len(dataset), -1)
+            if not listed.is_floating_point():
                 return listed.long()
-    labels = torch.empty(len(dataset), dtype=torch.int64)
+    targets = []
     for row in range(len(dataset)):
         with seeded(0, 0, row, Draw.SCENE):
-            labels[row] = _fetch(dataset, row, origin)[1]
-    return labels
+            targets.append(_fetch(dataset, row, origin, vector)[1])
+        if targets[row].shape != targets[0].shape:
+            shapes = f"{list(targets[row].shape)}, but others are {list(targets[0].shape)}"
+            raise ValueError(f"{origin}[{row}]: the target is {shapes}")
+    return torch.stack(targets)
 
 
-def _fetch(dataset: Any, row: int, origin: str) -> tuple[Tensor, int]:
-    """Return an image, uint8 or float32 [C, H, W], and its target."""
+def _fetch(dataset: Any, row: int, origin: str, vector: bool) -> tuple[Tensor, Tensor]:
+    """Return an image, uint8 or float32 [C, H, W], and its target, [] int64 or [K] float32."""
     sample = dataset[row]
     try:
-        image, target = sample
-        label = operator.index(target)
-    except (TypeError, ValueError):
+        image, given = sample
+        target = _vector(given) if vector else torch.tensor(operator.index(given))
+    except (TypeError, ValueError, RuntimeError):
+        what = "vector of numbers" if vector else "class number"
+        other = (
+            ""
+            if vector
+            else '; for several labels or numbers set task="multilabel" or "regression"'
+        )
         raise ValueError(
-            f"{origin}[{row}]: a sample must be (image, class number), not {_kind(sample)}"
+            f"{origin}[{row}]: a sample must be (image, {what}), not {_kind(sample)}{other}"
         ) from None
     if isinstance(image, Image.Image) and image.mode in ("L", "RGB"):
-        return torch.from_numpy(np.atleast_3d(np.array(image))).permute(2, 0, 1), label
+        return torch.from_numpy(np.atleast_3d(np.array(image))).permute(2, 0, 1), target
     if isinstance(image, Tensor) and image.ndim == 3:
         if image.is_floating_point():
-            return image.detach().float(), label
+            return image.detach().float(), target
         if image.dtype == torch.uint8:
-            return image, label
+            return image, target
     raise ValueError(
         f"{origin}[{row}]: an image must be a float or uint8 tensor [C, H, W] or a PIL image of "
         f"mode L or RGB, not {_kind(image)}"
     )
+
+
+def _vector(given: Any) -> Tensor:
+    """Return [K] of a number or a vector; ValueError for others."""
+    target = torch.as_tensor(given, dtype=torch.float32)
+    if target.ndim > 1:
+        raise ValueError("a vector has one dimension")
+    return target.reshape(-1)
 
 
 def _kind(value: Any) -> str:

@@ -4,13 +4,15 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from math import ceil
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from kdx.data.counter import permutation
+from kdx.data.counter import Draw, permutation
 from kdx.data.views import Batch, Key, Views
 from kdx.util.words import counted
 
@@ -26,6 +28,10 @@ class EpochBatches(Sampler[list[Key]]):
     With `repeats`, an epoch has so many views of each of the first n / repeats samples of its
     order, one after the other (Hoffer et al. 2020; n views as before, as of DeiT): those of the
     numbers epoch * repeats, epoch * repeats + 1, ...
+
+    With `labels` [n], an epoch of the same length is balanced: each class that occurs has as many
+    of its samples, to one, at places drawn at random. They are taken in the order above, and again
+    from its start where a class has too few: then in another view, one that no epoch has again.
     """
 
     def __init__(
@@ -38,10 +44,14 @@ class EpochBatches(Sampler[list[Key]]):
         world: int = 1,
         views: int | None = None,
         repeats: int = 1,
+        labels: Tensor | None = None,
     ) -> None:
         self.steps = steps_per_epoch(n, batch_size=batch_size, world=world)
         self.n, self.batch_size, self.seed, self.rank, self.world = n, batch_size, seed, rank, world
-        self.views, self.repeats = views, repeats
+        self.views, self.repeats, self.classes, self.times = views, repeats, None, 1
+        if labels is not None:
+            _, self.classes, counts = labels.unique(return_inverse=True, return_counts=True)
+            self.times = ceil(ceil(n / len(counts)) / int(counts.min()))  # the most of a sample
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, *, first_step: int = 0) -> None:
@@ -50,7 +60,7 @@ class EpochBatches(Sampler[list[Key]]):
 
     @property
     def view(self) -> int:
-        """The number of the views that are shown, the first with `repeats`; one of `views`."""
+        """The number of the views that are shown, the first if several; one of `views`."""
         return self._number(0)
 
     @property
@@ -66,16 +76,42 @@ class EpochBatches(Sampler[list[Key]]):
         return self.steps - self.first_step
 
     def __iter__(self) -> Iterator[list[Key]]:
-        samples = permutation(self.seed, self.epoch, self.n).tolist()[: ceil(self.n / self.repeats)]
-        numbers = [self._number(repeat) for repeat in range(self.repeats)]
-        order = [(number, index) for index in samples for number in numbers][: self.n]
+        samples = permutation(self.seed, self.epoch, self.n)
+        turns = torch.zeros_like(samples)
+        if self.classes is not None:
+            samples, turns = _balanced(samples, self.classes, seed=self.seed, epoch=self.epoch)
+        drawn = zip(turns.tolist(), samples.tolist(), strict=True)
+        order = [
+            (self._number(turn * self.repeats + repeat), index)
+            for turn, index in islice(drawn, ceil(self.n / self.repeats))
+            for repeat in range(self.repeats)
+        ][: self.n]
         for step in range(self.first_step, self.steps):
             batch = order[step * self.batch_size : (step + 1) * self.batch_size]
             yield [batch[i] for i in _part(len(batch), self.rank, self.world)]
 
     def _number(self, repeat: int) -> int:
-        number = self.epoch * self.repeats + repeat
+        number = self.epoch * self.times * self.repeats + repeat
         return number % self.views if self.views else number
+
+
+def _balanced(samples: Tensor, classes: Tensor, *, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+    """Return samples [n] of which each class has as many, and how often each came before [n].
+
+    `samples` [n] are all in the epoch's order; `classes` [n] of the samples by number, 0..C-1, all
+    occur. Which classes have one more, where n / C is not whole, changes from epoch to epoch.
+    """
+    counts, numbers = classes.bincount(), torch.arange(len(samples))
+    grouped = samples[classes[samples].argsort(stable=True)]
+    wanted = (permutation(seed, epoch, len(samples), draw=Draw.CLASS) + epoch) % len(counts)
+    nth = torch.empty_like(wanted)  # of its class, the sample at each place is
+    nth[wanted.argsort(stable=True)] = numbers - _starts(wanted.bincount())[wanted.sort().values]
+    counts, starts = counts[wanted], _starts(counts)[wanted]
+    return grouped[starts + nth % counts], nth // counts
+
+
+def _starts(counts: Tensor) -> Tensor:
+    return counts.cumsum(0) - counts
 
 
 def steps_per_epoch(n: int, *, batch_size: int, world: int = 1) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdx.data.augment import Augment, check_changes
 from kdx.data.decode import decode_annotated, decode_mask
-from kdx.data.sources import BILINEAR, Files, check_lists, check_rgb, taken
+from kdx.data.sources import BILINEAR, Files, check_lists, check_rgb, found_in, taken
 from kdx.protocols import IGNORED, InputSpec
 from kdx.util.words import counted, listed
 
@@ -41,8 +41,8 @@ class MaskImages(Files):
     def __post_init__(self) -> None:
         check_lists("images with masks", self.labels, paths=self.paths, masks=self.masks)
         if self.table.dtype != torch.int64 or self.table.shape != (IDS,):
-            found = f"{str(self.table.dtype).removeprefix('torch.')} {list(self.table.shape)}"
-            raise ValueError(f"table: the classes of ids must be int64 [{IDS}], not {found}")
+            wrong = found_in(self.table)
+            raise ValueError(f"table: the classes of ids must be int64 [{IDS}], not {wrong}")
 
     @property
     def files(self) -> Sequence[str]:

@@ -30,7 +30,9 @@ class Mix(NamedTuple):
 
 @dataclass(frozen=True)
 class Mixing:
-    """The parameters of Beta, 0 for none, and the number of classes C.
+    """The parameters of Beta, 0 for none, and the number of classes C, of samples with one each.
+
+    `unknown` is the target that stays itself when it is mixed, if there is one.
 
     `mixup`: share * image + (1 - share) * partner (Zhang et al. 2018). `cutmix`: a box of the
     partner's pixels is pasted at its place (Yun et al. 2019). Shares are from Beta(a, a), a box has
@@ -42,6 +44,7 @@ class Mixing:
     mixup: float
     cutmix: float
     classes: int
+    unknown: float | None = None
 
     def partners(self, keys: Sequence[Key], samples: int, *, seed: int) -> list[Key]:
         """Return the keys of the partners of `keys`, out of two `samples` or more; never itself."""
@@ -65,10 +68,11 @@ class Mixing:
     ) -> tuple[Tensor, Tensor]:
         """Mix views, normalised [2 B, C, H, W], the second half the partners', of labels [2 B].
 
-        Return images [B, C, H, W], and the probabilities of the classes [B, C], float32. ValueError
-        for targets that are not one label each.
+        Return images [B, C, H, W], and the probabilities of the classes [B, C], float32. Or of
+        targets [2 B, K], float, mixed as they are. ValueError for others.
         """
-        if targets.ndim != 1 or targets.dtype != torch.int64:
+        is_class = targets.ndim == 1 and targets.dtype == torch.int64
+        if not is_class and not (targets.ndim == 2 and targets.is_floating_point()):
             found = f"{str(targets.dtype).removeprefix('torch.')} {list(targets.shape)}"
             raise ValueError(f"data.mixup, data.cutmix: targets are {found}, not labels [B]")
         height, width = images.shape[2:]
@@ -82,8 +86,12 @@ class Mixing:
             if mix.box:
                 top, left, bottom, right = mix.box
                 image[:, top:bottom, left:right] = partner[:, top:bottom, left:right]
-        first, second = (one_hot(each, self.classes).double() for each in targets.chunk(2))
-        return mixed, (shares * first + (1 - shares) * second).float()
+        goals = one_hot(targets, self.classes) if is_class else targets
+        first, second = goals.double().chunk(2)
+        soft = shares * first + (1 - shares) * second
+        if self.unknown is not None:
+            soft = soft.where((first != self.unknown) & (second != self.unknown), self.unknown)
+        return mixed, soft.float()
 
     def _draw(self, random: np.random.RandomState, size: tuple[int, int]) -> Mix:
         boxed = bool(self.cutmix) and not (self.mixup and random.random_sample() < 0.5)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from kdx.data.augment import Augment
 from kdx.data.counter import Draw, seeded
+from kdx.data.sources import found_in
 from kdx.protocols import InputSpec, Key
 from kdx.recipe.arguments import Component
 from kdx.util.errors import reason
@@ -37,7 +38,7 @@ class Pipeline:
                     raise ValueError(f"{_named(part)}: {reason(error)}") from error
                 if not _is_image(made, len(image)):
                     wanted = f"a uint8 tensor [{len(image)}, H, W]"
-                    raise ValueError(f"{_named(part)}: returned {_kind(made)}, not {wanted}")
+                    raise ValueError(f"{_named(part)}: returned {found_in(made)}, not {wanted}")
                 image = made
         return _fit(image, self.size)
 
@@ -61,9 +62,3 @@ def _is_image(made: object, channels: int) -> bool:
     if not isinstance(made, Tensor) or made.dtype != torch.uint8 or made.ndim != 3:
         return False
     return len(made) == channels and made.numel() > 0
-
-
-def _kind(made: object) -> str:
-    if not isinstance(made, Tensor):
-        return type(made).__name__
-    return f"{str(made.dtype).removeprefix('torch.')} {list(made.shape)}"

@@ -17,7 +17,9 @@ def preparation(source: ImageSource, input: InputSpec) -> dict[str, Any]:
     done is None. "by" names what prepares images that kdx does not know, and "transform" is the
     text of a Dataset's own.
     """
-    known = source.preparation(input) if isinstance(source, Prepared) else _unknown(source)
+    known: Mapping[str, Any] = {"by": type(source).__name__}
+    if isinstance(source, Prepared):
+        known = source.preparation(input)
     normalised = {"scale": 255, "mean": list(input.mean), "std": list(input.std)}
     return NONE | dict(known) | {"size": list(input.hw), "layout": "CHW"} | normalised
 
@@ -47,7 +49,3 @@ def in_words(made: Mapping[str, Any]) -> str:
 
 def _size(size: int | list[int]) -> str:
     return str(size) if isinstance(size, int) else " x ".join(map(str, size))
-
-
-def _unknown(source: ImageSource) -> Mapping[str, Any]:
-    return {"by": type(source).__name__}

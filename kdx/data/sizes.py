@@ -11,7 +11,7 @@ STEPS = 10  # at one size, as in the paper
 
 
 def side(sizes: Sequence[int], *, seed: int, epoch: int, step: int) -> int | None:
-    """Return which of `sizes` a step is taken at, None where there are none: a pure function."""
+    """Return which of `sizes` a step uses, None if there are no sizes: a pure function."""
     if not sizes:
         return None
     return sizes[int(integers(seed, epoch, step // STEPS, Draw.SIZE, len(sizes))[0])]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kdx.data.augment import Augment, augmented, check_changes
 from kdx.data.crops import center_crop, draw_numbers, resized_crop, resized_side
-from kdx.data.decode import decode
+from kdx.data.decode import Crop, Header, decode, read_header
 from kdx.protocols import Batched, InputSpec, Key
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class MemoryImages:
 
     def __post_init__(self) -> None:
         if not _is(self.images, torch.uint8, 4):
-            needed = f"images must be a uint8 tensor [N, C, H, W], not {_found(self.images)}"
+            needed = f"images must be a uint8 tensor [N, C, H, W], not {found_in(self.images)}"
             raise ValueError(
                 f"{self.origin}: {needed}; scale them to 0..255, round and convert them"
             )
@@ -172,7 +172,18 @@ class FileImages(Files):
 
     def whole(self, index: int) -> tuple[Tensor, Tensor]:
         """Return an image [3, h, w] of its own size, uint8, and its label []."""
-        return decode(self.paths[index]), self.labels[index]
+        return self.decoded(index), self.labels[index]
+
+    def decoded(self, index: int, crop: Crop | None = None) -> Tensor:
+        """Return an image [3, H, W], uint8, or what `crop` leaves of it; errors as `decode`."""
+        return decode(self.paths[index], crop, self._stored(index))
+
+    def header(self, index: int) -> Header:
+        """Return the header of an image; errors as `read_header`."""
+        return read_header(self.paths[index], content=self._stored(index))
+
+    def _stored(self, index: int) -> bytes | None:
+        return None if self.content is None else self.content.read(self.paths[index])
 
     def preparation(self, input: InputSpec) -> Mapping[str, Any]:
         """Return what `center_crop` does; see `kdx.data.preparation`."""
@@ -190,7 +201,7 @@ class FileImages(Files):
             if augment is not None and (scale := augment.resized_crop):
                 numbers = draw_numbers(seed, epoch, index)
                 crop = partial(resized_crop, size=size, scale=scale, numbers=numbers)
-            images.append(decode(self.paths[index], crop, stored(self.content, self.paths[index])))
+            images.append(self.decoded(index, crop))
         pixels = augmented(torch.stack(images), augment, keys, seed=seed)
         return pixels, self.labels[[index for _, index in keys]]
 
@@ -199,15 +210,10 @@ class FileImages(Files):
         return _view(self.subset(torch.tensor([index])), input, augment)
 
 
-def stored(content: Content | None, name: str) -> bytes | None:
-    """Return the content of an image that is stored in another file; None for a file of its own."""
-    return None if content is None else content.read(name)
-
-
 def check_lists(origin: str, labels: Tensor, **lists: Sized) -> None:
     """Raise ValueError unless labels are an int64 tensor [N], and the lists of that length."""
     if not _is(labels, torch.int64, 1):
-        raise ValueError(f"{origin}: labels must be an int64 tensor [N], not {_found(labels)}")
+        raise ValueError(f"{origin}: labels must be an int64 tensor [N], not {found_in(labels)}")
     lengths = {name: len(each) for name, each in {"labels": labels, **lists}.items()}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{length:,} {name}" for name, length in lengths.items())
@@ -236,7 +242,7 @@ def _is(value: Any, dtype: torch.dtype, dimensions: int) -> bool:
     return isinstance(value, Tensor) and value.dtype == dtype and value.ndim == dimensions
 
 
-def _found(value: Any) -> str:
+def found_in(value: object) -> str:
     """Return type and shape of an unfit value, and its first NaN or Inf."""
     if not isinstance(value, Tensor):
         return type(value).__name__

@@ -4,6 +4,7 @@ D: detections, T: objects, of an image.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,9 +26,9 @@ class MeanAveragePrecision(Metric):
     objects: list[Tensor]
     objects_counts: list[Tensor]
 
-    def __init__(self, *, num_classes: int) -> None:
+    def __init__(self, *, num_classes: int, by_class: bool = False) -> None:
         super().__init__()
-        self.num_classes = num_classes
+        self.num_classes, self.by_class = num_classes, by_class
         for name in ("found", "found_counts", "objects", "objects_counts"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -38,11 +39,18 @@ class MeanAveragePrecision(Metric):
             getattr(self, name).append(torch.cat([torch.zeros(0, 6, device=self.device), *rows]))
             getattr(self, f"{name}_counts").append(counts.to(self.device))
 
-    def compute(self) -> dict[str, float]:
-        """Return `map` (VOC 2007), `map_area` (VOC 2010) and, if it is there, what `coco` gives."""
+    def compute(self) -> dict[str, Any]:
+        """Return `map` (VOC 2007), `map_area` (VOC 2010) and, if it is there, what `coco` gives.
+
+        With `by_class`, "ap" (VOC 2007), NaN where nothing is to find, and "count" of each class.
+        """
         found = _by_image(self.found, self.found_counts)
         objects = _by_image(self.objects, self.objects_counts)
         voc = average_precision(found, objects, num_classes=self.num_classes)
+        if self.by_class:
+            rows = torch.cat([torch.zeros(0, 6), *objects])
+            counts = rows[rows[:, 1] <= 0, 0].long().bincount(minlength=self.num_classes)
+            return {"ap": voc.eleven.tolist(), "count": counts.tolist()}
         measured = {"map": mean(voc.eleven), "map_area": mean(voc.area)}
         return measured | (coco(found, objects) if coco_available() else {})
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 
 from kdx.losses.at import AT
+from kdx.losses.bce import BCE
+from kdx.losses.bce_kd import BCEKD
 from kdx.losses.cc import CC
 from kdx.losses.crd import CRD
 from kdx.losses.cross_entropy import CrossEntropy
@@ -17,6 +19,7 @@ from kdx.losses.nkd import NKD
 from kdx.losses.nst import NST
 from kdx.losses.ofd import OFD
 from kdx.losses.pkt import PKT
+from kdx.losses.regression import L1, MSE, SmoothL1
 from kdx.losses.reviewkd import ReviewKD
 from kdx.losses.rkd import RKD
 from kdx.losses.sp import SP
@@ -29,9 +32,9 @@ from kdx.losses.yolo_kd import YoloKD
 from kdx.protocols import Loss
 
 __all__ = [
-    "AT", "CC", "CRD", "CWD", "DIST", "DKD", "FSP", "KD", "MGD", "NKD", "NST", "OFD", "PKT", "RKD",
-    "SP", "SRRL", "TABLE", "TTM", "VID", "WTTM", "CrossEntropy", "Hint", "ReviewKD", "TfKD", "Yolo",
-    "YoloKD",
+    "AT", "BCE", "BCEKD", "CC", "CRD", "CWD", "DIST", "DKD", "FSP", "KD", "L1", "MGD", "MSE", "NKD",
+    "NST", "OFD", "PKT", "RKD", "SP", "SRRL", "TABLE", "TTM", "VID", "WTTM", "CrossEntropy", "Hint",
+    "ReviewKD", "SmoothL1", "TfKD", "Yolo", "YoloKD",
 ]  # fmt: skip
 
 TABLE: Mapping[str, Callable[..., Loss]] = {
@@ -60,4 +63,9 @@ TABLE: Mapping[str, Callable[..., Loss]] = {
     "vid": VID,
     "yolo": Yolo,
     "yolo_kd": YoloKD,
+    "bce": BCE,
+    "bce_kd": BCEKD,
+    "mse": MSE,
+    "l1": L1,
+    "smooth_l1": SmoothL1,
 }

@@ -1,7 +1,7 @@
 """Cross-entropy with the labels, of images or of their pixels. B: batch, C: classes."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,17 +26,25 @@ class CrossEntropy:
     (Szegedy et al. 2016, section 7). `class_weights` [C] multiply the value of a pixel or an image
     by its class; unlike torch's, the mean is not divided by them. ValueError for a smoothing or
     weights out of range. With `num_classes`, logits of another number of channels are refused.
+
+    "balanced" weights are n / (C * count) (King & Zeng 2001; scikit-learn's), by the `class_counts`
+    of the training images, C classes of which are in n of them: their mean over the images is 1. A
+    class without images weighs 0. ValueError without counts: for other tasks than classification.
     """
 
     def __init__(
         self,
         *,
         label_smoothing: float = 0.0,
-        class_weights: Sequence[float] | None = None,
+        class_weights: Sequence[float] | Literal["balanced"] | None = None,
         num_classes: int | None = None,
+        class_counts: Sequence[int] | None = None,
     ) -> None:
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing: {label_smoothing} is not in [0, 1)")
+        if class_weights == "balanced":
+            class_weights = _balanced(class_counts)
+        assert not isinstance(class_weights, str)
         for weight in class_weights or ():
             checked_scales(class_weights=weight)
         if class_weights is not None and not any(class_weights):
@@ -64,6 +72,14 @@ class CrossEntropy:
             weight = torch.tensor(self.class_weights, dtype=dtype, device=logits.device)
         smoothing = self.label_smoothing
         return image_cross_entropy(logits, target, weight=weight, label_smoothing=smoothing).mean()
+
+
+def _balanced(counts: Sequence[int] | None) -> list[float]:
+    if counts is None:
+        needs = "'balanced' needs images with one label each, which can be counted"
+        raise ValueError(f"class_weights: {needs}: give a list of numbers")
+    classes = sum(count > 0 for count in counts)
+    return [sum(counts) / (classes * count) if count else 0.0 for count in counts]
 
 
 @full_precision

@@ -53,6 +53,7 @@ def ingredients(
     }
     if views.mixing:
         parts["mixing"] = asdict(views.mixing)
+        del parts["mixing"]["unknown"]  # of targets, which a teacher does not see
     return json.loads(json.dumps(parts, default=str))  # as it is read back
 
 

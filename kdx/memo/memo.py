@@ -17,11 +17,11 @@ from kdx.util.files import locked, write_whole
 
 
 class Memo:
-    """A guide that remembers. The teacher runs on the samples that are not stored yet.
+    """A teacher's outputs from disk; the teacher runs on samples that are not stored yet.
 
-    It returns what it stored, rounded as planned, as float32: a run does not depend on how full
-    the memo was. Several processes may fill it at once. `notes` name what was damaged and is
-    started again.
+    A call returns the stored values, rounded as planned, as float32: a run does not depend on how
+    full the memo was. Several processes may fill it at once. `notes` name damaged files that are
+    written again.
     """
 
     def __init__(self, plan: Plan, teacher: Teacher) -> None:
@@ -76,7 +76,7 @@ class Memo:
     ) -> None:
         """Run the teacher on the `absent` of a batch; store the rows not `found`, and add them.
 
-        What is there stays as it is.
+        Rows that are stored already are not changed.
         """
         outputs = self.teacher(images)
         values = {LOGITS: outputs.logits, **{feature(p): v for p, v in outputs.features.items()}}

@@ -53,7 +53,7 @@ class Plan:
         return self.views * self.samples * row
 
     def filled(self) -> float:
-        """Return the share of its rows that are on disk, by their checksums; none is verified."""
+        """Return the share of its rows that are on disk, by their checksums, unverified."""
         return float(self.filled_views().mean())
 
     def filled_views(self) -> NDArray[np.float64]:

@@ -35,16 +35,16 @@ def _wanted(section: Teacher, recipe: Recipe) -> bool:
 def plan_memos(runtime: Runtime, say: Callable[[str], None] = lambda text: None) -> dict[str, Plan]:
     """Plan the memos of a run, by teacher; others run at every step. Writes nothing.
 
-    Without `teacher.memo` there is one if views never change and it fits; `say` is told why not.
-    Raises ValueError, as `make_plan` and `check_room`, if the recipe asks for it. All processes
-    call it.
+    Without `teacher.memo` there is one if views never change and it fits; `say` gets the
+    reason if not. Raises ValueError, as `make_plan` and `check_room`, if the recipe asks for it.
+    All processes call it.
     """
     planned = {name: _plan_one(runtime, name, say) for name in runtime.job.teachers}
     plans = {name: plan for name, plan in planned.items() if plan}
     views = {name: plan.views for name, plan in plans.items() if plan.asked}
     if len({*views.values()}) > 1:
-        told = ", ".join(f"teachers.{name}.memo.views: {count}" for name, count in views.items())
-        raise ValueError(f"{told}: a run has one number of views: make them the same")
+        given = ", ".join(f"teachers.{name}.memo.views: {count}" for name, count in views.items())
+        raise ValueError(f"{given}: a run has one number of views: make them the same")
     return {n: p for n, p in plans.items() if not views or p.views in views.values()}
 
 

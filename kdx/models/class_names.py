@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from json import loads
 from os import PathLike
 from pathlib import Path
@@ -30,7 +31,12 @@ def names_in(path: str | PathLike[str], count: int) -> Names | None:
     if about:
         return about["extra"].get("class_names")
     file = Path(path, weights.FILE_IN_RUN) if Path(path).is_dir() else Path(path)
-    content = _metadata(file) if file.suffix == ".safetensors" else _checkpoint(file)
+    content = None
+    if file.suffix == ".safetensors":
+        content = _metadata(file)
+    else:
+        with suppress(Exception):  # a broken pickle raises anything, and names are an extra
+            content, _ = read_pickled(file)
     return next(_found(content, count), None)
 
 
@@ -53,15 +59,15 @@ def differences(theirs: Names, ours: Names, *, place: str, whose: str) -> list[s
     once = [name for name in other if counts[0][name] == counts[1][name] == 1]
     words = [name for name in once if same or not name.isdigit()]
     moved = [name for name in words if places[0][name] != places[1][name]]
-    said = f"{whose} was trained on {listed(theirs)}; the data set has {listed(ours)}"
+    both = f"{whose} was trained on {listed(theirs)}; the data set has {listed(ours)}"
     if not moved:
-        return [f"{place}: class names differ: {said}: make sure that their order is the same"]
+        return [f"{place}: class names differ: {both}: make sure that their order is the same"]
     at = places[0][moved[0]], places[1][moved[0]]
     example = f"{ours[at[1]]!r} is its class {at[0]}, and class {at[1]} of the data set"
     remedy = "give it the classes in the same order: name the data's classes so that they sort so"
     if same and len(words) == len(other):
         remedy += f", or take the rows {[places[0][n] for n in other]} of its last layer"
-    raise ValueError(f"{place}: class order mismatch: {said}: {example}; {remedy}")
+    raise ValueError(f"{place}: class order mismatch: {both}: {example}; {remedy}")
 
 
 def _plain(name: object) -> str:
@@ -79,14 +85,6 @@ def _metadata(path: Path) -> Mapping[str, Any]:
 
     with safe_open(path, framework="pt") as file:
         return {key: value(text) for key, text in (file.metadata() or {}).items()}
-
-
-def _checkpoint(path: Path) -> Any:
-    """Return what a .pth file holds, or None: names are an extra."""
-    try:
-        return read_pickled(path)[0]
-    except Exception:  # a broken pickle raises anything
-        return None
 
 
 def _found(content: Any, count: int) -> Iterator[Names]:

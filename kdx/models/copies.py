@@ -46,16 +46,10 @@ class _WithoutGraph(TorchFunctionMode):
 
 def _culprit(network: nn.Module) -> str:
     """Name the innermost module that cannot be copied."""
-    inside_out = reversed([*network.named_modules()])
-    found = ((path, module) for path, module in inside_out if not _can_be_copied(module))
-    path, module = next(found, ("", network))
-    return f"{path or 'the network itself'} ({type(module).__name__})"
-
-
-def _can_be_copied(module: nn.Module) -> bool:
-    try:
-        with _WithoutGraph():
-            copy.deepcopy(module)
-    except Exception:  # as above
-        return False
-    return True
+    for path, module in reversed([*network.named_modules()]):
+        try:
+            with _WithoutGraph():
+                copy.deepcopy(module)
+        except Exception:  # as above
+            return f"{path or 'the network itself'} ({type(module).__name__})"
+    return f"the network itself ({type(network).__name__})"

@@ -70,7 +70,11 @@ def _layout(
         return LAYOUTS.get(len(shape), "b12345678"[: len(shape)])
     if is_layout(letters):
         return letters
-    possible = [each for each in POSSIBLE.get(len(shape), ()) if _agrees(letters, each)]
+    possible = [  # axes "c" are those that no probe has changed
+        each
+        for each in POSSIBLE.get(len(shape), ())
+        if all(found in (letter, "c") for found, letter in zip(letters, each, strict=True))
+    ]
     if len(possible) > 1:
         one_size = tall is None and wide is None
         possible = [p for p in possible if _fits(dict(zip(p, shape, strict=True)), image, one_size)]
@@ -79,11 +83,6 @@ def _layout(
     if len(possible) > 1:
         possible = [each for each in possible if shape[each.index("c")] in widths]
     return possible[0] if len(possible) == 1 else None
-
-
-def _agrees(letters: str, layout: str) -> bool:
-    """Return whether a layout is possible, if axes "c" are those that no probe has changed."""
-    return all(found in (letter, "c") for found, letter in zip(letters, layout, strict=True))
 
 
 def _fits(sizes: Mapping[str, int], image: tuple[int, int, int], one_size: bool) -> bool:

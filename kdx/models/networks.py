@@ -1,30 +1,25 @@
 """From a recipe's sections to its networks, with the weights that they start from."""
 
 import json
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from kdx.data.counter import generators_kept
 from kdx.models import weights
 from kdx.models.class_names import differences, names_in
-from kdx.models.modes import as_it_was, eval_mode
 from kdx.models.teacher import Teacher
 from kdx.protocols import ImageData, InputSpec, Task
 from kdx.recipe import Recipe, RecipeError
 from kdx.recipe.sections import Network, WeightFile
 from kdx.recipe.sections import Teacher as TeacherSection
 from kdx.tasks import task_of
-from kdx.util.errors import reason
 from kdx.util.words import counted
 
 PUBLISHED, GUESSED = "of its published weights", "the data's, as those of the teacher are unknown"
@@ -32,45 +27,34 @@ PUBLISHED, GUESSED = "of its published weights", "the data's, as those of the te
 Note = Callable[[str], object]
 
 
-def _unsaid(_: str) -> None:
-    """Take a note that another caller is told, too."""
-
-
 def build_student(
-    recipe: Recipe, data: ImageData, note: Note = _unsaid, *, load: bool = True
+    recipe: Recipe, data: ImageData, note: Note = lambda _: None, *, load: bool = True
 ) -> nn.Module:
     """Return a new compact network, if `load` with the weights that the recipe starts it from.
 
-    `note` is told what of a weight file is loaded, if that is not simply all of it, and of classes
-    with other names.
+    `note` is called with what was loaded of a weight file, if that is not simply all of it, and
+    with classes that have other names.
     """
     section, known = recipe.student, facts(task_of(data).facts, data.input)
     student = section.component.build(**known)
     if section.file and load:
         with _at("student.weights"):
             _check_classes(section.file, len(data.classes))
-        _load(student, section, known, note)
-        if not section.file.head:
-            for each in check_names(section.file.path, data.classes, "student.weights"):
-                note(each)
+        for each in _load(student, section, known, data.classes, note):
+            note(each)
     return student
 
 
 def empty_student(recipe: Recipe, data: ImageData) -> nn.Module:
     """Return the compact network with random weights, as `kdx.load_student` will build it.
 
-    The random numbers that this takes are given back.
+    The state of the random generators does not change.
     """
     component = recipe.student.component
     if "pretrained" in component.arguments:
         component = replace(component, arguments={**component.arguments, "pretrained": False})
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            return component.build(**facts(task_of(data).facts, data.input))
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
+    with generators_kept():
+        return component.build(**facts(task_of(data).facts, data.input))
 
 
 def build_teacher(
@@ -79,7 +63,7 @@ def build_teacher(
     student: nn.Module,
     *,
     load: bool,
-    note: Note = _unsaid,
+    note: Note = lambda _: None,
 ) -> Teacher:
     """Return a teacher, with its weights if `load` is true; `note` as for students.
 
@@ -101,12 +85,14 @@ def build_teacher(
     if file:
         if not file.head:
             check_facts(file.path, task, f"{place}.weights")
-        _load(module, section, known, note)
-        if not file.head:
-            notes = check_names(file.path, data.classes, f"{place}.weights")
-    elif pretrained and len(told := _label_names(module)) == len(data.classes):
-        notes = differences(told, data.classes, place=place, whose="the published network")
-    published = _published(module) if pretrained else None
+        notes = _load(module, section, known, data.classes, note)
+    config = (getattr(module, "pretrained_cfg", None) or {}) if pretrained else {}  # timm's
+    if not file and len(labels := config.get("label_names") or ()) == len(data.classes):
+        notes = differences(labels, data.classes, place=place, whose="the published network")
+    published = None
+    if config:
+        channels, size, _ = config["input_size"]
+        published = InputSpec(channels, size, tuple(config["mean"]), tuple(config["std"]))
     own = spec or published or data.input
     whose = "of its weights" if spec else PUBLISHED if published else GUESSED
     if isinstance(module, AveragedModel):
@@ -134,8 +120,13 @@ def of_size(own: InputSpec, given: InputSpec, task: Task) -> InputSpec:
     return replace(own, size=given.size) if task.spatial else own
 
 
-def _load(module: nn.Module, section: Network, known: dict[str, Any], note: Note) -> None:
-    """Load the weights that a section of a recipe names; its errors begin with their key."""
+def _load(
+    module: nn.Module, section: Network, known: dict[str, Any], classes: Sequence[str], note: Note
+) -> list[str]:
+    """Load the weights that a section of a recipe names; return notes on the names of classes.
+
+    Errors begin with the key of the recipe.
+    """
     file, part = section.file, section.component
     assert file is not None
     place = f"{part.where}.weights"
@@ -145,13 +136,19 @@ def _load(module: nn.Module, section: Network, known: dict[str, Any], note: Note
         raise ValueError(f"{place}.head: {no}: leave `head` out")
     with _at(place):
         try:
-            told = partial(_prefixed, note, place)
-            weights.load(module, file.path, key=file.key, new=head, network=part.use, note=told)
+            weights.load(
+                *(module, file.path),
+                key=file.key,
+                new=head,
+                network=part.use,
+                note=lambda text: note(f"{place}: {text}"),
+            )
         except weights.Misfit as error:
             if file.head or not error.names or not error.names <= _head(section, known, module):
                 raise
             remedy = f"to start with a new head: weights: {{path: {file.path}, head: new}}"
             raise ValueError(f"{error}\n  {remedy}") from error
+    return [] if file.head else check_names(file.path, classes, place)
 
 
 @contextmanager
@@ -167,17 +164,13 @@ def _at(place: str) -> Iterator[None]:
         raise ValueError(f"{place}: {error}") from error
 
 
-def _prefixed(note: Note, place: str, text: str) -> None:
-    note(f"{place}: {text}")
-
-
 def _head(section: Network, known: dict[str, Any], module: nn.Module) -> set[str]:
     """Return the names of the tensors whose shapes depend on the number of classes."""
     part, own = section.component, module.state_dict()
     given = {key: value for key, value in part.arguments.items() if key != "pretrained"}
     more = {"num_classes": {**known, **given}["num_classes"] + 1}
     given |= more if "num_classes" in given else {}
-    with torch.random.fork_rng(devices=[]):  # the run's own draws stay as they are
+    with generators_kept():  # the run's own draws stay as they are
         other = replace(part, arguments=given).build(**{**known, **more})
     shapes = {name: value.shape for name, value in other.state_dict().items()}
     return {name for name, value in own.items() if shapes.get(name, value.shape) != value.shape}
@@ -198,10 +191,10 @@ def _check_classes(file: WeightFile | None, classes: int) -> None:
 def check_facts(path: str | PathLike[str], task: Task, place: str) -> None:
     """Raise ValueError if the metadata of a weight file has other facts (anchors) than the task."""
     about = weights.read_metadata(path) or {"extra": {}}
-    told = about["extra"].get("facts", {})
+    trained = about["extra"].get("facts", {})
     for name, value in json.loads(json.dumps(dict(task.facts))).items():
-        if told.get(name, value) != value:
-            differ = f"{path} was trained with {told[name]}, the data set has {value}"
+        if trained.get(name, value) != value:
+            differ = f"{path} was trained with {trained[name]}, the data set has {value}"
             remedy = "use the data set that it was trained on"
             raise ValueError(f"{place}: {name} mismatch: {differ}: {remedy}")
 
@@ -210,19 +203,6 @@ def check_names(path: str | PathLike[str], classes: Sequence[str], place: str) -
     """Return notes on names of classes in a weight file: see `kdx.models.class_names`."""
     names = names_in(path, len(classes))
     return differences(names, classes, place=place, whose=str(path)) if names else []
-
-
-def _label_names(module: nn.Module) -> Sequence[str]:
-    """Return the classes of published weights, as in timm's `pretrained_cfg`; () if unknown."""
-    return (getattr(module, "pretrained_cfg", None) or {}).get("label_names") or ()
-
-
-def _published(module: nn.Module) -> InputSpec | None:
-    """Return the input of published weights, as in timm's `pretrained_cfg`."""
-    if (config := getattr(module, "pretrained_cfg", None)) is None:
-        return None
-    channels, size, _ = config["input_size"]
-    return InputSpec(channels, size, tuple(config["mean"]), tuple(config["std"]))
 
 
 def facts(task: Mapping[str, Any], input: InputSpec) -> dict[str, Any]:
@@ -234,28 +214,3 @@ def has_weights(given: str | WeightFile | None) -> bool:
     """Return whether a teacher's weights exist: a file, or a finished run; true if none are set."""
     path = Path((given if isinstance(given, str) else given.path) if given else "")
     return not given or path.is_file() or (path / weights.FILE_IN_RUN).is_file()
-
-
-@torch.no_grad()
-def check_answer(
-    network: nn.Module, images: Tensor, task: Task, role: str, *, train: bool = False
-) -> None:
-    """Raise ValueError if `network` fails on images [B, C, H, W], or returns another shape.
-
-    In eval mode, or in `train` mode: there some networks return the outputs of auxiliary heads,
-    too, or losses. Buffers and random numbers stay as they are.
-    """
-    place = f"{role}: in train mode" if train else role
-    remedy = "turn off what it adds in train mode, such as by `aux_logits: false`"
-    also = f"; in eval mode it is right: {remedy}, or return the logits only" if train else ""
-    mode = as_it_was(network) if train else eval_mode(network)
-    try:
-        with mode, torch.random.fork_rng(devices=[]):
-            answer = network(images)
-    except Exception as error:  # the network may be anybody's
-        failed = f"forward failed on images of {list(images.shape[1:])}: {reason(error)}"
-        raise ValueError(f"{place}: {failed}{also}") from error
-    try:
-        task.check(answer, images)
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}{also}") from error

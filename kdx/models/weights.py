@@ -80,7 +80,7 @@ def load(
     `source`: a run directory (its student.safetensors), a .safetensors file, or a file of
     torch.save (.pth, .pt, .ckpt, .pth.tar, ...). What kdx wrote is taken as it is. Elsewhere the
     weights are found by the names in `module`, under any keys and prefixes (torch.compile's, DDP's,
-    Lightning's), or below `key`, which is dotted. `note` is told in a line what was found and left
+    Lightning's), or below `key`, which is dotted. `note` gets a line on what was found and left
     out, if that is more than a plain state dict; by default the log "kdx". Tensors of `module`
     that are in `new` are not loaded. `network` is its name for errors.
 
@@ -92,19 +92,25 @@ def load(
     path = _file(source)
     spec, found, expected = read_spec(path), read(path), module.state_dict()
     try:
-        chosen, told = choose(found, expected, key="" if spec and key is None else key, new=new)
+        chosen, summary = choose(found, expected, key="" if spec and key is None else key, new=new)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if chosen.problems:
         whole = f"{path}: state dict does not match the network{network and f' {network}'}"
-        lines = [whole, *chosen.problems, *([f"  the file: {told}"] if told else [])]
+        lines = [whole, *chosen.problems, *([f"  the file: {summary}"] if summary else [])]
         raise Misfit("\n".join(lines), chosen.names)
     _check_finite(path, expected, chosen.tensors)
-    if told:
-        note(f"{path}: {told}")
-    expected.update(chosen.tensors)  # keeps the layout versions that state_dict() records
-    module.load_state_dict(expected)
+    if summary:
+        note(f"{path}: {summary}")
+    load_tensors(module, chosen.tensors)
     return spec
+
+
+def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load tensors that fit a module, into all or some of its own."""
+    state = module.state_dict()  # records the versions of the layout
+    state.update(tensors)
+    module.load_state_dict(state)
 
 
 def read_spec(source: str | os.PathLike[str]) -> InputSpec | None:

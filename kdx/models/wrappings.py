@@ -48,7 +48,7 @@ class Contents:
 
 
 def contents(content: Any, objects: list[str]) -> Contents:
-    """Return the tensors of what a file holds; ValueError if there is none, or two of a name."""
+    """Return the tensors of what a file holds; ValueError if it has none, or two of one name."""
     entries = list(_entries(content))
     keys = list(content) if isinstance(content, Mapping) else []
     if not entries and objects:
@@ -75,17 +75,17 @@ def choose(
     its names may be without what they all begin with. Raises ValueError if there are no tensors, or
     if several state dicts fit.
     """
-    chosen, told = _choose(found, own, key=key, new=new)
+    chosen, note = _choose(found, own, key=key, new=new)
     names = [tuple(name.split(".")) for name in own]
     outer = _shared(min(names)[:-1], max(names)[:-1]) if len(names) > 1 else ()
     if not chosen.problems or not outer or key == "":
-        return chosen, told
+        return chosen, note
     start = f"{'.'.join(outer)}."
     inner = {name.removeprefix(start): value for name, value in own.items()}
     bare = [name.removeprefix(start) for name in new]
     within, other = _choose(found, inner, key=key, new=bare)
     if within.problems:
-        return chosen, told
+        return chosen, note
     tensors = {f"{start}{name}": value for name, value in within.tensors.items()}
     return replace(within, tensors=tensors), "; ".join(filter(None, (f"for {start[:-1]!r}", other)))
 
@@ -95,7 +95,12 @@ def _choose(
 ) -> tuple[Fit, str]:
     """As `choose`, by the names in `own`."""
     every, removed = _plain(found.entries, own)
-    entries = _below(found.entries, every, tuple(key.split("."))) if key else every
+    entries, start = every, tuple(key.split(".")) if key else ()
+    if key:  # written with insertions or without
+        pairs = zip(found.entries, every, strict=True)
+        entries = [
+            e for full, e in pairs if start in (full.keys[: len(start)], e.keys[: len(start)])
+        ]
     if key and not entries:
         raise ValueError(f"key: no tensors below {key!r}; the file holds {found.described()}")
     tried: dict[Keys, Fit] = {}
@@ -113,17 +118,14 @@ def _choose(
     prefix = fitting[0] if fitting else next(iter(tried))
     size, chosen = len(prefix), tried[prefix]
     left = [e for e in every if e.keys[:size] != prefix or e.keys[size:] not in chosen.seen]
-    return chosen, _told({
+    notes = {
         "state dict at ": repr(".".join(prefix)) if prefix else "",
         "removed from names: ": listed(removed),
         "new, not loaded: ": listed(sorted(new)),
         "left out: ": listed(chosen.aside),
         "also in the file: ": found.described(left, prefix),
-    })  # fmt: skip
-
-
-def _told(parts: Mapping[str, str]) -> str:
-    return "; ".join(f"{label}{text}" for label, text in parts.items() if text)
+    }
+    return chosen, "; ".join(f"{label}{text}" for label, text in notes.items() if text)
 
 
 def _entries(content: Any) -> Iterator[Entry]:
@@ -155,12 +157,6 @@ def _plain(entries: list[Entry], own: Mapping[str, Tensor]) -> tuple[list[Entry]
         plain.append(Entry((*entry.keys[:begin], *kept), entry.depth, entry.value))
     unique = len({entry.keys for entry in plain}) == len(entries)
     return (plain, sorted(removed)) if unique else (entries, [])
-
-
-def _below(given: list[Entry], plain: list[Entry], key: Keys) -> list[Entry]:
-    """Return the entries of `plain` below a key, that is written with insertions or without."""
-    pairs = zip(given, plain, strict=True)
-    return [e for full, e in pairs if key in (full.keys[: len(key)], e.keys[: len(key)])]
 
 
 def _prefixes(entries: list[Entry], own: Mapping[str, Tensor]) -> list[Keys]:

@@ -21,6 +21,10 @@ from kdx.protocols.networks import SharedState as SharedState
 from kdx.protocols.networks import Simulating as Simulating
 from kdx.protocols.networks import StudentTransform as StudentTransform
 from kdx.protocols.tasks import IGNORED as IGNORED
+from kdx.protocols.tasks import ByClass as ByClass
+from kdx.protocols.tasks import ClassMeter as ClassMeter
+from kdx.protocols.tasks import ClassReport as ClassReport
 from kdx.protocols.tasks import Meter as Meter
+from kdx.protocols.tasks import Numeric as Numeric
 from kdx.protocols.tasks import Task as Task
 from kdx.protocols.trackers import Tracker as Tracker

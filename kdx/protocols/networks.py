@@ -28,7 +28,8 @@ class Loss(Protocol):
     call comes on a probe batch, before the optimizer exists: then it creates its parameters. It is
     a mean over the batch of what each image gives, so that a batch may be seen in parts. Its
     factory gets those facts of its task (`Task.facts`) that its signature names, and of the run:
-    `teacher_network` (a module, or None), `train_images` (how many) and `run_seed`.
+    `teacher_network` (a module, or None), `train_images` (how many), `class_counts`
+    (of them, of each class; not for all tasks) and `run_seed`.
     """
 
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:

@@ -4,8 +4,9 @@ B: batch, C: classes, H, W: height and width in pixels, A: anchors, GH, GW: the 
 columns, M: the most boxes of an image in the batch.
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,6 +28,33 @@ class Meter(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class ClassReport:
+    """How good the answers are, class by class: C classes, labels or outputs.
+
+    `metrics` are (heading, a value for each class, None where it has none) by name. `count`:
+    samples (pixels, boxes) of each class. `confusion` [C, C]: truth by row, prediction by column.
+    `calibration`: {"ece", "bins": [{"low", "high", "count", "confidence", "accuracy"}, ...]}.
+    """
+
+    metrics: Mapping[str, tuple[str, Sequence[float | None]]]
+    count: Sequence[int]
+    confusion: Sequence[Sequence[int]] | None = None
+    calibration: Mapping[str, Any] | None = None
+
+
+class ClassMeter(Protocol):
+    """Adds up what is known of each class, a batch at a time, each sample once."""
+
+    def update(self, answer: Tensor, target: Tensor) -> None:
+        """Take a network's answer to a batch, in float32, and the batch's target."""
+        ...
+
+    def compute(self) -> ClassReport:
+        """Return the report, over all processes."""
+        ...
+
+
 class Task(Protocol):
     """What the networks of a data set answer, and how an answer is judged.
 
@@ -36,6 +64,8 @@ class Task(Protocol):
     an answer is of places in the image: a teacher then sees images of the student's size.
 
     Answers and targets are one tensor each, batch first. Classification: [B, C], and classes [B].
+    Multi-label: [B, C], and float [B, C] of 1, 0, or -1 for unknown. Regression of D numbers:
+    [B, D], and float [B, D].
     Segmentation: [B, C, H, W], and classes [B, H, W], -100 where a pixel does not count.
     Detection: [B, A * (5 + C), GH, GW], and boxes [B, M, 6] as (class, x, y, w, h, difficult),
     centre and size as shares of the image, images of fewer boxes filled up with rows of -1.
@@ -64,4 +94,24 @@ class Task(Protocol):
 
     def draw(self, image: Tensor, target: Tensor, answer: Tensor) -> Tensor | None:
         """Draw target and answer, without batch, on an image, uint8 [3, H, W]; None: no picture."""
+        ...
+
+
+@runtime_checkable
+class Numeric(Protocol):
+    """A task with metrics that are numbers, such as an error in units, not shares; optional.
+
+    `numbers` are their names: they are printed as they are, not in percent. The first metric of
+    the task has to be larger for a better network in any case.
+    """
+
+    numbers: Collection[str]
+
+
+@runtime_checkable
+class ByClass(Protocol):
+    """A task that can judge answers class by class, too; a task need not."""
+
+    def class_meter(self, device: torch.device) -> ClassMeter | None:
+        """Return an empty meter that works on a device; None if there would be too many classes."""
         ...

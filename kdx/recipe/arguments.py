@@ -18,12 +18,17 @@ from kdx.recipe.wording import explain, unknown
 from kdx.util.errors import reason
 
 _FACTS = frozenset({"num_classes", "in_channels", "image_size", "anchors"})
-OF_RUN = frozenset({"teacher_network", "student_network", "train_images", "run_seed"})
+OF_RUN = frozenset(
+    {
+        "teacher_network", "student_network", "train_images", "class_counts", "label_shares",
+        "run_seed",
+    }
+)  # fmt: skip
 """What losses and networks may ask of the run, and no recipe sets: modules, the size of the
-training split, the seed."""
+training split, of its classes, the shares of its labels, the seed."""
 
 OF_TRACKERS = frozenset({"run_dir", "run_id"})
-"""What a tracker is told of the run, and a recipe cannot set."""
+"""What a tracker gets of the run, and a recipe cannot set."""
 
 HIDDEN = {
     "loss": OF_RUN - {"student_network"},

@@ -63,7 +63,7 @@ class Report:
         self._origins = {p: o for p, o in self._origins.items() if p[: len(path)] != path}
 
     def origin(self, path: KeyPath) -> int | str:
-        """Return what `locate` was told of the value at `path`, or of what it is in; else 0."""
+        """Return the origin of the value at `path`, or of what contains it, by `locate`; else 0."""
         prefixes = (path[:length] for length in range(len(path), -1, -1))
         return next((self._origins[p] for p in prefixes if p in self._origins), 0)
 

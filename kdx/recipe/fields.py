@@ -1,12 +1,22 @@
 """The kinds of values that a recipe holds, and how each is checked."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Strict, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    Strict,
+    TypeAdapter,
+    ValidationInfo,
+)
 
 from kdx.recipe.paths import Locations
 from kdx.recipe.wording import show
@@ -26,6 +36,23 @@ def _by(method: Callable[[Locations, Any], Any]) -> AfterValidator:
     return AfterValidator(validate)
 
 
+def either(model: type[BaseModel], plain: Any = None, *, off: Sequence[Any] = (None,)) -> Any:
+    """Return a validator for a field that holds a `model`, or a value of the type `plain`.
+
+    It validates the one that is given, so that errors name no branch of a union; `off` pass.
+    """
+    adapter = TypeAdapter(plain) if plain else None
+
+    def validate(value: object, info: ValidationInfo) -> object:
+        if any(value is each for each in off):
+            return value
+        if adapter and not isinstance(value, Mapping | model):
+            return adapter.validate_python(value, context=info.context)
+        return model.model_validate(value, context=info.context)
+
+    return BeforeValidator(validate)
+
+
 def _label(value: str) -> str:
     if not re.fullmatch(r"[\w .+-]{0,100}", value):
         rule = "at most 100 letters, digits, spaces, '.', '_', '+' and '-'"
@@ -33,15 +60,9 @@ def _label(value: str) -> str:
     return value
 
 
-def _ordered(value: tuple[float, float]) -> tuple[float, float]:
-    if not 0 < value[0] <= value[1] <= 1:
-        raise ValueError(f"{show(list(value))} is not [low, high] with 0 < low <= high <= 1")
-    return value
-
-
-def _factors(value: tuple[float, float]) -> tuple[float, float]:
-    if not 0 < value[0] <= value[1] <= LARGEST_FACTOR:
-        rule = f"[low, high] with 0 < low <= high <= {LARGEST_FACTOR}"
+def _up_to(largest: int, value: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < value[0] <= value[1] <= largest:
+        rule = f"[low, high] with 0 < low <= high <= {largest}"
         raise ValueError(f"{show(list(value))} is not {rule}")
     return value
 
@@ -93,8 +114,8 @@ Natural = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
 Finite = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Positive = Annotated[Finite, Field(gt=0)]
 HeldOut = Annotated[float | int | None, PlainValidator(_held_out)]
-Range = Annotated[tuple[Finite, Finite], AfterValidator(_ordered)]
-Factors = Annotated[tuple[Finite, Finite], AfterValidator(_factors)]
+Range = Annotated[tuple[Finite, Finite], AfterValidator(partial(_up_to, 1))]
+Factors = Annotated[tuple[Finite, Finite], AfterValidator(partial(_up_to, LARGEST_FACTOR))]
 Beta = Annotated[Finite, AfterValidator(_beta)]
 Side = Annotated[int, Strict(), Field(ge=1, le=16_384)]
 Label = Annotated[str, Strict(), AfterValidator(_label)]

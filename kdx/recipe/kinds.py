@@ -56,14 +56,9 @@ def _is_loss(made: type) -> bool:
     return _takes(method, 3) and _returned(method) not in (int, float)
 
 
-def _is_transform(made: type) -> bool:
-    arity = {"apply": 1, "enter": 2, "restore": 1}
-    return all(_takes(_method(made, name), count) for name, count in arity.items())
-
-
-def _is_tracker(made: type) -> bool:
-    arity = {"start": 0, "store_init_configuration": 1, "log": 2, "finish": 0}
-    return all(_takes(_method(made, name), count) for name, count in arity.items())
+def _has(**arity: int) -> Callable[[type], bool]:
+    """Return a check for methods that take so many positional arguments."""
+    return lambda made: all(_takes(_method(made, name), n) for name, n in arity.items())
 
 
 def _is_augmentation(made: type) -> bool:
@@ -92,12 +87,14 @@ KINDS = {
     "transform": Kind(
         "an object with apply(student), enter(student, phase) and restore(student)",
         StudentTransform,
-        _is_transform,
+        _has(apply=1, enter=2, restore=1),
     ),
     "optimizer": Kind("a torch.optim.Optimizer", Optimizer, lambda it: issubclass(it, Optimizer)),
     "schedule": Kind("a callable (step, steps, steps_per_epoch) -> float", Callable, _is_schedule),
     "tracker": Kind(
-        "a tracker as accelerate.tracking.GeneralTracker: start, log, finish", Tracker, _is_tracker
+        "a tracker as accelerate.tracking.GeneralTracker: start, log, finish",
+        Tracker,
+        _has(start=0, store_init_configuration=1, log=2, finish=0),
     ),
 }
 

@@ -173,9 +173,8 @@ class _Binder:
         return data | bound | _each(data, "losses", path, bind)
 
     def _tracker(self, data: Any, path: KeyPath) -> Any:
-        """Bind a tracker, which may be its name alone."""
-        named = {"use": data} if isinstance(data, str) else data
-        return self._component(named, path, "tracker")
+        """Bind a tracker, which may be just its name."""
+        return self._component({"use": data} if isinstance(data, str) else data, path, "tracker")
 
     def _section(self, data: Any, path: KeyPath, kind: str, model: type[BaseModel]) -> Any:
         """Return the section's own keys, and its component under `component`."""

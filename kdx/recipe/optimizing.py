@@ -1,12 +1,11 @@
 """What a recipe says of optimizing besides name and arguments: groups, clipping, averages."""
 
-from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, InstanceOf, Strict, TypeAdapter, model_validator
+from pydantic import AfterValidator, Field, InstanceOf, Strict, model_validator
 
 from kdx.recipe.arguments import Component
-from kdx.recipe.fields import Finite, Positive
+from kdx.recipe.fields import Finite, Positive, either
 from kdx.recipe.resuming import Resume
 from kdx.recipe.sections import MOST, Section
 
@@ -63,20 +62,12 @@ class Clip(Section):
     at: Positive
 
 
-_NORM = TypeAdapter(Positive)
+def _shortest(given: float | Clip | None) -> float | Clip | None:
+    """Return a norm as its number."""
+    return given.at if isinstance(given, Clip) and given.by == "norm" else given
 
 
-def _clip(value: object) -> object:
-    """Validate here, so that errors name no branch of a union; a norm is a number."""
-    if value is None:
-        return None
-    if not isinstance(value, Mapping | Clip):
-        return _NORM.validate_python(value)
-    clip = Clip.model_validate(value)
-    return clip.at if clip.by == "norm" else clip
-
-
-Clipping = Annotated[Positive | Clip | None, BeforeValidator(_clip)]
+Clipping = Annotated[Positive | Clip | None, AfterValidator(_shortest), either(Clip, Positive)]
 
 
 class Average(Section):

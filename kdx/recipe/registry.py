@@ -84,18 +84,13 @@ def resolve(use: str, kind: str, allowed: Iterable[str]) -> Any:
         raise ValueError(f"{message}: run the Python program that called kdx.distill() again")
     not_one = f"{show(use)} is not {'an' if kind[0] in 'ao' else 'a'} {kind}"
     package, dot, _ = use.partition(".")
-    if kind == "optimizer" and package == "timm" and dot:
-        if use not in (known := timm_optimizers()):
-            raise ValueError(f"{not_one}.{unknown(use, known)}")
-        factory = known[use]
-    elif dot:
+    is_timm = kind == "optimizer" and package == "timm" and bool(dot)
+    if dot and not is_timm:
         factory = _dotted(use, allowed)
-    elif not (known := table(kind)):
+    elif not (known := timm_optimizers() if is_timm else table(kind)):
         raise ValueError(f"{not_one}: use a dotted name, as expand.ExpandNet")
-    elif use not in known:
+    elif (factory := known.get(use)) is None:
         raise ValueError(f"{not_one}.{unknown(use, known)}")
-    else:
-        factory = known[use]
     if reason := lack(factory, kind, annotated=bool(dot) and package in _HOUSE):
         raise ValueError(f"{not_one}: {reason}")
     return factory

@@ -86,22 +86,17 @@ def check_memos(data: dict[str, Any], locations: Locations, report: Report) -> N
 
     A recipe may be from elsewhere; the command line is the user's own.
     """
-    for path, _ in _teachers(data):
-        _check_memo_of(data, (*path, "memo", "directory"), locations, report)
-
-
-def _check_memo_of(
-    data: dict[str, Any], path: KeyPath, locations: Locations, report: Report
-) -> None:
-    given = _get(data, *path) or "runs/memos"
-    asked = report.overridden(path) and _get(data, *path)
-    wanted = isinstance(_get(data, *path[:-1]), dict) and isinstance(given, str)
-    if wanted and not (asked or locations.holds(given)):
-        root = locations.output_root
-        message = f"{show(given)} is outside the output root {root}, where recipes may write"
-        report.add(path, f"{message}: set it on the command line, {dotted(path)}=...")
-    elif wanted:
+    for section, teacher in _teachers(data):
+        path, memo = (*section, "memo", "directory"), teacher.get("memo")
+        given = _get(memo, "directory") or "runs/memos"
+        asked = report.overridden(path) and _get(memo, "directory")
+        if not isinstance(memo, dict) or not isinstance(given, str):
+            continue
         place = Path(locations.output(given)).absolute()
-        if inside := next(filter(is_run, (place, *place.parents)), None):
+        if not (asked or locations.holds(given)):
+            root = locations.output_root
+            message = f"{show(given)} is outside the output root {root}, where recipes may write"
+            report.add(path, f"{message}: set it on the command line, {dotted(path)}=...")
+        elif inside := next(filter(is_run, (place, *place.parents)), None):
             message = f"{show(given)} lies in a run, {inside}, and would be removed with it"
             report.add(path, f"{message}: choose another directory")

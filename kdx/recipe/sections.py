@@ -5,7 +5,6 @@ arguments; `loading.py` gathers them before the schema sees them.
 """
 
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -17,8 +16,6 @@ from pydantic import (
     InstanceOf,
     Strict,
     StrictBool,
-    TypeAdapter,
-    ValidationInfo,
     field_serializer,
     model_validator,
 )
@@ -37,6 +34,7 @@ from kdx.recipe.fields import (
     Range,
     RecipePath,
     Side,
+    either,
 )
 from kdx.recipe.resuming import MAY_DIFFER, Resume
 
@@ -113,7 +111,8 @@ class Data(Section):
     `validation` is the share or the number of training images that are held out, `label_noise` the
     share of the others whose label is drawn at random. `limit` is of each part, or by its name.
     `mixup` and `cutmix` are the parameters of Beta, 0 for none: see `kdx.data.mixing`. `repeats` is
-    the number of views of each sample that is in an epoch, which then has fewer samples.
+    the number of views of each sample that is in an epoch, which then has fewer samples. Balanced
+    `sampling` shows each class as often in an epoch: see `kdx.data.EpochBatches`.
     """
 
     component: Annotated[InstanceOf[Component], Resume(arguments=("root",))]
@@ -125,6 +124,9 @@ class Data(Section):
     mixup: Annotated[Beta, _MIXED] = 0.0
     cutmix: Annotated[Beta, _MIXED] = 0.0
     repeats: Annotated[Count, Field(le=MOST), Resume(since=_SINCE, absent=1)] = 1
+    sampling: Annotated[
+        Literal["shuffled", "balanced"], Resume(since=_SINCE, absent="shuffled")
+    ] = "shuffled"
     limit: Limit = None
     validation: HeldOut = None
     label_noise: Annotated[Finite, Field(ge=0, le=1), Resume(since="0.1.0", absent=0.0)] = 0.0
@@ -132,7 +134,7 @@ class Data(Section):
 
 
 class InputOverride(Section):
-    """How a teacher's images are normalised and sized, where its weights do not say."""
+    """How a teacher's images are normalised and sized, if its weights do not say."""
 
     mean: Annotated[list[Finite], Field(min_length=1, max_length=64)] | None = None
     std: Annotated[list[Positive], Field(min_length=1, max_length=64)] | None = None
@@ -159,12 +161,6 @@ class MemoSection(Section):
     directory: Annotated[OutputPath | None, MAY_DIFFER] = None
 
 
-def _memo(value: object, info: ValidationInfo) -> object:
-    """Validate a mapping here, so that its errors name no branch of a union."""
-    off = value is None or value is False
-    return value if off else MemoSection.model_validate(value, context=info.context)
-
-
 class WeightFile(Section):
     """Weights that are not all of a file, or not all of a network.
 
@@ -177,20 +173,16 @@ class WeightFile(Section):
     head: Literal["new"] | None = None
 
 
-_PATH = TypeAdapter(OutputPath)
+def _shortest(given: str | WeightFile | None) -> str | WeightFile | None:
+    """Return weights without key and head as their path."""
+    if isinstance(given, WeightFile) and given.key is None and not given.head:
+        return given.path
+    return given
 
 
-def _file(value: object, info: ValidationInfo) -> object:
-    """Validate here, so that errors name no branch of a union; a path alone stays one."""
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        return _PATH.validate_python(value, context=info.context)
-    file = WeightFile.model_validate(value, context=info.context)
-    return file if file.key is not None or file.head else file.path
-
-
-Weights = Annotated[OutputPath | WeightFile | None, BeforeValidator(_file)]
+Weights = Annotated[
+    OutputPath | WeightFile | None, AfterValidator(_shortest), either(WeightFile, OutputPath)
+]
 
 
 class Network(Section):
@@ -216,7 +208,9 @@ class Teacher(Network):
     recipe: Annotated[RecipePath | None, MAY_DIFFER] = None
     allow_chance: Annotated[StrictBool, MAY_DIFFER] = False
     input: InputOverride | None = None
-    memo: Annotated[MemoSection | Literal[False] | None, BeforeValidator(_memo)] = None
+    memo: Annotated[MemoSection | Literal[False] | None, either(MemoSection, off=(None, False))] = (
+        None
+    )
 
 
 def _named(value: str) -> str:

@@ -1,13 +1,13 @@
 """The losses of a recipe, with their weights over time, and its stages."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, TypeAdapter
+from pydantic import AfterValidator, Field, InstanceOf
 
 from kdx.recipe.arguments import Component
-from kdx.recipe.fields import Count, Finite, Label, Name, Taught
+from kdx.recipe.fields import Count, Finite, Label, Name, Taught, either
 from kdx.recipe.optimizing import Optimizer
 from kdx.recipe.resuming import Resume
 from kdx.recipe.sections import MOST, Section
@@ -31,13 +31,6 @@ class Ramp(Section):
 
 
 _NEW = Resume(since="0.2.0", absent=None)
-_WEIGHT = TypeAdapter(_Weight)
-
-
-def _weight(value: object) -> object:
-    """Validate here, so that errors name no branch of a union."""
-    given = isinstance(value, Mapping | Ramp)
-    return Ramp.model_validate(value) if given else _WEIGHT.validate_python(value)
 
 
 class LossTerm(Section):
@@ -49,7 +42,7 @@ class LossTerm(Section):
     """
 
     component: InstanceOf[Component]
-    weight: Annotated[_Weight | Ramp, BeforeValidator(_weight)] = 1.0
+    weight: Annotated[_Weight | Ramp, either(Ramp, _Weight, off=())] = 1.0
     until: Annotated[_Epochs | None, _NEW] = None
     teacher: Annotated[Taught, _NEW] = None
     name: Name = ""

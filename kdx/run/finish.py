@@ -5,7 +5,7 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,21 @@ from kdx.models.copies import copied
 from kdx.models.modes import eval_mode
 from kdx.models.networks import empty_student
 from kdx.models.transforms import exact, restore, simulations
-from kdx.run.report import write_pictures, write_report
+from kdx.report import write_report_page
+from kdx.run.class_tables import in_brief, to_log
+from kdx.run.classes import Classes, Judge, write_classes
+from kdx.run.pictures import with_pictures, write_pictures
+from kdx.run.report import write_report
 from kdx.run.summary import Summary, write_summary
+from kdx.tasks import numbers_of
 from kdx.training.health import diverged, is_finite
+from kdx.training.log import RunLog
 from kdx.training.progress import Progress
 from kdx.training.runtime import Runtime
 from kdx.util.errors import CertificateError
 from kdx.util.files import move, write_whole
 from kdx.util.printing import say
-from kdx.util.words import counted
+from kdx.util.words import counted, measured
 
 CERTIFIED = 1024  # images of the evaluation split on which the certificate compares logits
 MOST_PIXELS = 2**24  # of them all
@@ -42,12 +48,12 @@ PRECISIONS = {"no": 2**-24, "fp16": 2**-11, "bf16": 2**-8, "fp8": 2**-4}  # rela
 def finish(
     runtime: Runtime,
     progress: Progress,
-    console: Console,
+    log: RunLog,
     *,
     teachers: Mapping[str, dict[str, float]],
     forked_from: str | None = None,
 ) -> list[str]:
-    """Restore the compact student, certify and export it, and write summary and report.
+    """Restore the compact student, certify and export it, and write classes, report and summary.
 
     `teachers` are the metrics of `check_teachers`, `forked_from` is the checkpoint that the run
     started from. Returns the certificate's problems, the same on every process; if there are any,
@@ -56,7 +62,7 @@ def finish(
     path = runtime.job.recipe.run_dir / weights.FILE_IN_RUN
     candidate = path.with_name(UNCERTIFIED)
     try:
-        return _finish(runtime, progress, console, teachers, forked_from, candidate, path)
+        return _finish(runtime, progress, log, teachers, forked_from, candidate, path)
     finally:
         if runtime.accelerator.is_main_process:
             candidate.unlink(missing_ok=True)
@@ -65,7 +71,7 @@ def finish(
 def _finish(
     runtime: Runtime,
     progress: Progress,
-    console: Console,
+    log: RunLog,
     teachers: Mapping[str, dict[str, float]],
     forked_from: str | None,
     candidate: Path,
@@ -88,14 +94,16 @@ def _finish(
     compact = _exported(
         runtime, candidate, lambda: restore(copied(trained).to("cpu"), transforms), about
     )
+    judge = Judge(job.task, job.data.classes, runtime.accelerator.device)
+    test = runtime.evaluate(compact, job.splits.test, judge.observers).metrics
     simulated = runtime.evaluate(trained, job.splits.test).metrics if about else {}
+    same = source is job.splits.test
     with exact(trained, transforms):
         metrics = {
             "trained": runtime.evaluate(trained, source).metrics,
-            "compact": runtime.evaluate(compact, source).metrics,
+            "compact": test if same else runtime.evaluate(compact, source).metrics,
         }
-    same = source is job.splits.test
-    test = metrics["compact"] if same else runtime.evaluate(compact, job.splits.test).metrics
+    classes = judge.report("test", job.splits.test, gather=runtime.gather)
     if not runtime.accelerator.is_main_process:
         return runtime.agree([])
     with exact(trained, transforms):
@@ -139,13 +147,21 @@ def _finish(
             preprocessing=job.about["preprocessing"],
             stopped_early=progress.stopped_early,
             simulated=dict.fromkeys(about, simulated),
+            numbers=numbers_of(job.task),
+            best_is_average=progress.best_is_average,
+            by_class=classes.values if classes else None,
+            ece=classes.calibration["ece"] if classes and classes.calibration else None,
         )
         pictures = write_pictures(run_dir, compact, job.task, tested)
-        write_report(
-            run_dir, job.recipe, summary, certificate, input=job.data.input, pictures=pictures
-        )
+        if classes:
+            classes = replace(classes, worst=with_pictures(run_dir, classes.worst, tested))
+            write_classes(run_dir, classes)
+            log.exported(to_log(classes))
+        about = {"input": job.data.input, "pictures": pictures, "classes": classes}
+        write_report(run_dir, job.recipe, summary, certificate, **about)
+        write_report_page([run_dir], summary=asdict(summary))
         write_summary(run_dir, summary)  # last: it marks the run as finished
-        _conclude(summary, certificate, path, console)
+        _conclude(summary, certificate, classes, path, log.console)
     return runtime.agree(certificate.problems)
 
 
@@ -186,14 +202,15 @@ def _metric_tolerances(
 ) -> dict[str, float]:
     """Return how far metrics of trained and compact network may be apart: rounding, an image.
 
-    A share, by the precision of the evaluation; and, but for the loss, what one image counts.
+    A share, by the precision of the evaluation; and, for shares of images, what one image counts.
     """
     rounding = PRECISIONS[runtime.accelerator.mixed_precision]
     if runtime.accelerator.device.type != "cpu":
         rounding = max(rounding, PRECISIONS["fp16"])  # TF32 has the mantissa of fp16
     share = max(runtime.job.recipe.tolerance.float32, 8 * rounding)
+    numbers = numbers_of(runtime.job.task)
     return {
-        name: share * max(1.0, abs(value)) + (0 if name == "loss" else 1 / images)
+        name: share * max(1.0, abs(value)) + (0 if name in numbers else 1 / images)
         for name, value in trained.items()
     }
 
@@ -231,25 +248,34 @@ def _images(views: Views) -> list[Tensor]:
     return [views.__getitems__(keys[i : i + size]).images for i in range(0, len(keys), size)]
 
 
-def _conclude(summary: Summary, certificate: Certificate, path: Path, console: Console) -> None:
+def _conclude(
+    summary: Summary,
+    certificate: Certificate,
+    classes: Classes | None,
+    path: Path,
+    console: Console,
+) -> None:
     first = summary.primary_metric
+    test, best = (measured(first, m[first], summary.numbers) for m in (summary.test, summary.best))
     lines = [
-        f"compact  {summary.parameters['compact']:,} parameters, {summary.test[first]:.2%} "
+        f"compact  {summary.parameters['compact']:,} parameters, {test} "
         f"{summary.headings[first]} on {counted(summary.test_images, 'test image')} (best epoch on "
-        f"{summary.evaluated_on}: {summary.best[first]:.2%}, epoch {summary.best_epoch})"
+        f"{summary.evaluated_on}: {best}, epoch {summary.best_epoch})"
     ]
     if summary.exported == "average":
         lines.append("         it is the average of the student's compact weights")
     elif summary.parameters["trained"] != summary.parameters["compact"]:
         single, double = certificate.float32, certificate.float64
+        changed = f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
+        changed = f"; predictions changed: {changed}" if certificate.predictions else ""
         lines.append(
             f"         differs from the trained network by {single.max_rel_error:.1e} (float32), "
-            f"{double.max_rel_error:.1e} (float64) of the largest logit; predictions changed: "
-            f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
+            f"{double.max_rel_error:.1e} (float64) of the largest logit{changed}"
         )
     lines += [
         f"{name:8} {metrics[first]:.2%} {summary.headings[first]}, simulated, on the test images"
         for name, metrics in summary.simulated.items()
     ]
-    lines += [f"student  {path}", f"report   {path.parent / 'report.md'}"]
+    lines += in_brief(classes) if classes else []
+    lines += [f"student  {path}", f"report   {path.parent / 'report.html'}"]
     say(console, *lines)

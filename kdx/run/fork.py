@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from kdx import checkpoints
 from kdx.models.transforms import restore
+from kdx.models.weights import load_tensors
 from kdx.recipe import Recipe, load
 from kdx.run.resume import check_digest, compare, flat
-from kdx.training.optimizers import rehearse
+from kdx.training.optimizers import load_optimizer, rehearse
 from kdx.training.runtime import Runtime
 from kdx.training.stage import StageRunner
-from kdx.training.state import TrainState, load_optimizer, load_tensors, misfits
+from kdx.training.state import TrainState, misfits
 
 
 @dataclass(frozen=True)

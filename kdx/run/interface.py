@@ -83,10 +83,10 @@ def distill(
 
     Without a recipe, pass objects, which are copied: `student` and `teacher` (modules; several
     teachers by name in a mapping), `train` and `test` (Datasets, see `kdx.data.from_datasets`, also
-    for `num_classes`, `mean`, `std`), `losses` (a loss; or losses and pairs (weight, loss), in a
-    list or by name; required with a teacher), `transforms`, `optimizer` and `schedule` (mappings,
-    classes or partials), `batch_size`, `workers`, `validation`, `limit`, `mixup`, `cutmix`,
-    `repeats`, `memo`, and any key of a recipe, such as `epochs`, `seed` or `name`.
+    for `task`, `num_classes`, `mean`, `std`), `losses` (a loss; or losses and pairs (weight, loss),
+    in a list or by name; required with a teacher), `transforms`, `optimizer` and `schedule`
+    (mappings, classes or partials), `batch_size`, `workers`, `validation`, `limit`, `mixup`,
+    `cutmix`, `repeats`, `memo`, and any key of a recipe, such as `epochs`, `seed` or `name`.
 
     `resume` continues the run of this name, or returns it if it is finished; `overwrite` replaces
     it; `fork` starts from another run's checkpoint. `plugins` and `output_root` as in

@@ -13,12 +13,15 @@ import torch
 from torch import nn
 
 from kdx.data import from_datasets
+from kdx.data.from_torch import Kind
 from kdx.models.copies import copied
 from kdx.recipe import Component
 from kdx.recipe.kinds import lack
 from kdx.training import schedules
 
-IN_DATA = ("batch_size", "workers", "validation", "limit", "mixup", "cutmix", "repeats")
+IN_DATA = (
+    "batch_size", "workers", "validation", "limit", "mixup", "cutmix", "repeats", "sampling",
+)  # fmt: skip
 
 
 def recipe_of_objects(
@@ -32,6 +35,7 @@ def recipe_of_objects(
     transforms: Any = (),
     optimizer: Any = None,
     schedule: Any = None,
+    task: Kind = "classification",
     num_classes: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -42,7 +46,8 @@ def recipe_of_objects(
     Arguments as of `kdx.distill`. ValueError for an object that is not what its keyword says, and
     for a teacher without losses.
     """
-    opened = cache(partial(from_datasets, train, test, num_classes=num_classes, mean=mean, std=std))
+    about = {"task": task, "num_classes": num_classes, "mean": mean, "std": std}
+    opened = cache(partial(from_datasets, train, test, **about))
     data = _component("dataset", train, "train", lambda **_: opened())
     given: dict[str, Any] = {
         "name": f"python/{_name(student).lower()}",

@@ -3,27 +3,21 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import torch
-from PIL import Image
-from torch import nn
-
-from kdx.data import Views
 from kdx.data.preprocessing import in_words
 from kdx.models.certificate import Certificate
-from kdx.models.modes import eval_mode
-from kdx.protocols import InputSpec, Task
+from kdx.protocols import InputSpec
 from kdx.recipe import Component, Recipe
 from kdx.recipe.optimizing import Optimizer
+from kdx.run.class_tables import section
+from kdx.run.classes import Classes
 from kdx.run.summary import Summary
 from kdx.util.files import write_whole
-from kdx.util.words import counted
+from kdx.util.words import counted, measured
 
 PICTURES = "## Pictures\n\nTest images with their targets and the student's outputs."
-SHOWN = 8  # of them
 GRADIENTS = """
 Norm of each term's gradient on the student's parameters, and its cosine to the gradient of the task
 loss, the first term that reads no teacher. With the suggested weight, the term's weighted gradient
@@ -56,6 +50,7 @@ def write_report(
     *,
     input: InputSpec,
     pictures: Sequence[str] = (),
+    classes: Classes | None = None,
 ) -> Path:
     """Write report.md into the run directory; return its path.
 
@@ -72,6 +67,7 @@ def write_report(
         f"# {summary.name}",
         _what(recipe, summary.forked_from),
         f"## Result\n\n{_result(summary)}",
+        *([f"## Classes\n\n{section(classes)}"] if classes else []),
         f"## Certificate\n\n{_certificate(certificate)}",
         *([f"{PICTURES}\n\n{shown}"] if pictures else []),
         f"## Epochs\n\n{_epochs(epochs, summary.primary_metric)}",
@@ -115,7 +111,11 @@ def _result(summary: Summary) -> str:
         (last, summary.evaluated_on, summary.last),
         (f"average, last epoch ({summary.epochs})", summary.evaluated_on, summary.average),
         (last, "training images", summary.train),
-        (f"student, best epoch ({summary.best_epoch})", summary.evaluated_on, summary.best),
+        (
+            f"{summary.best_of}, best epoch ({summary.best_epoch})",
+            summary.evaluated_on,
+            summary.best,
+        ),
         *((f"teacher {n}", summary.evaluated_on, each) for n, each in summary.teachers.items()),
         (
             "teachers, mean" if summary.teachers else "teacher",
@@ -127,7 +127,7 @@ def _result(summary: Summary) -> str:
     if any("agreement" in (metrics or {}) for _, _, metrics in found):
         headings["agreement"] = "agreement with the teacher"
     rows = [
-        (what, on, *(f"{metrics[name]:.2%}" if name in metrics else "" for name in headings))
+        (what, on, *(_measured(metrics, name, summary) for name in headings))
         for what, on, metrics in found
         if metrics
     ]
@@ -146,6 +146,10 @@ def _result(summary: Summary) -> str:
     return f"{_table(('network', 'on', *headings.values()), rows)}\n\n{text}"
 
 
+def _measured(metrics: Mapping[str, float], name: str, summary: Summary) -> str:
+    return measured(name, metrics[name], summary.numbers) if name in metrics else ""
+
+
 def _certificate(certificate: Certificate) -> str:
     rows = [
         (name, f"{errors.max_abs_error:.3g}", f"{errors.max_rel_error:.3g}",
@@ -154,7 +158,8 @@ def _certificate(certificate: Certificate) -> str:
     ]  # fmt: skip
     table = _table(("dtype", "largest error", "of the largest logit", "tolerance", "images"), rows)
     changed = f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
-    return f"{table}\n\nPredictions changed by compression: {changed}."
+    decided = f"\n\nPredictions changed by compression: {changed}."
+    return table + (decided if certificate.predictions else "")
 
 
 def _epochs(epochs: Sequence[Mapping[str, Any]], primary_metric: str) -> str:
@@ -200,31 +205,6 @@ def _load(recipe: Recipe, run_dir: Path, input: InputSpec, summary: Summary) -> 
         return LOADING.format(more=f", network={use[7:]}(...)", **about)
     more = f", plugins={json.dumps(plugins)}" if plugins else ""
     return (EVALUATING + LOADING).format(more=more, **about)
-
-
-@torch.no_grad()
-def write_pictures(run_dir: Path, network: nn.Module, task: Task, views: Views) -> list[str]:
-    """Write pictures/<image>.png for a few of the views; return their paths below `run_dir`.
-
-    They are spread over the data set. Empty if the task draws none.
-    """
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (views.input.mean, views.input.std))
-    count, written = min(SHOWN, len(views)), []
-    for index in ((2 * i + 1) * len(views) // (2 * count) for i in range(count)):
-        images, targets, _ = views.__getitems__([(0, index)])
-        with eval_mode(network):
-            outputs = network(images.to(device)).float().cpu()
-        pixels = (images[0] * std + mean).mul(255).round().clamp(0, 255).byte()
-        picture = task.draw(pixels.expand(3, -1, -1), targets[0], outputs[0])
-        if picture is None:
-            break
-        written.append(f"pictures/{index:06d}.png")
-        (run_dir / "pictures").mkdir(exist_ok=True)
-        image = BytesIO()
-        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(image, format="PNG")
-        write_whole(run_dir / written[-1], image.getvalue())
-    return written
 
 
 def _optimizer(section: Optimizer) -> str:

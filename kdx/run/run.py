@@ -21,7 +21,7 @@ from kdx.run.fork import Fork, check_origin, open_fork
 from kdx.run.resume import chosen, circumstances, compare, flat
 from kdx.run.summary import read_summary
 from kdx.run.teacher_run import check_teachers, teacher_recipes
-from kdx.tasks import primary_metric
+from kdx.tasks import numbers_of, primary_metric
 from kdx.training.job import Job, StageJob, build
 from kdx.training.log import RunLog
 from kdx.training.runtime import Runtime, accelerator_for
@@ -131,8 +131,9 @@ def _train(
     first = primary_metric(job.task)
     tracking = _tracking(recipe, console, about, saved) if main else None
     log = RunLog(
-        recipe.run_dir, console, epochs=epochs, primary_metric=first, main=main, tracking=tracking
-    )
+        recipe.run_dir, console, epochs=epochs, primary_metric=first, numbers=numbers_of(job.task),
+        main=main, tracking=tracking,
+    )  # fmt: skip
     with closing(log):
         with remembering(runtime, memos, console):
             begin = source.begin if source else None
@@ -142,7 +143,7 @@ def _train(
             best.load_student(job.student)
             best.load_averages(runtime.averages)
         origin = about.get("forked_from", {}).get("checkpoint")
-        if problems := finish(runtime, progress, console, teachers=teachers, forked_from=origin):
+        if problems := finish(runtime, progress, log, teachers=teachers, forked_from=origin):
             raise CertificateError(f"{recipe.run_dir}: {'; '.join(problems)}; nothing was exported")
         log.finish()
 

@@ -16,17 +16,21 @@ FILE = "summary.json"
 class Summary:
     """The results of a finished run. Metrics are of the compact student, in [0, 1] except the loss.
 
-    `headings` are those of the task's metrics by name; the first chooses the best epoch.
+    `headings` are those of the task's metrics by name; the first chooses the best epoch; `numbers`
+    are those metrics that are not shares in [0, 1], besides the loss.
     `evaluated_on` is the split of `last` and `best`, and of the choice of the epoch; `test` is
     measured at the end on the test images; `train` are those of the last epoch on the training
     images without augmentation, if the recipe asks for them. `seconds` and `images_per_second`
     are of training only. Of several `teachers`, by name, `teacher` is the mean of their
     probabilities. `average` are the metrics of the average of the student after the last epoch, and
-    `exported` is "average" if that, or its state in the best epoch, is what the run exports.
+    `exported` is "average" if that, or its state in the best epoch, is what the run exports;
+    `best_is_average` says that `best` are metrics of the average.
     `forked_from` is the checkpoint that the run started from. `preprocessing`
     makes the student's input of an image, as in evaluation (`kdx.data.preparation`).
     `stopped_early` says after which epoch `patience` ended the run, and why; None if it did not.
     `simulated` are metrics on the test images of the student as its training simulates it, "int8".
+    `by_class` are the test metrics of each class by name, as classes.json has them; `ece` is the
+    expected calibration error.
     """
 
     name: str
@@ -52,6 +56,15 @@ class Summary:
     exported: str = "student"
     stopped_early: str | None = None
     simulated: dict[str, dict[str, float]] = field(default_factory=dict)
+    numbers: list[str] = field(default_factory=list)
+    by_class: dict[str, list[float | None]] | None = None
+    ece: float | None = None
+    best_is_average: bool = False
+
+    @property
+    def best_of(self) -> str:
+        """The network that the best epoch's metrics are of."""
+        return "average" if self.best_is_average else "student"
 
     @property
     def primary_metric(self) -> str:

@@ -18,11 +18,11 @@ from kdx.recipe import Recipe, beside
 from kdx.recipe.sections import Teacher as TeacherSection
 from kdx.run.directory import moved
 from kdx.run.teacher_input import Right, better_input, seen_by
-from kdx.tasks import primary_metric
+from kdx.tasks import Classification, Segmentation, numbers_of, primary_metric
 from kdx.training.evaluation import Evaluation
 from kdx.training.runtime import Runtime
 from kdx.util.printing import say
-from kdx.util.words import counted, listed
+from kdx.util.words import counted, listed, measured
 
 ANYWAY = "To train with it anyway: `{}.allow_chance: true`"
 
@@ -75,7 +75,7 @@ def check_teachers(runtime: Runtime, console: Console) -> dict[str, dict[str, fl
     """
     teachers = {name: t for name, t in runtime.job.teachers.items() if not t.average}
     found = {name: _check(runtime, name, console) for name in teachers}
-    if len(found) > 1 and "anchors" not in runtime.job.task.facts:
+    if len(found) > 1 and isinstance(runtime.job.task, Classification | Segmentation):
         shares = dict.fromkeys(teachers, 1.0)
 
         def mean(images: Tensor) -> Outputs:
@@ -110,12 +110,14 @@ def _check(runtime: Runtime, name: str, console: Console) -> Evaluation:
         notes.append(better.replace("teacher.input", f"{place}.input"))
     for note in (*teacher.notes, *notes):
         say(console, f"note     {note}")
-    chance, share = job.task.chance, evaluation.metrics[primary_metric(job.task)]
+    first, numbers = primary_metric(job.task), numbers_of(job.task)
+    chance, share = job.task.chance, evaluation.metrics[first]
     bound = chance + 2 * sqrt(chance * (1 - chance) / len(source))
     if share <= bound and not section.allow_chance:
         raise ValueError(
             f"{place}: {scored} is no better than chance, which is "
-            f"{chance:.2%} and reaches {bound:.2%} by luck (two standard errors). "
+            f"{measured(first, chance, numbers)} and reaches {measured(first, bound, numbers)} by "
+            "luck (two standard errors). "
             f"{'. '.join([_why_at_chance(section), *notes])}. {anyway}"
         )
     return evaluation
@@ -125,7 +127,8 @@ def _scored(runtime: Runtime, evaluation: Evaluation) -> str:
     name, source = runtime.evaluation_source()
     first = primary_metric(runtime.job.task)
     images = counted(len(source), f"{name} image")
-    return f"{evaluation.metrics[first]:.2%} {runtime.job.task.metrics[first]} on {images}"
+    share = measured(first, evaluation.metrics[first], numbers_of(runtime.job.task))
+    return f"{share} {runtime.job.task.metrics[first]} on {images}"
 
 
 def _whole(confusion: Confusion, runtime: Runtime) -> tuple[Tensor, int]:

@@ -1,9 +1,12 @@
 """What networks are trained for: a data set brings its task (`kdx.protocols.Task`)."""
 
-from kdx.protocols import ImageData, Task
+from kdx.protocols import ImageData, Numeric, Task
 from kdx.tasks.classification import Classification as Classification
 from kdx.tasks.classification import check_labels as check_labels
 from kdx.tasks.detection import Detection as Detection
+from kdx.tasks.fitting import check_loss as check_loss
+from kdx.tasks.multilabel import MultiLabel as MultiLabel
+from kdx.tasks.regression import Regression as Regression
 from kdx.tasks.segmentation import Segmentation as Segmentation
 
 
@@ -15,3 +18,15 @@ def task_of(data: ImageData) -> Task:
 def primary_metric(task: Task) -> str:
     """Return the name of the metric that chooses the best epoch."""
     return next(iter(task.metrics))
+
+
+def numbers_of(task: Task) -> list[str]:
+    """Return the names of the metrics that are not shares: see `kdx.util.words.measured`."""
+    return ["loss", *(task.numbers if isinstance(task, Numeric) else ())]
+
+
+def decisions_of(task: Task) -> tuple[int, ...] | None:
+    """Return the shape of what is decided of an image; None if no two networks' are compared."""
+    if task.spatial or isinstance(task, Regression):
+        return None
+    return (task.labels,) if isinstance(task, MultiLabel) else ()

@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdx.protocols import ImageSource, Meter
+from kdx.protocols import ClassMeter, ImageSource, Meter
+
+MOST = 4096  # classes of a confusion matrix: more would need gigabytes
 
 
 class Classification:
@@ -36,6 +38,14 @@ class Classification:
     def meter(self, device: torch.device) -> Meter:
         """Return a meter of top1 and top5, in [0, 1], and loss (cross-entropy)."""
         return _Meter(self.facts["num_classes"], device)
+
+    def class_meter(self, device: torch.device) -> ClassMeter | None:
+        """Return a meter of recall, precision, F1 and calibration; None above 4096 classes."""
+        from kdx.tasks.by_class import ConfusionMeter  # here: torchmetrics is slow to come
+
+        classes, metrics = self.facts["num_classes"], ("recall", "precision", "f1")
+        how = {"decide": self.decide, "metrics": metrics, "calibrated": True}
+        return ConfusionMeter(classes, device, **how) if classes <= MOST else None
 
     def decide(self, answer: Tensor) -> Tensor:
         """Return the likeliest class of each image [B]."""

@@ -1,6 +1,7 @@
 """Boxes around objects, found on a grid. B: batch, A: anchors, C: classes, GH, GW: the grid."""
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from kdx.detection import Detections, anchor_table, detect, split
 from kdx.detection.average_precision import coco_available
-from kdx.protocols import ImageSource, Meter
+from kdx.protocols import ClassMeter, ClassReport, ImageSource, Meter
 from kdx.tasks.classification import shape_of
 from kdx.util.words import counted
 
@@ -90,6 +91,10 @@ class Detection:
         """
         return _Meter(self, device)
 
+    def class_meter(self, device: torch.device) -> ClassMeter:
+        """Return a meter of the average precision of each class (VOC 2007)."""
+        return _ClassMeter(self, device)
+
     def detect(self, answer: Tensor, **how: Any) -> list[Detections]:
         """Return the detections of each image: see `kdx.detection.detect`."""
         return detect(answer, num_classes=len(self.classes), anchors=self.anchors, **how)
@@ -139,11 +144,11 @@ def _drawn(image: Tensor, boxes: Tensor, labels: list[str], color: str) -> Tenso
 class _Meter:
     """Each image counted once, over all processes."""
 
-    def __init__(self, task: Detection, device: torch.device) -> None:
+    def __init__(self, task: Detection, device: torch.device, *, by_class: bool = False) -> None:
         from kdx.detection.metric import MeanAveragePrecision  # here: torchmetrics is slow to come
 
-        self.task = task
-        self.metric = MeanAveragePrecision(num_classes=len(task.classes)).to(device)
+        self.task, classes = task, len(task.classes)
+        self.metric = MeanAveragePrecision(num_classes=classes, by_class=by_class).to(device)
         self.metric.update([], [])
 
     def update(self, answer: Tensor, target: Tensor) -> None:
@@ -153,3 +158,14 @@ class _Meter:
 
     def compute(self) -> dict[str, float]:
         return self.metric.compute()
+
+
+class _ClassMeter:
+    def __init__(self, task: Detection, device: torch.device) -> None:
+        self.meter = _Meter(task, device, by_class=True)
+        self.update = self.meter.update
+
+    def compute(self) -> ClassReport:
+        found = self.meter.metric.compute()
+        values = [None if isnan(value) else value for value in found["ap"]]
+        return ClassReport({"ap": ("AP (VOC 2007)", values)}, found["count"])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kdx.losses.cross_entropy import image_cross_entropy
-from kdx.protocols import IGNORED, ImageSource, Labelled, Meter
+from kdx.protocols import IGNORED, ClassMeter, ImageSource, Labelled, Meter
 from kdx.tasks.classification import shape_of
 from kdx.tasks.masks import Color, draw_masks, palette
 
@@ -56,6 +56,13 @@ class Segmentation:
     def meter(self, device: torch.device) -> Meter:
         """Return a meter of `scores`, and of loss (cross-entropy, as the loss of that name)."""
         return _Meter(self, device)
+
+    def class_meter(self, device: torch.device) -> ClassMeter:
+        """Return a meter of IoU, recall (a class's pixel accuracy), precision, and confusion."""
+        from kdx.tasks.by_class import ConfusionMeter  # here: torchmetrics is slow to come
+
+        how = {"decide": self.decide, "metrics": ("iou", "recall", "precision")}
+        return ConfusionMeter(len(self.classes), device, **how)
 
     def decide(self, answer: Tensor) -> Tensor:
         """Return the likeliest class of each pixel [B, H, W]."""

@@ -2,32 +2,55 @@
 
 from collections.abc import Iterable, Sequence
 from math import prod
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from kdx.data import Mixing, Views
 from kdx.launch.memory import check_fits
 from kdx.models.copies import copied
+from kdx.models.modes import as_it_was, eval_mode
 from kdx.models.teacher import Teacher
 from kdx.models.transforms import restore
 from kdx.protocols import Simulating, StudentTransform, Task
 from kdx.recipe import Recipe
-from kdx.tasks import Classification
+from kdx.tasks import Classification, MultiLabel, Regression
+from kdx.tasks.multilabel import UNKNOWN
 from kdx.training.objective import Objective
 from kdx.util.errors import reason
 
 
 def mixing_of(recipe: Recipe, task: Task, samples: int) -> Mixing | None:
-    """Return how the recipe mixes images; ValueError for a task other than classification."""
+    """Return how the recipe mixes images; ValueError for a task whose targets do not mix."""
     section = recipe.data
     if not section.mixup and not section.cutmix:
         return None
     name = "data.mixup" if section.mixup else "data.cutmix"
-    if not isinstance(task, Classification):
+    if not isinstance(task, Classification | MultiLabel | Regression):
         raise ValueError(f"{name}: needs images with one label each: remove it for this data set")
+    if isinstance(task, Regression) and section.cutmix:
+        share = "a number does not change by the share of the pixels that are pasted"
+        raise ValueError(f"data.cutmix: not for regression: {share}: use data.mixup, or remove it")
     if samples < 2:
         raise ValueError(f"{name}: needs two training images to mix, not {samples}")
-    return Mixing(section.mixup, section.cutmix, task.facts["num_classes"])
+    unknown = UNKNOWN if isinstance(task, MultiLabel) else None
+    return Mixing(section.mixup, section.cutmix, task.facts["num_classes"], unknown)
+
+
+def check_sampling(recipe: Recipe, task: Task) -> None:
+    """Refuse balanced sampling for a task other than classification."""
+    if recipe.data.sampling == "balanced" and not isinstance(task, Classification):
+        raise ValueError(
+            "data.sampling: balanced needs images with one label each: remove it for this data set"
+        )
+
+
+def class_counts(task: Task, labels: Tensor) -> dict[str, Any]:
+    """Return how many images are of each class [C], as a fact; nothing without one label each."""
+    if not isinstance(task, Classification):
+        return {}
+    return {"class_counts": labels.bincount(minlength=task.facts["num_classes"]).tolist()}
 
 
 def check_batches(recipe: Recipe, views: Views, teachers: Iterable[Teacher]) -> None:
@@ -63,7 +86,7 @@ def lack_of_compact(student: nn.Module, transforms: Sequence[StudentTransform]) 
     return ""
 
 
-def check_teachers_used(recipe: Recipe, objectives: Sequence[Objective]) -> None:
+def check_teachers_used(recipe: Recipe, task: Task, objectives: Sequence[Objective]) -> None:
     """Refuse teachers that no loss reads, and memos of images whose size or view changes."""
     read = {name for objective in objectives for name in objective.reads}
     for name, section in recipe.all_teachers.items():
@@ -73,10 +96,20 @@ def check_teachers_used(recipe: Recipe, objectives: Sequence[Objective]) -> None
                 f"{part.where}.memo: cannot be combined with data.augment.sizes, which changes the "
                 "size of the images from step to step: remove one of the two"
             )
-        if section.memo and section.memo.views > 1 and recipe.data.repeats > 1:
+        if section.memo and section.memo.top and isinstance(task, MultiLabel | Regression):
+            raise ValueError(
+                f"{part.where}.memo.top: {section.memo.top} keeps the largest logits for a softmax "
+                "over classes, which this task has not: leave it out"
+            )
+        several = "data.repeats" if recipe.data.repeats > 1 else "data.sampling: balanced"
+        if (
+            section.memo
+            and section.memo.views > 1
+            and (recipe.data.repeats > 1 or recipe.data.sampling == "balanced")
+        ):
             raise ValueError(
                 f"{part.where}.memo.views: {section.memo.views} cannot be combined with "
-                "data.repeats, several views of a sample in one batch: remove one of the two"
+                f"{several}, several views of a sample in one batch: remove one of the two"
             )
         if name not in read:
             terms = [term for stage in recipe.resolved_stages() for term in stage.losses]
@@ -86,3 +119,28 @@ def check_teachers_used(recipe: Recipe, objectives: Sequence[Objective]) -> None
                 f"{', '.join(uses)}. Add one that learns from a teacher, such as kd, hint or pkt, "
                 "or remove the teacher"
             )
+
+
+@torch.no_grad()
+def check_answer(
+    network: nn.Module, images: Tensor, task: Task, role: str, *, train: bool = False
+) -> None:
+    """Raise ValueError if `network` fails on images [B, C, H, W], or returns another shape.
+
+    In eval mode, or in `train` mode: there some networks return the outputs of auxiliary heads,
+    too, or losses. Buffers and random numbers stay as they are.
+    """
+    place = f"{role}: in train mode" if train else role
+    remedy = "turn off what it adds in train mode, such as by `aux_logits: false`"
+    also = f"; in eval mode it is right: {remedy}, or return the logits only" if train else ""
+    mode = as_it_was(network) if train else eval_mode(network)
+    try:
+        with mode, torch.random.fork_rng(devices=[]):
+            answer = network(images)
+    except Exception as error:  # the network may be anybody's
+        failed = f"forward failed on images of {list(images.shape[1:])}: {reason(error)}"
+        raise ValueError(f"{place}: {failed}{also}") from error
+    try:
+        task.check(answer, images)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}{also}") from error

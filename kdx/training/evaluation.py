@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kdx.data import Batch
 from kdx.protocols import Task
+from kdx.tasks import decisions_of
 
 Observer = Callable[[Tensor, Tensor, Tensor], None]
 """Takes the outputs (float32), targets and indices of each batch."""
@@ -17,7 +18,8 @@ Observer = Callable[[Tensor, Tensor, Tensor], None]
 class Evaluation:
     """Metrics of the samples of all processes: the task's, and "agreement" with a teacher.
 
-    `predictions` [N] is -1 for samples that another process evaluates; None for spatial tasks.
+    `predictions` [N, ...] is -1 for samples that another process evaluates; None for tasks whose
+    decisions are not compared.
     """
 
     metrics: dict[str, float]
@@ -37,13 +39,14 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate `predict`, images [B, C, H, W] to the task's outputs, already in eval mode.
 
-    `samples` is the number of samples of all processes; `teacher` [samples] are the teacher's
+    `samples` is the number of samples of all processes; `teacher` [samples, ...] are the teacher's
     predictions from an evaluation of the same batches; each of `observe` is called with each batch.
     """
     from torchmetrics import MeanMetric  # here: it takes as long to import as torch
 
     meter, agreement = task.meter(device), MeanMetric().to(device)
-    predictions = None if task.spatial else torch.full((samples,), -1, device=device)
+    shape = decisions_of(task)
+    predictions = None if shape is None else torch.full((samples, *shape), -1, device=device)
     teacher = None if teacher is None else teacher.to(device)
     for images, targets, indices in batches:
         targets = targets.to(device, non_blocking=True)

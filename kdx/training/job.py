@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdx.data import Splits, Views, check_data, corrupt_labels, preparation, split
+from kdx.data import Splits, Views, check_data, corrupt_labels, label_shares, preparation, split
 from kdx.data.counter import seed_python_and_numpy
 from kdx.launch.memory import at_once, limited
 from kdx.models.certificate import Certificate
@@ -15,7 +15,6 @@ from kdx.models.copies import copied
 from kdx.models.networks import (
     build_student,
     build_teacher,
-    check_answer,
     empty_student,
     facts,
 )
@@ -30,11 +29,14 @@ from kdx.models.transforms import (
 from kdx.protocols import ImageData, StudentTransform, Task
 from kdx.recipe import Recipe, Stage
 from kdx.recipe.stages import LossTerm
-from kdx.tasks import task_of
+from kdx.tasks import MultiLabel, check_loss, task_of
 from kdx.training.checks import (
+    check_answer,
     check_average,
     check_batches,
+    check_sampling,
     check_teachers_used,
+    class_counts,
     lack_of_compact,
     mixing_of,
 )
@@ -134,6 +136,7 @@ def build(
     task, known = task_of(data), facts(task_of(data).facts, data.input)
     if recipe.data.augment.then and task.spatial:
         raise ValueError("data.augment: a list is for images with a class, not boxes or masks")
+    check_sampling(recipe, task)
     mixing = mixing_of(recipe, task, len(splits.train))
     augment, seed = recipe.data.augment, recipe.seed
     views = Views(splits.train, data.input, seed=seed, augment=augment, mixing=mixing)
@@ -162,13 +165,16 @@ def build(
     check_answer(trial, images, task, "student", train=True)
     paths = [name for name, _ in compact.named_modules()]
     known |= {"train_images": len(splits.train), "run_seed": recipe.seed}
+    if isinstance(task, MultiLabel):
+        known["label_shares"] = label_shares(splits.train)
+    known |= class_counts(task, splits.train.labels)
     stages = []
     for index, stage in enumerate(recipe.resolved_stages()):
         try:
             enter(trial, transforms, stage.phase)
         except ValueError as error:
             raise ValueError(f"stages[{index}].phase: {error}") from error
-        terms = [_term(each, teachers, known) for each in stage.losses]
+        terms = [_term(each, teachers, known, task) for each in stage.losses]
         objective = Objective(trial, terms, known=paths, epochs=stage.epochs)
         objective.probe(images, targets, teachers, indices)
         is_read = any(teachers[name].average for name in objective.reads)
@@ -182,7 +188,7 @@ def build(
         schedule = stage.schedule.build()
         stages.append(StageJob(stage, objective, schedule, unused, is_compact=not lack))
     check_average(recipe, transforms)
-    check_teachers_used(recipe, [stage.objective for stage in stages])
+    check_teachers_used(recipe, task, [stage.objective for stage in stages])
     for teacher in teachers.values():
         teacher.settle(images)
     fresh = empty_student(recipe, data)
@@ -195,7 +201,9 @@ def build(
     return Job(recipe, data, splits, views, *made, notes)
 
 
-def _term(section: LossTerm, teachers: Mapping[str, Teacher], known: dict[str, Any]) -> Term:
+def _term(
+    section: LossTerm, teachers: Mapping[str, Teacher], known: dict[str, Any], task: Task
+) -> Term:
     """Build a loss; it is told the network of the teacher that it learns from, if it is one."""
     part, shares = section.component, section.shares(teachers)
     if unknown := [name for name in shares if name not in teachers]:
@@ -203,6 +211,10 @@ def _term(section: LossTerm, teachers: Mapping[str, Teacher], known: dict[str, A
     networks = [teachers[name].module for name in shares]
     guide = networks[0] if len(networks) == 1 else None
     loss = part.build(**known, teacher_network=guide)
+    try:
+        check_loss(task, loss)
+    except ValueError as error:
+        raise part.refusal(str(error)) from error
     return Term(section.name, section.weight_at, loss, f"{part.place}: {part.where}", shares)
 
 

@@ -1,7 +1,7 @@
 """What a run writes while it trains: progress on the terminal, metrics on disk."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from kdx.training.tracking import Tracking
 from kdx.util.files import append, write_whole
 from kdx.util.printing import say
+from kdx.util.words import measured
 
 METRICS = "metrics.jsonl"
 
@@ -20,7 +21,7 @@ class RunLog:
     """Writes in the main process; in others every call does nothing.
 
     `metrics.jsonl` gets a line per epoch, the trackers the same numbers; what is there already is
-    removed. The terminal shows `primary_metric` of each evaluation.
+    removed. The terminal shows `primary_metric` of each evaluation; `numbers` are not shares.
     """
 
     def __init__(
@@ -30,11 +31,12 @@ class RunLog:
         *,
         epochs: int,
         primary_metric: str = "top1",
+        numbers: Collection[str] = (),
         main: bool = True,
         tracking: Tracking | None = None,
     ) -> None:
         self.directory, self.console, self.epochs = run_dir, console, epochs
-        self.primary_metric = primary_metric
+        self.primary_metric, self.numbers = primary_metric, numbers
         self.main, self.tracking = main, tracking
         if main:
             run_dir.mkdir(parents=True, exist_ok=True)
@@ -86,6 +88,16 @@ class RunLog:
         if self.tracking:
             self.tracking.log(self._epochs())
 
+    def exported(self, values: Mapping[str, float]) -> None:
+        """Add what was measured at the end to the last epoch's line, and in the trackers."""
+        if not self.main or not values:
+            return
+        *before, last = self.lines().splitlines(keepends=True)
+        line = json.loads(last) | values
+        write_whole(self.directory / METRICS, f"{''.join(before)}{json.dumps(line)}\n")
+        if self.tracking:
+            self.tracking.add(line["epoch"], values)
+
     def finish(self) -> None:
         """Hand what the finished run has written over to the trackers."""
         if self.tracking:
@@ -123,7 +135,8 @@ class RunLog:
         for name, value in values.items():
             split, _, metric = name.partition("/")
             if metric in (self.primary_metric, "agreement"):
-                parts.append(f"{split if metric == self.primary_metric else metric} {value:.2%}")
+                shown = measured(metric, value, self.numbers)
+                parts.append(f"{split if metric == self.primary_metric else metric} {shown}")
         parts.append(f"{values['images_per_second']:,.0f} img/s")
         return "  ".join(parts)
 

@@ -105,6 +105,20 @@ def rehearse(component: Component, parameters: Sequence[nn.Parameter]) -> set[st
     return set(optimizer.state[small])
 
 
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, state: Mapping[int, Any], groups: Sequence[dict[str, Any]]
+) -> None:
+    """Load an optimizer's state; ValueError if its groups have other numbers of parameters.
+
+    The state gets the strides of the parameters, which fused kernels rely on.
+    """
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
 def _flat(given: Sequence[nn.Parameter] | Sequence[dict[str, Any]]) -> Iterator[nn.Parameter]:
     for each in given:
         yield from each["params"] if isinstance(each, dict) else [each]

@@ -1,13 +1,11 @@
 """Where a job runs: devices, processes, data loaders, evaluation."""
 
 import os
-import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
@@ -17,6 +15,7 @@ from torch._functorch import config as functorch
 from torch.optim.swa_utils import AveragedModel
 
 from kdx.data import EpochBatches, Views, eval_loader, most_batches, resized, train_loader
+from kdx.data.counter import generators_kept
 from kdx.launch.memory import at_once
 from kdx.launch.precision import check_compiler
 from kdx.launch.processes import join
@@ -67,14 +66,11 @@ def caller_unchanged() -> Iterator[None]:
     And what `Runtime.compile` sets.
     """
     threads, shared = torch.get_num_threads(), dict(AcceleratorState._shared_state)
-    python, numpy = random.getstate(), np.random.get_state()
     donated = functorch.donated_buffer
     try:
-        with torch.random.fork_rng(range(torch.cuda.device_count())):
+        with generators_kept(range(torch.cuda.device_count())):
             yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
         torch.set_num_threads(threads)
         functorch.donated_buffer = donated
         AcceleratorState._shared_state.clear()
@@ -99,6 +95,7 @@ class Runtime:
             world=self.world,
             views=next((t.memo.views for t in recipe.all_teachers.values() if t.memo), None),
             repeats=recipe.data.repeats,
+            labels=job.splits.train.labels if recipe.data.sampling == "balanced" else None,
         )
         self.guides: dict[str, Guide] = {name: live(each) for name, each in job.teachers.items()}
         self.averages = {name: t.average for name, t in job.teachers.items() if t.average}
@@ -198,6 +195,10 @@ class Runtime:
     def agree(self, value: Any) -> Any:
         """Return the main process's `value` on every process."""
         return broadcast_object_list([value])[0]
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Return the tensors of all processes, which are of one shape, one after the other."""
+        return cast("Tensor", self.accelerator.gather(tensor.to(self.accelerator.device)))
 
     def compile(self) -> None:
         """Compile student and teacher, at their first batch, if the recipe says so."""

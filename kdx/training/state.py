@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate.utils import gather_object
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
@@ -25,6 +24,7 @@ from kdx.models.networks import facts
 from kdx.models.transforms import apply_transforms, enter
 from kdx.protocols import InputSpec, StudentTransform
 from kdx.recipe import Recipe
+from kdx.training.optimizers import load_optimizer
 from kdx.training.progress import Progress
 from kdx.training.ranks import load_rank, rank_state
 from kdx.training.stage import EpochStats, StageRunner
@@ -166,8 +166,8 @@ class TrainState:
         if any(problems):
             raise ValueError(f"{self.place} does not fit: {'; '.join(filter(None, problems))}")
         try:
-            load_tensors(objective.student, self.student)
-            load_tensors(objective.adaptors, self.adaptors)
+            weights.load_tensors(objective.student, self.student)
+            weights.load_tensors(objective.adaptors, self.adaptors)
             self.load_averages(averages)
             optimizer = self.training["optimizer"]
             load_optimizer(runner.optimizer, optimizer["state"], optimizer["groups"])
@@ -182,7 +182,7 @@ class TrainState:
         for name, average in averages.items():
             start, saved = f"{name}.", self.averages.items()
             found = {n.removeprefix(start): v for n, v in saved if n.startswith(start)}
-            load_tensors(average, found)
+            weights.load_tensors(average, found)
 
     def load_student(self, student: nn.Module) -> None:
         """Load the student's weights into a network; ValueError if they do not fit."""
@@ -229,32 +229,11 @@ def _state_of(averages: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     return {f"{n}.{key}": v for n, each in averages.items() for key, v in each.state_dict().items()}
 
 
-def load_optimizer(
-    optimizer: torch.optim.Optimizer, state: Mapping[int, Any], groups: Sequence[dict[str, Any]]
-) -> None:
-    """Load an optimizer's state; ValueError if its groups have other numbers of parameters.
-
-    The state gets the strides of the parameters, which fused kernels rely on.
-    """
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-    for parameter, values in optimizer.state.items():
-        for name, value in values.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-
-
 def misfits(what: str, live: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> str:
     """Return which tensors of `what` differ in name or shape; empty if all are the same."""
     now, then = ({name: each.shape for name, each in state.items()} for state in (live, saved))
     bad = [name for name in now | then if now.get(name) != then.get(name)]
     return f"{what}: {len(bad)} tensors differ in name or shape: {listed(bad)}" if bad else ""
-
-
-def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load tensors that fit a module (see `misfits`)."""
-    state = module.state_dict()  # records the versions of the layout
-    state.update(tensors)
-    module.load_state_dict(state)
 
 
 def _json(value: Any) -> bytes:

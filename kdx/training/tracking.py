@@ -1,18 +1,15 @@
 """The trackers of a run: started, told each epoch once, and never a reason to end the run."""
 
-import random
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from pydantic import TypeAdapter
 from rich.console import Console
 
+from kdx.data.counter import generators_kept
 from kdx.protocols import Tracker
 from kdx.recipe import Component
 from kdx.training.trackers import HAND_OVER, RUN_ID
@@ -70,7 +67,7 @@ class Tracking:
         about = {key: value for key, value in config.items() if not isinstance(value, dict)}
         try:
             for each in trackers:
-                with _generators_kept():
+                with generators_kept():  # MLflow draws names from Python's
                     self._start(each, {"run_dir": run_dir, "run_name": name}, about)
         except BaseException:  # Ctrl-C, too: those that have started are finished
             self.close()
@@ -86,6 +83,11 @@ class Tracking:
                 ):
                     record.epoch = epoch
         self._write()
+
+    def add(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Log more of an epoch that is logged already."""
+        for use in self.running:
+            self._tell(use, lambda t, *at: t.log(*at), dict(values), epoch)
 
     def finish(self, epochs: Sequence[tuple[int, dict[str, float]]], report: Path) -> None:
         """Log what is missing, and hand over the report and the pictures beside it."""
@@ -121,7 +123,7 @@ class Tracking:
         if use in self.failed:
             return False
         try:
-            with _generators_kept():
+            with generators_kept():  # MLflow draws names from Python's
                 do(self.running[use], *arguments)
         except Exception as error:  # a tracker may raise anything
             self.failed.add(use)
@@ -145,15 +147,3 @@ class Tracking:
         kept = {use: record for use, record in self.records.items() if use in RUN_ID}
         if kept:
             write_whole(self.file, _RECORDS.dump_json(kept, indent=2) + b"\n")
-
-
-@contextmanager
-def _generators_kept() -> Iterator[None]:
-    """Leave the global random generators as they are: MLflow draws names from Python's."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng([]):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)

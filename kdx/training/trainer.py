@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,7 @@ class _Trainer:
         progress.last, progress.train, progress.last_average = metrics, train, averaged
         first, progress.waited = primary_metric(job.task), progress.waited + 1
         better = averaged if runtime.prefers_average(metrics, averaged) else metrics
-        if better[first] > progress.best.get(first, -1.0):
+        if better[first] > progress.best.get(first, -inf):
             progress.best, progress.best_epoch, progress.waited = better, number, 0
             progress.best_is_average = better is averaged
             progress.best_checkpoint = f"epoch_{number:04d}"

@@ -1,6 +1,6 @@
 """Numbers and lists in sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 SHOWN = 10
 
@@ -14,6 +14,13 @@ def listed(names: Sequence[str], separator: str = ", ") -> str:
     """Return the first ten, and how many more there are."""
     more = f"{separator}and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return separator.join(names[:SHOWN]) + more
+
+
+def measured(name: str, value: float, numbers: Collection[str] = ("loss",)) -> str:
+    """Return a metric as it is printed: in percent, or with four digits if it is in `numbers`."""
+    if name == "loss":
+        return f"{value:.4f}"
+    return f"{value:.4g}" if name in numbers else f"{value:.2%}"
 
 
 def in_bytes(size: float) -> str:

@@ -24,19 +24,23 @@ def analyze_curves(groups: Sequence[Group], output: Path, console: Console) -> P
     metric, heading = _metric([run for group in groups for run in group.runs])
     curves = [_curves(group, metric) for group in groups]
     trained = [f"train/{metric}" in each for each in curves]
+    is_number = metric in groups[0].runs[0].summary.numbers
+    shown = (lambda band: band) if is_number else percent
     figure, (loss, score, *more) = panels(3 if any(trained) else 2)
     for index, (group, each) in enumerate(zip(groups, curves, strict=True)):
         color, split = color_of(index), group.runs[0].summary.evaluated_on
         draw_band(loss, each["loss/total"], color=color, label=group.heading)
-        draw_band(score, percent(each[f"{split}/{metric}"]), color=color)
+        draw_band(score, shown(each[f"{split}/{metric}"]), color=color)
         if trained[index]:
-            draw_band(score, percent(each[f"train/{metric}"]), color=color, dashed=True)
-            draw_band(more[0], percent(each["gap"]), color=color)
+            draw_band(score, shown(each[f"train/{metric}"]), color=color, dashed=True)
+            draw_band(more[0], shown(each["gap"]), color=color)
     splits = dict.fromkeys(group.runs[0].summary.evaluated_on for group in groups)
     loss.set(ylabel="training loss (weighted sum of its terms)")
-    score.set(ylabel=f"{heading} on {' or '.join(splits)} images [%]")
+    score.set(ylabel=f"{heading} on {' or '.join(splits)} images{'' if is_number else ' [%]'}")
     for axes in more:
-        axes.set(ylabel=f"{heading}, train - {' or '.join(splits)} [points]")
+        axes.set(
+            ylabel=f"{heading}, train - {' or '.join(splits)}{'' if is_number else ' [points]'}"
+        )
     by_epoch([loss, score, *more], groups)
     dashed = "dashed: training images" if any(trained) else ""
     legend(figure, loss, caption=caption(groups, dashed, dotted(groups)))

@@ -7,7 +7,7 @@ from kdx.recipe import Recipe
 from kdx.util.words import counted
 from kdx_lab.study.rows import Results, Row
 from kdx_lab.study.statistics import CONFIDENCE
-from kdx_lab.study.tables import heading_of, overview, setting_table
+from kdx_lab.study.tables import heading_of, overview, setting_table, unit_of
 
 __all__ = ["document"]
 
@@ -37,7 +37,7 @@ def _tables(results: Results) -> list[str]:
     if done < results.planned:
         sections.append(f"**Incomplete: {done:,} of {counted(results.planned, 'run')} done.**")
     if len(results.settings) > 1:
-        what = f"Test {heading_of(results)} in percent, by setting."
+        what = f"Test {heading_of(results)}{unit_of(results, ' in percent')}, by setting."
         sections.append(f"## All settings\n\n{what}\n\n{overview(results)}")
     for setting in results.settings:
         parts = [_teacher(results.of(setting)), setting_table(results, setting)]
@@ -48,17 +48,17 @@ def _tables(results: Results) -> list[str]:
 def _teacher(rows: Sequence[Row]) -> str:
     """Return the teacher's metric; if the runs differ, the lowest and the highest."""
     found = [
-        (run.teacher[row.outcome.metric], run)
+        (run.teacher[row.outcome.metric], run, row.outcome)
         for row in rows
         for run in row.runs.values()
         if run.teacher and row.outcome
     ]
     if not found:
         return ""
-    low, high = (f"{100 * edge(value for value, _ in found):.2f}" for edge in (min, max))
-    run = found[0][1]
-    figure = low if low == high else f"{low} to {high}"
-    return f"Teacher: {run.headings[run.primary_metric]} {figure}% on {run.evaluated_on}."
+    _, run, outcome = found[0]
+    low, high = (outcome.shown(edge(value for value, *_ in found)) for edge in (min, max))
+    figure = (low if low == high else f"{low} to {high}") + "%" * (not outcome.is_number)
+    return f"Teacher: {run.headings[run.primary_metric]} {figure} on {run.evaluated_on}."
 
 
 def _meaning(results: Results) -> str:
@@ -75,9 +75,10 @@ def _measuring(results: Results) -> str:
     selected = " or ".join(dict.fromkeys(o.selected for o in outcomes))
     splits = list(dict.fromkeys(o.evaluated_on for o in outcomes))
     text = [
-        "n: finished seeds. Metrics are in percent: mean over the seeds ± sample standard "
-        f"deviation. Test: the exported student ({selected}) on the {images} test images, measured "
-        f"once. Best, last: of the epochs evaluated during training, on {' or '.join(splits)}."
+        f"n: finished seeds. Metrics{unit_of(results, ' are in percent')}: mean over the seeds ± "
+        f"sample standard deviation. Test: the exported student ({selected}) on the {images} test "
+        "images, measured once. Best, last: of the epochs evaluated during training, on "
+        f"{' or '.join(splits)}."
     ]
     if results.errors:
         text.append("Errors are one minus the metric: lower is better, and a negative Δ is a gain.")
@@ -102,8 +103,9 @@ def _comparing(results: Results) -> str:
     if not differences:
         return ""
     text = (
-        f"Δ: arm minus {results.baseline} in percentage points of test {heading_of(results)}: the "
-        "mean of the paired differences, over the seeds that both arms have finished."
+        f"Δ: arm minus {results.baseline}{unit_of(results, ' in percentage points')} of test "
+        f"{heading_of(results)}: the mean of the paired differences, over the seeds that both arms "
+        "have finished."
     )
     compared = sum(d.low is not None for d in differences)
     if not compared:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from kdx_lab.analysis.figures import COLORS, panels, write
 from kdx_lab.study.rows import Outcome, Results, Row
 from kdx_lab.study.statistics import CONFIDENCE, Spread, spread
-from kdx_lab.study.tables import heading_of
+from kdx_lab.study.tables import heading_of, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,20 +46,23 @@ def draw(directory: Path, results: Results) -> list[Path]:
     """
     outcomes, what = results.outcomes, heading_of(results)
     figures: dict[str, Figure] = {}
+    percent = unit_of(results, " (%)")
     if differences := _by_place(results, _difference):
         label = (
-            f"difference of test {what} to {results.baseline} (percentage points)\n"
+            f"difference of test {what} to {results.baseline}"
+            f"{unit_of(results, ' (percentage points)')}\n"
             f"mean with {CONFIDENCE:.0%} confidence interval; below it, each seed"
         )
         figures["differences"] = _rows(results, differences, label)
         _around_zero([each for each in figures["differences"].axes if each.get_visible()])
     if values := _by_place(results, _value):
-        label = f"test {what} (%)\nmean with standard deviation; below it, each seed"
+        label = f"test {what}{percent}\nmean with standard deviation; below it, each seed"
         figures["accuracy"] = _rows(results, values, label)
     if measured := _by_place(results, lambda row, o: _curve(row, f"{o.evaluated_on}/{o.metric}")):
         split = " or ".join(dict.fromkeys(o.evaluated_on for o in outcomes))
-        scale = (lambda x: 100 - 100 * x) if results.errors else (lambda x: 100 * x)
-        figures["curves"] = _epochs(results, measured, f"{split} {what} (%)", scale)
+        by = outcomes[0].scale
+        scale = (lambda x: by - by * x) if results.errors else (lambda x: by * x)
+        figures["curves"] = _epochs(results, measured, f"{split} {what}{percent}", scale)
     if losses := _by_place(results, lambda row, o: _curve(row, "loss/total")):
         figures["losses"] = _epochs(results, losses, "training loss (weighted sum)", float)
     return [write(figure, directory / f"{name}.png") for name, figure in figures.items()]
@@ -77,14 +80,15 @@ def _difference(row: Row, outcome: Outcome) -> _Dots | None:
     found = outcome.difference
     if found is None:
         return None
-    half = None if found.high is None else 100 * (found.high - found.mean)
-    return 100 * found.mean, half, [100 * value for value in found.values.values()]
+    by = outcome.scale
+    half = None if found.high is None else by * (found.high - found.mean)
+    return by * found.mean, half, [by * value for value in found.values.values()]
 
 
 def _value(row: Row, outcome: Outcome) -> _Dots:
-    test = outcome.test
-    half = None if test.std is None else 100 * test.std
-    return 100 * test.mean, half, [100 * value for value in test.values.values()]
+    test, by = outcome.test, outcome.scale
+    half = None if test.std is None else by * test.std
+    return by * test.mean, half, [by * value for value in test.values.values()]
 
 
 def _curve(row: Row, name: str) -> _Curve:

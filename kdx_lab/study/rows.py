@@ -27,7 +27,9 @@ class TrainingCost:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The finished runs of a row: the task's primary metric, in [0, 1], over the seeds.
+    """The finished runs of a row: the task's primary metric over the seeds.
+
+    It is a share in [0, 1], or a number if `is_number`, and shown so.
 
     `test` is the exported student's, of the `selected` epoch; `best` and `last` are on the split
     `evaluated_on` during training; `train` is the last epoch's. In a study of errors these four are
@@ -47,6 +49,17 @@ class Outcome:
     difference: Difference | None
     others: Mapping[str, Spread]
     cost: TrainingCost
+    is_number: bool = False
+
+    @property
+    def scale(self) -> int:
+        """What a value is multiplied by to be shown: 100, or 1 for numbers."""
+        return 1 if self.is_number else 100
+
+    def shown(self, value: float, *, sign: bool = False) -> str:
+        """Return a value, or with a `sign` a difference: in percent, or with four decimals."""
+        places, plus = 4 if self.is_number else 2, "+z" if sign else ""
+        return f"{self.scale * value:{plus}.{places}f}"
 
 
 @dataclass(frozen=True)
@@ -184,6 +197,7 @@ def _outcome(
         difference=paired_difference(test, scores(reference, lambda run: run.test)),
         others=_others(runs, metric),
         cost=_cost(runs, reference),
+        is_number=metric in first.numbers,
     )
 
 

@@ -1,6 +1,7 @@
 """The tables of a study: in Markdown, and on the terminal while it runs.
 
-Metrics are in percent and differences in percentage points, each the mean over the seeds.
+Metrics are in percent and differences in percentage points, or both numbers as they are; each is
+the mean over the seeds.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -14,7 +15,7 @@ from rich.text import Text
 from kdx_lab.study.rows import Outcome, Results, Row
 from kdx_lab.study.statistics import CONFIDENCE, Spread
 
-__all__ = ["heading_of", "live_table", "overview", "setting_table"]
+__all__ = ["heading_of", "live_table", "overview", "setting_table", "unit_of"]
 
 HEADING = 12  # characters per line of a heading on the terminal, unless the numbers below are wider
 
@@ -30,6 +31,11 @@ class Column:
 def heading_of(results: Results) -> str:
     """Return the metric of the study: "top-1", "top-1 error"; for several tasks, all."""
     return " / ".join(dict.fromkeys(o.heading for o in results.outcomes)) or "metric"
+
+
+def unit_of(results: Results, percent: str) -> str:
+    """Return `percent` if any metric of the study is a share, which is shown in percent; or ""."""
+    return percent if any(not o.is_number for o in results.outcomes) or not results.outcomes else ""
 
 
 def setting_table(results: Results, setting: str) -> str:
@@ -53,7 +59,7 @@ def overview(results: Results) -> str:
         if (setting, arm) not in found:
             return "N/A"
         outcome = found[setting, arm]
-        return _share(outcome.test) if outcome else "..."
+        return _value(outcome, outcome.test) if outcome else "..."
 
     lines = [[arm, *(cell(setting, arm) for setting in results.settings)] for arm in results.arms]
     return _markdown(["arm", *results.settings], lines)
@@ -106,12 +112,12 @@ def _columns(results: Results) -> list[Column]:
     chosen = " (chosen on test)" if split == "test" else ""
     same = all(_last_is_test(o) for o in results.outcomes)
     return [
-        Column(f"test {what} (%)", lambda o: _share(o.test)),
+        Column(f"test {what}{unit_of(results, ' (%)')}", lambda o: _value(o, o.test)),
         Column(f"Δ to {results.baseline} [{CONFIDENCE:.0%} CI]", _points),
-        Column(f"best {split}{chosen}", lambda o: _share(o.best)),
+        Column(f"best {split}{chosen}", lambda o: _value(o, o.best)),
         Column("at epoch", lambda o: f"{o.best_epoch.mean:.1f}"),
-        Column(f"last {split}", lambda o: "" if same else _share(o.last)),
-        Column("train", lambda o: _share(o.train)),
+        Column(f"last {split}", lambda o: "" if same else _value(o, o.last)),
+        Column("train", lambda o: _value(o, o.train)),
         Column("epochs", lambda o: f"{o.cost.epochs:,}"),
         Column("seconds", lambda o: _seconds(o.cost.seconds.mean)),
         Column(f"x {results.baseline}", lambda o: f"{o.cost.ratio:.2f}" if o.cost.ratio else ""),
@@ -142,11 +148,11 @@ def _state(row: Row, running: Collection[str]) -> str:
     return ", ".join(parts) or "waiting"
 
 
-def _share(value: Spread | None) -> str:
+def _value(outcome: Outcome, value: Spread | None) -> str:
     if value is None:
         return ""
-    std = "" if value.std is None else f" ± {100 * value.std:.2f}"
-    return f"{100 * value.mean:.2f}{std}"
+    std = "" if value.std is None else f" ± {outcome.shown(value.std)}"
+    return f"{outcome.shown(value.mean)}{std}"
 
 
 def _points(outcome: Outcome) -> str:
@@ -154,9 +160,10 @@ def _points(outcome: Outcome) -> str:
     found = outcome.difference
     if found is None:
         return ""
-    mean, n = f"{100 * found.mean:+z.2f}", len(found.values)
+    mean, n = outcome.shown(found.mean, sign=True), len(found.values)
     if found.low is not None and found.high is not None:
-        mean += f" [{100 * found.low:+z.2f}, {100 * found.high:+z.2f}]"
+        low, high = (outcome.shown(each, sign=True) for each in (found.low, found.high))
+        mean += f" [{low}, {high}]"
     return mean if n == len(outcome.test.values) else f"{mean} (n = {n})"
 
 

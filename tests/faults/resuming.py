@@ -67,6 +67,8 @@ def differences(one: Path, other: Path) -> list[str]:
         del state["progress"]["seconds"]
     if states[0] != states[1]:
         found.append("state.json")
+    if (one / "classes.json").read_bytes() != (other / "classes.json").read_bytes():
+        found.append("classes.json")
     if (one / "student.safetensors").read_bytes() != (other / "student.safetensors").read_bytes():
         found.append("the compact student")
     return found

@@ -18,6 +18,10 @@ CRD = "losses=[{use: cross_entropy}, {use: crd, dim: 8, negatives: 20}]"
 STAGES = f"stages=[{{name: hints, losses: [{HINT}]}}, {{name: kd, losses: [{{use: kd}}]}}]"
 PHASES = "stages=[{phase: nonlinear}, {phase: linear}]"
 AUGMENT = "data.augment={crop: 2, flip: true}"
+BALANCED = (
+    "data.sampling=balanced",
+    "losses=[{use: cross_entropy, class_weights: balanced}]",
+)
 MODERN = (
     "data.augment=[{use: RandomResizedCrop, scale: [0.35, 1]}, {use: RandAugment, num_ops: 2}, "
     "{use: RandomErasing, p: 0.25}]",
@@ -52,14 +56,17 @@ CASES = {
         False,
     ),
     "accumulation": ([TWO, AUGMENT, "accumulate=4"], False),
-    "two workers": ([TWO, AUGMENT, "data.workers=2"], False),
+    "two workers, balanced sampling": ([TWO, AUGMENT, "data.workers=2", *BALANCED], False),
     "dropout": ([TWO, "student={use: tests.toys.dropping}"], False),
     "phases of an ExpandNet": ([EXPAND, PHASES], False),
     "hint, then KD": ([STAGES], True),
     "crd": ([TWO, AUGMENT, CRD], True),
     "crd, accumulation": ([TWO, CRD, "accumulate=2"], True),
     "diagnosed gradients": ([TWO, "losses=[{use: cross_entropy}, {use: kd}]", "diagnose=2"], True),
-    "a memo": ([TWO, AUGMENT, "losses=[{use: kd}]", "teacher.memo={views: 1}"], True),
+    "a memo, balanced sampling": (
+        [TWO, AUGMENT, *BALANCED, "losses=[{use: kd}]", "teacher.memo={views: 1}"],
+        True,
+    ),
     "several teachers, the student's moving average": ([TWO, EXPAND, *TEACHERS], False),
     "an average of an ExpandNet": ([TWO, EXPAND, "average={use: ema, decay: 0.9}"], False),
     "an average of the last epochs": (["epochs=3", "average={use: swa, start: 1}"], False),

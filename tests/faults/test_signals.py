@@ -107,7 +107,7 @@ def unbroken(tmp_path_factory):
         (PLAIN, signal.SIGTERM, True),
         pytest.param(PLAIN, signal.SIGINT, False, marks=pytest.mark.long),
         pytest.param(PLAIN, signal.SIGHUP, True, marks=pytest.mark.long),
-        (ONE, signal.SIGTERM, False),
+        pytest.param(ONE, signal.SIGTERM, False, marks=pytest.mark.long),
         pytest.param(ONE, signal.SIGINT, True, marks=pytest.mark.long),
         (TWO, signal.SIGTERM, False),
         pytest.param(TWO, signal.SIGINT, True, marks=pytest.mark.long),

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from kdx.commands.compress import compress
 from kdx.commands.evaluate import evaluate
 from kdx.recipe import load
+from kdx.report import write_report_page
 from kdx.run.run import run
 
 WRITTEN = Path(__file__).resolve().parents[1] / "data" / "run_of_0_1"
@@ -40,7 +41,7 @@ def test_a_run_that_was_stopped_then_is_resumed_to_the_same_end(root):
     assert len(lines[0]) == len(lines[1]) == 4
     for one, other in zip(*(map(json.loads, each) for each in lines), strict=True):
         assert one["loss/total"] == pytest.approx(other["loss/total"], rel=1e-4)
-        assert list(one) == list(other)
+        assert [name for name in one if not name.startswith("exported/")] == list(other)
 
 
 def test_a_finished_run_is_left_alone(root):
@@ -53,6 +54,14 @@ def test_a_finished_run_is_evaluated(root):
     place = root / "digits/teacher"
     found = evaluate(place)
     assert found.metrics["top1"] == json.loads((place / "summary.json").read_text())["test"]["top1"]
+
+
+def test_a_finished_run_has_a_page(root):
+    page = write_report_page([root / "digits/teacher"]).read_text()
+    test = json.loads((root / "digits/teacher/summary.json").read_text())["test"]
+    assert f"<strong>{test['top1']:.2%}</strong>" in page
+    assert all(f"<h2>{each}</h2>" in page for each in ("Result", "Certificate", "Curves", "Recipe"))
+    assert "<h2>Classes</h2>" not in page
 
 
 def test_a_checkpoint_is_compressed(root, tmp_path):

@@ -64,6 +64,7 @@ def test_the_dict_is_a_recipe(place):
     assert "use: AdamW\n  lr: 0.001\n" in recipe
 
 
+@pytest.mark.long
 def test_the_notebook_runs(place):
     student, teacher = map(float, output_of(place, "-c", BLOCKS[2]).split())
     assert student > 0.5  # chance is 0.1

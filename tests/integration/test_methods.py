@@ -11,7 +11,9 @@ from kdx.losses import TABLE
 from kdx.recipe import load
 
 METHODS = sorted((Path(__file__).resolve().parents[2] / "configs/methods").glob("*.yaml"))
-TASKS = {"cross_entropy", "yolo", "yolo_kd"}  # the losses that are not methods for images
+TASKS = {  # the losses that are not methods for images with a class each
+    "cross_entropy", "yolo", "yolo_kd", "bce", "bce_kd", "mse", "l1", "smooth_l1"
+}  # fmt: skip
 TINY = {
     "epochs": 2,
     "threads": 1,

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 from kdx.memo.fingerprint import fingerprint
 from kdx.memo.store import Store
+from kdx.recipe import load
+from kdx.run.run import run
 from kdx.training.state import TrainState
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,10 +45,16 @@ SP = "{use: sp, student_layer: '4', teacher_layer: '3', weight: 0}"
 def distill(
     place: Path, processes: int, *overrides: str, tool: str = "distill", recipe: str = "recipe.yaml"
 ) -> Path:
+    """Return the run directory; one process is this one, which has everything imported."""
     name = f"{Path(recipe).stem}{processes}"
-    launcher = [sys.executable, "-m", "accelerate.commands.launch"]
-    if processes > 1:
-        launcher += ["--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0"]
+    if processes == 1:
+        what = [f"name={name}", *overrides]
+        return run(
+            load(place / recipe, what, plugins=["tests.toys"], output_root=place),
+            Console(quiet=True),
+        )
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    launcher += ["--num_processes", str(processes), "--main_process_port", "0"]
     command = [*launcher, ROOT / f"tools/{tool}.py", place / recipe, f"name={name}",
                *overrides, "--plugin", "tests.toys", "--output-root", place]  # fmt: skip
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
@@ -71,13 +80,13 @@ def test_two_processes_follow_one(tmp_path, accumulate):
     one, two = (
         distill(tmp_path, n, f"accumulate={accumulate if n > 1 else 1}", *what) for n in (1, 2)
     )
-    summaries = [json.loads((run / "summary.json").read_text()) for run in (one, two)]
+    summaries = [json.loads((each / "summary.json").read_text()) for each in (one, two)]
     assert [summary["environment"]["processes"] for summary in summaries] == [1, 2]
     for split in ("last", "test", "train"):
         assert summaries[0][split] == pytest.approx(summaries[1][split], abs=1e-5)
     lines = [
-        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        for run in (one, two)
+        [json.loads(line) for line in (each / "metrics.jsonl").read_text().splitlines()]
+        for each in (one, two)
     ]
     for first, second in zip(*lines, strict=True):
         assert first["loss/cross_entropy"] == pytest.approx(second["loss/cross_entropy"], rel=1e-5)
@@ -85,7 +94,7 @@ def test_two_processes_follow_one(tmp_path, accumulate):
         assert len(names) == 2 * len(losses) - 1
         for name in names:
             assert first[name] == pytest.approx(second[name], rel=1e-4), name
-    students = [load_file(run / "student.safetensors") for run in (one, two)]
+    students = [load_file(each / "student.safetensors") for each in (one, two)]
     for name, tensor in students[0].items():
         assert (tensor - students[1][name]).abs().max() < 1e-5
 
@@ -159,6 +168,7 @@ def held(place: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return found
 
 
+@pytest.mark.long
 def test_two_processes_fill_one_memo(tmp_path):
     """On the way, and ahead: batches of 33 leave one of 100 samples out of every epoch.
 

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from kdx.commands.compress import compress
 from kdx.commands.evaluate import evaluate
+from kdx.exporting.export import export
 from kdx.models import weights
 from kdx.models.networks import check_names
 from kdx.recipe import load
@@ -111,6 +112,17 @@ def test_tools_take_the_student_and_the_checkpoint(finished, tmp_path):
         torch.testing.assert_close(value, exported[name])
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_an_export_answers_as_the_student(finished, to):
+    task, run_dir = finished
+    row = export(run_dir, to).row
+    assert row["images"] == 10
+    assert row["predictions_changed"] == 0 < row["predictions"]
+    first = HEADLINES[task]
+    assert row["metrics"]["export"][first] == pytest.approx(row["metrics"]["compact"][first])
+
+
 DENSE = {
     "segmentation": [
         "kd",
@@ -198,6 +210,7 @@ def test_two_processes_segment_as_one(place):
         assert (tensor - students[1][name]).abs().max() < 1e-5
 
 
+@pytest.mark.long
 def test_two_processes_detect(place):
     """What both found together is what the student finds alone."""
     run_dir = distill(place, 2, recipe="detection.yaml")

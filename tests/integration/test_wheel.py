@@ -64,6 +64,9 @@ def test_a_shipped_recipe_is_copied_and_trained(kdx):
     run("distill", f"{name}.yaml", *tiny)
     assert (work / "runs" / name / "student.safetensors").is_file()
     assert (work / "runs" / name / "summary.json").is_file()
+    page = (work / "runs" / name / "report.html").read_text()  # by templates of the wheel
+    assert f"<h1>{name}</h1>" in page
+    assert "font-variant-numeric" in page
 
 
 def test_every_shipped_file_is_in_the_wheel(kdx):

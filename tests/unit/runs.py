@@ -6,8 +6,8 @@ from safetensors.torch import load_file
 __all__ = ["EXPAND", "FILES", "SGD", "contents", "listed", "same"]
 
 FILES = [
-    "certificate.json", "checkpoints", "metrics.jsonl", "recipe.yaml", "report.md",
-    "student.safetensors", "summary.json", "tensorboard",
+    "certificate.json", "checkpoints", "classes.json", "metrics.jsonl", "pictures",
+    "recipe.yaml", "report.html", "report.md", "student.safetensors", "summary.json", "tensorboard",
 ]  # fmt: skip
 SGD = "optimizer={use: SGD, lr: 0.1}"
 EXPAND = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true, rate: 2}]"

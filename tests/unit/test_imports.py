@@ -74,7 +74,8 @@ FLOORS = (
     {"data"},
     {"models"},
     {"training"},
-    {"memo", "export"},
+    {"memo", "report"},
+    {"exporting"},
     {"run"},
     {"commands"},
 )

@@ -2,15 +2,15 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from kdx.data.boxes import BoxImages, largest_classes
 from kdx.data.decode import Header
-from kdx.data.sets.reading import orientation_notes, shared_images
+from kdx.data.sets.reading import orientation_notes, read_each, shared_images
 from kdx.data.sets.voc_xml import BEYOND, VocObject
 from kdx.protocols import ImageData, InputSpec
 from kdx.util.words import counted, listed
@@ -21,9 +21,8 @@ __all__ = [
     "Samples",
     "box_data",
     "fit",
-    "left_out",
     "objects_of",
-    "sample_notes",
+    "read_samples",
 ]
 
 ANCHORS = (  # YOLOv2's for VOC (Redmon and Farhadi 2016), in cells: of its yolov2-voc.cfg
@@ -34,6 +33,7 @@ ANCHORS = (  # YOLOv2's for VOC (Redmon and Farhadi 2016), in cells: of its yolo
     (11.2364, 10.0071),
 )
 
+T = TypeVar("T")
 Edges = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
 
@@ -72,39 +72,49 @@ def fit(edges: Edges, size: tuple[int, int], *, clip: bool) -> Edges | None:
     return inside if inside[0] < inside[2] and inside[1] < inside[3] else None
 
 
+def read_samples(
+    origin: str, read: Callable[[T], Sample], parts: Mapping[str, Sequence[T]]
+) -> Samples:
+    """Return what `read` returns for the items of each part; an item of both is read once."""
+    items = list(dict.fromkeys(item for part in parts.values() for item in part))
+    found = dict(zip(items, read_each(origin, read, items), strict=True))
+    return {name: [found[item] for item in part] for name, part in parts.items()}
+
+
 def box_data(
+    origin: str,
     samples: Samples,
     classes: Sequence[str],
     *,
     size: int | tuple[int, int],
     anchors: Sequence[tuple[float, float]],
-    notes: Sequence[str],
+    by: str,
+    other: Literal["refuse", "ignore"] = "refuse",
+    every: str = "auto",
+    notes: Iterable[str] = (),
 ) -> ImageData:
-    """Return the data set, with values from 0 to 1 as YOLO's; objects of other classes left out."""
+    """Return the data set, with values from 0 to 1 as YOLO's.
+
+    `by` says what decides on images with an EXIF orientation. Objects of other classes are left
+    out or, unless `other` is "ignore", refused with a ValueError; `every` is the argument `classes`
+    that takes all classes.
+    """
     from kdx.tasks.detection import Detection  # here: torchvision takes as long to import as torch
 
     task = Detection(classes=classes, anchors=anchors)
+    more = _notes(origin, samples, classes, by=by, other=other, every=every)
     return ImageData(
         *(_source(part, classes) for part in samples.values()),
         classes=classes,
         input=InputSpec(3, size, (0.0,) * 3, (1.0,) * 3),
-        notes=[*notes, *task.notes],
+        notes=[*notes, *more, *task.notes],
         task=task,
     )
 
 
-def left_out(
-    origin: str,
-    samples: Samples,
-    classes: Sequence[str],
-    *,
-    other: Literal["refuse", "ignore"],
-    every: str = "auto",
+def _notes(
+    origin: str, samples: Samples, classes: Sequence[str], *, by: str, other: str, every: str
 ) -> Iterator[str]:
-    """Say which objects are of other classes; ValueError if they are refused.
-
-    `every` is the argument `classes` that takes all classes.
-    """
     counts = Counter(each.name for each in objects_of(samples) if each.name not in classes)
     names = listed([f"{name!r} ({counted(n, 'object')})" for name, n in counts.most_common()])
     if names and other == "refuse":
@@ -114,24 +124,18 @@ def left_out(
         )
     if names:
         yield f"{origin}: ignored objects of other classes: {names}"
-
-
-def sample_notes(
-    origin: str, samples: Samples, classes: Sequence[str], *, by: str
-) -> Iterator[str]:
-    """Yield what the user should know; `by` is what images with an EXIF orientation go by."""
-    every = {each.image: each for part in samples.values() for each in part}.values()
-    if empty := [place for each in every for place in each.notes]:
+    images = {each.image: each for part in samples.values() for each in part}.values()
+    if empty := [place for each in images for place in each.notes]:
         count = counted(len(empty), "object")
         yield f"{origin}: {count} left out, whose boxes cover nothing of the image: {listed(empty)}"
-    oriented = [(s.image, s.size != s.header.size) for s in every if s.header.orientation > 1]
+    oriented = [(s.image, s.size != s.header.size) for s in images if s.header.orientation > 1]
     yield from orientation_notes(origin, oriented, by=by)
     yield from shared_images(origin, *([s.image for s in part] for part in samples.values()))
     for part, found in samples.items():
         objects = objects_of({part: found})
         if not any(each.name in classes and not each.difficult for each in objects):
-            none = "have no objects of these classes, except difficult ones"
-            yield f"{origin}: the {part} images {none}"
+            lack = "have no objects of these classes, except difficult ones"
+            yield f"{origin}: the {part} images {lack}"
 
 
 def objects_of(samples: Samples) -> Iterator[VocObject]:

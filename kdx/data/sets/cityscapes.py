@@ -7,10 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kdx.data.decode import read_header
+from kdx.data.decode import read_annotated, read_header
 from kdx.data.masks import IDS, UNKNOWN, MaskImages, other_size
-from kdx.data.sets.image_folder import MEAN, STD
-from kdx.data.sets.reading import orientation_notes, read_each
+from kdx.data.sets.reading import MEAN, STD, orientation_notes, read_each
 from kdx.protocols import IGNORED, ImageData, InputSpec
 from kdx.util.words import counted, listed
 
@@ -103,11 +102,8 @@ def _turned(files: Files) -> bool | None:
     path, mask = files
     if not path.endswith(ENDING):
         raise ValueError(f"{path}: its name does not end in {ENDING}")
-    header, found = read_header(path), read_header(mask, mask=True).size
-    try:
-        size = header.annotated(found)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    found = read_header(mask, mask=True).size
+    header, size = read_annotated(path, found)
     if found != size:
         raise ValueError(f"{mask}: {other_size(found, size)}")
     return None if header.orientation == 1 else size != header.size

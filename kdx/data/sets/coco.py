@@ -1,14 +1,14 @@
 """COCO's instances (Lin et al. 2014), and what is stored like them: photographs with boxes."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from kdx.data.decode import read_header
-from kdx.data.sets.boxed import ANCHORS, Sample, box_data, fit, left_out, sample_notes
+from kdx.data.decode import read_annotated
+from kdx.data.sets.boxed import ANCHORS, Sample, box_data, fit, read_samples
 from kdx.data.sets.coco_json import Entry, read_categories, read_content, read_entries
 from kdx.data.sets.labelling import repeated
-from kdx.data.sets.reading import read_each
 from kdx.data.sets.voc_xml import VocObject
 from kdx.protocols import ImageData
 from kdx.util.words import listed
@@ -41,44 +41,38 @@ def coco(
     Every image's header is read now. ValueError lists what cannot be read, does not fit, or is not
     as in COCO's format, by file and the annotation's index and id.
     """
-    files = {name: Path(root, annotations.replace("{split}", name)) for name in (train, test)}
-    if len(files) < 2 or len(set(files.values())) < 2:
-        place = f"annotations: {annotations!r}" if len(files) > 1 else f"train and test: {train!r}"
+    files = [Path(root, annotations.replace("{split}", name)) for name in (train, test)]
+    if files[0] == files[1]:
+        place = f"train and test: {train!r}" if train == test else f"annotations: {annotations!r}"
         raise ValueError(f"coco: {place} is the same file twice")
-    folders = {name: Path(root, images.replace("{split}", name)) for name in files}
-    contents = {name: read_content(file) for name, file in files.items()}
-    names = [read_categories(str(files[name]), contents[name]) for name in files]
-    if names[0] != names[1]:
-        differ = sorted({f"{i} {name!r}" for i, name in names[0].items() ^ names[1].items()})
-        places = " and ".join(map(str, files.values()))
+    contents = [read_content(file) for file in files]
+    names, others = map(read_categories, files, contents)
+    if names != others:
+        differ = sorted({f"{i} {name!r}" for i, name in names.items() ^ others.items()})
+        places = " and ".join(map(str, files))
         raise ValueError(f"coco: categories mismatch: {places} differ in {listed(differ)}")
-    known = list(names[0].values()) if classes is None else list(classes)
+    known = list(names.values() if classes is None else classes)
     if twice := repeated(known):
         raise ValueError(f"coco: duplicate classes: {listed(twice)}")
+    if absent := [name for name in known if name not in names.values()]:
+        there = listed(sorted(names.values()))
+        raise ValueError(f"coco: unknown classes: {listed(absent)}; the categories are {there}")
+    folders = [Path(root, images.replace("{split}", name)) for name in (train, test)]
     parts = [
-        read_entries(str(files[name]), contents[name], names[0], folders[name]) for name in files
+        read_entries(file, content, names, folder)
+        for file, content, folder in zip(files, contents, folders, strict=True)
     ]
-
-    def read(entry: Entry) -> Sample:
-        return _sample(entry, clip=invalid == "clip")
-
-    read_all = iter(read_each("coco", read, [entry for part in parts for entry in part]))
-    samples = {
-        name: [next(read_all) for _ in part]
-        for name, part in zip(("train", "test"), parts, strict=True)
-    }
-    left = left_out("coco", samples, known, other=other, every="null")
-    notes = [*left, *sample_notes("coco", samples, known, by="as width and height say")]
-    return box_data(samples, known, size=size, anchors=anchors, notes=notes)
+    read = partial(_sample, clip=invalid == "clip")
+    samples = read_samples("coco", read, dict(zip(("train", "test"), parts, strict=True)))
+    by = "as width and height say"
+    return box_data(
+        *("coco", samples, known), size=size, anchors=anchors, by=by, other=other, every="null"
+    )
 
 
 def _sample(entry: Entry, *, clip: bool) -> Sample:
     """Read the header of an image and fit its objects to it."""
-    header = read_header(entry.path)
-    try:
-        size = header.annotated(entry.size)
-    except ValueError as error:
-        raise ValueError(f"{entry.path}: {error}") from error
+    header, size = read_annotated(entry.path, entry.size)
     if entry.size not in (None, size):
         sizes = "annotated as {} x {}, image {} x {}".format(*entry.size, *size)
         raise ValueError(f"{entry.path}: size mismatch: {sizes} in {entry.file}")

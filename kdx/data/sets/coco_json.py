@@ -9,19 +9,12 @@ from typing import Any, NamedTuple
 from kdx.data.sets.labelling import repeated
 from kdx.util.words import counted, listed
 
-__all__ = ["Entry", "Found", "read_categories", "read_content", "read_entries"]
+__all__ = ["Entry", "read_categories", "read_content", "read_entries"]
 
 SIDES = ("height", "width")
+Box = tuple[float, float, float, float]  # left, top, width, height
+Found = tuple[str, str, Box, bool]  # of an object: its place in the file, class, box, if a crowd
 Content = Mapping[str, Sequence[Mapping[str, Any]]]
-
-
-class Found(NamedTuple):
-    """An object's place in the file, its class, its box (left, top, width, height), if a crowd."""
-
-    place: str
-    name: str
-    box: tuple[float, float, float, float]
-    crowd: bool
 
 
 class Entry(NamedTuple):
@@ -52,7 +45,7 @@ def read_content(path: Path) -> Content:
     return content
 
 
-def read_categories(file: str, content: Content) -> dict[int, str]:
+def read_categories(file: Path, content: Content) -> dict[int, str]:
     """Return the names of categories in the order of their ids."""
     found, problems = {}, []
     for index, each in enumerate(content["categories"]):
@@ -69,15 +62,12 @@ def read_categories(file: str, content: Content) -> dict[int, str]:
 
 
 def read_entries(
-    file: str,
-    content: Content,
-    names: Mapping[int, str],
-    folder: Path,
+    file: Path, content: Content, names: Mapping[int, str], folder: Path
 ) -> list[Entry]:
     """Return the images of a file in the order of their ids, as torchvision's CocoDetection."""
     problems: list[str] = []
     images = dict(_images(content["images"], problems))
-    objects = defaultdict(list)
+    objects: defaultdict[int, list[Found]] = defaultdict(list)
     for index, each in enumerate(content["annotations"]):
         place = f"annotations[{index}], id {each.get('id')}"
         image, kind, given = (each.get(key) for key in ("image_id", "category_id", "bbox"))
@@ -89,7 +79,7 @@ def read_entries(
             problems.append(f"{place}: bbox must be [x, y, width, height], not {given!r}")
         else:
             crowd = each.get("iscrowd", 0) not in (0, None)
-            objects[image].append(Found(place, names[kind], box, crowd))
+            objects[image].append((place, names[kind], box, crowd))
     if twice := repeated([each["file_name"] for each in images.values()]):
         problems.append(f"duplicate images: {listed(twice)}")
     if problems:
@@ -98,7 +88,7 @@ def read_entries(
     if not images:
         raise ValueError(f"coco: {file}: no images")
     return [
-        Entry(str(folder / each["file_name"]), file, _size(each), objects[number])
+        Entry(str(folder / each["file_name"]), str(file), _size(each), tuple(objects[number]))
         for number, each in sorted(images.items())
     ]
 
@@ -125,7 +115,7 @@ def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
     return (height, width) if height and width else None
 
 
-def _box(value: Any) -> tuple[float, float, float, float] | None:
+def _box(value: Any) -> Box | None:
     if not isinstance(value, list) or [type(each) in (int, float) for each in value] != [True] * 4:
         return None
     left, top, width, height = map(float, value)

@@ -3,15 +3,20 @@
 import csv as reader
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from torch import Tensor
+
 from kdx.data.decode import decode, read_header
+from kdx.data.sets.answers import many_labels, numbers, one_label
 from kdx.data.sets.image_folder import MEAN, STD
-from kdx.data.sets.labelling import number_classes, repeated
+from kdx.data.sets.labelling import repeated
 from kdx.data.sets.reading import check_numbers, opens_headers, read_each, shared_images, sift
 from kdx.data.sources import FileImages
-from kdx.protocols import ImageData, InputSpec
+from kdx.data.vectors import VectorImages
+from kdx.protocols import ImageData, ImageSource, InputSpec
 from kdx.util.words import counted, listed
 
 __all__ = ["csv"]
@@ -20,12 +25,12 @@ NOT_UTF8 = re.compile("[\udc80-\udcff]")  # bytes that Python's surrogateescape 
 
 
 class Row(NamedTuple):
-    """A row's place ("labels.csv:3"), its image, its label, and its split if there is a column."""
+    """A row's place ("labels.csv:3"), image, label or targets, and its split if it has a column."""
 
     place: str
     image: str
-    label: str
-    split: str
+    cells: tuple[str, ...]
+    split: str = ""
 
 
 def csv(
@@ -36,6 +41,9 @@ def csv(
     split: str = "split",
     path: str = "path",
     label: str = "label",
+    separator: str | None = None,
+    targets: Sequence[str] = (),
+    standardize: bool = True,
     root: str | None = None,
     classes: Sequence[str] | None = None,
     delimiter: str = ",",
@@ -47,20 +55,35 @@ def csv(
 
     `train` and `test` are CSV files with a header or, with `file`, the values of that file's column
     `split`. Columns `path` and `label` have the images, relative to `root` or else to the CSV file,
-    and labels: names or integers, see `number_classes`. Space around cells is ignored. Rows that
-    repeat an earlier one are left out, as are those of other splits; notes count them. `verify` and
+    and labels: names or integers, see `number_classes`. With a `separator` a cell has any number of
+    labels: the task is multi-label. Columns `targets` have numbers in place of labels: the task is
+    regression, of (number - mean) / std of the training images if `standardize`, which a note says.
+
+    Space around cells is ignored. Rows that repeat an earlier one are left out, as are those of
+    other splits; notes count them. `verify` and
     `skip_bad` are as of `image_folder`. ValueError lists, by file and line, rows that are
     incomplete, images that are absent, cannot be read or have two labels, and unknown labels.
     """
     check_numbers("csv", size=size, skip_bad=skip_bad)
-    columns = [path, label] if file is None else [path, label, split]
+    if separator is not None and (targets or not separator):
+        raise ValueError(f"csv: separator: {separator!r}: for labels, one character or more")
+    if twice := repeated(targets):
+        raise ValueError(f"csv: targets: duplicate columns: {listed(twice)}")
+    read = partial(
+        _read,
+        columns=(path, *(targets or [label])),
+        split=None if file is None else split,
+        root=root,
+        delimiter=delimiter,
+        empty=label if separator else None,
+    )
     if len(delimiter) != 1:
         raise ValueError(f"csv: delimiter: {delimiter!r} must be one character")
     if file is None:
-        parts = {name: _read(name, columns, root, delimiter) for name in (train, test)}
+        parts = {name: read(name) for name in (train, test)}
         notes = []
     else:
-        parts, notes = _divided(_read(file, columns, root, delimiter), (train, test), file, split)
+        parts, notes = _divided(read(file), (train, test), file, split)
     if train == test:
         raise ValueError(f"csv: train and test are both {train!r}")
     kept = [_without_repeats(part, notes) for part in parts.values()]
@@ -81,27 +104,56 @@ def csv(
     else:
         read_each("csv", _check_file, rows)
     notes += shared_images("csv", *([row.image for row in part] for part in kept))
-    named = dict(zip(("train", "test"), kept, strict=True))
-    placed = {name: [(row.place, row.label) for row in part] for name, part in named.items()}
-    names, labels, more = number_classes("csv", placed, classes)
+    said = {
+        name: [(row.place, _cut(row.cells, separator)) for row in part]
+        for name, part in zip(("train", "test"), kept, strict=True)
+    }
+    if targets:
+        found = numbers("csv", said, targets, standardize=standardize)
+    else:
+        found = (many_labels if separator else one_label)("csv", said, classes)
     train_images, test_images = (
-        FileImages([row.image for row in part], numbers)
-        for part, numbers in zip(kept, labels, strict=True)
+        _source([row.image for row in part], labels, vectors)
+        for part, labels, vectors in zip(kept, found.labels, found.targets, strict=True)
     )
-    spec = InputSpec(3, size, MEAN, STD)
-    return ImageData(train_images, test_images, names, spec, notes=[*notes, *more])
+    spec, notes = InputSpec(3, size, MEAN, STD), [*notes, *found.notes]
+    return ImageData(train_images, test_images, found.names, spec, notes=notes, task=found.task)
 
 
-def _read(file: str, columns: Sequence[str], root: str | None, delimiter: str) -> list[Row]:
-    """Return the rows of a file; ValueError lists those that are incomplete."""
+def _source(paths: Sequence[str], labels: Tensor, targets: Tensor | None) -> ImageSource:
+    images = FileImages(paths, labels)
+    return images if targets is None else VectorImages(images, targets)
+
+
+def _cut(cells: Sequence[str], separator: str | None) -> list[str]:
+    """Return the labels in a cell, if they are several; or the cells."""
+    if separator is None:
+        return list(cells)
+    return [label.strip() for label in cells[0].split(separator) if label.strip()]
+
+
+def _read(
+    file: str,
+    *,
+    columns: Sequence[str],
+    split: str | None,
+    root: str | None,
+    delimiter: str,
+    empty: str | None,
+) -> list[Row]:
+    """Return the rows of a file; ValueError lists those that are incomplete.
+
+    `columns` are those of the image and of the cells; that called `empty` may be so.
+    """
     folder, rows, problems = Path(file).parent if root is None else Path(root), [], []
+    every = [*columns, *([] if split is None else [split])]
     try:
-        for place, cells in _cells(file, columns, delimiter):
+        for place, cells in _cells(file, every, delimiter, empty):
             if isinstance(cells, str):
                 problems.append(f"{place}: {cells}")
             else:
-                image, label, *split = cells
-                rows.append(Row(place, str(folder / image), label, *(split or [""])))
+                image, found = str(folder / cells[0]), tuple(cells[1 : len(columns)])
+                rows.append(Row(place, image, found, *cells[len(columns) :]))
     except OSError as error:
         raise ValueError(f"csv: {file}: {error.strerror}: set train, test or file") from error
     if problems:
@@ -112,7 +164,7 @@ def _read(file: str, columns: Sequence[str], root: str | None, delimiter: str) -
 
 
 def _cells(
-    file: str, columns: Sequence[str], delimiter: str
+    file: str, columns: Sequence[str], delimiter: str, may_be_empty: str | None
 ) -> Iterator[tuple[str, list[str] | str]]:
     """Yield the place of each row, and the cells of the columns or what is wrong with them."""
     with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
@@ -135,7 +187,11 @@ def _cells(
             elif len(cells) != len(header):
                 found = f"{counted(len(cells), 'cell')}, but the header has {len(header)}"
                 yield place, f"{found}; put cells that contain {delimiter!r} in quotes"
-            elif empty := [name for name, i in zip(columns, places, strict=True) if not cells[i]]:
+            elif empty := [
+                name
+                for name, i in zip(columns, places, strict=True)
+                if not cells[i] and name != may_be_empty
+            ]:
                 yield place, f"no {' and no '.join(empty)}"
             elif NOT_UTF8.search(delimiter.join(cells)):
                 yield place, f"not UTF-8: {cells!a}; convert the file"
@@ -148,7 +204,7 @@ def _places(place: str, header: Sequence[str], columns: Sequence[str]) -> list[i
         raise ValueError(f"csv: {place}: duplicate columns: {listed(sorted(twice))}")
     if missing := [name for name in columns if name not in header]:
         found = f"no column {listed(missing)} in the header: {listed([repr(h) for h in header])}"
-        raise ValueError(f"csv: {place}: {found}; set path, label, split or delimiter")
+        raise ValueError(f"csv: {place}: {found}; set path, label, targets, split or delimiter")
     return [header.index(name) for name in columns]
 
 
@@ -172,9 +228,10 @@ def _without_repeats(rows: Sequence[Row], notes: list[str]) -> list[Row]:
     repeats, problems = [], []
     for row in rows:
         earlier = first.setdefault(row.image, row)
-        if earlier.label != row.label:
-            found = f"{earlier.label!r} at {earlier.place}"
-            problems.append(f"{row.place}: {row.image} is labelled {row.label!r}, but {found}")
+        if earlier.cells != row.cells:
+            one, other = (", ".join(each.cells) for each in (row, earlier))
+            found = f"{other!r} at {earlier.place}"
+            problems.append(f"{row.place}: {row.image} is labelled {one!r}, but {found}")
         elif earlier is not row:
             repeats.append(row.place)
     if problems:

@@ -40,7 +40,7 @@ FILES = {  # the SHA-256 of each, gzipped as its authors did
 def fashion_mnist(
     *, root: str | None = None, size: int = 32, channels: int = 1, download: bool = True
 ) -> ImageData:
-    """Open Fashion-MNIST, zero-padded to `size`, or resized where that is below 28.
+    """Open Fashion-MNIST, zero-padded to `size`, or resized if that is below 28.
 
     Read from `root`: idx files, gzipped or not, or torchvision's folder of them. Without a root,
     from Debian's package or `data`. What is missing is downloaded and verified. ValueError for
@@ -72,15 +72,11 @@ def _download(root: Path, *, allowed: bool) -> Path:
 def _read(folder: Path, part: str, *, origin: str, size: int) -> MemoryImages:
     images = read_idx(find_idx(folder, f"{part}-images-idx3-ubyte"), shape=(SIDE, SIDE))[:, None]
     labels = read_idx(find_idx(folder, f"{part}-labels-idx1-ubyte"), shape=()).long()
-    source = MemoryImages(_sized(images, size), labels, origin)
+    margins = ((size - SIDE) // 2, (size - SIDE + 1) // 2) * 2
+    sized = resized(images, size) if size < SIDE else functional.pad(images, margins)
+    source = MemoryImages(sized, labels, origin)
     check_labels(source, classes=len(CLASSES))
     return source
-
-
-def _sized(images: Tensor, size: int) -> Tensor:
-    before, after = (size - SIDE) // 2, (size - SIDE + 1) // 2
-    is_small = size < SIDE
-    return resized(images, size) if is_small else functional.pad(images, (before, after) * 2)
 
 
 def find_idx(folder: Path, name: str) -> Path:

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdx.data.sets.image_folder import MEAN, STD
-from kdx.data.sets.labelling import Placed, number_classes
+from kdx.data.sets.labelling import Placed
 from kdx.data.sets.reading import check_numbers
-from kdx.data.sets.stored import sift_stored
-from kdx.data.sources import FileImages
-from kdx.protocols import ImageData, InputSpec
+from kdx.data.sets.stored import stored_data
+from kdx.protocols import ImageData
 from kdx.util.words import counted, listed
 
 __all__ = ["hf"]
@@ -78,14 +76,8 @@ def hf(
         _check_columns(f"hf: {path}: {split}", dataset.features, image, label)
         placed[part], names = _labels(split, dataset, label)
         named = named or names
-    classes, labels, notes = number_classes("hf", placed, named)
-    sources = [
-        FileImages([place for place, _ in placed[part]], numbers, _rows(dataset, image))
-        for (part, (_, dataset)), numbers in zip(parts.items(), labels, strict=True)
-    ]
-    sources, more = sift_stored("hf", sources, verify=verify, skip_bad=skip_bad)
-    spec = InputSpec(3, size, MEAN, STD)
-    return ImageData(*sources, classes=classes, input=spec, notes=[*notes, *more])
+    rows = [_rows(dataset, image) for _, dataset in parts.values()]
+    return stored_data("hf", placed, rows, named, size=size, verify=verify, skip_bad=skip_bad)
 
 
 def _opened(path: str, name: str | None, split: str, cache_dir: str | None) -> Any:

@@ -1,14 +1,13 @@
 """Image files in ImageNet's layout: root/split/class/image."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from kdx.data.decode import decode, read_header, suffixes
-from kdx.data.sets.reading import check_numbers, opens_headers, sift, walk
+from kdx.data.sets.reading import MEAN, STD, check_numbers, other_kind, walk
+from kdx.data.sets.stored import sift_sources
 from kdx.data.sources import FileImages
 from kdx.protocols import ImageData, InputSpec
 from kdx.util.words import counted, listed
@@ -16,8 +15,6 @@ from kdx.util.words import counted, listed
 __all__ = ["image_folder"]
 
 Folders = Mapping[str, Sequence[str]]  # of each class, its images
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
 
 def image_folder(
@@ -41,20 +38,20 @@ def image_folder(
     check_numbers("image_folder", size=size, skip_bad=skip_bad)
     left: Counter[str] = Counter()
     splits = {name: _scan(Path(root, name), left) for name in (train, test)}
-    _check_classes(root, splits)
-    notes = [*_left_out(left)]
-    files = sum(len(images) for folders in splits.values() for images in folders.values())
-    if opens_headers(files, verify=verify, skip_bad=skip_bad):
-        splits, more = _sifted(splits, skip_bad)
-        notes += more
-        _check_classes(root, splits)
-    return ImageData(
-        _source(splits[train]),
-        _source(splits[test]),
-        classes=list(splits[train]),
-        input=InputSpec(3, size, MEAN, STD),
-        notes=notes,
-    )
+    counts = {
+        split: {name: len(images) for name, images in folders.items()}
+        for split, folders in splits.items()
+    }
+    _check_classes(root, counts)
+    classes = list(counts[train])
+    sources = [_source(splits[name]) for name in (train, test)]
+    sources, notes = sift_sources("image_folder", sources, verify=verify, skip_bad=skip_bad)
+    for split, source in zip((train, test), sources, strict=True):
+        kept = source.labels.bincount(minlength=len(classes)).tolist()
+        counts[split] = dict(zip(classes, kept, strict=True))
+    _check_classes(root, counts)
+    spec = InputSpec(3, size, MEAN, STD)
+    return ImageData(*sources, classes=classes, input=spec, notes=[*_left_out(left), *notes])
 
 
 def _scan(split: Path, left: Counter[str]) -> Folders:
@@ -66,19 +63,10 @@ def _scan(split: Path, left: Counter[str]) -> Folders:
         if not folder.is_dir():
             left["beside the class folders"] += 1
         elif not folder.name.startswith("."):
-            files = {path: _kind(path) for path in walk(str(folder))}
+            files = {path: other_kind(path) for path in walk(str(folder))}
             folders[folder.name] = sorted(path for path, kind in files.items() if not kind)
             left.update(filter(None, files.values()))
     return folders
-
-
-def _kind(path: str) -> str:
-    """Return which kind of file is left out; empty for an image."""
-    name = os.path.basename(path)
-    suffix = os.path.splitext(name)[1].lower()
-    if name.startswith("."):
-        return "hidden"
-    return "" if suffix in suffixes() else suffix or "without a suffix"
 
 
 def _left_out(left: Counter[str]) -> Iterator[str]:
@@ -88,15 +76,16 @@ def _left_out(left: Counter[str]) -> Iterator[str]:
         yield f"image_folder: {count} left out, not images by place or suffix: {kinds}"
 
 
-def _check_classes(root: str, splits: Mapping[str, Folders]) -> None:
+def _check_classes(root: str, splits: Mapping[str, Mapping[str, int]]) -> None:
+    """Raise ValueError unless the splits have images of the same classes, by their counts."""
     every = set().union(*splits.values())
     if not every:
         raise ValueError(f"image_folder: no class folders in {root!r}, in {' and '.join(splits)}")
     problems = []
-    for split, folders in splits.items():
-        if missing := sorted(every - set(folders)):
+    for split, counts in splits.items():
+        if missing := sorted(every - set(counts)):
             problems.append(f"{split} lacks the classes {listed(missing)}")
-        if empty := [name for name, images in folders.items() if not images]:
+        if empty := [name for name, count in counts.items() if not count]:
             problems.append(f"{split} has no images in {listed(empty)}")
     if problems:
         raise ValueError(f"image_folder: in {root!r}, {'; '.join(problems)}")
@@ -106,18 +95,3 @@ def _source(folders: Folders) -> FileImages:
     counts = torch.tensor([len(images) for images in folders.values()])
     paths = [path for images in folders.values() for path in images]
     return FileImages(paths, torch.arange(len(folders)).repeat_interleave(counts))
-
-
-def _sifted(
-    splits: Mapping[str, Folders], skip_bad: int
-) -> tuple[Mapping[str, Folders], Sequence[str]]:
-    """Return the splits without at most `skip_bad` unreadable files, and notes that name them."""
-    paths = [path for folders in splits.values() for images in folders.values() for path in images]
-
-    bad, notes = sift("image_folder", paths, decode, read_header, skip_bad=skip_bad)
-    left = {paths[i] for i in bad}
-    kept = {
-        split: {name: [p for p in images if p not in left] for name, images in folders.items()}
-        for split, folders in splits.items()
-    }
-    return kept, notes

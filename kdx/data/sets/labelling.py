@@ -31,22 +31,21 @@ def number_classes(
     """
     parts = [[(place, str(label).strip()) for place, label in part] for part in splits.values()]
     every = {label for part in parts for _, label in part}
-    numeric = all(re.fullmatch(r"[+-]?[0-9]+", label) for label in every)
-    if numeric and (classes is None or not every <= set(map(str, classes))):
+    given = [str(name) for name in classes or ()]
+    if twice := repeated(given):
+        raise ValueError(f"{origin}: duplicate classes: {listed(twice)}")
+    are_integers = all(re.fullmatch(r"[+-]?[0-9]+", label) for label in every)
+    if numeric := are_integers and not every <= set(given):
         parts = [[(place, str(int(label))) for place, label in part] for part in parts]
     if classes is None:
-        known = {label for _, label in parts[0]}
-        names = sorted(known, key=int) if numeric else sorted(known)
+        keys = names = sorted({label for _, label in parts[0]}, key=int if numeric else None)
         advice = f"the {next(iter(splits))} images have no such class"
-    else:
-        names = [str(name) for name in classes]
-        advice = f"classes has {listed(names)}"
-        if twice := repeated(names):
-            raise ValueError(f"{origin}: duplicate classes: {listed(twice)}")
-    keys = names
-    if classes is not None and numeric and not every <= set(names):
-        keys = [str(number) for number in range(len(names))]
+    elif numeric:
+        names, keys = given, [str(number) for number in range(len(given))]
         advice = f"classes has {len(names)} names, 0 to {len(names) - 1}"
+    else:
+        keys = names = given
+        advice = f"classes has {listed(names)}"
     numbers = {key: number for number, key in enumerate(keys)}
     wrong = [f"{place}: {lab!r}" for part in parts for place, lab in part if lab not in numbers]
     if wrong:

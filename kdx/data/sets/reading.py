@@ -1,24 +1,27 @@
-"""Many files read at once, with all their problems told together."""
+"""Many files read at once, with all problems in one error."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from kdx.data.decode import Header
+from kdx.data.decode import Header, suffixes
 from kdx.util.words import counted, listed
 
 __all__ = [
     "attempt_each",
     "check_numbers",
+    "is_image",
     "opens_headers",
     "orientation_notes",
+    "other_kind",
     "read_each",
     "shared_images",
     "sift",
     "walk",
 ]
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 THREADS = 16
 VERIFY_AT_MOST = 100_000
 
@@ -39,11 +42,13 @@ def attempt_each(read: Callable[[T], R], items: Sequence[T]) -> list[R | ValueEr
         return list(threads.map(attempt, items))
 
 
-def read_each(origin: str, read: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Return what `read` returns for each image; ValueError lists all that it raises."""
+def read_each(
+    origin: str, read: Callable[[T], R], items: Sequence[T], *, noun: str = "image"
+) -> list[R]:
+    """Return what `read` returns for each item, a `noun`; ValueError lists all that it raises."""
     results = attempt_each(read, items)
     if problems := [str(result) for result in results if isinstance(result, ValueError)]:
-        count = f"{len(problems):,} of {counted(len(items), 'image')}"
+        count = f"{len(problems):,} of {counted(len(items), noun)}"
         raise ValueError(f"{origin}: {count} cannot be used: {listed(problems, '; ')}")
     return [result for result in results if not isinstance(result, ValueError)]
 
@@ -121,6 +126,20 @@ def walk(folder: str, above: frozenset[str] = frozenset()) -> Iterator[str]:
             yield entry.path
         elif not entry.name.startswith("."):
             yield from walk(entry.path, above | {real})
+
+
+def other_kind(path: str) -> str:
+    """Return which kind of file is left out; empty for an image."""
+    name = os.path.basename(path)
+    suffix = os.path.splitext(name)[1].lower()
+    if name.startswith("."):
+        return "hidden"
+    return "" if suffix in suffixes() else suffix or "without a suffix"
+
+
+def is_image(path: str) -> bool:
+    """Return whether a file is an image, by its name."""
+    return not other_kind(path)
 
 
 def orientation_notes(origin: str, images: Sequence[tuple[str, bool]], *, by: str) -> Iterator[str]:

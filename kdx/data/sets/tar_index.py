@@ -30,8 +30,7 @@ class Shards:
 
     def read(self, name: str) -> bytes:
         """Return the content of a member; ValueError if the shard is gone or was truncated."""
-        shard, member = self.places[name]
-        return read_member(shard, member)
+        return read_member(*self.places[name])
 
 
 def read_member(shard: str, member: Member) -> bytes:

@@ -1,22 +1,13 @@
 """Pascal VOC, and what lies in its layout: photographs with boxes (Everingham et al. 2010)."""
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from kdx.data.decode import read_header, suffixes
-from kdx.data.sets.boxed import (
-    ANCHORS,
-    Sample,
-    Samples,
-    box_data,
-    left_out,
-    objects_of,
-    sample_notes,
-)
-from kdx.data.sets.reading import read_each
+from kdx.data.sets.boxed import ANCHORS, Sample, Samples, box_data, objects_of, read_samples
+from kdx.data.sets.labelling import repeated
 from kdx.data.sets.voc_xml import given_size, read_annotation
 from kdx.protocols import ImageData
 from kdx.util.words import listed
@@ -52,18 +43,17 @@ def voc(
     Every annotation and the header of every image are read now. ValueError lists what cannot be
     read, invalid boxes (see `kdx.data.sets.voc_xml`), and unknown classes.
     """
-    samples = _read({"train": _listed(root, train), "test": _listed(root, test)})
-    known = _classes(classes, samples)
-    left = left_out("voc", samples, known, other=other)
-    notes = [*left, *sample_notes("voc", samples, known, by="as <size> says")]
-    return box_data(samples, known, size=size, anchors=anchors, notes=notes)
+    parts = {"train": _listed(root, train), "test": _listed(root, test)}
+    samples = read_samples("voc", _sample, parts)
+    known, by = _classes(classes, samples), "as <size> says"
+    return box_data("voc", samples, known, size=size, anchors=anchors, by=by, other=other)
 
 
 def _listed(root: str, splits: str | Sequence[str]) -> list[Files]:
     """Return image and annotation of each sample in the splits, in order."""
     names = [splits] if isinstance(splits, str) else splits
     files = [pair for name in names for pair in _split(root, name)]
-    if twice := [image for (image, _), times in Counter(files).items() if times > 1]:
+    if twice := repeated([image for image, _ in files]):
         raise ValueError(f"voc: duplicate images in {', '.join(names)}: {listed(twice)}")
     return files
 
@@ -100,12 +90,6 @@ def _existing(images: Sequence[str]) -> Iterator[str]:
         yield image if image in found or not found else found[0]
 
 
-def _read(parts: Mapping[str, Sequence[Files]]) -> Samples:
-    files = list(dict.fromkeys(pair for part in parts.values() for pair in part))
-    read = dict(zip(files, read_each("voc", _sample, files), strict=True))
-    return {part: [read[pair] for pair in pairs] for part, pairs in parts.items()}
-
-
 def _sample(files: Files) -> Sample:
     """Read an annotation, and the header of its image."""
     image, annotation = files
@@ -123,6 +107,6 @@ def _classes(classes: Sequence[str] | Literal["auto"] | None, samples: Samples) 
         return list(CLASSES)
     if classes == "auto":
         return sorted({each.name for each in objects_of(samples)})
-    if twice := [name for name, times in Counter(classes).items() if times > 1]:
+    if twice := repeated(classes):
         raise ValueError(f"voc: duplicate classes: {', '.join(twice)}")
     return list(classes)

@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, ParseError
@@ -36,7 +35,9 @@ def read_annotation(path: str, size: tuple[int, int]) -> list[VocObject]:
     root = _root(path)
     if root.tag != "annotation":
         raise ValueError(f"root element is <{root.tag}>, not <annotation>")
-    objects, problems = [], list(_other_size(root, size))
+    objects, problems, given = [], [], _given(root)
+    if given != ["0", "0"] and given != [str(side) for side in size]:  # it need not give one
+        problems.append("size mismatch: annotation {} x {}, image {} x {}".format(*given, *size))
     for number, element in enumerate(root.findall("object"), 1):
         name = (element.findtext("name") or "").strip()
         try:
@@ -69,13 +70,6 @@ def _root(path: str) -> Element:
         raise ValueError("DOCTYPE refused (entities could exhaust memory): remove it") from error
     except (ParseError, LookupError) as error:  # LookupError: an unknown encoding
         raise ValueError(f"invalid XML: {error}") from error
-
-
-def _other_size(root: Element, size: tuple[int, int]) -> Iterator[str]:
-    """Yield what is wrong with the size that the annotation gives; it need not give one."""
-    given = _given(root)
-    if given != ["0", "0"] and given != [str(side) for side in size]:
-        yield "size mismatch: annotation {} x {}, image {} x {}".format(*given, *size)
 
 
 def _object(element: Element, name: str, size: tuple[int, int]) -> VocObject:

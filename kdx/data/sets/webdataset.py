@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdx.data.decode import suffixes
-from kdx.data.sets.image_folder import MEAN, STD
-from kdx.data.sets.labelling import number_classes, repeated
-from kdx.data.sets.reading import attempt_each, check_numbers
-from kdx.data.sets.stored import sift_stored
+from kdx.data.sets.labelling import repeated
+from kdx.data.sets.reading import check_numbers, read_each
+from kdx.data.sets.stored import stored_data
 from kdx.data.sets.tar_index import Member, Shards, read_member, read_members
-from kdx.data.sources import FileImages
-from kdx.protocols import ImageData, InputSpec
+from kdx.protocols import ImageData
 from kdx.util.words import counted, listed
 
 __all__ = ["webdataset"]
@@ -64,18 +62,13 @@ def webdataset(
         raise ValueError(f"webdataset: shards of both train and test: {listed(shared)}")
     parts = {part: _samples(paths, image, label) for part, paths in shards.items()}
     placed = {p: [(each.name, each.label) for each in found] for p, found in parts.items()}
-    names, labels, notes = number_classes("webdataset", placed, classes)
-    sources = [
-        FileImages(
-            [each.name for each in found],
-            numbers,
-            Shards(shards[part], {each.name: (each.shard, each.image) for each in found}),
-        )
-        for (part, found), numbers in zip(parts.items(), labels, strict=True)
+    contents = [
+        Shards(shards[part], {each.name: (each.shard, each.image) for each in found})
+        for part, found in parts.items()
     ]
-    sources, more = sift_stored("webdataset", sources, verify=verify, skip_bad=skip_bad)
-    spec = InputSpec(3, size, MEAN, STD)
-    return ImageData(*sources, classes=names, input=spec, notes=[*notes, *more])
+    return stored_data(
+        *("webdataset", placed, contents, classes), size=size, verify=verify, skip_bad=skip_bad
+    )
 
 
 def _shards(root: str, part: str, pattern: str) -> list[str]:
@@ -97,11 +90,8 @@ def _shards(root: str, part: str, pattern: str) -> list[str]:
 
 def _samples(shards: Sequence[str], image: str | None, label: str) -> list[Sample]:
     """Return the samples of all shards, in order; ValueError lists what is wrong with them."""
-    results = attempt_each(lambda shard: list(_read(shard, image, label)), shards)
-    if problems := [str(result) for result in results if isinstance(result, ValueError)]:
-        count = f"{len(problems):,} of {counted(len(shards), 'shard')}"
-        raise ValueError(f"webdataset: {count} cannot be used: {listed(problems, '; ')}")
-    samples = [each for found in results if isinstance(found, list) for each in found]
+    found = read_each("webdataset", lambda s: list(_read(s, image, label)), shards, noun="shard")
+    samples = [each for part in found for each in part]
     if not samples:
         raise ValueError(f"webdataset: no samples in {listed(shards)}")
     return samples

@@ -1,16 +1,16 @@
 """YOLO's layout, as Ultralytics reads it: data.yaml, images, and a text file of boxes for each."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from kdx.data.decode import read_header, suffixes
-from kdx.data.sets.boxed import ANCHORS, Sample, box_data, sample_notes
+from kdx.data.decode import read_annotated
+from kdx.data.sets.boxed import ANCHORS, Sample, Samples, box_data, read_samples
 from kdx.data.sets.labelling import repeated
-from kdx.data.sets.reading import read_each, walk
+from kdx.data.sets.reading import is_image, walk
 from kdx.data.sets.yolo_txt import Labels, label_file, read_labels
 from kdx.protocols import ImageData
 from kdx.util.words import counted, listed
@@ -41,31 +41,27 @@ def yolo(
     content = _content(file)
     names = _names(file, content)
     parts = {part: _images(file, content, key) for part, key in (("train", train), ("test", test))}
-    images = list(dict.fromkeys(image for part in parts.values() for image in part))
+    labels: dict[str, Labels] = {}
 
-    def read(image: str) -> tuple[Sample, Labels]:
-        header, path = read_header(image), label_file(image)
-        try:
-            size = header.annotated(None)
-        except ValueError as error:
-            raise ValueError(f"{image}: {error}") from error
-        labels = read_labels(path, names, size, clip=invalid == "clip")
+    def read(image: str) -> Sample:
+        (header, size), path = read_annotated(image, None), label_file(image)
+        labels[image] = found = read_labels(path, names, size, clip=invalid == "clip")
         source = path if os.path.exists(path) else image  # what stands for the labels' time
-        return Sample(image, source, header, size, labels.objects, labels.empty), labels
+        return Sample(image, source, header, size, found.objects, found.empty)
 
-    found = dict(zip(images, read_each("yolo", read, images), strict=True))
-    samples = {part: [found[image][0] for image in paths] for part, paths in parts.items()}
-    notes = [*_notes(found), *sample_notes("yolo", samples, names, by="as the labels")]
-    return box_data(samples, names, size=size, anchors=anchors, notes=notes)
+    samples = read_samples("yolo", read, parts)
+    notes = _notes(samples, labels.values())
+    by = "as the labels"
+    return box_data("yolo", samples, names, size=size, anchors=anchors, by=by, notes=notes)
 
 
-def _notes(found: Mapping[str, tuple[Sample, Labels]]) -> Iterator[str]:
-    labels = [each for _, each in found.values()]
+def _notes(samples: Samples, labels: Collection[Labels]) -> Iterator[str]:
     if polygons := sum(each.polygons for each in labels):
         yield f"yolo: {counted(polygons, 'polygon')} taken as the boxes around them"
     if repeats := sum(each.repeats for each in labels):
         yield f"yolo: {counted(repeats, 'line')} left out that repeat earlier ones"
-    if without := [image for image, (sample, _) in found.items() if sample.annotation == image]:
+    every = [each for part in samples.values() for each in part]
+    if without := list(dict.fromkeys(e.image for e in every if e.annotation == e.image)):
         images = counted(len(without), "image")
         yield f"yolo: {images} without a label file, taken as without objects: {listed(without)}"
 
@@ -123,8 +119,7 @@ def _images(file: str, content: Mapping[str, Any], key: str) -> list[str]:
         if not path.exists() and place.startswith("../"):  # as in Roboflow's exports
             path = root / place.removeprefix("../")
         if path.is_dir():
-            every = sorted(walk(str(path)))
-            images += [p for p in every if _is_image(p)]
+            images += filter(is_image, sorted(walk(str(path))))
         elif path.is_file():
             images += _listed(path, root)
         else:
@@ -136,11 +131,6 @@ def _images(file: str, content: Mapping[str, Any], key: str) -> list[str]:
     if twice := repeated(images):
         raise ValueError(f"yolo: {file}: {key}: duplicate images: {listed(twice)}")
     return images
-
-
-def _is_image(path: str) -> bool:
-    name = os.path.basename(path)
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes()
 
 
 def _listed(path: Path, root: Path) -> list[str]:

@@ -80,13 +80,13 @@ def test_a_slow_network_is_tried_for_fewer_steps(recipe, console, monkeypatch):
     monkeypatch.setattr(StageRunner, "step", lambda *a: steps.append(0) or step(*a))
     printed(recipe(), console)
     assert len(steps) == 6
-    monkeypatch.setattr("kdx.commands.plan.PATIENCE", 0.0)
+    monkeypatch.setattr("kdx.commands.trials.PATIENCE", 0.0)
     printed(recipe(), console)
     assert len(steps) == 6 + 2
 
 
 def test_the_stages_fit_a_narrow_terminal(recipe, monkeypatch):
-    monkeypatch.setattr("kdx.commands.plan._seconds_per_step", lambda runtime, runner: 0.02)
+    monkeypatch.setattr("kdx.commands.trials._seconds_per_step", lambda runtime, runner: 0.02)
     console = Console(file=io.StringIO(), width=80)
     losses = "[{use: cross_entropy, weight: 0.1}, {use: kd, weight: 0.9}]"
     what = recipe(f"losses={losses}", "teacher={use: smallnet, memo: false}", EXPAND,

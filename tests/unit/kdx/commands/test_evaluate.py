@@ -1,6 +1,8 @@
 """kdx.evaluate and kdx.compress."""
 
+import json
 import re
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 import kdx
 from kdx.commands.main import main
 from kdx.models import weights
+from kdx.run.summary import read_summary
 from tests.unit.runs import contents, same
 
 
@@ -19,6 +22,27 @@ def test_a_run_is_evaluated_as_it_was(distilled):
     assert {name: metrics[name] for name in found.metrics} == pytest.approx(found.metrics)
     fewer = kdx.evaluate(run_dir, run_dir / "recipe.yaml", split="train", data={"limit": 32})
     assert (fewer.split, fewer.images) == ("train", 32)
+
+
+def test_its_classes_are_those_of_the_run(distilled, capsys):
+    _, run_dir, _ = distilled
+    written = json.loads((run_dir / "classes.json").read_text())
+    found = json.loads(json.dumps(asdict(kdx.evaluate(run_dir, classes=True).classes)))
+    pictures = [each.pop("picture") for each in written["worst"]]
+    assert [each.pop("picture") for each in found["worst"]] == [None] * len(pictures)
+    assert found == written
+    assert written["images"] == sum(written["count"]) == sum(map(sum, written["confusion"])) == 64
+    summary = read_summary(run_dir)
+    right = sum(row[n] for n, row in enumerate(written["confusion"]))
+    assert summary.test["top1"] == pytest.approx(right / 64)
+    assert 64 - right >= len(pictures) == 24
+    assert summary.ece == written["calibration"]["ece"]
+    assert summary.by_class == {n: each["values"] for n, each in written["metrics"].items()}
+    assert kdx.evaluate(run_dir).classes is None
+    main(["evaluate", str(run_dir), "--classes"])
+    table = capsys.readouterr().out.partition("\n\n")[2].strip()
+    assert table.startswith("On 64 test images. Expected calibration error: ")
+    assert table in (run_dir / "report.md").read_text()
 
 
 def test_a_checkpoint_is_compressed(distilled, tmp_path):

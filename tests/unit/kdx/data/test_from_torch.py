@@ -10,6 +10,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from kdx.data import Augment, Views, eval_loader, from_datasets, split, train_loader
 from kdx.data.digests import digest_of_images
+from kdx.tasks import MultiLabel, Regression
 
 
 class Pairs:
@@ -206,3 +207,58 @@ def test_unlike_images_are_refused():
         seen(data)
     with pytest.raises(ValueError, match=r"augment.flip: not for a torch Dataset"):
         seen(opened(pairs(images)), augment=Augment(flip=True))
+
+
+def test_vectors_for_several_labels():
+    targets = [[1, 0, 0], [0, 0, 1], [1, -1, 0], [0, 0, 0]]
+    for dataset in (
+        Pairs([(image, torch.tensor(t)) for image, t in zip(pixels(4), targets, strict=True)]),
+        TensorDataset(pixels(4), torch.tensor(targets, dtype=torch.float64)),
+    ):
+        data = from_datasets(dataset, Subset(dataset, [2, 1]), task="multilabel")
+        assert isinstance(data.task, MultiLabel)
+        assert (list(data.classes), data.task.chance) == (["0", "1", "2"], 0.25)
+        assert data.train.targets.tolist() == targets
+        assert data.train.labels.tolist() == [0, 2, 0, 3]
+        data.task.check_source(data.train)
+        part = data.train.subset(torch.tensor([3, 2]))
+        assert part.targets.tolist() == [targets[3], targets[2]]
+        assert Views(part, data.input, seed=0).__getitems__([(0, 1)]).targets.tolist() == [
+            targets[2]
+        ]
+        assert data.test.targets.tolist() == [targets[2], targets[1]]
+        turned = Pairs([(image, t) for image, t in zip(pixels(4), targets[::-1], strict=True)])
+        other = from_datasets(turned, turned, task="multilabel").train
+        assert digest_of_images(other) == digest_of_images(data.train)
+        assert digest_of_images(other, labels=True) != digest_of_images(data.train, labels=True)
+
+
+def test_numbers():
+    numbers = [0.5, 2.0, -1.0]
+    listing = Pairs(list(zip(pixels(3), numbers, strict=True)), targets=numbers)
+    data = from_datasets(listing, listing, task="regression")
+    assert isinstance(data.task, Regression)
+    assert dict(data.task.facts) == {"num_classes": 1, "target_mean": [0.0], "target_std": [1.0]}
+    assert data.train.targets.tolist() == [[0.5], [2.0], [-1.0]]
+    listing.targets[1] = 3.0
+    source = from_datasets(listing, listing, task="regression").train
+    with pytest.raises(ValueError, match=r"train\[1\]: the target is \[2.0\], but the .* \[3.0\]"):
+        source.view(1, data.input, None)
+
+
+def test_vectors_that_are_refused():
+    image = pixels(1)[0]
+    with pytest.raises(
+        ValueError, match="task: 'ranking' is not one of classification, multilabel"
+    ):
+        from_datasets([(image, 0)], [(image, 0)], task="ranking")
+    with pytest.raises(
+        ValueError, match=r"must be \(image, class number\), .*task=\"multilabel\" or"
+    ):
+        from_datasets([(image, 0.5)], [(image, 0.5)])
+    with pytest.raises(ValueError, match=r"must be \(image, vector of numbers\), not"):
+        from_datasets([(image, "x")], [(image, "x")], task="regression")
+    with pytest.raises(ValueError, match=r"must be \(image, vector of numbers\), not"):
+        from_datasets([(image, torch.ones(2, 2))], [(image, 1)], task="regression")
+    with pytest.raises(ValueError, match=r"train\[1\]: the target is \[2\], but others are \[1\]"):
+        from_datasets([(image, [1.0]), (image, [1.0, 2])], [(image, [1.0])], task="regression")

@@ -53,6 +53,50 @@ def test_views_recur_in_the_order_of_the_epoch():
     assert sampler.view == 1
 
 
+LABELS = torch.tensor([3] * 40 + [7] * 8 + [0] * 2)  # C is 3; 50 samples: 17, 17 and 16
+
+
+def test_a_balanced_epoch_has_as_many_of_each_class():
+    seen, extra = set(), set()
+    for epoch in range(4):
+        order = list(chain(*batches(50, batch_size=10, epoch=epoch, labels=LABELS)))
+        assert order == list(chain(*batches(50, batch_size=10, epoch=epoch, labels=LABELS)))
+        kinds = LABELS[[index for _, index in order]]
+        counts = {kind: int((kinds == kind).sum()) for kind in (3, 7, 0)}
+        assert sorted(counts.values()) == [16, 17, 17]
+        extra.add(min(counts, key=counts.__getitem__))
+        large = [index for _, index in order if index < 40]
+        plain = [index for _, index in chain(*batches(50, batch_size=10, epoch=epoch))]
+        assert large == [index for index in plain if index < 40][: len(large)]  # each once
+        times = torch.tensor([index for _, index in order]).bincount(minlength=50)
+        assert times[40:48].max() - times[40:48].min() <= 1
+        assert times[48:].max() - times[48:].min() <= 1
+        assert len(set(order)) == 50
+        assert not seen & set(order)  # no view comes again
+        assert {number // 9 for number, _ in order} == {epoch}  # 17 of two samples: nine of one
+        seen |= set(order)
+        assert not torch.equal(kinds, kinds.sort().values)
+    assert len(extra) == 3  # the class that has one less changes
+
+
+def test_a_balanced_epoch_is_shared_recurs_and_repeats():
+    whole = batches(50, batch_size=10, epoch=1, labels=LABELS)
+    halves = [
+        batches(50, batch_size=10, epoch=1, labels=LABELS, rank=rank, world=2) for rank in (0, 1)
+    ]
+    assert [[*one, *two] for one, two in zip(*halves, strict=True)] == whole
+    order = list(chain(*whole))
+    recurring = list(chain(*batches(50, batch_size=10, epoch=1, labels=LABELS, views=1)))
+    assert recurring == [(0, index) for _, index in order]  # as in a memo of one view
+    repeated = list(chain(*batches(50, batch_size=10, epoch=1, labels=LABELS, repeats=2)))
+    assert repeated == [(2 * number + k, index) for number, index in order[:25] for k in (0, 1)]
+    sampler = EpochBatches(50, batch_size=10, seed=0, labels=LABELS)
+    sampler.set_epoch(1, first_step=3)
+    assert list(sampler) == whole[3:]
+    even = torch.arange(50) % 5
+    assert EpochBatches(50, batch_size=10, seed=0, labels=even).times == 1
+
+
 def test_repeated_augmentation():
     """Of the first samples of the epoch's order, three views each, which no other epoch has."""
     for epoch in range(3):

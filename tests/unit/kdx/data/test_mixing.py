@@ -1,5 +1,7 @@
 """mixup and CutMix. n: samples, C: classes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -138,6 +140,19 @@ def test_workers_change_nothing():
         runs.append(list(loader))
     for one, other in zip(*runs, strict=True):
         assert all(map(torch.equal, one, other))
+
+
+def test_vectors_are_mixed_as_they_are_but_for_what_is_unknown():
+    targets = torch.tensor([[1, 0, -1, 1], [0, 0, 0, 1], [0, 1, 1, -1], [1, 0, 0, 1]]).float()
+    images, keys = torch.rand(4, 3, 12, 12), [(0, 3), (1, 5)]
+    for mixing in (MIXED, BOXED):
+        share = torch.tensor([m.share for m in mixing.draw(keys, (12, 12), seed=0)])[:, None]
+        plain = share * targets[:2] + (1 - share) * targets[2:]
+        _, mixed = mixing.mix(images, targets, keys, seed=0)
+        torch.testing.assert_close(mixed, plain)
+        _, mixed = replace(mixing, unknown=-1).mix(images, targets, keys, seed=0)
+        plain[0, 2:] = -1
+        torch.testing.assert_close(mixed, plain)
 
 
 def test_targets_that_are_not_one_label_each():

@@ -3,6 +3,7 @@ from math import log
 import numpy as np
 import pytest
 import torch
+from sklearn.utils.class_weight import compute_class_weight
 
 from kdx.losses import CrossEntropy
 from kdx.protocols import Outputs
@@ -125,6 +126,16 @@ def test_class_weights_out_of_range(weight):
         CrossEntropy(class_weights=[1, weight])
     with pytest.raises(ValueError, match="class_weights: at least one must be above 0"):
         CrossEntropy(class_weights=[0, 0.0])
+
+
+def test_balanced_weights_are_those_of_scikit_learn():
+    labels = np.repeat([0, 1, 3], [12, 3, 5])
+    wanted = compute_class_weight("balanced", classes=np.unique(labels), y=labels)
+    weights = CrossEntropy(class_weights="balanced", class_counts=[12, 3, 0, 5]).class_weights
+    assert weights == pytest.approx([*wanted[:2], 0, wanted[2]])
+    assert np.mean(np.array(weights)[labels]) == pytest.approx(1)
+    with pytest.raises(ValueError, match="class_weights: 'balanced' needs images with one label"):
+        CrossEntropy(class_weights="balanced")
 
 
 def test_what_does_not_fit():

@@ -2,7 +2,8 @@
 
 import pytest
 
-from kdx.commands.plan import dry_run, trials
+from kdx.commands.plan import dry_run
+from kdx.commands.trials import trials
 from kdx.memo.use import plan_memos
 from kdx.run.run import run
 from tests.unit.kdx.memo.test_training import memos

@@ -7,7 +7,8 @@ import pytest
 from torch import nn
 
 from kdx.commands.schema import schema_of
-from kdx.losses import CRD
+from kdx.losses import BCE, CRD
+from kdx.losses.cross_entropy import CrossEntropy
 from kdx.recipe import Component, RecipeError, load
 from kdx.recipe.arguments import OF_RUN, check
 
@@ -29,7 +30,9 @@ def test_what_kdx_provides_need_not_be_given(plugin):
 
 def test_what_the_run_gives_to_a_loss_is_no_argument_of_a_recipe():
     wrong = dict(check(CRD, "loss", {"train_images": 3, "teacher_network": None, "run_seed": 1}))
-    assert set(wrong) == OF_RUN - {"student_network"}
+    assert set(dict(check(BCE, "loss", {"label_shares": [0.5]}))) == {"label_shares"}
+    wrong |= dict(check(CrossEntropy, "loss", {"class_counts": [3, 4]}))
+    assert set(wrong) == OF_RUN - {"student_network", "label_shares"}
     assert wrong["train_images"].startswith("unknown argument")
     assert list(check(CRD, "loss", {"dim": 3})) == []
     of_losses = json.dumps(schema_of("recipe")["$defs"]["LossTerm"])

@@ -44,6 +44,7 @@ def test_keys_that_were_added_later_have_the_value_from_before(recipe):
         "data.mixup": 0.0,
         "data.cutmix": 0.0,
         "data.repeats": 1,
+        "data.sampling": "shuffled",
         "data.label_noise": 0.0,
         "train_metrics": False,
         "teachers": {},

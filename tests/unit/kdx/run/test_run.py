@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import expand
+from kdx.commands.evaluate import evaluate
 from kdx.models import weights
 from kdx.models.modes import eval_mode
 from kdx.models.students import smallnet
@@ -106,7 +108,7 @@ def test_the_terminal_tells_of_data_student_teacher_epochs_and_outcome(distilled
         "3/3 linear  loss ",
         "compact  14,906 parameters, ",
         f"student  {run_dir}/student.safetensors",
-        f"report   {run_dir}/report.md",
+        f"report   {run_dir}/report.html",
     ):
         assert line in printed
 
@@ -215,6 +217,11 @@ def test_two_processes_report_the_student_that_they_export(recipe, tmp_path):
     assert summary.test["top1"] == pytest.approx(accuracy(job.compact, job))
     certificate = json.loads((best.run_dir / "certificate.json").read_text())
     assert certificate["metrics"]["compact"]["top1"] == summary.best["top1"]
+    written = json.loads((best.run_dir / "classes.json").read_text())
+    found = asdict(evaluate(best.run_dir, classes=True).classes)  # by one process
+    for each in (*written["worst"], *found["worst"]):
+        each["picture"] = None
+    assert written == found
 
 
 def test_the_same_seed_gives_the_same_student(recipe, console):

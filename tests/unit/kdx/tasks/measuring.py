@@ -1,12 +1,16 @@
 """A segmentation measured by one process, or by one of two that imports little else."""
 
+from dataclasses import asdict
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from kdx.tasks import Segmentation
+from kdx.tasks import Classification, Segmentation
 
 NAMES = ("road", "car", "sky", "train")
 TASK = Segmentation(classes=NAMES)
+CPU = torch.device("cpu")
 
 
 def answers() -> tuple[Tensor, Tensor]:
@@ -20,12 +24,23 @@ def answers() -> tuple[Tensor, Tensor]:
 
 def measured(logits: Tensor, target: Tensor) -> dict[str, float]:
     """Return the metrics of all, taken in batches of three."""
-    meter = TASK.meter(torch.device("cpu"))
+    meter = TASK.meter(CPU)
     for part, truth in zip(logits.split(3), target.split(3), strict=True):
         meter.update(part, truth)
     return dict(meter.compute())
 
 
-def part(rank: int) -> dict[str, float]:
+def by_class(logits: Tensor, target: Tensor) -> list[dict[str, Any]]:
+    """Return the reports of all pixels, and of one pixel of each image as its class."""
+    pixels, images = TASK.class_meter(CPU), Classification(num_classes=4).class_meter(CPU)
+    assert images
+    for part, truth in zip(logits.split(3), target.split(3), strict=True):
+        pixels.update(part, truth)
+        images.update(part[:, :, 0, 0], truth[:, 0, 0].clamp(min=0))
+    return [asdict(each.compute()) for each in (pixels, images)]
+
+
+def part(rank: int) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Measure five or two of the images, as one process of two."""
-    return measured(*(each.split((5, 2))[rank] for each in answers()))
+    mine = [each.split((5, 2))[rank] for each in answers()]
+    return measured(*mine), by_class(*mine)

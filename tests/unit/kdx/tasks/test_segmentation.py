@@ -8,7 +8,7 @@ from kdx.losses import CrossEntropy
 from kdx.protocols import Outputs
 from kdx.tasks import Segmentation
 from kdx.tasks.segmentation import scores
-from tests.unit.kdx.tasks.measuring import NAMES, TASK, answers, measured, part
+from tests.unit.kdx.tasks.measuring import NAMES, TASK, answers, by_class, measured, part
 from tests.unit.kdx.tasks.worlds import shared
 
 
@@ -78,8 +78,9 @@ def test_a_loss_that_is_not_a_number_is_shown():
 
 def test_two_processes_measure_what_one_does(tmp_path):
     alone = measured(*answers())
-    for each in shared(part, tmp_path):
-        assert each == pytest.approx(alone, rel=1e-6)
+    for found, classes in shared(part, tmp_path):
+        assert found == pytest.approx(alone, rel=1e-6)
+        assert classes == by_class(*answers())
 
 
 def test_what_networks_and_losses_are_told():

@@ -87,6 +87,9 @@ def test_the_better_one_on_the_validation_images_is_exported(recipe, console, se
     chosen = pairs[best] if select == "best" else pairs[-1]
     assert summary.exported == ("average" if chosen[1] >= chosen[0] else "student")
     assert summary.best["top1"] == max(pairs[best])
+    best_of = "average" if pairs[best][1] >= pairs[best][0] else "student"
+    assert f"| {best_of}, best epoch ({best + 1}) |" in (run_dir / "report.md").read_text()
+    assert f"{best_of}, best epoch ({best + 1})" in (run_dir / "report.html").read_text()
     state = load_file(run_dir / "checkpoints" / f"epoch_{best + 1:04d}" / "averages.safetensors")
     if select == "best" and summary.exported == "average":
         name = "student average.module.fc1.weight"

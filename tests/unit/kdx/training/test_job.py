@@ -9,6 +9,7 @@ from kdx.models.networks import build_student, has_weights
 from kdx.models.students import SmallNet
 from kdx.models.transforms import restore
 from kdx.training.job import build, build_data
+from kdx.training.runtime import Runtime, accelerator_for
 from tests.toys import Rescale
 
 EXPAND = "student.transforms=[{use: expand.ExpandNet, conv: cl}]"
@@ -302,6 +303,23 @@ def test_mixing_needs_one_label_for_each_image(recipe, key, monkeypatch):
     assert getattr(build(recipe(f"data.{key}=1.0")).train_views.mixing, key) == 1.0
 
 
+def test_balance_needs_one_label_for_each_image(recipe, monkeypatch):
+    weighted = "losses=[{use: cross_entropy, class_weights: balanced}]"
+    with monkeypatch.context() as patch:
+        patch.setattr("kdx.training.checks.Classification", type("Other", (), {}))
+        with pytest.raises(ValueError, match=r"data.sampling: balanced needs images with one la"):
+            build(recipe("data.sampling=balanced"))
+        with pytest.raises(ValueError, match="class_weights: 'balanced' needs images with one lab"):
+            build(recipe(weighted))
+    job = build(recipe("data.sampling=balanced", weighted, "data.limit={train: 61}"))
+    counts = job.splits.train.labels.bincount(minlength=10)
+    loss = job.stages[0].objective.terms[0].loss
+    assert loss.class_weights == pytest.approx((6.1 / counts).tolist())
+    batches = Runtime(job, accelerator_for(job)).batches
+    drawn = job.splits.train.labels[[index for batch in batches for _, index in batch]]
+    assert sorted(drawn.bincount().tolist()) in ([6] * 9 + [7], [5] + [6] * 8 + [7], [6] * 10)
+
+
 def test_a_list_needs_answers_for_whole_images(recipe, monkeypatch):
     monkeypatch.setattr("kdx.tasks.Classification.spatial", True)
     with pytest.raises(ValueError, match=r"data\.augment: a list is for images with a class, not"):
@@ -314,3 +332,5 @@ def test_a_memo_of_several_views_has_no_repeats(recipe):
     with pytest.raises(ValueError, match=r"teacher.memo.views: 2 cannot be combined with data.rep"):
         build(recipe(teacher.format(2), *what))
     build(recipe(teacher.format(1), *what))
+    with pytest.raises(ValueError, match=r"memo.views: 2 cannot be combined with data.sampling: b"):
+        build(recipe(teacher.format(2), *what[:2], "data.sampling=balanced"))

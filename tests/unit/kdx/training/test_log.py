@@ -32,6 +32,19 @@ def opened(directory, console):
     return RunLog(directory, console, epochs=30, tracking=tracking)
 
 
+def test_what_is_measured_at_the_end_is_in_the_last_line(log, tmp_path):
+    for epoch in (1, 2):
+        log.epoch(epoch, "train", VALUES)
+    log.exported({})
+    log.exported({"exported/recall/cat": 0.25})
+    first, last = map(json.loads, log.lines().splitlines())
+    assert last == {**first, "epoch": 2, "exported/recall/cat": 0.25}
+    log.close()
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    (point,) = board.Scalars("exported/recall/cat")
+    assert (point.step, point.value) == (2, 0.25)
+
+
 @pytest.fixture
 def log(tmp_path, console):
     log = opened(tmp_path, console)

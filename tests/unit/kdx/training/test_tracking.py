@@ -82,7 +82,9 @@ def test_a_package_that_is_missing_is_named_before_anything_is_written(
 
 def test_a_tracker_is_told_the_recipe_and_each_epoch(recipe, console, told):
     run_dir = run(recipe("epochs=2", f"trackers=[{LEDGER % ''}]"), console)
-    assert [entry[0] for entry in told] == ["start", "config", "log", "log", "finish"]
+    assert [entry[0] for entry in told] == [
+        "start", "config", "log", "log", "log", "finish",
+    ]  # fmt: skip
     assert told[0] == ("start", "digits/plain")
     config = told[1][1]
     assert (config["data.use"], config["losses.0.use"], config["clip"]) == (
@@ -91,7 +93,9 @@ def test_a_tracker_is_told_the_recipe_and_each_epoch(recipe, console, told):
     assert "teachers" not in config  # {}: not a value that trackers take
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [entry[1] for entry in told[2:4]] == [1, 2]
+    added = {name: lines[1].pop(name) for name in list(lines[1]) if name.startswith("exported/")}
     assert [{"epoch": n, "stage": "train", **v} for _, n, v in told[2:4]] == lines
+    assert told[4] == ("log", 2, added)
     assert not {"tensorboard", "trackers.json"} & set(listed(run_dir))
 
 

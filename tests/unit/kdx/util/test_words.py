@@ -1,6 +1,6 @@
 import pytest
 
-from kdx.util.words import counted, in_bytes, listed
+from kdx.util.words import counted, in_bytes, listed, measured
 
 
 def test_one_is_singular_and_thousands_are_grouped():
@@ -23,6 +23,14 @@ def test_one_is_singular_and_thousands_are_grouped():
 )
 def test_sizes_are_written_as_people_do(size, text):
     assert in_bytes(size) == text
+
+
+def test_metrics_are_in_percent_unless_they_are_numbers():
+    numbers = ["loss", "r2", "mae"]
+    assert measured("top1", 0.98765, numbers) == "98.77%"
+    assert measured("mae", 12.34567, numbers) == "12.35"
+    assert measured("r2", -0.00509, numbers) == "-0.00509"
+    assert measured("loss", 12.34567) == "12.3457"
 
 
 def test_long_lists_are_cut():

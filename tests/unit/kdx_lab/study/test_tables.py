@@ -3,6 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
+from kdx_lab.study.document import document
 from kdx_lab.study.rows import collect
 from kdx_lab.study.tables import live_table, overview, setting_table
 from tests.unit.kdx_lab.study.made import cell, finished
@@ -130,3 +131,18 @@ def test_settings_are_sections_of_it(tmp_path):
     lines = printed(live_table(collect(cells, baseline="compact")))
     row = "compact 1 50.00 2.5 done"
     assert [line for line in lines if line in ("k 3", "k 5", row)] == ["k 3", row, "k 5", row]
+
+
+def test_numbers_are_shown_as_they_are(tmp_path):
+    about = {"headings": {"r2": "R2"}, "numbers": ["r2"], "best": {"r2": 0.5}, "last": {"r2": 0.5}}
+    cells = [
+        finished(tmp_path, arm, n, 0, test={"r2": value}, **COSTS, **about)
+        for arm, values in (("compact", (-0.5, -0.52)), ("cl", (-0.51, 0.04)))
+        for n, value in enumerate(values)
+    ]
+    results = collect(cells, baseline="compact")
+    found = columns(setting_table(results, ""))
+    assert found["test R2"] == ["-0.5100 ± 0.0141", "-0.2350 ± 0.3889"]
+    # 0.01 and -0.56 apart: s = 0.57 / sqrt(2), t(0.975; 1) = 12.7062
+    assert found["Δ to compact [95% CI]"][1] == "+0.2750 [-3.3463, +3.8963]"
+    assert "percent" not in document(results, title="", description="", command="", plots="")

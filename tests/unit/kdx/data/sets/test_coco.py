@@ -109,6 +109,8 @@ def test_classes_by_name(root):
     data = opened(root, classes=["owl", "cat"], other="ignore")
     assert [row[0] for row in boxes(data.train)[1]] == [0]
     assert data.notes[0] == "coco: ignored objects of other classes: 'dog' (4 objects)"
+    with pytest.raises(ValueError, match="coco: unknown classes: kat; the categories are cat, "):
+        opened(root, classes=["owl", "kat"], other="ignore")
     with pytest.raises(ValueError, match="coco: duplicate classes: owl"):
         opened(root, classes=["owl", "owl"])
 

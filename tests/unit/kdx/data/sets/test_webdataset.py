@@ -9,10 +9,12 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
-from kdx.data import FileImages, Views, webdataset
+from kdx.data import Augment, FileImages, Views, webdataset
 from kdx.data.digests import digest_of_images
 from kdx.data.sets.tar_index import read_members
 from kdx.recipe import load
+from kdx.recipe.arguments import Component
+from kdx.recipe.registry import table
 from kdx.run.run import run
 from tests.faults.resuming import differences, run_stopped_at
 
@@ -225,3 +227,14 @@ def test_workers_change_nothing(job):
     alone, by_workers = (load_file(run_dir / "student.safetensors") for run_dir in runs)
     for name, tensor in alone.items():
         assert torch.equal(tensor, by_workers[name])
+
+
+def test_a_list_of_augmentations_sees_the_stored_images(root):
+    data = opened(root)
+    factory = table("augmentation")["CenterCrop"]
+    crop = Component("augmentation", "CenterCrop", {"size": 8}, factory, "a.yaml:2", "data.augment")
+    views = Views(data.train, data.input, seed=0, augment=Augment(then=[crop]))
+    images, labels, _ = views.__getitems__([(0, 5), (0, 2)])
+    mean, std = data.input.mean[0], data.input.std[0]
+    assert (255 * (images[:, 0] * std + mean)).round().flatten(1).T.unique().tolist() == [2, 5]
+    assert labels.tolist() == [data.train.labels[5], data.train.labels[2]]

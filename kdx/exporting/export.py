@@ -1,0 +1,223 @@
+"""`kdx.export`: write an artefact, run it in its own runtime, compare, and only then keep it."""
+
+import json
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdx.exporting import FORMATS
+from kdx.exporting.artefact import check, described
+from kdx.exporting.formats import Format, Options, Write, load, runtime
+from kdx.exporting.int8 import quantising
+from kdx.exporting.source import CERTIFICATE, Source, open_source
+from kdx.exporting.tracing import other_size, shape, takes
+from kdx.recipe.paths import RECIPE
+from kdx.report import write_report_page
+from kdx.tasks import numbers_of
+from kdx.util.errors import CertificateError
+from kdx.util.files import move, placed, write_whole
+
+EXAMPLES = 4  # images that a network is traced on
+CALIBRATION = 512  # training images that int8 is calibrated on
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An artefact at `path`, and its `row` in certificate.json.
+
+    `numbers` are the metrics that are not shares in [0, 1]; `notes` are what to know of it.
+    """
+
+    path: Path
+    row: dict[str, Any]
+    numbers: Sequence[str]
+    notes: Sequence[str] = ()
+
+
+def export(
+    path: str | os.PathLike[str],
+    to: str,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    recipe: str | os.PathLike[str] | None = None,
+    batch: int | None = None,
+    preprocess: bool = False,
+    int8: bool = False,
+    tolerance: float | None = None,
+    max_loss: float = 1.0,
+    images: int | None = None,
+    threads: int = 1,
+    license: str = "unknown",
+    push_to_hub: str | None = None,
+    key: str | None = None,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+    output_root: str | os.PathLike[str] = "runs",
+) -> Exported:
+    """Export the student of a run directory, weight file or checkpoint to a format of `FORMATS`.
+
+    `output` is the file, by default exports/student.onnx and the like in the run. `batch` fixes the
+    batch; it is free by default. With `preprocess` the graph takes pixels, uint8. The artefact is
+    run in its own runtime on `images` test images (see `kdx.exporting.artefact.check`) with so many
+    `threads`, and kept only if it differs from the compact student by at most `tolerance`, a share
+    of the largest logit: by default the recipe's, in float32. With `int8` it is quantised (see
+    `kdx.exporting.int8`), and kept if it loses at most `max_loss` points (%) of the first metric.
+    Its row goes to the run's certificate.json, or for other students to one beside it.
+
+    For timm, `output` is a folder, `license` goes to the model card, and `push_to_hub` names a
+    repository of the Hugging Face Hub that the folder is uploaded to afterwards.
+
+    `recipe`, `key`, `overrides` and the rest are as in `kdx.evaluate`. Raises CertificateError for
+    an artefact that does not run or is out of tolerance: nothing is written then, and an earlier
+    file stays. ValueError for a format that is unknown or not installed, and a network that it
+    cannot hold; else as `kdx.evaluate`.
+    """
+    if push_to_hub and to != "timm":
+        raise ValueError("push_to_hub: only the format timm is pushed: --to timm")
+    if to not in FORMATS:
+        raise ValueError(f"unknown format {to!r}. Known: {', '.join(FORMATS)}")
+    format = load(FORMATS[to])
+    source = open_source(
+        path, recipe, key=key, overrides=overrides, plugins=plugins, output_root=output_root,
+        from_pixels=preprocess)  # fmt: skip
+    write = quantising(to, source.calibration(CALIBRATION)) if int8 else format.write
+    final = Path(output or source.folder / format.FILE.format(name=source.name + ".int8" * int8))
+    if output and to == "timm":
+        final /= Path(format.FILE).name
+    about = source.about() | (source.results() | {"license": license} if to == "timm" else {})
+    options = Options(batch, output=_output(source), about=about)
+    tolerance = source.opened.recipe.tolerance.float32 if tolerance is None else tolerance
+    with _beside(final) as candidate:
+        options, notes = _write(format, write, source, candidate, options)
+        row = {"format": to, "file": _shown(final, source), "runtime": runtime(format)}
+        row |= described(candidate) | check(
+            format.open, candidate, source.network, source.views, source.opened.task,
+            prepare=source.prepare, batch=batch, images=images, threads=threads,
+            tolerance=tolerance, lost=max_loss / 100 if int8 else None,
+        )  # fmt: skip
+        _move(candidate.parent, final.parent)
+    _record(final, source, row | {"notes": notes})
+    if source.run and (source.run / RECIPE).is_file():
+        write_report_page([source.run])
+    if push_to_hub:
+        notes.append(f"pushed to {_pushed(final.parent, push_to_hub)}")
+    return Exported(final, row, numbers_of(source.opened.task), [*source.opened.notes, *notes])
+
+
+def _write(
+    format: Format, write: Write, source: Source, path: Path, options: Options
+) -> tuple[Options, list[str]]:
+    """Write an artefact; return the options that it has, and notes.
+
+    Height and width are free if that is found to work.
+    """
+    network, images = source.network, source.images(EXAMPLES)
+    larger = other_size(images)
+    free = format.FREE_SIZE and options.batch is None and takes(network, larger)
+    for free_size in (True, False) if free else (False,):
+        options = replace(options, free_size=free_size)
+        try:
+            with quiet():
+                write(network, images, path, options)
+                within = 1e-3 if write is format.write else 0.5
+                if free_size and not _follows(format, source, path, larger, within):
+                    continue
+        except ValueError:
+            if not free_size:
+                raise
+            continue
+        break
+    names = shape(images, batch=options.batch, free_size=options.free_size)
+    limit = f", at most {format.MOST}" if format.MOST and options.batch is None else ""
+    return options, [f"images [{', '.join(map(str, names))}]{limit}; output {options.output!r}"]
+
+
+def _follows(
+    format: Format, source: Source, path: Path, images: Tensor, within: float
+) -> bool:
+    """Return whether an artefact is right on images of another size than it was traced on."""
+    expected = source.network(images)
+    try:
+        found = torch.from_numpy(format.open(path)(images.numpy()))
+    except Exception:  # the runtimes raise anything
+        return False
+    scale = expected.abs().max().clamp(min=1e-6)
+    return found.shape == expected.shape and bool((found - expected).abs().max() <= within * scale)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the warnings and logs of exporters for a while; their errors are raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Yield a path of the same name in a new hidden folder beside it, which is removed at the end.
+
+    A format may write several files, which know each other by name.
+    """
+    with placed(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    try:
+        yield folder / path.name
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move(folder: Path, to: Path) -> None:
+    """Move all files of a folder into another, over those of their names."""
+    for file in sorted(each for each in folder.rglob("*") if each.is_file()):
+        target = to / file.relative_to(folder)
+        target.parent.mkdir(exist_ok=True)
+        move(file, target)
+
+
+def _pushed(folder: Path, repository: str) -> str:
+    """Upload a folder to the Hugging Face Hub; return the address."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(library_name="kdx")
+    name = api.create_repo(repository, exist_ok=True).repo_id
+    return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message="Add model"))
+
+
+def _output(source: Source) -> str:
+    return "output" if "anchors" in source.opened.task.facts else "logits"
+
+
+def _shown(path: Path, source: Source) -> str:
+    """Return a path as in certificate.json: relative to the run, if it lies in it."""
+    place = (source.run or path.parent).resolve()
+    whole = path.resolve()
+    return whole.relative_to(place).as_posix() if whole.is_relative_to(place) else str(whole)
+
+
+def _record(path: Path, source: Source, row: dict[str, Any]) -> None:
+    """Put the row into certificate.json, in place of an earlier one of the same file."""
+    certificate = (source.run or path.parent) / CERTIFICATE
+    try:
+        found = json.loads(certificate.read_text(encoding="utf-8")) if certificate.is_file() else {}
+        others = [each for each in found.get("exports", []) if each["file"] != row["file"]]
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
+        raise CertificateError(f"{certificate}: cannot be read: {error}") from error
+    found["exports"] = [*others, row]
+    write_whole(certificate, json.dumps(found, indent=2) + "\n")

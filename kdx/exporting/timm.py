@@ -1,0 +1,75 @@
+"""A folder that timm opens: config.json, model.safetensors, and README.md, the model card."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import save_for_hf
+from timm.models._hub import generate_readme
+from torch import Tensor, nn
+
+from kdx.exporting.formats import Call, Options
+
+RUNTIME, FILE = "timm", "{name}-timm/model.safetensors"
+FREE_SIZE, MOST = False, None
+
+USAGE = """
+```python
+import timm
+
+model = timm.create_model("local-dir:FOLDER", pretrained=True).eval()
+```
+"""
+
+
+def write(network: nn.Module, images: Tensor, path: Path, options: Options) -> None:
+    """See `kdx.exporting.formats.Format`. ValueError for a network that is not timm's."""
+    config: Any = getattr(network, "pretrained_cfg", None) or {}
+    name = config.get("architecture") if isinstance(config, Mapping) else None
+    if not name or not timm.is_model(name):
+        kind = type(network).__name__
+        raise ValueError(
+            f"timm: not an architecture of timm: {kind}. timm opens its own alone, of "
+            "`use: timm`, without --preprocess: export to another format"
+        )
+    about, made = options.about, options.about["preprocessing"]
+    data: dict[str, Any] = {
+        "input_size": images.shape[1:],
+        "mean": about["mean"],
+        "std": about["std"],
+    }
+    if made["resize"]:
+        data["interpolation"] = about["interpolation"]
+        if made["crop"] and "shorter_side" in made["resize"]:
+            data["crop_pct"] = made["crop"]["size"][0] / made["resize"]["shorter_side"]
+    else:
+        data["crop_pct"] = 1.0
+    save_for_hf(
+        network, str(path.parent), model_config={"label_names": about["classes"]},
+        safe_serialization=True, data_config=data)  # fmt: skip
+    metrics = {name: f"{value:.4f}" for name, value in about.get("metrics", {}).items()}
+    details = {"Architecture": name, "Image size": " x ".join(map(str, images.shape[2:])),
+               "Classes": len(about["classes"])}  # fmt: skip
+    if metrics:
+        details[f"Metrics on {about['test_images']:,} test images"] = metrics
+    card = {
+        "license": about.get("license", "unknown"),
+        "description": f"{name}, trained by knowledge distillation with kdx.",
+        "details": details,
+        "usage": USAGE,
+    }
+    text = generate_readme(card, path.parent.name if "." not in path.parent.name else name)
+    (path.parent / "README.md").write_text(text, encoding="utf-8")
+
+
+def open(path: Path, *, threads: int = 1) -> Call:
+    """See `kdx.exporting.formats.Format`."""
+    network = timm.create_model(f"local-dir:{path.parent}", pretrained=True).eval()
+
+    def call(images):
+        with torch.no_grad():
+            return network(torch.from_numpy(images)).numpy()
+
+    return call

@@ -1,0 +1,108 @@
+"""What classes.json tells: each class, confusions, mistakes, calibration."""
+
+from kdx.report.blocks import Bar, Block, Cell, Figure, Fold, Pictures, Section, Table, Text
+from kdx.report.charts import reliability
+from kdx.report.contents import Calibration, Classes
+from kdx.report.files import Run
+from kdx.report.images import embedded
+from kdx.report.matrix import heat
+from kdx.util.words import counted
+
+MATRIX = 100  # classes at most whose confusion matrix is drawn
+LISTED = 100  # classes at most that are all in the table
+OPEN = 30  # of them that are not folded
+WORST = 20  # classes, or confusions, that are listed of more
+
+
+def class_sections(run: Run) -> list[Section]:
+    """Return the sections on classes, confusions, mistakes and calibration; [] without the file."""
+    classes = run.classes
+    if classes is None:
+        return []
+    found = [
+        Section("Classes", _table(classes)),
+        Section("Confusions", _confusions(classes)),
+        Section("Most confident mistakes", _mistakes(run, classes)),
+        Section("Calibration", _calibration(classes.calibration)),
+    ]
+    return [section for section in found if section.blocks]
+
+
+def _table(classes: Classes) -> list[Block]:
+    first = next(iter(classes.metrics.values()), None)
+    order = sorted(
+        range(len(classes.names)),
+        key=lambda n: (
+            (1.0, n) if first is None or first.values[n] is None else (first.values[n], n)
+        ),
+    )
+    heading = ["class", "n", *(metric.heading for metric in classes.metrics.values())]
+    many = len(order) > LISTED
+    rows = [
+        [classes.names[n], f"{classes.count[n]:,}",
+         *(_share(metric.values[n]) for metric in classes.metrics.values())]
+        for n in (order[:WORST] if many else order)
+    ]  # fmt: skip
+    table = Table(heading, rows)
+    by = f"by {first.heading}, the lowest first" if first else "in the order of the data set"
+    shown = f"the {WORST} lowest of {len(order):,} classes" if many else f"{len(order)} classes"
+    text = f"On {counted(classes.images, f'{classes.split} image')}: {shown}, {by}."
+    if many or len(order) <= OPEN:
+        return [Text(text), table]
+    return [Text(text), Table(heading, rows[:WORST]), Fold(f"All {len(order)} classes", [table])]
+
+
+def _share(value: float | None) -> Cell:
+    return "-" if value is None else Bar(f"{value:.2%}", min(1.0, max(0.0, value)))
+
+
+def _confusions(classes: Classes) -> list[Block]:
+    matrix = classes.confusion
+    if matrix is None:
+        return []
+    blocks: list[Block] = []
+    if len(matrix) <= MATRIX:
+        note = "Colour: the share of the true class. Green: right, orange: confused."
+        drawn = heat(matrix, classes.names)
+        blocks.append(Figure("Confusion matrix", drawn, note=note, wide=True))
+    pairs = sorted(
+        ((count, row, column) for row, line in enumerate(matrix)
+         for column, count in enumerate(line) if count and row != column),
+        key=lambda pair: (-pair[0], pair[1:]),
+    )[:WORST]  # fmt: skip
+    rows = [
+        [classes.names[row], classes.names[column], f"{count:,}",
+         Bar(f"{count / sum(matrix[row]):.1%}", count / sum(matrix[row]))]
+        for count, row, column in pairs
+    ]  # fmt: skip
+    if rows:
+        heading = ["true class", "predicted as", "n", "share of the true class"]
+        blocks.append(Table(heading, rows, words=2))
+    return blocks
+
+
+def _mistakes(run: Run, classes: Classes) -> list[Block]:
+    pictures, rows = [], []
+    for each in classes.worst:
+        true, predicted = classes.names[each.true], classes.names[each.predicted]
+        if each.picture:
+            said = f"{true}, predicted {predicted} ({each.confidence:.1%}) · {each.name}"
+            pictures.append(embedded(run.path, each.picture, said))
+        rows.append([each.name, true, predicted, f"{each.confidence:.2%}"])
+    if not rows:
+        return []
+    table = Table(["image", "true class", "predicted as", "confidence"], rows, words=3)
+    return [Pictures(pictures), Fold("As a table", [table])] if pictures else [table]
+
+
+def _calibration(calibration: Calibration | None) -> list[Block]:
+    if calibration is None:
+        return []
+    bins = [(b.low, b.high, b.count, b.confidence, b.accuracy) for b in calibration.bins]
+    title = f"Reliability diagram: expected calibration error (ECE) {calibration.ece:.2%}"
+    note = (
+        "Bars: the accuracy of the images whose highest probability lies in the bin; orange: their "
+        "mean confidence; dotted: perfect calibration. A bar below its orange line is "
+        "overconfident. Below: how many images each bin has."
+    )
+    return [Figure(title, reliability(bins), note=note, wide=True)]

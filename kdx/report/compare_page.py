@@ -1,0 +1,141 @@
+"""The page that compares several runs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import isfinite
+from typing import Any
+
+from kdx.report.blocks import Block, Figure, Page, Section, Table, Text
+from kdx.report.charts import Line, lines
+from kdx.report.curves import headings_of, points, primary_of, spread_out
+from kdx.report.files import Run
+from kdx.report.trained import in_a_sentence
+from kdx.report.wording import OF_IMAGES, flow, standard_error
+from kdx.util.words import counted, measured
+
+
+def compare_page(runs: Sequence[Run]) -> Page:
+    """Return the page of several runs: their results, curves, and in what their recipes differ."""
+    names = _names(runs)
+    sections = [
+        Section("Results", _results(runs, names)),
+        Section("Curves", _curves(runs, names)),
+        Section("What differs in the recipes", _differences(runs, names)),
+    ]
+    lead = "One run each, one seed each; kdx study compares recipes over seeds."
+    title = counted(len(runs), "run")
+    return Page("Comparison", title, lead, [s for s in sections if s.blocks])
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Return the runs' names, or their directories if two have the same."""
+    names = [run.name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
+
+
+def _results(runs: Sequence[Run], names: Sequence[str]) -> list[Block]:
+    headings = {name: text for run in runs for name, text in headings_of(run)[0].items()}
+    columns: list[tuple[str, Callable[[Run], str]]] = [
+        ("trained", in_a_sentence),
+        *((f"test {text}", partial(_test, name)) for name, text in headings.items()),
+        ("test images", lambda run: f"{run.summary.test_images:,}" if run.summary else ""),
+        ("ECE", lambda run: f"{run.classes.calibration.ece:.2%}"
+         if run.classes and run.classes.calibration else ""),
+        ("parameters", lambda run: _count(run, "compact")),
+        ("in training", lambda run: _count(run, "trained")),
+        ("epochs", lambda run: f"{len(run.epochs):,}"),
+        ("seconds", lambda run: f"{run.summary.seconds:,.1f}" if run.summary else ""),
+        ("images/s", lambda run: f"{run.summary.images_per_second:,.0f}" if run.summary else ""),
+        ("certificate", lambda run: "" if run.certificate is None
+         else "holds" if run.certificate.holds else "does not hold"),
+    ]  # fmt: skip
+    rows = [
+        [name, *(cell(run) for _, cell in columns)] for name, run in zip(names, runs, strict=True)
+    ]
+    kept = [0, *(n for n in range(1, len(columns) + 1) if any(row[n] for row in rows))]
+    heading = ["run", *(text for text, _ in columns)]
+    table = Table([heading[n] for n in kept], [[row[n] for n in kept] for row in rows], words=2)
+    blocks: list[Block] = [table]
+    if set(headings) & set(OF_IMAGES):
+        blocks.append(Text("±: the binomial standard error over the test images, in points."))
+    if len({run.summary.test_images for run in runs if run.summary}) > 1:
+        blocks.append(Text("The runs have different test images."))
+    return blocks
+
+
+def _test(name: str, run: Run) -> str:
+    if run.summary is None or name not in run.summary.test:
+        return ""
+    value, n = run.summary.test[name], run.summary.test_images
+    error = f" ± {100 * standard_error(value, n):.2f}" if name in OF_IMAGES and n else ""
+    return f"{measured(name, value, run.summary.numbers)}{error}"
+
+
+def _count(run: Run, which: str) -> str:
+    return (
+        f"{run.summary.parameters[which]:,}"
+        if run.summary and which in run.summary.parameters
+        else ""
+    )
+
+
+def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Figure]:
+    found = []
+    for metric in dict.fromkeys(primary_of(run) for run in runs):
+        of = [run if primary_of(run) == metric else None for run in runs]
+        headings, numbers = next(headings_of(run) for run in of if run)
+        scale, unit = (1, "") if metric in numbers else (100, " (%)")
+        keys = [f"{run.split}/{metric}" for run in runs]
+        splits = " or ".join(dict.fromkeys(run.split for run in of if run))
+        text = headings.get(metric, metric)
+        found.append(_figure(of, names, f"{text} on {splits}", keys, f"{text}{unit}", scale))
+    losses = ["loss/total"] * len(runs)
+    found.append(_figure(runs, names, "Training loss", losses, "weighted loss", 1, log=True))
+    rates = ["learning_rate"] * len(runs)
+    found.append(_figure(runs, names, "Learning rate", rates, "learning rate", 1))
+    return [figure for figure in found if figure]
+
+
+def _figure(
+    runs: Sequence[Run | None],
+    names: Sequence[str],
+    title: str,
+    keys: Sequence[str],
+    y: str,
+    scale: float,
+    *,
+    log: bool = False,
+) -> Figure | None:
+    """Draw a line for each run, in the same colour in every figure; None without any number."""
+    series = [
+        Line(name, points(run.epochs, key, scale) if run else [])
+        for run, name, key in zip(runs, names, keys, strict=True)
+    ]
+    if not any(isfinite(value) for line in series for _, value in line.points):
+        return None
+    drawn = lines(series, x="epoch", y=y, log=log and spread_out(series))
+    return Figure(title, drawn, names)
+
+
+def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[Block]:
+    absent = ("null", "[]", "{}")
+    flat = [{k: v for k, v in _flat(run.recipe).items() if v not in absent} for run in runs]
+    keys = [key for key in dict.fromkeys(key for each in flat for key in each) if key != "name"]
+    rows = [[key, *(each.get(key, "-") for each in flat)] for key in keys
+            if len({each.get(key) for each in flat}) > 1]  # fmt: skip
+    if not rows:
+        return [Text("Nothing but their names.")]
+    return [Table(["key", *names], rows, words=1 + len(names))]
+
+
+def _flat(value: Any, place: str = "") -> dict[str, str]:
+    """Return the values of a recipe by dotted keys: "losses.0.weight"."""
+    inside = value if isinstance(value, Mapping) else {}
+    if isinstance(value, list):
+        inside = dict(enumerate(value))
+    if not inside:
+        return {place: flow(value)}
+    found = {}
+    for key, each in inside.items():
+        found |= _flat(each, f"{place}.{key}" if place else str(key))
+    return found

@@ -1,0 +1,157 @@
+"""What the JSON files of a run hold, checked. Keys that are not named here are ignored."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+Metrics = dict[str, float]
+
+
+class Content(BaseModel):
+    """What a file holds; what is not named is ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Summary(Content):
+    """summary.json: see `kdx.run.summary.Summary`."""
+
+    name: str
+    evaluated_on: str
+    exported_epoch: int
+    last: Metrics
+    best: Metrics
+    best_epoch: int
+    test: Metrics
+    test_images: int
+    parameters: dict[str, int]
+    epochs: int
+    seconds: float
+    images_per_second: float
+    teacher: Metrics | None = None
+    environment: dict[str, str | int] = {}
+    headings: dict[str, str] = {"top1": "top-1", "top5": "top-5"}
+    numbers: list[str] = []
+    train: Metrics | None = None
+    forked_from: str | None = None
+    preprocessing: dict[str, Any] | None = None
+    teachers: dict[str, Metrics] = {}
+    average: Metrics | None = None
+    exported: str = "student"
+    stopped_early: str | None = None
+    best_is_average: bool = False
+
+    @model_validator(mode="after")
+    def _measured(self) -> "Summary":
+        if not set(self.headings) & set(self.test):
+            raise ValueError("`test` has none of the metrics of `headings`")
+        return self
+
+    @property
+    def primary(self) -> str:
+        """The name of the metric that chose the best epoch."""
+        return next(name for name in self.headings if name in self.test)
+
+
+class Errors(Content):
+    """Errors of the compact network in a dtype."""
+
+    max_abs_error: float
+    max_rel_error: float
+    tolerance: float
+    images: int
+
+
+class Latency(Content):
+    """Milliseconds a batch, of an export and of torch."""
+
+    batch: int
+    threads: int
+    median_ms: float
+    p95_ms: float | None = None
+    torch_median_ms: float | None = None
+    torch_p95_ms: float | None = None
+
+
+class Export(Content):
+    """An artefact: a row of certificate.json's "exports"."""
+
+    format: str
+    file: str
+    bytes: int
+    runtime: str = ""
+    images: int | None = None
+    max_abs_error: float | None = None
+    predictions_changed: int | None = None
+    metrics: dict[str, Metrics] = {}
+    latency: list[Latency] = []
+
+
+class Certificate(Content):
+    """certificate.json: see `kdx.models.certificate.Certificate`."""
+
+    holds: bool
+    float32: Errors
+    float64: Errors
+    predictions_changed: int
+    predictions: int
+    exports: list[Export] = []
+
+
+class ClassMetric(Content):
+    """A metric's heading, and its value for each class."""
+
+    heading: str
+    values: list[float | None]
+
+
+class Bin(Content):
+    """Images whose confidence lies between two values."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None = None
+    accuracy: float | None = None
+
+
+class Calibration(Content):
+    """The expected calibration error, and the bins that it is the mean of."""
+
+    ece: float
+    bins: list[Bin]
+
+
+class Mistake(Content):
+    """A confident mistake on a test image."""
+
+    index: int
+    name: str
+    true: int
+    predicted: int
+    confidence: float
+    picture: str | None = None
+
+
+class Classes(Content):
+    """classes.json: what is known of each of C classes."""
+
+    split: str
+    images: int
+    names: list[str]
+    count: list[int]
+    metrics: dict[str, ClassMetric] = {}
+    confusion: list[list[int]] | None = None
+    calibration: Calibration | None = None
+    worst: list[Mistake] = []
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Classes":
+        classes = len(self.names)
+        lists = [self.count, *(each.values for each in self.metrics.values())]
+        lists += [] if self.confusion is None else [self.confusion, *self.confusion]
+        if any(len(each) != classes for each in lists):
+            raise ValueError(f"a list is not as long as the {classes} names")
+        if any(not 0 <= n < classes for w in self.worst for n in (w.true, w.predicted)):
+            raise ValueError(f"`worst` has a class that is not one of the {classes}")
+        return self

@@ -1,0 +1,189 @@
+"""The page of one run."""
+
+import json
+
+from kdx.report.blocks import (
+    Block,
+    Code,
+    Facts,
+    Fold,
+    Page,
+    Pictures,
+    Section,
+    Table,
+    Text,
+    Tiles,
+)
+from kdx.report.by_class import class_sections
+from kdx.report.contents import Certificate, Summary
+from kdx.report.curves import curves
+from kdx.report.exports import exports
+from kdx.report.files import Run
+from kdx.report.images import embedded
+from kdx.report.trained import in_a_sentence, what
+from kdx.report.wording import (
+    OF_IMAGES,
+    flow,
+    mapping,
+    plugins_of,
+    standard_error,
+    wilson,
+)
+from kdx.util.words import counted, in_bytes, measured
+
+STUDENT = "student.safetensors"
+SHOWN = 16  # pictures
+
+
+def run_page(run: Run) -> Page:
+    """Return the page of a run, finished or not; ValueError for pictures that cannot be read."""
+    summary, certificate = run.summary, run.certificate
+    sections = [
+        Section("Result", _result(summary) if summary else [Text(_unfinished(run))]),
+        Section("What was trained", what(run)),
+        Section("Certificate", _certificate(certificate) if certificate else []),
+        Section("Exports", exports(certificate.exports, summary) if certificate else []),
+        Section("Curves", curves(run)),
+        *class_sections(run),
+        Section("Pictures", _pictures(run)),
+        Section("Cost and hardware", _cost(run, summary) if summary else []),
+        Section("Load it", _load(run, summary) if summary else []),
+        Section("Recipe", [Fold("recipe.yaml, resolved", [Code(run.recipe_text)])]),
+    ]
+    version = summary.environment.get("kdx") if summary else None
+    kicker = "Training run" + (f" · kdx {version}" if version else "")
+    return Page(kicker, run.name, in_a_sentence(run), [s for s in sections if s.blocks])
+
+
+def _unfinished(run: Run) -> str:
+    done = counted(len(run.epochs), "epoch is done", "epochs are done")
+    return f"This run is not finished: {done}. It has no summary and no exported student yet."
+
+
+def _result(summary: Summary) -> list[Block]:
+    return [Tiles(_tiles(summary)), _networks(summary), *_remarks(summary)]
+
+
+def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
+    n, first = summary.test_images, summary.primary
+    tiles = []
+    for name, heading in summary.headings.items():
+        if (value := summary.test.get(name)) is None:
+            continue
+        note = ""
+        if name in OF_IMAGES and n:
+            low, high = wilson(value, n)
+            note = (f"± {100 * standard_error(value, n):.2f} points; 95% interval "
+                    f"{100 * low:.2f} to {100 * high:.2f}")  # fmt: skip
+        more = f"n = {n:,} test images, one run, one seed" if name == first else ""
+        shown = measured(name, value, summary.numbers)
+        tiles.append((f"test {heading}", shown, "; ".join(filter(None, (note, more)))))
+    compact, trained = (summary.parameters.get(key, 0) for key in ("compact", "trained"))
+    note = "" if compact == trained else f"{trained:,} while training"
+    return [*tiles[:4], ("parameters", f"{compact:,}", note)]
+
+
+def _networks(summary: Summary) -> Table:
+    last, split = f"student, last epoch ({summary.epochs})", summary.evaluated_on
+    best = "average" if summary.best_is_average else "student"
+    found = [
+        (f"{summary.exported} (exported)", f"test, n = {summary.test_images:,}", summary.test),
+        (last, split, summary.last),
+        (f"average, last epoch ({summary.epochs})", split, summary.average),
+        (last, "training images", summary.train),
+        (f"{best}, best epoch ({summary.best_epoch})", split, summary.best),
+        *((f"teacher {name}", split, metrics) for name, metrics in summary.teachers.items()),
+        ("teachers, mean" if summary.teachers else "teacher", split, summary.teacher),
+    ]
+    headings = dict(summary.headings)
+    if any("agreement" in (metrics or {}) for _, _, metrics in found):
+        headings["agreement"] = "agreement with the teacher"
+    rows = [
+        [what, on, *(measured(k, m[k], summary.numbers) if k in m else "" for k in headings)]
+        for what, on, m in found
+        if m
+    ]
+    return Table(["network", "on", *headings.values()], rows, words=2)
+
+
+def _remarks(summary: Summary) -> list[Block]:
+    texts = []
+    if any(name in OF_IMAGES for name in summary.headings):
+        texts.append(
+            "±: the binomial standard error over the test images. It does not contain what another "
+            "seed would change; the interval is Wilson's."
+        )
+    if summary.evaluated_on == "test":
+        texts.append(
+            "The best epoch was chosen on the test images, so its figures are optimistic: hold out "
+            "a data.validation split to choose on."
+        )
+    if summary.stopped_early:
+        texts.append(f"Stopped early: {summary.stopped_early}.")
+    return [Text(text) for text in texts]
+
+
+def _certificate(certificate: Certificate) -> list[Block]:
+    holds, is_trained = certificate.holds, "the trained one, up to rounding"
+    verdict = "holds" if holds else "does not hold"
+    said = (
+        f"the exported network is {is_trained}" if holds else f"nothing exported: not {is_trained}"
+    )
+    changed = f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
+    single = certificate.float32
+    tiles = [
+        ("certificate", verdict, said),
+        ("largest error, float32", f"{single.max_rel_error:.2g}", "of the largest logit"),
+        *([("predictions changed", changed, "by compression")] * bool(certificate.predictions)),
+    ]
+    rows = [
+        [name, f"{each.max_abs_error:.3g}", f"{each.max_rel_error:.3g}", f"{each.tolerance:g}",
+         f"{each.images:,}"]
+        for name, each in (("float32", single), ("float64", certificate.float64))
+    ]  # fmt: skip
+    heading = ["dtype", "largest error", "of the largest logit", "tolerance", "images"]
+    return [Tiles(tiles), Table(heading, rows)]
+
+
+def _pictures(run: Run) -> list[Block]:
+    mistakes = {each.picture for each in run.classes.worst} if run.classes else set()
+    names = sorted(f"pictures/{path.name}" for path in (run.path / "pictures").glob("*.png"))
+    shown = [name for name in names if name not in mistakes][:SHOWN]
+    if not shown:
+        return []
+    text = Text("Test images with their targets and the student's outputs.")
+    stem = {name: name.removeprefix("pictures/").removesuffix(".png") for name in shown}
+    found = [embedded(run.path, name, f"image {stem[name].lstrip('0') or '0'}") for name in shown]
+    return [text, Pictures(found)]
+
+
+def _cost(run: Run, summary: Summary) -> list[Block]:
+    per_epoch = f"{summary.seconds / max(1, summary.epochs):.2g} s an epoch"
+    tiles = [
+        ("training", _duration(summary.seconds), f"{summary.epochs:,} epochs, {per_epoch}"),
+        ("images a second", f"{summary.images_per_second:,.0f}", "training only"),
+    ]
+    if (file := run.path / STUDENT).is_file():
+        tiles.append(("exported file", in_bytes(file.stat().st_size), STUDENT))
+    return [Tiles(tiles), Facts([(key, str(v)) for key, v in summary.environment.items()])]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _load(run: Run, summary: Summary) -> list[Block]:
+    use = str(mapping(run.recipe.get("student")).get("use", ""))
+    more = f", network={use[7:]}(...)" if use.startswith("object:") else ""
+    if not more and (plugins := plugins_of(run.recipe)):
+        more = f", plugins={json.dumps(plugins)}"
+    lines = f"import kdx\n\nstudent = kdx.load_student({json.dumps(str(run.path))}{more})"
+    blocks: list[Block] = [Code(lines)]
+    if summary.preprocessing:
+        text = "The student takes images prepared like this; docs/running.md has code that does it."
+        facts = [(key, flow(value)) for key, value in summary.preprocessing.items() if value]
+        blocks += [Text(text), Facts(facts)]
+    return blocks

@@ -1,0 +1,104 @@
+"""The figures of a study: differences to the baseline, each arm's results, curves."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean, stdev
+
+from kdx.report.blocks import Figure
+from kdx.report.charts import Dots, Line, dots, lines
+from kdx.report.curves import points
+from kdx.report.files import read_epochs
+from kdx.report.study_results import Results, Row
+
+
+def dot_plots(results: Results, setting: str) -> list[Figure]:
+    """Return the figures of the differences to the baseline, and of each arm's results."""
+    found = [(n, row.arm, row.outcome) for n, row in enumerate(results.of(setting)) if row.outcome]
+    if not found:
+        return []
+    heading, unit = found[0][2].heading, found[0][2].unit
+    differences = [
+        _row(arm, d.mean, d.low, d.high, d.values, outcome.scale, hue)
+        for hue, arm, outcome in found
+        if (d := outcome.difference)
+    ]
+    values = [
+        _row(arm, t.mean, t.mean - (t.std or 0), t.mean + (t.std or 0), t.values, o.scale, hue)
+        for hue, arm, o in found
+        if (t := o.test)
+    ]
+    figures = []
+    if differences:
+        points = " (percentage points)" if unit else ""
+        drawn = dots(differences, x=f"difference of test {heading}{points}", zero=True)
+        note = f"Bars: {results.confidence:.0%} intervals; small dots: the seeds."
+        figures.append(Figure(f"Difference to {results.baseline}", drawn, note=note))
+    drawn = dots(values, x=f"test {heading}{unit}")
+    note = "Bars: one standard deviation; small dots: the seeds."
+    return [*figures, Figure(f"Test {heading}", drawn, note=note)]
+
+
+def _row(
+    arm: str,
+    mean: float,
+    low: float | None,
+    high: float | None,
+    values: Mapping[str, float],
+    scale: float,
+    hue: int,
+) -> Dots:
+    low, high = (None if end is None else scale * end for end in (low, high))
+    return Dots(arm, scale * mean, low, high, [scale * value for value in values.values()], hue)
+
+
+def mean_curves(results: Results, setting: str, places: Mapping[str, Path]) -> list[Figure]:
+    """Return the means over the seeds by epoch, of the metric and of the training loss."""
+    rows, figures = results.of(setting), []
+    first = next((row.outcome for row in rows if row.outcome), None)
+    if first is None:
+        return []
+    measured = f"{first.evaluated_on}/{first.metric}"
+    for title, key, y in (
+        (f"{first.heading} on {first.evaluated_on}", measured, f"{first.heading}{first.unit}"),
+        ("Training loss", "loss/total", "weighted loss"),
+    ):
+        is_metric = key == measured
+        scale = first.scale if is_metric else 1
+        flip = is_metric and results.errors
+        series = [_line(row, key, scale, places, flip=flip) for row in rows]
+        if any(len(line.points) > 1 for line in series):
+            note = "Mean over the seeds; band: one standard deviation."
+            drawn = lines(series, x="epoch", y=y)
+            figures.append(Figure(title, drawn, [line.label for line in series], note))
+    return figures
+
+
+def _line(
+    row: Row, key: str, scale: float, places: Mapping[str, Path], *, flip: bool = False
+) -> Line:
+    """Return mean and band of the epochs that all seeds have; `flip`: `scale` minus the value."""
+    names = [str(run.get("name")) for run in row.runs.values()]
+    runs = [
+        dict(points(read_epochs(places[name] / "metrics.jsonl"), key, scale))
+        for name in names if name in places
+    ]  # fmt: skip
+    common = sorted(set.intersection(*map(set, runs))) if runs else []
+    found = [
+        (epoch, [scale - run[epoch] if flip else run[epoch] for run in runs]) for epoch in common
+    ]
+    means = [(epoch, fmean(values)) for epoch, values in found]
+    deviations = [stdev(values) if len(values) > 1 else 0.0 for _, values in found]
+    band = [(e, m - d, m + d) for (e, m), d in zip(means, deviations, strict=True)]
+    return Line(row.arm, means, band if len(runs) > 1 else ())
+
+
+def run_places(directory: Path) -> dict[str, Path]:
+    """Return the directories of the runs below a study's, by the names in their summaries."""
+    found = {}
+    for path in sorted(directory.rglob("summary.json")):
+        try:
+            found[json.loads(path.read_text(encoding="utf-8"))["name"]] = path.parent
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: damaged: {error}") from error
+    return found

@@ -1,0 +1,112 @@
+"""Answers judged class by class. Brings torchmetrics. N: samples or pixels, C: classes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from kdx.protocols import IGNORED, ClassReport
+
+BINS = 15
+LISTED = 1000  # classes of a confusion matrix in a report: more would be a million numbers
+UNIT = 2**30  # confidences are added up as whole numbers of 1 / UNIT: in any order to the same sum
+Ratio = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+RATIOS: dict[str, tuple[str, Ratio]] = {
+    "recall": ("recall", lambda right, truth, said: (right, truth)),
+    "precision": ("precision", lambda right, truth, said: (right, said)),
+    "f1": ("F1", lambda right, truth, said: (2 * right, truth + said)),
+    "iou": ("IoU", lambda right, truth, said: (right, truth + said - right)),
+}
+"""Heading, numerator and denominator of counts [C]: right, of the class, said to be of it."""
+
+
+class ConfusionMeter:
+    """Counts (truth, decision), and from them the metrics of the names `metrics` in `RATIOS`.
+
+    Targets of -100 do not count. A class that neither occurs nor is said has no value, nor has a
+    class that does not occur a recall; the precision of one that is never said is 0. With
+    `calibrated`, answers are logits [B, C], whose confidence is judged as well.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        device: torch.device,
+        *,
+        decide: Callable[[Tensor], Tensor],
+        metrics: Sequence[str],
+        calibrated: bool = False,
+    ) -> None:
+        self.decide, self.metrics = decide, metrics
+        self.confusion = MulticlassConfusionMatrix(
+            classes, ignore_index=IGNORED, validate_args=False
+        ).to(device)
+        self.calibration = Calibration().to(device) if calibrated else None
+
+    def update(self, answer: Tensor, target: Tensor) -> None:
+        """Take answers [B, C, ...] and classes [B, ...]."""
+        decided = self.decide(answer)
+        self.confusion.update(decided, target)
+        if self.calibration:
+            self.calibration.update(answer.softmax(1).max(1).values, decided == target)
+
+    def compute(self) -> ClassReport:
+        """Return the report, over all processes."""
+        confusion = self.confusion.compute().cpu()
+        right, truth, said = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+        values = {}
+        for name in self.metrics:
+            heading, ratio = RATIOS[name]
+            over, under = ratio(right, truth, said)
+            known = truth > 0 if name == "recall" else truth + said > 0
+            shares = (over.double() / under.clamp(min=1)).tolist()
+            pairs = zip(shares, known.tolist(), strict=True)
+            values[name] = (heading, [share if there else None for share, there in pairs])
+        calibration = self.calibration.compute() if self.calibration else None
+        listed = confusion.tolist() if len(truth) <= LISTED else None
+        return ClassReport(values, truth.tolist(), listed, calibration)
+
+
+class Calibration(Metric):
+    """Whether confidence is the share that is right, in bins of equal width (Guo et al. 2017).
+
+    Expected calibration error, eq. 3: the mean over the samples of |accuracy - confidence| of the
+    bin. A bin takes confidences in (low, high], and the first one 0, too.
+    """
+
+    sums: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        start = torch.zeros(3, BINS, dtype=torch.int64)  # counts, confidences, right ones
+        self.add_state("sums", default=start, dist_reduce_fx="sum")
+
+    def update(self, confidence: Tensor, right: Tensor) -> None:
+        """Take confidences [N] in [0, 1], and whether the predictions are right [N]."""
+        edges = torch.linspace(0, 1, BINS + 1, device=confidence.device)[1:-1]
+        sure = confidence.nan_to_num(0.0)
+        rows = [torch.ones_like(right), sure * UNIT, right]
+        bins = torch.bucketize(sure, edges)
+        self.sums.index_add_(1, bins, torch.stack([row.long() for row in rows]))
+
+    def compute(self) -> dict[str, Any]:
+        """Return "ece" and "bins", as `ClassReport.calibration`."""
+        count, confidence, right = self.sums.cpu().double()
+        confidence = confidence / UNIT
+        ece = float((right - confidence).abs().sum() / count.sum().clamp(min=1))
+        rows = zip(count.tolist(), confidence.tolist(), right.tolist(), strict=True)
+        bins = [
+            {
+                "low": number / BINS,
+                "high": (number + 1) / BINS,
+                "count": int(n),
+                "confidence": sure / n if n else None,
+                "accuracy": true / n if n else None,
+            }
+            for number, (n, sure, true) in enumerate(rows)
+        ]
+        return {"ece": ece, "bins": bins}

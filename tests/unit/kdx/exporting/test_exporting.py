@@ -1,0 +1,228 @@
+"""kdx.export: artefacts that are checked in the runtimes that they run in."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+import timm
+import torch
+from torch import nn
+
+import kdx
+from kdx.commands.main import main
+from kdx.exporting import FORMATS
+from kdx.exporting import onnx as onnx_format
+from kdx.exporting.artefact import check, fitted
+from kdx.exporting.bench import bench
+from kdx.exporting.formats import Options, load
+from kdx.exporting.source import open_source
+from kdx.exporting.tracing import FromPixels, to_pixels, trace
+from kdx.models import weights
+from kdx.models.copies import copied
+from kdx.protocols import InputSpec
+from kdx.tasks import Classification
+from kdx.util.errors import CertificateError
+
+
+@pytest.fixture(scope="module")
+def run_dir(distilled, tmp_path_factory):
+    """Return a copy of a finished run, to export from."""
+    return shutil.copytree(distilled[1], tmp_path_factory.mktemp("exported") / "run")
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch-export", "openvino", "executorch"])
+def test_an_artefact_answers_as_the_student_in_its_runtime(run_dir, to):
+    package = {"torch-export": "torch"}.get(to, to)
+    pytest.importorskip(package, reason=f"{package} is not installed")
+    made = kdx.export(run_dir, to)
+    row = json.loads((run_dir / "certificate.json").read_text())["exports"][-1]
+    assert (row["format"], row["images"]) == (to, 64)
+    assert row["file"] == f"exports/{made.path.name}"
+    assert row["max_rel_error"] < 1e-5
+    assert row["predictions_changed"] == 0
+    assert row["metrics"]["export"] == pytest.approx(row["metrics"]["compact"], abs=1e-6)
+    assert row["sha256"] == hashlib.sha256(made.path.read_bytes()).hexdigest()
+    assert [(each["batch"], each["threads"]) for each in row["latency"]] == [(1, 1), (32, 1)]
+    assert all(0 < each["median_ms"] <= each["p95_ms"] for each in row["latency"])
+    assert kdx.Run.open(run_dir).certificate.problems == []
+    call, student = load(FORMATS[to]).open(made.path), kdx.load_student(run_dir)
+    for batch in (1, 7, 32):
+        images = torch.randn(batch, *weights.read_spec(run_dir).shape)
+        with torch.no_grad():
+            assert call(images.numpy()) == pytest.approx(student(images).numpy(), abs=1e-4)
+
+
+class _Wrong(nn.Module):
+    """A network of which one weight is changed where it is traced."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = copied(network)
+        next(reversed(list(self.network.parameters()))).data[0] += 0.5
+
+    def forward(self, images):
+        return self.network(images)
+
+
+def test_a_changed_weight_is_refused_and_the_earlier_file_stays(run_dir, monkeypatch, capsys):
+    path = kdx.export(run_dir, "torch-export").path
+    before, rows = path.read_bytes(), (run_dir / "certificate.json").read_bytes()
+    from kdx.exporting import torch_export
+
+    write = torch_export.write
+    planted = lambda network, *rest: write(_Wrong(network), *rest)  # noqa: E731
+    monkeypatch.setattr(torch_export, "write", planted)
+    with pytest.raises(CertificateError, match=r"pt2 differs .*: the largest error is .*0\.0001"):
+        kdx.export(run_dir, "torch-export")
+    assert main(["export", str(run_dir), "--to", "torch-export"]) == 1
+    assert "differs from the compact student" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert (run_dir / "certificate.json").read_bytes() == rows
+    assert not list(path.parent.glob(".*"))
+    kdx.export(run_dir, "torch-export", tolerance=1e9)
+
+
+def network(classes=3):
+    torch.manual_seed(0)
+    pool = (nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
+    return nn.Sequential(nn.Conv2d(3, 4, 3), *pool).eval()
+
+
+def test_onnx_says_what_it_takes(tmp_path):
+    """With a free batch, height and width, pixels in, and metadata."""
+    spec = InputSpec(3, 8, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    plain, path = network(), tmp_path / "a.onnx"
+    pixels = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+    options = Options(free_size=True, about={"classes": ["a", "b", "c"], "interpolation": "none"})
+    onnx_format.write(FromPixels(plain, spec).eval(), pixels, path, options)
+    model = onnx.load(path)
+    assert [(each.domain, each.version) for each in model.opset_import] == [("", 18)]
+    given, found = model.graph.input[0], model.graph.output[0]
+    assert (given.name, found.name) == ("images", "logits")
+    axes = [axis.dim_param or axis.dim_value for axis in given.type.tensor_type.shape.dim]
+    assert axes == ["batch", 3, "height", "width"]
+    told = {each.key: each.value for each in model.metadata_props}
+    assert (json.loads(told["classes"]), told["interpolation"]) == (["a", "b", "c"], "none")
+    other = torch.randint(256, (5, 3, 11, 17), dtype=torch.uint8)
+    mean, std = (torch.tensor(each)[:, None, None] for each in (spec.mean, spec.std))
+    with torch.no_grad():
+        expected = plain((other / 255 - mean) / std).numpy()
+    assert onnx_format.open(path)(other.numpy()) == pytest.approx(expected, abs=1e-5)
+    assert torch.equal(to_pixels((other / 255 - mean) / std, spec), other)
+
+
+def test_a_fixed_batch_takes_any_number_of_images():
+    def three(images):
+        assert len(images) == 3
+        return images.sum((1, 2, 3))
+
+    images = np.random.default_rng(0).normal(size=(7, 1, 2, 2))
+    assert fitted(three, 3)(images) == pytest.approx(images.sum((1, 2, 3)))
+
+
+class _Shape(nn.Module):
+    """Not for any batch."""
+
+    def forward(self, images):
+        return images.reshape(2, -1)
+
+
+def test_what_cannot_be_traced_is_refused():
+    images = torch.randn(2, 3, 4, 4)
+    with pytest.raises(ValueError, match=r"cannot be traced with a free batch: .* --batch N"):
+        trace(_Shape(), images)
+    assert trace(_Shape(), images, batch=2).module()(images).shape == (2, 48)
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        (lambda x: x * np.nan, r"largest error is nan"),
+        (lambda x: x[:, :2], r"its outputs are \[.*, 2\]"),
+        (lambda x: 1 / 0, r"does not run: ZeroDivisionError"),
+        (lambda x: -x, r"error is 2 of the largest logit on 4 images, the tolerance 0\.0001"),
+        (lambda x: x[:, ::-1].copy(), r"3 of 4 predictions changed on 4 images, at most 1 may"),
+    ],
+)
+def test_a_wrong_runtime_is_refused(run_dir, tmp_path, answers, message):
+    source = open_source(run_dir, None)
+    student, task = nn.Flatten(), Classification(num_classes=3)
+
+    class Views:
+        shape = (1, 1, 3)
+
+        def __len__(self):
+            return 4
+
+        def __getitems__(self, keys):
+            images = (1 + 1e-5 * torch.eye(3))[[0, 1, 2, 0]][[i for _, i in keys]][:, None, None]
+            return type(source.views.__getitems__([(0, 0)]))(
+                images, images.argmax(3).flatten(), torch.zeros(len(keys))
+            )
+
+    def opened(path, threads):
+        return lambda images: answers(images.reshape(len(images), -1))
+
+    with pytest.raises(CertificateError, match=message):
+        check(opened, tmp_path / "a", student, Views(), task)
+
+
+def test_timm_opens_its_own_and_no_others(run_dir, tmp_path):
+    with pytest.raises(ValueError, match=r"not an architecture of timm: SmallNet"):
+        kdx.export(run_dir, "timm")
+    student = timm.create_model("mobilenetv3_small_050", num_classes=10, in_chans=1).eval()
+    path, spec = tmp_path / "student.safetensors", weights.read_spec(run_dir)
+    weights.save(student, path, input=spec, classes=10)
+    overrides = ["student={use: timm, name: mobilenetv3_small_050}", "stages=[{epochs: 1}]"]
+    overrides += ["losses=[{use: cross_entropy}]"]
+    if spec.channels != 1:
+        student = timm.create_model(
+            "mobilenetv3_small_050", num_classes=10, in_chans=spec.channels
+        ).eval()
+        weights.save(student, path, input=spec, classes=10)
+    made = kdx.export(
+        path, "timm", recipe=run_dir / "recipe.yaml", overrides=overrides, images=8, license="mit"
+    )
+    assert {each.name for each in made.path.parent.iterdir()} >= {"config.json", "README.md"}
+    again = timm.create_model(f"local-dir:{made.path.parent}", pretrained=True).eval()
+    images = torch.randn(2, *spec.shape)
+    with torch.no_grad():
+        assert torch.equal(again(images), student(images))
+    config = json.loads((made.path.parent / "config.json").read_text())
+    assert config["architecture"] == "mobilenetv3_small_050"
+    assert config["pretrained_cfg"]["mean"] == pytest.approx(spec.mean)
+    assert "license: mit" in (made.path.parent / "README.md").read_text()
+    rows = json.loads((made.path.parent / "certificate.json").read_text())["exports"]
+    assert rows[0]["max_abs_error"] == 0
+
+
+def test_a_checkpoint_is_exported_beside_the_run(run_dir):
+    checkpoint = max((run_dir / "checkpoints").glob("epoch_*"))
+    made = kdx.export(checkpoint, "torch-export", batch=2, images=8)
+    assert made.path == (run_dir / "exports" / f"{checkpoint.name}.pt2").resolve()
+    assert [each["batch"] for each in made.row["latency"]] == [2]
+    rows = json.loads((run_dir / "exports" / "certificate.json").read_text())["exports"]
+    assert rows[0]["file"] == made.path.name
+
+
+def test_what_is_unknown_or_missing_is_refused(run_dir):
+    with pytest.raises(ValueError, match=r"unknown format 'tensorrt'. Known: onnx"):
+        kdx.export(run_dir, "tensorrt")
+    with pytest.raises(ValueError, match=r"push_to_hub: only the format timm"):
+        kdx.export(run_dir, "onnx", push_to_hub="a/b")
+    with pytest.raises(ValueError, match=r"litert: litert_torch is not installed: pip install"):
+        kdx.export(run_dir, "litert")
+
+
+def test_bench_measures_student_and_exports(run_dir, capsys):
+    kdx.export(run_dir, "onnx", images=8)
+    rows = bench(run_dir, batches=(2,))
+    names = [row["name"] for row in rows]
+    assert names[-1].startswith("exports/") or "exports/student.onnx" in names
+    assert "student" in names
+    assert all(row["median_ms"] > 0 for row in rows if "problem" not in row)
+    assert main(["bench", str(run_dir), "--batch", "1"]) == 0
+    assert "exports/student.onnx" in capsys.readouterr().out
