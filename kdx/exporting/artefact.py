@@ -142,7 +142,8 @@ def _loss(row: dict[str, Any], first: str, lost: float) -> str:
     before, after = (row["metrics"][which][first] for which in ("compact", "export"))
     if before - after <= lost:
         return ""
-    return f"{first} is {after:.6g}, not {before:.6g}, on {row['images']:,} images: at most {lost:g} may be lost"
+    on = f"on {row['images']:,} images"
+    return f"{first} is {after:.6g}, not {before:.6g}, {on}: at most {lost:g} may be lost"
 
 
 def latency(

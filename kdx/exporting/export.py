@@ -142,9 +142,7 @@ def _write(
     return options, [f"images [{', '.join(map(str, names))}]{limit}; output {options.output!r}"]
 
 
-def _follows(
-    format: Format, source: Source, path: Path, images: Tensor, within: float
-) -> bool:
+def _follows(format: Format, source: Source, path: Path, images: Tensor, within: float) -> bool:
     """Return whether an artefact is right on images of another size than it was traced on."""
     expected = source.network(images)
     try:

@@ -6,7 +6,7 @@ that calibration images [B, C, H, W] give, or training for int8 (`quantize.QAT`)
 
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,6 @@ def _onnx(
             },
         )
     made = onnx.load(path)  # ONNX Runtime leaves the metadata out
-    if ranges:
-        _only(made, overrides)
     onnx.helper.set_model_props(made, {each.key: each.value for each in model.metadata_props})
     onnx.save(made, path)
 
@@ -79,8 +77,8 @@ def _overrides(model: Any, ranges: Mapping[str, Sequence[float]]) -> dict[str, l
     """Return ONNX Runtime's overrides: the ranges by the tensors that the layers read.
 
     A layer is found by its weight, which has the name of the network's, or "network." before it
-    where the graph takes pixels. What only moves numbers
-    has one scale with its input, and that is where ONNX Runtime looks for it.
+    where the graph takes pixels. What only moves numbers has one scale with its input: where that
+    is rounded, ONNX Runtime looks for the scale there.
     """
     made_by = {name: node for node in model.graph.node for name in node.output}
     readers = Counter(name for node in model.graph.node for name in node.input)
@@ -98,25 +96,6 @@ def _overrides(model: Any, ranges: Mapping[str, Sequence[float]]) -> dict[str, l
                     break
                 found[name] = [{"rmin": low, "rmax": high}]
     return found
-
-
-def _only(model: Any, tensors: Collection[str]) -> None:
-    """Take the rounding of all other activations out of a model; weights stay rounded."""
-    rounded = {node.output[0]: node for node in model.graph.node if node.op_type == "QuantizeLinear"}
-    scales = {f"{name}_scale" for name in tensors}
-    plain = {}
-    for node in [*model.graph.node]:
-        before = rounded.get(node.input[0])
-        if before and before.input[1] not in scales:
-            plain[node.output[0]] = before.input[0]
-            model.graph.node.remove(node)
-    for node in [*model.graph.node]:
-        for index, name in enumerate(node.input):
-            node.input[index] = plain.get(name, name)
-    read = {name for node in model.graph.node for name in node.input}
-    for node in rounded.values():
-        if node.output[0] not in read:
-            model.graph.node.remove(node)
 
 
 class _Images:
