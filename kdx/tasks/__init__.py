@@ -8,6 +8,7 @@ from kdx.tasks.fitting import check_loss as check_loss
 from kdx.tasks.multilabel import MultiLabel as MultiLabel
 from kdx.tasks.regression import Regression as Regression
 from kdx.tasks.segmentation import Segmentation as Segmentation
+from kdx.tasks.sums import Mean as Mean
 
 
 def task_of(data: ImageData) -> Task:
