@@ -125,8 +125,9 @@ def show(plan: Plan, console: Console, heading: str, *, trained: bool = True) ->
 
 
 def _plan(runtime: Runtime, name: str) -> Plan:
-    job, precision = runtime.job, runtime.accelerator.mixed_precision
+    job = runtime.job
     section = job.recipe.all_teachers[name]
+    precision = section.precision or runtime.accelerator.mixed_precision
     place = job.recipe.memos_dir(section)
     if not (section.memo or job.recipe.locations.holds("runs/memos")):
         raise ValueError(f"{place} leads out of the output root")

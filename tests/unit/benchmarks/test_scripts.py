@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import expand_cost, losses, peers, pipeline, scaling, startup
+from benchmarks import expand_cost, losses, peers, pipeline, scaling, startup, teacher
 from benchmarks.peer_loops import Spec
 from benchmarks.peer_process import Peer
 
@@ -49,6 +49,14 @@ def test_pipeline(tmp_path):
     assert speeds["+ KD, live teacher"]["median"] < speeds["bare loop"]["median"]
     assert speeds["only teacher"] is None
     assert {row["this row"] for row in found} - {None} < set(speeds)
+
+
+def test_teacher(tmp_path):
+    what = ("--only", "resnet18", "--pixels", 32)
+    (row,) = rows(teacher.main, tmp_path / "a.json", *what)
+    assert row["teacher"] == "resnet18"
+    assert row["bf16 / float32"]["median"] > 0
+    assert 0 < float(row["error"]) < 0.1
 
 
 def test_losses(tmp_path, capsys):
