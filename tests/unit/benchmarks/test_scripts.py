@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import expand_cost, losses, operations, peers, pipeline, scaling, startup, teacher
+from benchmarks import (
+    expand_cost,
+    gpu,
+    losses,
+    operations,
+    peers,
+    pipeline,
+    scaling,
+    startup,
+    teacher,
+)
 from benchmarks.peer_loops import Spec
 from benchmarks.peer_process import Peer
 
@@ -62,6 +72,14 @@ def test_operations_are_counted_without_views(tmp_path):
     (row,) = json.loads(path.read_text())["rows"]
     assert "18 mm" in row["more"]  # of three chains of three: two products, four of their gradients
     assert float(row["ratio"]) < 1.8
+
+
+@pytest.mark.long
+def test_the_tables_of_a_gpu_are_measured_on_the_cpu(tmp_path):
+    gpu.main(["--json", str(tmp_path / "a.json")])
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert list(found) == list(gpu.TABLES)
+    assert all(table["rows"] for table in found.values())
 
 
 def test_teacher(tmp_path):
