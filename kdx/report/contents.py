@@ -1,7 +1,5 @@
 """What the JSON files of a run hold, checked. Keys that are not named here are ignored."""
 
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, model_validator
 
 Metrics = dict[str, float]
@@ -11,46 +9,6 @@ class Content(BaseModel):
     """What a file holds; what is not named is ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Summary(Content):
-    """summary.json: see `kdx.run.summary.Summary`."""
-
-    name: str
-    evaluated_on: str
-    exported_epoch: int
-    last: Metrics
-    best: Metrics
-    best_epoch: int
-    test: Metrics
-    test_images: int
-    parameters: dict[str, int]
-    epochs: int
-    seconds: float
-    images_per_second: float
-    teacher: Metrics | None = None
-    environment: dict[str, str | int] = {}
-    headings: dict[str, str] = {"top1": "top-1", "top5": "top-5"}
-    numbers: list[str] = []
-    train: Metrics | None = None
-    forked_from: str | None = None
-    preprocessing: dict[str, Any] | None = None
-    teachers: dict[str, Metrics] = {}
-    average: Metrics | None = None
-    exported: str = "student"
-    stopped_early: str | None = None
-    best_is_average: bool = False
-
-    @model_validator(mode="after")
-    def _measured(self) -> "Summary":
-        if not set(self.headings) & set(self.test):
-            raise ValueError("`test` has none of the metrics of `headings`")
-        return self
-
-    @property
-    def primary(self) -> str:
-        """The name of the metric that chose the best epoch."""
-        return next(name for name in self.headings if name in self.test)
 
 
 class Errors(Content):
@@ -144,6 +102,7 @@ class Classes(Content):
     confusion: list[list[int]] | None = None
     calibration: Calibration | None = None
     worst: list[Mistake] = []
+    numbers: list[str] = []
 
     @model_validator(mode="after")
     def _complete(self) -> "Classes":

@@ -26,7 +26,7 @@ from kdx.run.class_tables import in_brief, to_log
 from kdx.run.classes import Classes, Judge, write_classes
 from kdx.run.pictures import with_pictures, write_pictures
 from kdx.run.report import write_report
-from kdx.run.summary import Summary, write_summary
+from kdx.report.summary import Summary, write_summary
 from kdx.tasks import numbers_of
 from kdx.training.health import diverged, is_finite
 from kdx.training.log import RunLog

@@ -13,7 +13,7 @@ from kdx.recipe import Component, Recipe
 from kdx.recipe.optimizing import Optimizer
 from kdx.run.class_tables import section
 from kdx.run.classes import Classes
-from kdx.run.summary import Summary
+from kdx.report.summary import Summary
 from kdx.util.files import write_whole
 from kdx.util.words import counted, measured
 

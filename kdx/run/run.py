@@ -19,7 +19,7 @@ from kdx.run.directory import FORK, check_free, claimed, discard, is_finished, m
 from kdx.run.finish import finish
 from kdx.run.fork import Fork, check_origin, open_fork
 from kdx.run.resume import chosen, circumstances, compare, flat
-from kdx.run.summary import read_summary
+from kdx.report.summary import read_summary
 from kdx.run.teacher_run import check_teachers, teacher_recipes
 from kdx.tasks import numbers_of, primary_metric
 from kdx.training.job import Job, StageJob, build

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from kdx.models.certificate import Certificate, Errors
 from kdx.protocols import InputSpec
 from kdx.run.report import write_report
-from kdx.run.summary import read_summary
-from tests.unit.kdx.run.test_summary import SUMMARY
+from kdx.report.summary import read_summary
+from tests.unit.kdx.report.test_summary import SUMMARY
 
 CERTIFICATE = Certificate(
     Errors(0.00123, 4.56e-7, 1e-4, 1024), Errors(1e-14, 2e-16, 1e-9, 256), 3, 1024, {}

@@ -19,7 +19,7 @@ from kdx.models.modes import eval_mode
 from kdx.models.students import smallnet
 from kdx.recipe import load
 from kdx.run.run import _introduce, run
-from kdx.run.summary import read_summary
+from kdx.report.summary import read_summary
 from kdx.training.job import build
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.state import TrainState

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from kdx.recipe import RecipeError
 from kdx.run.run import run
-from kdx.run.summary import read_summary
+from kdx.report.summary import read_summary
 from kdx.training.runtime import Runtime
 
 ACCURACIES = [0.2, 0.5, 0.5, 0.4, 0.6, 0.6, 0.1, 0.3, 0.9, 1.0]

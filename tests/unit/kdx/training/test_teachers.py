@@ -13,7 +13,7 @@ from kdx.models.transforms import restore
 from kdx.recipe import RecipeError
 from kdx.run.resume import circumstances, compare
 from kdx.run.run import run
-from kdx.run.summary import read_summary
+from kdx.report.summary import read_summary
 from kdx.training.job import build
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.stage import EpochStats, StageRunner

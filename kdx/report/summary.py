@@ -78,6 +78,6 @@ def write_summary(run_dir: Path, summary: Summary) -> None:
 def read_summary(run_dir: Path) -> Summary:
     """Read summary.json; ValueError if it is missing or cannot be read."""
     try:
-        return Summary(**json.loads((run_dir / FILE).read_text(encoding="utf-8")))
-    except (OSError, TypeError, ValueError) as error:
+        return checked_summary(json.loads((run_dir / FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
         raise ValueError(f"{run_dir}: not a finished run: {error}") from error
