@@ -1,12 +1,14 @@
 """What classes.json tells: each class, confusions, mistakes, calibration."""
 
+from collections.abc import Sequence
+
 from kdx.report.blocks import Bar, Block, Cell, Figure, Fold, Pictures, Section, Table, Text
 from kdx.report.charts import reliability
 from kdx.report.contents import Calibration, Classes
 from kdx.report.files import Run
 from kdx.report.images import embedded
 from kdx.report.matrix import heat
-from kdx.util.words import counted
+from kdx.util.words import counted, measured
 
 MATRIX = 100  # classes at most whose confusion matrix is drawn
 LISTED = 100  # classes at most that are all in the table
@@ -40,7 +42,8 @@ def _table(classes: Classes) -> list[Block]:
     many = len(order) > LISTED
     rows = [
         [classes.names[n], f"{classes.count[n]:,}",
-         *(_share(metric.values[n]) for metric in classes.metrics.values())]
+         *(_cell(name, metric.values[n], classes.numbers)
+           for name, metric in classes.metrics.items())]
         for n in (order[:WORST] if many else order)
     ]  # fmt: skip
     table = Table(heading, rows)
@@ -52,8 +55,11 @@ def _table(classes: Classes) -> list[Block]:
     return [Text(text), Table(heading, rows[:WORST]), Fold(f"All {len(order)} classes", [table])]
 
 
-def _share(value: float | None) -> Cell:
-    return "-" if value is None else Bar(f"{value:.2%}", min(1.0, max(0.0, value)))
+def _cell(name: str, value: float | None, numbers: Sequence[str]) -> Cell:
+    if value is None:
+        return "-"
+    text = measured(name, value, numbers)
+    return text if name in numbers else Bar(text, min(1.0, max(0.0, value)))
 
 
 def _confusions(classes: Classes) -> list[Block]:

@@ -1,8 +1,24 @@
 """What the JSON files of a run hold, checked. Keys that are not named here are ignored."""
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
+
+from kdx.recipe.wording import explain
+
+_Kind = TypeVar("_Kind")
 
 Metrics = dict[str, float]
+
+
+def checked(kind: type[_Kind], content: object) -> _Kind:
+    """Return what JSON holds as a model or dataclass; ValueError for the first mistake in it."""
+    try:
+        return TypeAdapter(kind).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place}{': ' * bool(place)}{explain(first)}") from error
 
 
 class Content(BaseModel):

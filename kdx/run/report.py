@@ -11,11 +11,11 @@ from kdx.models.certificate import Certificate
 from kdx.protocols import InputSpec
 from kdx.recipe import Component, Recipe
 from kdx.recipe.optimizing import Optimizer
+from kdx.report.summary import OPTIMISTIC, Summary, result_table
 from kdx.run.class_tables import section
 from kdx.run.classes import Classes
-from kdx.report.summary import Summary
 from kdx.util.files import write_whole
-from kdx.util.words import counted, measured
+from kdx.util.words import counted
 
 PICTURES = "## Pictures\n\nTest images with their targets and the student's outputs."
 GRADIENTS = """
@@ -101,32 +101,6 @@ def _what(recipe: Recipe, forked_from: str | None) -> str:
 
 
 def _result(summary: Summary) -> str:
-    last = f"student, last epoch ({summary.epochs})"
-    found = [
-        (f"{summary.exported} (exported)", f"test, n = {summary.test_images}", summary.test),
-        (last, summary.evaluated_on, summary.last),
-        (f"average, last epoch ({summary.epochs})", summary.evaluated_on, summary.average),
-        (last, "training images", summary.train),
-        (
-            f"{summary.best_of}, best epoch ({summary.best_epoch})",
-            summary.evaluated_on,
-            summary.best,
-        ),
-        *((f"teacher {n}", summary.evaluated_on, each) for n, each in summary.teachers.items()),
-        (
-            "teachers, mean" if summary.teachers else "teacher",
-            summary.evaluated_on,
-            summary.teacher,
-        ),
-    ]
-    headings = dict(summary.headings)
-    if any("agreement" in (metrics or {}) for _, _, metrics in found):
-        headings["agreement"] = "agreement with the teacher"
-    rows = [
-        (what, on, *(_measured(metrics, name, summary) for name in headings))
-        for what, on, metrics in found
-        if metrics
-    ]
     text = (
         f"{summary.parameters['compact']:,} parameters ({summary.parameters['trained']:,} while "
         f"training), {summary.seconds:.1f} s of training, "
@@ -135,15 +109,8 @@ def _result(summary: Summary) -> str:
     if summary.stopped_early:
         text += f"\nStopped early: {summary.stopped_early}."
     if summary.evaluated_on == "test":
-        text += (
-            "\nThe best epoch was chosen on the test images, so its figures are optimistic: hold "
-            "out a `data.validation` split to choose on."
-        )
-    return f"{_table(('network', 'on', *headings.values()), rows)}\n\n{text}"
-
-
-def _measured(metrics: Mapping[str, float], name: str, summary: Summary) -> str:
-    return measured(name, metrics[name], summary.numbers) if name in metrics else ""
+        text += f"\n{OPTIMISTIC}"
+    return f"{_table(*result_table(summary))}\n\n{text}"
 
 
 def _certificate(certificate: Certificate) -> str:

@@ -15,11 +15,11 @@ from kdx.launch.processes import join
 from kdx.memo.plan import Plan
 from kdx.memo.use import plan_memos, remembering
 from kdx.recipe import Recipe
+from kdx.report.summary import read_summary
 from kdx.run.directory import FORK, check_free, claimed, discard, is_finished, moved
 from kdx.run.finish import finish
 from kdx.run.fork import Fork, check_origin, open_fork
 from kdx.run.resume import chosen, circumstances, compare, flat
-from kdx.report.summary import read_summary
 from kdx.run.teacher_run import check_teachers, teacher_recipes
 from kdx.tasks import numbers_of, primary_metric
 from kdx.training.job import Job, StageJob, build

@@ -193,6 +193,19 @@ def test_metrics_that_are_numbers_are_not_in_percent(tmp_path):
     assert "standard error" not in page
 
 
+def test_outputs_of_a_regression_are_not_in_percent(tmp_path):
+    classes = {
+        "split": "test", "images": 10, "names": ["width", "height"], "count": [10, 10],
+        "metrics": {"mae": {"heading": "MAE", "values": [12.5, 0.25]},
+                    "r2": {"heading": "R2", "values": [-0.5, None]}},
+        "numbers": ["mae", "r2"],
+    }  # fmt: skip
+    page = write_report_page([made(tmp_path / "run", classes=classes)]).read_text()
+    assert cells(page, "Classes")[1:] == [["height", "10", "0.25", "-"],
+                                          ["width", "10", "12.5", "-0.5"]]  # fmt: skip
+    assert "--share" not in section(page, "Classes")
+
+
 def test_the_page_of_a_real_run(distilled):
     recipe, run_dir, _ = distilled
     page = (run_dir / "report.html").read_text()

@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 
 from kdx.models.certificate import Certificate, Errors
 from kdx.protocols import InputSpec
-from kdx.run.report import write_report
 from kdx.report.summary import read_summary
+from kdx.run.report import write_report
 from tests.unit.kdx.report.test_summary import SUMMARY
 
 CERTIFICATE = Certificate(

@@ -18,8 +18,8 @@ from kdx.models import weights
 from kdx.models.modes import eval_mode
 from kdx.models.students import smallnet
 from kdx.recipe import load
-from kdx.run.run import _introduce, run
 from kdx.report.summary import read_summary
+from kdx.run.run import _introduce, run
 from kdx.training.job import build
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.state import TrainState
