@@ -9,7 +9,9 @@ from kdx.report.blocks import Block, Figure, Page, Section, Table, Text
 from kdx.report.charts import Line, lines
 from kdx.report.curves import headings_of, points, primary_of, spread_out
 from kdx.report.files import Run
+from kdx.report.student_file import weight_ranges
 from kdx.report.trained import in_a_sentence
+from kdx.report.weights import weight_blocks
 from kdx.report.wording import OF_IMAGES, flow, standard_error
 from kdx.util.words import counted, measured
 
@@ -17,9 +19,11 @@ from kdx.util.words import counted, measured
 def compare_page(runs: Sequence[Run]) -> Page:
     """Return the page of several runs: their results, curves, and in what their recipes differ."""
     names = _names(runs)
+    students = {name: weight_ranges(run.path) for name, run in zip(names, runs, strict=True)}
     sections = [
         Section("Results", _results(runs, names)),
         Section("Curves", _curves(runs, names)),
+        Section("Weight ranges", weight_blocks(students)),
         Section("What differs in the recipes", _differences(runs, names)),
     ]
     lead = "One run each, one seed each; kdx study compares recipes over seeds."

@@ -1,5 +1,6 @@
 """What the JSON files of a run hold, checked. Keys that are not named here are ignored."""
 
+from collections.abc import Collection
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
@@ -87,6 +88,11 @@ class Bin(Content):
     count: int
     confidence: float | None = None
     accuracy: float | None = None
+
+
+def nouns(metrics: Collection[str], numbers: Collection[str]) -> tuple[str, str]:
+    """Return what the metrics of classes.json are of, and its plural: of a regression, outputs."""
+    return ("output", "outputs") if set(metrics) & set(numbers) else ("class", "classes")
 
 
 class Calibration(Content):

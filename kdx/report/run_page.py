@@ -19,8 +19,10 @@ from kdx.report.curves import curves
 from kdx.report.exports import exports
 from kdx.report.files import Run
 from kdx.report.images import embedded
+from kdx.report.student_file import outputs_in_words, weight_ranges
 from kdx.report.summary import OPTIMISTIC, Summary, result_table
 from kdx.report.trained import in_a_sentence, what
+from kdx.report.weights import weight_blocks
 from kdx.report.wording import (
     OF_IMAGES,
     flow,
@@ -44,6 +46,7 @@ def run_page(run: Run) -> Page:
         Section("Certificate", _certificate(certificate) if certificate else []),
         Section("Exports", exports(certificate.exports, summary) if certificate else []),
         Section("Curves", curves(run)),
+        Section("Weight ranges", weight_blocks({run.name: weight_ranges(run.path)})),
         *class_sections(run),
         Section("Pictures", _pictures(run)),
         Section("Cost and hardware", _cost(run, summary) if summary else []),
@@ -160,4 +163,5 @@ def _load(run: Run, summary: Summary) -> list[Block]:
         text = "The student takes images prepared like this; docs/running.md has code that does it."
         facts = [(key, flow(value)) for key, value in summary.preprocessing.items() if value]
         blocks += [Text(text), Facts(facts)]
-    return blocks
+    outputs = outputs_in_words(run.path)
+    return [*blocks, Text(outputs)] if outputs else blocks

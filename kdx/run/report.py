@@ -11,7 +11,10 @@ from kdx.models.certificate import Certificate
 from kdx.protocols import InputSpec
 from kdx.recipe import Component, Recipe
 from kdx.recipe.optimizing import Optimizer
+from kdx.report.contents import nouns
+from kdx.report.student_file import outputs_in_words
 from kdx.report.summary import OPTIMISTIC, Summary, result_table
+from kdx.report.trained import manner_in_words
 from kdx.run.class_tables import section
 from kdx.run.classes import Classes
 from kdx.util.files import write_whole
@@ -67,7 +70,7 @@ def write_report(
         f"# {summary.name}",
         _what(recipe, summary.forked_from),
         f"## Result\n\n{_result(summary)}",
-        *([f"## Classes\n\n{section(classes)}"] if classes else []),
+        *([f"## {_of(classes)}\n\n{section(classes)}"] if classes else []),
         f"## Certificate\n\n{_certificate(certificate)}",
         *([f"{PICTURES}\n\n{shown}"] if pictures else []),
         f"## Epochs\n\n{_epochs(epochs, summary.primary_metric)}",
@@ -97,7 +100,14 @@ def _what(recipe: Recipe, forked_from: str | None) -> str:
             f"- {stage.name}: {losses}, {counted(stage.epochs, 'epoch')}, "
             f"{_optimizer(stage.optimizer)}, {_called(stage.schedule)}"
         )
-    return f"{text}. Batch {recipe.data.batch_size}, seed {recipe.seed}.\n\n" + "\n".join(stages)
+    text += f". Batch {recipe.data.batch_size}, seed {recipe.seed}."
+    if more := manner_in_words(recipe.plain()):
+        text += f" {more[0].upper()}{more[1:]}."
+    return f"{text}\n\n" + "\n".join(stages)
+
+
+def _of(classes: Classes) -> str:
+    return nouns(classes.metrics, classes.numbers)[1].capitalize()
 
 
 def _result(summary: Summary) -> str:
@@ -162,6 +172,8 @@ def _gradients(recipe: Recipe, epochs: Sequence[Mapping[str, Any]]) -> str:
 def _load(recipe: Recipe, run_dir: Path, input: InputSpec, summary: Summary) -> str:
     """Return code that loads the student, and what evaluates it; objects are built by the user."""
     made = MADE.format(in_words(summary.preprocessing)) if summary.preprocessing else ""
+    if outputs := outputs_in_words(run_dir):
+        made += f"\n{outputs}"
     about = {"run_dir": run_dir, "input": input, "made": made}
     use, plugins = recipe.student.component.use, list(recipe.locations.plugins)
     if use.startswith("object:"):

@@ -157,6 +157,16 @@ def test_a_run_may_not_end_in_the_nonlinear_phase(recipe, console):
     assert not recipe.run_dir.exists()
 
 
+def test_the_header_says_how_the_student_is_trained(recipe, console):
+    for more, lines in (([], 0), (["data.augment={flip: true}", "data.cutmix=1", "clip=2"], 1)):
+        job = build(recipe(*more))
+        _introduce(job, Runtime(job, accelerator_for(job)), console, [])
+        assert console.file.getvalue().count("\ntrained  ") == lines
+    text = console.file.getvalue()
+    assert "\ntrained  augmentation: flip; mixing: cutmix 1; clipping: norm 2\n" in text
+    assert ", 64 test images, 10 classes\n" in text
+
+
 def test_a_schedule_that_never_acts_is_noted(recipe, console):
     never = "the schedule multistep never lowers the learning rate in 1 epoch of 4 steps"
     units = "milestones and warmup are epochs from 1 on, and fractions of the stage below 1"
