@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from math import isfinite
 from typing import Any
 
@@ -32,9 +33,14 @@ def compare_page(runs: Sequence[Run]) -> Page:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Return the runs' names, or their directories if two have the same."""
+    """Return the runs' names below the folder of all, or their directories if two are the same."""
     names = [run.name for run in runs]
-    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
+    if len(set(names)) < len(names):
+        return [str(run.path) for run in runs]
+    parts = [name.split("/") for name in names]
+    levels = zip(*(folders for *folders, _ in parts), strict=False)
+    shared = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))
+    return ["/".join(each[shared:]) for each in parts]
 
 
 def _results(runs: Sequence[Run], names: Sequence[str]) -> list[Block]:

@@ -17,7 +17,7 @@ STATISTICS = {
 ABOUT = (
     "The convolutions and linear layers of the exported student, as they are stored: BatchNorm is "
     "not folded into them. With int8 and one scale for a layer, the step is the largest |weight| "
-    "/ 127: the more standard deviations that is, the coarser are the other weights. Largest / "
+    "/ 127: the more standard deviations that is, the fewer steps other weights have. Largest / "
     "median channel: the largest |weight| over the median of the output channels' own; where it is "
     "high, a scale for each channel loses less."
 )

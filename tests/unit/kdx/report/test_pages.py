@@ -251,6 +251,13 @@ def test_runs_of_one_name_are_called_by_their_directories(tmp_path):
     assert "Nothing but their names." in page
 
 
+def test_names_are_those_below_the_folder_of_all(tmp_path):
+    names = ("study/x/seed_0", "study/y/seed_0")
+    runs = [made(tmp_path / str(n), name=name) for n, name in enumerate(names)]
+    page = write_report_page(runs).read_text()
+    assert [row[0] for row in cells(page, "Results")[1:]] == ["x/seed_0", "y/seed_0"]
+
+
 def test_how_a_run_is_trained_in_words():
     augment = {"crop": 4, "flip": True, "resized_crop": None, "color": 0.0, "then": []}
     recipe = {
