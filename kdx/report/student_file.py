@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kdx.models.weight_files import about_of, read
 from kdx.models.weights import FILE_IN_RUN
+from kdx.report.contents import Content, checked
 from kdx.util.words import listed
 
 
@@ -28,6 +29,18 @@ class WeightRange:
     channels: float
 
 
+class _Facts(Content):
+    target_mean: list[float]
+    target_std: list[float]
+
+
+class _Scales(Content):
+    """Of what `kdx.training.job.Job.about` writes, that which a regression has."""
+
+    class_names: list[str]
+    facts: _Facts
+
+
 def weight_ranges(run_dir: Path) -> dict[str, WeightRange]:
     """Return the range of each convolution and linear layer, by name; {} without a student.
 
@@ -39,7 +52,7 @@ def weight_ranges(run_dir: Path) -> dict[str, WeightRange]:
     layers = {
         name.removesuffix(".weight"): weight
         for name, weight in ((".".join(entry.keys), entry.value) for entry in entries)
-        if name.endswith(".weight") and weight.ndim > 1 and weight.is_floating_point()
+        if name.endswith("weight") and weight.ndim > 1 and weight.numel()
     }
     return {name: _range(layers[name]) for name in sorted(layers, key=_counting)}
 
@@ -61,14 +74,14 @@ def outputs_in_words(run_dir: Path) -> str:
     """Return what the outputs of a regression are; "" for other tasks, and without a student."""
     path = run_dir / FILE_IN_RUN
     extra = (about_of(path) or {}).get("extra", {}) if path.is_file() else {}
-    facts, names = extra.get("facts", {}), extra.get("class_names", ())
-    scales = (facts.get(f"target_{each}", ()) for each in ("mean", "std"))
-    found = list(zip(names, *scales, strict=False))
-    if not found:
+    try:
+        found = checked(_Scales, extra)
+    except ValueError:  # another task, of a plug-in
         return ""
-    if all((mean, std) == (0, 1) for _, mean, std in found):
+    names, mean, std = found.class_names, found.facts.target_mean, found.facts.target_std
+    if all(each == (0, 1) for each in zip(mean, std, strict=False)):
         return f"Its outputs are the numbers themselves: {listed(names)}."
-    each = [f"{name}: mean {mean:.6g}, std {std:.6g}" for name, mean, std in found]
+    each = [f"{n}: mean {m:.6g}, std {s:.6g}" for n, m, s in zip(names, mean, std, strict=False)]
     return (
         "Its outputs are standardized, (number - mean) / std, so that a number is output x std + "
         f"mean. {listed(each, '; ')}. The file's metadata has them as target_mean and target_std."

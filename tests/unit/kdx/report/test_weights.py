@@ -34,11 +34,12 @@ def student(run_dir, scale=1.0, extra=None, **more):
 
 def test_ranges_are_those_of_an_independent_computation(tmp_path):
     outlier = torch.tensor([[1.0, -8.0], [0.5, 0.25], [2.0, 0.0]])
-    state = student(tmp_path, **{"fc.weight": outlier})
+    more = {"empty.weight": torch.ones(2, 0), "attn.in_proj_weight": torch.eye(3).half()}
+    state = student(tmp_path, **{"fc.weight": outlier}, **more)
     found = weight_ranges(tmp_path)
-    assert list(found) == ["conv2", "conv10", "fc"]
+    assert list(found) == ["attn.in_proj_weight", "conv2", "conv10", "fc"]
     for layer, each in found.items():
-        weight = state[f"{layer}.weight"].numpy().astype(np.float64)
+        weight = state.get(f"{layer}.weight", state.get(layer)).numpy().astype(np.float64)
         channels = np.sort([np.abs(channel).max() for channel in weight])
         assert each.largest == np.abs(weight).max()
         assert each.std == pytest.approx(np.std(weight), rel=1e-12)
@@ -98,5 +99,7 @@ def test_outputs_of_a_regression_are_explained(tmp_path):
     student(run, extra=EXTRA | {"facts": raw})
     assert outputs_in_words(run) == "Its outputs are the numbers themselves: width, height."
     student(run, extra={"class_names": ["a", "b"], "facts": {"num_classes": 2}})
+    assert outputs_in_words(run) == ""
+    student(run, extra=EXTRA | {"facts": {"target_mean": 3.0, "target_std": "none"}})
     assert outputs_in_words(run) == ""
     assert outputs_in_words(tmp_path) == ""
