@@ -158,10 +158,8 @@ def test_a_run_may_not_end_in_the_nonlinear_phase(recipe, console):
 
 
 def test_the_header_says_how_the_student_is_trained(recipe, console):
-    for more, lines in (([], 0), (["data.augment={flip: true}", "data.cutmix=1", "clip=2"], 1)):
-        job = build(recipe(*more))
-        _introduce(job, Runtime(job, accelerator_for(job)), console, [])
-        assert console.file.getvalue().count("\ntrained  ") == lines
+    job = build(recipe("data.augment={flip: true}", "data.cutmix=1", "clip=2"))
+    _introduce(job, Runtime(job, accelerator_for(job)), console, [])
     text = console.file.getvalue()
     assert "\ntrained  augmentation: flip; mixing: cutmix 1; clipping: norm 2\n" in text
     assert ", 64 test images, 10 classes\n" in text
@@ -174,6 +172,7 @@ def test_a_schedule_that_never_acts_is_noted(recipe, console):
         job = build(recipe(f"schedule={{use: multistep, milestones: {milestones}}}"))
         _introduce(job, Runtime(job, accelerator_for(job)), console, [])
         assert console.file.getvalue().endswith(f"note     train: {said}")
+    assert "trained  " not in console.file.getvalue()  # nothing is set
     run(recipe("schedule={use: multistep, milestones: [0.5]}"), console)
     assert console.file.getvalue().count("never lowers") == 2
 
