@@ -20,9 +20,9 @@ from kdx.recipe import Recipe, allow
 from kdx.recipe import load_student as load_section
 from kdx.recipe.loading import read
 from kdx.recipe.paths import Locations
+from kdx.report.summary import Summary, read_summary
 from kdx.run.objects import recipe_of_objects
 from kdx.run.run import run
-from kdx.run.summary import Summary, read_summary
 from kdx.training.runtime import caller_unchanged
 
 PathLike = str | os.PathLike[str]

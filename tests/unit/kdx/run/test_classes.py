@@ -136,6 +136,12 @@ def test_the_terminal_has_two_lines():
     assert len(in_brief(replace(FOUND, confusion=None))) == 1
 
 
+def test_those_of_a_regression_are_outputs():
+    found = replace(FOUND, confusion=None, calibration=None, numbers=["loss", FOUND.main])
+    assert in_brief(found)[0].startswith("outputs  lowest ")
+    assert "\n| output " in section(found)
+
+
 def test_the_log_has_a_value_for_each_of_few_classes():
     assert to_log(FOUND) == {
         "exported/recall/ant_bee": 0.5, "exported/recall/cat": 0.75, "exported/ece": 0.0625,

@@ -10,8 +10,8 @@ from torch import nn
 from kdx.commands.plan import dry_run
 from kdx.models import weights
 from kdx.models.students import smallnet
+from kdx.report.summary import read_summary
 from kdx.run.run import run
-from kdx.run.summary import read_summary
 from kdx.training.job import build
 from tests.unit.runs import contents
 

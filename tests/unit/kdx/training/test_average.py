@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 
 from kdx.models.transforms import restore
 from kdx.recipe import RecipeError
+from kdx.report.summary import read_summary
 from kdx.run.run import run
-from kdx.run.summary import read_summary
 from kdx.training.job import build
 from kdx.training.stage import StageRunner
 from tests.unit.runs import EXPAND, SGD, contents
