@@ -45,9 +45,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("tables", nargs="*", choices=[[], *TABLES], help="default: all")
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures here")
     args = parser.parse_args(arguments)
-    found = {}
+    found: dict[str, object] = {}
+    tables: list[str] = args.tables or list(TABLES)
     with tempfile.TemporaryDirectory() as place:
-        for name in args.tables or TABLES:
+        for name in tables:
             measure, asked = TABLES[name]
             if not torch.cuda.is_available():
                 asked = ON_CPU.get(name, asked)
