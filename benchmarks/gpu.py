@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from kdx.commands.shared import guarded
 
 __all__ = ["main"]
 
-TABLES = {
+TABLES: Mapping[str, tuple[Callable[[list[str]], None], list[str]]] = {
     "operations": (operations.main, []),
     "float32": (expand_cost.main, ["--only", "SmallNet*", "--rounds", "5"]),
     "bf16": (expand_cost.main, ["--only", "SmallNet*", "--rounds", "5", "--bf16"]),
