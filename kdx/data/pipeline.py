@@ -10,7 +10,8 @@ from kdx.data.augment import Augment
 from kdx.data.counter import Draw, seeded
 from kdx.data.sources import found_in
 from kdx.protocols import InputSpec, Key
-from kdx.recipe import Component, RecipeError
+from kdx.recipe.arguments import Component
+from kdx.recipe.errors import each_of
 from kdx.util.errors import reason
 
 TRIALS = 32  # views that are made before a run: most arguments are used at random only
@@ -24,15 +25,8 @@ class Pipeline:
     """
 
     def __init__(self, augment: Augment, input: InputSpec) -> None:
-        self.parts, self.size, self.steps = augment.then, list(input.hw), []
-        problems = []
-        for part in self.parts:
-            try:
-                self.steps.append(_built(part, self.size))
-            except RecipeError as error:
-                problems += error.problems
-        if problems:
-            raise RecipeError(problems)
+        self.parts, self.size = augment.then, list(input.hw)
+        self.steps = each_of(lambda part: _built(part, self.size), self.parts)
 
     def rehearse(self, image: Tensor) -> None:
         """Make 32 views of an image [C, h, w], uint8; ValueError as for a call."""
