@@ -19,6 +19,7 @@ from kdx.util.words import counted, listed
 
 __all__ = ["csv"]
 
+
 def csv(
     *,
     train: str,

@@ -58,7 +58,9 @@ def _cells(
 ) -> Iterator[tuple[str, list[str] | str]]:
     """Yield the place of each row, and the cells of the columns or what is wrong with them."""
     with open(file, encoding=_encoding(file), errors="surrogateescape", newline="") as text:
-        unspaced = (re.sub(rf'(?<!")" +(?={re.escape(delimiter)}|\s*$)', '"', line) for line in text)
+        unspaced = (
+            re.sub(rf'(?<!")" +(?={re.escape(delimiter)}|\s*$)', '"', line) for line in text
+        )
         lines = reader.reader(unspaced, delimiter=delimiter, skipinitialspace=True, strict=True)
         header, places, last = None, [], 0
         while True:

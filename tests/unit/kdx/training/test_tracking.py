@@ -158,7 +158,9 @@ def test_wandb_is_started_first(tmp_path, console, told, monkeypatch):
 def test_a_list_without_tensorboard_is_noted(tmp_path, console, told):
     part = Component("tracker", "mine", {}, Ledger, "a.yaml:3", "trackers[0]")
     Tracking(tmp_path, [part], console, name="a/run", config={})
-    note = "note     no TensorBoard, which trackers does not name: trackers: [tensorboard, mine] has"
+    note = (
+        "note     no TensorBoard, which trackers does not name: trackers: [tensorboard, mine] has"
+    )
     assert note in " ".join(console.file.getvalue().split("\n"))
     before = console.file.getvalue()
     Tracking(tmp_path, [], console, name="a/run", config={})
