@@ -245,9 +245,7 @@ def test_an_mlflow_that_refuses_leaves_no_run_of_wandb(tmp_path, offline, store)
         Component("tracker", use, each, TABLE[use], "a.yaml:3", f"trackers.{use}")
         for use, each in parts.items()
     ]
-    with pytest.raises(
-        RecipeError, match="'mlflow': the tracker .*: the experiment 'gone' was del"
-    ):
+    with pytest.raises(RecipeError, match=r"'mlflow': the tracker .*: the experiment 'gone' was"):
         Tracking(tmp_path, given, silent(), name="a", config={})
     (tmp_path / "trackers.json").write_text('{"mlflow": {"run": "0123", "epoch": 1}}')
     parts["mlflow"]["project"] = "digits"

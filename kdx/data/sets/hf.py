@@ -64,8 +64,9 @@ def hf(
     folder, patterns of parquet files ("train-*.parquet"). Parquet files are converted to Arrow in
     `cache_dir`, on disk; images stay encoded there, and are mapped into memory. Samples are read in
     random order, so that they have to be on this machine: `streaming` reads a split from its start,
-    once, and writes only both columns of the rows of a slice ("train[:50000]"). `image` is a column of images, or of encoded ones;
-    `label` one of ClassLabel, integers or names: see `number_classes`. `verify` and `skip_bad` are
+    once, and writes only both columns of the rows of a slice ("train[:50000]"). `image` is a column
+    of images, or of encoded ones; `label` one of ClassLabel, integers or names: see
+    `number_classes`. Notes name rows of both parts. `verify` and `skip_bad` are
     as of `image_folder`. ValueError lists, by split and row, what cannot be read or has no label.
     """
     check_numbers("hf", size=size, skip_bad=skip_bad)

@@ -219,7 +219,7 @@ def test_values_beyond_half_precision_name_the_output(tmp_path):
     with pytest.raises(ValueError, match=r"teacher.memo: the teacher's feature.deep: .* is beyond"):
         ask(Memo(plan(tmp_path), Oracle(scale=900)), torch.tensor([0]))
     named = replace(plan(tmp_path), key="teachers.big.memo")
-    with pytest.raises(ValueError, match="^teachers.big.memo: the teacher's logits"):
+    with pytest.raises(ValueError, match=r"^teachers.big.memo: the teacher's logits"):
         ask(Memo(named, Oracle(scale=4500)), torch.tensor([7]))
     memo = Memo(plan(tmp_path / "wide", dtype="float32"), Oracle(scale=1e5))
     torch.testing.assert_close(ask(memo).logits, 1e5 * images(SOME) / 3, rtol=1e-6, atol=0)

@@ -232,10 +232,15 @@ def test_timms_optimizers_are_named_with_its_defaults(recipe):
     built = build_optimizer(component, [nn.Parameter(torch.zeros(2))])
     assert type(built) is timm.optim.Lamb
     assert (built.defaults["lr"], built.defaults["eps"]) == (0.1, 0.5)
-    nesterov = recipe("optimizer={use: timm.sgd, lr: 0.1, momentum: 0.9}").optimizer.component
-    made = build_optimizer(nesterov, [nn.Parameter(torch.zeros(2))])
-    assert type(made) is torch.optim.SGD
-    assert made.defaults["nesterov"]
+    small = [nn.Parameter(torch.zeros(2))]
+    for name, given in (("sgd", 0.9), ("momentum", 0.9), ("sgd, momentum: 0.5", 0.5)):
+        part = recipe(f"optimizer={{use: timm.{name}, lr: 0.1}}").optimizer.component
+        made = build_optimizer(part, small)
+        assert type(made) is torch.optim.SGD
+        assert (made.defaults["nesterov"], made.defaults["momentum"]) == (name != "momentum", given)
+    for name in ("sgd", "momentum", "rmsprop", "rmsproptf", "sgdw", "lars", "madgrad"):
+        ours = timm_optimizers()[f"timm.{name}"](small, lr=0.1)
+        assert ours.defaults == create_optimizer_v2(small, name, lr=0.1).defaults
     assert not {"timm.kron", "timm.adahessian", "timm.fusedlamb"} & timm_optimizers().keys()
 
 
