@@ -5,6 +5,7 @@ from rich.console import Console
 
 from kdx.commands.list import KINDS, catalogue, rows
 from kdx.commands.main import main
+from kdx.recipe.optimizing import Average
 from kdx.recipe.registry import TABLES, resolve, table
 
 PLUGIN = '''
@@ -48,6 +49,17 @@ def plugin(tmp_path, monkeypatch):
     return "catalogued"
 
 
+def test_averages_have_the_defaults_that_a_run_has(capsys):
+    found = {entry.name: list(rows(entry)) for entry in catalogue("average")}
+    assert found == {
+        "ema": [("decay", "0.9998", "number or null"), ("start", "0.0", "number or null")],
+        "swa": [("start", "0.75", "number or null")],
+    }
+    assert [Average(use="swa").follows(epoch, 4) for epoch in range(4)] == [False] * 3 + [True]
+    main(["list", "averages"])
+    assert "A moving average of the compact weights." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("kind", TABLES)
 def test_every_entry_resolves_and_has_a_line(kind):
     entries = catalogue(kind)
@@ -69,7 +81,7 @@ def test_the_arguments_are_those_of_the_signature():
     assert kd.arguments[0].schema == {"type": "number"}
     assert not kd.open
     assert list(rows(kd)) == [
-        ("temperature", "4.0", "number"),
+        ("temperature", "4.0", "number or null"),
         ("standardize", "false", "true or false"),
     ]
 
@@ -102,7 +114,7 @@ def test_plugins_are_listed_by_kind(plugin):
     assert network.line == "Return a small network."
     (loss,) = added["loss"]
     assert list(rows(loss)) == [
-        ("scale", "1.0", "number"),
+        ("scale", "1.0", "number or null"),
         ("layers", "null", "[string, ...] or null"),
     ]
 

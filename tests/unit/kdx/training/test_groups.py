@@ -6,6 +6,7 @@ import pytest
 import timm.optim
 import torch
 import torch.nn.functional as F
+from timm.optim import create_optimizer_v2
 from torch import nn
 from torchvision.models import resnet18
 
