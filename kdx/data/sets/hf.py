@@ -85,6 +85,10 @@ def hf(
         check_columns(f"hf: {path}: {split}", dataset.features, image, label)
         placed[part], names = _labels(split, dataset, label)
         named = named or names
+    every = [each for part in placed.values() for each in part]
+    if without := [place for place, value in every if value in (None, "")]:
+        count = counted(len(without), "row")
+        raise ValueError(f"hf: {count} without a label in column {label!r}: {listed(without)}")
     rows = [_rows(each.dataset, image) for each in parts.values()]
     data = stored_data("hf", placed, rows, named, size=size, verify=verify, skip_bad=skip_bad)
     shared = [
@@ -103,11 +107,7 @@ def _labels(split: str, dataset: Any, label: str) -> tuple[list[Placed], list[st
     names = getattr(dataset.features[label], "names", None)
     if names is not None:
         values = ["" if v is None or not 0 <= v < len(names) else names[v] for v in values]
-    placed: list[Placed] = [(f"{split}[{row}]", value) for row, value in enumerate(values)]
-    if without := [place for place, value in placed if value in (None, "")]:
-        count = counted(len(without), "row")
-        raise ValueError(f"hf: {count} without a label in column {label!r}: {listed(without)}")
-    return placed, names
+    return [(f"{split}[{row}]", value) for row, value in enumerate(values)], names
 
 
 def _rows(dataset: Any, image: str) -> Rows:

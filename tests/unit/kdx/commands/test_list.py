@@ -81,7 +81,7 @@ def test_the_arguments_are_those_of_the_signature():
     assert kd.arguments[0].schema == {"type": "number"}
     assert not kd.open
     assert list(rows(kd)) == [
-        ("temperature", "4.0", "number or null"),
+        ("temperature", "4.0", "number"),
         ("standardize", "false", "true or false"),
     ]
 
@@ -114,7 +114,7 @@ def test_plugins_are_listed_by_kind(plugin):
     assert network.line == "Return a small network."
     (loss,) = added["loss"]
     assert list(rows(loss)) == [
-        ("scale", "1.0", "number or null"),
+        ("scale", "1.0", "number"),
         ("layers", "null", "[string, ...] or null"),
     ]
 

@@ -253,3 +253,18 @@ def test_what_timm_does_not_have_is_refused(recipe):
     with pytest.raises(RecipeError, match="'x' is not a number") as raised:
         recipe("optimizer={use: timm.lamb, lr: 0.1, eps: x, momentum: 1}")
     assert [p.where for p in raised.value.problems] == ["optimizer.eps", "optimizer.momentum"]
+
+
+def test_problems_of_all_stages_come_together(recipe):
+    bad = "{use: SGD, lr: 1, weight_decay: 0.1, no_decay: [%s]}"
+    stages = ", ".join(f"{{epochs: 1, optimizer: {bad % name}}}" for name in ("norms", "biases"))
+    own = "losses: [{use: cross_entropy, class_weights: [-1]}, {use: kd, temperature: -1}]"
+    given = recipe(
+        f"stages=[{stages}, {{epochs: 1, {own}}}, {{epochs: 1}}]", f"optimizer={bad % 'b'}"
+    )
+    with pytest.raises(RecipeError) as raised:
+        build(given)
+    assert [problem.where for problem in raised.value.problems] == [
+        "stages[0].optimizer.no_decay[0]", "stages[1].optimizer.no_decay[0]",
+        "stages[2].losses[0]", "stages[2].losses[1]", "optimizer.no_decay[0]",
+    ]  # fmt: skip

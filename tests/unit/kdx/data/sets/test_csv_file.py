@@ -144,6 +144,11 @@ def test_an_image_with_two_labels(root):
     message = r"1 image with two labels: .*train\.csv:4: .*/ant0\.PNG is labelled 'bee', but 'ant'"
     with pytest.raises(ValueError, match=message):
         opened(root)
+    write(root, "path,label\nimages/owl0.PNG,owl\nimages/owl0.PNG,bee\n", "test.csv")
+    with pytest.raises(
+        ValueError, match=r"2 images .*train\.csv:4: .*; .*test\.csv:3: .*'bee', but"
+    ):
+        opened(root)
 
 
 @pytest.mark.parametrize(

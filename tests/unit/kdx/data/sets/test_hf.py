@@ -228,8 +228,8 @@ def test_bad_images_are_named_or_left_out(tmp_path):
 
 
 def test_labels_that_are_missing_or_unknown(tmp_path):
-    path = save(tmp_path, made([1, -1, 0, None]))
-    message = r"hf: 2 rows without a label in column 'label': train\[1\], train\[3\]"
+    path = save(tmp_path, made([1, -1, 0, None]), made([None, 1]))
+    message = r"hf: 3 rows without a label in column 'label': train\[1\], train\[3\], test\[0\]"
     with pytest.raises(ValueError, match=message):
         opened(path)
     names = datasets.ClassLabel(names=["owl", "bee"])
