@@ -63,6 +63,7 @@ def _streamed(
     The key of the files is the builder's, which changes with the data, the rows and the columns.
     """
     import datasets
+    from datasets.config import HF_DATASETS_CACHE
 
     found = re.fullmatch(r"([\w.-]+)(?:\[(\d*):(\d*)\])?", part)
     first, end = (int(found[2] or 0), int(found[3] or 2**62)) if found else (0, 0)
@@ -79,7 +80,7 @@ def _streamed(
     dataset = datasets.Dataset.from_generator(
         stream.__iter__,
         features=stream.features,
-        cache_dir=cache_dir or builder._cache_dir_root,
+        cache_dir=cache_dir or str(HF_DATASETS_CACHE),
         fingerprint=key,
     )
     known = [(found[1], first, first + len(dataset))] if part == split else []
