@@ -1,7 +1,7 @@
 """List what a recipe can name in `use:`, with arguments and defaults.
 
-kdx list [networks|datasets|augmentations|losses|transforms|optimizers|schedules|trackers|averages]
-         [--plugin MODULE]
+kdx list [networks|datasets|augmentations|losses|transforms|optimizers|schedules|
+          trackers|averages] [--plugin MODULE]
 
 Of plug-ins it lists public classes, and functions with a return annotation.
 """
@@ -64,7 +64,13 @@ class Entry:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kdx list`."""
     add = parser.add_argument
-    add("what", nargs="?", choices=KINDS, help="what to list; without it, the names of all")
+    add(
+        "what",
+        nargs="?",
+        choices=KINDS,
+        metavar="KIND",
+        help="what to list; without it, the names of all",
+    )
     add("--markdown", action="store_true", help="print a Markdown table of the arguments")
     add_plugins(parser)
 
