@@ -1,11 +1,12 @@
 # make demo: install, and compare five ways to train on 100 digits (3 minutes). make test: install, and run all tests.
 # make bench: what expanding a SmallNet and a whole recipe cost, on an otherwise idle machine.
 # make faults: kill, damage and fuzz at length (half an hour).
+# make gpu: the tests that need CUDA, and the tables of benchmarks.gpu (9 minutes).
 # make zoo: expand and compress a random sample of timm's architectures (an hour).
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test faults bench zoo check clean
+.PHONY: demo test faults bench gpu zoo check clean
 
 demo: .venv/installed
 	$(BIN)/python tools/demo.py
@@ -19,6 +20,10 @@ faults: .venv/installed-test
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.expand_cost --only 'SmallNet*'
 	$(BIN)/python -m benchmarks.pipeline
+
+gpu: .venv/installed-test
+	$(BIN)/pytest tests/gpu
+	$(BIN)/python -m benchmarks.gpu --json gpu.json
 
 zoo: .venv/installed-test
 	$(BIN)/python -m tests.zoo

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from kdx.run.environment import processor
 from kdx_lab.complexity.costs import print_wide
 from kdx_lab.complexity.rounds import Quartiles
 
@@ -71,7 +71,7 @@ def write(path: Path, rows: Sequence[TableRow], **about: object) -> None:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "cpu": _processor(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         **about,
@@ -89,10 +89,3 @@ def _cell(value: Quartiles | float | str | None) -> str:
 
 def _plain(value: Quartiles | float | str | None) -> object:
     return asdict(value) if isinstance(value, Quartiles) else value
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

@@ -6,6 +6,7 @@ its arithmetic in a compact network. Here it is one, with the backward pass writ
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from math import prod
 from typing import Any, cast
 
 import torch
@@ -142,10 +143,15 @@ def _carry(
         if before is None:
             matrices.append(None)
         else:
-            summed = view.flatten(1, -2).sum(1) if view.dim() > 2 else view
-            matrix = summed.reshape(groups, -1, view.shape[-1])
-            through = (matrix @ before.reshape(groups, -1, 1)).reshape(-1)
-            bias = through if bias is None else through + bias
+            several = view.dim() > 2 and prod(view.shape[1:-1]) > 1
+            summed = view.flatten(1, -2).sum(1) if several else view
+            matrix, column = (
+                summed.reshape(groups, -1, view.shape[-1]),
+                before.reshape(groups, -1, 1),
+            )
+            own = None if bias is None else bias.reshape(groups, -1, 1)
+            through = matrix @ column if own is None else torch.baddbmm(own, matrix, column)
+            bias = through.reshape(-1)
             matrices.append(matrix)
         carried.append(bias)
     return carried, matrices
@@ -167,18 +173,21 @@ def _uncarry(
         if matrix is None:
             return
         view, before = views[index], cast("Tensor", carried[index - 1])
-        column = grad.reshape(len(matrix), -1, 1)
-        outer = column * before.reshape(len(matrix), 1, -1)
-        outer = outer.reshape(view.shape[0], *[1] * (view.dim() - 2), view.shape[-1])
-        grads[index] = _plus(grads[index], outer, view)
+        column, groups = grad.reshape(len(matrix), -1, 1), len(matrix)
+        grads[index] = _plus_outer(grads[index], column, before.reshape(groups, 1, -1), view)
         grad = (matrix.mT @ column).reshape(-1)
 
 
-def _plus(so_far: Tensor | None, outer: Tensor, like: Tensor) -> Tensor:
-    """Add to every tap, in place where nobody differentiates it: the sum is a large tensor."""
+def _plus_outer(so_far: Tensor | None, column: Tensor, row: Tensor, like: Tensor) -> Tensor:
+    """Add column times row to every tap, in place where nobody differentiates it: it is large."""
+    groups, between = len(column), [1] * (like.dim() - 2)
+    column = column.reshape(groups, -1, *between, 1)
+    row = row.reshape(groups, 1, *between, -1)
     if so_far is None:
-        return outer.expand_as(like).contiguous()
-    return so_far + outer if torch.is_grad_enabled() else so_far.add_(outer)
+        return (column * row).flatten(0, 1).expand_as(like).contiguous()
+    grouped = so_far.reshape(groups, -1, *so_far.shape[1:])
+    add = grouped.addcmul if torch.is_grad_enabled() else grouped.addcmul_
+    return add(column, row).flatten(0, 1)
 
 
 def _float32(like: Tensor) -> AbstractContextManager[object]:

@@ -108,12 +108,12 @@ class ExpandedUnit(nn.Module):
         """Run the layer's own forward, which finds one product however often it reads it."""
         if torch.compiler.is_compiling():  # which finds that for itself
             return super().forward(*inputs, **named)
-        self._running = self._running or {}
-        self._running[get_ident()] = self._product()
+        running = self.__dict__.setdefault("_running", {})  # one for all threads
+        running[get_ident()] = self._product()
         try:
             return super().forward(*inputs, **named)
         finally:
-            del self._running[get_ident()]
+            del running[get_ident()]
 
     def _current(self) -> Product:
         """The product of the forward that runs, else a new one."""
@@ -138,7 +138,12 @@ class ExpandedUnit(nn.Module):
     def _fold_now(self) -> Product:
         self.check_factors()
         own = self.factors[0].weight.dtype
-        weights, biases, groups = self._chain(torch.promote_types(own, torch.float32))
+        wide = (
+            own
+            if own in (torch.float32, torch.float64)
+            else torch.promote_types(own, torch.float32)
+        )
+        weights, biases, groups = self._chain(wide)
         way = fold if _sees_through() else fold_once
         weight, bias = way(weights, biases, groups=groups, order=self.order)
         return weight.to(own), None if bias is None else bias.to(own)

@@ -23,7 +23,7 @@ VERBS = {
     "export": ("kdx.commands.export", "write ONNX, ExecuTorch and others, checked where they run"),
     "bench": ("kdx.commands.bench", "measure latency of teacher, student and exports"),
     "dry-run": ("kdx.commands.dry_run", "build everything, print the plan and the cost"),
-    "report": ("kdx.commands.report", "write the HTML page of a run, several runs or a study"),
+    "report": ("kdx_lab.commands.report", "write the HTML page of a run, several runs or a study"),
     "memo": ("kdx.commands.memo", "store the teacher's outputs before training"),
     "recipes": ("kdx.commands.recipes", "list the shipped recipes and studies, or copy one"),
     "list": ("kdx.commands.list", "list losses, networks, data sets, ... and their arguments"),

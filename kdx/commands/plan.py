@@ -17,12 +17,15 @@ from kdx.models.certificate import count_parameters
 from kdx.models.networks import build_student, has_weights
 from kdx.protocols import Planned
 from kdx.recipe import Recipe
+from kdx.report.trained import manner_in_words
 from kdx.run.run import describe
 from kdx.run.teacher_input import seen_by
 from kdx.run.teacher_run import teacher_recipes
+from kdx.tasks import answers_of
 from kdx.training.job import Job, build
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.util.printing import plain, rule, say
+from kdx.util.words import counted
 
 
 def dry_run(recipe: Recipe, console: Console) -> None:
@@ -38,7 +41,9 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     held_out = f"{len(splits.validation):,} validation, " if splits.validation else ""
     sizes = f"{len(splits.train):,} training, {held_out}{len(splits.test):,} test"
     name = recipe.data.component.use
-    say(console, f"data: {name}, {job.data.input}, {job.classes} classes: {sizes}")
+    say(console, f"data: {name}, {job.data.input}, {answers_of(job.task, job.classes)}: {sizes}")
+    if trained := manner_in_words(recipe.plain()):
+        say(console, f"trained: {trained}")
     for note in (*job.data.notes, *job.notes):
         say(console, f"note: {note}")
     _print_student(job, console)

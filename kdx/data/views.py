@@ -71,7 +71,10 @@ class Views(Dataset[Batch]):
         return Batch(images, targets, torch.tensor([index for _, index in keys]))
 
     def checked(self, keys: Sequence[Key]) -> Batch:
-        """Return the views at `keys`; ValueError for views that are not the same twice."""
+        """Return the views at `keys`; ValueError for views that are not the same twice.
+
+        Also for a list of augmentations that fails on other views of the first image.
+        """
         batches = []
         for other in (0, 1):
             with seeded(other, 0, 0, Draw.SCENE):
@@ -83,6 +86,8 @@ class Views(Dataset[Batch]):
                 "epoch and index differ. Draw random numbers in view() from the global generators "
                 "of torch, NumPy or Python, and in views() from its seed and keys alone"
             )
+        if self.pipeline is not None:
+            self.pipeline.rehearse(self._whole(keys[0][1])[0])
         return one
 
     def _unmixed(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
@@ -101,10 +106,12 @@ class Views(Dataset[Batch]):
         if dtypes := {image.dtype for image, _ in samples} - {torch.uint8}:
             found = f"those of {type(self.source).__name__} are {dtypes.pop()}"
             raise ValueError(f"augment: a list is for uint8 images, and {found}")
-        views = [
-            pipeline(image, key, seed=self.seed)
-            for (image, _), key in zip(samples, keys, strict=True)
-        ]
+        views = []
+        for (image, _), key in zip(samples, keys, strict=True):
+            try:
+                views.append(pipeline(image, key, seed=self.seed))
+            except ValueError as error:
+                raise ValueError(f"{error}, of {self.source.name(key[1])}") from error
         return torch.stack(views), torch.stack([target for _, target in samples])
 
     def _whole(self, index: int) -> tuple[Tensor, Tensor]:

@@ -9,13 +9,13 @@ _FROM_LAUNCHER = "ACCELERATE_MIXED_PRECISION"
 _KNOWN = {"no": "float32", "bf16": "bf16", "fp16": "fp16"}
 
 
-def check_precision(asked: str | None, device: torch.device) -> None:
+def check_precision(asked: str | None, device: torch.device, *, place: str = "precision") -> None:
     """Raise ValueError for an unknown precision, and for one that `device` lacks.
 
-    `asked` is the recipe's; if it is None, the launcher's counts. Accelerate would compute in
-    float32 for an unknown one and for fp16 on the CPU, and torch emulates bf16 on old GPUs.
+    `asked` is the recipe's at `place`; if it is None, the launcher's counts. Accelerate would
+    compute in float32 for an unknown one and for fp16 on the CPU; torch emulates bf16 on old GPUs.
     """
-    precision, place = asked, "precision"
+    precision = asked
     if precision is None:
         precision, place = os.environ.get(_FROM_LAUNCHER, "no"), _FROM_LAUNCHER
     if precision not in _KNOWN:
@@ -26,6 +26,12 @@ def check_precision(asked: str | None, device: torch.device) -> None:
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
         name = torch.cuda.get_device_name(device)
         raise ValueError(f"{place}: 'bf16' is not supported on {name}: use 'fp16' or 'no'")
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Return the context of a precision that `check_precision` takes; "no" is float32."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
 def in_words(asked: str | None, used: str) -> str:

@@ -42,6 +42,9 @@ def join(recipe: Recipe) -> bool:
         if asked != state.num_processes:
             raise ValueError(f"{problem}. {_remedy(asked, state.device)}")
     check_precision(recipe.precision, state.device)
+    for teacher in recipe.all_teachers.values():
+        place = f"{teacher.component.where}.precision"
+        check_precision(teacher.precision or "no", state.device, place=place)
     return state.is_main_process
 
 

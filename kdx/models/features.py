@@ -36,6 +36,7 @@ class Tapped:
     `role` is what error messages call the network. `known` are the module paths that may be
     tapped, by default all of the network's: kdx passes those of the compact network, so that a
     path means the same tensor before, during and after a student transform. `paths` are tapped.
+    With `float32`, logits and features of half precision are converted.
 
     Features are maps [B, C, H, W], tokens [B, N, C] or vectors [B, C], whatever the layout of the
     module's output: the first call with a new tap runs the network on images of other sizes, too,
@@ -43,9 +44,14 @@ class Tapped:
     """
 
     def __init__(
-        self, module: nn.Module, *, role: str = "network", known: Collection[str] | None = None
+        self,
+        module: nn.Module,
+        *,
+        role: str = "network",
+        known: Collection[str] | None = None,
+        float32: bool = False,
     ) -> None:
-        self.module, self.role = module, role
+        self.module, self.role, self.float32 = module, role, float32
         self.known = [name for name, _ in module.named_modules()] if known is None else known
         self.layouts: dict[str, str] = {}
         self._sizes: dict[str, list[int]] = {}
@@ -129,7 +135,8 @@ class Tapped:
         new = {path: tuple(v.shape) for path, v in kept.items() if path not in self.layouts}
         if new:
             self._find_layouts(new, images)
-        return Outputs(logits, _Features(self, {p: self._read(p, v) for p, v in kept.items()}))
+        features = {path: self._read(path, value) for path, value in kept.items()}
+        return Outputs(self._widened(logits), _Features(self, features))
 
     def _run(self, images: Tensor) -> Any:
         self._kept, self._calls = {}, {}
@@ -137,8 +144,11 @@ class Tapped:
 
     def _read(self, path: str, value: Tensor) -> Tensor:
         """Return a feature with its axes in the order in which losses read them."""
-        axes = order(self.layouts[path])
+        axes, value = order(self.layouts[path]), self._widened(value)
         return value if axes == sorted(axes) else value.permute(axes)
+
+    def _widened(self, value: Any) -> Any:
+        return value.float() if self.float32 and isinstance(value, Tensor) else value
 
     def _keeper(self, path: str) -> Any:
         wanted = self._places[path].call or 0

@@ -97,7 +97,12 @@ def build_teacher(
     whose = "of its weights" if spec else PUBLISHED if published else GUESSED
     if isinstance(module, AveragedModel):
         whose = "the student's"
-    known = {"is_known": whose != GUESSED, "notes": notes, "name": place.removeprefix("teachers.")}
+    known = {
+        "is_known": whose != GUESSED,
+        "notes": notes,
+        "name": place.removeprefix("teachers."),
+        "precision": section.precision,
+    }
     if section.input:
         changes = {k: v for k, v in section.input.model_dump().items() if v is not None}
         mean, std = changes.get("mean", own.mean), changes.get("std", own.std)

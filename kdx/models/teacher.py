@@ -1,6 +1,7 @@
 """The teacher: frozen, locked in eval mode, outside DDP and checkpoints."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from functools import lru_cache
 from typing import Protocol
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from kdx.launch.precision import autocast
 from kdx.models.features import Tapped
 from kdx.protocols import InputSpec, Outputs
 
@@ -21,6 +23,7 @@ class Teacher:
     resized and brought to its channels before it sees them. `whose` says where `own` is from;
     `is_known`: from its weights. `notes` are what a run prints of it. A `module` that is an
     AveragedModel, the student's moving average, is the one that training updates: `average`.
+    `precision` is what it runs in, "no" for float32; None: as its caller.
     """
 
     def __init__(
@@ -33,20 +36,27 @@ class Teacher:
         is_known: bool = False,
         notes: Sequence[str] = (),
         name: str = "teacher",
+        precision: str | None = None,
     ) -> None:
         self.average = module if isinstance(module, AveragedModel) else None
         network = self.average.module if self.average else module
         self.module: nn.Module = network.eval().requires_grad_(False)
         self.whose, self.is_known, self.notes = whose, is_known, notes
-        self.own, self.given = own, given
+        self.own, self.given, self.precision = own, given, precision
         self.role = name if name == "teacher" else f"teacher {name}"
-        self._tapped = Tapped(self.module, role=self.role)
+        self._tapped = Tapped(self.module, role=self.role, float32=precision is not None)
 
     def __call__(self, images: Tensor) -> Outputs:
-        """Return logits and the tapped features, without gradients."""
+        """Return logits and the tapped features, without gradients.
+
+        In float32 if it runs in a precision of its own.
+        """
         assert not self.module.training, "something put the teacher into train mode"
-        with torch.no_grad():
+        with torch.no_grad(), self._cast(images.device):
             return self._tapped(self.see(images))
+
+    def _cast(self, device: torch.device) -> AbstractContextManager[object]:
+        return nullcontext() if self.precision is None else autocast(self.precision, device)
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -65,6 +75,12 @@ class Teacher:
         """Return the same network with images as of `own`."""
         other = copy(self)
         other.own = own
+        return other
+
+    def running_in(self, precision: str) -> "Teacher":
+        """Return the same network in another precision."""
+        other = copy(self)
+        other.precision = precision
         return other
 
     def to(self, device: torch.device) -> "Teacher":

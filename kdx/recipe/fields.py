@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -110,6 +110,7 @@ def _taught(value: Any) -> Any:
 Count = Annotated[int, Strict(), Field(ge=1, le=10**6)]
 Limit = Annotated[int | dict[str, int] | None, PlainValidator(_limit)]
 Taught = Annotated[str | dict[str, float] | None, PlainValidator(_taught)]
+Precision = Literal["no", "bf16", "fp16"]
 Natural = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
 Finite = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Positive = Annotated[Finite, Field(gt=0)]

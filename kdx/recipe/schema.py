@@ -12,7 +12,7 @@ import yaml
 from pydantic import AfterValidator, Field, InstanceOf, PrivateAttr, StrictBool
 
 from kdx.recipe.arguments import Component, parameters_of
-from kdx.recipe.fields import Count, Natural, RunName
+from kdx.recipe.fields import Count, Natural, Precision, RunName
 from kdx.recipe.optimizing import Average, Clipping, Optimizer
 from kdx.recipe.paths import Locations
 from kdx.recipe.resuming import MAY_DIFFER, Resume
@@ -61,7 +61,7 @@ class Recipe(Section):
     schedule: InstanceOf[Component]
     epochs: Count = 150
     stages: Annotated[list[StageSection], AfterValidator(name_stages)] = Field([], max_length=MOST)
-    precision: Literal["no", "bf16", "fp16"] | None = None
+    precision: Precision | None = None
     processes: Annotated[Count | None, MAY_DIFFER] = None
     threads: Annotated[Annotated[Count, Field(le=256)] | None, MAY_DIFFER] = None
     channels_last: Annotated[StrictBool | None, MAY_DIFFER] = None

@@ -31,6 +31,7 @@ from kdx.recipe.fields import (
     Natural,
     OutputPath,
     Positive,
+    Precision,
     Range,
     RecipePath,
     Side,
@@ -202,12 +203,14 @@ class Teacher(Network):
     """A frozen network to learn from; `recipe` trains its weights if they are missing.
 
     Without `memo`, outputs are remembered if the views never change; `memo: false` prevents that.
+    `precision` is what it runs in, by default as the run.
     """
 
     weights: Annotated[Weights, MAY_DIFFER] = None
     recipe: Annotated[RecipePath | None, MAY_DIFFER] = None
     allow_chance: Annotated[StrictBool, MAY_DIFFER] = False
     input: InputOverride | None = None
+    precision: Annotated[Precision | None, Resume(since=_SINCE, absent=None)] = None
     memo: Annotated[MemoSection | Literal[False] | None, either(MemoSection, off=(None, False))] = (
         None
     )

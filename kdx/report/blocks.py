@@ -9,10 +9,11 @@ from markupsafe import Markup
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph."""
+    """A paragraph; `code`: text as it is, with its spaces and lines."""
 
     kind: ClassVar[str] = "text"
     text: str
+    code: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,6 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Code:
-    """Text as it is, such as code."""
-
-    kind: ClassVar[str] = "code"
-    text: str
-
-
-@dataclass(frozen=True)
 class Fold:
     """Blocks that are shown on a click."""
 
@@ -98,7 +91,7 @@ class Fold:
     blocks: Sequence["Block"]
 
 
-Block = Text | Tiles | Facts | Table | Figure | Pictures | Code | Fold
+Block = Text | Tiles | Facts | Table | Figure | Pictures | Fold
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,15 @@
 """What classes.json tells: each class, confusions, mistakes, calibration."""
 
+from collections.abc import Sequence
+from math import inf
+
 from kdx.report.blocks import Bar, Block, Cell, Figure, Fold, Pictures, Section, Table, Text
 from kdx.report.charts import reliability
-from kdx.report.contents import Calibration, Classes
+from kdx.report.contents import Calibration, Classes, nouns
 from kdx.report.files import Run
 from kdx.report.images import embedded
 from kdx.report.matrix import heat
-from kdx.util.words import counted
+from kdx.util.words import counted, measured
 
 MATRIX = 100  # classes at most whose confusion matrix is drawn
 LISTED = 100  # classes at most that are all in the table
@@ -20,7 +23,7 @@ def class_sections(run: Run) -> list[Section]:
     if classes is None:
         return []
     found = [
-        Section("Classes", _table(classes)),
+        Section(nouns(classes.metrics, classes.numbers)[1].capitalize(), _table(classes)),
         Section("Confusions", _confusions(classes)),
         Section("Most confident mistakes", _mistakes(run, classes)),
         Section("Calibration", _calibration(classes.calibration)),
@@ -33,27 +36,33 @@ def _table(classes: Classes) -> list[Block]:
     order = sorted(
         range(len(classes.names)),
         key=lambda n: (
-            (1.0, n) if first is None or first.values[n] is None else (first.values[n], n)
+            (inf, n) if first is None or first.values[n] is None else (first.values[n], n)
         ),
     )
-    heading = ["class", "n", *(metric.heading for metric in classes.metrics.values())]
+    noun, plural = nouns(classes.metrics, classes.numbers)
+    heading = [noun, "n", *(metric.heading for metric in classes.metrics.values())]
     many = len(order) > LISTED
     rows = [
         [classes.names[n], f"{classes.count[n]:,}",
-         *(_share(metric.values[n]) for metric in classes.metrics.values())]
+         *(_cell(name, metric.values[n], classes.numbers)
+           for name, metric in classes.metrics.items())]
         for n in (order[:WORST] if many else order)
     ]  # fmt: skip
     table = Table(heading, rows)
     by = f"by {first.heading}, the lowest first" if first else "in the order of the data set"
-    shown = f"the {WORST} lowest of {len(order):,} classes" if many else f"{len(order)} classes"
+    every = counted(len(order), noun, plural)
+    shown = f"the {WORST} lowest of {every}" if many else every
     text = f"On {counted(classes.images, f'{classes.split} image')}: {shown}, {by}."
     if many or len(order) <= OPEN:
         return [Text(text), table]
-    return [Text(text), Table(heading, rows[:WORST]), Fold(f"All {len(order)} classes", [table])]
+    return [Text(text), Table(heading, rows[:WORST]), Fold(f"All {len(order)} {plural}", [table])]
 
 
-def _share(value: float | None) -> Cell:
-    return "-" if value is None else Bar(f"{value:.2%}", min(1.0, max(0.0, value)))
+def _cell(name: str, value: float | None, numbers: Sequence[str]) -> Cell:
+    if value is None:
+        return "-"
+    text = measured(name, value, numbers)
+    return text if name in numbers else Bar(text, min(1.0, max(0.0, value)))
 
 
 def _confusions(classes: Classes) -> list[Block]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from math import isfinite
 from typing import Any
 
@@ -9,7 +10,9 @@ from kdx.report.blocks import Block, Figure, Page, Section, Table, Text
 from kdx.report.charts import Line, lines
 from kdx.report.curves import headings_of, points, primary_of, spread_out
 from kdx.report.files import Run
+from kdx.report.student_file import weight_ranges
 from kdx.report.trained import in_a_sentence
+from kdx.report.weights import weight_blocks
 from kdx.report.wording import OF_IMAGES, flow, standard_error
 from kdx.util.words import counted, measured
 
@@ -17,9 +20,11 @@ from kdx.util.words import counted, measured
 def compare_page(runs: Sequence[Run]) -> Page:
     """Return the page of several runs: their results, curves, and in what their recipes differ."""
     names = _names(runs)
+    students = {name: weight_ranges(run.path) for name, run in zip(names, runs, strict=True)}
     sections = [
         Section("Results", _results(runs, names)),
         Section("Curves", _curves(runs, names)),
+        Section("Weight ranges", weight_blocks(students)),
         Section("What differs in the recipes", _differences(runs, names)),
     ]
     lead = "One run each, one seed each; kdx study compares recipes over seeds."
@@ -28,9 +33,14 @@ def compare_page(runs: Sequence[Run]) -> Page:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Return the runs' names, or their directories if two have the same."""
+    """Return the runs' names below the folder of all, or their directories if two are the same."""
     names = [run.name for run in runs]
-    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
+    if len(set(names)) < len(names):
+        return [str(run.path) for run in runs]
+    parts = [name.split("/") for name in names]
+    levels = zip(*(folders for *folders, _ in parts), strict=False)
+    shared = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))
+    return ["/".join(each[shared:]) for each in parts]
 
 
 def _results(runs: Sequence[Run], names: Sequence[str]) -> list[Block]:

@@ -1,56 +1,31 @@
 """What the JSON files of a run hold, checked. Keys that are not named here are ignored."""
 
-from typing import Any
+from collections.abc import Collection
+from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
+
+from kdx.recipe.wording import explain
+
+_Kind = TypeVar("_Kind")
 
 Metrics = dict[str, float]
+
+
+def checked(kind: type[_Kind], content: object) -> _Kind:
+    """Return what JSON holds as a model or dataclass; ValueError for the first mistake in it."""
+    try:
+        return TypeAdapter(kind).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place}{': ' * bool(place)}{explain(first)}") from error
 
 
 class Content(BaseModel):
     """What a file holds; what is not named is ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Summary(Content):
-    """summary.json: see `kdx.run.summary.Summary`."""
-
-    name: str
-    evaluated_on: str
-    exported_epoch: int
-    last: Metrics
-    best: Metrics
-    best_epoch: int
-    test: Metrics
-    test_images: int
-    parameters: dict[str, int]
-    epochs: int
-    seconds: float
-    images_per_second: float
-    teacher: Metrics | None = None
-    environment: dict[str, str | int] = {}
-    headings: dict[str, str] = {"top1": "top-1", "top5": "top-5"}
-    numbers: list[str] = []
-    train: Metrics | None = None
-    forked_from: str | None = None
-    preprocessing: dict[str, Any] | None = None
-    teachers: dict[str, Metrics] = {}
-    average: Metrics | None = None
-    exported: str = "student"
-    stopped_early: str | None = None
-    best_is_average: bool = False
-
-    @model_validator(mode="after")
-    def _measured(self) -> "Summary":
-        if not set(self.headings) & set(self.test):
-            raise ValueError("`test` has none of the metrics of `headings`")
-        return self
-
-    @property
-    def primary(self) -> str:
-        """The name of the metric that chose the best epoch."""
-        return next(name for name in self.headings if name in self.test)
 
 
 class Errors(Content):
@@ -115,6 +90,11 @@ class Bin(Content):
     accuracy: float | None = None
 
 
+def nouns(metrics: Collection[str], numbers: Collection[str]) -> tuple[str, str]:
+    """Return what the metrics of classes.json are of, and its plural: of a regression, outputs."""
+    return ("output", "outputs") if set(metrics) & set(numbers) else ("class", "classes")
+
+
 class Calibration(Content):
     """The expected calibration error, and the bins that it is the mean of."""
 
@@ -144,6 +124,7 @@ class Classes(Content):
     confusion: list[list[int]] | None = None
     calibration: Calibration | None = None
     worst: list[Mistake] = []
+    numbers: list[str] = []
 
     @model_validator(mode="after")
     def _complete(self) -> "Classes":

@@ -77,7 +77,7 @@ def headings_of(run: Run) -> tuple[Mapping[str, str], Sequence[str]]:
 
 def primary_of(run: Run) -> str:
     """Return the name of the metric that chooses the best epoch; "" if none was measured."""
-    return run.summary.primary if run.summary else next(iter(headings_of(run)[0]), "")
+    return run.summary.primary_metric if run.summary else next(iter(headings_of(run)[0]), "")
 
 
 def points(

@@ -1,7 +1,8 @@
 """The exported files of a run, measured in their own runtimes."""
 
 from kdx.report.blocks import Block, Table, Text
-from kdx.report.contents import Export, Summary
+from kdx.report.contents import Export
+from kdx.report.summary import Summary
 from kdx.util.words import in_bytes, measured
 
 
@@ -32,7 +33,8 @@ def exports(found: list[Export], summary: Summary | None) -> list[Block]:
 
 def _first_metric(each: Export, summary: Summary | None) -> str:
     metrics = each.metrics.get("export", {})
-    return summary.primary if summary and summary.primary in metrics else next(iter(metrics), "")
+    first = summary.primary_metric if summary else ""
+    return first if first in metrics else next(iter(metrics), "")
 
 
 def _heading(found: list[Export], summary: Summary | None) -> str:

@@ -1,4 +1,4 @@
-"""The files of a run or a study that a page shows, read and checked.
+"""The files of a run that a page shows, read and checked.
 
 Each may be missing: runs of earlier versions, or unfinished ones. What is there and damaged is a
 ValueError.
@@ -7,18 +7,18 @@ ValueError.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
-
 from kdx.recipe.errors import Report
 from kdx.recipe.paths import RECIPE
-from kdx.recipe.wording import explain
 from kdx.recipe.yaml_source import read_mapping
-from kdx.report.contents import Certificate, Classes, Summary
+from kdx.report.contents import Certificate, Classes, checked
+from kdx.report.summary import FILE as SUMMARY
+from kdx.report.summary import Summary, checked_summary
 
-_Model = TypeVar("_Model", bound=BaseModel)
+_Kind = TypeVar("_Kind")
 
 
 @dataclass(frozen=True)
@@ -48,32 +48,33 @@ class Run:
         return "validation" if held_out else "test"
 
 
-def read_run(path: Path, *, summary: Mapping[str, Any] | None = None) -> Run:
+def read_run(path: Path, *, summary: Summary | None = None) -> Run:
     """Read the files of a run; `summary` is its summary, if it is not on disk yet.
 
     ValueError (RecipeError for the recipe) for a directory without a recipe, and damaged files.
     """
+    if not path.is_dir():
+        raise ValueError(f"{path}: no such directory: give a run's, or a study's")
     recipe = path / RECIPE
     if not recipe.is_file():
         raise ValueError(f"{path}: not a run: it has no {RECIPE}, and no results.json of a study")
     content = read_mapping(recipe, Report(str(recipe)), "a recipe is a mapping")
-    found = path / "summary.json"
     return Run(
         path,
         content,
         recipe.read_text(encoding="utf-8-sig"),
         read_epochs(path / "metrics.jsonl"),
-        _checked(found, Summary, summary) if summary else read(found, Summary),
-        read(path / "certificate.json", Certificate),
-        read(path / "classes.json", Classes),
+        summary or read(path / SUMMARY, checked_summary),
+        read(path / "certificate.json", partial(checked, Certificate)),
+        read(path / "classes.json", partial(checked, Classes)),
     )
 
 
-def read(path: Path, model: type[_Model]) -> _Model | None:
-    """Return the checked content of a JSON file; None if there is no file."""
+def read(path: Path, check: Callable[[object], _Kind]) -> _Kind | None:
+    """Return what `check` makes of a JSON file; None if there is no file."""
     if not path.exists():
         return None
-    return _checked(path, model, _parsed(path, lambda text: json.loads(text)))
+    return _parsed(path, lambda text: check(json.loads(text)))
 
 
 def read_epochs(path: Path) -> list[dict[str, Any]]:
@@ -87,17 +88,8 @@ def read_epochs(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _parsed(path: Path, parse: Callable[[str], Any]) -> Any:
+def _parsed(path: Path, parse: Callable[[str], _Kind]) -> _Kind:
     try:
         return parse(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: damaged: {error}") from error
-
-
-def _checked(path: Path, model: type[_Model], content: object) -> _Model:
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{path}: damaged: {place}{': ' * bool(place)}{explain(first)}") from error

@@ -1,7 +1,7 @@
-"""Writing a page: of a run, of several, or of a study."""
+"""Writing a page: of a run, or of several."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from kdx.report.blocks import Page
 from kdx.report.compare_page import compare_page
 from kdx.report.files import read_run
 from kdx.report.run_page import run_page
-from kdx.report.study_page import RESULTS, study_page
+from kdx.report.summary import Summary
 from kdx.util.files import write_whole
 from kdx.util.words import printable
 
@@ -24,29 +24,26 @@ def write_report_page(
     places: Sequence[Path],
     output: Path | None = None,
     *,
-    summary: Mapping[str, Any] | None = None,
+    summary: Summary | None = None,
 ) -> Path:
-    """Write the page of a run directory, of several to compare, or of a study's directory.
+    """Write the page of a run directory, or of several to compare.
 
     `output` is by default report.html in the directory, or comparison.html in the innermost one
     that contains all runs. `summary` is that of a single run which has not written its own yet.
     Returns the file. ValueError for other directories, damaged files and outputs not called *.html.
     """
-    if output is not None and output.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"{output}: the page is an HTML file: call it something.html")
-    if missing := [place for place in places if not place.is_dir()]:
-        raise ValueError(f"{missing[0]}: no such directory: give a run's, or a study's")
-    studies = [place for place in places if (place / RESULTS).is_file()]
-    if studies and len(places) > 1:
-        raise ValueError(f"{studies[0]}: a study cannot be compared: give runs, or one study")
-    if studies:
-        page, default = study_page(studies[0]), studies[0] / FILE
-    elif len(places) == 1:
+    if len(places) == 1:
         page, default = run_page(read_run(places[0], summary=summary)), places[0] / FILE
     else:
         page = compare_page([read_run(place) for place in places])
         default = Path(os.path.commonpath([place.resolve() for place in places])) / COMPARISON
-    path = output or default
+    return write_page(page, output or default)
+
+
+def write_page(page: Page, path: Path) -> Path:
+    """Write a page; return its file. ValueError if it is not called *.html."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"{path}: the page is an HTML file: call it something.html")
     write_whole(path, render(page))
     return path
 

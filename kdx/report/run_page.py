@@ -4,7 +4,6 @@ import json
 
 from kdx.report.blocks import (
     Block,
-    Code,
     Facts,
     Fold,
     Page,
@@ -15,12 +14,15 @@ from kdx.report.blocks import (
     Tiles,
 )
 from kdx.report.by_class import class_sections
-from kdx.report.contents import Certificate, Summary
+from kdx.report.contents import Certificate
 from kdx.report.curves import curves
 from kdx.report.exports import exports
 from kdx.report.files import Run
 from kdx.report.images import embedded
+from kdx.report.student_file import outputs_in_words, weight_ranges
+from kdx.report.summary import OPTIMISTIC, Summary, result_table
 from kdx.report.trained import in_a_sentence, what
+from kdx.report.weights import weight_blocks
 from kdx.report.wording import (
     OF_IMAGES,
     flow,
@@ -44,11 +46,12 @@ def run_page(run: Run) -> Page:
         Section("Certificate", _certificate(certificate) if certificate else []),
         Section("Exports", exports(certificate.exports, summary) if certificate else []),
         Section("Curves", curves(run)),
+        Section("Weight ranges", weight_blocks({run.name: weight_ranges(run.path)})),
         *class_sections(run),
         Section("Pictures", _pictures(run)),
         Section("Cost and hardware", _cost(run, summary) if summary else []),
         Section("Load it", _load(run, summary) if summary else []),
-        Section("Recipe", [Fold("recipe.yaml, resolved", [Code(run.recipe_text)])]),
+        Section("Recipe", [Fold("recipe.yaml, resolved", [Text(run.recipe_text, code=True)])]),
     ]
     version = summary.environment.get("kdx") if summary else None
     kicker = "Training run" + (f" · kdx {version}" if version else "")
@@ -61,11 +64,11 @@ def _unfinished(run: Run) -> str:
 
 
 def _result(summary: Summary) -> list[Block]:
-    return [Tiles(_tiles(summary)), _networks(summary), *_remarks(summary)]
+    return [Tiles(_tiles(summary)), Table(*result_table(summary), words=2), *_remarks(summary)]
 
 
 def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
-    n, first = summary.test_images, summary.primary
+    n, first = summary.test_images, summary.primary_metric
     tiles = []
     for name, heading in summary.headings.items():
         if (value := summary.test.get(name)) is None:
@@ -83,29 +86,6 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
     return [*tiles[:4], ("parameters", f"{compact:,}", note)]
 
 
-def _networks(summary: Summary) -> Table:
-    last, split = f"student, last epoch ({summary.epochs})", summary.evaluated_on
-    best = "average" if summary.best_is_average else "student"
-    found = [
-        (f"{summary.exported} (exported)", f"test, n = {summary.test_images:,}", summary.test),
-        (last, split, summary.last),
-        (f"average, last epoch ({summary.epochs})", split, summary.average),
-        (last, "training images", summary.train),
-        (f"{best}, best epoch ({summary.best_epoch})", split, summary.best),
-        *((f"teacher {name}", split, metrics) for name, metrics in summary.teachers.items()),
-        ("teachers, mean" if summary.teachers else "teacher", split, summary.teacher),
-    ]
-    headings = dict(summary.headings)
-    if any("agreement" in (metrics or {}) for _, _, metrics in found):
-        headings["agreement"] = "agreement with the teacher"
-    rows = [
-        [what, on, *(measured(k, m[k], summary.numbers) if k in m else "" for k in headings)]
-        for what, on, m in found
-        if m
-    ]
-    return Table(["network", "on", *headings.values()], rows, words=2)
-
-
 def _remarks(summary: Summary) -> list[Block]:
     texts = []
     if any(name in OF_IMAGES for name in summary.headings):
@@ -114,10 +94,7 @@ def _remarks(summary: Summary) -> list[Block]:
             "seed would change; the interval is Wilson's."
         )
     if summary.evaluated_on == "test":
-        texts.append(
-            "The best epoch was chosen on the test images, so its figures are optimistic: hold out "
-            "a data.validation split to choose on."
-        )
+        texts.append(OPTIMISTIC)
     if summary.stopped_early:
         texts.append(f"Stopped early: {summary.stopped_early}.")
     return [Text(text) for text in texts]
@@ -181,9 +158,10 @@ def _load(run: Run, summary: Summary) -> list[Block]:
     if not more and (plugins := plugins_of(run.recipe)):
         more = f", plugins={json.dumps(plugins)}"
     lines = f"import kdx\n\nstudent = kdx.load_student({json.dumps(str(run.path))}{more})"
-    blocks: list[Block] = [Code(lines)]
+    blocks: list[Block] = [Text(lines, code=True)]
     if summary.preprocessing:
         text = "The student takes images prepared like this; docs/running.md has code that does it."
         facts = [(key, flow(value)) for key, value in summary.preprocessing.items() if value]
         blocks += [Text(text), Facts(facts)]
-    return blocks
+    outputs = outputs_in_words(run.path)
+    return [*blocks, Text(outputs)] if outputs else blocks

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
+from kdx.report.contents import nouns
 from kdx.run.classes import Classes
 from kdx.util.words import counted, measured, printable
 
@@ -30,7 +31,8 @@ def in_brief(classes: Classes) -> list[str]:
         f"{_name(classes, n)} ({measured(main, v, classes.numbers)})"
         for n, v in lowest(classes)[:FEW]
     )
-    lines = [f"classes  lowest {heading}: {low}"] if low else []
+    plural = nouns(classes.metrics, classes.numbers)[1]
+    lines = [f"{plural}  lowest {heading}: {low}"] if low else []
     found = [
         f"{_name(classes, true)} as {_name(classes, said)} ({count:,})"
         for count, true, said in confusions(classes, FEW)
@@ -41,7 +43,7 @@ def in_brief(classes: Classes) -> list[str]:
 def to_log(classes: Classes) -> dict[str, float]:
     """Return what the last epoch's line has of the exported student: of few classes, a value each.
 
-    "exported/recall/<class>" and "exported/ece", say.
+    Such as "exported/recall/<class>" and "exported/ece".
     """
     prefix, few = f"exported/{classes.main}", len(classes.names) <= MOST_ROWS
     pairs = sorted(lowest(classes)) if few else []
@@ -84,7 +86,7 @@ def _by_class(classes: Classes) -> str:
          *(_shown(name, values[n], classes.numbers) for name, values in classes.values.items())]
         for n in numbers
     ]  # fmt: skip
-    return before + _table(["class", "count", *headings], rows)
+    return before + _table([nouns(classes.metrics, classes.numbers)[0], "count", *headings], rows)
 
 
 def _matrix(classes: Classes) -> str:

@@ -10,7 +10,7 @@ from kdx import checkpoints
 from kdx.models.weights import FILE_IN_RUN, read_spec
 from kdx.recipe import Recipe
 from kdx.recipe.paths import RECIPE, REPLACED, is_run, refuse_links
-from kdx.run.summary import FILE as SUMMARY
+from kdx.report.summary import FILE as SUMMARY
 from kdx.util.files import locked, sweep, write_whole
 from kdx.util.words import listed
 

@@ -1,12 +1,8 @@
 """The end of a run: restore, certify, export and report."""
 
 import json
-import platform
-import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
-from math import prod
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +11,6 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from kdx.data import Views
-from kdx.launch.memory import at_once
 from kdx.models import weights
 from kdx.models.certificate import Certificate, certify, count_parameters
 from kdx.models.copies import copied
@@ -23,11 +18,13 @@ from kdx.models.modes import eval_mode
 from kdx.models.networks import empty_student
 from kdx.models.transforms import exact, restore, simulations
 from kdx.report import write_report_page
+from kdx.report.summary import Summary, write_summary
 from kdx.run.class_tables import in_brief, to_log
 from kdx.run.classes import Classes, Judge, write_classes
+from kdx.run.compared import metric_tolerances, spread_images
+from kdx.run.environment import environment
 from kdx.run.pictures import with_pictures, write_pictures
 from kdx.run.report import write_report
-from kdx.run.summary import Summary, write_summary
 from kdx.tasks import numbers_of
 from kdx.training.health import diverged, is_finite
 from kdx.training.log import RunLog
@@ -38,11 +35,7 @@ from kdx.util.files import move, write_whole
 from kdx.util.printing import say
 from kdx.util.words import counted, measured
 
-CERTIFIED = 1024  # images of the evaluation split on which the certificate compares logits
-MOST_PIXELS = 2**24  # of them all
-BATCH = 256
 UNCERTIFIED = "student.uncertified.safetensors"  # the exported file until its certificate holds
-PRECISIONS = {"no": 2**-24, "fp16": 2**-11, "bf16": 2**-8, "fp8": 2**-4}  # relative rounding
 
 
 def finish(
@@ -59,10 +52,9 @@ def finish(
     started from. Returns the certificate's problems, the same on every process; if there are any,
     the student is not exported. Raises TrainingError if the outputs are not finite.
     """
-    path = runtime.job.recipe.run_dir / weights.FILE_IN_RUN
-    candidate = path.with_name(UNCERTIFIED)
+    candidate = runtime.job.recipe.run_dir / UNCERTIFIED
     try:
-        return _finish(runtime, progress, log, teachers, forked_from, candidate, path)
+        return _finish(runtime, progress, log, teachers, forked_from, candidate)
     finally:
         if runtime.accelerator.is_main_process:
             candidate.unlink(missing_ok=True)
@@ -75,14 +67,13 @@ def _finish(
     teachers: Mapping[str, dict[str, float]],
     forked_from: str | None,
     candidate: Path,
-    path: Path,
 ) -> list[str]:
     job, recipe = runtime.job, runtime.job.recipe
     split, source = runtime.evaluation_source()
     evaluated, tested = (
         Views(each, job.data.input, seed=recipe.seed) for each in (source, job.splits.test)
     )
-    images = _images(evaluated) if runtime.accelerator.is_main_process else []
+    images = spread_images(evaluated) if runtime.accelerator.is_main_process else []
     is_average = progress.best_is_average
     if recipe.select == "last":
         is_average = runtime.prefers_average(progress.last, progress.last_average)
@@ -115,14 +106,14 @@ def _finish(
             exported=compact,
             decide=job.task.decide,
             metrics=metrics,
-            metric_tolerances=_metric_tolerances(runtime, metrics["trained"], len(source)),
+            metric_tolerances=metric_tolerances(runtime, metrics["trained"], len(source)),
         )
     counts = certificate.parameters | {"trained": count_parameters(job.student)}
     certificate = replace(certificate, parameters=counts)
     run_dir, text = job.recipe.run_dir, json.dumps(certificate.to_json(), indent=2)
     write_whole(run_dir / "certificate.json", f"{text}\n")
     if not certificate.problems:
-        move(candidate, path)
+        move(candidate, run_dir / weights.FILE_IN_RUN)
         summary = Summary(
             name=job.recipe.name,
             evaluated_on=split,
@@ -140,7 +131,7 @@ def _finish(
             average=progress.last_average or None,
             exported="average" if is_average else "student",
             teachers={name: m for name, m in teachers.items() if name} if len(teachers) > 1 else {},
-            environment=_environment(runtime),
+            environment=environment(runtime),
             headings=dict(job.task.metrics),
             train=progress.train or None,
             forked_from=forked_from,
@@ -159,9 +150,9 @@ def _finish(
             log.exported(to_log(classes))
         about = {"input": job.data.input, "pictures": pictures, "classes": classes}
         write_report(run_dir, job.recipe, summary, certificate, **about)
-        write_report_page([run_dir], summary=asdict(summary))
+        write_report_page([run_dir], summary=summary)
         write_summary(run_dir, summary)  # last: it marks the run as finished
-        _conclude(summary, certificate, classes, path, log.console)
+        _conclude(summary, certificate, classes, run_dir, log.console)
     return runtime.agree(certificate.problems)
 
 
@@ -197,62 +188,11 @@ def _exported(
     return network
 
 
-def _metric_tolerances(
-    runtime: Runtime, trained: Mapping[str, float], images: int
-) -> dict[str, float]:
-    """Return how far metrics of trained and compact network may be apart: rounding, an image.
-
-    A share, by the precision of the evaluation; and, for shares of images, what one image counts.
-    """
-    rounding = PRECISIONS[runtime.accelerator.mixed_precision]
-    if runtime.accelerator.device.type != "cpu":
-        rounding = max(rounding, PRECISIONS["fp16"])  # TF32 has the mantissa of fp16
-    share = max(runtime.job.recipe.tolerance.float32, 8 * rounding)
-    numbers = numbers_of(runtime.job.task)
-    return {
-        name: share * max(1.0, abs(value)) + (0 if name in numbers else 1 / images)
-        for name, value in trained.items()
-    }
-
-
-def _environment(runtime: Runtime) -> dict[str, str | int]:
-    """Return the hardware, processes, precision and versions of a run."""
-    device = runtime.accelerator.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    return {
-        "device": f"{device.type}: {name}",
-        "processes": runtime.world,
-        "threads": torch.get_num_threads(),
-        "precision": runtime.accelerator.mixed_precision,
-        "python": platform.python_version(),
-        **{name: sys.modules[name].__version__ for name in ("kdx", "torch", "accelerate")},
-    }
-
-
-def _processor() -> str:
-    """Return the processor's model, or its architecture."""
-    about = Path("/proc/cpuinfo")
-    found = re.search(
-        r"^model name\s*: (.*)",
-        about.read_text(encoding="utf-8", errors="replace") if about.exists() else "",
-        re.M,
-    )
-    return found[1].strip() if found else platform.processor() or platform.machine()
-
-
-def _images(views: Views) -> list[Tensor]:
-    """Return images spread over the views, in batches: two images or more, if there are two."""
-    count = min(CERTIFIED, max(2, MOST_PIXELS // prod(views.shape[1:])), len(views))
-    keys = [(0, index * len(views) // count) for index in range(count)]
-    size = min(BATCH, at_once(views.shape))
-    return [views.__getitems__(keys[i : i + size]).images for i in range(0, len(keys), size)]
-
-
 def _conclude(
     summary: Summary,
     certificate: Certificate,
     classes: Classes | None,
-    path: Path,
+    run_dir: Path,
     console: Console,
 ) -> None:
     first = summary.primary_metric
@@ -277,5 +217,5 @@ def _conclude(
         for name, metrics in summary.simulated.items()
     ]
     lines += in_brief(classes) if classes else []
-    lines += [f"student  {path}", f"report   {path.parent / 'report.html'}"]
+    lines += [f"student  {run_dir / weights.FILE_IN_RUN}", f"report   {run_dir / 'report.html'}"]
     say(console, *lines)

@@ -11,11 +11,14 @@ from kdx.models.certificate import Certificate
 from kdx.protocols import InputSpec
 from kdx.recipe import Component, Recipe
 from kdx.recipe.optimizing import Optimizer
+from kdx.report.contents import nouns
+from kdx.report.student_file import outputs_in_words
+from kdx.report.summary import OPTIMISTIC, Summary, result_table
+from kdx.report.trained import manner_in_words
 from kdx.run.class_tables import section
 from kdx.run.classes import Classes
-from kdx.run.summary import Summary
 from kdx.util.files import write_whole
-from kdx.util.words import counted, measured
+from kdx.util.words import counted
 
 PICTURES = "## Pictures\n\nTest images with their targets and the student's outputs."
 GRADIENTS = """
@@ -67,7 +70,7 @@ def write_report(
         f"# {summary.name}",
         _what(recipe, summary.forked_from),
         f"## Result\n\n{_result(summary)}",
-        *([f"## Classes\n\n{section(classes)}"] if classes else []),
+        *([f"## {_of(classes)}\n\n{section(classes)}"] if classes else []),
         f"## Certificate\n\n{_certificate(certificate)}",
         *([f"{PICTURES}\n\n{shown}"] if pictures else []),
         f"## Epochs\n\n{_epochs(epochs, summary.primary_metric)}",
@@ -97,40 +100,17 @@ def _what(recipe: Recipe, forked_from: str | None) -> str:
             f"- {stage.name}: {losses}, {counted(stage.epochs, 'epoch')}, "
             f"{_optimizer(stage.optimizer)}, {_called(stage.schedule)}"
         )
-    return f"{text}. Batch {recipe.data.batch_size}, seed {recipe.seed}.\n\n" + "\n".join(stages)
+    text += f". Batch {recipe.data.batch_size}, seed {recipe.seed}."
+    if more := manner_in_words(recipe.plain()):
+        text += f" {more[0].upper()}{more[1:]}."
+    return f"{text}\n\n" + "\n".join(stages)
+
+
+def _of(classes: Classes) -> str:
+    return nouns(classes.metrics, classes.numbers)[1].capitalize()
 
 
 def _result(summary: Summary) -> str:
-    last = f"student, last epoch ({summary.epochs})"
-    found = [
-        (f"{summary.exported} (exported)", f"test, n = {summary.test_images}", summary.test),
-        *(
-            (f"{summary.exported}, {name} (simulated)", f"test, n = {summary.test_images}", metrics)
-            for name, metrics in summary.simulated.items()
-        ),
-        (last, summary.evaluated_on, summary.last),
-        (f"average, last epoch ({summary.epochs})", summary.evaluated_on, summary.average),
-        (last, "training images", summary.train),
-        (
-            f"{summary.best_of}, best epoch ({summary.best_epoch})",
-            summary.evaluated_on,
-            summary.best,
-        ),
-        *((f"teacher {n}", summary.evaluated_on, each) for n, each in summary.teachers.items()),
-        (
-            "teachers, mean" if summary.teachers else "teacher",
-            summary.evaluated_on,
-            summary.teacher,
-        ),
-    ]
-    headings = dict(summary.headings)
-    if any("agreement" in (metrics or {}) for _, _, metrics in found):
-        headings["agreement"] = "agreement with the teacher"
-    rows = [
-        (what, on, *(_measured(metrics, name, summary) for name in headings))
-        for what, on, metrics in found
-        if metrics
-    ]
     text = (
         f"{summary.parameters['compact']:,} parameters ({summary.parameters['trained']:,} while "
         f"training), {summary.seconds:.1f} s of training, "
@@ -139,15 +119,8 @@ def _result(summary: Summary) -> str:
     if summary.stopped_early:
         text += f"\nStopped early: {summary.stopped_early}."
     if summary.evaluated_on == "test":
-        text += (
-            "\nThe best epoch was chosen on the test images, so its figures are optimistic: hold "
-            "out a `data.validation` split to choose on."
-        )
-    return f"{_table(('network', 'on', *headings.values()), rows)}\n\n{text}"
-
-
-def _measured(metrics: Mapping[str, float], name: str, summary: Summary) -> str:
-    return measured(name, metrics[name], summary.numbers) if name in metrics else ""
+        text += f"\n{OPTIMISTIC}"
+    return f"{_table(*result_table(summary))}\n\n{text}"
 
 
 def _certificate(certificate: Certificate) -> str:
@@ -199,6 +172,8 @@ def _gradients(recipe: Recipe, epochs: Sequence[Mapping[str, Any]]) -> str:
 def _load(recipe: Recipe, run_dir: Path, input: InputSpec, summary: Summary) -> str:
     """Return code that loads the student, and what evaluates it; objects are built by the user."""
     made = MADE.format(in_words(summary.preprocessing)) if summary.preprocessing else ""
+    if outputs := outputs_in_words(run_dir):
+        made += f"\n{outputs}"
     about = {"run_dir": run_dir, "input": input, "made": made}
     use, plugins = recipe.student.component.use, list(recipe.locations.plugins)
     if use.startswith("object:"):

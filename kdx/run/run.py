@@ -15,13 +15,14 @@ from kdx.launch.processes import join
 from kdx.memo.plan import Plan
 from kdx.memo.use import plan_memos, remembering
 from kdx.recipe import Recipe
+from kdx.report.summary import read_summary
+from kdx.report.trained import manner_in_words
 from kdx.run.directory import FORK, check_free, claimed, discard, is_finished, moved
 from kdx.run.finish import finish
 from kdx.run.fork import Fork, check_origin, open_fork
 from kdx.run.resume import chosen, circumstances, compare, flat
-from kdx.run.summary import read_summary
 from kdx.run.teacher_run import check_teachers, teacher_recipes
-from kdx.tasks import numbers_of, primary_metric
+from kdx.tasks import answers_of, numbers_of, primary_metric
 from kdx.training.job import Job, StageJob, build
 from kdx.training.log import RunLog
 from kdx.training.runtime import Runtime, accelerator_for
@@ -195,11 +196,13 @@ def _introduce(job: Job, runtime: Runtime, console: Console, notes: list[str]) -
     held = f", {len(splits.validation):,} held out" if splits.validation else ""
     idle = [_idle_schedule(stage, runtime.batches.steps) for stage in job.stages]
     every = [*job.data.notes, *job.notes, *filter(None, idle), *notes]
+    trained = manner_in_words(job.recipe.plain())
     lines = [
         f"data     {job.recipe.data.component.use}: {images}{held}, "
-        f"{counted(len(splits.test), 'test image')}, {counted(job.classes, 'class', 'classes')}",
+        f"{counted(len(splits.test), 'test image')}, {answers_of(job.task, job.classes)}",
         f"student  {job.recipe.student.component.use}: {counts['compact']:,} parameters, "
         f"trained with {counts['trained']:,}",
+        *([f"trained  {trained}"] if trained else []),
         f"device   {describe(runtime)}",
         *(f"note     {note}" for note in every),
     ]

@@ -17,6 +17,7 @@ from kdx.protocols import Outputs
 from kdx.recipe import Recipe, beside
 from kdx.recipe.sections import Teacher as TeacherSection
 from kdx.run.directory import moved
+from kdx.run.lowered import Lowered
 from kdx.run.teacher_input import Right, better_input, seen_by
 from kdx.tasks import Classification, Segmentation, numbers_of, primary_metric
 from kdx.training.evaluation import Evaluation
@@ -98,11 +99,14 @@ def _check(runtime: Runtime, name: str, console: Console) -> Evaluation:
     )
     _, source = runtime.evaluation_source()
     confusion, right = Confusion(job.classes), Right(len(source), job.classes)
-    evaluation = runtime.evaluate(teacher, source, [confusion, right])
+    lowered = Lowered(teacher, runtime) if section.precision not in (None, "no") else None
+    evaluation = runtime.evaluate(lowered or teacher, source, [confusion, right])
     scored, place = _scored(runtime, evaluation), section.component.where
     say(console, f"{teacher.role:8} {scored}; {seen_by(teacher)}")
     order = another_order(*_whole(confusion, runtime))
     notes = [f"{place}: {order.explain(job.data.classes)}"] if order else []
+    if lowered:
+        notes.append(f"{place}.precision: {lowered.described()}")
     anyway = ANYWAY.format(place)
     if order and order.certain and not section.allow_chance:
         raise ValueError(f"{notes[0]}. {_remedy(order, job.data.classes)}. {anyway}")

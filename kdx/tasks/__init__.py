@@ -8,6 +8,8 @@ from kdx.tasks.fitting import check_loss as check_loss
 from kdx.tasks.multilabel import MultiLabel as MultiLabel
 from kdx.tasks.regression import Regression as Regression
 from kdx.tasks.segmentation import Segmentation as Segmentation
+from kdx.tasks.sums import Mean as Mean
+from kdx.util.words import counted
 
 
 def task_of(data: ImageData) -> Task:
@@ -18,6 +20,13 @@ def task_of(data: ImageData) -> Task:
 def primary_metric(task: Task) -> str:
     """Return the name of the metric that chooses the best epoch."""
     return next(iter(task.metrics))
+
+
+def answers_of(task: Task, count: int) -> str:
+    """Return what the networks of a task answer, counted: "10 classes", "1 label", "2 outputs"."""
+    if isinstance(task, Regression):
+        return counted(count, "output")
+    return counted(count, *(("label",) if isinstance(task, MultiLabel) else ("class", "classes")))
 
 
 def numbers_of(task: Task) -> list[str]:

@@ -1,14 +1,13 @@
-"""Answers judged class by class. Brings torchmetrics. N: samples or pixels, C: classes."""
+"""Answers judged class by class. N: samples or pixels, C: classes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.classification import MulticlassConfusionMatrix
 
-from kdx.protocols import IGNORED, ClassReport
+from kdx.protocols import ClassReport
+from kdx.tasks.sums import Confusion, Sums
 
 BINS = 15
 LISTED = 1000  # classes of a confusion matrix in a report: more would be a million numbers
@@ -42,10 +41,8 @@ class ConfusionMeter:
         calibrated: bool = False,
     ) -> None:
         self.decide, self.metrics = decide, metrics
-        self.confusion = MulticlassConfusionMatrix(
-            classes, ignore_index=IGNORED, validate_args=False
-        ).to(device)
-        self.calibration = Calibration().to(device) if calibrated else None
+        self.confusion = Confusion(classes, device)
+        self.calibration = Calibration(device) if calibrated else None
 
     def update(self, answer: Tensor, target: Tensor) -> None:
         """Take answers [B, C, ...] and classes [B, ...]."""
@@ -71,19 +68,16 @@ class ConfusionMeter:
         return ClassReport(values, truth.tolist(), listed, calibration)
 
 
-class Calibration(Metric):
+class Calibration:
     """Whether confidence is the share that is right, in bins of equal width (Guo et al. 2017).
 
     Expected calibration error, eq. 3: the mean over the samples of |accuracy - confidence| of the
     bin. A bin takes confidences in (low, high], and the first one 0, too.
     """
 
-    sums: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        start = torch.zeros(3, BINS, dtype=torch.int64)  # counts, confidences, right ones
-        self.add_state("sums", default=start, dist_reduce_fx="sum")
+    def __init__(self, device: torch.device) -> None:
+        # counts, confidences, right ones
+        self.sums = Sums(torch.zeros(3, BINS, dtype=torch.int64, device=device))
 
     def update(self, confidence: Tensor, right: Tensor) -> None:
         """Take confidences [N] in [0, 1], and whether the predictions are right [N]."""
@@ -91,11 +85,12 @@ class Calibration(Metric):
         sure = confidence.nan_to_num(0.0)
         rows = [torch.ones_like(right), sure * UNIT, right]
         bins = torch.bucketize(sure, edges)
-        self.sums.index_add_(1, bins, torch.stack([row.long() for row in rows]))
+        found = torch.stack([row.long() for row in rows])
+        self.sums.update(found.new_zeros(3, BINS).index_add_(1, bins, found))
 
     def compute(self) -> dict[str, Any]:
         """Return "ece" and "bins", as `ClassReport.calibration`."""
-        count, confidence, right = self.sums.cpu().double()
+        count, confidence, right = self.sums.compute().cpu().double()
         confidence = confidence / UNIT
         ece = float((right - confidence).abs().sum() / count.sum().clamp(min=1))
         rows = zip(count.tolist(), confidence.tolist(), right.tolist(), strict=True)

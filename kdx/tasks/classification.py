@@ -1,7 +1,6 @@
 """Classification of images. B: batch, C: classes."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdx.protocols import ClassMeter, ImageSource, Meter
+from kdx.tasks.by_class import ConfusionMeter
+from kdx.tasks.sums import Mean
 
 MOST = 4096  # classes of a confusion matrix: more would need gigabytes
 
@@ -41,8 +42,6 @@ class Classification:
 
     def class_meter(self, device: torch.device) -> ClassMeter | None:
         """Return a meter of recall, precision, F1 and calibration; None above 4096 classes."""
-        from kdx.tasks.by_class import ConfusionMeter  # here: torchmetrics is slow to come
-
         classes, metrics = self.facts["num_classes"], ("recall", "precision", "f1")
         how = {"decide": self.decide, "metrics": metrics, "calibrated": True}
         return ConfusionMeter(classes, device, **how) if classes <= MOST else None
@@ -73,19 +72,18 @@ class _Meter:
     """Each sample counted once, over all processes."""
 
     def __init__(self, classes: int, device: torch.device) -> None:
-        from torchmetrics import MeanMetric, Metric  # here: it takes as long to import as torch
-        from torchmetrics.classification import MulticlassAccuracy
-
-        top = partial(MulticlassAccuracy, classes, average="micro", validate_args=False)
-        accuracies = {"top1": top(top_k=1), "top5": top(top_k=min(5, classes))}
-        self.top: dict[str, Metric] = {name: top.to(device) for name, top in accuracies.items()}
-        self.loss = MeanMetric(nan_strategy="disable").to(device)  # NaN is kept
+        self.first = min(5, classes)
+        self.means = {name: Mean(device) for name in ("top1", "top5", "loss")}
 
     def update(self, answer: Tensor, target: Tensor) -> None:
-        for metric in self.top.values():
-            metric.update(answer, target)
-        self.loss.update(F.cross_entropy(answer, target, reduction="none"))
+        likeliest = answer.topk(self.first).indices
+        found = {
+            "top1": answer.argmax(1) == target,
+            "top5": (likeliest == target[:, None]).any(1),
+            "loss": F.cross_entropy(answer, target, reduction="none"),
+        }
+        for name, values in found.items():
+            self.means[name].update(values)
 
     def compute(self) -> dict[str, float]:
-        metrics = {**self.top, "loss": self.loss}
-        return {name: float(metric.compute()) for name, metric in metrics.items()}
+        return {name: mean.compute() for name, mean in self.means.items()}

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from kdx.losses.bce import image_bce
 from kdx.protocols import ClassMeter, ClassReport, ImageSource, Meter
-from kdx.tasks.vectors import check_targets, check_vector, wide
+from kdx.tasks.sums import Mean, wide
+from kdx.tasks.vectors import check_targets, check_vector
 
 UNKNOWN = -1  # a label that is neither 0 nor 1, and does not count
 
@@ -83,7 +84,7 @@ class _Labels:
         self.counts.update((answer > 0).long(), known)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return "ap", "precision", "recall", "f1", NaN where there is none, and "count" [C]."""
+        """Return "ap", "precision", "recall", "f1", NaN if undefined, and "count" [C]."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "No positive samples", UserWarning)
             ap = self.precision.compute()
@@ -100,10 +101,8 @@ class _Labels:
 
 class _Meter:
     def __init__(self, labels: int, device: torch.device) -> None:
-        from torchmetrics import MeanMetric
-
         self.labels = _Labels(labels, device)
-        self.loss = MeanMetric(nan_strategy="disable").to(device)  # NaN is kept
+        self.loss = Mean(device)
 
     def update(self, answer: Tensor, target: Tensor) -> None:
         self.labels.update(answer, target)
@@ -118,7 +117,7 @@ class _Meter:
             "f1_macro": found["f1"][occurs].mean(),
         }
         shares = {name: float(value.nan_to_num(0)) for name, value in means.items()}
-        return {**shares, "loss": float(self.loss.compute())}
+        return {**shares, "loss": self.loss.compute()}
 
 
 class _LabelMeter:

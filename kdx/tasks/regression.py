@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from kdx.protocols import ClassMeter, ClassReport, ImageSource, Meter
-from kdx.tasks.vectors import check_targets, check_vector, wide
+from kdx.tasks.sums import Sums, wide
+from kdx.tasks.vectors import check_targets, check_vector
 
 
 class Regression:
@@ -70,8 +71,6 @@ class _Outputs:
     """What is known of each output, over all processes."""
 
     def __init__(self, task: Regression, device: torch.device) -> None:
-        from kdx.tasks.sums import Sums  # here: torchmetrics is slow to come
-
         self.std = wide(torch.tensor(task.std, device=device))
         self.sums = Sums(self.std.new_zeros(5, len(task.outputs)))
 

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from kdx.losses.cross_entropy import image_cross_entropy
-from kdx.protocols import IGNORED, ClassMeter, ImageSource, Labelled, Meter
+from kdx.protocols import ClassMeter, ImageSource, Labelled, Meter
+from kdx.tasks.by_class import ConfusionMeter
 from kdx.tasks.classification import shape_of
 from kdx.tasks.masks import Color, draw_masks, palette
+from kdx.tasks.sums import Confusion, Mean
 
 
 class Segmentation:
@@ -59,8 +61,6 @@ class Segmentation:
 
     def class_meter(self, device: torch.device) -> ClassMeter:
         """Return a meter of IoU, recall (a class's pixel accuracy), precision, and confusion."""
-        from kdx.tasks.by_class import ConfusionMeter  # here: torchmetrics is slow to come
-
         how = {"decide": self.decide, "metrics": ("iou", "recall", "precision")}
         return ConfusionMeter(len(self.classes), device, **how)
 
@@ -103,14 +103,9 @@ class _Meter:
     """One confusion matrix of all pixels that count, over all processes."""
 
     def __init__(self, task: Segmentation, device: torch.device) -> None:
-        from torchmetrics import MeanMetric  # here: it takes as long to import as torch
-        from torchmetrics.classification import MulticlassConfusionMatrix
-
         self.task = task
-        self.confusion = MulticlassConfusionMatrix(
-            len(task.classes), ignore_index=IGNORED, validate_args=False
-        ).to(device)
-        self.loss = MeanMetric(nan_strategy="disable").to(device)  # NaN is kept
+        self.confusion = Confusion(len(task.classes), device)
+        self.loss = Mean(device)
 
     def update(self, answer: Tensor, target: Tensor) -> None:
         self.confusion.update(self.task.decide(answer), target)
@@ -118,4 +113,4 @@ class _Meter:
 
     def compute(self) -> dict[str, float]:
         found = scores(self.confusion.compute(), self.task.classes)
-        return {**found, "loss": float(self.loss.compute())}
+        return {**found, "loss": self.loss.compute()}

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
 
 from kdx.protocols import ImageSource
@@ -40,8 +39,3 @@ def check_targets(
         row, column = bad[0].tolist()
         found = f"target {column} is {float(source.targets[row, column]):g}, not {wanted}"
         raise ValueError(f"{source.name(row)}: {found}; {len(bad):,} targets are wrong")
-
-
-def wide(value: Tensor) -> Tensor:
-    """Return a tensor in float64, where the device has it."""
-    return value if value.device.type == "mps" else value.to(torch.float64)

@@ -19,6 +19,7 @@ from kdx.tasks import Classification, MultiLabel, Regression
 from kdx.tasks.multilabel import UNKNOWN
 from kdx.training.objective import Objective
 from kdx.util.errors import reason
+from kdx.util.words import counted
 
 
 def mixing_of(recipe: Recipe, task: Task, samples: int) -> Mixing | None:
@@ -73,7 +74,8 @@ def check_average(recipe: Recipe, transforms: Sequence[StudentTransform]) -> Non
         )
     epochs = sum(stage.epochs for stage in recipe.resolved_stages())
     if recipe.average and not recipe.average.follows(epochs - 1, epochs):
-        start = f"average.start: {recipe.average.start:g} is after the run's {epochs} epochs"
+        run = f"the last epoch of a run of {counted(epochs, 'epoch')}"
+        start = f"average.start: {recipe.average.start:g} is after {run}"
         raise ValueError(f"{start}: nothing would be averaged")
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdx.data import Batch
 from kdx.protocols import Task
-from kdx.tasks import decisions_of
+from kdx.tasks import Mean, decisions_of
 
 Observer = Callable[[Tensor, Tensor, Tensor], None]
 """Takes the outputs (float32), targets and indices of each batch."""
@@ -42,9 +42,7 @@ def evaluate(
     `samples` is the number of samples of all processes; `teacher` [samples, ...] are the teacher's
     predictions from an evaluation of the same batches; each of `observe` is called with each batch.
     """
-    from torchmetrics import MeanMetric  # here: it takes as long to import as torch
-
-    meter, agreement = task.meter(device), MeanMetric().to(device)
+    meter, agreement = task.meter(device), Mean(device)
     shape = decisions_of(task)
     predictions = None if shape is None else torch.full((samples, *shape), -1, device=device)
     teacher = None if teacher is None else teacher.to(device)
@@ -58,8 +56,8 @@ def evaluate(
             decided, indices = task.decide(outputs), indices.to(device, non_blocking=True)
             predictions[indices] = decided
             if teacher is not None:
-                agreement.update((decided == teacher[indices]).float())
+                agreement.update((decided == teacher[indices]).flatten())
     metrics = dict(meter.compute())
     if teacher is not None:  # on all processes or on none, also if one has no samples
-        metrics["agreement"] = float(agreement.compute())
+        metrics["agreement"] = agreement.compute()
     return Evaluation(metrics, None if predictions is None else predictions.cpu())

@@ -1,6 +1,7 @@
 """The experiment trackers that a recipe can name: Accelerate's, with arguments of their own.
 
-`RUN_ID` says what continues a tracker's run, `HAND_OVER` how it takes files; by the same names.
+`RUN_ID` says what continues a tracker's run, `REACH` asks whether one can start, `HAND_OVER` is how
+it takes files; by the same names.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from kdx.protocols import Tracker
 from kdx.recipe import Component
+from kdx.recipe.errors import each_of
 
 __all__ = ["TABLE", "mlflow", "tensorboard", "trackio", "wandb"]
 
@@ -83,12 +85,28 @@ RUN_ID: Mapping[str, Callable[[Any], str]] = {
 }
 
 
+def _reach_mlflow(tracker: Any) -> None:
+    import mlflow  # pyright: ignore[reportMissingImports]
+
+    found = mlflow.get_experiment_by_name(tracker.experiment_name)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise ValueError(f"the experiment {found.name!r} was deleted: restore it, or set project")
+    if tracker.run_id:
+        mlflow.get_run(tracker.run_id)
+
+
+REACH: Mapping[str, Callable[[Any], None]] = {"mlflow": _reach_mlflow}
+
+
 def check_installed(trackers: Sequence[Component]) -> None:
-    """Raise RecipeError if the package of a tracker is not installed."""
-    for each in trackers:
-        if each.use in TABLE and find_spec(each.use) is None:
-            extra = f"pip install 'kdx[{each.use}]'"
-            raise each.refusal(f"the package {each.use} is not installed: {extra}")
+    """Raise RecipeError with all trackers whose package is not installed."""
+
+    def check(part: Component) -> None:
+        if part.use in TABLE and find_spec(part.use) is None:
+            extra = f"pip install 'kdx[{part.use}]'"
+            raise part.refusal(f"the package {part.use} is not installed: {extra}")
+
+    each_of(check, trackers)
 
 
 def _to_wandb(tracker: Any, report: Path, pictures: Sequence[Path], epoch: int) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 from kdx.recipe import Recipe, load
 from kdx.recipe.paths import REPLACED
+from kdx.report.summary import FILE as SUMMARY
+from kdx.report.summary import Summary, read_summary
 from kdx.run.directory import is_finished
-from kdx.run.summary import FILE as SUMMARY
-from kdx.run.summary import Summary, read_summary
 from kdx.training.log import METRICS
 
 __all__ = ["Group", "Run", "find_runs", "grouped", "output_of"]

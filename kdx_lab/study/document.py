@@ -37,8 +37,9 @@ def _tables(results: Results) -> list[str]:
     if done < results.planned:
         sections.append(f"**Incomplete: {done:,} of {counted(results.planned, 'run')} done.**")
     if len(results.settings) > 1:
-        what = f"Test {heading_of(results)}{unit_of(results, ' in percent')}, by setting."
-        sections.append(f"## All settings\n\n{what}\n\n{overview(results)}")
+        what = f"{heading_of(results.outcomes)}{unit_of(results.outcomes, ' in percent')}"
+        text = f"Test {what}, by setting."
+        sections.append(f"## All settings\n\n{text}\n\n{overview(results)}")
     for setting in results.settings:
         parts = [_teacher(results.of(setting)), setting_table(results, setting)]
         sections.append(_section(setting or "Results", "\n\n".join(filter(None, parts))))
@@ -75,7 +76,7 @@ def _measuring(results: Results) -> str:
     selected = " or ".join(dict.fromkeys(o.selected for o in outcomes))
     splits = list(dict.fromkeys(o.evaluated_on for o in outcomes))
     text = [
-        f"n: finished seeds. Metrics{unit_of(results, ' are in percent')}: mean over the seeds ± "
+        f"n: finished seeds. Metrics{unit_of(outcomes, ' are in percent')}: mean over the seeds ± "
         f"sample standard deviation. Test: the exported student ({selected}) on the {images} test "
         "images, measured once. Best, last: of the epochs evaluated during training, on "
         f"{' or '.join(splits)}."
@@ -99,13 +100,14 @@ def _recipes(results: Results) -> list[Recipe]:
 
 
 def _comparing(results: Results) -> str:
-    differences = [o.difference for o in results.outcomes if o.difference]
+    outcomes = results.outcomes
+    differences = [o.difference for o in outcomes if o.difference]
     if not differences:
         return ""
     text = (
-        f"Δ: arm minus {results.baseline}{unit_of(results, ' in percentage points')} of test "
-        f"{heading_of(results)}: the mean of the paired differences, over the seeds that both arms "
-        "have finished."
+        f"Δ: arm minus {results.baseline}{unit_of(outcomes, ' in percentage points')} of test "
+        f"{heading_of(outcomes)}: the mean of the paired differences, over the seeds that both "
+        "arms have finished."
     )
     compared = sum(d.low is not None for d in differences)
     if not compared:

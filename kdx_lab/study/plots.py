@@ -44,13 +44,13 @@ def draw(directory: Path, results: Results) -> list[Path]:
     curves.png, losses.png: means over the finished seeds by epoch, and a band of one standard
     deviation.
     """
-    outcomes, what = results.outcomes, heading_of(results)
+    outcomes, what = results.outcomes, heading_of(results.outcomes)
     figures: dict[str, Figure] = {}
-    percent = unit_of(results, " (%)")
+    percent = unit_of(outcomes, " (%)")
     if differences := _by_place(results, _difference):
         label = (
             f"difference of test {what} to {results.baseline}"
-            f"{unit_of(results, ' (percentage points)')}\n"
+            f"{unit_of(outcomes, ' (percentage points)')}\n"
             f"mean with {CONFIDENCE:.0%} confidence interval; below it, each seed"
         )
         figures["differences"] = _rows(results, differences, label)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from math import isfinite, nan
 from statistics import median
 
+from kdx.report.summary import Summary, read_summary
 from kdx.run.directory import is_finished
-from kdx.run.summary import Summary, read_summary
 from kdx_lab.study.cell import Cell
 from kdx_lab.study.statistics import Difference, Spread, paired_difference, spread
 

@@ -4,7 +4,7 @@ Metrics are in percent and differences in percentage points, or both numbers as 
 the mean over the seeds.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence, Sized
 from dataclasses import dataclass
 from textwrap import fill
 
@@ -15,7 +15,9 @@ from rich.text import Text
 from kdx_lab.study.rows import Outcome, Results, Row
 from kdx_lab.study.statistics import CONFIDENCE, Spread
 
-__all__ = ["heading_of", "live_table", "overview", "setting_table", "unit_of"]
+__all__ = [
+    "cells_of", "columns", "heading_of", "live_table", "overview", "setting_table", "unit_of",
+]  # fmt: skip
 
 HEADING = 12  # characters per line of a heading on the terminal, unless the numbers below are wider
 
@@ -28,23 +30,22 @@ class Column:
     cell: Callable[[Outcome], str]
 
 
-def heading_of(results: Results) -> str:
-    """Return the metric of the study: "top-1", "top-1 error"; for several tasks, all."""
-    return " / ".join(dict.fromkeys(o.heading for o in results.outcomes)) or "metric"
+def heading_of(outcomes: Sequence[Outcome]) -> str:
+    """Return the metric of a study: "top-1", "top-1 error"; for several tasks, all."""
+    return " / ".join(dict.fromkeys(o.heading for o in outcomes)) or "metric"
 
 
-def unit_of(results: Results, percent: str) -> str:
-    """Return `percent` if any metric of the study is a share, which is shown in percent; or ""."""
-    return percent if any(not o.is_number for o in results.outcomes) or not results.outcomes else ""
+def unit_of(outcomes: Sequence[Outcome], percent: str) -> str:
+    """Return `percent` if any metric of a study is a share, which is shown in percent; or ""."""
+    return percent if any(not o.is_number for o in outcomes) or not outcomes else ""
 
 
 def setting_table(results: Results, setting: str) -> str:
     """Return the Markdown table of a setting; empty columns are left out."""
-    shown = [c for c in _columns(results) if any(c.cell(o) for o in results.outcomes)]
-    lines = [
-        [row.arm, _count(row), *((c.cell(row.outcome) if row.outcome else "") for c in shown)]
-        for row in results.of(setting)
-    ]
+    every = columns(results.outcomes, results.baseline)
+    shown = [c for c in every if any(c.cell(o) for o in results.outcomes)]
+    rows = results.of(setting)
+    lines = [cells_of(row.arm, row.runs, row.cells, row.outcome, shown) for row in rows]
     return _markdown(["arm", "n", *(column.heading for column in shown)], lines)
 
 
@@ -67,8 +68,8 @@ def overview(results: Results) -> str:
 
 def live_table(results: Results, *, running: Collection[str] = (), title: str = "") -> Table:
     """Return the current table, a section per setting; `running` are cells by `str(cell)`."""
-    columns = _columns(results)
-    shown = [columns[0], columns[1], next(c for c in columns if c.heading == "seconds")]
+    first, second, *others = columns(results.outcomes, results.baseline)
+    shown = [first, second, next(c for c in others if c.heading == "seconds")]
     table = Table(
         title=Text(title) if title else None, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False
     )
@@ -84,8 +85,8 @@ def live_table(results: Results, *, running: Collection[str] = (), title: str = 
         if setting:
             table.add_row(Text(setting, style="bold"))
         for row in results.of(setting):
-            cells = [c.cell(row.outcome) if row.outcome else "" for c in shown]
-            table.add_row(Text(row.arm), _count(row), *map(Text, cells), _state(row, running))
+            cells = cells_of(row.arm, row.runs, row.cells, row.outcome, shown)
+            table.add_row(*map(Text, cells), _state(row, running))
         table.add_section()
     return table
 
@@ -104,23 +105,31 @@ def _padded(line: Sequence[str], widths: Sequence[int]) -> list[str]:
     return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
 
 
-def _columns(results: Results) -> list[Column]:
+def cells_of(
+    arm: str, done: Sized, planned: Sized, outcome: Outcome | None, shown: Sequence[Column]
+) -> list[str]:
+    """Return a row of a table: the arm, its number of finished seeds, the columns `shown`."""
+    count = str(len(done)) if len(done) == len(planned) else f"{len(done)} of {len(planned)}"
+    return [arm, count, *(column.cell(outcome) if outcome else "" for column in shown)]
+
+
+def columns(outcomes: Sequence[Outcome], baseline: str) -> list[Column]:
     """Return all columns but arm and n, the test metric first and its difference second."""
-    what = heading_of(results)
-    splits = {o.evaluated_on for o in results.outcomes}
+    what = heading_of(outcomes)
+    splits = {o.evaluated_on for o in outcomes}
     split = splits.pop() if len(splits) == 1 else "evaluated"
     chosen = " (chosen on test)" if split == "test" else ""
-    same = all(_last_is_test(o) for o in results.outcomes)
+    same = all(_last_is_test(o) for o in outcomes)
     return [
-        Column(f"test {what}{unit_of(results, ' (%)')}", lambda o: _value(o, o.test)),
-        Column(f"Δ to {results.baseline} [{CONFIDENCE:.0%} CI]", _points),
+        Column(f"test {what}{unit_of(outcomes, ' (%)')}", lambda o: _value(o, o.test)),
+        Column(f"Δ to {baseline} [{CONFIDENCE:.0%} CI]", _points),
         Column(f"best {split}{chosen}", lambda o: _value(o, o.best)),
         Column("at epoch", lambda o: f"{o.best_epoch.mean:.1f}"),
         Column(f"last {split}", lambda o: "" if same else _value(o, o.last)),
         Column("train", lambda o: _value(o, o.train)),
         Column("epochs", lambda o: f"{o.cost.epochs:,}"),
         Column("seconds", lambda o: _seconds(o.cost.seconds.mean)),
-        Column(f"x {results.baseline}", lambda o: f"{o.cost.ratio:.2f}" if o.cost.ratio else ""),
+        Column(f"x {baseline}", lambda o: f"{o.cost.ratio:.2f}" if o.cost.ratio else ""),
         Column("images/s", lambda o: f"{o.cost.images_per_second.mean:,.0f}"),
         Column("parameters", lambda o: f"{o.cost.shipped:,}"),
         Column("in training", lambda o: f"{o.cost.trained:,}"),
@@ -129,11 +138,6 @@ def _columns(results: Results) -> list[Column]:
 
 def _last_is_test(outcome: Outcome) -> bool:
     return outcome.evaluated_on == "test" and outcome.selected == "last epoch"
-
-
-def _count(row: Row) -> str:
-    done, planned = len(row.runs), len(row.cells)
-    return str(done) if done == planned else f"{done} of {planned}"
 
 
 def _state(row: Row, running: Collection[str]) -> str:

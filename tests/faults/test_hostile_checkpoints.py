@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from kdx.report.summary import read_summary
 from kdx.run.run import run
-from kdx.run.summary import read_summary
 from kdx.util.errors import Stopped
 from tests.faults.resuming import differences, stop_after
 

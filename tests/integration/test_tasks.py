@@ -13,8 +13,8 @@ from kdx.exporting.export import export
 from kdx.models import weights
 from kdx.models.networks import check_names
 from kdx.recipe import load
+from kdx.report.summary import read_summary
 from kdx.run.run import run
-from kdx.run.summary import read_summary
 from kdx.training.job import build
 from kdx_lab.scenes import ScenePlan, write_scenes
 from tests.faults.resuming import differences, run_stopped_at

@@ -76,7 +76,10 @@ def test_a_run(root, tmp_path, task, metrics, mixed, capsys):
     assert again.metrics == pytest.approx(found, abs=1e-6)
     first, text = run.metrics[metrics[0]], (run.path / "report.md").read_text()
     shown = f"{first:.2%} mAP" if task is LABELS else f"{first:.4g} R2"
-    assert f"parameters, {shown} on 16 test images" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"parameters, {shown} on 16 test images" in printed
+    assert f"16 test images, 2 {'labels' if task is LABELS else 'outputs'}\n" in printed
+    assert ("a number is output x std + mean" in text) == (task is NUMBERS)
     assert f"| {shown.split()[0]} |" in text
     assert ("Predictions changed by compression: 0 of 32." in text) == (task is LABELS)
 

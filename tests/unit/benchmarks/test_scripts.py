@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import expand_cost, losses, peers, pipeline, scaling, startup
+from benchmarks import (
+    expand_cost,
+    gpu,
+    losses,
+    operations,
+    peers,
+    pipeline,
+    scaling,
+    startup,
+    teacher,
+)
 from benchmarks.peer_loops import Spec
 from benchmarks.peer_process import Peer
 
@@ -49,6 +59,35 @@ def test_pipeline(tmp_path):
     assert speeds["+ KD, live teacher"]["median"] < speeds["bare loop"]["median"]
     assert speeds["only teacher"] is None
     assert {row["this row"] for row in found} - {None} < set(speeds)
+
+
+def test_operations_are_counted_without_views(tmp_path):
+    weight = torch.ones(2, 3, requires_grad=True)
+    assert operations.count(lambda: (weight.T @ weight[0, :2]).sum().backward()) == {
+        "mv": 2, "sum": 1, "mul": 1, "ones_like": 1, "slice_backward": 1, "select_backward": 1,
+        "add": 1,
+    }  # fmt: skip
+    path = tmp_path / "a.json"
+    operations.main(["--only", "SmallNet-3 CL", "--json", str(path)])
+    (row,) = json.loads(path.read_text())["rows"]
+    assert "18 mm" in row["more"]  # of three chains of three: two products, four of their gradients
+    assert float(row["ratio"]) < 1.8
+
+
+@pytest.mark.long
+def test_the_tables_of_a_gpu_are_measured_on_the_cpu(tmp_path):
+    gpu.main(["--json", str(tmp_path / "a.json")])
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert list(found) == list(gpu.TABLES)
+    assert all(table["rows"] for table in found.values())
+
+
+def test_teacher(tmp_path):
+    what = ("--only", "resnet18", "--pixels", 32)
+    (row,) = rows(teacher.main, tmp_path / "a.json", *what)
+    assert row["teacher"] == "resnet18"
+    assert row["bf16 / float32"]["median"] > 0
+    assert 0 < float(row["error"]) < 0.1
 
 
 def test_losses(tmp_path, capsys):

@@ -21,9 +21,10 @@ def printed(recipe, console):
 
 
 def test_it_prints_plan_stages_and_cost_and_writes_nothing(recipe, console):
-    text = printed(recipe(EXPAND, "epochs=3", "data.validation=32"), console)
+    text = printed(recipe(EXPAND, "epochs=3", "data.validation=32", "data.mixup=0.5"), console)
     assert "digits/plain: dry run" in text
     assert "data: digits, 1 x 32 x 32, 10 classes: 64 training, 32 validation, 64 test" in text
+    assert "trained: mixing: mixup 0.5\n" in text
     assert "plan of expand.ExpandNet:" in text
     for layer in ("conv1", "conv2", "conv3", "fc1", "fc2"):
         assert layer in text

@@ -10,7 +10,7 @@ import torch
 import kdx
 from kdx.commands.main import main
 from kdx.models import weights
-from kdx.run.summary import read_summary
+from kdx.report.summary import read_summary
 from tests.unit.runs import contents, same
 
 

@@ -46,6 +46,7 @@ def test_keys_that_were_added_later_have_the_value_from_before(recipe):
         "data.repeats": 1,
         "data.sampling": "shuffled",
         "data.label_noise": 0.0,
+        "teacher.precision": None,
         "train_metrics": False,
         "teachers": {},
         "diagnose": 0,

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 from PIL import Image
 
 from kdx.models.certificate import Certificate, Errors
-from tests.unit.kdx.run.test_summary import SUMMARY
+from tests.unit.kdx.report.test_summary import SUMMARY
 
 __all__ = ["CLASSES", "EXPORT", "RECIPE", "SCRIPT", "cells", "figures", "made", "texts"]
 

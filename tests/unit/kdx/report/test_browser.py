@@ -4,9 +4,11 @@ import shutil
 
 import pytest
 
-from kdx.report import write_report_page
+from kdx.report import write_page, write_report_page
+from kdx_lab.study.page import study_page
 from tests.unit.kdx.report.made import made
-from tests.unit.kdx.report.test_study_page import study
+from tests.unit.kdx.report.test_weights import student
+from tests.unit.kdx_lab.study.test_page import study
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -31,8 +33,11 @@ def test_pages_open_on_a_phone_without_an_error(tmp_path, monkeypatch):
         pytest.skip("no chromium is installed")
     long = "a_name_that_is_longer_than_a_screen_is_wide/" * 4
     runs = [made(tmp_path / "one"), made(tmp_path / "two", name=long)]
+    for run in runs:
+        student(run)
     monkeypatch.setattr("kdx_lab.study.results.available", lambda: False)
-    pages = [write_report_page(each) for each in (runs[1:], runs, [study(tmp_path)])]
+    pages = [write_report_page(each) for each in (runs[1:], runs)]
+    pages.append(write_page(study_page(study(tmp_path)), tmp_path / "study.html"))
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         for width in (400, 1280):

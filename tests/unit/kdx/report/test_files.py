@@ -3,7 +3,6 @@ import json
 import pytest
 from PIL import Image
 
-from kdx.commands.main import main
 from kdx.report import write_report_page
 from kdx.report.images import AS_PNG, embedded
 from tests.unit.kdx.report.made import CLASSES, made
@@ -28,7 +27,6 @@ DAMAGED = {
          "`worst` has a class that is not one of the 3"),
     ],
     "recipe.yaml": [("name: [", r"recipe.yaml:1: .*"), ("7", "a recipe is a mapping")],
-    "results.json": [("{}", r"results.json: damaged: title: is missing")],
 }  # fmt: skip
 
 
@@ -81,15 +79,3 @@ def test_other_directories_and_outputs_are_refused(run, tmp_path):
         write_report_page([tmp_path])
     with pytest.raises(ValueError, match=r"recipe.yaml: the page is an HTML file"):
         write_report_page([run], run / "recipe.yaml")
-    (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"a study cannot be compared"):
-        write_report_page([run, tmp_path])
-
-
-def test_the_command_writes_the_page(run, tmp_path, capsys):
-    page = tmp_path / "page.html"
-    assert main(["report", str(run), "-o", str(page)]) == 0
-    assert capsys.readouterr().out == f"report   {page}\n"
-    assert page.read_text().startswith("<!DOCTYPE html>")
-    assert main(["report", str(tmp_path)]) == 2
-    assert "not a run: it has no recipe.yaml" in capsys.readouterr().err

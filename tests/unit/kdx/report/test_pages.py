@@ -4,6 +4,7 @@ from math import sqrt
 import pytest
 
 from kdx.report import write_report_page
+from kdx.report.trained import manner_in_words
 from kdx.report.wording import called, flow, plugins_of, standard_error, term, wilson
 from kdx.util.files import write_whole
 from tests.unit.kdx.report.made import (
@@ -55,7 +56,7 @@ def test_what_was_trained(page):
         ("student", "smallnet (kernel_size: 3)"),
         ("trained as", "expand.ExpandNet (conv: cl)"),
         ("teacher", "teachers.resnet18 (weights: runs/digits/resnet18)"),
-        ("augmentation", "{crop: 2}"),
+        ("augmentation", "crop 2"),
         ("seed", "3"),
     ):
         assert f"<dt>{name}</dt><dd>{what}</dd>" in text
@@ -193,6 +194,19 @@ def test_metrics_that_are_numbers_are_not_in_percent(tmp_path):
     assert "standard error" not in page
 
 
+def test_outputs_of_a_regression_are_not_in_percent(tmp_path):
+    classes = {
+        "split": "test", "images": 10, "names": ["width", "height"], "count": [10, 10],
+        "metrics": {"mae": {"heading": "MAE", "values": [12.5, 0.25]},
+                    "r2": {"heading": "R2", "values": [-0.5, None]}},
+        "numbers": ["mae", "r2"],
+    }  # fmt: skip
+    page = write_report_page([made(tmp_path / "run", classes=classes)]).read_text()
+    assert cells(page, "Outputs")[1:] == [["height", "10", "0.25", "-"],
+                                          ["width", "10", "12.5", "-0.5"]]  # fmt: skip
+    assert "--share" not in section(page, "Classes")
+
+
 def test_the_page_of_a_real_run(distilled):
     recipe, run_dir, _ = distilled
     page = (run_dir / "report.html").read_text()
@@ -235,6 +249,34 @@ def test_runs_of_one_name_are_called_by_their_directories(tmp_path):
     page = write_report_page(runs, tmp_path / "both.html").read_text()
     assert [row[0] for row in cells(page, "Results")[1:]] == [str(run) for run in runs]
     assert "Nothing but their names." in page
+
+
+def test_names_are_those_below_the_folder_of_all(tmp_path):
+    names = ("study/x/seed_0", "study/y/seed_0")
+    runs = [made(tmp_path / str(n), name=name) for n, name in enumerate(names)]
+    page = write_report_page(runs).read_text()
+    assert [row[0] for row in cells(page, "Results")[1:]] == ["x/seed_0", "y/seed_0"]
+
+
+def test_how_a_run_is_trained_in_words():
+    augment = {"crop": 4, "flip": True, "resized_crop": None, "color": 0.0, "then": []}
+    recipe = {
+        "data": {"augment": augment, "mixup": 0.2, "cutmix": 1.0, "repeats": 3,
+                 "sampling": "balanced"},
+        "average": {"use": "ema", "decay": 0.9, "start": None}, "clip": 1.0,
+    }  # fmt: skip
+    assert manner_in_words(recipe) == (
+        "augmentation: crop 4, flip; mixing: mixup 0.2, cutmix 1; repeats: 3 views of each sample "
+        "in an epoch; sampling: balanced; average: ema (decay: 0.9); clipping: norm 1"
+    )
+    then = [{"use": "RandAugment", "num_ops": 2}, {"use": "RandomErasing"}]
+    recipe = {"data": {"augment": {"then": then}}, "clip": {"by": "value", "at": 0.5}}
+    assert manner_in_words(recipe) == (
+        "augmentation: RandAugment (num_ops: 2), RandomErasing; clipping: value 0.5"
+    )
+    off = {"mixup": 0.0, "cutmix": 0.0, "repeats": 1, "sampling": "shuffled", "augment": {}}
+    assert manner_in_words({"data": off, "average": None, "clip": None}) == ""
+    assert manner_in_words({}) == ""
 
 
 def test_parts_of_recipes_in_words():

@@ -7,8 +7,8 @@ import torch
 
 from kdx.commands.compress import compress
 from kdx.models import weights
+from kdx.report.summary import read_summary
 from kdx.run.run import run
-from kdx.run.summary import read_summary
 from kdx.training.job import build
 from kdx.util.errors import CertificateError
 from tests.unit.kdx.run.test_run import accuracy
@@ -32,7 +32,7 @@ def test_a_restore_that_differs_from_call_to_call_exports_nothing(recipe, consol
 
 def test_an_error_on_other_images_than_the_certified_is_found(recipe, console, monkeypatch):
     black = [torch.zeros(2, 1, 32, 32)]  # only biases matter
-    monkeypatch.setattr("kdx.run.finish._images", lambda views: black)
+    monkeypatch.setattr("kdx.run.finish.spread_images", lambda views: black)
     wrong = "{use: tests.toys.Fickle, layer: conv1, calls: [4, 5, 6]}"
     message = r"plain: compact and trained network differ in top1 of all images: 0\.\d+ trained, 0"
     recipe = recipe(f"student.transforms=[{wrong}]", SGD, "data.limit=512")

@@ -8,9 +8,9 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from kdx.report.summary import read_summary
 from kdx.run.fork import open_fork
 from kdx.run.run import run
-from kdx.run.summary import read_summary
 from kdx.training.job import build
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.stage import StageRunner

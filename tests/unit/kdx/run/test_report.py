@@ -7,9 +7,11 @@ from safetensors.torch import load_file
 
 from kdx.models.certificate import Certificate, Errors
 from kdx.protocols import InputSpec
+from kdx.report.student_file import outputs_in_words
+from kdx.report.summary import read_summary
 from kdx.run.report import write_report
-from kdx.run.summary import read_summary
-from tests.unit.kdx.run.test_summary import SUMMARY
+from tests.unit.kdx.report.test_summary import SUMMARY
+from tests.unit.kdx.report.test_weights import EXTRA, student
 
 CERTIFICATE = Certificate(
     Errors(0.00123, 4.56e-7, 1e-4, 1024), Errors(1e-14, 2e-16, 1e-9, 256), 3, 1024, {}
@@ -90,6 +92,18 @@ def test_training_images_and_label_noise_are_shown(recipe, tmp_path):
     shown = ["student, last epoch (3)", "training images", "25.00%", "75.00%"]
     assert rows(text, "Result")[4] == shown
     assert "`smallnet` on `digits` with 12.5% of the training labels drawn at random. Ba" in text
+
+
+def test_augmentation_mixing_average_and_clipping_are_said(recipe, tmp_path):
+    made = recipe("data.augment={crop: 2}", "data.mixup=0.2", "clip=1", "average={use: swa}")
+    said = "Augmentation: crop 2; mixing: mixup 0.2; average: swa; clipping: norm 1."
+    assert f"Batch 16, seed 0. {said}\n" in written(made, tmp_path)
+    assert "Batch 16, seed 0.\n" in written(recipe(), tmp_path)
+
+
+def test_the_outputs_of_a_regression_are_explained(recipe, tmp_path):
+    student(tmp_path, extra=EXTRA)
+    assert outputs_in_words(tmp_path) in written(recipe(), tmp_path).partition("## Load it")[2]
 
 
 def test_a_choice_on_the_test_images_is_called_what_it_is(recipe, tmp_path):

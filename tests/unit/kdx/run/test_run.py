@@ -18,8 +18,8 @@ from kdx.models import weights
 from kdx.models.modes import eval_mode
 from kdx.models.students import smallnet
 from kdx.recipe import load
+from kdx.report.summary import read_summary
 from kdx.run.run import _introduce, run
-from kdx.run.summary import read_summary
 from kdx.training.job import build
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.state import TrainState
@@ -157,6 +157,14 @@ def test_a_run_may_not_end_in_the_nonlinear_phase(recipe, console):
     assert not recipe.run_dir.exists()
 
 
+def test_the_header_says_how_the_student_is_trained(recipe, console):
+    job = build(recipe("data.augment={flip: true}", "data.cutmix=1", "clip=2"))
+    _introduce(job, Runtime(job, accelerator_for(job)), console, [])
+    text = console.file.getvalue()
+    assert "\ntrained  augmentation: flip; mixing: cutmix 1; clipping: norm 2\n" in text
+    assert ", 64 test images, 10 classes\n" in text
+
+
 def test_a_schedule_that_never_acts_is_noted(recipe, console):
     never = "the schedule multistep never lowers the learning rate in 1 epoch of 4 steps"
     units = "milestones and warmup are epochs from 1 on, and fractions of the stage below 1"
@@ -164,6 +172,7 @@ def test_a_schedule_that_never_acts_is_noted(recipe, console):
         job = build(recipe(f"schedule={{use: multistep, milestones: {milestones}}}"))
         _introduce(job, Runtime(job, accelerator_for(job)), console, [])
         assert console.file.getvalue().endswith(f"note     train: {said}")
+    assert "trained  " not in console.file.getvalue()  # nothing is set
     run(recipe("schedule={use: multistep, milestones: [0.5]}"), console)
     assert console.file.getvalue().count("never lowers") == 2
 

@@ -1,5 +1,8 @@
 """A run's teacher: trained first where it has no weights, and refused where it knows nothing."""
 
+import json
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -7,8 +10,8 @@ from torch import nn
 from kdx.commands.plan import dry_run
 from kdx.models import weights
 from kdx.models.students import smallnet
+from kdx.report.summary import read_summary
 from kdx.run.run import run
-from kdx.run.summary import read_summary
 from kdx.training.job import build
 from tests.unit.runs import contents
 
@@ -150,3 +153,24 @@ def test_names_in_the_teachers_weights_are_compared(recipe, console, tmp_path, t
     assert console.file.getvalue().count(note) == 1
     dry_run(recipe(teacher, KD), console)
     assert console.file.getvalue().count(f"\nnote: {note[9:]}") == 1
+
+
+@pytest.mark.parametrize("precision", ["bf16", "no"])
+def test_what_half_precision_changes_is_measured(recipe, console, precision, tmp_path):
+    """In the memo as live: its outputs are other ones."""
+    teacher = "teacher={use: smallnet, allow_chance: true, memo: {views: 1}, "
+    teacher += f"precision: {precision}}}"
+    job = build(recipe(teacher, KD))
+    images, _, _ = job.train_views.__getitems__([(0, index) for index in range(8)])
+    network = job.teachers["teacher"]
+    exact, found = network.module(images), network(images).logits
+    assert found.dtype == torch.float32
+    error = float((found - exact).abs().max() / exact.abs().max())
+    assert (0 < error < 0.02) if precision == "bf16" else error == 0
+    run(recipe(teacher, KD), console)
+    said = r"teacher\.precision: outputs differ from float32 by at most \d\.\de-0[34] of the "
+    said += r"largest; \d+ of 64 predictions changed"
+    text = " ".join(console.file.getvalue().split())
+    assert bool(re.search(said, text)) == (precision == "bf16")
+    (memo,) = tmp_path.rglob("memo.json")
+    assert json.loads(memo.read_text())["ingredients"]["precision"] == precision

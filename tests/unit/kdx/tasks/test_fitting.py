@@ -1,7 +1,15 @@
 import pytest
 
 from kdx.losses import BCE, BCEKD, DKD, KD, L1, MSE, PKT, CrossEntropy, SmoothL1, TfKD
-from kdx.tasks import Classification, Detection, MultiLabel, Regression, Segmentation, check_loss
+from kdx.tasks import (
+    Classification,
+    Detection,
+    MultiLabel,
+    Regression,
+    Segmentation,
+    answers_of,
+    check_loss,
+)
 
 ONE = Classification(num_classes=2)
 PIXELS = Segmentation(classes="ab")
@@ -43,3 +51,9 @@ def test_losses_of_numbers(loss):
 def test_losses_on_features_suit_all():
     for task in (ONE, PIXELS, BOXES, MANY, NUMBERS):
         check_loss(task, PKT(student_layer="a", teacher_layer="b"))
+
+
+def test_what_networks_answer_is_counted_in_its_own_words():
+    found = [answers_of(task, 2) for task in (ONE, PIXELS, BOXES, MANY, NUMBERS)]
+    assert found == ["2 classes"] * 3 + ["2 labels", "2 outputs"]
+    assert answers_of(ONE, 1) == "1 class"

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from kdx.recipe import RecipeError
+from kdx.report.summary import read_summary
 from kdx.run.run import run
-from kdx.run.summary import read_summary
 from kdx.training.runtime import Runtime
 
 ACCURACIES = [0.2, 0.5, 0.5, 0.4, 0.6, 0.6, 0.1, 0.3, 0.9, 1.0]
@@ -29,7 +29,7 @@ def lines(recipe, monkeypatch):
         what = recipe("data.validation=16", "data.limit={train: 32, test: 8}", *overrides)
         with monkeypatch.context() as patched:
             patched.setattr(Runtime, "evaluate", scripted)
-            patched.setattr("kdx.run.finish._metric_tolerances", lambda *_: {"top1": 2.0})
+            patched.setattr("kdx.run.finish.metric_tolerances", lambda *_: {"top1": 2.0})
             place = run(what, Console(quiet=True))
         text = (place / "metrics.jsonl").read_text()
         return place, [json.loads(line) for line in text.splitlines()]

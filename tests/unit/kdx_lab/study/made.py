@@ -7,10 +7,10 @@ import torch
 
 from kdx.models.weights import FILE_IN_RUN, save
 from kdx.protocols import InputSpec
-from kdx.run.summary import Summary, write_summary
+from kdx.report.summary import Summary, write_summary
 from kdx_lab.study.cell import Cell
 from tests.unit.conftest import loaded
-from tests.unit.kdx.run.test_summary import SUMMARY
+from tests.unit.kdx.report.test_summary import SUMMARY
 
 __all__ = ["cell", "finish", "finished", "summary"]
 

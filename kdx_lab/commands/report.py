@@ -13,6 +13,8 @@ from pathlib import Path
 from kdx.commands.shared import terminal
 from kdx.util.printing import say
 
+__all__ = ["add_arguments", "run"]
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kdx report`."""
@@ -23,7 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the page and print where; errors as `write_report_page`."""
-    from kdx.report import write_report_page
+    """Write the page and print where; ValueError for a study beside others, else as the writers."""
+    from kdx.report import FILE, write_page, write_report_page
+    from kdx_lab.study.page import is_study, study_page
 
-    say(terminal(), f"report   {write_report_page(args.places, args.output)}")
+    studies = [place for place in args.places if is_study(place)]
+    if studies and len(args.places) > 1:
+        raise ValueError(f"{studies[0]}: a study cannot be compared: give runs, or one study")
+    if studies:
+        page = write_page(study_page(studies[0]), args.output or studies[0] / FILE)
+    else:
+        page = write_report_page(args.places, args.output)
+    say(terminal(), f"report   {page}")

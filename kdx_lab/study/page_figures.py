@@ -9,7 +9,10 @@ from kdx.report.blocks import Figure
 from kdx.report.charts import Dots, Line, dots, lines
 from kdx.report.curves import points
 from kdx.report.files import read_epochs
-from kdx.report.study_results import Results, Row
+from kdx_lab.study.stored import Results, Row
+from kdx_lab.study.tables import heading_of, unit_of
+
+__all__ = ["dot_plots", "mean_curves", "run_places"]
 
 
 def dot_plots(results: Results, setting: str) -> list[Figure]:
@@ -17,7 +20,8 @@ def dot_plots(results: Results, setting: str) -> list[Figure]:
     found = [(n, row.arm, row.outcome) for n, row in enumerate(results.of(setting)) if row.outcome]
     if not found:
         return []
-    heading, unit = found[0][2].heading, found[0][2].unit
+    outcomes = [outcome for *_, outcome in found]
+    heading, unit = heading_of(outcomes), unit_of(outcomes, " (%)")
     differences = [
         _row(arm, d.mean, d.low, d.high, d.values, outcome.scale, hue)
         for hue, arm, outcome in found
@@ -44,7 +48,7 @@ def _row(
     mean: float,
     low: float | None,
     high: float | None,
-    values: Mapping[str, float],
+    values: Mapping[int, float],
     scale: float,
     hue: int,
 ) -> Dots:
@@ -58,9 +62,10 @@ def mean_curves(results: Results, setting: str, places: Mapping[str, Path]) -> l
     first = next((row.outcome for row in rows if row.outcome), None)
     if first is None:
         return []
-    measured = f"{first.evaluated_on}/{first.metric}"
+    split, heading, unit = first.evaluated_on, first.heading, unit_of([first], " (%)")
+    measured = f"{split}/{first.metric}"
     for title, key, y in (
-        (f"{first.heading} on {first.evaluated_on}", measured, f"{first.heading}{first.unit}"),
+        (f"{heading} on {split}", measured, f"{heading}{unit}"),
         ("Training loss", "loss/total", "weighted loss"),
     ):
         is_metric = key == measured

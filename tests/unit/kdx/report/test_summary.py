@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from kdx.run.summary import Summary, read_summary, write_summary
+from kdx.report.summary import Summary, read_summary, write_summary
 
 SUMMARY = Summary(
     name="digits/kd",

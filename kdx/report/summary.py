@@ -4,12 +4,20 @@ import json
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from pydantic import ConfigDict
+
+from kdx.report.contents import checked
 from kdx.tasks import Classification
 from kdx.util.files import write_whole
+from kdx.util.words import measured
 
 FILE = "summary.json"
+OPTIMISTIC = (
+    "The best epoch was chosen on the test images, so its figures are optimistic: hold out a "
+    "data.validation split to choose on."
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,8 @@ class Summary:
     `by_class` are the test metrics of each class by name, as classes.json has them; `ece` is the
     expected calibration error.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     name: str
     evaluated_on: str
@@ -72,14 +82,47 @@ class Summary:
         return next(iter(self.headings))
 
 
+def result_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Return the heading and rows of the table of networks: on what, and their metrics."""
+    last, split = f"student, last epoch ({summary.epochs})", summary.evaluated_on
+    test = f"test, n = {summary.test_images:,}"
+    found = [
+        (f"{summary.exported} (exported)", test, summary.test),
+        *((f"{summary.exported}, {n} (simulated)", test, m) for n, m in summary.simulated.items()),
+        (last, split, summary.last),
+        (f"average, last epoch ({summary.epochs})", split, summary.average),
+        (last, "training images", summary.train),
+        (f"{summary.best_of}, best epoch ({summary.best_epoch})", split, summary.best),
+        *((f"teacher {name}", split, metrics) for name, metrics in summary.teachers.items()),
+        ("teachers, mean" if summary.teachers else "teacher", split, summary.teacher),
+    ]
+    headings = dict(summary.headings)
+    if any("agreement" in (metrics or {}) for _, _, metrics in found):
+        headings["agreement"] = "agreement with the teacher"
+    rows = [
+        [what, on, *(measured(k, m[k], summary.numbers) if k in m else "" for k in headings)]
+        for what, on, m in found
+        if m
+    ]
+    return ["network", "on", *headings.values()], rows
+
+
 def write_summary(run_dir: Path, summary: Summary) -> None:
     """Write summary.json."""
     write_whole(run_dir / FILE, json.dumps(asdict(summary), indent=2) + "\n")
 
 
+def checked_summary(content: object) -> Summary:
+    """Return what summary.json holds; ValueError for other keys, and without a test metric."""
+    summary = checked(Summary, content)
+    if not set(summary.headings) & set(summary.test):
+        raise ValueError("`test` has none of the metrics of `headings`")
+    return summary
+
+
 def read_summary(run_dir: Path) -> Summary:
     """Read summary.json; ValueError if it is missing or cannot be read."""
     try:
-        return Summary(**json.loads((run_dir / FILE).read_text(encoding="utf-8")))
-    except (OSError, TypeError, ValueError) as error:
+        return checked_summary(json.loads((run_dir / FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
         raise ValueError(f"{run_dir}: not a finished run: {error}") from error

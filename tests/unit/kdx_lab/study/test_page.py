@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from kdx.report import write_report_page
+from kdx.report import write_page
 from kdx.report.scales import scale_of
 from kdx.report.svg import RIGHT, WIDTH
+from kdx_lab.study.page import study_page
 from kdx_lab.study.results import write_results
 from kdx_lab.study.rows import collect
 from tests.unit.kdx.report.made import SCRIPT, cells, figures, section, texts
@@ -30,6 +31,11 @@ def study(tmp_path, *, setting="", errors=False, **more):
     return root
 
 
+def written(root):
+    """Return the HTML of a study's page."""
+    return write_page(study_page(root), root / "page.html").read_text()
+
+
 @pytest.fixture
 def no_plots(monkeypatch):
     """Write no plots: the page has its own."""
@@ -39,13 +45,11 @@ def no_plots(monkeypatch):
 @pytest.mark.usefixtures("no_plots")
 def test_a_study_has_its_table_with_n_and_intervals(tmp_path):
     root = study(tmp_path, description="What it is.")
-    path = write_report_page([root])
-    assert path == root / "report.html"
-    page = path.read_text()
+    page = written(root)
     assert "<script" not in page
     name = "kd &lt;script&gt;alert(1)&lt;/script&gt;"
     table = cells(page, "Results")
-    assert table[0][:4] == ["arm", "n", "test top-1 (%)", "Δ to compact [95% interval]"]
+    assert table[0][:4] == ["arm", "n", "test top-1 (%)", "Δ to compact [95% CI]"]
     assert [row[:4] for row in table[1:]] == [
         ["compact", "2 of 3", "50.50 ± 0.71", ""],
         [name, "2", "75.50 ± 0.71", "+25.00 [+25.00, +25.00]"],
@@ -59,7 +63,7 @@ def test_a_study_has_its_table_with_n_and_intervals(tmp_path):
 
 @pytest.mark.usefixtures("no_plots")
 def test_a_study_has_figures_in_the_colours_of_its_arms(tmp_path):
-    page = write_report_page([study(tmp_path)]).read_text()
+    page = written(study(tmp_path))
     found = figures(section(page, "Results"))
     assert list(found) == [
         "Difference to compact", "Test top-1", "top-1 on validation", "Training loss",
@@ -76,7 +80,7 @@ def test_a_study_has_figures_in_the_colours_of_its_arms(tmp_path):
 
 @pytest.mark.usefixtures("no_plots")
 def test_a_study_of_errors_turns_its_curves(tmp_path):
-    page = write_report_page([study(tmp_path, errors=True)]).read_text()
+    page = written(study(tmp_path, errors=True))
     assert cells(page, "Results")[1][2] == "49.50 ± 0.71"
     curve = figures(section(page, "Results"))["top-1 error on validation"]
     assert "compact, epoch 1: 75</title>" in curve
@@ -87,9 +91,9 @@ def test_a_study_of_errors_turns_its_curves(tmp_path):
 def test_a_study_without_finished_runs_says_so(tmp_path):
     results = collect([cell(tmp_path)], baseline="compact")
     write_results(tmp_path, results, title="Later")
-    page = write_report_page([tmp_path]).read_text()
+    page = written(tmp_path)
     assert "No run is finished yet." in page
-    assert cells(page, "Results")[1] == ["compact", "0 of 1", ""]
+    assert cells(page, "Results")[1] == ["compact", "0 of 1"]
     assert not figures(page)
 
 
@@ -98,4 +102,4 @@ def test_a_damaged_run_of_a_study_is_refused(tmp_path):
     root = study(tmp_path)
     next(root.rglob("summary.json")).write_text("{")
     with pytest.raises(ValueError, match=r"summary.json: damaged: "):
-        write_report_page([root])
+        study_page(root)
