@@ -25,7 +25,7 @@ from kdx.models.transforms import (
     products,
     rehearse_restoring,
 )
-from kdx.protocols import ImageData, StudentTransform, Task
+from kdx.protocols import ImageData, Located, StudentTransform, Task
 from kdx.recipe import Recipe, Stage
 from kdx.recipe.stages import LossTerm
 from kdx.tasks import MultiLabel, check_loss, task_of
@@ -135,8 +135,9 @@ def build(
     seed_python_and_numpy(recipe.seed)
     data, splits = build_data(recipe)
     task, known = task_of(data), facts(task_of(data).facts, data.input)
-    if recipe.data.augment.then and task.spatial:
-        raise ValueError("data.augment: a list is for images with a class, not boxes or masks")
+    if recipe.data.augment.then and task.spatial and not isinstance(splits.train, Located):
+        name = type(splits.train).__name__
+        raise ValueError(f"data.augment: {name} takes no list, which needs its `located`, `fitted`")
     check_sampling(recipe, task)
     mixing = mixing_of(recipe, task, len(splits.train))
     augment, seed = recipe.data.augment, recipe.seed
