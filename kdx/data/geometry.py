@@ -149,7 +149,8 @@ def boxes_on(boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """
     corners = convert(boxes * _sides(size), CENTRED, CORNERS)
     kind: dict[str, Any] = {"format": CORNERS, "canvas_size": size}
-    whole = BoundingBoxes(corners, **kind, clamping_mode=None)
+    unclamped: dict[str, Any] = {"clamping_mode": None}
+    whole = BoundingBoxes(corners, **kind, **unclamped)
     return functional.clamp_bounding_boxes(BoundingBoxes(corners, **kind)), whole
 
 

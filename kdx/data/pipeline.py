@@ -5,6 +5,7 @@ C: channels, H, W: pixels.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import torch
@@ -15,27 +16,35 @@ from kdx.data.counter import Draw, seeded
 from kdx.data.sources import found_in
 from kdx.protocols import Key
 from kdx.recipe.arguments import Component
+from kdx.recipe.errors import each_of
 from kdx.util.errors import reason
+
+TRIALS = 32  # views that are made before a run: most arguments are used at random only
 
 
 class Pipeline:
     """torchvision's transforms (v2), or a plug-in's, in the order of the recipe's list.
 
     Those that take a `size` get that of the views, (H, W), unless the recipe sets it. Raises
-    RecipeError for one that refuses its arguments.
+    RecipeError with all that refuse their arguments.
     """
 
     def __init__(self, augment: Augment, size: tuple[int, int]) -> None:
         self.parts, self.size = augment.then, list(size)
-        self.steps = [_built(part, self.size) for part in self.parts]
+        self.steps = each_of(lambda part: _built(part, self.size), self.parts)
+
+    def rehearse(self, sample: Sequence[Tensor]) -> None:
+        """Make 32 views of a sample, as of `applied`; ValueError as there."""
+        for trial in range(TRIALS):
+            self.applied(sample, (trial, 0), seed=0)
 
     def __call__(self, image: Tensor, key: Key, *, seed: int) -> Tensor:
-        """Return the view [C, H, W] of an image [C, h, w], both uint8; see `applied`.
+        """Return the view [C, H, W] of an image [C, h, w] alone; see `applied` and `fit`."""
+        return self.fit(self.applied([image], key, seed=seed)[0])
 
-        If the list leaves another size than the view's, the image is resized to cover it, and its
-        middle is taken.
-        """
-        return _fit(self.applied([image], key, seed=seed)[0], self.size)
+    def fit(self, image: Tensor) -> Tensor:
+        """Return the middle [C, H, W] of an image [C, h, w] that is resized to cover the view."""
+        return _fit(image, self.size)
 
     def applied(self, sample: Sequence[Tensor], key: Key, *, seed: int) -> Sequence[Tensor]:
         """Return what the list makes of an image [C, h, w], uint8, and of `tv_tensors` on it.
@@ -43,8 +52,8 @@ class Pipeline:
         It depends on sample, seed and key only. ValueError names an augmentation that fails, or
         returns anything but such an image and as many boxes, or a mask, of its size.
         """
-        sample = [sample[0].clone(), *sample[1:]]  # it may be the data set's own, and some work
-        with seeded(seed, *key, Draw.LIST):  # in place
+        sample = [sample[0].clone(), *sample[1:]]  # it may be the data set's own
+        with seeded(seed, *key, Draw.LIST):
             for part, step in zip(self.parts, self.steps, strict=True):
                 try:
                     made = step(*sample)
@@ -58,14 +67,27 @@ class Pipeline:
 
 
 def _built(part: Component, size: list[int]) -> Callable[..., Any]:
-    """Return an augmentation; what a `fill` is for images is not a class of masks."""
-    if "fill" not in part.arguments or not part.factory.__module__.startswith("torchvision."):
-        return part.build(size=size)
-    from kdx.data.geometry import Ids  # here: torchvision takes as long to import as torch
+    """Return what a part names; RecipeError also for numbers that torchvision takes, but misuses.
 
-    others = {name: value for name, value in part.arguments.items() if name != "fill"}
-    fill = {Ids: 0, "others": part.arguments["fill"]}
-    return replace(part, arguments=others).build(size=size, fill=fill)
+    A magnitude below 0 would count from the strongest, a `p` out of [0, 1] would be always or
+    never.
+    """
+    step = part.build(size=size)
+    if "fill" in part.arguments and type(step).__module__.startswith("torchvision."):
+        from kdx.data.geometry import Ids  # here: torchvision takes as long to import as torch
+
+        others = {name: value for name, value in part.arguments.items() if name != "fill"}
+        fill = {Ids: 0, "others": part.arguments["fill"]}  # of images is no class of masks
+        step = replace(part, arguments=others).build(size=size, fill=fill)
+    if not type(step).__module__.startswith("torchvision."):
+        return step
+    strongest = getattr(step, "num_magnitude_bins", 1) - 1
+    for name, low, high in (("p", 0, 1), ("magnitude", 0, strongest), ("mixture_width", 1, inf)):
+        value = getattr(step, name, None)
+        if isinstance(value, int | float) and not low <= value <= high:
+            rule = f"from {low} to {high}" if high < inf else f"{low} or more"
+            raise part.refusal(f"{name}: {value} must be {rule}")
+    return step
 
 
 def _fit(image: Tensor, size: list[int]) -> Tensor:

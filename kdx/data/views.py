@@ -72,7 +72,10 @@ class Views(Dataset[Batch]):
         return Batch(images, targets, torch.tensor([index for _, index in keys]))
 
     def checked(self, keys: Sequence[Key]) -> Batch:
-        """Return the views at `keys`; ValueError for views that are not the same twice."""
+        """Return the views at `keys`; ValueError for views that are not the same twice.
+
+        Also for a list of augmentations that fails on other views of the first image.
+        """
         batches = []
         for other in (0, 1):
             with seeded(other, 0, 0, Draw.SCENE):
@@ -84,6 +87,8 @@ class Views(Dataset[Batch]):
                 "epoch and index differ. Draw random numbers in view() from the global generators "
                 "of torch, NumPy or Python, and in views() from its seed and keys alone"
             )
+        if self.pipeline is not None:
+            self.pipeline.rehearse(self._whole(keys[0][1])[0])
         return one
 
     def _unmixed(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
@@ -102,20 +107,27 @@ class Views(Dataset[Batch]):
 
     def _view_of_list(self, pipeline: Pipeline, key: Key) -> tuple[Tensor, Tensor]:
         _, index = key
+        sample, target = self._whole(index)
+        try:
+            parts = pipeline.applied(sample, key, seed=self.seed)
+        except ValueError as error:
+            raise ValueError(f"{error}, of {self.source.name(index)}") from error
         if isinstance(self.source, Located):
-            parts = pipeline.applied(self.source.located(index), key, seed=self.seed)
             return self.source.fitted(index, parts, self.input, self.augment)
-        image, target = self._whole(index)
+        return pipeline.fit(parts[0]), target
+
+    def _whole(self, index: int) -> tuple[Sequence[Tensor], Tensor]:
+        """Return an image before any augmentation, with what lies on it, and its target if not."""
+        if isinstance(self.source, Located):
+            return self.source.located(index), torch.empty(0)
+        if isinstance(self.source, Whole):
+            image, target = self.source.whole(index)
+        else:
+            image, target = self.source.view(index, self.input, None)
         if image.dtype != torch.uint8:
             found = f"those of {type(self.source).__name__} are {image.dtype}"
             raise ValueError(f"augment: a list is for uint8 images, and {found}")
-        return pipeline(image, key, seed=self.seed), target
-
-    def _whole(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return an image before any augmentation, and its target."""
-        if isinstance(self.source, Whole):
-            return self.source.whole(index)
-        return self.source.view(index, self.input, None)
+        return [image], target
 
     def _one_by_one(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
         views = []

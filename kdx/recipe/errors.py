@@ -1,15 +1,17 @@
 """What is wrong with a recipe, and where."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from kdx.recipe.wording import plain, show
 from kdx.util.words import counted
 
 _SHOWN = 20  # problems in the text of an error
 
+T = TypeVar("T")
+R = TypeVar("R")
 KeyPath = tuple[str | int, ...]
 """The way from the top of a recipe to a value: ("losses", 0, "use")."""
 
@@ -44,6 +46,19 @@ class RecipeError(ValueError):
         if more := len(problems) - len(lines):
             lines.append(f"... and {counted(more, 'more problem')}")
         super().__init__("\n".join(lines))
+
+
+def each_of(make: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Return what `make` returns for each item; RecipeError with the problems of all, each once."""
+    made, problems = [], []
+    for item in items:
+        try:
+            made.append(make(item))
+        except RecipeError as error:
+            problems += error.problems
+    if problems:
+        raise RecipeError(list(dict.fromkeys(problems)))
+    return made
 
 
 class Report:

@@ -27,6 +27,7 @@ from kdx.models.transforms import (
 )
 from kdx.protocols import ImageData, Located, StudentTransform, Task
 from kdx.recipe import Recipe, Stage
+from kdx.recipe.errors import each_of
 from kdx.recipe.stages import LossTerm
 from kdx.tasks import MultiLabel, check_loss, task_of
 from kdx.training.checks import (
@@ -170,14 +171,15 @@ def build(
     if isinstance(task, MultiLabel):
         known["label_shares"] = label_shares(splits.train)
     known |= class_counts(task, splits.train.labels)
-    stages = []
-    for index, stage in enumerate(recipe.resolved_stages()):
+
+    def stage_job(at: tuple[int, Stage]) -> StageJob:
+        index, stage = at
         try:
             for transform in transforms if stage.phase else ():
                 transform.enter(trial, stage.phase or "")
         except ValueError as error:
             raise ValueError(f"stages[{index}].phase: {error}") from error
-        terms = [_term(each, teachers, known, task) for each in stage.losses]
+        terms = each_of(lambda each: _term(each, teachers, known, task), stage.losses)
         objective = Objective(trial, terms, known=paths, epochs=stage.epochs)
         objective.probe(images, targets, teachers, indices)
         is_read = any(teachers[name].average for name in objective.reads)
@@ -189,7 +191,9 @@ def build(
         unused = objective.unused(images, targets, taught, indices)
         _rehearse(stage, objective, compact, transforms)  # fails now, not in training
         schedule = stage.schedule.build()
-        stages.append(StageJob(stage, objective, schedule, unused, is_compact=not lack))
+        return StageJob(stage, objective, schedule, unused, is_compact=not lack)
+
+    stages = each_of(stage_job, enumerate(recipe.resolved_stages()))
     check_average(recipe)
     check_teachers_used(recipe, task, [stage.objective for stage in stages])
     for teacher in teachers.values():

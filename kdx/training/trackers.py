@@ -10,6 +10,7 @@ from typing import Any
 
 from kdx.protocols import Tracker
 from kdx.recipe import Component
+from kdx.recipe.errors import each_of
 
 __all__ = ["TABLE", "mlflow", "tensorboard", "trackio", "wandb"]
 
@@ -84,11 +85,14 @@ RUN_ID: Mapping[str, Callable[[Any], str]] = {
 
 
 def check_installed(trackers: Sequence[Component]) -> None:
-    """Raise RecipeError if the package of a tracker is not installed."""
-    for each in trackers:
-        if each.use in TABLE and find_spec(each.use) is None:
-            extra = f"pip install 'kdx[{each.use}]'"
-            raise each.refusal(f"the package {each.use} is not installed: {extra}")
+    """Raise RecipeError with all trackers whose package is not installed."""
+
+    def check(part: Component) -> None:
+        if part.use in TABLE and find_spec(part.use) is None:
+            extra = f"pip install 'kdx[{part.use}]'"
+            raise part.refusal(f"the package {part.use} is not installed: {extra}")
+
+    each_of(check, trackers)
 
 
 def _to_wandb(tracker: Any, report: Path, pictures: Sequence[Path], epoch: int) -> None:

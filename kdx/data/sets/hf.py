@@ -1,12 +1,13 @@
 """Hugging Face `datasets`: from disk, of parquet files, or from the hub."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kdx.data.sets.hf_open import check_columns, open_split
 from kdx.data.sets.labelling import Placed
-from kdx.data.sets.reading import check_numbers
+from kdx.data.sets.reading import check_numbers, shared_images
 from kdx.data.sets.stored import stored_data
 from kdx.protocols import ImageData
 from kdx.util.words import counted, listed
@@ -51,6 +52,7 @@ def hf(
     label: str = "label",
     classes: Sequence[str] | None = None,
     cache_dir: str | None = None,
+    streaming: bool = False,
     size: int = 224,
     verify: bool | None = None,
     skip_bad: int = 0,
@@ -58,65 +60,40 @@ def hf(
     """Open images in Hugging Face's `datasets`, seen at size x size.
 
     `path` is what `save_to_disk` wrote, a folder of parquet files, or an id of the hub, with its
-    configuration `name`. `train` and `test` are splits or, in a folder, patterns of parquet files
-    ("train-*.parquet"). Parquet files are converted to Arrow in `cache_dir`, on disk; images stay
-    encoded there, and are mapped into memory. `image` is a column of images, or of encoded ones;
+    configuration `name`. `train` and `test` are splits, slices of them ("train[:90%]") or, in a
+    folder, patterns of parquet files ("train-*.parquet"). Parquet files are converted to Arrow in
+    `cache_dir`, on disk; images stay encoded there, and are mapped into memory. Samples are read in
+    random order, so that they have to be on this machine: `streaming` reads a split from its start,
+    once, and writes only both columns of the rows of a slice ("train[:50000]"). `image` is a column of images, or of encoded ones;
     `label` one of ClassLabel, integers or names: see `number_classes`. `verify` and `skip_bad` are
     as of `image_folder`. ValueError lists, by split and row, what cannot be read or has no label.
     """
     check_numbers("hf", size=size, skip_bad=skip_bad)
     if train == test:
         raise ValueError(f"hf: train and test are both {train!r}")
+    patterns = [each for each in (train, test) if each.endswith(".parquet")]
+    files = [{file.name for file in Path(path).glob(each)} for each in patterns]
+    if len(files) == 2 and (both := sorted(files[0] & files[1])):
+        raise ValueError(f"hf: {path}: parquet files of both train and test: {listed(both)}")
     parts = {
-        part: (split, _opened(path, name, split, cache_dir))
+        part: open_split(path, name, split, cache_dir, (image, label) if streaming else ())
         for part, split in (("train", train), ("test", test))
     }
     placed, named = {}, classes
-    for part, (split, dataset) in parts.items():
-        _check_columns(f"hf: {path}: {split}", dataset.features, image, label)
+    for part, (split, dataset, _) in parts.items():
+        check_columns(f"hf: {path}: {split}", dataset.features, image, label)
         placed[part], names = _labels(split, dataset, label)
         named = named or names
-    rows = [_rows(dataset, image) for _, dataset in parts.values()]
-    return stored_data("hf", placed, rows, named, size=size, verify=verify, skip_bad=skip_bad)
-
-
-def _opened(path: str, name: str | None, split: str, cache_dir: str | None) -> Any:
-    """Return a map-style Dataset; ValueError says why it cannot be read."""
-    try:
-        import datasets  # here: an extra, and it takes as long to import as torch
-    except ImportError as error:
-        raise ValueError(f"hf: cannot import datasets: {error}: pip install 'kdx[hf]'") from error
-    folder = Path(path, split)
-    try:
-        if (folder / "state.json").is_file():
-            return datasets.load_from_disk(str(folder))
-        if split.endswith(".parquet"):
-            files = {"train": str(folder)}
-            return datasets.load_dataset(
-                "parquet", data_files=files, split="train", cache_dir=cache_dir
-            )
-        return datasets.load_dataset(path, name, split=split, cache_dir=cache_dir)
-    except MemoryError:
-        raise
-    except Exception as error:  # of datasets, pyarrow, huggingface_hub, requests
-        raise ValueError(f"hf: {path}: {split}: {error}") from error
-
-
-def _check_columns(place: str, features: Any, image: str, label: str) -> None:
-    from datasets import ClassLabel, Image, Value
-
-    if missing := [name for name in (image, label) if name not in features]:
-        columns = f"columns are {listed(list(features))}"
-        raise ValueError(f"{place}: no column {listed(missing)}: {columns}; set image, label")
-    kind = features[image]
-    encoded = isinstance(kind, Value) and kind.dtype in ("binary", "large_binary")
-    struct = isinstance(kind, dict) and "bytes" in kind
-    if not (isinstance(kind, Image) or encoded or struct):
-        raise ValueError(f"{place}: column {image!r} is {kind}, not of images, or of encoded ones")
-    kind = features[label]
-    whole = isinstance(kind, Value) and kind.dtype.startswith(("int", "uint", "string", "large_s"))
-    if not (isinstance(kind, ClassLabel) or whole):
-        raise ValueError(f"{place}: column {label!r} is {kind}, not ClassLabel, integer or string")
+    rows = [_rows(each.dataset, image) for each in parts.values()]
+    data = stored_data("hf", placed, rows, named, size=size, verify=verify, skip_bad=skip_bad)
+    shared = [
+        f"{name}[{row}]"
+        for name, first, last in parts["train"].ranges
+        for other, start, end in parts["test"].ranges
+        for row in range(max(first, start), min(last, end))
+        if name == other
+    ]
+    return replace(data, notes=[*shared_images("hf", shared, shared), *data.notes])
 
 
 def _labels(split: str, dataset: Any, label: str) -> tuple[list[Placed], list[str] | None]:

@@ -86,5 +86,6 @@ def _members(shard: str, file: BinaryIO) -> Iterator[Member]:
     file.seek(offset)  # at a damaged header tarfile stops as at the end
     block = file.read(BLOCK)
     if block != bytes(BLOCK):
-        found = "damaged header" if block else "truncated: no end of archive"
+        found = "damaged header" if len(block) == BLOCK else "truncated inside of a header"
+        found = found if block else "truncated: no end of archive"
         raise ValueError(f"{shard}: {found} at offset {offset:,}")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from kdx.util.words import counted, listed
 __all__ = ["webdataset"]
 
 NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")  # of a member: its sample, and its extension
-RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 
 
 class Sample(NamedTuple):
@@ -48,7 +48,7 @@ def webdataset(
 ) -> ImageData:
     """Open the images in tar shards, seen at size x size.
 
-    `train` and `test` are patterns of shards in `root`, as "train-{000..146}.tar" or "train-*.tar".
+    `train` and `test` are patterns of shards in `root`, as "train-{000..146}.tar", "{a,b}-*.tar".
     Members that follow each other and have the same name before its first dot are a sample:
     `image` is the extension of its image, by default any that Pillow reads, and `label` that of a
     text with its label, a name or an integer (see `number_classes`); "json:key" is a value in JSON.
@@ -60,7 +60,8 @@ def webdataset(
     shards = {part: _shards(root, part, text) for part, text in (("train", train), ("test", test))}
     if shared := sorted({*shards["train"]} & {*shards["test"]}):
         raise ValueError(f"webdataset: shards of both train and test: {listed(shared)}")
-    parts = {part: _samples(paths, image, label) for part, paths in shards.items()}
+    image, label = image and image.lower().lstrip("."), label.lstrip(".")
+    parts = _samples(shards, image, label)
     placed = {p: [(each.name, each.label) for each in found] for p, found in parts.items()}
     contents = [
         Shards(shards[part], {each.name: (each.shard, each.image) for each in found})
@@ -72,28 +73,47 @@ def webdataset(
 
 
 def _shards(root: str, part: str, pattern: str) -> list[str]:
-    """Return the shards of a pattern; ValueError if there are none, or one of a range is absent."""
-    found = RANGE.search(pattern)
-    if found is None:
-        shards = sorted(str(path) for path in Path(root).glob(pattern))
-    else:
-        first, last = found.groups()
-        numbers = [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)]
-        names = [pattern[: found.start()] + n + pattern[found.end() :] for n in numbers]
-        shards = [str(Path(root, name)) for name in names]
-    missing = [shard for shard in shards if not Path(shard).is_file()]
+    """Return the shards of a pattern; ValueError if there are none, or one in braces is absent."""
+    shards, missing = [], []
+    for name in _expanded(pattern):
+        if re.search(r"[*?\[]", name):
+            shards += sorted(str(path) for path in Path(root).glob(name))
+        else:
+            shards.append(str(Path(root, name)))
+            missing += [] if Path(shards[-1]).is_file() else shards[-1:]
     if missing or not shards:
         none = f"no {listed(missing)}" if missing else "nothing fits"
-        raise ValueError(f"webdataset: {part}: {pattern!r} in {root!r}: {none}")
+        there = sorted(path.name for path in Path(root).glob("*.tar"))
+        advice = "write {000..146}, {a,b} or *; there are " + (listed(there) or "no .tar files")
+        raise ValueError(f"webdataset: {part}: {pattern!r} in {root!r}: {none}; {advice}")
     return shards
 
 
-def _samples(shards: Sequence[str], image: str | None, label: str) -> list[Sample]:
-    """Return the samples of all shards, in order; ValueError lists what is wrong with them."""
-    found = read_each("webdataset", lambda s: list(_read(s, image, label)), shards, noun="shard")
-    samples = [each for part in found for each in part]
-    if not samples:
-        raise ValueError(f"webdataset: no samples in {listed(shards)}")
+def _expanded(pattern: str) -> list[str]:
+    """Return the names that braces stand for: numbers, `{000..146}`, and lists, `{a,b}`."""
+    found = BRACES.search(pattern)
+    if found is None:
+        return [pattern]
+    first, last, names = found.groups()
+    inner = (
+        [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)]
+        if names is None
+        else names.split(",")
+    )
+    before, after = pattern[: found.start()], pattern[found.end() :]
+    return [name for each in inner for name in _expanded(f"{before}{each}{after}")]
+
+
+def _samples(
+    parts: Mapping[str, Sequence[str]], image: str | None, label: str
+) -> dict[str, list[Sample]]:
+    """Return the samples of each part, in order; ValueError lists what is wrong in all shards."""
+    every = [shard for shards in parts.values() for shard in shards]
+    found = read_each("webdataset", lambda s: list(_read(s, image, label)), every, noun="shard")
+    by_shard = dict(zip(every, found, strict=True))
+    samples = {part: [each for s in shards for each in by_shard[s]] for part, shards in parts.items()}
+    if empty := [part for part, each in samples.items() if not each]:
+        raise ValueError(f"webdataset: no samples in {listed(parts[empty[0]])}")
     return samples
 
 

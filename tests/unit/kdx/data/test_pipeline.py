@@ -1,5 +1,7 @@
 """A recipe's list of augmentations."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from kdx.data.loading import EpochBatches, train_loader
 from kdx.data.pipeline import Pipeline
 from kdx.data.views import Views
 from kdx.protocols import InputSpec
+from kdx.recipe import RecipeError
 from kdx.recipe.arguments import Component
 from kdx.recipe.registry import table
 from tests.unit.kdx.data.test_views import SPEC, Plain, assert_views_are_pure, files, memory
@@ -126,6 +129,54 @@ def test_what_an_augmentation_does_wrong(made, message):
     pipeline = Pipeline(listed(part("my.once", lambda: Once(made))), SPEC.hw)
     with pytest.raises(ValueError, match=rf"^a.yaml:2: data.augment.0: 'my.once': {message}"):
         pipeline(memory(1).images[0], (0, 0), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("use", "arguments", "message"),
+    [
+        ("RandAugment", {"magnitude": -1}, "magnitude: -1 must be from 0 to 30"),
+        ("RandAugment", {"magnitude": 31}, "magnitude: 31 must be from 0 to 30"),
+        ("RandAugment", {"magnitude": 4, "num_magnitude_bins": 4}, "magnitude: 4 .* 0 to 3"),
+        ("RandomPhotometricDistort", {"p": 1.5}, r"p: 1\.5 must be from 0 to 1"),
+        ("AugMix", {"mixture_width": 0}, "mixture_width: 0 must be 1 or more"),
+    ],
+)
+def test_numbers_that_torchvision_takes_and_misuses(use, arguments, message):
+    right = part("RandomErasing"), part("RandAugment", magnitude=30)
+    with pytest.raises(RecipeError) as raised:
+        Pipeline(listed(*right, part(use, **arguments), part("RandAugment", magnitude=99)), SPEC.hw)
+    first, second = str(raised.value).splitlines()
+    assert re.match(f"a.yaml:2: data.augment.0: '{use}': {message}$", first)
+    assert "'RandAugment': magnitude: 99 must be" in second
+
+
+@pytest.mark.filterwarnings("ignore:Scale and ratio")
+@pytest.mark.parametrize(
+    ("use", "arguments", "message"),
+    [
+        ("RandomErasing", {"p": 0.3, "scale": [2, 1]}, "RuntimeError: uniform_ expects"),
+        ("AutoAugment", {"interpolation": 31}, "KeyError: 31"),
+        ("RandomAdjustSharpness", {"p": 0.4, "sharpness_factor": -1}, r"sharpness_factor \(-1"),
+        ("RandomPhotometricDistort", {"brightness": [-0.1, 1]}, "brightness_factor"),
+        ("RandomChoice", {"made": [1]}, "IndexError: of one view"),
+    ],
+)
+def test_arguments_that_fail_in_some_views_only_fail_before_a_run(use, arguments, message):
+    """The two views that are compared are right: of the trials some are not."""
+
+    def rare(made):
+        return lambda image: image if torch.rand(()) < 0.8 else Once(IndexError("of one view"))(0)
+
+    factory = rare if use == "RandomChoice" else None
+    views = Views(memory(4), SPEC, seed=2, augment=listed(part(use, factory, **arguments)))
+    with pytest.raises(ValueError, match=rf"^a.yaml:2: data.augment.0: '{use}': .*{message}"):
+        views.checked([(0, 0)])
+
+
+def test_a_view_that_fails_names_its_image():
+    views = Views(memory(4), SPEC, seed=0, augment=listed(part("RandomCrop", size=[9, 9])))
+    with pytest.raises(ValueError, match=r"'RandomCrop': .*crop size .*, of .*\[3\]$"):
+        views.__getitems__([(0, 3)])
 
 
 def test_normalised_images_refuse_the_list():

@@ -85,6 +85,38 @@ def test_what_spreadsheets_write(root):
     assert data.test.labels.tolist() == [2]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_tabs_and_what_excel_calls_unicode_text(root, encoding):
+    (root / "images/ant0.PNG").rename(root / "images/é 日.png")
+    write(root, "path\tlabel\r\nimages/é 日.png\tant\r\nimages/bee0.PNG\tbee".encode(encoding))
+    write(root, b"path\tlabel\nimages/owl1.PNG\tant\n", "test.csv")
+    for delimiter in ("tab", "\t", r"\t"):
+        data = opened(root, delimiter=delimiter)
+        assert data.train.files[0] == str(root / "images/é 日.png")
+        assert data.train.labels.tolist() == [0, 1]
+
+
+def test_space_after_quotes(root):
+    (root / "images/bee0.PNG").rename(root / 'images/a "b" ,c.png')
+    rows = '"images/ant0.PNG" , "ant"  \n"images/a ""b"" ,c.png"  ,bee\nimages/owl0.PNG,"owl" '
+    write(root, f"path,label\n{rows}\n")
+    data = opened(root)
+    assert data.train.files[1] == str(root / 'images/a "b" ,c.png')
+    assert data.train.labels.tolist() == [0, 1, 2]
+
+
+def test_problems_of_both_files_come_together(root):
+    write(root, "path,label\nimages/ant0.PNG\n")
+    write(root, "path,name\n", "test.csv")
+    with pytest.raises(
+        ValueError, match=r"2 problems: .*train\.csv:2: 1 cell.*test\.csv:1: no col"
+    ):
+        opened(root)
+    (root / "train.csv").unlink()
+    with pytest.raises(ValueError, match=r"2 problems: .*train\.csv: No such file.*test\.csv:1: "):
+        opened(root)
+
+
 def test_images_relative_to_a_root_and_absolute(root):
     (root / "lists").mkdir()
     write(root, f"path,label\nant0.PNG,a\n{root}/images/bee0.PNG,b\n", "lists/train.csv")
@@ -119,14 +151,20 @@ def test_an_image_with_two_labels(root):
     [
         (
             "path,label\na.png,x,1\nb.png,\n,\n,x\nc.png\n",
-            "4 invalid rows: .*:2: 3 cells, but",
+            "4 problems: .*:2: 3 cells, but",
         ),
-        ("path,label\nb.png,\n", r"1 invalid row: .*train\.csv:2: no label$"),
-        ("path,label\n\n ,x\n", r"1 invalid row: .*train\.csv:3: no path$"),
+        ("path,label\nb.png,\n", r"1 problem: .*train\.csv:2: no label$"),
+        ("path,label\n\n ,x\n", r"1 problem: .*train\.csv:3: no path$"),
         ("path,label\na.png\n", r":2: 1 cell, but the header has 2; put cells that contain ','"),
         (b"path,label\na.png,x\n\xe9.png,x\n", r"csv:3: not UTF-8: .*udce9\.png"),
         ('path,label\n"a.png"b,x\n', r"csv: .*train\.csv:2: invalid CSV: ',' expected after '\"'"),
         ('path,label\nb.png,x\n"a.png,x\n', r"train\.csv:3: invalid CSV: unexpected end of data"),
+        (
+            'path,label\na.png\n"b"c,x\nd.png,\n',
+            r"3 problems: .*csv:2: 1 cell, .*; .*csv:3: invalid CSV: .*; .*csv:4: no label$",
+        ),
+        ("path,label\n".encode("utf-16-le"), r"csv:1: not UTF-8: zero bytes, as of UTF-16 without"),
+        ("path,label\na,b\n".encode("utf-16")[:-1], r"csv: not UTF-16: truncated data: save it"),
         (
             "file;label\na;b\n",
             r"train\.csv:1: no column path, label in the header: 'file;label'",

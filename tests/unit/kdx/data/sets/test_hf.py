@@ -102,6 +102,60 @@ def test_parquet_files(tmp_path):
     assert colours(sliced, sliced.test) == [list(COLOURS[3])]
 
 
+def test_slices_that_overlap_are_told(tmp_path):
+    made().to_parquet(tmp_path / "train-00000-of-00001.parquet")
+    made([1]).to_parquet(tmp_path / "test-00000-of-00001.parquet")
+    note = "hf: 2 test images also in the training split: train[1], train[2]"
+    for train, test, streaming in (
+        ("train[:75%]", "train[25%:]", False),
+        ("train[:3]", "train[1:]", True),
+    ):
+        data = opened(tmp_path, train=train, test=test, streaming=streaming)
+        assert data.notes == [note]
+        assert (len(data.train), len(data.test)) == (3, 3)
+    assert opened(tmp_path, train="train[:2]", test="train[2:]").notes == []
+    message = "parquet files of both train and test: test-00000-of-00001.parquet"
+    with pytest.raises(ValueError, match=message):
+        opened(tmp_path, train="*.parquet", test="test-*.parquet")
+
+
+def test_streaming_keeps_the_rows_of_a_slice_and_two_columns(tmp_path):
+    file = tmp_path / "train-00000-of-00001.parquet"
+    made().add_column("other", ["x"] * 4).to_parquet(file)
+    rows = {"train": "train[1:3]", "test": "train[3:4]", "streaming": True}
+    data = opened(tmp_path, **rows)
+    assert colours(data, data.train) == [list(COLOURS[1]), list(COLOURS[2])]
+    assert data.train.labels.tolist() == [0, 0]
+    assert data.train.content.dataset.column_names == ["image"]
+    (stored,) = data.train.files
+    kept = datasets.Dataset.from_file(stored)
+    assert (kept.column_names, len(kept)) == (["image", "label"], 2)
+    assert opened(tmp_path, **rows).train.files == [stored]  # read once
+    assert opened(tmp_path, **rows | {"train": "train[:3]"}).train.files != [stored]
+    made([0, 1, 1, 0]).to_parquet(file)
+    changed = opened(tmp_path, **rows)
+    assert changed.train.labels.tolist() == [1, 1]
+    both = {"train": "train-*.parquet", "test": "train[:1]", "streaming": True}
+    assert opened(tmp_path, **both).train.labels.tolist() == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"train": "train[:50%]"},
+            r"train\[:50%\]: streaming takes a split, or rows of it counted",
+        ),
+        ({"train": "trian"}, "hf: .*: trian: .*"),
+        ({"label": "kind"}, "hf: .*: train: no column kind: columns are image, label; set image"),
+    ],
+)
+def test_what_cannot_be_streamed(tmp_path, arguments, message):
+    made().to_parquet(tmp_path / "train-00000-of-00001.parquet")
+    with pytest.raises(ValueError, match=message):
+        opened(tmp_path, test="train[3:]", streaming=True, **arguments)
+
+
 def test_parquet_of_other_libraries(tmp_path):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     raw = [picture(colour, "jpeg") for colour in COLOURS]
@@ -211,6 +265,10 @@ def test_what_cannot_be_opened(tmp_path, monkeypatch):
         opened(path, skip_bad=-1)
     with pytest.raises(ValueError, match=r"hf: .*saved: validation: "):
         opened(path, test="validation")
+    with pytest.raises(
+        ValueError, match=r"train\[:2\]: save_to_disk wrote the splits train, test, which"
+    ):
+        opened(path, train="train[:2]")
     (path / "train/data-00000-of-00001.arrow").write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"hf: .*saved: train: "):
         opened(path)

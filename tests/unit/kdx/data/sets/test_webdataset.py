@@ -107,7 +107,7 @@ def test_samples_that_are_not_whole(root):
     ]
     write(root / "test.tar", members)
     message = (
-        r"webdataset: 1 of 1 shard cannot be used: .*/test\.tar: 4 samples: 1: 0 images, "
+        r"webdataset: 1 of 3 shards cannot be used: .*/test\.tar: 4 samples: 1: 0 images, "
         r"but one is needed: it has \.cls, 2: no label \.cls: it has \.png, "
         r"3: no label in \.cls: Unicode.*, "
         r"4: label '' in \.cls is not a name or an integer"
@@ -144,7 +144,7 @@ def test_broken_shards_are_refused_with_the_offset(root):
             rf"truncated: 'a/5\.PNG' has .* bytes from offset {image.offset:,}",
         ),
         (whole[:header], rf"truncated: no end of archive at offset {header:,}"),
-        (whole[: header + 100], rf"damaged header at offset {header:,}"),
+        (whole[: header + 100], rf"truncated inside of a header at offset {header:,}"),
         (whole[:header] + b"x" * 9 + whole[header + 9 :], rf"damaged header at offset {header:,}"),
         (whole[: text.offset + 2], rf"truncated: 'a/5\.cls' has .* from offset {text.offset:,}"),
         (b"no tar", "not a tar, or damaged at offset 0: "),
@@ -152,7 +152,7 @@ def test_broken_shards_are_refused_with_the_offset(root):
         (b"\x1f\x8b....", r"compressed: members of a \.tar\.gz have no offsets: unpack it"),
     ):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=rf"1 of 2 shards cannot be used: {path}: {message}"):
+        with pytest.raises(ValueError, match=rf"1 of 3 shards cannot be used: {path}: {message}"):
             opened(root)
     path.write_bytes(whole)
     data = opened(root)
@@ -164,6 +164,35 @@ def test_broken_shards_are_refused_with_the_offset(root):
     path.unlink()
     with pytest.raises(ValueError, match=r"9\.tar:a/5\.PNG: No such file"):
         data.train.view(5, data.input, None)
+
+
+def test_broken_shards_of_both_parts_come_together(root):
+    for name in ("train-08.tar", "train-09.tar", "test.tar"):
+        (root / name).write_bytes((root / name).read_bytes()[:700])
+    message = (
+        r"3 of 3 shards .*train-08\.tar: trunc.*; .*train-09\.tar: trunc.*; .*test\.tar: trunc"
+    )
+    with pytest.raises(ValueError, match=message):
+        opened(root)
+
+
+def test_patterns_with_braces(root):
+    (root / "train-09.tar").rename(root / "val-10.tar")
+    data = opened(root, train="{train,val}-*.tar")
+    assert reds(data, data.train) == list(range(7))
+    assert reds(data, opened(root, train="train-{08..08}.tar").train) == [0, 1, 2, 3]
+    message = r"nothing fits; write \{000\.\.146\}, \{a,b\} or \*; there are test\.tar, train-08"
+    with pytest.raises(ValueError, match=message):
+        opened(root, train="train-{09..08}.tar")
+    with pytest.raises(ValueError, match=r"no .*train-\{08-09\}\.tar; write"):
+        opened(root, train="train-{08-09}.tar")
+
+
+def test_extensions_may_have_a_dot(root):
+    data = opened(root, image=".png", label=".json:id")
+    assert data.train.labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
+    with pytest.raises(ValueError, match=r"a/0: no \.jpg: it has \.png, \.cls, \.json"):
+        opened(root, image=".JPG")
 
 
 def test_shards_that_are_not_there_or_in_both(root):
