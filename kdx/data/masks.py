@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kdx.data.augment import Augment, check_changes, check_list
-from kdx.data.decode import decode_annotated, decode_mask
+from kdx.data.decode import decode_annotated, decode_mask, decode_segments
 from kdx.data.sources import BILINEAR, Files, check_lists, check_rgb, found_in, taken
 from kdx.protocols import IGNORED, InputSpec
 from kdx.util.words import counted, listed
@@ -22,7 +24,8 @@ class MaskImages(Files):
     """Image files with masks, files of as many ids; `labels` [N] (int64) are what splits go by.
 
     `table` [256] (int64) has the class of each id: IGNORED if such pixels do not count, UNKNOWN if
-    a mask with that id is refused.
+    a mask with that id is refused. With `segments` masks are RGB: of each [n, 2] (int64) are
+    the segments' ids and what they are in the table, in the order of ids; see `decode_segments`.
 
     A view is the whole image, resized to the input; the mask takes the nearest pixel's id. With
     `augment.scale` it is enlarged by a factor drawn evenly from that range, with `augment.window` a
@@ -39,9 +42,11 @@ class MaskImages(Files):
     masks: Sequence[str]
     table: Tensor
     labels: Tensor
+    segments: Sequence[NDArray[np.int64]] = ()  # not tensors: see BoxImages.__reduce__
 
     def __post_init__(self) -> None:
-        check_lists("images with masks", self.labels, paths=self.paths, masks=self.masks)
+        more = {"segments": self.segments} if self.segments else {}
+        check_lists("images with masks", self.labels, paths=self.paths, masks=self.masks, **more)
         if self.table.dtype != torch.int64 or self.table.shape != (IDS,):
             wrong = found_in(self.table)
             raise ValueError(f"table: the classes of ids must be int64 [{IDS}], not {wrong}")
@@ -53,12 +58,15 @@ class MaskImages(Files):
 
     def tensors(self, *, targets: bool) -> Iterator[tuple[str, Tensor]]:
         """Yield the table, which targets depend on."""
-        yield from [("table", self.table)] if targets else ()
+        if targets:
+            yield "table", self.table
+            yield from (("segments", torch.from_numpy(rows)) for rows in self.segments)
 
     def subset(self, indices: Tensor) -> "MaskImages":
         """Return the samples at `indices` [n], in that order."""
         paths, masks = (taken(files, indices) for files in (self.paths, self.masks))
-        return MaskImages(paths, masks, self.table, self.labels[indices])
+        segments = taken(self.segments, indices) if self.segments else ()
+        return MaskImages(paths, masks, self.table, self.labels[indices], segments)
 
     def check(self, input: InputSpec, augment: Augment | None) -> None:
         """Raise ValueError for an input that is not RGB, and for changes that masks cannot have."""
@@ -111,7 +119,9 @@ class MaskImages(Files):
 
     def _read(self, index: int) -> tuple[Tensor, Tensor]:
         """Return an image [3, h, w] and its ids [h, w]."""
-        mask = decode_mask(self.masks[index])
+        path = self.masks[index]
+        segments = self.segments[index] if self.segments else None
+        mask = decode_mask(path) if segments is None else decode_segments(path, segments)
         image = decode_annotated(self.paths[index], (mask.shape[0], mask.shape[1]))
         self._check(index, mask, (image.shape[1], image.shape[2]))
         return image, mask

@@ -34,6 +34,7 @@ from kdx.training.checks import (
     check_answer,
     check_average,
     check_batches,
+    check_objects,
     check_sampling,
     check_teachers_used,
     class_counts,
@@ -140,6 +141,7 @@ def build(
         name = type(splits.train).__name__
         raise ValueError(f"data.augment: {name} takes no list, which needs its `located`, `fitted`")
     check_sampling(recipe, task)
+    check_objects(task, splits.train)
     mixing = mixing_of(recipe, task, len(splits.train))
     augment, seed = recipe.data.augment, recipe.seed
     views = Views(splits.train, data.input, seed=seed, augment=augment, mixing=mixing)

@@ -108,9 +108,7 @@ def test_space_after_quotes(root):
 def test_problems_of_both_files_come_together(root):
     write(root, "path,label\nimages/ant0.PNG\n")
     write(root, "path,name\n", "test.csv")
-    with pytest.raises(
-        ValueError, match=r"2 problems: .*train\.csv:2: 1 cell.*test\.csv:1: no col"
-    ):
+    with pytest.raises(ValueError, match=r"2 problems: .*train\.csv:2: 1 cell.*test\.csv:1: no col"):
         opened(root)
     (root / "train.csv").unlink()
     with pytest.raises(ValueError, match=r"2 problems: .*train\.csv: No such file.*test\.csv:1: "):

@@ -142,10 +142,7 @@ def test_streaming_keeps_the_rows_of_a_slice_and_two_columns(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            {"train": "train[:50%]"},
-            r"train\[:50%\]: streaming takes a split, or rows of it counted",
-        ),
+        ({"train": "train[:50%]"}, r"train\[:50%\]: streaming takes a split, or rows of it counted"),
         ({"train": "trian"}, "hf: .*: trian: .*"),
         ({"label": "kind"}, "hf: .*: train: no column kind: columns are image, label; set image"),
     ],
@@ -265,9 +262,7 @@ def test_what_cannot_be_opened(tmp_path, monkeypatch):
         opened(path, skip_bad=-1)
     with pytest.raises(ValueError, match=r"hf: .*saved: validation: "):
         opened(path, test="validation")
-    with pytest.raises(
-        ValueError, match=r"train\[:2\]: save_to_disk wrote the splits train, test, which"
-    ):
+    with pytest.raises(ValueError, match=r"train\[:2\]: save_to_disk wrote the splits train, test, which"):
         opened(path, train="train[:2]")
     (path / "train/data-00000-of-00001.arrow").write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"hf: .*saved: train: "):
