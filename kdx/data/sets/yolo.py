@@ -100,8 +100,8 @@ def _names(file: str, content: Mapping[str, Any]) -> list[str]:
         )
     if odd := [str(name) for name in names.values() if type(name) not in (str, int)]:
         raise ValueError(
-            f"yolo: {file}: names: {listed(odd)} not text: YAML reads yes, on and true as True, no, "
-            "off and false as False, 1.0 as a number, nothing as None: put such names in quotes"
+            f"yolo: {file}: names: {listed(odd)} not text: YAML reads yes, on, true as True, no, "
+            "off, false as False, 1.0 as a number, nothing as None: put such names in quotes"
         )
     if twice := repeated(list(numbers.values())):
         raise ValueError(f"yolo: {file}: names: duplicate classes: {listed(twice)}")

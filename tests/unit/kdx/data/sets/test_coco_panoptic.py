@@ -183,12 +183,12 @@ def test_files_of_another_task(root):
         ValueError, match=r"train2017\.json: panoptic annotations: set task: segment"
     ):
         opened(root, **arguments)
-    with (
-        pytest.raises(ValueError, match="coco: 1 classes: at most 0"),
-        pytest.MonkeyPatch.context() as m,
-    ):
-        m.setattr("kdx.data.sets.coco_panoptic.VOID", 0)
-        opened(root, classes=["tree"], other="ignore")
+
+
+def test_more_classes_than_a_mask_can_have(root, monkeypatch):
+    monkeypatch.setattr("kdx.data.sets.coco_panoptic.VOID", 2)
+    with pytest.raises(ValueError, match="coco: 3 classes: at most 2 can be in a mask"):
+        opened(root)
 
 
 @pytest.mark.long

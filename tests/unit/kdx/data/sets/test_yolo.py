@@ -173,7 +173,7 @@ def test_lists_of_images_and_several_places(root):
         ("names: {1: dog, 2: owl}", r"names must be numbered from 0 on, not 1, 2"),
         (
             YAML.replace("1: owl\n", "1: no\n"),
-            r"names: False not text: YAML reads yes, on and true as True, .* put such names in quotes",
+            r"names: False not text: YAML reads yes, on, true as True, .* put such names in",
         ),
         (
             "train: none\nval: [a, images/val, b]\nnames: [dog, dog]",
