@@ -27,10 +27,11 @@ def fill(recipe: Recipe, console: Console) -> None:
     processes each runs its part. Raises ValueError for a recipe without a memo, and otherwise
     what `kdx.run.run.run` does.
     """
+    places = [section.component.where for section in recipe.all_teachers.values()] or ["teacher"]
     if not has_memo(recipe):
         raise ValueError(
-            "no teacher.memo in the recipe: add `memo: {views: 5}` to its `teacher:`, or pass "
-            "`teacher.memo.views=5`"
+            f"no {places[0]}.memo in the recipe: add `memo: {{views: 5}}` to its `{places[0]}:`, "
+            f"or pass `{places[0]}.memo.views=5`"
         )
     join(recipe)
     ensure_teachers(recipe, console)
@@ -39,7 +40,7 @@ def fill(recipe: Recipe, console: Console) -> None:
     problems: list[str] = []
     plans = plan_memos(runtime, problems.append)
     if not plans:
-        raise ValueError("; ".join(["teacher.memo: nothing to fill", *problems]))
+        raise ValueError("; ".join([f"{places[0]}.memo: nothing to fill", *problems]))
     console.quiet = not runtime.accelerator.is_main_process
     rule(console, f"{recipe.name}: the teacher's memo")
     say(console, f"device   {describe(runtime)}")

@@ -1,6 +1,6 @@
 """List what a recipe can name in `use:`, with arguments and defaults.
 
-kdx list [networks|datasets|augmentations|losses|transforms|optimizers|schedules]
+kdx list [networks|datasets|augmentations|losses|transforms|optimizers|schedules|trackers|averages]
          [--plugin MODULE]
 
 Of plug-ins it lists public classes, and functions with a return annotation.
@@ -11,7 +11,7 @@ import importlib
 import inspect
 import json
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -27,10 +27,11 @@ from rich.text import Text
 from kdx.commands.shared import add_plugins, terminal
 from kdx.recipe import allow
 from kdx.recipe.arguments import LEARNING_RATE, PROVIDED, parameters_of
+from kdx.recipe.optimizing import AVERAGES, Average
 from kdx.recipe.registry import TABLES, allowed_modules, table, timm_optimizers
 from kdx.util.printing import say
 
-KINDS = {"losses" if kind == "loss" else f"{kind}s": kind for kind in TABLES}
+KINDS = {"losses" if kind == "loss" else f"{kind}s": kind for kind in (*TABLES, "average")}
 _HOUSE = {"network": ("teachers",), "transform": ("expand",)}
 """The packages of kdx that dotted names of a kind come from."""
 
@@ -111,13 +112,15 @@ def rows(entry: Entry) -> Iterator[tuple[str, str, str]]:
 
 
 def catalogue(kind: str, *, plugins: Sequence[str] = ()) -> list[Entry]:
-    """Return the entries of a kind of `kdx.recipe.registry.TABLES`, the built-in ones first.
+    """Return the entries of a kind of `KINDS`, the built-in ones first.
 
     Of plug-ins, those of `plugins` and those that installed packages declare, it has the public
     classes that meet the kind's contract, and functions whose return annotation says so.
     """
     from kdx.recipe.kinds import lack  # here, because it brings torch
 
+    if kind == "average":  # sections of a recipe, which no plug-in adds to
+        return [_average(name, *about) for name, about in AVERAGES.items()]
     factories = dict(table(kind)) | (timm_optimizers() if kind == "optimizer" else {})
     installed = sorted(allowed_modules(plugins) - {"kdx", "expand", "teachers"})
     for name in (*_HOUSE.get(kind, ()), *installed):
@@ -127,6 +130,15 @@ def catalogue(kind: str, *, plugins: Sequence[str] = ()) -> list[Entry]:
                 if not inspect.ismodule(factory) and not lack(factory, kind, annotated=True):
                     factories[f"{module.__name__}.{public}"] = factory
     return [_entry(name, factory, kind) for name, factory in factories.items()]
+
+
+def _average(name: str, line: str, defaults: Mapping[str, float]) -> Entry:
+    fields = Average.model_fields
+    arguments = (
+        Argument(key, False, default, _schema(fields[key].annotation), False)
+        for key, default in defaults.items()
+    )
+    return Entry(name, line, tuple(arguments), open=False)
 
 
 def _modules(name: str) -> Iterator[ModuleType]:

@@ -23,6 +23,7 @@ from kdx.run.teacher_run import teacher_recipes
 from kdx.training.job import Job, build
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.util.printing import plain, rule, say
+from kdx.util.words import counted
 
 
 def dry_run(recipe: Recipe, console: Console) -> None:
@@ -37,8 +38,8 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     say(console, f"device: {describe(runtime)}")
     held_out = f"{len(splits.validation):,} validation, " if splits.validation else ""
     sizes = f"{len(splits.train):,} training, {held_out}{len(splits.test):,} test"
-    name = recipe.data.component.use
-    say(console, f"data: {name}, {job.data.input}, {job.classes} classes: {sizes}")
+    name, classes = recipe.data.component.use, counted(job.classes, "class", "classes")
+    say(console, f"data: {name}, {job.data.input}, {classes}: {sizes}")
     for note in (*job.data.notes, *job.notes):
         say(console, f"note: {note}")
     _print_student(job, console)

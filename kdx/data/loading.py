@@ -179,7 +179,7 @@ def _loader(views: Views, batches: Iterable[list[Key]], workers: int) -> DataLoa
         collate_fn=_as_is,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
-        generator=torch.Generator(),  # leaves the ambient one alone: dropout's, say
+        generator=torch.Generator(),  # leaves torch's global generator alone, as of dropout
         worker_init_fn=_leave_signals,
     )
 

@@ -16,8 +16,8 @@ __all__ = ["BCE", "image_bce"]
 class BCE:
     """-w y log sigmoid(z) - (1 - y) log(1 - sigmoid(z)), mean over labels and batch; no teacher.
 
-    A label y of -1 is unknown and does not count: an image's value is the mean over its others, 0
-    if there is none. Labels of mixed images are between 0 and 1.
+    A label y of -1 is unknown and does not count: an image's value is the mean over its known
+    labels, 0 without any. Labels of mixed images are between 0 and 1.
 
     `pos_weight` is w, 1 by default: a number for each label, or "balanced": images without a label
     over images with it, of the training split; 1 for labels that never or always occur. ValueError

@@ -29,22 +29,29 @@ class CrossEntropy:
 
     "balanced" weights are n / (C * count) (King & Zeng 2001; scikit-learn's), by the `class_counts`
     of the training images, C classes of which are in n of them: their mean over the images is 1. A
-    class without images weighs 0. ValueError without counts: for other tasks than classification.
+    class without images weighs 0.
+
+    "effective" weights are (1 - beta) / (1 - beta^count), the inverse of the effective number of
+    samples (Cui et al. 2019, equation 2), scaled to a mean of 1 over these classes; `beta` is in
+    [0, 1): 0 gives equal weights, almost 1 the inverse counts. ValueError for both without counts:
+    for other tasks than classification.
     """
 
     def __init__(
         self,
         *,
         label_smoothing: float = 0.0,
-        class_weights: Sequence[float] | Literal["balanced"] | None = None,
+        class_weights: Sequence[float] | Literal["balanced", "effective"] | None = None,
+        beta: float = 0.999,
         num_classes: int | None = None,
         class_counts: Sequence[int] | None = None,
     ) -> None:
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing: {label_smoothing} is not in [0, 1)")
-        if class_weights == "balanced":
-            class_weights = _balanced(class_counts)
-        assert not isinstance(class_weights, str)
+        if not 0 <= beta < 1:
+            raise ValueError(f"beta: {beta} is not in [0, 1)")
+        if isinstance(class_weights, str):
+            class_weights = _by_counts(class_weights, class_counts, beta)
         for weight in class_weights or ():
             checked_scales(class_weights=weight)
         if class_weights is not None and not any(class_weights):
@@ -74,12 +81,15 @@ class CrossEntropy:
         return image_cross_entropy(logits, target, weight=weight, label_smoothing=smoothing).mean()
 
 
-def _balanced(counts: Sequence[int] | None) -> list[float]:
+def _by_counts(how: str, counts: Sequence[int] | None, beta: float) -> list[float]:
     if counts is None:
-        needs = "'balanced' needs images with one label each, which can be counted"
+        needs = f"{how!r} needs images with one label each, which can be counted"
         raise ValueError(f"class_weights: {needs}: give a list of numbers")
     classes = sum(count > 0 for count in counts)
-    return [sum(counts) / (classes * count) if count else 0.0 for count in counts]
+    if how == "balanced":
+        return [sum(counts) / (classes * count) if count else 0.0 for count in counts]
+    weights = [(1 - beta) / (1 - beta**count) if count else 0.0 for count in counts]
+    return [weight * classes / sum(weights) for weight in weights]
 
 
 @full_precision

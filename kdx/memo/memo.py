@@ -88,7 +88,7 @@ class Memo:
                 try:
                     made = self.plan.codecs[name].encode(chosen)
                 except ValueError as error:
-                    raise ValueError(f"teacher.memo: the teacher's {name}: {error}") from error
+                    raise ValueError(f"{self.plan.key}: the teacher's {name}: {error}") from error
                 rows[absent[new]] = made
                 store.write(view, numbers[absent[new]], made)
 

@@ -30,7 +30,7 @@ class Plan:
 
     `codecs` are the rows of its outputs by name: "logits", "feature.<module path>". `limit` is
     in bytes. `unlike` is what differs from the nearest other memo, if this one is new. `asked`:
-    by the recipe, not by default.
+    by the recipe, not by default. `key` is the recipe's, for errors.
     """
 
     directory: Path
@@ -41,6 +41,7 @@ class Plan:
     limit: float
     unlike: tuple[str, ...] = ()
     asked: bool = True
+    key: str = "teacher.memo"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -98,13 +99,14 @@ def make_plan(
         limit=memo.limit * 10**9,
         unlike=_unlike(memos, parts) if is_new else (),
         asked=bool(section.memo),
+        key=f"{section.component.where}.memo",
     )
 
 
 def check_room(plan: Plan) -> None:
     """Raise ValueError, with what would fit, if a full memo exceeds its limit or the free space."""
     if plan.size() > plan.limit:
-        bound = f"over the limit of {in_bytes(plan.limit)} (teacher.memo.limit, in GB)"
+        bound = f"over the limit of {in_bytes(plan.limit)} ({plan.key}.limit, in GB)"
         raise ValueError(_too_large(plan, bound, plan.limit))
     above = (plan.directory.absolute(), *plan.directory.absolute().parents)
     place = next(path for path in above if path.exists())
@@ -167,4 +169,4 @@ def _too_large(plan: Plan, bound: str, room: float) -> str:
     tops = [n for n, codec in codecs.items() if plan.size({**plan.codecs, LOGITS: codec}) <= room]
     fitting = [f"`views: {views}`"] * bool(views) + [f"`top: {max(tops, default=0)}`"] * bool(tops)
     advice = f"{' or '.join(fitting)} would fit" if fitting else "not even `views: 1` would fit"
-    return f"teacher.memo: {plan.rows()} would take {in_bytes(plan.size())}, {bound}: {advice}"
+    return f"{plan.key}: {plan.rows()} would take {in_bytes(plan.size())}, {bound}: {advice}"

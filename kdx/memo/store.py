@@ -3,7 +3,7 @@
 K: views, N: samples, W: bytes of a row. Two files, created sparse:
 
     <name>.rows     [K, N, W] bytes
-    <name>.checks   [K, N] uint32: a row's checksum, 0 if there is none
+    <name>.checks   [K, N] uint32: a row's checksum, 0 for a missing row
 
 A row is written before its checksum, that of the row at its own place. What was interrupted,
 damaged or moved is therefore missing, never wrong; also while a run reads it, as every row is

@@ -60,7 +60,10 @@ def _plan_one(runtime: Runtime, name: str, say: Callable[[str], None]) -> Plan |
     except ValueError as error:
         plan, problem = None, str(error)
     if _over_processes(runtime, int(plan is None)):
-        reason = problem.removeprefix("teacher.memo: ") or "another process cannot have it"
+        reason = (
+            problem.removeprefix(f"{section.component.where}.memo: ")
+            or "another process cannot have it"
+        )
         say(f"{OFF}: {reason}")
         return None
     return plan
@@ -133,10 +136,10 @@ def _plan(runtime: Runtime, name: str) -> Plan:
     teacher, views = job.teachers[name], job.train_views
     try:
         plan = make_plan(section, teacher, views, directory=place, precision=precision)
-        check_room(plan)
-    except ValueError as error:  # of "teacher.memo", which may be "teachers.big.memo"
-        key = f"{section.component.where}.memo"
-        raise ValueError(str(error).replace("teacher.memo", key)) from error
+    except ValueError as error:  # of "teacher.memo.top", which may be "teachers.big.memo.top"
+        key = f"{section.component.where}.memo.top"
+        raise ValueError(str(error).replace("teacher.memo.top", key)) from error
+    check_room(plan)
     return plan
 
 

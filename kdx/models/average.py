@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from kdx.recipe.optimizing import Average
+from kdx.recipe.optimizing import AVERAGES, Average
 
 Decay = Annotated[float, Field(gt=0, lt=1)]
 
@@ -32,7 +32,7 @@ def ema(student_network: nn.Module, decay: Decay = 0.999) -> AveragedModel:
 def average_of(network: nn.Module, section: Average) -> AveragedModel:
     """Return the average of a compact network that a recipe asks for, empty."""
     if section.use == "ema":
-        return ema(network, section.decay or 0.9998)
+        return ema(network, section.decay or AVERAGES["ema"][1]["decay"])
     return AveragedModel(network, avg_fn=_equally, use_buffers=True)
 
 

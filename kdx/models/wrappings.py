@@ -48,7 +48,7 @@ class Contents:
 
 
 def contents(content: Any, objects: list[str]) -> Contents:
-    """Return the tensors of what a file holds; ValueError if it has none, or two of one name."""
+    """Return the tensors in a file; ValueError without tensors, or if two have the same name."""
     entries = list(_entries(content))
     keys = list(content) if isinstance(content, Mapping) else []
     if not entries and objects:

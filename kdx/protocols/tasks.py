@@ -32,7 +32,7 @@ class Meter(Protocol):
 class ClassReport:
     """How good the answers are, class by class: C classes, labels or outputs.
 
-    `metrics` are (heading, a value for each class, None where it has none) by name. `count`:
+    `metrics` are (heading, a value for each class, None if undefined) by name. `count`:
     samples (pixels, boxes) of each class. `confusion` [C, C]: truth by row, prediction by column.
     `calibration`: {"ece", "bins": [{"low", "high", "count", "confidence", "accuracy"}, ...]}.
     """
@@ -44,7 +44,7 @@ class ClassReport:
 
 
 class ClassMeter(Protocol):
-    """Adds up what is known of each class, a batch at a time, each sample once."""
+    """Adds up metrics of each class, a batch at a time, each sample once."""
 
     def update(self, answer: Tensor, target: Tensor) -> None:
         """Take a network's answer to a batch, in float32, and the batch's target."""
@@ -60,8 +60,8 @@ class Task(Protocol):
 
     `metrics` are headings of shares in [0, 1] by name, the one that chooses the best epoch first.
     `facts` are what networks and losses may ask to know, as JSON holds it, `num_classes` among it.
-    `chance` is what a network that knows nothing reaches in the first metric. `spatial` says that
-    an answer is of places in the image: a teacher then sees images of the student's size.
+    `chance` is the first metric of random guessing. `spatial`: answers are of places in the image,
+    so that a teacher sees images of the student's size.
 
     Answers and targets are one tensor each, batch first. Classification: [B, C], and classes [B].
     Multi-label: [B, C], and float [B, C] of 1, 0, or -1 for unknown. Regression of D numbers:
@@ -77,11 +77,11 @@ class Task(Protocol):
     spatial: bool
 
     def check(self, answer: object, images: Tensor) -> None:
-        """Raise ValueError where `answer` cannot be a network's answer to `images`."""
+        """Raise ValueError if `answer` is not an output of the right shape for `images`."""
         ...
 
     def check_source(self, source: ImageSource) -> None:
-        """Raise ValueError that names the first sample whose target is none of the task's."""
+        """Raise ValueError with the first sample whose target does not fit the task."""
         ...
 
     def meter(self, device: torch.device) -> Meter:
@@ -89,7 +89,7 @@ class Task(Protocol):
         ...
 
     def decide(self, answer: Tensor) -> Tensor:
-        """Return the likeliest classes, say, int64: [B], or [B, ...] if the task is spatial."""
+        """Return predictions, int64, such as classes: [B], or [B, ...] if the task is spatial."""
         ...
 
     def draw(self, image: Tensor, target: Tensor, answer: Tensor) -> Tensor | None:

@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class Tracker(Protocol):
-    """Records a run somewhere else. Its methods may raise anything: the run goes on without it.
+    """Logs a run to an experiment tracker. If a method raises, training continues without it.
 
     Its factory gets `run_dir`, `run_name` and `run_id` if it names them: the directory and the name
     of the run, and the tracker's own run to continue, None for a new one.

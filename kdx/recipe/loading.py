@@ -15,7 +15,7 @@ from kdx.recipe.optimizing import Optimizer
 from kdx.recipe.overrides import override
 from kdx.recipe.paths import Locations
 from kdx.recipe.registry import allowed_modules, resolve
-from kdx.recipe.relations import born_again, check_memos, check_relations
+from kdx.recipe.relations import born_again, check_memos, check_paths, check_relations
 from kdx.recipe.resuming import sections_in
 from kdx.recipe.schema import Recipe
 from kdx.recipe.sections import Data, Student, Teacher
@@ -67,6 +67,7 @@ def read(
         report.fail("this is a study, not a recipe: run it with `kdx study`")
     override(data, overrides, report)
     check_relations(data, report)
+    check_paths(data, report)
     check_memos(data, locations, report)
     born_again(data)
     bound = _Binder(allowed_modules(locations.plugins), report).recipe(data)

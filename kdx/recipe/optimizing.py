@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, InstanceOf, Strict, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, Strict, model_validator
 
 from kdx.recipe.arguments import Component
 from kdx.recipe.fields import Finite, Positive, either
@@ -56,10 +56,21 @@ class Optimizer(Section):
 
 
 class Clip(Section):
-    """How gradients are clipped: each `value`, or `adaptive`, by the norm of the weights."""
+    """How gradients are clipped to `at`.
+
+    By the "norm" of all; by "value", each number; or "adaptive", each row of a weight relative to
+    the norm of the row.
+    """
 
     by: Literal["norm", "value", "adaptive"]
     at: Positive
+
+
+def _limited(given: object) -> object:
+    if given in ("norm", "value", "adaptive"):
+        at = {"norm": 1, "value": 0.5, "adaptive": 0.01}[str(given)]
+        raise ValueError(f"{given!r} needs a limit: {{by: {given}, at: {at}}}")
+    return given
 
 
 def _shortest(given: float | Clip | None) -> float | Clip | None:
@@ -67,7 +78,19 @@ def _shortest(given: float | Clip | None) -> float | Clip | None:
     return given.at if isinstance(given, Clip) and given.by == "norm" else given
 
 
-Clipping = Annotated[Positive | Clip | None, AfterValidator(_shortest), either(Clip, Positive)]
+Clipping = Annotated[
+    Positive | Clip | None,
+    AfterValidator(_shortest),
+    either(Clip, Positive),
+    BeforeValidator(_limited),
+]
+
+
+AVERAGES = {
+    "ema": ("A moving average of the compact weights.", {"decay": 0.9998, "start": 0.0}),
+    "swa": ("The mean of the compact weights at the epochs' ends.", {"start": 0.75}),
+}
+"""What an average is, and its defaults."""
 
 
 class Average(Section):
@@ -91,5 +114,5 @@ class Average(Section):
 
     def follows(self, epoch: int, epochs: int) -> bool:
         """Return whether an epoch of the run, counted from 0 of `epochs`, is averaged."""
-        start = self.start if self.start is not None else {"ema": 0.0, "swa": 0.75}[self.use]
+        start = AVERAGES[self.use][1]["start"] if self.start is None else self.start
         return epoch >= (int(start * epochs) if start < 1 else start)  # so a share has an epoch

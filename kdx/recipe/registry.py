@@ -9,9 +9,11 @@ shows by what it is annotated to return. In plug-ins, which were allowed by name
 
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -116,6 +118,7 @@ def table(kind: str) -> Mapping[str, Any]:
 def timm_optimizers() -> dict[str, Any]:
     """Return timm's optimizers by name ("timm.lamb"), with timm's defaults.
 
+    Momentum is 0.9, as in timm's `create_optimizer_v2`, if the class has none by default.
     Without those that need second derivatives, other packages, or random numbers that they do not
     put into their state, so that a resume would go other steps (Kron).
     """
@@ -124,7 +127,10 @@ def timm_optimizers() -> dict[str, Any]:
         info = timm.get_optimizer_info(name)
         made = info.opt_class
         if isinstance(made, type) and not info.second_order and made.__name__ != "Kron":
-            found[f"timm.{name}"] = timm.get_optimizer_class(name)
+            factory = timm.get_optimizer_class(name)
+            momentum = inspect.signature(made).parameters.get("momentum")
+            none = momentum is not None and momentum.default == 0
+            found[f"timm.{name}"] = partial(factory, momentum=0.9) if none else factory
     return found
 
 

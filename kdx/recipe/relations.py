@@ -9,6 +9,7 @@ from typing import Any
 from kdx.recipe.errors import KeyPath, Report, dotted
 from kdx.recipe.paths import Locations, is_run
 from kdx.recipe.wording import show, unknown
+from kdx.util.words import of_windows
 
 EMA = "ema"  # as a teacher: see `kdx.models.average`
 
@@ -49,6 +50,15 @@ def check_relations(data: dict[str, Any], report: Report) -> None:
         if report.overridden(("epochs",)) or not any(map(report.overridden, keys)):
             instead = ", ".join(f"stages.{index}.epochs=..." for index in range(len(stages)))
             report.add(("epochs",), f"unused, since every stage sets its own: set {instead}")
+
+
+def check_paths(value: Any, report: Report, path: KeyPath = ()) -> None:
+    """Report paths of Windows, anywhere in a recipe, on another system."""
+    if isinstance(value, str) and (advice := of_windows(value)):
+        report.add(path, advice)
+    inside = value.items() if isinstance(value, dict) else ()
+    for key, each in enumerate(value) if isinstance(value, list) else inside:
+        check_paths(each, report, (*path, key))
 
 
 def _check_taught(part: Any, path: KeyPath, teachers: Any, report: Report) -> None:

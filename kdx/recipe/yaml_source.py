@@ -14,6 +14,7 @@ import yaml
 
 from kdx.recipe.errors import KeyPath, Report
 from kdx.recipe.wording import show
+from kdx.util.words import of_windows
 
 LARGEST = 2**16
 """Characters in a recipe, which is about twenty lines: they are read in a fraction of a second."""
@@ -41,7 +42,8 @@ def read_mapping(path: Path, report: Report, rule: str) -> dict[str, Any]:
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)
     except (OSError, ValueError) as error:
-        report.fail(f"cannot be read: {getattr(error, 'strerror', error)}")
+        found = of_windows(str(path)) or getattr(error, "strerror", error)
+        report.fail(f"cannot be read: {found}")
     if len(content) > LARGEST:
         report.fail(f"larger than {LARGEST // 1024} kB: a recipe is about twenty lines")
     try:

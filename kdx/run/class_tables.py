@@ -41,7 +41,7 @@ def in_brief(classes: Classes) -> list[str]:
 def to_log(classes: Classes) -> dict[str, float]:
     """Return what the last epoch's line has of the exported student: of few classes, a value each.
 
-    "exported/recall/<class>" and "exported/ece", say.
+    Such as "exported/recall/<class>" and "exported/ece".
     """
     prefix, few = f"exported/{classes.main}", len(classes.names) <= MOST_ROWS
     pairs = sorted(lowest(classes)) if few else []

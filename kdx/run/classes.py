@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from kdx.models.class_order import per_class
-from kdx.protocols import ByClass, ImageSource, Task
+from kdx.protocols import ByClass, ClassReport, ImageSource, Task
 from kdx.tasks import numbers_of
 from kdx.training.evaluation import Observer
 from kdx.util.files import write_whole
+from kdx.util.words import listed
 
 FILE = "classes.json"
 WORST = 24
@@ -60,7 +61,7 @@ class Judge:
     """Judges a network's answers class by class while it is evaluated, if the task can do that."""
 
     def __init__(self, task: Task, names: Sequence[str], device: torch.device) -> None:
-        self.names = [str(name) for name in names]
+        self.task, self.names = task, [str(name) for name in names]
         self.numbers = numbers_of(task)
         self.meter = task.class_meter(device) if isinstance(task, ByClass) else None
         self.worst = torch.full((WORST, 4), -1)  # confidence, index, true and predicted class
@@ -79,11 +80,13 @@ class Judge:
     ) -> Classes | None:
         """Return what was seen of a split by all processes; None if the task has no classes.
 
-        All processes call it. `gather` concatenates their tensors, by rank.
+        All processes call it. `gather` concatenates their tensors, by rank. ValueError for a report
+        of another number of classes than the data's.
         """
         if not self.meter:
             return None
         report, worst = self.meter.compute(), _surest(gather(self.worst)).tolist()
+        _check(report, len(self.names), f"class_meter of {type(self.task).__name__}")
         return Classes(
             split,
             len(source),
@@ -116,6 +119,20 @@ class Judge:
             sure = (confidence.nan_to_num(0.0) * UNIT).long().where(said != targets, -1)
             rows = torch.stack([sure, indices.to(said.device), targets, said], dim=1)
             self.worst = _surest(torch.cat([self.worst.to(rows.device), rows]))
+
+
+def _check(report: ClassReport, classes: int, origin: str) -> None:
+    lengths = {"count": len(report.count)}
+    lengths |= {f"metrics[{name!r}]": len(values) for name, (_, values) in report.metrics.items()}
+    if report.confusion is not None:
+        rows = {"confusion": report.confusion}
+        rows |= {f"confusion[{row}]": each for row, each in enumerate(report.confusion)}
+        lengths |= {name: len(each) for name, each in rows.items()}
+    if wrong := [f"{name} has {count}" for name, count in lengths.items() if count != classes]:
+        what = f"wrong number of classes: {listed(wrong)}"
+        raise ValueError(f"{origin}: {what}, but the data set has {classes} class names")
+    if not report.metrics:
+        raise ValueError(f"{origin}: no metrics: a ClassReport needs one or more")
 
 
 def _surest(rows: Tensor) -> Tensor:

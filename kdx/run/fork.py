@@ -144,7 +144,7 @@ def _is_origin(place: Path, origin: Mapping[str, str | None]) -> bool:
 def open_fork(path: Path, recipe: Recipe) -> Fork:
     """Read a checkpoint, or the newest one of a run directory, to start a run from.
 
-    ValueError if there is none, if it belongs to this run, or if a student with other transforms
+    ValueError without a checkpoint, for one of this run, or if a student with other transforms
     cannot be restored.
     """
     state, notes = TrainState.newest(path) if checkpoints.any_at(path) else (None, [])

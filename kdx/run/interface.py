@@ -82,7 +82,8 @@ def distill(
     dotted keys work too (`**{"student.transforms.0.rate": 8}`).
 
     Without a recipe, pass objects, which are copied: `student` and `teacher` (modules; several
-    teachers by name in a mapping), `train` and `test` (Datasets, see `kdx.data.from_datasets`, also
+    teachers by name in a mapping; "ema" or {"use": "ema", "decay": 0.99} is the student's moving
+    average), `train` and `test` (Datasets, see `kdx.data.from_datasets`, also
     for `task`, `num_classes`, `mean`, `std`), `losses` (a loss; or losses and pairs (weight, loss),
     in a list or by name; required with a teacher), `transforms`, `optimizer` and `schedule`
     (mappings, classes or partials), `batch_size`, `workers`, `validation`, `limit`, `mixup`,

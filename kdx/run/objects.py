@@ -29,7 +29,7 @@ def recipe_of_objects(
     student: nn.Module,
     train: Any,
     test: Any,
-    teacher: nn.Module | Mapping[str, nn.Module] | None = None,
+    teacher: nn.Module | str | Mapping[str, Any] | None = None,
     memo: Mapping[str, Any] | Literal[False] | None = None,
     losses: Any = None,
     transforms: Any = (),
@@ -60,13 +60,14 @@ def recipe_of_objects(
     ]
     if teacher is not None:
         memos = {} if memo is None else {"memo": memo}
-        if isinstance(teacher, Mapping):
+        if isinstance(teacher, Mapping) and "use" not in teacher:
             given["teachers"] = {
-                name: _part("network", each, f"teachers.{name}") | memos
+                name: _teacher(each, f"teachers.{name}")
+                | (memos if isinstance(each, nn.Module) else {})
                 for name, each in teacher.items()
             }
         else:
-            given["teacher"] = _part("network", teacher, "teacher") | memos
+            given["teacher"] = _teacher(teacher, "teacher") | memos
         if losses is None:
             raise ValueError(
                 "losses: missing: with a teacher, say what is learned from it: "
@@ -83,6 +84,13 @@ def recipe_of_objects(
     if schedule is not None:
         given["schedule"] = _made("schedule", schedule, schedules.TABLE)
     return given, settings
+
+
+def _teacher(given: Any, place: str) -> dict[str, Any]:
+    """Return the section of a teacher: of a module, or of what a recipe names, such as "ema"."""
+    if isinstance(given, str):
+        return {"use": given}
+    return dict(given) if isinstance(given, Mapping) else _part("network", given, place)
 
 
 def _loss(name: str, entry: Any, place: str) -> dict[str, Any]:

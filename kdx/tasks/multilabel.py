@@ -83,7 +83,7 @@ class _Labels:
         self.counts.update((answer > 0).long(), known)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return "ap", "precision", "recall", "f1", NaN where there is none, and "count" [C]."""
+        """Return "ap", "precision", "recall", "f1", NaN if undefined, and "count" [C]."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "No positive samples", UserWarning)
             ap = self.precision.compute()

@@ -83,7 +83,8 @@ def check_average(recipe: Recipe) -> None:
     """Refuse an average that starts after the last epoch of the run."""
     epochs = sum(stage.epochs for stage in recipe.resolved_stages())
     if recipe.average and not recipe.average.follows(epochs - 1, epochs):
-        start = f"average.start: {recipe.average.start:g} is after the run's {epochs} epochs"
+        run = f"the last epoch of a run of {counted(epochs, 'epoch')}"
+        start = f"average.start: {recipe.average.start:g} is after {run}"
         raise ValueError(f"{start}: nothing would be averaged")
 
 

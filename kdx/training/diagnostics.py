@@ -76,8 +76,8 @@ class Diagnostics:
         """Return the medians of an epoch's steps, and the suggested weights.
 
         With a suggested weight, the norm of a term's weighted gradient is that of the task's: it is
-        weight of the task x norm of the task / norm of the term, to two digits. There is none if
-        one of these is 0.
+        weight of the task x norm of the task / norm of the term, to two digits. No weight is
+        suggested if one of these is 0.
         """
         values = {key: median(numbers) for key, numbers in found.items()}
         aim = self.objective.weights[self.task] * values.get(f"{NORM}/{self.task}", 0.0)

@@ -48,7 +48,7 @@ class Term:
     def teacher(self, teachers: Mapping[str, Outputs]) -> Outputs | None:
         """Return what it learns from: the outputs of a teacher, or of several as `Mean`.
 
-        None if there is none among `teachers`, the outputs by name.
+        None without a teacher among `teachers`, the outputs by name.
         """
         names = [name for name in self.shares if name in teachers]
         if len(names) < 2:

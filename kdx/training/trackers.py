@@ -1,6 +1,7 @@
 """The experiment trackers that a recipe can name: Accelerate's, with arguments of their own.
 
-`RUN_ID` says what continues a tracker's run, `HAND_OVER` how it takes files; by the same names.
+`RUN_ID` says what continues a tracker's run, `REACH` asks whether one can start, `HAND_OVER` is how
+it takes files; by the same names.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -82,6 +83,19 @@ RUN_ID: Mapping[str, Callable[[Any], str]] = {
     "mlflow": lambda tracker: tracker.tracker.info.run_id,
     "trackio": lambda tracker: tracker.tracker.name,
 }
+
+
+def _reach_mlflow(tracker: Any) -> None:
+    import mlflow  # pyright: ignore[reportMissingImports]
+
+    found = mlflow.get_experiment_by_name(tracker.experiment_name)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise ValueError(f"the experiment {found.name!r} was deleted: restore it, or set project")
+    if tracker.run_id:
+        mlflow.get_run(tracker.run_id)
+
+
+REACH: Mapping[str, Callable[[Any], None]] = {"mlflow": _reach_mlflow}
 
 
 def check_installed(trackers: Sequence[Component]) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from kdx.data.counter import generators_kept
 from kdx.protocols import Tracker
 from kdx.recipe import Component
-from kdx.training.trackers import HAND_OVER, RUN_ID
+from kdx.training.trackers import HAND_OVER, REACH, RUN_ID
 from kdx.util.errors import reason
 from kdx.util.files import write_whole
 from kdx.util.printing import say
@@ -65,10 +65,16 @@ class Tracking:
         self.noted: set[str] = set()
         shutil.rmtree(run_dir / BOARD, ignore_errors=True)
         about = {key: value for key, value in config.items() if not isinstance(value, dict)}
+        if trackers and BOARD not in self.records:
+            both = f"trackers: [{', '.join((BOARD, *self.records))}]"
+            say(console, f"note     no TensorBoard, which trackers does not name: {both} has both")
+        given = {"run_dir": run_dir, "run_name": name}
         try:
-            for each in trackers:
-                with generators_kept():  # MLflow draws names from Python's
-                    self._start(each, {"run_dir": run_dir, "run_name": name}, about)
+            with generators_kept():  # MLflow draws names from Python's
+                made = [(each, self._built(each, given)) for each in trackers]
+                # W&B first: it refuses more often than those that can be asked before.
+                for each, tracker in sorted(made, key=lambda pair: pair[0].use != "wandb"):
+                    self._start(each, tracker, about)
         except BaseException:  # Ctrl-C, too: those that have started are finished
             self.close()
             raise
@@ -105,9 +111,18 @@ class Tracking:
             self._tell(use, lambda tracker: tracker.finish())
             del self.running[use]
 
-    def _start(self, part: Component, provided: dict[str, Any], about: dict[str, Any]) -> None:
+    def _built(self, part: Component, provided: dict[str, Any]) -> Tracker:
+        """Return a tracker that is not started; RecipeError if it is known that it cannot be."""
+        tracker = part.build(**provided, run_id=self.records[part.use].run)
+        try:
+            if part.use in REACH:
+                REACH[part.use](tracker)
+        except Exception as error:  # a server's
+            raise part.refusal(f"the tracker does not start: {reason(error)}") from error
+        return tracker
+
+    def _start(self, part: Component, tracker: Tracker, about: dict[str, Any]) -> None:
         record = self.records[part.use]
-        tracker = part.build(**provided, run_id=record.run)
         try:
             tracker.start()
             self.running[part.use] = tracker

@@ -1,5 +1,7 @@
 """Numbers and lists in sentences."""
 
+import os
+import re
 from collections.abc import Collection, Sequence
 
 SHOWN = 10
@@ -39,6 +41,16 @@ def check_text(path: str) -> None:
         raise ValueError(
             f"{path}: not UTF-8 in this locale: rename it, or set LC_ALL=C.UTF-8 or PYTHONUTF8=1"
         ) from None
+
+
+def of_windows(path: str) -> str:
+    r"""Return what to do about a path of Windows (C:\data) on another system; else nothing."""
+    found = re.match(r"([A-Za-z]):[\\/]+|\\\\", path)
+    if os.name == "nt" or not found or os.path.exists(path):
+        return ""
+    inside = path[found.end() :].replace("\\", "/")
+    there = f", in WSL /mnt/{found[1].lower()}/{inside}" if found[1] else ""
+    return f"{path} is a Windows path: write where it is on this system{there}"
 
 
 def printable(text: str) -> str:

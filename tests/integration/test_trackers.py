@@ -12,7 +12,9 @@ from PIL import Image
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from kdx.recipe import Component, RecipeError
 from kdx.run.run import run
+from kdx.training.trackers import TABLE
 from kdx.training.tracking import Tracking
 from kdx.util.errors import Stopped
 from tests.faults.resuming import TIMES, differences, stop_after
@@ -229,6 +231,27 @@ def test_a_resumed_run_is_one_run_of_wandb(broken_run, offline, plain, tmp_path)
     for name, points in points_of(run_dir).items():
         assert [(s, values[name]) for s, values in early + late if name in values] == points
     assert "report.md" in files
+
+
+@needs("wandb")
+@needs("mlflow")
+def test_an_mlflow_that_refuses_leaves_no_run_of_wandb(tmp_path, offline, store):
+    """Also the MLflow run that a resume continues has to be there."""
+    store.delete_experiment(store.create_experiment("gone"))
+    parts = {
+        "wandb": {"mode": "offline", "dir": str(tmp_path)}, "mlflow": {"project": "gone"}
+    }  # fmt: skip
+    given = [
+        Component("tracker", use, each, TABLE[use], "a.yaml:3", f"trackers.{use}")
+        for use, each in parts.items()
+    ]
+    with pytest.raises(RecipeError, match=r"'mlflow': the tracker .*: the experiment 'gone' was"):
+        Tracking(tmp_path, given, silent(), name="a", config={})
+    (tmp_path / "trackers.json").write_text('{"mlflow": {"run": "0123", "epoch": 1}}')
+    parts["mlflow"]["project"] = "digits"
+    with pytest.raises(RecipeError, match=r"'mlflow': the tracker does not start: .*0123"):
+        Tracking(tmp_path, given, silent(), name="a", config={}, resumed=True)
+    assert not (tmp_path / "wandb").exists()
 
 
 @needs("wandb")

@@ -19,6 +19,7 @@ from kdx.util.words import counted, listed
 
 __all__ = ["csv"]
 
+
 def csv(
     *,
     train: str,
@@ -75,7 +76,11 @@ def csv(
     parts, notes = {n: [each for each in p if isinstance(each, Row)] for n, p in found.items()}, []
     if file is not None:
         parts, notes = _divided(parts[file], (train, test), file, split)
-    kept = [_without_repeats(part, notes) for part in parts.values()]
+    two: list[str] = []
+    kept = [_without_repeats(part, notes, two) for part in parts.values()]
+    if two:
+        count = counted(len(two), "image")
+        raise ValueError(f"csv: {count} with two labels: {listed(two, '; ')}")
     rows = [row for part in kept for row in part]
     if opens_headers(len(rows), verify=verify, skip_bad=skip_bad):
         left, more = sift(
@@ -136,9 +141,10 @@ def _divided(
     return parts, []
 
 
-def _without_repeats(rows: Sequence[Row], notes: list[str]) -> list[Row]:
+def _without_repeats(rows: Sequence[Row], notes: list[str], problems: list[str]) -> list[Row]:
+    """Return the first row of each image; add a note on others, and `problems` of two labels."""
     first: dict[str, Row] = {}
-    repeats, problems = [], []
+    repeats = []
     for row in rows:
         earlier = first.setdefault(row.image, row)
         if earlier.cells != row.cells:
@@ -147,9 +153,6 @@ def _without_repeats(rows: Sequence[Row], notes: list[str]) -> list[Row]:
             problems.append(f"{row.place}: {row.image} is labelled {one!r}, but {found}")
         elif earlier is not row:
             repeats.append(row.place)
-    if problems:
-        count = counted(len(problems), "image")
-        raise ValueError(f"csv: {count} with two labels: {listed(problems, '; ')}")
     if repeats:
         count = counted(len(repeats), "row")
         notes.append(f"csv: {count} left out that repeat earlier ones: {listed(repeats)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdx.data.sets.labelling import repeated
-from kdx.util.words import counted, listed
+from kdx.util.words import counted, listed, of_windows
 
 __all__ = ["Row", "read_rows"]
 
@@ -43,6 +43,8 @@ def read_rows(
         for place, cells in _cells(file, every, delimiter, empty):
             if isinstance(cells, str):
                 rows.append(f"{place}: {cells}")
+            elif advice := of_windows(cells[0]):
+                rows.append(f"{place}: {advice}")
             else:
                 image, found = str(folder / cells[0]), tuple(cells[1 : len(columns)])
                 rows.append(Row(place, image, found, *cells[len(columns) :]))
@@ -58,7 +60,9 @@ def _cells(
 ) -> Iterator[tuple[str, list[str] | str]]:
     """Yield the place of each row, and the cells of the columns or what is wrong with them."""
     with open(file, encoding=_encoding(file), errors="surrogateescape", newline="") as text:
-        unspaced = (re.sub(rf'(?<!")" +(?={re.escape(delimiter)}|\s*$)', '"', line) for line in text)
+        unspaced = (
+            re.sub(rf'(?<!")" +(?={re.escape(delimiter)}|\s*$)', '"', line) for line in text
+        )
         lines = reader.reader(unspaced, delimiter=delimiter, skipinitialspace=True, strict=True)
         header, places, last = None, [], 0
         while True:

@@ -64,8 +64,9 @@ def hf(
     folder, patterns of parquet files ("train-*.parquet"). Parquet files are converted to Arrow in
     `cache_dir`, on disk; images stay encoded there, and are mapped into memory. Samples are read in
     random order, so that they have to be on this machine: `streaming` reads a split from its start,
-    once, and writes only both columns of the rows of a slice ("train[:50000]"). `image` is a column of images, or of encoded ones;
-    `label` one of ClassLabel, integers or names: see `number_classes`. `verify` and `skip_bad` are
+    once, and writes only both columns of the rows of a slice ("train[:50000]"). `image` is a column
+    of images, or of encoded ones; `label` one of ClassLabel, integers or names: see
+    `number_classes`. Notes name rows of both parts. `verify` and `skip_bad` are
     as of `image_folder`. ValueError lists, by split and row, what cannot be read or has no label.
     """
     check_numbers("hf", size=size, skip_bad=skip_bad)
@@ -84,6 +85,10 @@ def hf(
         check_columns(f"hf: {path}: {split}", dataset.features, image, label)
         placed[part], names = _labels(split, dataset, label)
         named = named or names
+    every = [each for part in placed.values() for each in part]
+    if without := [place for place, value in every if value in (None, "")]:
+        count = counted(len(without), "row")
+        raise ValueError(f"hf: {count} without a label in column {label!r}: {listed(without)}")
     rows = [_rows(each.dataset, image) for each in parts.values()]
     data = stored_data("hf", placed, rows, named, size=size, verify=verify, skip_bad=skip_bad)
     shared = [
@@ -102,11 +107,7 @@ def _labels(split: str, dataset: Any, label: str) -> tuple[list[Placed], list[st
     names = getattr(dataset.features[label], "names", None)
     if names is not None:
         values = ["" if v is None or not 0 <= v < len(names) else names[v] for v in values]
-    placed: list[Placed] = [(f"{split}[{row}]", value) for row, value in enumerate(values)]
-    if without := [place for place, value in placed if value in (None, "")]:
-        count = counted(len(without), "row")
-        raise ValueError(f"hf: {count} without a label in column {label!r}: {listed(without)}")
-    return placed, names
+    return [(f"{split}[{row}]", value) for row, value in enumerate(values)], names
 
 
 def _rows(dataset: Any, image: str) -> Rows:

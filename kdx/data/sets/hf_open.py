@@ -30,20 +30,21 @@ def open_split(
         raise ValueError(f"hf: cannot import datasets: {error}: pip install 'kdx[hf]'") from error
     folder = Path(path, split)
     ranges: list[tuple[str, int, int]] = []
+    more: dict[str, Any]
     try:
         if (folder / "state.json").is_file():
             return Opened(split, datasets.load_from_disk(str(folder)), ranges)
         if (saved := Path(path, "dataset_dict.json")).is_file():
             known = listed(json.loads(saved.read_text(encoding="utf-8"))["splits"])
             raise ValueError(f"save_to_disk wrote the splits {known}, which are taken whole")
-        source, part, more = path, split, {}
+        source, part, more = path, split, {"cache_dir": cache_dir}
         if is_files := split.endswith(".parquet"):
-            source, part, more = "parquet", "train", {"data_files": {"train": str(folder)}}
+            source, part, more["data_files"] = "parquet", "train", {"train": str(folder)}
         if streamed:
-            builder = datasets.load_dataset_builder(source, name, cache_dir=cache_dir, **more)
+            builder = datasets.load_dataset_builder(source, name, **more)
             return _streamed(builder, split, part, streamed, cache_dir)
-        dataset = datasets.load_dataset(source, name, split=part, cache_dir=cache_dir, **more)
-        if not is_files:
+        dataset = datasets.load_dataset(source, name, split=part, **more)
+        if dataset.info.splits and not is_files:
             sizes = {each: info.num_examples for each, info in dataset.info.splits.items()}
             found = datasets.ReadInstruction.from_spec(split).to_absolute(sizes)
             ranges = [(each.splitname, each.from_, each.to) for each in found]
@@ -64,19 +65,22 @@ def _streamed(
     import datasets
 
     found = re.fullmatch(r"([\w.-]+)(?:\[(\d*):(\d*)\])?", part)
-    if found is None:
+    first, end = (int(found[2] or 0), int(found[3] or 2**62)) if found else (0, 0)
+    if found is None or first >= end:
         raise ValueError("streaming takes a split, or rows of it counted from its start: train[:9]")
-    first, end = int(found[2] or 0), int(found[3]) if found[3] else None
     stream = builder.as_streaming_dataset(split=found[1])
     features = stream.features or {}
     check_columns(f"{found[1]}", features, *columns)
     stream = stream.select_columns(list(columns))
     if isinstance(features[columns[0]], datasets.Image):
         stream = stream.cast_column(columns[0], datasets.Image(decode=False))
-    stream = stream.skip(first) if end is None else stream.skip(first).take(end - first)
+    stream = stream.skip(first).take(end - first)
     key = hashlib.sha256(repr((builder.cache_dir, part, columns)).encode()).hexdigest()[:32]
     dataset = datasets.Dataset.from_generator(
-        stream.__iter__, features=stream.features, cache_dir=cache_dir, fingerprint=key
+        stream.__iter__,
+        features=stream.features,
+        cache_dir=cache_dir or builder._cache_dir_root,
+        fingerprint=key,
     )
     known = [(found[1], first, first + len(dataset))] if part == split else []
     return Opened(split, dataset, known)

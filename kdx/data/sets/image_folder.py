@@ -36,6 +36,9 @@ def image_folder(
     classes that are empty or in one split only, and files that cannot be read.
     """
     check_numbers("image_folder", size=size, skip_bad=skip_bad)
+    if absent := [str(f) for f in (Path(root, train), Path(root, test)) if not f.is_dir()]:
+        folders = " and no folder ".join(map(repr, absent))
+        raise ValueError(f"image_folder: no folder {folders}; set root, train, test")
     left: Counter[str] = Counter()
     splits = {name: _scan(Path(root, name), left) for name in (train, test)}
     counts = {
@@ -56,8 +59,6 @@ def image_folder(
 
 def _scan(split: Path, left: Counter[str]) -> Folders:
     """List the images of each class, both in the order of their names; count what is `left` out."""
-    if not split.is_dir():
-        raise ValueError(f"image_folder: no folder {str(split)!r}; set root, train, test")
     folders = {}
     for folder in sorted(split.iterdir()):
         if not folder.is_dir():

@@ -111,7 +111,9 @@ def _samples(
     every = [shard for shards in parts.values() for shard in shards]
     found = read_each("webdataset", lambda s: list(_read(s, image, label)), every, noun="shard")
     by_shard = dict(zip(every, found, strict=True))
-    samples = {part: [each for s in shards for each in by_shard[s]] for part, shards in parts.items()}
+    samples = {
+        part: [each for s in shards for each in by_shard[s]] for part, shards in parts.items()
+    }
     if empty := [part for part, each in samples.items() if not each]:
         raise ValueError(f"webdataset: no samples in {listed(parts[empty[0]])}")
     return samples

@@ -14,7 +14,7 @@ from kdx.data.sets.labelling import repeated
 from kdx.data.sets.reading import beside, every_of, is_image, walk
 from kdx.data.sets.yolo_txt import Labels, label_file, read_labels
 from kdx.protocols import ImageData
-from kdx.util.words import counted, listed
+from kdx.util.words import counted, listed, of_windows
 
 __all__ = ["yolo"]
 
@@ -118,7 +118,10 @@ def _images(file: str, content: Mapping[str, Any], key: str) -> list[str]:
     if not places or len(places) < len(values):
         keys = listed(list(map(str, content)))
         raise ValueError(f"yolo: {file}: {key}: {given!r} is not a path; keys are {keys}")
-    root = Path(beside(Path(file).parent, str(content.get("path") or "")))
+    given = str(content.get("path") or "")
+    root = Path(beside(Path(file).parent, given))
+    if advice := of_windows(given):
+        raise ValueError(f"yolo: {file}: path: {advice}")
     parts = every_of(lambda place: _of_place(f"yolo: {file}: {key}", root, place), places)
     images = [image for part in parts for image in part]
     if not images:
@@ -137,7 +140,8 @@ def _of_place(origin: str, root: Path, place: str) -> list[str]:
         return [*filter(is_image, sorted(walk(str(path))))]
     if path.is_file():
         return _listed(path, root)
-    raise ValueError(f"{origin}: no folder or list {str(root / place)!r}: set path in it")
+    advice = of_windows(place) or "set path in it"
+    raise ValueError(f"{origin}: no folder or list {str(root / place)!r}: {advice}")
 
 
 def _listed(path: Path, root: Path) -> list[str]:

@@ -5,6 +5,7 @@ from rich.console import Console
 
 from kdx.commands.list import KINDS, catalogue, rows
 from kdx.commands.main import main
+from kdx.recipe.optimizing import Average
 from kdx.recipe.registry import TABLES, resolve, table
 
 PLUGIN = '''
@@ -46,6 +47,17 @@ def plugin(tmp_path, monkeypatch):
     (package / "broken.py").write_text("raise KeyboardInterrupt if False else OSError('no')\n")
     monkeypatch.syspath_prepend(tmp_path)
     return "catalogued"
+
+
+def test_averages_have_the_defaults_that_a_run_has(capsys):
+    found = {entry.name: list(rows(entry)) for entry in catalogue("average")}
+    assert found == {
+        "ema": [("decay", "0.9998", "number or null"), ("start", "0.0", "number or null")],
+        "swa": [("start", "0.75", "number or null")],
+    }
+    assert [Average(use="swa").follows(epoch, 4) for epoch in range(4)] == [False] * 3 + [True]
+    main(["list", "averages"])
+    assert "A moving average of the compact weights." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", TABLES)

@@ -128,12 +128,26 @@ def test_class_weights_out_of_range(weight):
         CrossEntropy(class_weights=[0, 0.0])
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.9, 0.999])
+def test_effective_weights_are_inverse_sums_of_a_series(beta):
+    """The effective number of n samples is 1 + beta + ... + beta^(n - 1)."""
+    counts = [1200, 3, 0, 50]
+    numbers = [sum(beta**i for i in range(count)) for count in counts]
+    inverse = np.array([1 / each if each else 0 for each in numbers])
+    made = CrossEntropy(class_weights="effective", class_counts=counts, beta=beta)
+    assert made.class_weights == pytest.approx(inverse * 3 / inverse.sum())
+
+
 def test_balanced_weights_are_those_of_scikit_learn():
     labels = np.repeat([0, 1, 3], [12, 3, 5])
     wanted = compute_class_weight("balanced", classes=np.unique(labels), y=labels)
     weights = CrossEntropy(class_weights="balanced", class_counts=[12, 3, 0, 5]).class_weights
     assert weights == pytest.approx([*wanted[:2], 0, wanted[2]])
     assert np.mean(np.array(weights)[labels]) == pytest.approx(1)
+    with pytest.raises(ValueError, match="class_weights: 'effective' needs images with one label"):
+        CrossEntropy(class_weights="effective")
+    with pytest.raises(ValueError, match=r"beta: 1 is not in \[0, 1\)"):
+        CrossEntropy(beta=1)
     with pytest.raises(ValueError, match="class_weights: 'balanced' needs images with one label"):
         CrossEntropy(class_weights="balanced")
 

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -217,6 +218,9 @@ def test_values_beyond_half_precision_name_the_output(tmp_path):
         ask(Memo(plan(tmp_path), Oracle(scale=4500)), torch.tensor([7]))
     with pytest.raises(ValueError, match=r"teacher.memo: the teacher's feature.deep: .* is beyond"):
         ask(Memo(plan(tmp_path), Oracle(scale=900)), torch.tensor([0]))
+    named = replace(plan(tmp_path), key="teachers.big.memo")
+    with pytest.raises(ValueError, match=r"^teachers.big.memo: the teacher's logits"):
+        ask(Memo(named, Oracle(scale=4500)), torch.tensor([7]))
     memo = Memo(plan(tmp_path / "wide", dtype="float32"), Oracle(scale=1e5))
     torch.testing.assert_close(ask(memo).logits, 1e5 * images(SOME) / 3, rtol=1e-6, atol=0)
 

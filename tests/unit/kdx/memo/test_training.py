@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from kdx.commands.fill import fill
 from kdx.commands.plan import dry_run
+from kdx.memo.use import plan_memos
 from kdx.run.run import run
 from tests.unit.kdx.memo.oracle import plan_memo, remembering
 
@@ -179,6 +180,21 @@ def test_what_is_refused_is_refused_before_anything_is_done(guided, recipe, cons
     with pytest.raises(ValueError, match="over the limit"):
         run(guided("teacher.memo.limit=1e-6", *absent), console)
     assert not (tmp_path / "runs").exists()
+
+
+def test_errors_name_one_of_several_teachers(guided, loop_of, console):
+    def of(memo):
+        network = {"use": "tests.toys.dropping", "memo": memo}
+        return guided("teacher=null", f"teachers={json.dumps({'big': network})}")
+
+    with pytest.raises(ValueError, match=r"^no teachers.big.memo in .* to its `teachers.big:`, or"):
+        fill(of(False), console)
+    with pytest.raises(
+        ValueError, match=r"^teachers.big.memo: .* \(teachers.big.memo.limit, in GB"
+    ):
+        plan_memos(loop_of(of({"views": 1, "limit": 1e-6})))
+    with pytest.raises(ValueError, match=r"^teachers.big.memo.top: 10 of 10 logits"):
+        plan_memos(loop_of(of({"views": 1, "top": 10})))
 
 
 def test_filling_needs_a_memo(guided, console):

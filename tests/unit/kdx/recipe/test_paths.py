@@ -141,3 +141,15 @@ def test_a_directory_with_links_is_not_written_in(tmp_path):
         ValueError, match=r"/link is a symbolic link to .*/absent: runs do not write"
     ):
         refuse_links(tmp_path / "link")
+
+
+def test_paths_of_windows_are_all_named(write):
+    text = "data: {use: digits, root: 'C:\\data'}\nteacher: {use: smallnet, weights: 'D:/w.pt'}\n"
+    with pytest.raises(RecipeError) as raised:
+        load(write(text + "student: {use: smallnet}\n"))
+    first, second = str(raised.value).splitlines()
+    advice = "is a Windows path: write where it is on this system, in WSL /mnt/c/data"
+    assert first.endswith(f"data.root: C:\\data {advice}")
+    assert "teacher.weights: D:/w.pt is a Windows path" in second
+    with pytest.raises(RecipeError, match=r"cannot be read: C:\\x\.yaml is a Windows path: write"):
+        load("C:\\x.yaml")

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from kdx.data import MemoryImages, Views
-from kdx.protocols import InputSpec
+from kdx.protocols import ClassReport, InputSpec
 from kdx.run.class_tables import in_brief, section, to_log
 from kdx.run.classes import Classes, Judge, write_classes
 from kdx.run.pictures import with_pictures
@@ -141,3 +141,33 @@ def test_the_log_has_a_value_for_each_of_few_classes():
         "exported/recall/ant_bee": 0.5, "exported/recall/cat": 0.75, "exported/ece": 0.0625,
     }  # fmt: skip
     assert to_log(many(51)) == {}
+
+
+class Other:
+    """A plug-in's task whose meter reports what it is given."""
+
+    def __init__(self, report):
+        self.report = report
+
+    def class_meter(self, device):
+        return self
+
+    def update(self, answer, target): ...
+
+    def compute(self):
+        return self.report
+
+
+@pytest.mark.parametrize(
+    ("report", "message"),
+    [
+        (ClassReport({"iou": ("IoU", [0.5, 0.5])}, [1, 2]), r"count has 2, metrics\['iou'\] has 2"),
+        (ClassReport({"a": ("A", [1.0] * 3)}, [1] * 3, [[1] * 3] * 2), "confusion has 2"),
+        (ClassReport({"a": ("A", [1.0] * 3)}, [1] * 3, [[1] * 4] * 3), r"confusion\[0\] has 4, "),
+        (ClassReport({}, [1] * 3), "no metrics: a ClassReport needs one or more"),
+    ],
+)
+def test_a_report_of_other_classes_than_the_datas(report, message):
+    judge = Judge(Other(report), "abc", CPU)
+    with pytest.raises(ValueError, match=f"^class_meter of Other: .*{message}"):
+        judge.report("test", source(torch.zeros(1, dtype=torch.int64)))

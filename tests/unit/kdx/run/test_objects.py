@@ -157,6 +157,22 @@ def test_several_teachers_by_name(distill):
         torch.testing.assert_close(value, one.student.state_dict()[name], rtol=1e-3, atol=1e-4)
 
 
+def test_the_students_moving_average_teaches(distill):
+    losses = {"task": kdx.losses.CrossEntropy(), "self": {"use": "mse", "to": "teacher"}}
+    own = {"use": "ema", "decay": 0.5}
+    sections = [
+        recipe_of_objects(student=network(), train=0, test=0, teacher=each, losses=losses)[0]
+        for each in ("ema", own, {"big": network(), "self": own})
+    ]
+    assert [each.get("teacher") for each in sections] == [{"use": "ema"}, own, None]
+    assert sections[2]["teachers"]["self"] == own
+    assert distill(teacher="ema", losses=losses, epochs=1).summary.epochs == 1
+    with pytest.raises(ValueError, match=r"teacher\.memo: not for the student's moving average"):
+        distill(teacher="ema", losses=losses, memo={"views": 1})
+    with pytest.raises(ValueError, match=r"teacher\.use: 'emma' is not a network"):
+        distill(teacher="emma", losses=losses)
+
+
 def test_runs_with_a_memo_are_the_same(distill, tmp_path):
     options = {"teacher": network(seed=1), "losses": [kdx.losses.KD()],
                "teacher.allow_chance": True}  # fmt: skip

@@ -118,7 +118,7 @@ def test_problems(recipe, average, message):
 
 
 def test_an_average_that_never_starts_is_refused(recipe):
-    message = r"average\.start: 3 is after the run's 3 epochs: nothing would be averaged"
+    message = r"average\.start: 3 is after the last epoch of a run of 3 epochs: nothing would be"
     with pytest.raises(ValueError, match=message):
         build(recipe("average={use: swa, start: 3}", "epochs=3"))
     build(recipe("average={use: swa, start: 2}", "epochs=3"))

@@ -101,5 +101,8 @@ def test_a_number_is_the_norm(recipe):
     assert recipe("clip={by: value, at: 2}").clip == Clip(by="value", at=2.0)
     with pytest.raises(RecipeError, match="'vale' is not 'norm', 'value' or 'adaptive'"):
         recipe("clip={by: vale, at: 2}")
+    for by, at in (("adaptive", r"0\.01"), ("value", r"0\.5"), ("norm", "1")):
+        with pytest.raises(RecipeError, match=rf"'{by}' needs a limit: {{by: {by}, at: {at}}}$"):
+            recipe(f"clip={by}")
     with pytest.raises(RecipeError, match="clip: 'x' is not a number"):
         recipe("clip=x")

@@ -6,6 +6,7 @@ import pytest
 import timm.optim
 import torch
 import torch.nn.functional as F
+from timm.optim import create_optimizer_v2
 from torch import nn
 from torchvision.models import resnet18
 
@@ -232,10 +233,15 @@ def test_timms_optimizers_are_named_with_its_defaults(recipe):
     built = build_optimizer(component, [nn.Parameter(torch.zeros(2))])
     assert type(built) is timm.optim.Lamb
     assert (built.defaults["lr"], built.defaults["eps"]) == (0.1, 0.5)
-    nesterov = recipe("optimizer={use: timm.sgd, lr: 0.1, momentum: 0.9}").optimizer.component
-    made = build_optimizer(nesterov, [nn.Parameter(torch.zeros(2))])
-    assert type(made) is torch.optim.SGD
-    assert made.defaults["nesterov"]
+    small = [nn.Parameter(torch.zeros(2))]
+    for name, given in (("sgd", 0.9), ("momentum", 0.9), ("sgd, momentum: 0.5", 0.5)):
+        part = recipe(f"optimizer={{use: timm.{name}, lr: 0.1}}").optimizer.component
+        made = build_optimizer(part, small)
+        assert type(made) is torch.optim.SGD
+        assert (made.defaults["nesterov"], made.defaults["momentum"]) == (name != "momentum", given)
+    for name in ("sgd", "momentum", "rmsprop", "rmsproptf", "sgdw", "lars", "madgrad"):
+        ours = timm_optimizers()[f"timm.{name}"](small, lr=0.1)
+        assert ours.defaults == create_optimizer_v2(small, name, lr=0.1).defaults
     assert not {"timm.kron", "timm.adahessian", "timm.fusedlamb"} & timm_optimizers().keys()
 
 
@@ -247,3 +253,18 @@ def test_what_timm_does_not_have_is_refused(recipe):
     with pytest.raises(RecipeError, match="'x' is not a number") as raised:
         recipe("optimizer={use: timm.lamb, lr: 0.1, eps: x, momentum: 1}")
     assert [p.where for p in raised.value.problems] == ["optimizer.eps", "optimizer.momentum"]
+
+
+def test_problems_of_all_stages_come_together(recipe):
+    bad = "{use: SGD, lr: 1, weight_decay: 0.1, no_decay: [%s]}"
+    stages = ", ".join(f"{{epochs: 1, optimizer: {bad % name}}}" for name in ("norms", "biases"))
+    own = "losses: [{use: cross_entropy, class_weights: [-1]}, {use: kd, temperature: -1}]"
+    given = recipe(
+        f"stages=[{stages}, {{epochs: 1, {own}}}, {{epochs: 1}}]", f"optimizer={bad % 'b'}"
+    )
+    with pytest.raises(RecipeError) as raised:
+        build(given)
+    assert [problem.where for problem in raised.value.problems] == [
+        "stages[0].optimizer.no_decay[0]", "stages[1].optimizer.no_decay[0]",
+        "stages[2].losses[0]", "stages[2].losses[1]", "optimizer.no_decay[0]",
+    ]  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 
 from kdx.recipe import Component, RecipeError
 from kdx.run.run import run
-from kdx.training import trackers
+from kdx.training import trackers, tracking
 from kdx.training.tracking import Tracking
 from tests.toys import Ledger
 from tests.unit.runs import contents, listed, same
@@ -111,15 +111,15 @@ def test_a_tracker_that_fails_is_noted_once_and_catches_up(recipe, console, told
 
 
 def test_one_tracker_fails_alone(ledger, told, console):
-    tracking = ledger(fail_at=1)
-    tracking.log([(1, {"a": 1.0})])
-    tracking.log([(2, {"a": 2.0})])
+    both = ledger(fail_at=1)
+    both.log([(1, {"a": 1.0})])
+    both.log([(2, {"a": 2.0})])
     assert [entry[1] for entry in told if entry[0] == "log"] == [1, 2]
-    assert {use: record.epoch for use, record in tracking.records.items()} == {
+    assert {use: record.epoch for use, record in both.records.items()} == {
         "first": 2, "second": 0,
     }  # fmt: skip
-    tracking.close()
-    tracking.close()
+    both.close()
+    both.close()
     assert told.count(("finish",)) == 2
 
 
@@ -134,6 +134,37 @@ def test_a_tracker_that_does_not_start_is_an_error_and_ends_the_others(ledger, t
     with pytest.raises(RecipeError, match=expected):
         ledger(fail_at=at)
     assert told.count(("finish",)) == 1 + (at == "config")
+
+
+def test_none_is_started_if_one_cannot_be_reached(ledger, told, monkeypatch):
+    def gone(tracker):
+        raise ConnectionError("no server")
+
+    monkeypatch.setattr(tracking, "REACH", {"second": gone})
+    with pytest.raises(RecipeError, match=r"'second': the tracker does not start: .*: no server"):
+        ledger()
+    assert told == []
+
+
+def test_wandb_is_started_first(tmp_path, console, told, monkeypatch):
+    monkeypatch.setattr(tracking, "RUN_ID", {})
+    ends = Component("tracker", "wandb", {"fail_at": "start"}, Ledger, "a.yaml:3", "trackers[1]")
+    other = Component("tracker", "other", {}, Ledger, "a.yaml:3", "trackers[0]")
+    with pytest.raises(RecipeError, match="'wandb': the tracker does not start"):
+        Tracking(tmp_path, [other, ends], console, name="a/run", config={})
+    assert ("finish",) not in told
+
+
+def test_a_list_without_tensorboard_is_noted(tmp_path, console, told):
+    part = Component("tracker", "mine", {}, Ledger, "a.yaml:3", "trackers[0]")
+    Tracking(tmp_path, [part], console, name="a/run", config={})
+    note = (
+        "note     no TensorBoard, which trackers does not name: trackers: [tensorboard, mine] has"
+    )
+    assert note in " ".join(console.file.getvalue().split("\n"))
+    before = console.file.getvalue()
+    Tracking(tmp_path, [], console, name="a/run", config={})
+    assert console.file.getvalue() == before
 
 
 def test_random_numbers_are_as_without_trackers(ledger):

@@ -1,6 +1,6 @@
 import pytest
 
-from kdx.util.words import counted, in_bytes, listed, measured
+from kdx.util.words import counted, in_bytes, listed, measured, of_windows
 
 
 def test_one_is_singular_and_thousands_are_grouped():
@@ -37,3 +37,24 @@ def test_long_lists_are_cut():
     assert listed(["a", "b"]) == "a, b"
     assert listed(["a"] * 10, "; ") == "; ".join("a" * 10)
     assert listed(["a"] * 1012, "; ").endswith("a; a; and 1,002 more")
+
+
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        (r"C:\data\pets", "write where it is on this system, in WSL /mnt/c/data/pets"),
+        ("d:/data", "write where it is on this system, in WSL /mnt/d/data"),
+        (r"\\server\data", "write where it is on this system"),
+        ("data/a:b", None),
+        ("c:", None),
+        ("/data/C:/x", None),
+    ],
+)
+def test_paths_of_windows(path, advice, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wanted = f"{path} is a Windows path: {advice}" if advice else ""
+    assert of_windows(path) == wanted
+    (tmp_path / "c:").mkdir()
+    assert of_windows("c:/") == ""  # it is here
+    monkeypatch.setattr("os.name", "nt")
+    assert of_windows(path) == ""

@@ -108,7 +108,9 @@ def test_space_after_quotes(root):
 def test_problems_of_both_files_come_together(root):
     write(root, "path,label\nimages/ant0.PNG\n")
     write(root, "path,name\n", "test.csv")
-    with pytest.raises(ValueError, match=r"2 problems: .*train\.csv:2: 1 cell.*test\.csv:1: no col"):
+    with pytest.raises(
+        ValueError, match=r"2 problems: .*train\.csv:2: 1 cell.*test\.csv:1: no col"
+    ):
         opened(root)
     (root / "train.csv").unlink()
     with pytest.raises(ValueError, match=r"2 problems: .*train\.csv: No such file.*test\.csv:1: "):
@@ -142,6 +144,11 @@ def test_an_image_with_two_labels(root):
     message = r"1 image with two labels: .*train\.csv:4: .*/ant0\.PNG is labelled 'bee', but 'ant'"
     with pytest.raises(ValueError, match=message):
         opened(root)
+    write(root, "path,label\nimages/owl0.PNG,owl\nimages/owl0.PNG,bee\n", "test.csv")
+    with pytest.raises(
+        ValueError, match=r"2 images .*train\.csv:4: .*; .*test\.csv:3: .*'bee', but"
+    ):
+        opened(root)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +170,10 @@ def test_an_image_with_two_labels(root):
         ),
         ("path,label\n".encode("utf-16-le"), r"csv:1: not UTF-8: zero bytes, as of UTF-16 without"),
         ("path,label\na,b\n".encode("utf-16")[:-1], r"csv: not UTF-16: truncated data: save it"),
+        (
+            "path,label\nC:\\a.png,x\nD:/b.png,x\n",
+            r"2 problems: .*csv:2: C:\\a\.png is a Windows path",
+        ),
         (
             "file;label\na;b\n",
             r"train\.csv:1: no column path, label in the header: 'file;label'",

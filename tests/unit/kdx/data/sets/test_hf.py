@@ -142,7 +142,11 @@ def test_streaming_keeps_the_rows_of_a_slice_and_two_columns(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"train": "train[:50%]"}, r"train\[:50%\]: streaming takes a split, or rows of it counted"),
+        (
+            {"train": "train[:50%]"},
+            r"train\[:50%\]: streaming takes a split, or rows of it counted",
+        ),
+        ({"train": "train[2:2]"}, r"train\[2:2\]: streaming takes a split, or rows of it"),
         ({"train": "trian"}, "hf: .*: trian: .*"),
         ({"label": "kind"}, "hf: .*: train: no column kind: columns are image, label; set image"),
     ],
@@ -225,8 +229,8 @@ def test_bad_images_are_named_or_left_out(tmp_path):
 
 
 def test_labels_that_are_missing_or_unknown(tmp_path):
-    path = save(tmp_path, made([1, -1, 0, None]))
-    message = r"hf: 2 rows without a label in column 'label': train\[1\], train\[3\]"
+    path = save(tmp_path, made([1, -1, 0, None]), made([None, 1]))
+    message = r"hf: 3 rows without a label in column 'label': train\[1\], train\[3\], test\[0\]"
     with pytest.raises(ValueError, match=message):
         opened(path)
     names = datasets.ClassLabel(names=["owl", "bee"])
@@ -262,7 +266,9 @@ def test_what_cannot_be_opened(tmp_path, monkeypatch):
         opened(path, skip_bad=-1)
     with pytest.raises(ValueError, match=r"hf: .*saved: validation: "):
         opened(path, test="validation")
-    with pytest.raises(ValueError, match=r"train\[:2\]: save_to_disk wrote the splits train, test, which"):
+    with pytest.raises(
+        ValueError, match=r"train\[:2\]: save_to_disk wrote the splits train, test, which"
+    ):
         opened(path, train="train[:2]")
     (path / "train/data-00000-of-00001.arrow").write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"hf: .*saved: train: "):

@@ -169,7 +169,9 @@ def test_broken_shards_are_refused_with_the_offset(root):
 def test_broken_shards_of_both_parts_come_together(root):
     for name in ("train-08.tar", "train-09.tar", "test.tar"):
         (root / name).write_bytes((root / name).read_bytes()[:700])
-    message = r"3 of 3 shards .*train-08\.tar: trunc.*; .*train-09\.tar: trunc.*; .*test\.tar: trunc"
+    message = (
+        r"3 of 3 shards .*train-08\.tar: trunc.*; .*train-09\.tar: trunc.*; .*test\.tar: trunc"
+    )
     with pytest.raises(ValueError, match=message):
         opened(root)
 

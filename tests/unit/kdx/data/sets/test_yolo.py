@@ -214,6 +214,12 @@ def test_paths_of_windows(root):
     assert data.test.name(0) == str(root / "images/val/d.png")
     assert len(data.train) == 3
     assert [len(rows) for rows in boxes(data.train)] == [2, 0, 0]
+    text = "path: C:\\data\ntrain: a\nval: b\nnames: [dog, owl]"
+    message = r"data\.yaml: path: C:\\data is a Windows path: write where it is on this system"
+    with pytest.raises(ValueError, match=message):
+        opened(root, text)
+    with pytest.raises(ValueError, match=r"list '.*': D:/a is a Windows path: write where"):
+        opened(root, text.replace("path: C:\\data\ntrain: a", "train: D:/a"))
 
 
 def test_other_arguments(root):
