@@ -25,7 +25,6 @@ from kdx.tasks import answers_of
 from kdx.training.job import Job, build
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.util.printing import plain, rule, say
-from kdx.util.words import counted
 
 
 def dry_run(recipe: Recipe, console: Console) -> None:
