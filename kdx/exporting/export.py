@@ -1,10 +1,8 @@
 """`kdx.export`: write an artefact, run it in its own runtime, compare, and only then keep it."""
 
 import json
-import logging
 import os
 import shutil
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from kdx.exporting import FORMATS
 from kdx.exporting.artefact import check, described
-from kdx.exporting.formats import Format, Options, load, runtime
+from kdx.exporting.formats import Format, Options, load, quiet, runtime
 from kdx.exporting.source import CERTIFICATE, Source, open_source
 from kdx.exporting.tracing import other_size, shape, takes
 from kdx.recipe.paths import RECIPE
@@ -94,6 +92,7 @@ def export(
     with _beside(final) as candidate:
         options, notes = _write(format, source, candidate, options)
         row = {"format": to, "file": _shown(final, source), "runtime": runtime(format)}
+        row |= {"input": source.dtype}
         row |= described(candidate) | check(
             format.open, candidate, source.network, source.views, source.opened.task,
             prepare=source.prepare, batch=batch, images=images, threads=threads,
@@ -132,7 +131,8 @@ def _write(
         break
     names = shape(images, batch=options.batch, free_size=options.free_size)
     limit = f", at most {format.MOST}" if format.MOST and options.batch is None else ""
-    return options, [f"images [{', '.join(map(str, names))}]{limit}; output {options.output!r}"]
+    taken = f"images {source.dtype} [{', '.join(map(str, names))}]{limit}"
+    return options, [f"{taken}; output {options.output!r}"]
 
 
 def _follows(format: Format, source: Source, path: Path, images: Tensor) -> bool:
@@ -144,19 +144,6 @@ def _follows(format: Format, source: Source, path: Path, images: Tensor) -> bool
         return False
     scale = expected.abs().max().clamp(min=1e-6)
     return found.shape == expected.shape and bool((found - expected).abs().max() <= 1e-3 * scale)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the warnings and logs of exporters for a while; their errors are raised."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 @contextmanager

@@ -48,6 +48,11 @@ class Source:
         return FromPixels(student, self.opened.own).eval() if self.from_pixels else student
 
     @property
+    def dtype(self) -> str:
+        """What `network` takes."""
+        return "uint8" if self.from_pixels else "float32"
+
+    @property
     def views(self) -> Views:
         """The test images."""
         opened = self.opened
