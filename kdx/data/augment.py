@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from kdx.data.counter import Draw, integers, uniform
 from kdx.protocols import InputSpec, Key
+from kdx.recipe.arguments import Component
+from kdx.recipe.errors import each_of
 from kdx.recipe.sections import Augment
 
 PIXELS_ALONE = frozenset(
@@ -19,11 +21,14 @@ PIXELS_ALONE = frozenset(
 
 
 def check_list(kind: str, augment: Augment | None) -> None:
-    """Raise ValueError for augmentations that would leave boxes or masks, a `kind`, behind."""
-    for part in augment.then if augment else ():
+    """Raise RecipeError for all augmentations that would leave boxes or masks, a `kind`, behind."""
+
+    def check(part: Component) -> None:
         if part.use in PIXELS_ALONE:
             instead = "use RandomPhotometricDistort, RandomAffine and others in its place"
             raise part.refusal(f"for images with a class, not {kind}: {instead}")
+
+    each_of(check, augment.then if augment else ())
 
 
 def check_changes(kind: str, augment: Augment | None, *, takes: Sequence[str]) -> None:

@@ -78,8 +78,9 @@ def coco(
     twice = dict.fromkeys(place for part in entries for each in part for place in each.repeats)
     notes = []
     if twice:
-        kept = "with the image, category and bbox of an earlier one are kept"
-        notes = [f"coco: {counted(len(twice), 'annotation')} {kept}: {listed(list(twice))}"]
+        count = counted(len(twice), "annotation")
+        kept = f"kept {count} with the image, category and bbox of an earlier one"
+        notes = [f"coco: {kept}: {listed(list(twice))}"]
     how = {"by": "as width and height say", "other": other, "every": "null", "notes": notes}
     return box_data("coco", samples, known, size=size, anchors=anchors, **how)
 

@@ -288,7 +288,7 @@ def test_annotations_that_come_twice(root):
     data = opened(root)
     assert len(boxes(data.train)[1]) == 3
     assert data.notes[0] == (
-        "coco: 1 annotation with the image, category and bbox of an earlier one are kept: "
+        "coco: kept 1 annotation with the image, category and bbox of an earlier one: "
         f"{root}/annotations/instances_train2017.json: annotations[1], id 2"
     )
 
