@@ -1,4 +1,4 @@
-"""Measure latency and size of the teacher, the student and the exports of runs.
+"""Measure latency, size and memory of the teacher, the student and the exports of runs.
 
 kdx bench runs/<name> [runs/<name> ...] [--batch 1,32] [--threads 1]
 """
@@ -6,6 +6,7 @@ kdx bench runs/<name> [runs/<name> ...] [--batch 1,32] [--threads 1]
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from kdx.commands.shared import add_common, positive, terminal
 from kdx.util.words import counted, in_bytes
@@ -34,14 +35,22 @@ def run(args: argparse.Namespace) -> None:
         print(json.dumps(found))
         return
     for path, rows in found.items():
-        table = Table("", "size", "batch", "median ms", "p95 ms", box=None, title=path)
+        table = Table("", "size", "batch", "median ms", "p95 ms", "memory", box=None, title=path)
         for row in rows:
-            times = "-", row.get("problem", "")
-            if "problem" not in row:
-                times = f"{row['median_ms']:.3f}", f"{row['p95_ms']:.3f}"
-            table.add_row(row["name"], in_bytes(row["bytes"]), str(row["batch"]), *times)
+            table.add_row(row["name"], in_bytes(row["bytes"]), str(row["batch"]), *_cells(row))
         terminal().print(table)
+        for row in rows:
+            if "problem" in row:
+                print(f"  {row['name']} at batch {row['batch']}: {row['problem']}")
     print(f"On the CPU, {counted(args.threads, 'thread')}; medians of interleaved rounds.")
+    print("Size: weights or file. Memory: peak of opening it and one forward, without the runtime.")
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, str, str]:
+    if "problem" in row:
+        return "-", "-", "-"
+    memory = "-" if row["peak_bytes"] is None else in_bytes(row["peak_bytes"])
+    return f"{row['median_ms']:.3f}", f"{row['p95_ms']:.3f}", memory
 
 
 def _batches(text: str) -> tuple[int, ...]:

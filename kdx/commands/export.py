@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("student", type=Path, metavar="STUDENT", help="a run directory, weight file or checkpoint")
     add("overrides", nargs="*", metavar="key=value", help="e.g. data.root=/images")
     add("--to", required=True, choices=FORMATS, help="the format")
-    add("-o", "--output", type=Path, help="default: exports/student.onnx and the like in the run")
+    add("-o", "--output", type=Path, help="a file or a folder (default: exports/ in the run)")
     add("--batch", type=_batch, metavar="dynamic|N", help="the graph's batch (default: dynamic)")
     add("--preprocess", action="store_true", help="the graph takes pixels, uint8")
     add("--int8", action="store_true", help="quantised, calibrated on training images")

@@ -41,8 +41,8 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     sizes = f"{len(splits.train):,} training, {held_out}{len(splits.test):,} test"
     name = recipe.data.component.use
     say(console, f"data: {name}, {job.data.input}, {answers_of(job.task, job.classes)}: {sizes}")
-    if trained := manner_in_words(recipe.plain()):
-        say(console, f"trained: {trained}")
+    if manner := manner_in_words(recipe.plain()):
+        say(console, f"trained: {manner}")
     for note in (*job.data.notes, *job.notes):
         say(console, f"note: {note}")
     _print_student(job, console)

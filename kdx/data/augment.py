@@ -11,15 +11,29 @@ from torch.nn import functional
 
 from kdx.data.counter import Draw, integers, uniform
 from kdx.protocols import InputSpec, Key
+from kdx.recipe.arguments import Component
+from kdx.recipe.errors import each_of
 from kdx.recipe.sections import Augment
+
+PIXELS_ALONE = frozenset(
+    {"AugMix", "AutoAugment", "RandAugment", "RandomErasing", "TrivialAugmentWide"}
+)  # of torchvision's augmentations: they leave boxes and masks as they are, or refuse them
+
+
+def check_list(kind: str, augment: Augment | None) -> None:
+    """Raise RecipeError for all augmentations that would leave boxes or masks, a `kind`, behind."""
+
+    def check(part: Component) -> None:
+        if part.use in PIXELS_ALONE:
+            instead = "use RandomPhotometricDistort, RandomAffine and others in its place"
+            raise part.refusal(f"for images with a class, not {kind}: {instead}")
+
+    each_of(check, augment.then if augment else ())
 
 
 def check_changes(kind: str, augment: Augment | None, *, takes: Sequence[str]) -> None:
     """Raise ValueError for changes other than those that a kind of images `takes`."""
     if refused := [name for name in (augment.changes if augment else ()) if name not in takes]:
-        if refused == ["then"]:
-            instead = f"use the keys {', '.join(takes)}"
-            raise ValueError(f"augment: a list is for images with a class, not {kind}: {instead}")
         takes = [name for name in takes if name != "then"]
         raise ValueError(f"augment.{', '.join(refused)}: {kind} take {', '.join(takes)}")
 

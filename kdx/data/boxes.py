@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdx.data.augment import Augment, check_changes
+from kdx.data.augment import Augment, check_changes, check_list
 from kdx.data.decode import Size, decode_annotated, read_header
 from kdx.data.sources import BILINEAR, Files, check_lists, check_rgb, found_in, taken
 from kdx.protocols import InputSpec
@@ -27,8 +27,9 @@ class BoxImages(Files):
     EXIF orientation is refused when it is seen.
 
     A view is the image letterboxed: as large as fits, in the middle of grey. With `augment.scale`
-    it is enlarged by a factor drawn evenly from that range, and lies anywhere, as in darknet; of
-    the boxes that its border cuts those count that show a quarter of themselves. ValueError for
+    it is enlarged by a factor drawn evenly from that range, and lies anywhere, as in darknet; a
+    list of augmentations comes before the letterbox. Of the boxes that a random view's borders cut
+    those count that show a quarter of themselves. ValueError for
     lists of different lengths, and for boxes of another dtype or shape.
     """
 
@@ -76,7 +77,9 @@ class BoxImages(Files):
     def check(self, input: InputSpec, augment: Augment | None) -> None:
         """Raise ValueError for an input that is not RGB, and for changes that boxes cannot have."""
         check_rgb("images with boxes", input)
-        check_changes("images with boxes", augment, takes=("flip", "scale", "color", "sizes"))
+        takes = ("flip", "scale", "color", "sizes", "then")
+        check_changes("images with boxes", augment, takes=takes)
+        check_list("images with boxes", augment)
         sizes = augment.sizes if augment else ()
         if odd := [size for size in sizes if size % CELL]:
             raise ValueError(
@@ -97,18 +100,44 @@ class BoxImages(Files):
 
     def view(self, index: int, input: InputSpec, augment: Augment | None) -> tuple[Tensor, Tensor]:
         """Return an image, uint8 [3, H, W], and its boxes [n, 6], as shares of the view."""
-        from kdx.data.geometry import place  # here: torchvision takes as long to import as torch
+        return _letterboxed(self._image(index), self.boxes[index], input, augment)
 
-        drawn_on = self.sizes[index] if self.sizes else None
-        image, rows = decode_annotated(self.paths[index], drawn_on), self.boxes[index]
-        height, width = image.shape[1:]
-        fit = min(input.hw[0] / height, input.hw[1] / width)
-        placed = place((height, width), input.hw, scales=(fit, fit), augment=augment)
-        boxes, seen = placed.boxes(rows[:, 1:5], (height, width))
-        target = torch.cat([rows[:, :1], boxes, rows[:, 5:]], dim=1)
-        if augment is not None:
-            target = target[seen >= LEAST_SEEN]
-        return placed.image(image, [GREY] * 3), target
+    def located(self, index: int) -> tuple[Tensor, ...]:
+        """Return an image [3, h, w], and what is seen of its boxes [n, 4], and the whole ones."""
+        from kdx.data.geometry import boxes_on  # here: torchvision takes as long to import as torch
+
+        image = self._image(index)
+        return image, *boxes_on(self.boxes[index][:, 1:5], (image.shape[1], image.shape[2]))
+
+    def fitted(
+        self, index: int, parts: Sequence[Tensor], input: InputSpec, augment: Augment | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return what a list left, letterboxed, as `view`."""
+        from kdx.data.geometry import boxes_off
+
+        image, cut, whole = parts
+        boxes, seen = boxes_off(cut, whole, (image.shape[1], image.shape[2]))
+        rows = self.boxes[index]
+        rows = torch.cat([rows[:, :1], boxes, rows[:, 5:]], dim=1)
+        return _letterboxed(image, rows[seen >= LEAST_SEEN], input, None)
+
+    def _image(self, index: int) -> Tensor:
+        return decode_annotated(self.paths[index], self.sizes[index] if self.sizes else None)
+
+
+def _letterboxed(
+    image: Tensor, rows: Tensor, input: InputSpec, augment: Augment | None
+) -> tuple[Tensor, Tensor]:
+    from kdx.data.geometry import place
+
+    height, width = image.shape[1:]
+    fit = min(input.hw[0] / height, input.hw[1] / width)
+    placed = place((height, width), input.hw, scales=(fit, fit), augment=augment)
+    boxes, seen = placed.boxes(rows[:, 1:5], (height, width))
+    target = torch.cat([rows[:, :1], boxes, rows[:, 5:]], dim=1)
+    if augment is not None:
+        target = target[seen >= LEAST_SEEN]
+    return placed.image(image, [GREY] * 3), target
 
 
 def _unpacked(rows: Tensor, counts: list[int], paths: Sequence[str], *rest: Any) -> BoxImages:

@@ -7,11 +7,12 @@ taken, and EXIF orientation is ignored, except where boxes or a mask say how an 
 of one 16-bit, 32-bit or float channel (modes I;16, I and F) are refused: the range of their values
 is unknown, and `convert` would clip them at 255.
 
-Masks are images of one channel of 8 bits (modes L and P), read as they are.
+Masks are images of one channel of 8 bits (modes L and P), read as they are, or RGB with the id of
+a segment in each pixel.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
@@ -19,8 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
+
+from kdx.util.words import listed
 
 _TURNS = {  # of EXIF orientations, for those that swap height and width
     5: Image.Transpose.TRANSPOSE,
@@ -28,6 +32,8 @@ _TURNS = {  # of EXIF orientations, for those that swap height and width
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+MASKS, SEGMENTS = ("L", "P"), ("RGB",)  # Pillow's modes of masks
 
 Crop = Callable[[Image.Image], Image.Image]
 Size = tuple[int, int]  # (H, W)
@@ -85,13 +91,29 @@ def decode_mask(path: str) -> Tensor:
 
     Raises ValueError as `decode`, and for more than one channel or another depth than 8 bits.
     """
-    with _opened(path, "the mask cannot be decoded: ", mask=True) as image:
+    with _opened(path, "the mask cannot be decoded: ", modes=MASKS) as image:
         return torch.from_numpy(np.array(image))
 
 
-def read_header(path: str, *, mask: bool = False, content: bytes | None = None) -> Header:
-    """Return what the file's header says; ValueError as `decode` or `decode_mask`."""
-    with _opened(path, mask=mask, content=content) as image:
+def decode_segments(path: str, segments: NDArray[np.int64]) -> Tensor:
+    """Return the numbers of the segments of a mask's pixels, uint8 [H, W], from an RGB file.
+
+    A pixel's segment is R + 256 G + 65536 B; `segments` [n, 2] are ids, in order, and numbers.
+    ValueError for segments that are not among them, and as `decode`.
+    """
+    with _opened(path, "the mask cannot be decoded: ", modes=SEGMENTS) as image:
+        pixels = np.array(image).astype(np.int32) @ np.array([1, 256, 256**2], np.int32)
+    ids, numbers = segments.T
+    rows = np.searchsorted(ids, pixels).clip(max=len(ids) - 1)
+    if len(unknown := np.unique(pixels[ids[rows] != pixels])):
+        names = listed([f"{each}" for each in unknown.tolist()])
+        raise ValueError(f"{path}: unknown segments {names}: not in its segments_info")
+    return torch.from_numpy(numbers[rows].astype(np.uint8))
+
+
+def read_header(path: str, *, modes: Sequence[str] = (), content: bytes | None = None) -> Header:
+    """Return what the file's header says; ValueError as `decode` or, for `modes`, a mask's."""
+    with _opened(path, modes=modes, content=content) as image:
         return _header(image)
 
 
@@ -112,7 +134,7 @@ def suffixes() -> frozenset[str]:
 
 @contextmanager
 def _opened(
-    path: str, problem: str = "", *, mask: bool = False, content: bytes | None = None
+    path: str, problem: str = "", *, modes: Sequence[str] = (), content: bytes | None = None
 ) -> Iterator[Image.Image]:
     """Open an image, or a mask; ValueError names the file, also for errors while it is used."""
     try:
@@ -120,11 +142,10 @@ def _opened(
             raise ValueError("not a regular file")  # a pipe would be waited for
         with Image.open(path if content is None else BytesIO(content)) as image:
             mode = image.mode
-            if mask and mode not in ("L", "P"):
-                raise ValueError(
-                    f"mode {mode} is not of one channel of 8 bits, an id for each pixel"
-                )
-            if mask:
+            if modes and mode not in modes:
+                wanted = {MASKS: "of one channel of 8 bits, an id for each pixel", SEGMENTS: "RGB"}
+                raise ValueError(f"mode {mode} is not {wanted[tuple(modes)]}")
+            if modes:
                 _header(image).annotated(None)
             if mode.startswith(("I", "F")):
                 clipped = "more than 8 bits, which would be clipped"

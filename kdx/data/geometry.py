@@ -3,14 +3,14 @@
 Draws from torch's CPU generator. h, w: the image's pixels, H, W: the view's, n: boxes.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import ColorJitter, functional
-from torchvision.tv_tensors import BoundingBoxFormat
+from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Mask
 
 from kdx.data.augment import Augment
 
@@ -118,6 +118,46 @@ def place(
         for side, room, scale, where in zip(size, view, scales, (top, left), strict=True)
     )
     return Placement(rows, columns, mirrored, color)
+
+
+class Ids(Mask):
+    """A mask of numbers, whose pixels take the number at their centre when it is resized.
+
+    torchvision's own take their corner's, and slip off the image, which goes by centres.
+    """
+
+
+@functional.register_kernel(functional.resize, Ids)
+def _resize(
+    ids: Tensor, size: list[int], *_: Any, max_size: int | None = None, **__: Any
+) -> Tensor:
+    mode = InterpolationMode.NEAREST_EXACT
+    return functional.resize(ids.as_subclass(Tensor), size, mode, max_size).as_subclass(Ids)
+
+
+@functional.register_kernel(functional.resized_crop, Ids)
+def _resized_crop(
+    ids: Tensor, top: int, left: int, height: int, width: int, size: list[int], **_: Any
+) -> Tensor:
+    return _resize(functional.crop(ids, top, left, height, width), size)
+
+
+def boxes_on(boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return boxes [n, 4], centre and size as shares of an image of `size` (h, w), for a list.
+
+    Twice: what is seen of them, which the borders of the image cut, and the whole boxes.
+    """
+    corners = convert(boxes * _sides(size), CENTRED, CORNERS)
+    kind: dict[str, Any] = {"format": CORNERS, "canvas_size": size}
+    unclamped: dict[str, Any] = {"clamping_mode": None}
+    whole = BoundingBoxes(corners, **kind, **unclamped)
+    return functional.clamp_bounding_boxes(BoundingBoxes(corners, **kind)), whole
+
+
+def boxes_off(seen: Tensor, whole: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return boxes [n, 4] as before `boxes_on`, and the share [n] of each that is seen; or NaN."""
+    seen, whole = (each.as_subclass(Tensor) for each in (seen, whole))
+    return convert(seen, CORNERS, CENTRED) / _sides(size), _area(seen) / _area(whole)
 
 
 def span(side: int, view: int, *, scale: float, where: float) -> Span:

@@ -1,5 +1,10 @@
-"""A recipe's list of augmentations, applied to one image at a time. C: channels, H, W: pixels."""
+"""A recipe's list of augmentations, applied to one image at a time, and to what lies on it.
 
+C: channels, H, W: pixels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -9,7 +14,7 @@ from torch import Tensor
 from kdx.data.augment import Augment
 from kdx.data.counter import Draw, seeded
 from kdx.data.sources import found_in
-from kdx.protocols import InputSpec, Key
+from kdx.protocols import Key
 from kdx.recipe.arguments import Component
 from kdx.recipe.errors import each_of
 from kdx.util.errors import reason
@@ -20,47 +25,60 @@ TRIALS = 32  # views that are made before a run: most arguments are used at rand
 class Pipeline:
     """torchvision's transforms (v2), or a plug-in's, in the order of the recipe's list.
 
-    Those that take a `size` get the input's (H, W) unless the recipe sets it. Raises RecipeError
-    with all that refuse their arguments.
+    Those that take a `size` get that of the views, (H, W), unless the recipe sets it. Raises
+    RecipeError with all that refuse their arguments.
     """
 
-    def __init__(self, augment: Augment, input: InputSpec) -> None:
-        self.parts, self.size = augment.then, list(input.hw)
+    def __init__(self, augment: Augment, size: tuple[int, int]) -> None:
+        self.parts, self.size = augment.then, list(size)
         self.steps = each_of(lambda part: _built(part, self.size), self.parts)
 
-    def rehearse(self, image: Tensor) -> None:
-        """Make 32 views of an image [C, h, w], uint8; ValueError as for a call."""
+    def rehearse(self, sample: Sequence[Tensor]) -> None:
+        """Make 32 views of a sample, as of `applied`; ValueError as there."""
         for trial in range(TRIALS):
-            self(image, (trial, 0), seed=0)
+            self.applied(sample, (trial, 0), seed=0)
 
     def __call__(self, image: Tensor, key: Key, *, seed: int) -> Tensor:
-        """Return the view [C, H, W] of an image [C, h, w], both uint8.
+        """Return the view [C, H, W] of an image [C, h, w] alone; see `applied` and `fit`."""
+        return self.fit(self.applied([image], key, seed=seed)[0])
 
-        It depends on image, seed and key only. If the list leaves another size than the input's,
-        the image is resized to cover it, and its middle is taken. ValueError names an augmentation
-        that fails, or returns anything but such an image.
+    def fit(self, image: Tensor) -> Tensor:
+        """Return the middle [C, H, W] of an image [C, h, w] that is resized to cover the view."""
+        return _fit(image, self.size)
+
+    def applied(self, sample: Sequence[Tensor], key: Key, *, seed: int) -> Sequence[Tensor]:
+        """Return what the list makes of an image [C, h, w], uint8, and of `tv_tensors` on it.
+
+        It depends on sample, seed and key only. ValueError names an augmentation that fails, or
+        returns anything but such an image and as many boxes, or a mask, of its size.
         """
-        image = image.clone()  # it may be the data set's own, and some work in place
+        sample = [sample[0].clone(), *sample[1:]]  # it may be the data set's own
         with seeded(seed, *key, Draw.LIST):
             for part, step in zip(self.parts, self.steps, strict=True):
                 try:
-                    made = step(image)
+                    made = step(*sample)
                 except Exception as error:  # a plug-in may raise anything
                     raise ValueError(f"{_named(part)}: {reason(error)}") from error
-                if not _is_image(made, len(image)):
-                    wanted = f"a uint8 tensor [{len(image)}, H, W]"
-                    raise ValueError(f"{_named(part)}: returned {found_in(made)}, not {wanted}")
-                image = made
-        return _fit(image, self.size)
+                made = list(made) if isinstance(made, tuple | list) else [made]
+                if lack := _lack(made, sample):
+                    raise ValueError(f"{_named(part)}: returned {lack}")
+                sample = made
+        return sample
 
 
-def _built(part: Component, size: list[int]) -> Any:
+def _built(part: Component, size: list[int]) -> Callable[..., Any]:
     """Return what a part names; RecipeError also for numbers that torchvision takes, but misuses.
 
     A magnitude below 0 would count from the strongest, a `p` out of [0, 1] would be always or
     never.
     """
     step = part.build(size=size)
+    if "fill" in part.arguments and type(step).__module__.startswith("torchvision."):
+        from kdx.data.geometry import Ids  # here: torchvision takes as long to import as torch
+
+        others = {name: value for name, value in part.arguments.items() if name != "fill"}
+        fill = {Ids: 0, "others": part.arguments["fill"]}  # of images is no class of masks
+        step = replace(part, arguments=others).build(size=size, fill=fill)
     if not type(step).__module__.startswith("torchvision."):
         return step
     strongest = getattr(step, "num_magnitude_bins", 1) - 1
@@ -85,6 +103,24 @@ def _fit(image: Tensor, size: list[int]) -> Tensor:
 
 def _named(part: Component) -> str:
     return f"{part.place}: {part.where}: {part.use!r}"
+
+
+def _lack(made: Sequence[Any], sample: Sequence[Tensor]) -> str:
+    """Say what is wrong with what an augmentation made of a sample; empty if nothing is."""
+    channels = len(sample[0])
+    if not _is_image(made[0], channels):
+        return f"{found_in(made[0])}, not a uint8 tensor [{channels}, H, W]"
+    kinds, wanted = ([type(each).__name__ for each in parts[1:]] for parts in (made, sample))
+    if kinds != wanted:
+        return f"{' and '.join(['an image', *kinds])}, not {' and '.join(['an image', *wanted])}"
+    from torchvision.transforms.v2 import functional  # here: it takes long to import
+
+    sizes = [functional.get_size(each) for each in made]
+    if sizes.count(sizes[0]) < len(sizes):
+        return f"parts of different sizes: {sizes}"
+    if any(a.ndim == 2 and len(a) != len(b) for a, b in zip(made[1:], sample[1:], strict=True)):
+        return "another number of boxes: those that are cut off are left out in the end"
+    return ""
 
 
 def _is_image(made: object, channels: int) -> bool:

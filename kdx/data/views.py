@@ -13,7 +13,7 @@ from kdx.data.augment import Augment, normalise
 from kdx.data.counter import Draw, seeded
 from kdx.data.mixing import Mixing
 from kdx.data.pipeline import Pipeline
-from kdx.protocols import Batched, ImageData, ImageSource, InputSpec, Key, Whole
+from kdx.protocols import Batched, ImageData, ImageSource, InputSpec, Key, Located, Whole
 
 
 class Batch(NamedTuple):
@@ -50,7 +50,8 @@ class Views(Dataset[Batch]):
         source.check(input, augment)
         self.source, self.input, self.seed, self.augment = source, input, seed, augment
         self.mixing = mixing
-        self.pipeline = Pipeline(augment, input) if augment and augment.then else None
+        size = source.view_size(input, augment)
+        self.pipeline = Pipeline(augment, size) if augment and augment.then else None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -102,38 +103,50 @@ class Views(Dataset[Batch]):
 
     def _listed(self, pipeline: Pipeline, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
         """Return images after the recipe's list of augmentations, and targets."""
-        samples = [self._whole(index) for _, index in keys]
-        if dtypes := {image.dtype for image, _ in samples} - {torch.uint8}:
-            found = f"those of {type(self.source).__name__} are {dtypes.pop()}"
-            raise ValueError(f"augment: a list is for uint8 images, and {found}")
-        views = []
-        for (image, _), key in zip(samples, keys, strict=True):
-            try:
-                views.append(pipeline(image, key, seed=self.seed))
-            except ValueError as error:
-                raise ValueError(f"{error}, of {self.source.name(key[1])}") from error
-        return torch.stack(views), torch.stack([target for _, target in samples])
+        return _stacked([self._view_of_list(pipeline, key) for key in keys])
 
-    def _whole(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return an image before any augmentation, and its target."""
+    def _view_of_list(self, pipeline: Pipeline, key: Key) -> tuple[Tensor, Tensor]:
+        _, index = key
+        sample, target = self._whole(index)
+        try:
+            parts = pipeline.applied(sample, key, seed=self.seed)
+        except ValueError as error:
+            raise ValueError(f"{error}, of {self.source.name(index)}") from error
+        if isinstance(self.source, Located):
+            return self.source.fitted(index, parts, self.input, self.augment)
+        return pipeline.fit(parts[0]), target
+
+    def _whole(self, index: int) -> tuple[Sequence[Tensor], Tensor]:
+        """Return an image before any augmentation, with what lies on it, and its target if not."""
+        if isinstance(self.source, Located):
+            return self.source.located(index), torch.empty(0)
         if isinstance(self.source, Whole):
-            return self.source.whole(index)
-        return self.source.view(index, self.input, None)
+            image, target = self.source.whole(index)
+        else:
+            image, target = self.source.view(index, self.input, None)
+        if image.dtype != torch.uint8:
+            found = f"those of {type(self.source).__name__} are {image.dtype}"
+            raise ValueError(f"augment: a list is for uint8 images, and {found}")
+        return [image], target
 
     def _one_by_one(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
-        images, targets = [], []
+        views = []
         for epoch, index in keys:
             with seeded(self.seed, epoch, index, Draw.SCENE):
-                image, target = self.source.view(index, self.input, self.augment)
-            images.append(image)
-            targets.append(target)
-        dtypes = {image.dtype for image in images}
+                views.append(self.source.view(index, self.input, self.augment))
+        dtypes = {image.dtype for image, _ in views}
         if dtypes not in ({torch.uint8}, {torch.float32}):
             found, name = ", ".join(sorted(map(str, dtypes))), type(self.source).__name__
             raise ValueError(f"{name}: views must be all uint8 or all float32, not {found}")
-        if targets[0].ndim == 0:
-            return torch.stack(images), torch.stack(targets)
-        return torch.stack(images), pad_sequence(targets, batch_first=True, padding_value=-1)
+        return _stacked(views)
+
+
+def _stacked(views: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return images [B, C, H, W] and targets, shorter ones padded with -1."""
+    images, targets = [image for image, _ in views], [target for _, target in views]
+    if targets[0].ndim == 0:
+        return torch.stack(images), torch.stack(targets)
+    return torch.stack(images), pad_sequence(targets, batch_first=True, padding_value=-1)
 
 
 def check_data(data: ImageData) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,11 @@ def check(
 ) -> dict[str, Any]:
     """Open the artefact at `path` as `open_runtime(path, threads=threads)`, and compare it.
 
-    Returns what a row of certificate.json says of the comparison: "images", "max_abs_error",
-    "max_rel_error" (of the largest logit, as in `kdx.models.certificate`), "tolerance",
-    "predictions", "predictions_changed", "metrics" of "compact" and "export", and "latency", by
-    batch, beside that of `network` in PyTorch.
+    Returns what a row of certificate.json says of the comparison: "images", "batches" (the sizes in
+    which it took them: 1, 7 and 32, if its batch is free), "max_abs_error", "max_rel_error" (of the
+    largest logit, as in `kdx.models.certificate`), "tolerance", "predictions",
+    "predictions_changed", "metrics" of "compact" and "export", and "latency", by batch, beside that
+    of `network` in PyTorch.
 
     `network` is the compact network, with which it is compared in eval mode on the CPU. `prepare`
     makes its input of the images of `views`. `batch` is the artefact's, if fixed. `images` is how
@@ -67,7 +69,8 @@ def check(
     with eval_mode(network.cpu()), torch_threads(threads):
         try:
             call = fitted(open_runtime(path, threads=threads), batch)
-            return _check(call, path, network, views, task, prepare, tolerance, lost, images) | {
+            row = _check(call, path, network, views, task, prepare, tolerance, lost, images)
+            return row | ({"batches": [batch]} if batch else {}) | {
                 "latency": latency(call, network, prepare(_batch(views, 1, 0).images), threads,
                                    [batch] if batch else batches)
             }  # fmt: skip
@@ -96,9 +99,9 @@ def _check(
     seconds = (time.perf_counter() - started) / size * len(views)
     count = min(len(views), images or (len(views) if seconds < CHEAP else IMAGES))
     meters, seen = {name: task.meter(torch.device("cpu")) for name in ("compact", "export")}, []
-    for start in range(0, count, size):
-        keys = [(0, i * len(views) // count) for i in range(start, min(start + size, count))]
-        made = views.__getitems__(keys)
+    keys = iter([(0, i * len(views) // count) for i in range(count)])
+    for batch in (sizes := list(_sizes(count, size))):
+        made = views.__getitems__(list(islice(keys, batch)))
         given = prepare(made.images)
         expected, found = network(given).float(), torch.from_numpy(call(given.numpy()))
         if found.shape != expected.shape:
@@ -111,6 +114,7 @@ def _check(
     metrics = {name: dict(meter.compute()) for name, meter in meters.items()}
     row = {
         "images": count,
+        "batches": sorted(set(sizes)),
         "max_abs_error": errors.max_abs_error,
         "max_rel_error": errors.max_rel_error,
         "tolerance": tolerance if lost is None else None,
@@ -121,6 +125,15 @@ def _check(
     if problem := _problem(row) if lost is None else _loss(row, primary_metric(task), lost):
         raise CertificateError(f"{path.name} differs from the compact student: {problem}")
     return row
+
+
+def _sizes(count: int, most: int) -> Iterator[int]:
+    """Yield sizes of batches that add up to `count`: 1, 7, and then `most` again and again."""
+    for size in chain((1, 7), repeat(most)):
+        if count <= 0:
+            return
+        yield min(size, most, count)
+        count -= min(size, most, count)
 
 
 def _problem(row: dict[str, Any]) -> str:

@@ -1,10 +1,13 @@
-"""Latency and size of a run's teacher, its student and its exports, side by side."""
+"""Latency, size and memory of a run's teacher, its student and its exports, side by side."""
 
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -12,12 +15,28 @@ from torch import Tensor, nn
 
 from kdx.exporting import FORMATS
 from kdx.exporting.artefact import torch_threads
+from kdx.exporting.formats import Call
 from kdx.exporting.formats import load as load_format
 from kdx.exporting.latency import interleaved, median_p95
+from kdx.exporting.memory import NETWORK, measure
 from kdx.exporting.source import CERTIFICATE, Source, open_source
 from kdx.models.networks import build_teacher, has_weights
 from kdx.recipe import load
 from kdx.util.errors import reason
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network or an artefact: `call` takes images such as `image`, [1, C, H, W].
+
+    `module` and `file` are as of `kdx.exporting.memory.measure`.
+    """
+
+    call: Callable[[Tensor], object]
+    image: Tensor
+    bytes: int
+    module: str
+    file: Path
 
 
 @torch.no_grad()
@@ -32,31 +51,38 @@ def bench(
 ) -> list[dict[str, Any]]:
     """Measure the teacher (if its weights are there), the student and the exports of a run.
 
-    Returns rows of "name", "batch", "threads", "median_ms", "p95_ms" and "bytes", those of the
-    weights or of the file; of "problem" for what does not run on that batch. Arguments as of
-    `kdx.export`.
+    Returns rows of "name", "batch", "threads", "median_ms", "p95_ms", "bytes", those of the
+    weights or of the file, and "peak_bytes", as of `kdx.exporting.memory.peak`, None if unknown;
+    of "problem" for what does not run on that batch. Arguments as of `kdx.export`.
     """
     source = open_source(path, recipe, plugins=plugins, output_root=output_root)
     image, rows = source.images(1)[:1], []
-    with torch_threads(threads):
+    with torch_threads(threads), TemporaryDirectory() as folder:
         networks = {**_teacher(source, recipe, plugins, output_root), "student": source.network}
-        opened = _exports(source, threads)
+        found = {name: _saved(each, image, Path(folder) / name) for name, each in networks.items()}
+        found |= _exports(source, threads)
         for batch in batches:
-            images = image.repeat(batch, 1, 1, 1)
-            calls = {name: partial(each, images) for name, (each, _) in opened.items()}
-            calls = {n: partial(each, images) for n, each in networks.items()} | calls
-            sizes = {n: _bytes(each) for n, each in networks.items()}
-            sizes |= {name: size for name, (_, size) in opened.items()}
+            images = {name: each.image.repeat(batch, 1, 1, 1) for name, each in found.items()}
+            calls = {name: partial(each.call, images[name]) for name, each in found.items()}
             problems = {name: problem for name, call in calls.items() if (problem := _tried(call))}
             timed = interleaved({n: call for n, call in calls.items() if n not in problems})
-            for name in calls:
-                row = {"name": name, "batch": batch, "threads": threads, "bytes": sizes[name]}
+            for name, each in found.items():
+                row = {"name": name, "batch": batch, "threads": threads, "bytes": each.bytes}
                 if name in problems:
                     rows.append(row | {"problem": problems[name]})
-                else:
-                    median, p95 = median_p95(timed[name])
-                    rows.append(row | {"median_ms": median, "p95_ms": p95})
+                    continue
+                median, p95 = median_p95(timed[name])
+                memory = measure(each.module, each.file, images[name].numpy(), threads=threads)
+                rows.append(row | {"median_ms": median, "p95_ms": p95, "peak_bytes": memory})
     return rows
+
+
+def _saved(network: nn.Module, image: Tensor, path: Path) -> Contender:
+    """Write a network to a file; if it cannot be, its memory is unknown."""
+    with suppress(Exception):  # a module's attributes may be anything
+        torch.save(network, path)
+    size = sum(value.nbytes for value in network.state_dict().values())
+    return Contender(network, image, size, NETWORK, path)
 
 
 def _teacher(
@@ -89,8 +115,8 @@ class _Seeing(nn.Module):
         return self.network(self.teacher.see(images))
 
 
-def _exports(source: Source, threads: int) -> dict[str, tuple[Callable[[Tensor], object], int]]:
-    """Open the artefacts of certificate.json that are there."""
+def _exports(source: Source, threads: int) -> dict[str, Contender]:
+    """Return the artefacts of certificate.json that are there; `call` opens them when called."""
     place = source.run or source.folder
     certificate = place / CERTIFICATE
     if not certificate.is_file():
@@ -99,17 +125,21 @@ def _exports(source: Source, threads: int) -> dict[str, tuple[Callable[[Tensor],
     for row in json.loads(certificate.read_text(encoding="utf-8")).get("exports", []):
         file, format = place / row["file"], row["format"]
         if format in FORMATS and file.is_file():
-            call = load_format(FORMATS[format]).open(file, threads=threads)
-            found[row["file"]] = partial(_called, call), row["bytes"]
+            opened = cache(partial(_opened, FORMATS[format], file, threads))
+            pixels = replace(source, from_pixels=row.get("input") == "uint8")
+            call = partial(_called, opened)
+            found[row["file"]] = Contender(
+                call, pixels.images(1)[:1], row["bytes"], FORMATS[format], file
+            )
     return found
 
 
-def _called(call: Callable[..., object], images: Tensor) -> object:
-    return call(images.numpy())
+def _opened(module: str, file: Path, threads: int) -> Call:
+    return load_format(module).open(file, threads=threads)
 
 
-def _bytes(network: nn.Module) -> int:
-    return sum(value.nbytes for value in network.state_dict().values())
+def _called(opened: Callable[[], Call], images: Tensor) -> object:
+    return opened()(images.numpy())
 
 
 def _tried(call: Callable[[], object]) -> str:

@@ -1,5 +1,8 @@
 """ExecuTorch (.pte): layers that XNNPACK has run there, others in its portable kernels."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -25,7 +28,21 @@ def write(network: nn.Module, images: Tensor, path: Path, options: Options) -> N
 
 def open(path: Path, *, threads: int = 1) -> Call:
     """See `kdx.exporting.formats.Format`."""
-    _unsafe_reset_threadpool(threads)
-    method = Runtime.get().load_program(path).load_method("forward")
+    with _silent():
+        _unsafe_reset_threadpool(threads)
+        method = Runtime.get().load_program(path).load_method("forward")
     assert method is not None
     return lambda images: method.execute([torch.from_numpy(images)])[0].numpy().copy()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Discard what its libraries write to the standard error while they open a program."""
+    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)

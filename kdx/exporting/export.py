@@ -1,10 +1,8 @@
 """`kdx.export`: write an artefact, run it in its own runtime, compare, and only then keep it."""
 
 import json
-import logging
 import os
 import shutil
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,14 +15,14 @@ from torch import Tensor
 
 from kdx.exporting import FORMATS
 from kdx.exporting.artefact import check, described
-from kdx.exporting.formats import Format, Options, Write, load, runtime
+from kdx.exporting.formats import Format, Options, Write, load, quiet, runtime
 from kdx.exporting.int8 import quantising
 from kdx.exporting.source import CERTIFICATE, Source, open_source
 from kdx.exporting.tracing import other_size, shape, takes
 from kdx.recipe.paths import RECIPE
 from kdx.report import write_report_page
 from kdx.tasks import numbers_of
-from kdx.util.errors import CertificateError
+from kdx.util.errors import CertificateError, reason
 from kdx.util.files import move, placed, write_whole
 
 EXAMPLES = 4  # images that a network is traced on
@@ -66,7 +64,7 @@ def export(
 ) -> Exported:
     """Export the student of a run directory, weight file or checkpoint to a format of `FORMATS`.
 
-    `output` is the file, by default exports/student.onnx and the like in the run. `batch` fixes the
+    `output` is the file or a folder for it, by default exports/ in the run. `batch` fixes the
     batch; it is free by default. With `preprocess` the graph takes pixels, uint8. The artefact is
     run in its own runtime on `images` test images (see `kdx.exporting.artefact.check`) with so many
     `threads`, and kept only if it differs from the compact student by at most `tolerance`, a share
@@ -91,15 +89,14 @@ def export(
         path, recipe, key=key, overrides=overrides, plugins=plugins, output_root=output_root,
         from_pixels=preprocess)  # fmt: skip
     write = quantising(to, source.calibration(CALIBRATION)) if int8 else format.write
-    final = Path(output or source.folder / format.FILE.format(name=source.name + ".int8" * int8))
-    if output and to == "timm":
-        final /= Path(format.FILE).name
+    final = _place(output, format, source, source.name + ".int8" * int8)
     about = source.about() | (source.results() | {"license": license} if to == "timm" else {})
     options = Options(batch, output=_output(source), about=about)
     tolerance = source.opened.recipe.tolerance.float32 if tolerance is None else tolerance
     with _beside(final) as candidate:
         options, notes = _write(format, write, source, candidate, options)
         row = {"format": to, "file": _shown(final, source), "runtime": runtime(format)}
+        row |= {"input": source.dtype}
         row |= described(candidate) | check(
             format.open, candidate, source.network, source.views, source.opened.task,
             prepare=source.prepare, batch=batch, images=images, threads=threads,
@@ -112,6 +109,21 @@ def export(
     if push_to_hub:
         notes.append(f"pushed to {_pushed(final.parent, push_to_hub)}")
     return Exported(final, row, numbers_of(source.opened.task), [*source.opened.notes, *notes])
+
+
+def _place(
+    output: str | os.PathLike[str] | None, format: Format, source: Source, named: str
+) -> Path:
+    """Return the artefact's path; ValueError unless `output` ends as the format's files do."""
+    name = Path(format.FILE.format(name=named))
+    given = Path(output) if output else source.folder / name
+    if output and name.parent != Path():  # timm's is a folder
+        return given / name.name
+    if output and given.is_dir():
+        return given / name
+    if given.suffix != name.suffix:
+        raise ValueError(f"output: {str(given)!r} must be a folder or end in {name.suffix}")
+    return given
 
 
 def _write(
@@ -139,7 +151,8 @@ def _write(
         break
     names = shape(images, batch=options.batch, free_size=options.free_size)
     limit = f", at most {format.MOST}" if format.MOST and options.batch is None else ""
-    return options, [f"images [{', '.join(map(str, names))}]{limit}; output {options.output!r}"]
+    taken = f"images {source.dtype} [{', '.join(map(str, names))}]{limit}"
+    return options, [f"{taken}; output {options.output!r}"]
 
 
 def _follows(format: Format, source: Source, path: Path, images: Tensor, within: float) -> bool:
@@ -151,19 +164,6 @@ def _follows(format: Format, source: Source, path: Path, images: Tensor, within:
         return False
     scale = expected.abs().max().clamp(min=1e-6)
     return found.shape == expected.shape and bool((found - expected).abs().max() <= within * scale)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the warnings and logs of exporters for a while; their errors are raised."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 @contextmanager
@@ -190,12 +190,16 @@ def _move(folder: Path, to: Path) -> None:
 
 
 def _pushed(folder: Path, repository: str) -> str:
-    """Upload a folder to the Hugging Face Hub; return the address."""
+    """Upload a folder to the Hugging Face Hub; return the address. ValueError if that fails."""
     from huggingface_hub import HfApi
 
     api = HfApi(library_name="kdx")
-    name = api.create_repo(repository, exist_ok=True).repo_id
-    return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message="Add model"))
+    try:
+        name = api.create_repo(repository, exist_ok=True).repo_id
+        return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message="Add model"))
+    except Exception as error:  # the hub's, the network's
+        kept = f"{folder} is written; log in with `hf auth login` and try again"
+        raise ValueError(f"push_to_hub: {repository}: {reason(error)}. {kept}") from error
 
 
 def _output(source: Source) -> str:

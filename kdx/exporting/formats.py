@@ -1,8 +1,10 @@
 """What a format is: a module that writes an artefact, and opens it in its own runtime."""
 
 import importlib
+import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -59,11 +61,23 @@ class Format(Protocol):
         ...
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the warnings and logs of exporters for a while; their errors are raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def load(module: str) -> Format:
     """Import a format's module; ValueError that names the extra, if a package is missing."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # theirs, when they are imported
+        with quiet():
             return importlib.import_module(module)  # pyright: ignore[reportReturnType]
     except ModuleNotFoundError as error:
         name = module.rpartition(".")[2]
@@ -74,10 +88,9 @@ def load(module: str) -> Format:
         ) from error
 
 
-INSTALL = {name: f"pip install 'kdx[{name}]'" for name in ("onnx", "openvino", "executorch")}
-INSTALL["litert"] = (
-    "pip install litert-torch into an environment of its own: it needs jax and an older pydantic"
-)
+EXTRAS = ("onnx", "openvino", "executorch", "litert")
+INSTALL = {name: f"pip install 'kdx[{name}]'" for name in EXTRAS}
+INSTALL["litert"] += " (brings jax and pydantic below 2.12: better into an environment of its own)"
 
 
 def runtime(format: Format) -> str:

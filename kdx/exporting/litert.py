@@ -4,6 +4,7 @@ from pathlib import Path
 
 import litert_torch  # pyright: ignore[reportMissingImports]
 from ai_edge_litert.interpreter import Interpreter  # pyright: ignore[reportMissingImports]
+from litert_torch._config import config  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn
 
 from kdx.exporting.formats import Call, Options
@@ -16,6 +17,7 @@ def write(network: nn.Module, images: Tensor, path: Path, options: Options) -> N
     """See `kdx.exporting.formats.Format`. ValueError unless the batch is fixed."""
     if options.batch is None:
         raise ValueError("litert: the batch must be fixed: pass --batch N (batch=N)")
+    config.show_progress = False
     example = images[:1].repeat(options.batch, 1, 1, 1)
     litert_torch.convert(network, (example,)).export(str(path))
 

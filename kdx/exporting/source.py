@@ -51,6 +51,11 @@ class Source:
         return FromPixels(student, self.opened.own).eval() if self.from_pixels else student
 
     @property
+    def dtype(self) -> str:
+        """What `network` takes."""
+        return "uint8" if self.from_pixels else "float32"
+
+    @property
     def views(self) -> Views:
         """The test images."""
         return self._views(self.opened.splits.test)
@@ -116,7 +121,12 @@ def open_source(
 ) -> Source:
     """Open a run directory, a weight file or a checkpoint; errors as `kdx.evaluate`."""
     path = Path(path)
-    found = recipe_of(path, recipe, overrides, plugins, output_root)
+    try:
+        found = recipe_of(path, recipe, overrides, plugins, output_root)
+    except FileNotFoundError as error:
+        if not (checkpoints := sorted(path.glob("checkpoints/epoch_*"))):
+            raise
+        raise FileNotFoundError(f"{error}; or pass a checkpoint: {checkpoints[-1]}") from error
     opened = open_student(path, found, key=key)
     return Source(path, opened, _run_of(path), from_pixels)
 

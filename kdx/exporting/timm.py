@@ -31,8 +31,8 @@ def write(network: nn.Module, images: Tensor, path: Path, options: Options) -> N
     if not name or not timm.is_model(name):
         kind = type(network).__name__
         raise ValueError(
-            f"timm: not an architecture of timm: {kind}. timm opens its own alone, of "
-            "`use: timm`, without --preprocess: export to another format"
+            f"timm: not an architecture of timm: {kind}. timm opens only its own (`use: timm`), "
+            "without --preprocess: export to another format"
         )
     about, made = options.about, options.about["preprocessing"]
     data: dict[str, Any] = {

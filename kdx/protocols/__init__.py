@@ -8,6 +8,7 @@ from kdx.protocols.images import ImageSource as ImageSource
 from kdx.protocols.images import InputSpec as InputSpec
 from kdx.protocols.images import Key as Key
 from kdx.protocols.images import Labelled as Labelled
+from kdx.protocols.images import Located as Located
 from kdx.protocols.images import Prepared as Prepared
 from kdx.protocols.images import SceneSource as SceneSource
 from kdx.protocols.images import Whole as Whole

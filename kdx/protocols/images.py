@@ -107,6 +107,24 @@ class Whole(Protocol):
 
 
 @runtime_checkable
+class Located(Protocol):
+    """A source whose targets lie on its images, as boxes do, for a list of augmentations; optional.
+
+    The list gets image and targets together, as torchvision's transforms (v2) do.
+    """
+
+    def located(self, index: int) -> Sequence[Tensor]:
+        """Return an image [C, h, w], uint8, of its own size, and `tv_tensors` that lie on it."""
+        ...
+
+    def fitted(
+        self, index: int, parts: Sequence[Tensor], input: InputSpec, augment: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Return an image [C, H, W] of `view_size`, and its target, of what the list made."""
+        ...
+
+
+@runtime_checkable
 class Prepared(Protocol):
     """A source that says how its views for evaluation are made, for the exported file; optional."""
 

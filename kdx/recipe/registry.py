@@ -38,13 +38,13 @@ _MOVED = {
 }
 """Modules that recipes of kdx 0.1 name, and where they are now."""
 
-_NESTED = {"RandomApply", "RandomChoice", "RandomOrder", "RandomIoUCrop"}
+_NESTED = {"RandomApply", "RandomChoice", "RandomOrder"}
 _OTHERS = {
     "AugMix", "AutoAugment", "CenterCrop", "ColorJitter", "ElasticTransform", "GaussianBlur",
     "GaussianNoise", "Grayscale", "Pad", "RandAugment", "Resize", "ScaleJitter",
     "TrivialAugmentWide",
 }  # fmt: skip
-"""Of torchvision's augmentations: those of transforms or of boxes, and those not called Random."""
+"""Of torchvision's augmentations: those of transforms, and those not called Random."""
 
 _HOUSE = frozenset({"kdx", "expand", "quantize", "teachers"})
 _GROUP = "kdx.plugins"

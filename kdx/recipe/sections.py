@@ -62,9 +62,9 @@ class Augment(Section):
     share, and the hue by a quarter of it; `sizes`, resize each batch to one of these sides
     (multi-scale training, Redmon & Farhadi 2016, section 3; boxes).
 
-    `then`, instead of all these: torchvision's transforms (v2) or a plug-in's, in order, for images
-    with a class; in a recipe, a list in place of this section. Raises ValueError for values out of
-    range, for both kinds of crop, and for `then` beside others.
+    `then`, instead of all these except `window` and `sizes`: torchvision's transforms (v2) or a
+    plug-in's, in order; in a recipe, a list in place of this section. Raises ValueError for values
+    out of range, for both kinds of crop, and for `then` beside others.
     """
 
     crop: Annotated[Natural, Field(le=1024)] = 0
@@ -80,7 +80,8 @@ class Augment(Section):
     def _check_crops(self) -> Self:
         if self.crop and self.resized_crop:
             raise ValueError("use crop or resized_crop, not both")
-        if self.then and (others := [name for name in self.changes if name != "then"]):
+        others = [name for name in self.changes if name not in ("then", "window", "sizes")]
+        if self.then and others:
             raise ValueError(
                 f"use the list or {', '.join(others)}, not both: in the list they are RandomCrop, "
                 "RandomHorizontalFlip, RandomResizedCrop, ColorJitter"

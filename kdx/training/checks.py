@@ -13,9 +13,10 @@ from kdx.models.copies import copied
 from kdx.models.modes import as_it_was, eval_mode
 from kdx.models.teacher import Teacher
 from kdx.models.transforms import restore
-from kdx.protocols import Simulating, StudentTransform, Task
+from kdx.protocols import ImageSource, Simulating, StudentTransform, Task
 from kdx.recipe import Recipe
-from kdx.tasks import Classification, MultiLabel, Regression
+from kdx.tasks import Classification, Detection, MultiLabel, Regression
+from kdx.tasks.detection import BoxSource
 from kdx.tasks.multilabel import UNKNOWN
 from kdx.training.objective import Objective
 from kdx.util.errors import reason
@@ -44,6 +45,19 @@ def check_sampling(recipe: Recipe, task: Task) -> None:
     if recipe.data.sampling == "balanced" and not isinstance(task, Classification):
         raise ValueError(
             "data.sampling: balanced needs images with one label each: remove it for this data set"
+        )
+
+
+def check_objects(task: Task, source: ImageSource) -> None:
+    """Refuse to train a detector on images without any object that counts."""
+    if not isinstance(task, Detection) or not isinstance(source, BoxSource):
+        return
+    if not any(bool((rows[:, 5] <= 0).any()) for rows in source.boxes):
+        difficult = sum(len(rows) for rows in source.boxes)
+        only = f", except {counted(difficult, 'difficult one')}" if difficult else ""
+        raise ValueError(
+            f"data: no objects to learn: none of the {counted(len(source), 'training image')} has "
+            f"a box{only}: check annotations and classes, or raise data.limit"
         )
 
 

@@ -26,7 +26,7 @@ from kdx.models.transforms import (
     products,
     rehearse_restoring,
 )
-from kdx.protocols import ImageData, StudentTransform, Task
+from kdx.protocols import ImageData, Located, StudentTransform, Task
 from kdx.recipe import Recipe, Stage
 from kdx.recipe.errors import each_of
 from kdx.recipe.stages import LossTerm
@@ -35,6 +35,7 @@ from kdx.training.checks import (
     check_answer,
     check_average,
     check_batches,
+    check_objects,
     check_sampling,
     check_teachers_used,
     class_counts,
@@ -135,9 +136,11 @@ def build(
     seed_python_and_numpy(recipe.seed)
     data, splits = build_data(recipe)
     task, known = task_of(data), facts(task_of(data).facts, data.input)
-    if recipe.data.augment.then and task.spatial:
-        raise ValueError("data.augment: a list is for images with a class, not boxes or masks")
+    if recipe.data.augment.then and task.spatial and not isinstance(splits.train, Located):
+        name = type(splits.train).__name__
+        raise ValueError(f"data.augment: {name} takes no list, which needs its `located`, `fitted`")
     check_sampling(recipe, task)
+    check_objects(task, splits.train)
     mixing = mixing_of(recipe, task, len(splits.train))
     augment, seed = recipe.data.augment, recipe.seed
     views = Views(splits.train, data.input, seed=seed, augment=augment, mixing=mixing)

@@ -193,6 +193,25 @@ def test_a_network_takes_windows_and_the_whole(place):
         build(odd)
 
 
+LIST = (
+    "data.augment=[{use: RandomZoomOut, side_range: [1, 2]}, {use: RandomHorizontalFlip}, "
+    "{use: ColorJitter, brightness: 0.3}, {use: RandomResizedCrop, scale: [0.5, 1]}]"
+)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("task", RECIPES)
+def test_a_resumed_run_with_a_list_is_one_that_never_stopped(task, place, monkeypatch):
+    whole, stopped = (
+        load(place / f"{task}.yaml",
+             [LIST, f"name={task}/{name}", f"data.workers={workers}", "threads=1"],
+             output_root=place / "runs")
+        for name, workers in (("list", 0), ("list_resumed", 2))
+    )  # fmt: skip
+    run_dir = run(whole, Console(quiet=True))
+    assert differences(run_dir, run_stopped_at(stopped, [2, 3], monkeypatch)) == []
+
+
 def test_a_resumed_run_is_one_that_never_stopped(finished, place, monkeypatch):
     task, run_dir = finished
     resumed = run_stopped_at(recipe(place, task, f"{task}/resumed"), [2, 3], monkeypatch)

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from kdx.data.boxes import BoxImages, largest_classes
+from kdx.data.boxes import CELL, BoxImages, largest_classes
 from kdx.data.decode import Header
 from kdx.data.sets.reading import orientation_notes, read_each, shared_images
 from kdx.data.sets.voc_xml import BEYOND, VocObject
@@ -22,6 +22,7 @@ __all__ = [
     "box_data",
     "fit",
     "objects_of",
+    "other_classes",
     "read_samples",
 ]
 
@@ -102,11 +103,15 @@ def box_data(
     from kdx.tasks.detection import Detection  # here: torchvision takes as long to import as torch
 
     task = Detection(classes=classes, anchors=anchors)
-    more = _notes(origin, samples, classes, by=by, other=other, every=every)
+    spec = InputSpec(3, size, (0.0,) * 3, (1.0,) * 3)
+    more = [*_notes(origin, samples, classes, by=by, other=other, every=every)]
+    if any(side % CELL for side in spec.hw):
+        sides = f"size {size} is not a multiple of {CELL}"
+        more.append(f"{origin}: {sides}, YOLO's stride: cells and anchors have other sizes")
     return ImageData(
         *(_source(part, classes) for part in samples.values()),
         classes=classes,
-        input=InputSpec(3, size, (0.0,) * 3, (1.0,) * 3),
+        input=spec,
         notes=[*notes, *more, *task.notes],
         task=task,
     )
@@ -115,15 +120,8 @@ def box_data(
 def _notes(
     origin: str, samples: Samples, classes: Sequence[str], *, by: str, other: str, every: str
 ) -> Iterator[str]:
-    counts = Counter(each.name for each in objects_of(samples) if each.name not in classes)
-    names = listed([f"{name!r} ({counted(n, 'object')})" for name, n in counts.most_common()])
-    if names and other == "refuse":
-        raise ValueError(
-            f"{origin}: objects of unknown classes: {names}. Add them to classes, take all classes "
-            f"that there are (classes: {every}), or ignore these objects (other: ignore)"
-        )
-    if names:
-        yield f"{origin}: ignored objects of other classes: {names}"
+    found = (each.name for each in objects_of(samples))
+    yield from other_classes(origin, found, classes, other=other, every=every)
     images = {each.image: each for part in samples.values() for each in part}.values()
     if empty := [place for each in images for place in each.notes]:
         count = counted(len(empty), "object")
@@ -136,6 +134,21 @@ def _notes(
         if not any(each.name in classes and not each.difficult for each in objects):
             lack = "have no objects of these classes, except difficult ones"
             yield f"{origin}: the {part} images {lack}"
+
+
+def other_classes(
+    origin: str, names: Iterable[str], classes: Sequence[str], *, other: str, every: str
+) -> Iterator[str]:
+    """Say which of the objects' class names are not of the classes; ValueError if refused."""
+    counts = Counter(name for name in names if name not in classes)
+    text = listed([f"{name!r} ({counted(n, 'object')})" for name, n in counts.most_common()])
+    if text and other == "refuse":
+        raise ValueError(
+            f"{origin}: objects of unknown classes: {text}. Add them to classes, take all classes "
+            f"that there are (classes: {every}), or ignore these objects (other: ignore)"
+        )
+    if text:
+        yield f"{origin}: ignored objects of other classes: {text}"
 
 
 def objects_of(samples: Samples) -> Iterator[VocObject]:

@@ -1,15 +1,15 @@
 """Cityscapes (Cordts et al. 2016), and what has its layout: a class for each pixel."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from kdx.data.decode import read_annotated, read_header
-from kdx.data.masks import IDS, UNKNOWN, MaskImages, other_size
-from kdx.data.sets.reading import MEAN, STD, orientation_notes, read_each
+from kdx.data.masks import IDS, UNKNOWN, MaskImages
+from kdx.data.sets.reading import MEAN, STD, every_of, orientation_notes, read_each, turned
 from kdx.protocols import IGNORED, ImageData, InputSpec
 from kdx.util.words import counted, listed
 
@@ -45,12 +45,12 @@ def cityscapes(
 
     from kdx.tasks.segmentation import Segmentation
 
-    files = [_listed(root, split, mode) for split in (train, test)]
+    files = every_of(partial(_listed, root, mode=mode), (train, test))
     pairs = zip((train, test), files, strict=True)
     notes = [note for split, part in pairs if (note := _without_image(root, split, mode, part))]
     every = [pair for part in files for pair in part]
-    turned = zip(every, read_each("cityscapes", _turned, every), strict=True)
-    oriented = [(image, each) for (image, _), each in turned if each is not None]
+    found = zip(every, read_each("cityscapes", _turned, every), strict=True)
+    oriented = [(image, each) for (image, _), each in found if each is not None]
     notes += orientation_notes("cityscapes", oriented, by="as the masks' sizes say")
     known = [each for each in Cityscapes.classes if each.id >= 0]
     seen = [each for each in known if ids == "all" or each.train_id != VOID]
@@ -95,18 +95,11 @@ def _without_image(root: str, split: str, mode: str, files: Sequence[Files]) -> 
 
 
 def _turned(files: Files) -> bool | None:
-    """Return whether an image is turned to fit its mask; None without an EXIF orientation.
-
-    ValueError for an image or a mask that does not fit, as far as headers tell.
-    """
+    """Return what `turned` does; ValueError also for an image of another name."""
     path, mask = files
     if not path.endswith(ENDING):
         raise ValueError(f"{path}: its name does not end in {ENDING}")
-    found = read_header(mask, mask=True).size
-    header, size = read_annotated(path, found)
-    if found != size:
-        raise ValueError(f"{mask}: {other_size(found, size)}")
-    return None if header.orientation == 1 else size != header.size
+    return turned(path, mask)
 
 
 def _source(files: Sequence[Files], table: Tensor) -> MaskImages:

@@ -3,14 +3,18 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
-from kdx.data.decode import Header, suffixes
+from kdx.data.decode import MASKS, SEGMENTS, Header, read_annotated, read_header, suffixes
+from kdx.data.masks import other_size
 from kdx.util.words import counted, listed
 
 __all__ = [
     "attempt_each",
+    "beside",
     "check_numbers",
+    "every_of",
     "is_image",
     "opens_headers",
     "orientation_notes",
@@ -18,6 +22,7 @@ __all__ = [
     "read_each",
     "shared_images",
     "sift",
+    "turned",
     "walk",
 ]
 
@@ -51,6 +56,36 @@ def read_each(
         count = f"{len(problems):,} of {counted(len(items), noun)}"
         raise ValueError(f"{origin}: {count} cannot be used: {listed(problems, '; ')}")
     return [result for result in results if not isinstance(result, ValueError)]
+
+
+def every_of(read: Callable[..., R], *columns: Iterable[Any]) -> list[R]:
+    """Return what `read` returns for each row of the columns; ValueError has all that it raises."""
+    results = attempt_each(lambda row: read(*row), list(zip(*columns, strict=True)))
+    if problems := dict.fromkeys(str(each) for each in results if isinstance(each, ValueError)):
+        raise ValueError("; ".join(problems))
+    return [result for result in results if not isinstance(result, ValueError)]
+
+
+def beside(folder: str | Path, name: str) -> str:
+    """Return the path of a file or a folder in `folder`.
+
+    Backslashes separate folders, as on Windows, if it does not exist as written, but does so.
+    """
+    path, other = Path(folder, name), Path(folder, name.replace("\\", "/"))
+    return str(other if path != other and not path.exists() and other.exists() else path)
+
+
+def turned(path: str, mask: str, *, segments: bool = False) -> bool | None:
+    """Return whether an image is turned to fit its mask; None without an EXIF orientation.
+
+    `segments`: of a mask of segments. ValueError for an image or a mask that does not fit, as far
+    as headers tell.
+    """
+    found = read_header(mask, modes=SEGMENTS if segments else MASKS).size
+    header, size = read_annotated(path, found)
+    if found != size:
+        raise ValueError(f"{mask}: {other_size(found, size)}")
+    return None if header.orientation == 1 else size != header.size
 
 
 def check_numbers(origin: str, *, size: int, skip_bad: int = 0) -> None:

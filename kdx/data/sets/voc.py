@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from kdx.data.decode import read_header, suffixes
 from kdx.data.sets.boxed import ANCHORS, Sample, Samples, box_data, objects_of, read_samples
 from kdx.data.sets.labelling import repeated
+from kdx.data.sets.reading import every_of
 from kdx.data.sets.voc_xml import given_size, read_annotation
 from kdx.protocols import ImageData
 from kdx.util.words import listed
@@ -43,7 +45,8 @@ def voc(
     Every annotation and the header of every image are read now. ValueError lists what cannot be
     read, invalid boxes (see `kdx.data.sets.voc_xml`), and unknown classes.
     """
-    parts = {"train": _listed(root, train), "test": _listed(root, test)}
+    listed_train, listed_test = every_of(partial(_listed, root), (train, test))
+    parts = {"train": listed_train, "test": listed_test}
     samples = read_samples("voc", _sample, parts)
     known, by = _classes(classes, samples), "as <size> says"
     return box_data("voc", samples, known, size=size, anchors=anchors, by=by, other=other)
@@ -52,13 +55,13 @@ def voc(
 def _listed(root: str, splits: str | Sequence[str]) -> list[Files]:
     """Return image and annotation of each sample in the splits, in order."""
     names = [splits] if isinstance(splits, str) else splits
-    files = [pair for name in names for pair in _split(root, name)]
+    files = [pair for part in every_of(partial(_split, root), names) for pair in part]
     if twice := repeated([image for image, _ in files]):
         raise ValueError(f"voc: duplicate images in {', '.join(names)}: {listed(twice)}")
     return files
 
 
-def _split(root: str, name: str) -> Iterator[Files]:
+def _split(root: str, name: str) -> list[Files]:
     from torchvision.datasets.voc import DATASET_YEAR_DICT, VOCDetection
 
     year, _, images = name.partition("_")
@@ -73,7 +76,7 @@ def _split(root: str, name: str) -> Iterator[Files]:
             "<year>_<image set>, as 2007_trainval; sets are train, val, trainval and, of 2007, test"
         ) from error
     pairs = zip(_existing(found.images), found.annotations, strict=True)
-    yield from (files for files in pairs if Path(files[0]).suffix)  # an empty line has none
+    return [files for files in pairs if Path(files[0]).suffix]  # an empty line has none
 
 
 def _existing(images: Sequence[str]) -> Iterator[str]:

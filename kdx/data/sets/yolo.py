@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,10 +11,10 @@ import yaml
 from kdx.data.decode import read_annotated
 from kdx.data.sets.boxed import ANCHORS, Sample, Samples, box_data, read_samples
 from kdx.data.sets.labelling import repeated
-from kdx.data.sets.reading import is_image, walk
+from kdx.data.sets.reading import beside, every_of, is_image, walk
 from kdx.data.sets.yolo_txt import Labels, label_file, read_labels
 from kdx.protocols import ImageData
-from kdx.util.words import counted, listed
+from kdx.util.words import counted, listed, of_windows
 
 __all__ = ["yolo"]
 
@@ -39,8 +40,10 @@ def yolo(
     file and line, and images whose EXIF orientation the labels may or may not have followed.
     """
     content = _content(file)
-    names = _names(file, content)
-    parts = {part: _images(file, content, key) for part, key in (("train", train), ("test", test))}
+    split = partial(_images, file, content)
+    readers = partial(_names, file, content), partial(split, train), partial(split, test)
+    names, *images = every_of(lambda read: read(), readers)
+    parts: Mapping[str, list[str]] = dict(zip(("train", "test"), images, strict=True))
     labels: dict[str, Labels] = {}
 
     def read(image: str) -> Sample:
@@ -95,8 +98,11 @@ def _names(file: str, content: Mapping[str, Any]) -> list[str]:
         raise ValueError(
             f"yolo: {file}: names must be numbered from 0 on, not {listed(list(map(str, names)))}"
         )
-    if odd := [name for name in names.values() if type(name) not in (str, int)]:
-        raise ValueError(f"yolo: {file}: names: {odd[0]!r} is not text: put it in quotes")
+    if odd := [str(name) for name in names.values() if type(name) not in (str, int)]:
+        raise ValueError(
+            f"yolo: {file}: names: {listed(odd)} not text: YAML reads yes, on, true as True, no, "
+            "off, false as False, 1.0 as a number, nothing as None: put such names in quotes"
+        )
     if twice := repeated(list(numbers.values())):
         raise ValueError(f"yolo: {file}: names: duplicate classes: {listed(twice)}")
     if content.get("nc", len(names)) != len(names):
@@ -112,25 +118,30 @@ def _images(file: str, content: Mapping[str, Any], key: str) -> list[str]:
     if not places or len(places) < len(values):
         keys = listed(list(map(str, content)))
         raise ValueError(f"yolo: {file}: {key}: {given!r} is not a path; keys are {keys}")
-    root = Path(file).parent / str(content.get("path") or "")
-    images: list[str] = []
-    for place in places:
-        path = root / place
-        if not path.exists() and place.startswith("../"):  # as in Roboflow's exports
-            path = root / place.removeprefix("../")
-        if path.is_dir():
-            images += filter(is_image, sorted(walk(str(path))))
-        elif path.is_file():
-            images += _listed(path, root)
-        else:
-            raise ValueError(
-                f"yolo: {file}: {key}: no folder or list {str(root / place)!r}: set path in it"
-            )
+    given = str(content.get("path") or "")
+    root = Path(beside(Path(file).parent, given))
+    if advice := of_windows(given):
+        raise ValueError(f"yolo: {file}: path: {advice}")
+    parts = every_of(lambda place: _of_place(f"yolo: {file}: {key}", root, place), places)
+    images = [image for part in parts for image in part]
     if not images:
         raise ValueError(f"yolo: {file}: {key}: no images in {listed(places)}")
     if twice := repeated(images):
         raise ValueError(f"yolo: {file}: {key}: duplicate images: {listed(twice)}")
     return images
+
+
+def _of_place(origin: str, root: Path, place: str) -> list[str]:
+    """Return the images in a folder, or that a text file lists."""
+    path = Path(beside(root, place))
+    if not path.exists() and place[:3] in ("../", "..\\"):  # as in Roboflow's exports
+        path = Path(beside(root, place[3:]))
+    if path.is_dir():
+        return [*filter(is_image, sorted(walk(str(path))))]
+    if path.is_file():
+        return _listed(path, root)
+    advice = of_windows(place) or "set path in it"
+    raise ValueError(f"{origin}: no folder or list {str(root / place)!r}: {advice}")
 
 
 def _listed(path: Path, root: Path) -> list[str]:
@@ -142,7 +153,8 @@ def _listed(path: Path, root: Path) -> list[str]:
     images, problems = [], []
     for number, line in enumerate(lines, 1):
         if name := line.strip():
-            found = [str(each / name) for each in (path.parent, root) if (each / name).is_file()]
+            found = [beside(folder, name) for folder in (path.parent, root)]
+            found = [each for each in found if os.path.isfile(each)]
             images += found[:1]
             if not found:
                 problems.append(f"{path}:{number}: no file {name!r}")

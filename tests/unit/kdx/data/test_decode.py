@@ -13,6 +13,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from kdx.data.counter import uniform
 from kdx.data.crops import ATTEMPTS, _random_box, center_crop, resized_crop
 from kdx.data.decode import (
+    MASKS,
     decode,
     decode_annotated,
     decode_mask,
@@ -137,7 +138,7 @@ def test_masks_are_read_as_they_are(mode, tmp_path):
         image.putpalette([255 - value // 3 for value in range(768)])
     path = saved(tmp_path, "a.png", image)
     assert torch.equal(decode_mask(path), torch.from_numpy(ids))
-    assert read_header(path, mask=True).size == read_header(path).size == (5, 6)
+    assert read_header(path, modes=MASKS).size == read_header(path).size == (5, 6)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "I;16", "1", "LA"])
@@ -147,7 +148,7 @@ def test_what_is_no_mask(mode, tmp_path):
     with pytest.raises(ValueError, match=rf"a\.png: the mask cannot be decoded: {reason}$"):
         decode_mask(path)
     with pytest.raises(ValueError, match=rf"a\.png: {reason}$"):
-        read_header(path, mask=True)
+        read_header(path, modes=MASKS)
 
 
 def test_a_size_of_what_is_no_image(tmp_path):

@@ -9,10 +9,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from kdx.data.augment import Augment
-from kdx.data.boxes import BoxImages
 from kdx.data.counter import Draw, seeded
 from kdx.data.loading import EpochBatches, train_loader
-from kdx.data.masks import MaskImages
 from kdx.data.pipeline import Pipeline
 from kdx.data.views import Views
 from kdx.protocols import InputSpec
@@ -81,10 +79,10 @@ def test_workers_change_nothing():
         assert all(map(torch.equal, one, other))
 
 
-@pytest.mark.parametrize("name", table("augmentation"))
+@pytest.mark.parametrize("name", sorted(table("augmentation").keys() - {"RandomIoUCrop"}))
 def test_every_entry_makes_a_view(name):
     spec = InputSpec(3, 32, (0.5,) * 3, (0.2,) * 3)
-    pipeline = Pipeline(listed(part(name, **NEEDED.get(name, {}))), spec)
+    pipeline = Pipeline(listed(part(name, **NEEDED.get(name, {}))), spec.hw)
     image = memory(1, size=32).images[0]
     made = [pipeline(image, (0, 0), seed=0) for _ in range(2)]
     assert (made[0].shape, made[0].dtype) == ((3, 32, 32), torch.uint8)
@@ -128,7 +126,7 @@ class Once:
     ],
 )
 def test_what_an_augmentation_does_wrong(made, message):
-    pipeline = Pipeline(listed(part("my.once", lambda: Once(made))), SPEC)
+    pipeline = Pipeline(listed(part("my.once", lambda: Once(made))), SPEC.hw)
     with pytest.raises(ValueError, match=rf"^a.yaml:2: data.augment.0: 'my.once': {message}"):
         pipeline(memory(1).images[0], (0, 0), seed=0)
 
@@ -146,7 +144,7 @@ def test_what_an_augmentation_does_wrong(made, message):
 def test_numbers_that_torchvision_takes_and_misuses(use, arguments, message):
     right = part("RandomErasing"), part("RandAugment", magnitude=30)
     with pytest.raises(RecipeError) as raised:
-        Pipeline(listed(*right, part(use, **arguments), part("RandAugment", magnitude=99)), SPEC)
+        Pipeline(listed(*right, part(use, **arguments), part("RandAugment", magnitude=99)), SPEC.hw)
     first, second = str(raised.value).splitlines()
     assert re.match(f"a.yaml:2: data.augment.0: '{use}': {message}$", first)
     assert "'RandAugment': magnitude: 99 must be" in second
@@ -187,13 +185,6 @@ def test_normalised_images_refuse_the_list():
         views.__getitems__([(0, 0)])
     plain = Views(Plain(torch.arange(5)), SPEC, seed=0, augment=MODERN)
     assert plain.__getitems__([(0, 0), (0, 3)]).targets.tolist() == [0, 3]
-
-
-@pytest.mark.parametrize("kind", [BoxImages, MaskImages])
-def test_boxes_and_masks_refuse_the_list(kind):
-    source = object.__new__(kind)
-    with pytest.raises(ValueError, match="augment: a list is for images with a class, not images"):
-        kind.check(source, InputSpec(3, 32, SPEC.mean, SPEC.std), MODERN)
 
 
 def test_keys_beside_the_list():

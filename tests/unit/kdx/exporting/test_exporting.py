@@ -2,18 +2,21 @@
 
 import hashlib
 import json
+import math
 import shutil
+from unittest import mock
 
 import numpy as np
 import onnx
 import pytest
 import timm
 import torch
+from huggingface_hub import HfApi
 from torch import nn
 
 import kdx
 from kdx.commands.main import main
-from kdx.exporting import FORMATS
+from kdx.exporting import FORMATS, memory
 from kdx.exporting import onnx as onnx_format
 from kdx.exporting.artefact import check, fitted
 from kdx.exporting.bench import bench
@@ -39,7 +42,8 @@ def test_an_artefact_answers_as_the_student_in_its_runtime(run_dir, to):
     pytest.importorskip(package, reason=f"{package} is not installed")
     made = kdx.export(run_dir, to)
     row = json.loads((run_dir / "certificate.json").read_text())["exports"][-1]
-    assert (row["format"], row["images"]) == (to, 64)
+    assert (row["format"], row["images"], row["input"]) == (to, 64, "float32")
+    assert row["batches"] == [1, 7, 24, 32]
     assert row["file"] == f"exports/{made.path.name}"
     assert row["max_rel_error"] < 1e-5
     assert row["predictions_changed"] == 0
@@ -183,18 +187,36 @@ def test_timm_opens_its_own_and_no_others(run_dir, tmp_path):
             "mobilenetv3_small_050", num_classes=10, in_chans=spec.channels
         ).eval()
         weights.save(student, path, input=spec, classes=10)
-    made = kdx.export(
-        path, "timm", recipe=run_dir / "recipe.yaml", overrides=overrides, images=8, license="mit"
-    )
+    options = {"recipe": run_dir / "recipe.yaml", "overrides": overrides, "images": 8}
+
+    def uploaded(api, *, repo_id, folder_path, **rest):
+        return shutil.copytree(folder_path, tmp_path / repo_id)
+
+    with (
+        mock.patch.object(HfApi, "create_repo", autospec=True) as create,
+        mock.patch.object(HfApi, "upload_folder", autospec=True, side_effect=uploaded) as upload,
+    ):
+        made = kdx.export(path, "timm", license="mit", **options)
+        assert not create.called
+        assert not upload.called
+        create.return_value.repo_id = "me/net"
+        pushed = kdx.export(path, "timm", push_to_hub="net", license="mit", **options)
+        assert create.call_args.args[1:] == ("net",)
+        assert pushed.notes[-1] == f"pushed to {tmp_path / 'me/net'}"
+        upload.side_effect = ConnectionError("no route")
+        with pytest.raises(ValueError, match=r"push_to_hub: net: .*no route.* is written; log in"):
+            kdx.export(path, "timm", push_to_hub="net", **options)
+    hub = timm.create_model(f"local-dir:{tmp_path / 'me/net'}", pretrained=True).eval()
     assert {each.name for each in made.path.parent.iterdir()} >= {"config.json", "README.md"}
     again = timm.create_model(f"local-dir:{made.path.parent}", pretrained=True).eval()
     images = torch.randn(2, *spec.shape)
     with torch.no_grad():
         assert torch.equal(again(images), student(images))
+        assert torch.equal(hub(images), student(images))
     config = json.loads((made.path.parent / "config.json").read_text())
     assert config["architecture"] == "mobilenetv3_small_050"
     assert config["pretrained_cfg"]["mean"] == pytest.approx(spec.mean)
-    assert "license: mit" in (made.path.parent / "README.md").read_text()
+    assert "license: mit" in (tmp_path / "me/net" / "README.md").read_text()
     rows = json.loads((made.path.parent / "certificate.json").read_text())["exports"]
     assert rows[0]["max_abs_error"] == 0
 
@@ -208,21 +230,85 @@ def test_a_checkpoint_is_exported_beside_the_run(run_dir):
     assert rows[0]["file"] == made.path.name
 
 
+def test_pixels_in_and_a_folder_by_command_line(run_dir, tmp_path, capsys):
+    arguments = [str(run_dir), "--to", "torch-export", "--preprocess", "-o", str(tmp_path)]
+    assert main(["export", *arguments, "--images", "8"]) == 0
+    assert "images uint8 [batch, " in capsys.readouterr().out
+    spec = weights.read_spec(run_dir)
+    pixels = torch.randint(256, (7, *spec.shape), dtype=torch.uint8)
+    mean, std = (torch.tensor(each)[:, None, None] for each in (spec.mean, spec.std))
+    with torch.no_grad():
+        expected = kdx.load_student(run_dir)((pixels / 255 - mean) / std).numpy()
+    call = load(FORMATS["torch-export"]).open(tmp_path / "student.pt2")
+    assert call(pixels.numpy()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_unfinished_run_has_checkpoints(run_dir, tmp_path):
+    shutil.copytree(run_dir / "checkpoints", tmp_path / "checkpoints")
+    newest = max((tmp_path / "checkpoints").glob("epoch_*"))
+    with pytest.raises(FileNotFoundError, match=rf"not a finished run; or pass a .*{newest.name}"):
+        kdx.export(tmp_path, "torch-export")
+
+
 def test_what_is_unknown_or_missing_is_refused(run_dir):
     with pytest.raises(ValueError, match=r"unknown format 'tensorrt'. Known: onnx"):
         kdx.export(run_dir, "tensorrt")
     with pytest.raises(ValueError, match=r"push_to_hub: only the format timm"):
         kdx.export(run_dir, "onnx", push_to_hub="a/b")
+    with pytest.raises(ValueError, match=r"output: .*x\.bin' must be a folder or end in \.pt2"):
+        kdx.export(run_dir, "torch-export", run_dir / "x.bin")
     with pytest.raises(ValueError, match=r"litert: litert_torch is not installed: pip install"):
         kdx.export(run_dir, "litert")
 
 
-def test_bench_measures_student_and_exports(run_dir, capsys):
-    kdx.export(run_dir, "onnx", images=8)
-    rows = bench(run_dir, batches=(2,))
-    names = [row["name"] for row in rows]
-    assert names[-1].startswith("exports/") or "exports/student.onnx" in names
-    assert "student" in names
-    assert all(row["median_ms"] > 0 for row in rows if "problem" not in row)
+def test_bench_measures_student_and_exports(run_dir, monkeypatch, capsys):
+    """The memory here is that of the images; an export of which the runtime is missing is named."""
+    monkeypatch.setattr("kdx.exporting.bench.measure", lambda *given, threads: given[2].nbytes)
+    kdx.export(run_dir, "torch-export", images=8)
+    kdx.export(run_dir, "torch-export", run_dir / "pixels.pt2", preprocess=True, images=8)
+    file = run_dir / "certificate.json"
+    certificate = json.loads(file.read_text())
+    certificate["exports"].append({"file": "recipe.yaml", "format": "litert", "bytes": 1})
+    file.write_text(json.dumps(certificate))
+    rows = {row["name"]: row for row in bench(run_dir, batches=(2,))}
+    student, values = kdx.load_student(run_dir), 2 * math.prod(weights.read_spec(run_dir).shape)
+    expected = sum(each.nbytes for each in student.state_dict().values())
+    assert (rows["student"]["bytes"], rows["student"]["peak_bytes"]) == (expected, 4 * values)
+    export = rows["exports/student.pt2"]
+    assert (export["bytes"], export["peak_bytes"]) == (
+        (run_dir / "exports" / "student.pt2").stat().st_size,
+        4 * values,
+    )
+    assert rows["pixels.pt2"]["peak_bytes"] == values
+    assert all(0 < row["median_ms"] <= row["p95_ms"] for row in rows.values() if len(row) > 5)
+    assert rows["recipe.yaml"]["problem"].startswith("litert: litert_torch is not installed")
     assert main(["bench", str(run_dir), "--batch", "1"]) == 0
-    assert "exports/student.onnx" in capsys.readouterr().out
+    lines = capsys.readouterr().out
+    assert "exports/student.pt2" in lines
+    assert "recipe.yaml at batch 1: litert: litert_torch is not installed" in lines
+
+
+@pytest.mark.skipif(not memory.PROCESS.exists(), reason="needs /proc")
+def test_the_peak_has_weights_and_activations():
+    """Of 8 MB of weights and 32 MB for each of two images; what is freed again does count."""
+
+    def opened():
+        kept = np.ones(10**6)
+
+        def call(images):
+            made = np.ones((len(images), 4 * 10**6))
+            return kept[:1] + made[:, :1]
+
+        return call
+
+    assert memory.peak(opened, np.zeros((2, 1))) == pytest.approx(72e6, abs=2e6)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not memory.PROCESS.exists(), reason="needs /proc")
+def test_memory_is_measured_in_a_process_of_its_own(tmp_path):
+    torch.save(nn.Linear(4000, 4000), tmp_path / "network")  # 64 MB
+    images = np.ones((1, 4000), dtype=np.float32)
+    found = memory.measure(memory.NETWORK, tmp_path / "network", images)
+    assert found == pytest.approx(64e6, abs=4e6)
+    assert memory.measure(memory.NETWORK, tmp_path / "network", images[:, :10]) is None

@@ -66,7 +66,7 @@ def test_a_plugins_own(recipe):
         recipe("data.augment=[{use: tests.toys.Pair}]")
 
 
-@pytest.mark.parametrize("use", ["RandomApply", "MixUp", "Normalize", "Compose", "RandomIoUCrop"])
+@pytest.mark.parametrize("use", ["RandomApply", "MixUp", "Normalize", "Compose"])
 def test_what_is_not_of_one_image_and_random_is_not_offered(use):
     with pytest.raises(ValueError, match=f"'{use}' is not an augmentation"):
         resolve(use, "augmentation", set())

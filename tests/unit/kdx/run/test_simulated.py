@@ -7,8 +7,8 @@ import torch
 
 from kdx.commands.compress import compress
 from kdx.models import weights
-from kdx.run.run import run
 from kdx.report.summary import read_summary
+from kdx.run.run import run
 from kdx.training.job import build
 from tests.faults.resuming import differences, run_stopped_at
 from tests.unit.runs import SGD

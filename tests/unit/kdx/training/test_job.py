@@ -320,9 +320,9 @@ def test_balance_needs_one_label_for_each_image(recipe, monkeypatch):
     assert sorted(drawn.bincount().tolist()) in ([6] * 9 + [7], [5] + [6] * 8 + [7], [6] * 10)
 
 
-def test_a_list_needs_answers_for_whole_images(recipe, monkeypatch):
+def test_a_list_needs_a_source_that_knows_where_its_targets_lie(recipe, monkeypatch):
     monkeypatch.setattr("kdx.tasks.Classification.spatial", True)
-    with pytest.raises(ValueError, match=r"data\.augment: a list is for images with a class, not"):
+    with pytest.raises(ValueError, match=r"data\.augment: MemoryImages takes no list, which needs"):
         build(recipe("data.augment=[{use: RandAugment}]"))
 
 

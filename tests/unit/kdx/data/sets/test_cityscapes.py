@@ -170,3 +170,8 @@ def test_images_lie_as_their_masks(root):
     Image.new("L", (20, 20), 7).save(mask)
     with pytest.raises(ValueError, match=r"lindau_000000.*8bit.png: EXIF orientation 6: whether"):
         opened(root)
+
+
+def test_all_splits_that_are_not_there_are_told(root):
+    with pytest.raises(ValueError, match=r"no folder .*gtFine/one: .*; cityscapes: .*gtFine/two: "):
+        opened(root, train="one", test="two")

@@ -5,9 +5,11 @@ import torch
 from PIL import ExifTags, Image
 from rich.console import Console
 
-from kdx.data import BoxImages, coco
+from kdx.data import BoxImages, VectorImages, coco
 from kdx.recipe import load
 from kdx.run.run import run
+from kdx.tasks import MultiLabel
+from kdx.training.job import build
 from tests.contracts import check_scenes
 
 CATEGORIES = [{"id": 90, "name": "owl"}, {"id": 7, "name": "dog "}, {"id": 18, "name": "cat"}]
@@ -52,6 +54,10 @@ def opened(root, **arguments):
 def boxes(source) -> list[list[list[float]]]:
     assert isinstance(source, BoxImages)
     return [each.tolist() for each in source.boxes]
+
+
+def vectors(data) -> list[VectorImages]:
+    return [source for source in (data.train, data.test) if isinstance(source, VectorImages)]
 
 
 def test_boxes_are_shares_of_the_image_in_the_order_of_ids(root):
@@ -187,7 +193,7 @@ def test_boxes_beyond_the_image(root):
         ),
         (
             content([], images=[{"id": 1, "file_name": "3.JPG", "height": "x"}]),
-            r"images\[0\], id 1: height and width must be numbers",
+            r"images\[0\], id 1: height and width must be integers, not height: 'x'$",
         ),
         (
             content([], images=[{"id": 1, "file_name": "3.JPG", "height": 40, "width": 30}]),
@@ -198,7 +204,11 @@ def test_boxes_beyond_the_image(root):
             r"1 of 3 images cannot be used: .*no\.JPG: No such file",
         ),
         (content([note(1, 3, 7, [1, 1, float("nan"), 2])]), r"annotations\[0\], id 1: invalid box"),
-        (content([], categories=CATEGORIES[:2]), r"categories mismatch: .* differ in 18 'cat'$"),
+        (
+            content([], categories=CATEGORIES[:2]),
+            r"categories mismatch: .* differ in 'cat': give both the same, or name those to use "
+            r"\(classes: \[dog, owl\]\)$",
+        ),
     ],
 )
 def test_invalid_files(root, written, message):
@@ -214,6 +224,104 @@ def test_files_that_are_not_there_or_the_same(root):
         opened(root, train="val2017")
     with pytest.raises(ValueError, match=r"coco: annotations: 'a\.json' is the same file twice"):
         opened(root, annotations="a.json")
+
+
+def test_ids_as_floats(root):
+    """Written by pandas, for example: 10.0 is 10, and a width of 40.0 is 40."""
+    categories = [{**each, "id": float(each["id"])} for each in CATEGORIES]
+    images = [{"id": i, "file_name": "3.JPG", "height": 30.0, "width": 40.0} for i in (3.0,)]
+    write(root, "train2017", content([note(1, 3, 90.0, [2, 3, 18, 21])], images, categories))
+    assert boxes(opened(root).train)[0][0][0] == 2
+
+
+def test_an_image_that_is_wrong_is_told_once(root):
+    """Its annotations are not told as those of no image."""
+    images = [
+        {"id": 3, "file_name": "3.JPG", "width": "40"},
+        {"id": "5", "file_name": "5.JPG"},
+        {"id": 7, "file_name": 7},
+    ]
+    notes = [note(i, kind, 7, [1, 1, 2, 2]) for i, kind in enumerate((3, "5", 7, 8))]
+    write(root, "train2017", content(notes, images))
+    message = (
+        r"4 invalid entries: images\[0\], id 3: height and width must be .*, not width: '40'; "
+        r"images\[1\]: no integer id and file_name: {.*}; images\[2\]: no .*}; "
+        r"annotations\[3\], id 3: no image of id 8$"
+    )
+    with pytest.raises(ValueError, match=message):
+        opened(root)
+
+
+def test_both_splits_are_told_at_once(root):
+    for split, written, message in (
+        (
+            "train2017",
+            "{",
+            r"train2017\.json:1: invalid JSON: .*; coco: .*val2017\.json:1: invalid",
+        ),
+        ("val2017", content([note(1, 9, 7, [1, 1, 2, 2])]), "train2017.* id 8; .*val2017.* id 9"),
+    ):
+        write(root, "train2017", content([note(1, 8, 7, [1, 1, 2, 2])]))
+        write(root, "val2017", "{")
+        write(root, split, written)
+        with pytest.raises(ValueError, match=message):
+            opened(root)
+
+
+def test_categories_that_differ(root):
+    """By their ids: a class is a name. By names: those to use must be given."""
+    turned = [{"id": 1, "name": "owl"}, {"id": 2, "name": "cat"}, {"id": 3, "name": "dog"}]
+    write(root, "val2017", content([note(1, 5, 1, [2, 3, 18, 21])], categories=turned))
+    data = opened(root)
+    assert list(data.classes) == ["dog", "cat", "owl"]
+    assert boxes(data.test)[1][0][0] == 2
+    write(root, "val2017", content([note(1, 5, 1, [2, 3, 18, 21])], categories=turned[:1]))
+    with pytest.raises(ValueError, match=r"differ in 'cat', 'dog': .* \(classes: \[owl\]\)$"):
+        opened(root)
+    data = opened(root, classes=["owl"], other="ignore")
+    assert [len(rows) for rows in boxes(data.train) + boxes(data.test)] == [0, 1, 0, 1]
+
+
+def test_annotations_that_come_twice(root):
+    box = [2, 3, 18, 21]
+    write(root, "train2017", content([note(1, 5, 7, box), note(2, 5, 7, box), note(3, 5, 18, box)]))
+    data = opened(root)
+    assert len(boxes(data.train)[1]) == 3
+    assert data.notes[0] == (
+        "coco: kept 1 annotation with the image, category and bbox of an earlier one: "
+        f"{root}/annotations/instances_train2017.json: annotations[1], id 2"
+    )
+
+
+def test_paths_of_windows(root):
+    (root / "train2017/deep").mkdir()
+    (root / "train2017/3.JPG").rename(root / "train2017/deep/3.JPG")
+    write(root, "train2017", content([], [{"id": 1, "file_name": "deep\\3.JPG"}]))
+    assert opened(root).train.name(0) == str(root / "train2017/deep/3.JPG")
+
+
+def test_a_size_that_is_no_multiple_of_the_stride(root):
+    notes = opened(root, size=50).notes
+    assert notes[0].startswith("coco: size 50 is not a multiple of 32, YOLO's stride: cells and")
+
+
+def test_labels_of_an_image_are_its_categories(root):
+    """A box outside the image is not looked at."""
+    write(root, "val2017", content([note(1, 3, 90, [99, 99, 1, 1]), note(2, 3, 90, [])]))
+    data = opened(root, task="multilabel")
+    assert list(data.classes) == ["dog", "cat", "owl"]
+    targets = [source.targets.tolist() for source in vectors(data)]
+    assert targets == [[[0, 0, 0], [1, 0, 1]], [[0, 0, 1], [0, 0, 0]]]
+    assert isinstance(data.task, MultiLabel)
+    assert data.notes == [
+        "coco: 1 class without train images: cat",
+        "coco: 2 classes without test images: dog, cat",
+    ]
+    check_scenes(data.test, data.input, None)
+    with pytest.raises(ValueError, match=r"objects of unknown classes: 'dog' \(2 objects\)"):
+        opened(root, task="multilabel", classes=["owl"])
+    data = opened(root, task="multilabel", classes=["owl"], other="ignore")
+    assert vectors(data)[0].targets.tolist() == [[0], [1]]
 
 
 def test_exif_orientations(root):
@@ -235,3 +343,14 @@ def test_a_run_of_one_epoch(root, tmp_path):
     )
     run_dir = run(load(recipe, output_root=tmp_path / "runs"), Console(quiet=True))
     assert (run_dir / "student.safetensors").stat().st_size > 1000
+
+
+def test_a_detector_without_objects_is_not_trained(root, tmp_path):
+    write(root, "train2017", content([]))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"data: {{use: coco, root: {root}, size: 32, batch_size: 2, anchors: [[1, 1]]}}\n"
+        "student: {use: yolo_lite}\nlosses: [{use: yolo}]\n"
+    )
+    with pytest.raises(ValueError, match="no objects to learn: none of the 2 training images has"):
+        build(load(recipe))

@@ -231,3 +231,9 @@ def test_images_of_other_suffixes(root):
     (folder / "2007_test1.jpeg").touch()
     with pytest.raises(ValueError, match=r"test1.jpg is missing, and several are like it: .*PNG"):
         opened(root)
+
+
+def test_all_splits_that_are_not_there_are_told(root):
+    message = r"no split '2007_a' in .*; voc: no split '2007_b' in .*; voc: no split '2007_c' in"
+    with pytest.raises(ValueError, match=message):
+        opened(root, train=["2007_a", "2007_train", "2007_b"], test="2007_c")

@@ -171,7 +171,15 @@ def test_lists_of_images_and_several_places(root):
         (YAML + "kpt_shape: [17, 3]", r"data\.yaml: kpt_shape: labels with keypoints are not read"),
         ("names: dog", r"names must be a list or a mapping, not 'dog'"),
         ("names: {1: dog, 2: owl}", r"names must be numbered from 0 on, not 1, 2"),
-        ("names: [dog, no]", r"names: False is not text: put it in quotes"),
+        (
+            YAML.replace("1: owl\n", "1: no\n"),
+            r"names: False not text: YAML reads yes, on, true as True, .* put such names in",
+        ),
+        (
+            "train: none\nval: [a, images/val, b]\nnames: [dog, dog]",
+            r"duplicate classes: dog; yolo: .*: train: no folder or list '.*/none': .*; "
+            r"yolo: .*: val: no folder or list '.*/a': .*; yolo: .*: val: no folder .*/b'",
+        ),
         ("names: [dog, dog]", r"names: duplicate classes: dog"),
         (YAML + "nc: 3", r"nc: 3, but names has 2"),
         ("names: [dog]\nval: images/val", r"train: None is not a path; keys are names, val"),
@@ -190,6 +198,28 @@ def test_lists_of_images_and_several_places(root):
 def test_invalid_yaml(root, text, message):
     with pytest.raises(ValueError, match=message):
         opened(root, text)
+
+
+def test_lists_of_both_splits_are_told_at_once(root):
+    for name in ("train", "val"):
+        (root / f"{name}.txt").write_text(f"{name}.png\n")
+    message = r"train\.txt:1: no file 'train\.png'; yolo: 1 image missing: .*val\.txt:1: no file"
+    with pytest.raises(ValueError, match=message):
+        opened(root, "train: train.txt\nval: val.txt\nnames: [dog, owl]")
+
+
+def test_paths_of_windows(root):
+    (root / "val.txt").write_text("images\\val\\d.png\n")
+    data = opened(root, "train: ..\\images\\train\nval: val.txt\nnames: [dog, owl]")
+    assert data.test.name(0) == str(root / "images/val/d.png")
+    assert len(data.train) == 3
+    assert [len(rows) for rows in boxes(data.train)] == [2, 0, 0]
+    text = "path: C:\\data\ntrain: a\nval: b\nnames: [dog, owl]"
+    message = r"data\.yaml: path: C:\\data is a Windows path: write where it is on this system"
+    with pytest.raises(ValueError, match=message):
+        opened(root, text)
+    with pytest.raises(ValueError, match=r"list '.*': D:/a is a Windows path: write where"):
+        opened(root, text.replace("path: C:\\data\ntrain: a", "train: D:/a"))
 
 
 def test_other_arguments(root):
