@@ -3,7 +3,7 @@
 from setuptools import find_packages, setup
 
 setup(
-    packages=[*find_packages(include=["kdx*", "expand*", "teachers*"]), "kdx.configs"],
+    packages=[*find_packages(include=["kdx*", "expand*", "quantize*", "teachers*"]), "kdx.configs"],
     package_dir={"kdx.configs": "configs"},
     package_data={
         "kdx.configs": ["**/*.yaml", "schema/*.json", "**/README.md"],

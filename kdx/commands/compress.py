@@ -63,7 +63,7 @@ def compress(
     from kdx.models import weights
     from kdx.models.certificate import certify
     from kdx.models.copies import copied
-    from kdx.models.transforms import restore
+    from kdx.models.transforms import exact, restore, simulations
     from kdx.training.opening import recipe_of
     from kdx.training.state import TrainState
     from kdx.util.files import move
@@ -88,15 +88,17 @@ def compress(
     candidate = output.with_suffix(".uncertified.safetensors")
     try:
         compact = restore(copied(student), transforms)
-        weights.save(compact, candidate, input=spec, classes=about["classes"], extra=about["extra"])
+        extra = about["extra"] | simulations(student, transforms)
+        weights.save(compact, candidate, input=spec, classes=about["classes"], extra=extra)
         weights.load(exported := state.build_compact(found), candidate)
-        certificate = certify(
-            student,
-            lambda network: restore(network, transforms),
-            images.split(size),
-            found.tolerance,
-            exported=exported,
-        )
+        with exact(student, transforms):
+            certificate = certify(
+                student,
+                lambda network: restore(network, transforms),
+                images.split(size),
+                found.tolerance,
+                exported=exported,
+            )
         if certificate.problems:
             raise ValueError(f"{checkpoint}: {'; '.join(certificate.problems)}")
         move(candidate, output)

@@ -20,6 +20,7 @@ from kdx.launch.memory import at_once
 from kdx.models.certificate import CHANGED, see, summed
 from kdx.models.modes import eval_mode
 from kdx.protocols import Task
+from kdx.tasks import primary_metric
 from kdx.util.errors import CertificateError, reason
 
 IMAGES = 1024  # on which it is compared, or all if that is cheap
@@ -44,6 +45,7 @@ def check(
     prepare: Callable[[Tensor], Tensor] = unchanged,
     batch: int | None = None,
     tolerance: float = 1e-4,
+    lost: float | None = None,
     images: int | None = None,
     threads: int = 1,
     batches: Sequence[int] = BATCHES,
@@ -61,12 +63,13 @@ def check(
     many are compared, spread over the views: by default 1,024, or all if that takes seconds.
 
     Raises CertificateError if it does not run, if the largest error is above `tolerance`, or more
-    than a share of 10 times that of the predictions changed.
+    than a share of 10 times that of the predictions changed. With `lost` neither counts: the first
+    metric may be lower by so much, and "tolerance" is None.
     """
     with eval_mode(network.cpu()), torch_threads(threads):
         try:
             call = fitted(open_runtime(path, threads=threads), batch)
-            row = _check(call, path, network, views, task, prepare, tolerance, images)
+            row = _check(call, path, network, views, task, prepare, tolerance, lost, images)
             return row | ({"batches": [batch]} if batch else {}) | {
                 "latency": latency(call, network, prepare(_batch(views, 1, 0).images), threads,
                                    [batch] if batch else batches)
@@ -85,6 +88,7 @@ def _check(
     task: Task,
     prepare: Callable[[Tensor], Tensor],
     tolerance: float,
+    lost: float | None,
     images: int | None,
 ) -> dict[str, Any]:
     size = min(BATCH, at_once(views.shape), len(views))
@@ -113,12 +117,12 @@ def _check(
         "batches": sorted(set(sizes)),
         "max_abs_error": errors.max_abs_error,
         "max_rel_error": errors.max_rel_error,
-        "tolerance": tolerance,
+        "tolerance": tolerance if lost is None else None,
         "predictions": predictions,
         "predictions_changed": changed,
         "metrics": metrics,
     }
-    if problem := _problem(row):
+    if problem := _problem(row) if lost is None else _loss(row, primary_metric(task), lost):
         raise CertificateError(f"{path.name} differs from the compact student: {problem}")
     return row
 
@@ -144,6 +148,15 @@ def _problem(row: dict[str, Any]) -> str:
         changed = f"{row['predictions_changed']:,} of {row['predictions']:,}"
         return f"{changed} predictions changed {on}, at most {most:,} may"
     return ""
+
+
+def _loss(row: dict[str, Any], first: str, lost: float) -> str:
+    """Say what metric is too low; empty if it is not."""
+    before, after = (row["metrics"][which][first] for which in ("compact", "export"))
+    if before - after <= lost:
+        return ""
+    on = f"on {row['images']:,} images"
+    return f"{first} is {after:.6g}, not {before:.6g}, {on}: at most {lost:g} may be lost"
 
 
 def latency(

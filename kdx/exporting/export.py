@@ -15,7 +15,8 @@ from torch import Tensor
 
 from kdx.exporting import FORMATS
 from kdx.exporting.artefact import check, described
-from kdx.exporting.formats import Format, Options, load, quiet, runtime
+from kdx.exporting.formats import Format, Options, Write, load, quiet, runtime
+from kdx.exporting.int8 import quantising
 from kdx.exporting.source import CERTIFICATE, Source, open_source
 from kdx.exporting.tracing import other_size, shape, takes
 from kdx.recipe.paths import RECIPE
@@ -25,6 +26,7 @@ from kdx.util.errors import CertificateError, reason
 from kdx.util.files import move, placed, write_whole
 
 EXAMPLES = 4  # images that a network is traced on
+CALIBRATION = 512  # training images that int8 is calibrated on
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,9 @@ def export(
     recipe: str | os.PathLike[str] | None = None,
     batch: int | None = None,
     preprocess: bool = False,
+    int8: bool = False,
     tolerance: float | None = None,
+    max_loss: float = 1.0,
     images: int | None = None,
     threads: int = 1,
     license: str = "unknown",
@@ -64,8 +68,9 @@ def export(
     batch; it is free by default. With `preprocess` the graph takes pixels, uint8. The artefact is
     run in its own runtime on `images` test images (see `kdx.exporting.artefact.check`) with so many
     `threads`, and kept only if it differs from the compact student by at most `tolerance`, a share
-    of the largest logit: by default the recipe's, in float32. Its row goes to the run's
-    certificate.json, or for other students to one beside it.
+    of the largest logit: by default the recipe's, in float32. With `int8` it is quantised (see
+    `kdx.exporting.int8`), and kept if it loses at most `max_loss` points (%) of the first metric.
+    Its row goes to the run's certificate.json, or for other students to one beside it.
 
     For timm, `output` is a folder, `license` goes to the model card, and `push_to_hub` names a
     repository of the Hugging Face Hub that the folder is uploaded to afterwards.
@@ -83,18 +88,19 @@ def export(
     source = open_source(
         path, recipe, key=key, overrides=overrides, plugins=plugins, output_root=output_root,
         from_pixels=preprocess)  # fmt: skip
-    final = _place(output, format, source)
+    write = quantising(to, source.calibration(CALIBRATION)) if int8 else format.write
+    final = _place(output, format, source, int8=int8)
     about = source.about() | (source.results() | {"license": license} if to == "timm" else {})
     options = Options(batch, output=_output(source), about=about)
     tolerance = source.opened.recipe.tolerance.float32 if tolerance is None else tolerance
     with _beside(final) as candidate:
-        options, notes = _write(format, source, candidate, options)
+        options, notes = _write(format, write, source, candidate, options)
         row = {"format": to, "file": _shown(final, source), "runtime": runtime(format)}
         row |= {"input": source.dtype}
         row |= described(candidate) | check(
             format.open, candidate, source.network, source.views, source.opened.task,
             prepare=source.prepare, batch=batch, images=images, threads=threads,
-            tolerance=tolerance,
+            tolerance=tolerance, lost=max_loss / 100 if int8 else None,
         )  # fmt: skip
         _move(candidate.parent, final.parent)
     _record(final, source, row | {"notes": notes})
@@ -105,9 +111,11 @@ def export(
     return Exported(final, row, numbers_of(source.opened.task), [*source.opened.notes, *notes])
 
 
-def _place(output: str | os.PathLike[str] | None, format: Format, source: Source) -> Path:
+def _place(
+    output: str | os.PathLike[str] | None, format: Format, source: Source, *, int8: bool
+) -> Path:
     """Return the artefact's path; ValueError unless `output` ends as the format's files do."""
-    name = Path(format.FILE.format(name=source.name))
+    name = Path(format.FILE.format(name=source.name + ".int8" * int8))
     given = Path(output) if output else source.folder / name
     if output and name.parent != Path():  # timm's is a folder
         return given / name.name
@@ -119,7 +127,7 @@ def _place(output: str | os.PathLike[str] | None, format: Format, source: Source
 
 
 def _write(
-    format: Format, source: Source, path: Path, options: Options
+    format: Format, write: Write, source: Source, path: Path, options: Options
 ) -> tuple[Options, list[str]]:
     """Write an artefact; return the options that it has, and notes.
 
@@ -132,8 +140,9 @@ def _write(
         options = replace(options, free_size=free_size)
         try:
             with quiet():
-                format.write(network, images, path, options)
-                if free_size and not _follows(format, source, path, larger):
+                write(network, images, path, options)
+                within = 1e-3 if write is format.write else 0.5
+                if free_size and not _follows(format, source, path, larger, within):
                     continue
         except ValueError:
             if not free_size:
@@ -146,7 +155,7 @@ def _write(
     return options, [f"{taken}; output {options.output!r}"]
 
 
-def _follows(format: Format, source: Source, path: Path, images: Tensor) -> bool:
+def _follows(format: Format, source: Source, path: Path, images: Tensor, within: float) -> bool:
     """Return whether an artefact is right on images of another size than it was traced on."""
     expected = source.network(images)
     try:
@@ -154,7 +163,7 @@ def _follows(format: Format, source: Source, path: Path, images: Tensor) -> bool
     except Exception:  # the runtimes raise anything
         return False
     scale = expected.abs().max().clamp(min=1e-6)
-    return found.shape == expected.shape and bool((found - expected).abs().max() <= 1e-3 * scale)
+    return found.shape == expected.shape and bool((found - expected).abs().max() <= within * scale)
 
 
 @contextmanager

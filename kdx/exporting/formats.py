@@ -16,6 +16,9 @@ from torch import Tensor, nn
 Call = Callable[[np.ndarray], np.ndarray]
 """Takes images [B, C, H, W], float32, or uint8 if that is the graph's input; returns outputs."""
 
+Write = Callable[[nn.Module, Tensor, Path, "Options"], None]
+"""See `Format.write`."""
+
 
 @dataclass(frozen=True)
 class Options:

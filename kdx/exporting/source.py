@@ -7,14 +7,17 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from kdx.data import Views, preparation
 from kdx.exporting.tracing import FromPixels, to_pixels
 from kdx.models import weights
+from kdx.protocols import ImageSource
 from kdx.training.opening import Opened, is_checkpoint, open_student, recipe_of
 
 CERTIFICATE, FOLDER = "certificate.json", "exports"
+BATCH = 32  # images that are prepared at once
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,10 @@ class Source:
     @property
     def views(self) -> Views:
         """The test images."""
-        opened = self.opened
-        return Views(opened.splits.test, opened.data.input, seed=opened.recipe.seed)
+        return self._views(self.opened.splits.test)
+
+    def _views(self, split: ImageSource) -> Views:
+        return Views(split, self.opened.data.input, seed=self.opened.recipe.seed)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Return a batch of views as `network` takes it."""
@@ -65,16 +70,26 @@ class Source:
 
     def images(self, count: int) -> Tensor:
         """Return the network's input for up to `count` test images, spread over them."""
-        views = self.views
+        return torch.cat(self._batches(self.opened.splits.test, count))
+
+    def calibration(self, count: int) -> list[Tensor]:
+        """Return the network's input for up to `count` training images, unchanged, in batches."""
+        return self._batches(self.opened.splits.train, count)
+
+    def _batches(self, split: ImageSource, count: int) -> list[Tensor]:
+        views = self._views(split)
         count = min(count, len(views))
         keys = [(0, i * len(views) // count) for i in range(count)]
-        return self.prepare(views.__getitems__(keys).images)
+        parts = (keys[start : start + BATCH] for start in range(0, count, BATCH))
+        return [self.prepare(views.__getitems__(part).images) for part in parts]
 
     def about(self) -> dict[str, Any]:
-        """Return what an artefact says of itself: classes, task and preprocessing."""
+        """Return what an artefact says of itself: classes, task, preprocessing; ranges of int8."""
         opened, own = self.opened, self.opened.own
         made = preparation(opened.splits.test, own)
+        extra = (weights.read_metadata(self.path) or {}).get("extra", {})
         return {
+            **{name: extra[name] for name in ("int8",) if name in extra},
             "classes": list(opened.data.classes),
             "task": type(opened.task).__name__.lower(),
             "mean": list(own.mean),

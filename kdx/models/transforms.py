@@ -1,9 +1,11 @@
 """The student's transforms: applied before training, restored after it, rehearsed in between."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from kdx.models.certificate import Certificate, certify
 from kdx.models.copies import copied
 from kdx.models.modes import eval_mode
-from kdx.protocols import Folding, StudentTransform
+from kdx.protocols import Folding, Simulating, StudentTransform
 from kdx.recipe import Component, Recipe
 from kdx.util.errors import reason
 
@@ -55,6 +57,37 @@ def products(student: nn.Module, transforms: Sequence[StudentTransform]) -> dict
     }
 
 
+def enter(student: nn.Module, transforms: Sequence[StudentTransform], phase: str | None) -> None:
+    """Let the transforms that know a phase enter it, if it is not None; ValueError if none does."""
+    refused = []
+    for transform in transforms if phase else ():
+        try:
+            transform.enter(student, phase or "")
+        except ValueError as error:
+            refused.append(f"{error}")
+    if refused and len(refused) == len(transforms):
+        raise ValueError("; ".join(dict.fromkeys(refused)))
+
+
+@contextmanager
+def exact(student: nn.Module, transforms: Sequence[StudentTransform]) -> Iterator[None]:
+    """Let the student compute what `restore`'s network does, also where it simulates a device."""
+    with ExitStack() as stack:
+        for transform in transforms:
+            if isinstance(transform, Simulating):
+                stack.enter_context(transform.exact(student))
+        yield
+
+
+def simulations(student: nn.Module, transforms: Sequence[StudentTransform]) -> dict[str, Any]:
+    """Return what the exported file says of what the student simulates, by name; often empty."""
+    found: dict[str, Any] = {}
+    for transform in transforms:
+        if isinstance(transform, Simulating):
+            found |= transform.about(student)
+    return found
+
+
 def apply_transforms(
     recipe: Recipe, student: nn.Module, image: tuple[int, int, int], *, as_0_1: bool = False
 ) -> tuple[nn.Module, list[StudentTransform]]:
@@ -76,8 +109,8 @@ def apply_transforms(
 def restore(student: nn.Module, transforms: Sequence[StudentTransform]) -> nn.Module:
     """Return the compact network, a new module: `transforms` restored, the last one first.
 
-    In eval mode it computes what `student` does. Raises ValueError if a transform has no compact
-    equivalent in its current phase.
+    In eval mode it computes what `student` does inside of `exact`. Raises ValueError if a transform
+    has no compact equivalent in its current phase.
     """
     for transform in reversed(transforms):
         student = transform.restore(student)
@@ -108,8 +141,10 @@ def rehearse_restoring(
     again = partial(restore, transforms=transforms)
     judge = partial(certify, student, again, [images], recipe.tolerance, decide=decide)
     fresh.load_state_dict(restored.state_dict())
-    certificate = judge(exported=fresh)
-    if certificate.problems and not judge().problems:
+    with exact(student, transforms):
+        certificate = judge(exported=fresh)
+        fits_itself = not certificate.problems or not judge().problems
+    if certificate.problems and fits_itself:
         raise ValueError(
             "student: its state dict does not hold all that its outputs depend on: built again and "
             f"loaded, {certificate.problems[0]}. Keep it in parameters or persistent buffers, and "

@@ -19,6 +19,7 @@ from kdx.protocols.networks import NetworkFactory as NetworkFactory
 from kdx.protocols.networks import Outputs as Outputs
 from kdx.protocols.networks import Planned as Planned
 from kdx.protocols.networks import SharedState as SharedState
+from kdx.protocols.networks import Simulating as Simulating
 from kdx.protocols.networks import StudentTransform as StudentTransform
 from kdx.protocols.tasks import IGNORED as IGNORED
 from kdx.protocols.tasks import ByClass as ByClass

@@ -60,7 +60,10 @@ class StudentTransform(Protocol):
         ...
 
     def enter(self, student: nn.Module, phase: str) -> None:
-        """Start a stage of the recipe that names `phase`; ValueError for an unknown phase."""
+        """Start a stage of the recipe that names `phase`; ValueError for an unknown phase.
+
+        Of several transforms those enter that know the phase.
+        """
         ...
 
     def restore(self, student: nn.Module) -> nn.Module:
@@ -92,6 +95,22 @@ class Folding(Protocol):
 
     def products(self, student: nn.Module) -> Mapping[str, Tensor]:
         """Return parameters of the compact network by name, as differentiable functions of its."""
+        ...
+
+
+@runtime_checkable
+class Simulating(Protocol):
+    """A transform whose student also evaluates as it will run on a device, in int8; optional.
+
+    So the best epoch is the best there. The network that `restore` returns is compared without.
+    """
+
+    def exact(self, student: nn.Module) -> AbstractContextManager[object]:
+        """Return a context in which `student` is the function of the network that is restored."""
+        ...
+
+    def about(self, student: nn.Module) -> Mapping[str, Any]:
+        """Return metadata for the exported file, JSON by a name such as "int8"; empty in float."""
         ...
 
 

@@ -46,7 +46,7 @@ _OTHERS = {
 }  # fmt: skip
 """Of torchvision's augmentations: those of transforms, and those not called Random."""
 
-_HOUSE = frozenset({"kdx", "expand", "teachers"})
+_HOUSE = frozenset({"kdx", "expand", "quantize", "teachers"})
 _GROUP = "kdx.plugins"
 _LONGEST = 200
 

@@ -36,6 +36,7 @@ class Summary:
     `forked_from` is the checkpoint that the run started from. `preprocessing`
     makes the student's input of an image, as in evaluation (`kdx.data.preparation`).
     `stopped_early` says after which epoch `patience` ended the run, and why; None if it did not.
+    `simulated` are metrics on the test images of the student as its training simulates it, "int8".
     `by_class` are the test metrics of each class by name, as classes.json has them; `ece` is the
     expected calibration error.
     """
@@ -64,6 +65,7 @@ class Summary:
     average: dict[str, float] | None = None
     exported: str = "student"
     stopped_early: str | None = None
+    simulated: dict[str, dict[str, float]] = field(default_factory=dict)
     numbers: list[str] = field(default_factory=list)
     by_class: dict[str, list[float | None]] | None = None
     ece: float | None = None
@@ -83,8 +85,10 @@ class Summary:
 def result_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Return the heading and rows of the table of networks: on what, and their metrics."""
     last, split = f"student, last epoch ({summary.epochs})", summary.evaluated_on
+    test = f"test, n = {summary.test_images:,}"
     found = [
-        (f"{summary.exported} (exported)", f"test, n = {summary.test_images:,}", summary.test),
+        (f"{summary.exported} (exported)", test, summary.test),
+        *((f"{summary.exported}, {n} (simulated)", test, m) for n, m in summary.simulated.items()),
         (last, split, summary.last),
         (f"average, last epoch ({summary.epochs})", split, summary.average),
         (last, "training images", summary.train),

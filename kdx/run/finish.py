@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -15,7 +16,7 @@ from kdx.models.certificate import Certificate, certify, count_parameters
 from kdx.models.copies import copied
 from kdx.models.modes import eval_mode
 from kdx.models.networks import empty_student
-from kdx.models.transforms import restore
+from kdx.models.transforms import exact, restore, simulations
 from kdx.report import write_report_page
 from kdx.report.summary import Summary, write_summary
 from kdx.run.class_tables import in_brief, to_log
@@ -80,27 +81,33 @@ def _finish(
     if is_average and runtime.average:  # it is compact already
         trained, transforms = runtime.average.module, ()
     _check_outputs(runtime, trained, images)
-    compact = _exported(runtime, candidate, lambda: restore(copied(trained).to("cpu"), transforms))
+    about = simulations(trained, transforms)
+    compact = _exported(
+        runtime, candidate, lambda: restore(copied(trained).to("cpu"), transforms), about
+    )
     judge = Judge(job.task, job.data.classes, runtime.accelerator.device)
     test = runtime.evaluate(compact, job.splits.test, judge.observers).metrics
+    simulated = runtime.evaluate(trained, job.splits.test).metrics if about else {}
     same = source is job.splits.test
-    metrics = {
-        "trained": runtime.evaluate(trained, source).metrics,
-        "compact": test if same else runtime.evaluate(compact, source).metrics,
-    }
+    with exact(trained, transforms):
+        metrics = {
+            "trained": runtime.evaluate(trained, source).metrics,
+            "compact": test if same else runtime.evaluate(compact, source).metrics,
+        }
     classes = judge.report("test", job.splits.test, gather=runtime.gather)
     if not runtime.accelerator.is_main_process:
         return runtime.agree([])
-    certificate = certify(
-        trained,
-        lambda student: restore(student, transforms),
-        images,
-        job.recipe.tolerance,
-        exported=compact,
-        decide=job.task.decide,
-        metrics=metrics,
-        metric_tolerances=metric_tolerances(runtime, metrics["trained"], len(source)),
-    )
+    with exact(trained, transforms):
+        certificate = certify(
+            trained,
+            lambda student: restore(student, transforms),
+            images,
+            job.recipe.tolerance,
+            exported=compact,
+            decide=job.task.decide,
+            metrics=metrics,
+            metric_tolerances=metric_tolerances(runtime, metrics["trained"], len(source)),
+        )
     counts = certificate.parameters | {"trained": count_parameters(job.student)}
     certificate = replace(certificate, parameters=counts)
     run_dir, text = job.recipe.run_dir, json.dumps(certificate.to_json(), indent=2)
@@ -130,6 +137,7 @@ def _finish(
             forked_from=forked_from,
             preprocessing=job.about["preprocessing"],
             stopped_early=progress.stopped_early,
+            simulated=dict.fromkeys(about, simulated),
             numbers=numbers_of(job.task),
             best_is_average=progress.best_is_average,
             by_class=classes.values if classes else None,
@@ -157,16 +165,20 @@ def _check_outputs(runtime: Runtime, student: nn.Module, images: Sequence[Tensor
         raise diverged(what, "after the last step; nothing was exported")
 
 
-def _exported(runtime: Runtime, file: Path, compact: Callable[[], nn.Module]) -> nn.Module:
+def _exported(
+    runtime: Runtime, file: Path, compact: Callable[[], nn.Module], about: Mapping[str, Any]
+) -> nn.Module:
     """Write the `compact` student to `file`; return the network that is read from it.
 
+    `about` is added to the file's metadata.
     The main process writes and reads; all have the tensors that it read. CertificateError for a
     file that does not load.
     """
     job = runtime.job
     network = empty_student(job.recipe, job.data)
     if runtime.accelerator.is_main_process:
-        weights.save(compact(), file, input=job.data.input, classes=job.classes, extra=job.about)
+        extra = {**job.about, **about}
+        weights.save(compact(), file, input=job.data.input, classes=job.classes, extra=extra)
         try:
             weights.load(network, file)
         except ValueError as error:
@@ -200,6 +212,10 @@ def _conclude(
             f"         differs from the trained network by {single.max_rel_error:.1e} (float32), "
             f"{double.max_rel_error:.1e} (float64) of the largest logit{changed}"
         )
+    lines += [
+        f"{name:8} {metrics[first]:.2%} {summary.headings[first]}, simulated, on the test images"
+        for name, metrics in summary.simulated.items()
+    ]
     lines += in_brief(classes) if classes else []
     lines += [f"student  {run_dir / weights.FILE_IN_RUN}", f"report   {run_dir / 'report.html'}"]
     say(console, *lines)

@@ -13,7 +13,7 @@ from kdx.models.copies import copied
 from kdx.models.modes import as_it_was, eval_mode
 from kdx.models.teacher import Teacher
 from kdx.models.transforms import restore
-from kdx.protocols import ImageSource, StudentTransform, Task
+from kdx.protocols import ImageSource, Simulating, StudentTransform, Task
 from kdx.recipe import Recipe
 from kdx.tasks import Classification, Detection, MultiLabel, Regression
 from kdx.tasks.detection import BoxSource
@@ -79,8 +79,13 @@ def check_batches(recipe: Recipe, views: Views, teachers: Iterable[Teacher]) -> 
         check_fits(4 * batch * prod(shape), text)
 
 
-def check_average(recipe: Recipe) -> None:
-    """Refuse an average that starts after the last epoch of the run."""
+def check_average(recipe: Recipe, transforms: Sequence[StudentTransform]) -> None:
+    """Refuse an average that starts after the run's last epoch, or of a student that simulates."""
+    if recipe.average and any(isinstance(each, Simulating) for each in transforms):
+        raise ValueError(
+            "average: cannot be combined with a transform that trains for int8, as the average is "
+            "in float: remove one of the two, or fork the averaged run with quantize.QAT"
+        )
     epochs = sum(stage.epochs for stage in recipe.resolved_stages())
     if recipe.average and not recipe.average.follows(epochs - 1, epochs):
         run = f"the last epoch of a run of {counted(epochs, 'epoch')}"

@@ -22,6 +22,7 @@ from kdx.models.teacher import Teacher
 from kdx.models.transforms import (
     apply_transforms,
     check_kept,
+    enter,
     products,
     rehearse_restoring,
 )
@@ -111,9 +112,7 @@ class Job:
 
     def enter(self, phase: str | None) -> None:
         """Let the transforms enter a phase, unless it is None."""
-        if phase:
-            for transform in self.transforms:
-                transform.enter(self.student, phase)
+        enter(self.student, self.transforms, phase)
 
 
 @limited()
@@ -177,8 +176,7 @@ def build(
     def stage_job(at: tuple[int, Stage]) -> StageJob:
         index, stage = at
         try:
-            for transform in transforms if stage.phase else ():
-                transform.enter(trial, stage.phase or "")
+            enter(trial, transforms, stage.phase)
         except ValueError as error:
             raise ValueError(f"stages[{index}].phase: {error}") from error
         terms = each_of(lambda each: _term(each, teachers, known, task), stage.losses)
@@ -196,7 +194,7 @@ def build(
         return StageJob(stage, objective, schedule, unused, is_compact=not lack)
 
     stages = each_of(stage_job, enumerate(recipe.resolved_stages()))
-    check_average(recipe)
+    check_average(recipe, transforms)
     check_teachers_used(recipe, task, [stage.objective for stage in stages])
     for teacher in teachers.values():
         teacher.settle(images)

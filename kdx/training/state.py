@@ -21,7 +21,7 @@ from kdx import checkpoints
 from kdx.checkpoints.packing import pack, unpack
 from kdx.models import weights
 from kdx.models.networks import facts
-from kdx.models.transforms import apply_transforms
+from kdx.models.transforms import apply_transforms, enter
 from kdx.protocols import InputSpec, StudentTransform
 from kdx.recipe import Recipe
 from kdx.training.optimizers import load_optimizer
@@ -220,8 +220,7 @@ class TrainState:
         student, transforms = apply_transforms(recipe, compact, spec.shape)
         if misfits("student", student.state_dict(), self.student):
             student, transforms = apply_transforms(recipe, compact, spec.shape, as_0_1=True)
-        for transform in transforms if self.phase else ():
-            transform.enter(student, self.phase or "")
+        enter(student, transforms, self.phase)
         self.load_student(student)
         return student, transforms
 

@@ -6,6 +6,7 @@ import pytest
 
 from expand import ExpandNet
 from kdx.models.students import smallnet, smallnet4
+from quantize import QAT
 from tests.contracts import check_transform
 from tests.toys import Faulty, Rescale
 
@@ -25,6 +26,11 @@ IMAGES = (8, 3, 32, 32)
 )
 def test_expandnet(network, options):
     check_transform(partial(ExpandNet, **options), network, IMAGES, phases=["nonlinear", "linear"])
+
+
+@pytest.mark.parametrize("start", ["int8", "float"])
+def test_qat(start):
+    check_transform(partial(QAT, start=start), smallnet, IMAGES, phases=["float", "int8"])
 
 
 def test_a_toy():

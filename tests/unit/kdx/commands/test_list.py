@@ -67,7 +67,7 @@ def test_every_entry_resolves_and_has_a_line(kind):
     assert names[: len(table(kind))] == list(table(kind))
     assert len(set(names)) == len(names) > 0
     for entry in entries:
-        resolve(entry.name, kind, {"kdx", "expand", "teachers"})
+        resolve(entry.name, kind, {"kdx", "expand", "quantize", "teachers"})
         assert entry.line
 
 

@@ -1,0 +1,136 @@
+"""int8: post-training quantisation in the runtimes' own tools, one function a format.
+
+Weights are symmetric, a scale an output channel; activations affine, a scale a tensor, with ranges
+that calibration images [B, C, H, W] give, or training for int8 (`quantize.QAT`).
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdx.exporting.formats import Options, Write
+
+MATRICES = ["Gemm", "MatMul"]
+LAYERS = ("Conv", *MATRICES)
+MOVES = ("Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+"""Operators whose outputs have the scale of their input."""
+
+
+def quantising(to: str, calibration: Sequence[Tensor]) -> Write:
+    """Return what writes the format's int8 artefact; ValueError for a format that has none."""
+    known = {"onnx": _onnx, "executorch": _executorch}
+    if to not in known:
+        raise ValueError(f"int8: not for the format {to}. Formats: {', '.join(known)}")
+    return partial(known[to], calibration)
+
+
+def _onnx(
+    calibration: Sequence[Tensor], network: nn.Module, images: Tensor, path: Path, options: Options
+) -> None:
+    """Write an ONNX model with QuantizeLinear and DequantizeLinear in it.
+
+    Layers that were trained for int8 keep the ranges of their inputs, `options.about["int8"]`;
+    other tensors get the extremes of the calibration images. Fully-connected layers give floats:
+    rounded logits would tie.
+    """
+    import onnx
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    from kdx.exporting import onnx as format
+
+    ranges = options.about.get("int8", {}).get("input_ranges", {})
+    with tempfile.TemporaryDirectory() as folder:
+        plain, prepared = Path(folder) / "float.onnx", Path(folder) / "prepared.onnx"
+        format.write(network, images, plain, options)
+        model = onnx.load(plain)
+        overrides = _overrides(model, ranges)
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            prepared,
+            path,
+            _Images(model.graph.input[0].name, calibration),  # pyright: ignore[reportArgumentType]
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+            extra_options={
+                "WeightSymmetric": True,
+                "OpTypesToExcludeOutputQuantization": MATRICES,
+                "TensorQuantOverrides": overrides,
+            },
+        )
+    made = onnx.load(path)  # ONNX Runtime leaves the metadata out
+    onnx.helper.set_model_props(made, {each.key: each.value for each in model.metadata_props})
+    onnx.save(made, path)
+
+
+def _overrides(model: Any, ranges: Mapping[str, Sequence[float]]) -> dict[str, list[dict]]:
+    """Return ONNX Runtime's overrides: the ranges by the tensors that the layers read.
+
+    A layer is found by its weight, which has the name of the network's, or "network." before it
+    where the graph takes pixels. What only moves numbers has one scale with its input: where that
+    is rounded, ONNX Runtime looks for the scale there.
+    """
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    readers = Counter(name for node in model.graph.node for name in node.input)
+    found = {}
+    for node in model.graph.node:
+        weight = node.input[1].removeprefix("network.") if node.op_type in LAYERS else ""
+        path = weight.removesuffix(".weight")
+        if path in ranges:
+            low, high = (np.float32(end) for end in ranges[path])
+            name = node.input[0]
+            found[name] = [{"rmin": low, "rmax": high}]
+            while name in made_by and made_by[name].op_type in MOVES:
+                name = made_by[name].input[0]
+                if readers[name] > 1:
+                    break
+                found[name] = [{"rmin": low, "rmax": high}]
+    return found
+
+
+class _Images:
+    """Calibration images as ONNX Runtime reads them."""
+
+    def __init__(self, name: str, batches: Sequence[Tensor]) -> None:
+        self.feeds = iter([{name: batch.numpy()} for batch in batches])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """Return the next batch by the input's name; None at the end."""
+        return next(self.feeds, None)
+
+
+def _executorch(
+    calibration: Sequence[Tensor], network: nn.Module, images: Tensor, path: Path, options: Options
+) -> None:
+    """Write the network, quantised by PT2E for XNNPACK.
+
+    All ranges are those of the calibration images.
+    """
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    from kdx.exporting import executorch as format
+    from kdx.exporting.tracing import trace
+
+    config = get_symmetric_quantization_config(is_per_channel=True)
+    graph = trace(network, images, batch=options.batch, most=format.MOST).module()
+    prepared = prepare_pt2e(graph, XNNPACKQuantizer().set_global(config))
+    with torch.no_grad():
+        for batch in calibration:
+            prepared(batch)
+    made = convert_pt2e(prepared)
+    made.eval = lambda: made  # it is, and torch's refuses
+    format.write(made, images, path, options)

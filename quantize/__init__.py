@@ -1,0 +1,23 @@
+"""Quantisation-aware training: a student that computes as it will in int8, while it trains.
+
+    qat = quantize.QAT()
+    student = qat.apply(network)  # then train it; in eval mode, too, it answers as in int8
+    network = qat.restore(student)  # in float again, with the weights that int8 suits
+
+Needs torch alone.
+"""
+
+from quantize.fake import fake_input, fake_weight
+from quantize.layers import QuantisedLayer, layers
+from quantize.ranges import WeightRange, weight_ranges
+from quantize.transform import QAT
+
+__all__ = [
+    "QAT",
+    "QuantisedLayer",
+    "WeightRange",
+    "fake_input",
+    "fake_weight",
+    "layers",
+    "weight_ranges",
+]

@@ -1,0 +1,139 @@
+"""int8 artefacts in their runtimes: what is quantised, and with which ranges."""
+
+import logging
+import warnings
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from kdx.exporting import int8
+from kdx.exporting import onnx as format
+from kdx.exporting.formats import Options
+from quantize import QAT, fake_weight
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+RANGES = {"0": [-4.2, 4.4], "4": [0.0, 5.0]}  # nothing is clipped
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(512, 5)
+    )
+    with torch.no_grad():
+        for _ in range(20):
+            network(torch.randn(16, 3, 8, 8))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return [torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(4)]
+
+
+def written(network, images, folder, about):
+    """Write the int8 ONNX file; return its model and its path."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            path = folder / "int8.onnx"
+            options = Options(about=about)
+            int8.quantising("onnx", images)(network, images[0][:4], path, options)
+    finally:
+        logging.disable(logging.NOTSET)
+    return onnx.load(path), path
+
+
+@pytest.fixture(scope="module")
+def trained(network, images, tmp_path_factory):
+    about = {"classes": ["a", "b"], "int8": {"input_ranges": RANGES}}
+    return written(network, images, tmp_path_factory.mktemp("int8"), about)
+
+
+def values(model):
+    return {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+
+
+def test_onnx_answers_as_the_network_with_fake_quantisation(network, images, trained):
+    qat = QAT()
+    student = qat.apply(network)
+    for path, ends in RANGES.items():
+        student.get_submodule(path).input_range.copy_(torch.tensor(ends))
+    with torch.no_grad():
+        simulated, exact = student.eval()(images[0]).numpy(), network(images[0]).numpy()
+    found = format.open(trained[1])(images[0].numpy())
+    off = np.abs(found - simulated)  # the bias is int32 there: a sum may round to the other side
+    step = (RANGES["4"][1] / 255) * network[4].weight.abs().max().item()
+    assert np.median(off) < 1e-5
+    assert off.max() < 3 * step
+    assert off.mean() < 0.05 * np.abs(exact - simulated).mean()
+    assert 0 < np.abs(found - exact).max() < 0.2 * np.abs(exact).max()
+
+
+def test_onnx_weights_are_int8_a_scale_a_channel_and_fold_the_batchnorm(network, trained):
+    found = values(trained[0])
+    conv, norm = network[0], network[1]
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    folded = (conv.weight * scale.view(-1, 1, 1, 1)).detach()
+    name = next(n for n, v in found.items() if v.dtype == np.int8 and v.shape == (8, 3, 3, 3))
+    scales = found[name.replace("_quantized", "_scale")]
+    assert scales.shape == (8,)
+    made = found[name].astype(np.float32) * scales.reshape(-1, 1, 1, 1)
+    np.testing.assert_allclose(made, fake_weight(folded).numpy(), atol=1e-2 * scales.max())
+
+
+def test_onnx_keeps_the_ranges_of_training_and_the_metadata(trained, network, images, tmp_path):
+    model, _ = trained
+    found = values(model)
+    scales = [v.item() for n, v in found.items() if n.endswith("_scale") and v.size == 1]
+    for low, high in RANGES.values():
+        assert min(abs(scale - (high - low) / 255) for scale in scales) < 1e-6
+    texts = {each.key: each.value for each in model.metadata_props}
+    assert texts["classes"] == '["a", "b"]'
+    model, _ = written(network, images, tmp_path, {})
+    extremes = torch.cat(images).amin().item(), torch.cat(images).amax().item()
+    scales = [v.item() for n, v in values(model).items() if n.endswith("_scale") and v.size == 1]
+    assert min(abs(scale - (extremes[1] - extremes[0]) / 255) for scale in scales) < 1e-5
+
+
+@pytest.mark.long
+def test_executorch_answers_nearly_as_the_network(network, images, tmp_path):
+    from kdx.exporting import executorch
+
+    int8.quantising("executorch", images)(network, images[0], tmp_path / "int8.pte", Options())
+    found = executorch.open(tmp_path / "int8.pte")(images[0].numpy())
+    exact = network(images[0]).detach().numpy()
+    assert 0 < np.abs(found - exact).max() < 0.1 * np.abs(exact).max()
+
+
+class Pooled(nn.Module):
+    """A layer that reads what is moved, of a tensor that ONNX Runtime does not round: the mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+
+    def forward(self, images):
+        return self.head(self.conv(images).mean((2, 3), keepdim=True).flatten(1))
+
+
+def test_onnx_keeps_a_range_of_training_behind_a_reshape(images, tmp_path):
+    torch.manual_seed(0)
+    about = {"int8": {"input_ranges": {"conv": [-4.0, 4.0], "head": [-7.0, 9.0]}}}
+    model, _ = written(Pooled().eval(), images, tmp_path, about)
+    made = {node.output[0]: node for node in model.graph.node}
+    gemm = next(node for node in model.graph.node if node.op_type == "Gemm")
+    scale = values(model)[made[gemm.input[0]].input[1]]
+    assert scale == pytest.approx(16 / 255)
+
+
+@pytest.mark.parametrize("to", ["torch-export", "timm", "openvino"])
+def test_a_format_without_int8_is_refused(to):
+    with pytest.raises(ValueError, match=rf"int8: not for the format {to}. Formats: onnx, execut"):
+        int8.quantising(to, [])
