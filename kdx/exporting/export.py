@@ -89,7 +89,7 @@ def export(
         path, recipe, key=key, overrides=overrides, plugins=plugins, output_root=output_root,
         from_pixels=preprocess)  # fmt: skip
     write = quantising(to, source.calibration(CALIBRATION)) if int8 else format.write
-    final = _place(output, format, source, source.name + ".int8" * int8)
+    final = _place(output, format, source, int8=int8)
     about = source.about() | (source.results() | {"license": license} if to == "timm" else {})
     options = Options(batch, output=_output(source), about=about)
     tolerance = source.opened.recipe.tolerance.float32 if tolerance is None else tolerance
@@ -112,10 +112,10 @@ def export(
 
 
 def _place(
-    output: str | os.PathLike[str] | None, format: Format, source: Source, named: str
+    output: str | os.PathLike[str] | None, format: Format, source: Source, *, int8: bool
 ) -> Path:
     """Return the artefact's path; ValueError unless `output` ends as the format's files do."""
-    name = Path(format.FILE.format(name=named))
+    name = Path(format.FILE.format(name=source.name + ".int8" * int8))
     given = Path(output) if output else source.folder / name
     if output and name.parent != Path():  # timm's is a folder
         return given / name.name
