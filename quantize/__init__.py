@@ -9,15 +9,12 @@ Needs torch alone.
 
 from quantize.fake import fake_input, fake_weight
 from quantize.layers import QuantisedLayer, layers
-from quantize.ranges import WeightRange, weight_ranges
 from quantize.transform import QAT
 
 __all__ = [
     "QAT",
     "QuantisedLayer",
-    "WeightRange",
     "fake_input",
     "fake_weight",
     "layers",
-    "weight_ranges",
 ]
