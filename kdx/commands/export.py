@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch", type=_batch, metavar="dynamic|N", help="the graph's batch (default: dynamic)")
     add("--preprocess", action="store_true", help="the graph takes pixels, uint8")
     add("--int8", action="store_true", help="quantised, calibrated on training images")
-    add("--tolerance", type=float, help="the largest error, of the largest logit (the recipe's)")
-    add("--max-loss", type=float, default=1.0, help="of int8: points of the metric (default: 1.0)")
+    add("--tolerance", type=_share, help="the largest error, of the largest logit (the recipe's)")
+    add("--max-loss", type=_share, default=1.0, help="of int8: points of the metric (default: 1.0)")
     add("--images", type=positive, metavar="N", help="test images to compare (1,024, or all)")
     add("--threads", type=positive, default=1, metavar="N", help="of the runtime (default: 1)")
     add("--license", default="unknown", help="for timm's model card (default: unknown)")
@@ -70,4 +70,17 @@ def described(path: Path, row: dict[str, Any], numbers: Sequence[str]) -> str:
 
 
 def _batch(text: str) -> int | None:
-    return None if text == "dynamic" else positive(text)
+    try:
+        return None if text == "dynamic" else positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, and not 'dynamic'") from error
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return value

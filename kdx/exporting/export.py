@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
@@ -90,6 +90,10 @@ def export(
         from_pixels=preprocess)  # fmt: skip
     write = quantising(to, source.calibration(CALIBRATION)) if int8 else format.write
     final = _place(output, format, source, int8=int8)
+    certificate = (source.run or final.parent) / CERTIFICATE
+    found = _certificate(certificate)
+    if output:
+        _check_free(final, _shown(final, source), found)
     about = source.about() | (source.results() | {"license": license} if to == "timm" else {})
     options = Options(batch, output=_output(source), about=about)
     tolerance = source.opened.recipe.tolerance.float32 if tolerance is None else tolerance
@@ -103,7 +107,7 @@ def export(
             tolerance=tolerance, lost=max_loss / 100 if int8 else None,
         )  # fmt: skip
         _move(candidate.parent, final.parent)
-    _record(final, source, row | {"notes": notes})
+    _record(certificate, found, row | {"notes": notes})
     if source.run and (source.run / RECIPE).is_file():
         write_report_page([source.run])
     if push_to_hub:
@@ -122,8 +126,17 @@ def _place(
     if output and given.is_dir():
         return given / name
     if given.suffix != name.suffix:
-        raise ValueError(f"output: {str(given)!r} must be a folder or end in {name.suffix}")
+        must = f"must be an existing folder or end in {name.suffix}"
+        raise ValueError(f"output: {str(given)!r} {must}")
     return given
+
+
+def _check_free(path: Path, shown: str, certificate: dict[str, Any]) -> None:
+    """Raise ValueError if an export would replace something that is no export of the student."""
+    place = path.parent if path.name == "model.safetensors" else path  # timm's is the folder
+    taken = any(place.iterdir()) if place.is_dir() else place.exists()
+    if taken and shown not in (each["file"] for each in certificate["exports"]):
+        raise ValueError(f"output: {place} exists: remove it, or choose another name")
 
 
 def _write(
@@ -172,6 +185,7 @@ def _beside(path: Path) -> Iterator[Path]:
 
     A format may write several files, which know each other by name.
     """
+    new = not path.parent.exists()
     with placed(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
@@ -179,6 +193,9 @@ def _beside(path: Path) -> Iterator[Path]:
         yield folder / path.name
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if new:
+            with suppress(OSError):  # it is not empty
+                path.parent.rmdir()
 
 
 def _move(folder: Path, to: Path) -> None:
@@ -213,13 +230,17 @@ def _shown(path: Path, source: Source) -> str:
     return whole.relative_to(place).as_posix() if whole.is_relative_to(place) else str(whole)
 
 
-def _record(path: Path, source: Source, row: dict[str, Any]) -> None:
-    """Put the row into certificate.json, in place of an earlier one of the same file."""
-    certificate = (source.run or path.parent) / CERTIFICATE
+def _certificate(path: Path) -> dict[str, Any]:
+    """Return the content of certificate.json, with "exports"; CertificateError if it is damaged."""
     try:
-        found = json.loads(certificate.read_text(encoding="utf-8")) if certificate.is_file() else {}
-        others = [each for each in found.get("exports", []) if each["file"] != row["file"]]
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        rows = [each for each in found.get("exports", []) if each["file"]]
     except (ValueError, AttributeError, TypeError, KeyError) as error:
-        raise CertificateError(f"{certificate}: cannot be read: {error}") from error
-    found["exports"] = [*others, row]
-    write_whole(certificate, json.dumps(found, indent=2) + "\n")
+        raise CertificateError(f"{path}: cannot be read: {error}") from error
+    return found | {"exports": rows}
+
+
+def _record(path: Path, found: dict[str, Any], row: dict[str, Any]) -> None:
+    """Put the row into certificate.json, in place of an earlier one of the same file."""
+    others = [each for each in found["exports"] if each["file"] != row["file"]]
+    write_whole(path, json.dumps(found | {"exports": [*others, row]}, indent=2) + "\n")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from shutil import copymode
 from typing import Any
 
 import timm
@@ -46,9 +47,14 @@ def write(network: nn.Module, images: Tensor, path: Path, options: Options) -> N
             data["crop_pct"] = made["crop"]["size"][0] / made["resize"]["shorter_side"]
     else:
         data["crop_pct"] = 1.0
-    save_for_hf(
-        network, str(path.parent), model_config={"label_names": about["classes"]},
-        safe_serialization=True, data_config=data)  # fmt: skip
+    owner: Any = network
+    owner.pretrained_cfg = {**config, "tag": ""}  # of the published weights, which these are not
+    try:
+        save_for_hf(
+            network, str(path.parent), model_config={"label_names": about["classes"]},
+            safe_serialization=True, data_config=data)  # fmt: skip
+    finally:
+        owner.pretrained_cfg = config
     metrics = {name: f"{value:.4f}" for name, value in about.get("metrics", {}).items()}
     details = {"Architecture": name, "Image size": " x ".join(map(str, images.shape[2:])),
                "Classes": len(about["classes"])}  # fmt: skip
@@ -56,12 +62,14 @@ def write(network: nn.Module, images: Tensor, path: Path, options: Options) -> N
         details[f"Metrics on {about['test_images']:,} test images"] = metrics
     card = {
         "license": about.get("license", "unknown"),
-        "description": f"{name}, trained by knowledge distillation with kdx.",
+        "description": f"{name}, trained with kdx.",
         "details": details,
         "usage": USAGE,
     }
     text = generate_readme(card, path.parent.name if "." not in path.parent.name else name)
-    (path.parent / "README.md").write_text(text, encoding="utf-8")
+    readme = path.parent / "README.md"
+    readme.write_text(text, encoding="utf-8")
+    copymode(readme, path)  # which only its owner may read
 
 
 def open(path: Path, *, threads: int = 1) -> Call:

@@ -176,7 +176,8 @@ def test_a_wrong_runtime_is_refused(run_dir, tmp_path, answers, message):
 
 def test_timm_opens_its_own_and_no_others(run_dir, tmp_path):
     with pytest.raises(ValueError, match=r"not an architecture of timm: SmallNet"):
-        kdx.export(run_dir, "timm")
+        kdx.export(run_dir, "timm", tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
     student = timm.create_model("mobilenetv3_small_050", num_classes=10, in_chans=1).eval()
     path, spec = tmp_path / "student.safetensors", weights.read_spec(run_dir)
     weights.save(student, path, input=spec, classes=10)
@@ -216,6 +217,9 @@ def test_timm_opens_its_own_and_no_others(run_dir, tmp_path):
     config = json.loads((made.path.parent / "config.json").read_text())
     assert config["architecture"] == "mobilenetv3_small_050"
     assert config["pretrained_cfg"]["mean"] == pytest.approx(spec.mean)
+    assert not config["pretrained_cfg"].get("tag")  # of the published weights
+    modes = {each.name: each.stat().st_mode & 0o777 for each in made.path.parent.iterdir()}
+    assert modes["model.safetensors"] == modes["README.md"]
     assert "license: mit" in (tmp_path / "me/net" / "README.md").read_text()
     rows = json.loads((made.path.parent / "certificate.json").read_text())["exports"]
     assert rows[0]["max_abs_error"] == 0
@@ -312,3 +316,33 @@ def test_memory_is_measured_in_a_process_of_its_own(tmp_path):
     found = memory.measure(memory.NETWORK, tmp_path / "network", images)
     assert found == pytest.approx(64e6, abs=4e6)
     assert memory.measure(memory.NETWORK, tmp_path / "network", images[:, :10]) is None
+
+
+def test_nothing_is_replaced_that_is_no_export_of_the_student(run_dir, tmp_path):
+    copy = shutil.copytree(run_dir, tmp_path / "run")
+    notes = tmp_path / "notes.pt2"
+    notes.write_text("mine")
+    with pytest.raises(ValueError, match=r"output: .*notes\.pt2 exists: remove it, or choose"):
+        kdx.export(copy, "torch-export", notes, images=8)
+    assert notes.read_text() == "mine"
+    made = kdx.export(copy, "torch-export", tmp_path / "mine.pt2", images=8)
+    kdx.export(copy, "torch-export", made.path, images=8)  # its own, again
+    (copy / "certificate.json").write_text("{")
+    before = made.path.read_bytes()
+    with pytest.raises(CertificateError, match=r"certificate\.json: cannot be read"):
+        kdx.export(copy, "torch-export", made.path, recipe=run_dir / "recipe.yaml", images=8)
+    assert made.path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tolerance", "nan"], "'nan' is not a number of 0 or more"),
+        (["--max-loss", "-1"], "'-1' is not a number of 0 or more"),
+        (["--batch", "foo"], "'foo' is not an integer of 1 or more, and not 'dynamic'"),
+    ],
+)
+def test_arguments_without_meaning_are_refused(words, said, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["export", "run", "--to", "onnx", *words])
+    assert said in capsys.readouterr().err
