@@ -20,7 +20,7 @@ from kdx.report.exports import exports
 from kdx.report.files import Run
 from kdx.report.images import embedded
 from kdx.report.student_file import outputs_in_words, weight_ranges
-from kdx.report.summary import OPTIMISTIC, Summary, result_table
+from kdx.report.summary import OPTIMISTIC, SIDES, Summary, result_table
 from kdx.report.trained import in_a_sentence, what
 from kdx.report.weights import weight_blocks
 from kdx.report.wording import (
@@ -128,10 +128,9 @@ def _pictures(run: Run) -> list[Block]:
     shown = [name for name in names if name not in mistakes][:SHOWN]
     if not shown:
         return []
-    text = Text("Test images with their targets and the student's outputs.")
     stem = {name: name.removeprefix("pictures/").removesuffix(".png") for name in shown}
     found = [embedded(run.path, name, f"image {stem[name].lstrip('0') or '0'}") for name in shown]
-    return [text, Pictures(found)]
+    return [Text(SIDES), Pictures(found)]
 
 
 def _cost(run: Run, summary: Summary) -> list[Block]:

@@ -14,6 +14,10 @@ from kdx.util.files import write_whole
 from kdx.util.words import measured
 
 FILE = "summary.json"
+SIDES = (
+    "Test images: on the left of each the targets, on the right the student's outputs. Where no "
+    "box is drawn, there is none."
+)
 OPTIMISTIC = (
     "The best epoch was chosen on the test images, so its figures are optimistic: hold out a "
     "data.validation split to choose on."

@@ -13,14 +13,14 @@ from kdx.recipe import Component, Recipe
 from kdx.recipe.optimizing import Optimizer
 from kdx.report.contents import nouns
 from kdx.report.student_file import outputs_in_words
-from kdx.report.summary import OPTIMISTIC, Summary, result_table
+from kdx.report.summary import OPTIMISTIC, SIDES, Summary, result_table
 from kdx.report.trained import manner_in_words
 from kdx.run.class_tables import section
 from kdx.run.classes import Classes
 from kdx.util.files import write_whole
 from kdx.util.words import counted
 
-PICTURES = "## Pictures\n\nTest images with their targets and the student's outputs."
+PICTURES = f"## Pictures\n\n{SIDES}"
 GRADIENTS = """
 Norm of each term's gradient on the student's parameters, and its cosine to the gradient of the task
 loss, the first term that reads no teacher. With the suggested weight, the term's weighted gradient
