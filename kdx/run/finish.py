@@ -204,6 +204,10 @@ def _conclude(
     ]
     if summary.exported == "average":
         lines.append("         it is the average of the student's compact weights")
+        if summary.average and summary.last[first] > summary.average[first]:
+            own = measured(first, summary.last[first], summary.numbers)
+            lines[-1] += f"; the student itself reached {own}: with data.validation the better of "
+            lines[-1] += "the two is exported"
     elif summary.parameters["trained"] != summary.parameters["compact"]:
         single, double = certificate.float32, certificate.float64
         changed = f"{certificate.predictions_changed:,} of {certificate.predictions:,}"

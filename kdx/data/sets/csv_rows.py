@@ -95,6 +95,8 @@ def _cells(
                 yield place, f"no {' and no '.join(empty)}"
             elif NOT_UTF8.search(delimiter.join(cells)):
                 yield place, f"not UTF-8: {cells!a}; convert the file"
+            elif any("\0" in cell for cell in cells):
+                yield place, f"contains a NUL byte: {cells!a}"
             else:
                 yield place, [cells[i] for i in places]
 

@@ -60,8 +60,21 @@ def test_a_moving_average_is_that_of_the_compact_weights_of_every_step(
     summary = read_summary(run_dir)
     assert summary.exported == "average"
     assert summary.average == summary.test  # without validation images, and evaluated on the test's
-    assert "it is the average of the student's compact weights" in console.file.getvalue()
+    said = console.file.getvalue()
+    assert "it is the average of the student's compact weights" in said
+    is_worse = summary.last["top1"] > summary.average["top1"]
+    assert ("the student itself reached" in said) == is_worse
     assert "| average (exported) | test" in (run_dir / "report.md").read_text()
+
+
+def test_a_student_that_is_better_than_its_average_is_named(recipe, console):
+    adam = "optimizer={use: AdamW, lr: 0.01}"
+    summary = read_summary(
+        run(recipe(adam, "average={use: ema, decay: 0.999}", "epochs=3"), console)
+    )
+    assert summary.last["top1"] > summary.average["top1"]
+    said = f"the student itself reached {100 * summary.last['top1']:.2f}%: with data.validation"
+    assert said in console.file.getvalue()
 
 
 def test_an_average_of_epochs_weighs_them_equally(recipe, console, steps):

@@ -162,6 +162,7 @@ def test_an_image_with_two_labels(root):
         ("path,label\n\n ,x\n", r"1 problem: .*train\.csv:3: no path$"),
         ("path,label\na.png\n", r":2: 1 cell, but the header has 2; put cells that contain ','"),
         (b"path,label\na.png,x\n\xe9.png,x\n", r"csv:3: not UTF-8: .*udce9\.png"),
+        (b"path,label\na.png,x\0\n", r"csv:2: contains a NUL byte: "),
         ('path,label\n"a.png"b,x\n', r"csv: .*train\.csv:2: invalid CSV: ',' expected after '\"'"),
         ('path,label\nb.png,x\n"a.png,x\n', r"train\.csv:3: invalid CSV: unexpected end of data"),
         (
