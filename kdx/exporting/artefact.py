@@ -77,7 +77,8 @@ def check(
         except CertificateError:
             raise
         except Exception as error:  # the runtimes raise anything
-            raise CertificateError(f"{path.name} does not run: {reason(error)}") from error
+            advice = "" if batch else " (a fixed batch may help: --batch 1)"
+            raise CertificateError(f"{path.name} does not run: {reason(error)}{advice}") from error
 
 
 def _check(
