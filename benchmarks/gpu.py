@@ -56,8 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
             path = Path(place) / f"{name}.json"
             measure([*asked, "--json", str(path)])
             found[name] = json.loads(path.read_text(encoding="utf-8"))
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            if args.json:  # after each table: a later one may fail
+                args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

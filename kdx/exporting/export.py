@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,14 +16,14 @@ from torch import Tensor
 from kdx.exporting import FORMATS
 from kdx.exporting.artefact import check, described
 from kdx.exporting.formats import Format, Options, Write, load, quiet, runtime
-from kdx.exporting.int8 import quantising
+from kdx.exporting.int8 import check_format, quantising
 from kdx.exporting.source import CERTIFICATE, Source, open_source
 from kdx.exporting.tracing import other_size, shape, takes
 from kdx.recipe.paths import RECIPE
 from kdx.report import write_report_page
 from kdx.tasks import numbers_of
 from kdx.util.errors import CertificateError, reason
-from kdx.util.files import move, placed, write_whole
+from kdx.util.files import locked, move, placed, write_whole
 
 EXAMPLES = 4  # images that a network is traced on
 CALIBRATION = 512  # training images that int8 is calibrated on
@@ -84,6 +84,8 @@ def export(
         raise ValueError("push_to_hub: only the format timm is pushed: --to timm")
     if to not in FORMATS:
         raise ValueError(f"unknown format {to!r}. Known: {', '.join(FORMATS)}")
+    if int8:
+        check_format(to)
     format = load(FORMATS[to])
     source = open_source(
         path, recipe, key=key, overrides=overrides, plugins=plugins, output_root=output_root,
@@ -91,9 +93,9 @@ def export(
     write = quantising(to, source.calibration(CALIBRATION)) if int8 else format.write
     final = _place(output, format, source, int8=int8)
     certificate = (source.run or final.parent) / CERTIFICATE
-    found = _certificate(certificate)
+    exports = _certificate(certificate)["exports"]
     if output:
-        _check_free(final, _shown(final, source), found)
+        _check_free(final, _shown(final, source), exports)
     about = source.about() | (source.results() | {"license": license} if to == "timm" else {})
     options = Options(batch, output=_output(source), about=about)
     tolerance = source.opened.recipe.tolerance.float32 if tolerance is None else tolerance
@@ -106,8 +108,7 @@ def export(
             prepare=source.prepare, batch=batch, images=images, threads=threads,
             tolerance=tolerance, lost=max_loss / 100 if int8 else None,
         )  # fmt: skip
-        _move(candidate.parent, final.parent)
-    _record(certificate, found, row | {"notes": notes})
+        _keep(candidate, final, certificate, row | {"notes": notes})
     if source.run and (source.run / RECIPE).is_file():
         write_report_page([source.run])
     if push_to_hub:
@@ -131,11 +132,11 @@ def _place(
     return given
 
 
-def _check_free(path: Path, shown: str, certificate: dict[str, Any]) -> None:
+def _check_free(path: Path, shown: str, exports: Sequence[Mapping[str, Any]]) -> None:
     """Raise ValueError if an export would replace something that is no export of the student."""
     place = path.parent if path.name == "model.safetensors" else path  # timm's is the folder
     taken = any(place.iterdir()) if place.is_dir() else place.exists()
-    if taken and shown not in (each["file"] for each in certificate["exports"]):
+    if taken and shown not in (each["file"] for each in exports):
         raise ValueError(f"output: {place} exists: remove it, or choose another name")
 
 
@@ -198,12 +199,21 @@ def _beside(path: Path) -> Iterator[Path]:
                 path.parent.rmdir()
 
 
-def _move(folder: Path, to: Path) -> None:
-    """Move all files of a folder into another, over those of their names."""
-    for file in sorted(each for each in folder.rglob("*") if each.is_file()):
-        target = to / file.relative_to(folder)
-        target.parent.mkdir(exist_ok=True)
-        move(file, target)
+def _keep(candidate: Path, final: Path, certificate: Path, row: dict[str, Any]) -> None:
+    """Move the files beside `candidate` beside `final`, and put the row into certificate.json.
+
+    It has no row of the file while that is replaced: so it says nothing of one that is half there.
+    """
+    with locked(certificate.with_name(f".{certificate.name}.lock")):
+        found = _certificate(certificate)
+        others = [each for each in found["exports"] if each["file"] != row["file"]]
+        if len(others) < len(found["exports"]):
+            _write_json(certificate, found | {"exports": others})
+        for file in sorted(each for each in candidate.parent.rglob("*") if each.is_file()):
+            target = final.parent / file.relative_to(candidate.parent)
+            target.parent.mkdir(exist_ok=True)
+            move(file, target)
+        _write_json(certificate, found | {"exports": [*others, row]})
 
 
 def _pushed(folder: Path, repository: str) -> str:
@@ -240,7 +250,5 @@ def _certificate(path: Path) -> dict[str, Any]:
     return found | {"exports": rows}
 
 
-def _record(path: Path, found: dict[str, Any], row: dict[str, Any]) -> None:
-    """Put the row into certificate.json, in place of an earlier one of the same file."""
-    others = [each for each in found["exports"] if each["file"] != row["file"]]
-    write_whole(path, json.dumps(found | {"exports": [*others, row]}, indent=2) + "\n")
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_whole(path, json.dumps(content, indent=2) + "\n")

@@ -17,18 +17,22 @@ from torch import Tensor, nn
 
 from kdx.exporting.formats import Options, Write
 
+FORMATS = ("onnx", "executorch")
 MATRICES = ["Gemm", "MatMul"]
 LAYERS = ("Conv", *MATRICES)
 MOVES = ("Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 """Operators whose outputs have the scale of their input."""
 
 
+def check_format(to: str) -> None:
+    """Raise ValueError for a format without int8."""
+    if to not in FORMATS:
+        raise ValueError(f"int8: not for the format {to}. Formats: {', '.join(FORMATS)}")
+
+
 def quantising(to: str, calibration: Sequence[Tensor]) -> Write:
-    """Return what writes the format's int8 artefact; ValueError for a format that has none."""
-    known = {"onnx": _onnx, "executorch": _executorch}
-    if to not in known:
-        raise ValueError(f"int8: not for the format {to}. Formats: {', '.join(known)}")
-    return partial(known[to], calibration)
+    """Return what writes the int8 artefact of a format of `FORMATS`."""
+    return partial({"onnx": _onnx, "executorch": _executorch}[to], calibration)
 
 
 def _onnx(

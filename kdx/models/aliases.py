@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdx.data.counter import generators_kept
 from kdx.models.layouts import find_layouts
 from kdx.models.modes import eval_mode
 
@@ -23,7 +24,7 @@ def find_aliases(module: nn.Module, images: Tensor, known: Collection[str]) -> d
     "@pooled" is what the last linear layer reads, [B, D]. Pooled maps of 1 x 1 and modules that run
     several times do not count; an alias without a module is left out.
     """
-    with eval_mode(module), torch.random.fork_rng(devices=[]):
+    with eval_mode(module), generators_kept():
         outputs, pooled = _outputs(module, images, known)
         shapes = {path: tuple(value.shape) for path, value in outputs.items()}
 

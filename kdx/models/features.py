@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from kdx.data.counter import generators_kept
 from kdx.models.aliases import find_aliases
 from kdx.models.layouts import Shapes, find_layouts, order
 from kdx.models.modes import eval_mode
@@ -36,7 +37,6 @@ class Tapped:
     `role` is what error messages call the network. `known` are the module paths that may be
     tapped, by default all of the network's: kdx passes those of the compact network, so that a
     path means the same tensor before, during and after a student transform. `paths` are tapped.
-    With `float32`, logits and features of half precision are converted.
 
     Features are maps [B, C, H, W], tokens [B, N, C] or vectors [B, C], whatever the layout of the
     module's output: the first call with a new tap runs the network on images of other sizes, too,
@@ -44,14 +44,9 @@ class Tapped:
     """
 
     def __init__(
-        self,
-        module: nn.Module,
-        *,
-        role: str = "network",
-        known: Collection[str] | None = None,
-        float32: bool = False,
+        self, module: nn.Module, *, role: str = "network", known: Collection[str] | None = None
     ) -> None:
-        self.module, self.role, self.float32 = module, role, float32
+        self.module, self.role = module, role
         self.known = [name for name, _ in module.named_modules()] if known is None else known
         self.layouts: dict[str, str] = {}
         self._sizes: dict[str, list[int]] = {}
@@ -122,10 +117,10 @@ class Tapped:
     def _hook(self, path: str, hook: Any) -> RemovableHandle:
         return self.module.get_submodule(self._places[path].module).register_forward_hook(hook)
 
-    def __call__(self, images: Tensor) -> Outputs:
+    def __call__(self, images: Tensor, *, float32: bool = False) -> Outputs:
         """Run the network on images [B, C, H, W]; return logits and tapped features.
 
-        The features keep their gradients.
+        The features keep their gradients. With `float32`, half precision is converted.
         """
         if self._wanted:
             self._find_aliases(images)
@@ -136,7 +131,9 @@ class Tapped:
         if new:
             self._find_layouts(new, images)
         features = {path: self._read(path, value) for path, value in kept.items()}
-        return Outputs(self._widened(logits), _Features(self, features))
+        if float32:
+            logits, features = logits.float(), {p: value.float() for p, value in features.items()}
+        return Outputs(logits, _Features(self, features))
 
     def _run(self, images: Tensor) -> Any:
         self._kept, self._calls = {}, {}
@@ -144,11 +141,8 @@ class Tapped:
 
     def _read(self, path: str, value: Tensor) -> Tensor:
         """Return a feature with its axes in the order in which losses read them."""
-        axes, value = order(self.layouts[path]), self._widened(value)
+        axes = order(self.layouts[path])
         return value if axes == sorted(axes) else value.permute(axes)
-
-    def _widened(self, value: Any) -> Any:
-        return value.float() if self.float32 and isinstance(value, Tensor) else value
 
     def _keeper(self, path: str) -> Any:
         wanted = self._places[path].call or 0
@@ -190,7 +184,7 @@ class Tapped:
         widths = {
             path: {len(p) for p in m.parameters() if p.ndim == 1} for path, m in modules.items()
         }
-        with eval_mode(self.module), torch.random.fork_rng(devices=[]):
+        with eval_mode(self.module), generators_kept():
             known = all(named.values())
             found = {} if known else find_layouts(shapes, images, run, widths=widths)
         self._kept = {}

@@ -44,7 +44,7 @@ class Teacher:
         self.whose, self.is_known, self.notes = whose, is_known, notes
         self.own, self.given, self.precision = own, given, precision
         self.role = name if name == "teacher" else f"teacher {name}"
-        self._tapped = Tapped(self.module, role=self.role, float32=precision is not None)
+        self._tapped = Tapped(self.module, role=self.role)
 
     def __call__(self, images: Tensor) -> Outputs:
         """Return logits and the tapped features, without gradients.
@@ -53,7 +53,7 @@ class Teacher:
         """
         assert not self.module.training, "something put the teacher into train mode"
         with torch.no_grad(), self._cast(images.device):
-            return self._tapped(self.see(images))
+            return self._tapped(self.see(images), float32=self.precision is not None)
 
     def _cast(self, device: torch.device) -> AbstractContextManager[object]:
         return nullcontext() if self.precision is None else autocast(self.precision, device)

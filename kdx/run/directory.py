@@ -18,8 +18,9 @@ MARK = ".replaced"  # in a run that was moved aside
 FORK = "fork.json"  # the checkpoint that the run starts from
 TRACES = {RECIPE, SUMMARY, FILE_IN_RUN, "manifest.json"}  # what runs are recognised by
 OWN = TRACES | {
-    FORK, MARK, "certificate.json", "checkpoints", "classes.json", "exports", "metrics.jsonl",
-    "pictures", "report.html", "report.md", "tensorboard", "trackers.json",
+    FORK, MARK, ".certificate.json.lock", "certificate.json", "checkpoints", "classes.json",
+    "exports", "metrics.jsonl", "pictures", "report.html", "report.md", "tensorboard",
+    "trackers.json",
 }  # fmt: skip
 UNTRAINED = {
     FORK,

@@ -217,7 +217,8 @@ def _conclude(
             f"{double.max_rel_error:.1e} (float64) of the largest logit{changed}"
         )
     lines += [
-        f"{name:8} {metrics[first]:.2%} {summary.headings[first]}, simulated, on the test images"
+        f"{name:8} {measured(first, metrics[first], summary.numbers)} {summary.headings[first]}, "
+        "simulated, on the test images"
         for name, metrics in summary.simulated.items()
     ]
     lines += in_brief(classes) if classes else []

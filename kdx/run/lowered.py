@@ -1,5 +1,7 @@
 """What a teacher's outputs lose in half precision."""
 
+from math import isfinite
+
 import torch
 from torch import Tensor
 
@@ -33,11 +35,17 @@ class Lowered:
         return outputs
 
     def described(self) -> str:
-        """Say what changed, over all processes, which must all ask."""
+        """Say what changed, over all processes, which must all call this.
+
+        ValueError if the outputs are not finite in its precision.
+        """
         found = self.runtime.gather(self.found)
         error, largest = found[:, :2].amax(0).tolist()
+        if not isfinite(error):
+            raise ValueError("outputs are NaN or Inf: use 'no'")
         changed, images = (int(count) for count in found[:, 2:].sum(0))
-        said = f"outputs differ from float32 by at most {error / largest:.1e} of the largest"
+        share = error / largest if largest else error
+        said = f"outputs differ from float32 by at most {share:.1e} of the largest"
         if decisions_of(self.task) is None:
             return said
         return f"{said}; {changed:,} of {counted(images, 'prediction')} changed"

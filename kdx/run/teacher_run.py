@@ -106,7 +106,10 @@ def _check(runtime: Runtime, name: str, console: Console) -> Evaluation:
     order = another_order(*_whole(confusion, runtime))
     notes = [f"{place}: {order.explain(job.data.classes)}"] if order else []
     if lowered:
-        notes.append(f"{place}.precision: {lowered.described()}")
+        try:
+            notes.append(f"{place}.precision: {lowered.described()}")
+        except ValueError as error:
+            raise ValueError(f"{place}.precision: {error}") from error
     anyway = ANYWAY.format(place)
     if order and order.certain and not section.allow_chance:
         raise ValueError(f"{notes[0]}. {_remedy(order, job.data.classes)}. {anyway}")

@@ -77,9 +77,10 @@ class _Meter:
 
     def update(self, answer: Tensor, target: Tensor) -> None:
         likeliest = answer.topk(self.first).indices
+        top1 = answer.argmax(1) == target
         found = {
-            "top1": answer.argmax(1) == target,
-            "top5": (likeliest == target[:, None]).any(1),
+            "top1": top1,
+            "top5": top1 | (likeliest == target[:, None]).any(1),  # of ties, topk may choose others
             "loss": F.cross_entropy(answer, target, reduction="none"),
         }
         for name, values in found.items():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdx.data import Mixing, Views
+from kdx.data.counter import generators_kept
 from kdx.launch.memory import check_fits
 from kdx.models.copies import copied
 from kdx.models.modes import as_it_was, eval_mode
@@ -151,7 +152,7 @@ def check_answer(
     also = f"; in eval mode it is right: {remedy}, or return the logits only" if train else ""
     mode = as_it_was(network) if train else eval_mode(network)
     try:
-        with mode, torch.random.fork_rng(devices=[]):
+        with mode, generators_kept():
             answer = network(images)
     except Exception as error:  # the network may be anybody's
         failed = f"forward failed on images of {list(images.shape[1:])}: {reason(error)}"

@@ -28,7 +28,7 @@ from kdx.models.transforms import (
 )
 from kdx.protocols import ImageData, Located, StudentTransform, Task
 from kdx.recipe import Recipe, Stage
-from kdx.recipe.errors import each_of
+from kdx.recipe.errors import Problem, RecipeError, each_of
 from kdx.recipe.stages import LossTerm
 from kdx.tasks import MultiLabel, check_loss, task_of
 from kdx.training.checks import (
@@ -178,7 +178,7 @@ def build(
         try:
             enter(trial, transforms, stage.phase)
         except ValueError as error:
-            raise ValueError(f"stages[{index}].phase: {error}") from error
+            raise _refusal(f"stages[{index}].phase", str(error).removeprefix("phase: ")) from error
         terms = each_of(lambda each: _term(each, teachers, known, task), stage.losses)
         objective = Objective(trial, terms, known=paths, epochs=stage.epochs)
         objective.probe(images, targets, teachers, indices)
@@ -186,7 +186,7 @@ def build(
         lack = lack_of_compact(trial, transforms) if is_read or recipe.average else ""
         if lack and is_read:
             what = "the student's moving average is of its compact weights"
-            raise ValueError(f"stages[{index}]: {what}, and {lack}")
+            raise _refusal(f"stages[{index}]", f"{what}, and {lack}")
         taught = {name: each(images) for name, each in teachers.items()}
         unused = objective.unused(images, targets, taught, indices)
         _rehearse(stage, objective, compact, transforms)  # fails now, not in training
@@ -206,6 +206,10 @@ def build(
         stage.objective.move_to(student)
     made = (compact, student, transforms, teachers, stages, rehearsal)
     return Job(recipe, data, splits, views, *made, notes)
+
+
+def _refusal(where: str, message: str) -> RecipeError:
+    return RecipeError([Problem("", where, message)])
 
 
 def _term(

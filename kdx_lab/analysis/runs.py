@@ -155,7 +155,7 @@ def _labels(names: Sequence[str]) -> list[str]:
 
 
 def _in_study(name: str) -> tuple[str, str, str] | None:
-    """Return study, setting ("" if there is none) and arm; None if it is not a study's run."""
+    """Return study, setting (may be "") and arm; None if it is not a study's run."""
     top, *parts = name.split("/")
     if top != "studies" or len(parts) < 3 or not _SEED.fullmatch(parts[-1]):
         return None

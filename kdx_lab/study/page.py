@@ -10,7 +10,7 @@ from kdx.report.contents import checked
 from kdx.report.files import read
 from kdx.util.words import counted
 from kdx_lab.study.page_figures import dot_plots, mean_curves, run_places
-from kdx_lab.study.stored import FILE, Results, Row
+from kdx_lab.study.stored import FILE, StoredResults, StoredRow
 from kdx_lab.study.tables import cells_of, columns
 
 __all__ = ["is_study", "study_page"]
@@ -23,7 +23,7 @@ def is_study(directory: Path) -> bool:
 
 def study_page(directory: Path) -> Page:
     """Return the page of a study's directory; ValueError for damaged files."""
-    results = read(directory / FILE, partial(checked, Results))
+    results = read(directory / FILE, partial(checked, StoredResults))
     assert results, "the caller has found the file"
     places = run_places(directory)
     settings = list(dict.fromkeys(row.setting for row in results.rows))
@@ -44,7 +44,7 @@ def study_page(directory: Path) -> Page:
     return Page(f"Study · {done}", results.title, lead, [s for s in sections if s.blocks])
 
 
-def _setting(results: Results, setting: str, places: Mapping[str, Path]) -> Section:
+def _setting(results: StoredResults, setting: str, places: Mapping[str, Path]) -> Section:
     """Return the table and the figures of a setting."""
     figures = [*dot_plots(results, setting), *mean_curves(results, setting, places)]
     every, rows = columns(results.outcomes, results.baseline), results.of(setting)
@@ -55,11 +55,11 @@ def _setting(results: Results, setting: str, places: Mapping[str, Path]) -> Sect
     return Section(setting or "Results", [table, *figures])
 
 
-def _named(row: Row) -> str:
+def _named(row: StoredRow) -> str:
     return ", ".join(filter(None, (row.setting, row.arm)))
 
 
-def _meaning(results: Results) -> list[str]:
+def _meaning(results: StoredResults) -> list[str]:
     outcomes = results.outcomes
     if not outcomes:
         return ["No run is finished yet."]
@@ -85,7 +85,7 @@ def _meaning(results: Results) -> list[str]:
     return texts
 
 
-def _environment(results: Results) -> list[Block]:
+def _environment(results: StoredResults) -> list[Block]:
     found: dict[str, Counter[str]] = {}
     for row in results.rows:
         for run in row.runs.values():

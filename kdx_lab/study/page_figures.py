@@ -9,13 +9,13 @@ from kdx.report.blocks import Figure
 from kdx.report.charts import Dots, Line, dots, lines
 from kdx.report.curves import points
 from kdx.report.files import read_epochs
-from kdx_lab.study.stored import Results, Row
+from kdx_lab.study.stored import StoredResults, StoredRow
 from kdx_lab.study.tables import heading_of, unit_of
 
 __all__ = ["dot_plots", "mean_curves", "run_places"]
 
 
-def dot_plots(results: Results, setting: str) -> list[Figure]:
+def dot_plots(results: StoredResults, setting: str) -> list[Figure]:
     """Return the figures of the differences to the baseline, and of each arm's results."""
     found = [(n, row.arm, row.outcome) for n, row in enumerate(results.of(setting)) if row.outcome]
     if not found:
@@ -56,7 +56,7 @@ def _row(
     return Dots(arm, scale * mean, low, high, [scale * value for value in values.values()], hue)
 
 
-def mean_curves(results: Results, setting: str, places: Mapping[str, Path]) -> list[Figure]:
+def mean_curves(results: StoredResults, setting: str, places: Mapping[str, Path]) -> list[Figure]:
     """Return the means over the seeds by epoch, of the metric and of the training loss."""
     rows, figures = results.of(setting), []
     first = next((row.outcome for row in rows if row.outcome), None)
@@ -80,7 +80,7 @@ def mean_curves(results: Results, setting: str, places: Mapping[str, Path]) -> l
 
 
 def _line(
-    row: Row, key: str, scale: float, places: Mapping[str, Path], *, flip: bool = False
+    row: StoredRow, key: str, scale: float, places: Mapping[str, Path], *, flip: bool = False
 ) -> Line:
     """Return mean and band of the epochs that all seeds have; `flip`: `scale` minus the value."""
     names = [str(run.get("name")) for run in row.runs.values()]

@@ -7,13 +7,13 @@ from typing import Any
 from kdx_lab.study.rows import Outcome
 from kdx_lab.study.statistics import CONFIDENCE
 
-__all__ = ["FILE", "Results", "Row"]
+__all__ = ["FILE", "StoredResults", "StoredRow"]
 
 FILE = "results.json"
 
 
 @dataclass(frozen=True)
-class Row:
+class StoredRow:
     """An arm in a setting: its seeds, and the summaries or failures of their runs."""
 
     setting: str
@@ -25,14 +25,14 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Results:
+class StoredResults:
     """The results of a study, as `kdx_lab.study.results.write_results` has written them."""
 
     title: str
     baseline: str
     planned: int
     finished: int
-    rows: Sequence[Row]
+    rows: Sequence[StoredRow]
     description: str = ""
     command: str = ""
     errors: bool = False
@@ -43,6 +43,6 @@ class Results:
         """The outcomes of the rows that have one."""
         return [row.outcome for row in self.rows if row.outcome]
 
-    def of(self, setting: str) -> list[Row]:
+    def of(self, setting: str) -> list[StoredRow]:
         """Return the rows of a setting, which have the same colours in every figure."""
         return [row for row in self.rows if row.setting == setting]

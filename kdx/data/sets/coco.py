@@ -117,12 +117,12 @@ def _labelled(
     entries = {each.path: each for part in parts.values() for each in part}.values()
     names = [name for each in entries for _, name, _, _ in each.objects]
     notes = [*other_classes("coco", names, classes, other=other, every="null")]
-    said = {
-        part: [
-            (e.path, [c for c in classes if c in {name for _, name, *_ in e.objects}]) for e in es
-        ]
-        for part, es in parts.items()
-    }
+
+    def labels(entry: Entry) -> list[str]:
+        shown = {name for _, name, *_ in entry.objects}
+        return [name for name in classes if name in shown]
+
+    said = {part: [(each.path, labels(each)) for each in es] for part, es in parts.items()}
     found = many_labels("coco", said, classes)
     images = [
         FileImages([each.path for each in part], labels)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import shutil
 from unittest import mock
 
@@ -15,11 +14,11 @@ from huggingface_hub import HfApi
 from torch import nn
 
 import kdx
+import kdx.exporting.export as export_module
 from kdx.commands.main import main
-from kdx.exporting import FORMATS, memory
+from kdx.exporting import FORMATS
 from kdx.exporting import onnx as onnx_format
 from kdx.exporting.artefact import check, fitted
-from kdx.exporting.bench import bench
 from kdx.exporting.formats import Options, load
 from kdx.exporting.source import open_source
 from kdx.exporting.tracing import FromPixels, to_pixels, trace
@@ -28,12 +27,6 @@ from kdx.models.copies import copied
 from kdx.protocols import InputSpec
 from kdx.tasks import Classification
 from kdx.util.errors import CertificateError
-
-
-@pytest.fixture(scope="module")
-def run_dir(distilled, tmp_path_factory):
-    """Return a copy of a finished run, to export from."""
-    return shutil.copytree(distilled[1], tmp_path_factory.mktemp("exported") / "run")
 
 
 @pytest.mark.parametrize("to", ["onnx", "torch-export", "openvino", "executorch"])
@@ -77,7 +70,10 @@ def test_a_changed_weight_is_refused_and_the_earlier_file_stays(run_dir, monkeyp
     from kdx.exporting import torch_export
 
     write = torch_export.write
-    planted = lambda network, *rest: write(_Wrong(network), *rest)  # noqa: E731
+
+    def planted(network, *rest):
+        write(_Wrong(network), *rest)
+
     monkeypatch.setattr(torch_export, "write", planted)
     with pytest.raises(CertificateError, match=r"pt2 differs .*: the largest error is .*0\.0001"):
         kdx.export(run_dir, "torch-export")
@@ -265,59 +261,6 @@ def test_what_is_unknown_or_missing_is_refused(run_dir):
         kdx.export(run_dir, "litert")
 
 
-def test_bench_measures_student_and_exports(run_dir, monkeypatch, capsys):
-    """The memory here is that of the images; an export of which the runtime is missing is named."""
-    monkeypatch.setattr("kdx.exporting.bench.measure", lambda *given, threads: given[2].nbytes)
-    kdx.export(run_dir, "torch-export", images=8)
-    kdx.export(run_dir, "torch-export", run_dir / "pixels.pt2", preprocess=True, images=8)
-    file = run_dir / "certificate.json"
-    certificate = json.loads(file.read_text())
-    certificate["exports"].append({"file": "recipe.yaml", "format": "litert", "bytes": 1})
-    file.write_text(json.dumps(certificate))
-    rows = {row["name"]: row for row in bench(run_dir, batches=(2,))}
-    student, values = kdx.load_student(run_dir), 2 * math.prod(weights.read_spec(run_dir).shape)
-    expected = sum(each.nbytes for each in student.state_dict().values())
-    assert (rows["student"]["bytes"], rows["student"]["peak_bytes"]) == (expected, 4 * values)
-    export = rows["exports/student.pt2"]
-    assert (export["bytes"], export["peak_bytes"]) == (
-        (run_dir / "exports" / "student.pt2").stat().st_size,
-        4 * values,
-    )
-    assert rows["pixels.pt2"]["peak_bytes"] == values
-    assert all(0 < row["median_ms"] <= row["p95_ms"] for row in rows.values() if len(row) > 5)
-    assert rows["recipe.yaml"]["problem"].startswith("litert: litert_torch is not installed")
-    assert main(["bench", str(run_dir), "--batch", "1"]) == 0
-    lines = capsys.readouterr().out
-    assert "exports/student.pt2" in lines
-    assert "recipe.yaml at batch 1: litert: litert_torch is not installed" in lines
-
-
-@pytest.mark.skipif(not memory.PROCESS.exists(), reason="needs /proc")
-def test_the_peak_has_weights_and_activations():
-    """Of 40 MB of weights and 40 MB for each of two images; what is freed again does count."""
-
-    def opened():
-        kept = np.ones(5 * 10**6)
-
-        def call(images):
-            made = np.ones((len(images), 5 * 10**6))
-            return kept[:1] + made[:, :1]
-
-        return call
-
-    assert memory.peak(opened, np.zeros((2, 1))) == pytest.approx(120e6, abs=4e6)
-
-
-@pytest.mark.long
-@pytest.mark.skipif(not memory.PROCESS.exists(), reason="needs /proc")
-def test_memory_is_measured_in_a_process_of_its_own(tmp_path):
-    torch.save(nn.Linear(4000, 4000), tmp_path / "network")  # 64 MB
-    images = np.ones((1, 4000), dtype=np.float32)
-    found = memory.measure(memory.NETWORK, tmp_path / "network", images)
-    assert found == pytest.approx(64e6, abs=4e6)
-    assert memory.measure(memory.NETWORK, tmp_path / "network", images[:, :10]) is None
-
-
 def test_nothing_is_replaced_that_is_no_export_of_the_student(run_dir, tmp_path):
     copy = shutil.copytree(run_dir, tmp_path / "run")
     notes = tmp_path / "notes.pt2"
@@ -346,3 +289,29 @@ def test_arguments_without_meaning_are_refused(words, said, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["export", "run", "--to", "onnx", *words])
     assert said in capsys.readouterr().err
+
+
+def test_rows_of_exports_that_end_meanwhile_are_kept(run_dir, tmp_path, monkeypatch):
+    copy = shutil.copytree(run_dir, tmp_path / "run")
+    certificate, real = copy / "certificate.json", export_module.check
+    kdx.export(copy, "torch-export", images=8)
+
+    def slow(*arguments, **named):
+        found = json.loads(certificate.read_text())
+        found["exports"].append(found["exports"][-1] | {"file": "exports/other.pt2"})
+        certificate.write_text(json.dumps(found))
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(export_module, "check", slow)
+    made = kdx.export(copy, "torch-export", images=8)
+    rows = json.loads(certificate.read_text())["exports"]
+    files = [row["file"] for row in rows]
+    assert files[-2:] == ["exports/other.pt2", "exports/student.pt2"]
+    assert files.count("exports/student.pt2") == 1
+    assert rows[-1]["sha256"] == hashlib.sha256(made.path.read_bytes()).hexdigest()
+    lost = mock.Mock(side_effect=OSError(28, "No space left on device"))
+    monkeypatch.setattr(export_module, "move", lost)
+    with pytest.raises(OSError, match="No space"):
+        kdx.export(copy, "torch-export", images=8)
+    rows = json.loads(certificate.read_text())["exports"]  # says nothing of a file half there
+    assert "exports/student.pt2" not in [row["file"] for row in rows]

@@ -10,6 +10,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
+import kdx
 from kdx.exporting import int8
 from kdx.exporting import onnx as format
 from kdx.exporting.formats import Options
@@ -136,4 +137,4 @@ def test_onnx_keeps_a_range_of_training_behind_a_reshape(images, tmp_path):
 @pytest.mark.parametrize("to", ["torch-export", "timm", "openvino"])
 def test_a_format_without_int8_is_refused(to):
     with pytest.raises(ValueError, match=rf"int8: not for the format {to}. Formats: onnx, execut"):
-        int8.quantising(to, [])
+        kdx.export("nowhere", to, int8=True)  # before anything is opened

@@ -41,6 +41,13 @@ def test_labels_are_classes():
         TASK.check_source(source(-1, 0))
 
 
+def test_of_equal_logits_the_top_five_have_the_likeliest():
+    meter = Classification(num_classes=8).meter(torch.device("cpu"))
+    meter.update(torch.zeros(2, 8), torch.tensor([0, 0]))
+    found = meter.compute()
+    assert (found["top1"], found["top5"]) == (1, 1)
+
+
 def test_it_decides_for_the_likeliest_class_and_draws_nothing():
     answer = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 1.0]])
     assert TASK.decide(answer).tolist() == [1, 0]

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -166,7 +168,7 @@ def test_under_the_scaler_gradients_are_unscaled_before_they_are_clipped(recipe,
         runner, stats = StageRunner(runtime, job.stages[0]), EpochStats()
         if scaler is not None:
             inner = runner.optimizer.optimizer
-            unscale = lambda scaler=scaler, inner=inner: scaler.unscale_(inner)  # noqa: E731
+            unscale = partial(scaler.unscale_, inner)
             monkeypatch.setattr(runtime.accelerator, "unscale_gradients", unscale)
         batches = list(runtime.loader)
         runner.step(batches[0], 16, stats)

@@ -8,6 +8,7 @@ from kdx.models import weights
 from kdx.models.networks import build_student, has_weights
 from kdx.models.students import SmallNet
 from kdx.models.transforms import restore
+from kdx.recipe import RecipeError
 from kdx.training.job import build, build_data
 from kdx.training.runtime import Runtime, accelerator_for
 from tests.toys import Rescale
@@ -155,6 +156,16 @@ def test_phases_are_entered_stage_by_stage(recipe):
 def test_what_does_not_fit_is_refused_before_training(recipe, overrides, message):
     with pytest.raises(ValueError, match=message):
         build(recipe(*overrides))
+
+
+def test_the_problems_of_all_stages_are_told(recipe):
+    smoothed = "losses: [{use: cross_entropy, label_smoothing: 2}]"
+    stages = f"stages=[{{phase: linear, {smoothed}}}, {{phase: warm}}]"
+    with pytest.raises(RecipeError) as raised:
+        build(recipe(EXPAND, stages))
+    first, second = map(str, raised.value.problems)
+    assert "label_smoothing" in first
+    assert second == "stages[1].phase: 'warm' is not one of nonlinear, linear"
 
 
 @pytest.mark.parametrize("name", ["hint.fc1", "keys"])
