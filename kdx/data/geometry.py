@@ -121,9 +121,10 @@ def place(
 
 
 class Ids(Mask):
-    """A mask of numbers, whose pixels take the number at their centre when it is resized.
+    """A mask of classes: resized, each pixel takes the class at its centre (nearest-exact).
 
-    torchvision's own take their corner's, and slip off the image, which goes by centres.
+    torchvision resizes masks by the corners of pixels but images by their centres, which shifts
+    one against the other.
     """
 
 

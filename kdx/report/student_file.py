@@ -35,7 +35,7 @@ class _Facts(Content):
 
 
 class _Scales(Content):
-    """Of what `kdx.training.job.Job.about` writes, that which a regression has."""
+    """The metadata of a regression's student; `kdx.training.job.Job.about` writes them."""
 
     class_names: list[str]
     facts: _Facts

@@ -15,8 +15,8 @@ from kdx.util.words import measured
 
 FILE = "summary.json"
 SIDES = (
-    "Test images: on the left of each the targets, on the right the student's outputs. Where no "
-    "box is drawn, there is none."
+    "Test images: on the left of each the targets, on the right the student's outputs (no box: "
+    "nothing was found)."
 )
 OPTIMISTIC = (
     "The best epoch was chosen on the test images, so its figures are optimistic: hold out a "

@@ -138,7 +138,8 @@ def build(
     task, known = task_of(data), facts(task_of(data).facts, data.input)
     if recipe.data.augment.then and task.spatial and not isinstance(splits.train, Located):
         name = type(splits.train).__name__
-        raise ValueError(f"data.augment: {name} takes no list, which needs its `located`, `fitted`")
+        lack = "a list of augmentations needs its methods `located` and `fitted`"
+        raise ValueError(f"data.augment: {name} does not support it: {lack}")
     check_sampling(recipe, task)
     check_objects(task, splits.train)
     mixing = mixing_of(recipe, task, len(splits.train))

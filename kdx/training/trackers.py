@@ -1,7 +1,7 @@
 """The experiment trackers that a recipe can name: Accelerate's, with arguments of their own.
 
-`RUN_ID` says what continues a tracker's run, `REACH` asks whether one can start, `HAND_OVER` is how
-it takes files; by the same names.
+`RUN_ID` says what continues a tracker's run, `REACH` asks whether one can start, `HAND_OVER`
+uploads files; by the same names.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -53,8 +53,10 @@ def read_panoptic(
         place = f"annotations[{index}], image {each.get('image_id')}"
         if str(each.get("image_id")) in faulty:
             continue
-        if number is None or number not in images or number in found:
-            problems.append(f"{place}: no image of this id, or another annotation of it")
+        if number is None or number not in images:
+            problems.append(f"{place}: `images` has no such id")
+        elif number in found:
+            problems.append(f"{place}: the image has an annotation already")
         elif not isinstance(name, str) or not isinstance(each.get("segments_info"), list):
             problems.append(f"{place}: no file_name and segments_info: not of a panoptic file")
         else:

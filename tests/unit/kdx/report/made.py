@@ -80,7 +80,7 @@ def made(path: Path, *, recipe: str = RECIPE, classes=CLASSES, exports=(EXPORT,)
 
 
 def section(page: str, heading: str) -> str:
-    """Return the HTML of a section; "" if there is none."""
+    """Return the HTML of a section; "" if it is missing."""
     return page.partition(f"<h2>{heading}</h2>")[2].partition("</section>")[0]
 
 

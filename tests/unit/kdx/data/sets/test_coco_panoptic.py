@@ -134,8 +134,8 @@ def test_segments_that_are_not_listed(root):
         ([annotated(8)], r"1 invalid entry: 1 image without annotation: .*/train2017/0+2\.jpg$"),
         (
             [annotated(8), annotated(2), annotated(2), annotated(9)],
-            r"2 invalid entries: annotations\[2\], image 2: no image of this id, or another ann.*; "
-            r"annotations\[3\], image 9: no image",
+            r"2 invalid entries: annotations\[2\], image 2: the image has an annotation already; "
+            r"annotations\[3\], image 9: `images` has no such id",
         ),
         (
             [annotated(8), {"image_id": 2, "bbox": []}],
