@@ -333,9 +333,7 @@ def test_balance_needs_one_label_for_each_image(recipe, monkeypatch):
 
 def test_a_list_needs_a_source_that_knows_where_its_targets_lie(recipe, monkeypatch):
     monkeypatch.setattr("kdx.tasks.Classification.spatial", True)
-    with pytest.raises(
-        ValueError, match=r"data\.augment: MemoryImages does not support it"
-    ):
+    with pytest.raises(ValueError, match=r"data\.augment: MemoryImages does not support it"):
         build(recipe("data.augment=[{use: RandAugment}]"))
 
 
