@@ -110,8 +110,8 @@ def _calibration(calibration: Calibration | None) -> list[Block]:
     bins = [(b.low, b.high, b.count, b.confidence, b.accuracy) for b in calibration.bins]
     title = f"Reliability diagram: expected calibration error (ECE) {calibration.ece:.2%}"
     note = (
-        "Bars: the accuracy of the images whose highest probability lies in the bin; orange: their "
-        "mean confidence; dotted: perfect calibration. A bar below its orange line is "
-        "overconfident. Below: how many images each bin has."
+        "Bars: the accuracy of the predictions whose probability lies in the bin; orange: its "
+        "mean; dotted: perfect calibration. A bar below its orange line is "
+        "overconfident. Below: how many predictions each bin has."
     )
     return [Figure(title, reliability(bins), note=note, wide=True)]

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from kdx.detection import Detections, anchor_table, detect, split
@@ -16,7 +18,8 @@ from kdx.util.words import counted
 
 CHANCE = 0.005  # mAP: of scenes, networks with random weights find up to 0.3%
 SURE = 0.3  # the score of what is shown, the objectness of what is decided
-SMALLEST = 480  # pixels of a picture's longer side: labels of 10 pixels can be read on it
+SMALLEST = 480  # pixels of a panel's longer side at least
+LINES = 16  # a panel is as wide as this many lines are high: read on a phone, too, two in a row
 TRUTH, FOUND = "lime", "yellow"
 
 
@@ -129,16 +132,18 @@ def _objects(target: Tensor) -> Tensor:
 
 def _drawn(image: Tensor, boxes: Tensor, labels: list[str], color: str) -> Tensor:
     """Draw boxes [N, 4], shares of the image, on a copy that is large enough to read."""
-    from torchvision.utils import draw_bounding_boxes
-
     factor = max(1, round(SMALLEST / max(image.shape[1:])))
-    large = F.interpolate(image[None], scale_factor=factor)[0]
-    if not len(boxes):
-        return large
-    sides = large.shape[2], large.shape[1]
-    corners = (boxes.clamp(0, 1).cpu() * torch.tensor([*sides, *sides])).round()
-    style = {"width": 2, "fill_labels": True, "label_colors": "black"}
-    return draw_bounding_boxes(large, corners, labels, colors=color, **style)
+    large = F.interpolate(image[None], scale_factor=factor)[0].permute(1, 2, 0)
+    canvas = Image.fromarray(large.contiguous().numpy())
+    draw, text = ImageDraw.Draw(canvas), max(SMALLEST, canvas.width) // LINES
+    font = ImageFont.load_default(size=text)
+    corners = boxes.clamp(0, 1).cpu() * torch.tensor(canvas.size * 2)
+    for box, label in zip(corners.round().int().tolist(), labels, strict=True):
+        draw.rectangle(box, outline=color, width=text // 10)
+        place = (max(0, min(box[0], canvas.width - font.getlength(label))), box[1])
+        draw.rectangle(draw.textbbox(place, label, font=font), fill=color)
+        draw.text(place, label, fill="black", font=font)
+    return torch.from_numpy(np.array(canvas)).permute(2, 0, 1)
 
 
 class _Meter:

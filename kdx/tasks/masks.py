@@ -15,7 +15,8 @@ Color = tuple[int, int, int]  # RGB in 0..255
 GREY: Color = (128, 128, 128)
 OPACITY = 0.7
 LEAST = 256  # pixels of a panel's shorter side: smaller images are enlarged
-GAP, LINE = 8, 24  # pixels between the parts, and of a line of text
+GAP, LINE = 8, 24  # pixels between the parts, and of a line of text at least
+LINES = 24  # a picture is as wide as this many lines are high: text is read on a phone of 400, too
 TURN = 0.618034  # of the circle of hues, so that the hues of any number of classes lie apart
 
 
@@ -40,23 +41,25 @@ def draw_masks(
     legend = [(names[n], paint[n]) for n in shown]
     drawn = [_over(image, mask, shown, [color for _, color in legend]) for mask in masks.values()]
     panels = [_enlarged(panel) for panel in (image, *drawn)]
-    font = ImageFont.load_default(size=15)
     height, width = panels[0].shape[:2]
-    below, across = LINE + height + GAP, len(panels) * (width + GAP)
-    cell = LINE + 2 * GAP + ceil(max(font.getlength(name) for name, _ in legend))
+    across = len(panels) * (width + GAP)
+    line = max(LINE, across // LINES)
+    font = ImageFont.load_default(size=line * 5 / 8)
+    below = line + height + GAP
+    cell = line + 2 * GAP + ceil(max(font.getlength(name) for name, _ in legend))
     columns = max(1, across // cell)
-    size = (across + GAP, below + ceil(len(legend) / columns) * LINE)
+    size = (across + GAP, below + ceil(len(legend) / columns) * line)
     canvas = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(canvas)
     for number, (title, panel) in enumerate(zip(("image", *masks), panels, strict=True)):
         left = GAP + number * (width + GAP)
-        draw.text((left, LINE / 2), title, fill="black", font=font, anchor="lm")
-        canvas.paste(Image.fromarray(panel), (left, LINE))
+        draw.text((left, line / 2), title, fill="black", font=font, anchor="lm")
+        canvas.paste(Image.fromarray(panel), (left, line))
     for number, (name, color) in enumerate(legend):
         row, column = divmod(number, columns)
-        left, top = GAP + column * cell, below + row * LINE
-        draw.rectangle((left, top + 4, left + LINE - 8, top + LINE - 4), fill=color)
-        draw.text((left + LINE, top + LINE / 2), name, fill="black", font=font, anchor="lm")
+        left, top = GAP + column * cell, below + row * line
+        draw.rectangle((left, top + 4, left + line - 8, top + line - 4), fill=color)
+        draw.text((left + line, top + line / 2), name, fill="black", font=font, anchor="lm")
     return torch.from_numpy(np.array(canvas)).permute(2, 0, 1)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kdx.losses.bce import image_bce
 from kdx.protocols import ClassMeter, ClassReport, ImageSource, Meter
+from kdx.tasks.by_class import Calibration
 from kdx.tasks.sums import Mean, wide
 from kdx.tasks.vectors import check_targets, check_vector
 
@@ -48,7 +49,7 @@ class MultiLabel:
         return _Meter(self.labels, device)
 
     def class_meter(self, device: torch.device) -> ClassMeter:
-        """Return a meter of each label: average precision, precision, recall, F1."""
+        """Return a meter of each label: average precision, precision, recall, F1; calibration."""
         return _LabelMeter(self.labels, device)
 
     def decide(self, answer: Tensor) -> Tensor:
@@ -122,10 +123,13 @@ class _Meter:
 
 class _LabelMeter:
     def __init__(self, labels: int, device: torch.device) -> None:
-        self.labels = _Labels(labels, device)
+        self.labels, self.calibration = _Labels(labels, device), Calibration(device)
 
     def update(self, answer: Tensor, target: Tensor) -> None:
         self.labels.update(answer, target)
+        said, known = answer > 0, target != UNKNOWN
+        sure = answer.float().abs().sigmoid()  # of the decision, for or against the label
+        self.calibration.update(sure[known], (said == target)[known])
 
     def compute(self) -> ClassReport:
         found = {name: value.tolist() for name, value in self.labels.compute().items()}
@@ -139,4 +143,5 @@ class _LabelMeter:
             name: (heading, [None if value != value else value for value in found[name]])
             for name, heading in headings.items()
         }
-        return ClassReport(metrics, [int(n) for n in found["count"]], None, None)
+        calibration = self.calibration.compute()
+        return ClassReport(metrics, [int(n) for n in found["count"]], None, calibration)

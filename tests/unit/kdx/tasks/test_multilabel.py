@@ -63,7 +63,21 @@ def test_each_label_against_sklearn():
         assert values == pytest.approx([score(t, z) for t, z in known_labels()], abs=1e-6)
         assert unknown is None
     assert report.count == [int(t.sum()) for t, _ in known_labels()] + [0]
-    assert (report.confusion, report.calibration) == (None, None)
+    assert report.confusion is None
+
+
+def test_calibration_is_of_the_decisions_for_and_against_known_labels():
+    logits, target = labels()
+    known = target >= 0
+    sure = torch.maximum(logits.sigmoid(), 1 - logits.sigmoid())[known]
+    right = ((logits > 0) == target)[known].double()
+    ece = 0.0
+    for low in torch.arange(15) / 15:
+        inside = (sure > low) & (sure <= low + 1 / 15)
+        ece += abs(float((right - sure)[inside].sum())) / int(known.sum())
+    found = measured(TASK.class_meter(CPU), logits, target).calibration
+    assert found["ece"] == pytest.approx(ece, abs=1e-6)
+    assert sum(row["count"] for row in found["bins"]) == int(known.sum())
 
 
 def test_large_logits_keep_their_order():

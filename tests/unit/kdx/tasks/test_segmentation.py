@@ -136,7 +136,7 @@ def test_a_picture():
     answer = F.one_hot(torch.ones(64, 96, dtype=torch.int64), 4).permute(2, 0, 1).float()
     picture = task.draw(image, target, answer)
     assert picture.dtype == torch.uint8
-    assert picture.shape == (3, 24 + 256 + 8 + 24, 3 * (8 + 384) + 8)
+    assert picture.shape == (3, 49 + 256 + 8 + 49, 3 * (8 + 384) + 8)
     row = picture[:, 150]
     panels = [row[:, 8 + n * 392 : 392 + n * 392] for n in range(3)]
     assert (panels[0] == 255).all()
@@ -153,4 +153,4 @@ def test_a_large_picture_is_not_enlarged_and_a_narrow_one_has_lines_for_its_name
         torch.zeros(3, 300, 260, dtype=torch.uint8), target, torch.zeros(12, 300, 260)
     )
     assert picture.shape[2] == 3 * 268 + 8
-    assert (picture.shape[1] - 24 - 300 - 8) / 24 == 4
+    assert (picture.shape[1] - 33 - 300 - 8) / 33 == 6
