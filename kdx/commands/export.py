@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-loss", type=_share, default=1.0, help="of int8: points of the metric (default: 1.0)")
     add("--images", type=positive, metavar="N", help="test images to compare (1,024, or all)")
     add("--threads", type=positive, default=1, metavar="N", help="of the runtime (default: 1)")
-    add("--license", default="unknown", help="for timm's model card (default: unknown)")
+    add("--license", help="for timm's model card (default: unknown)")
     add("--push-to-hub", metavar="REPO", help="upload timm's folder to the Hugging Face Hub")
     add("--recipe", type=Path, help="the recipe (default: the recipe.yaml beside the student)")
     add("--key", help="where in a file of several state dicts it is, e.g. model_ema")

@@ -55,7 +55,7 @@ def export(
     max_loss: float = 1.0,
     images: int | None = None,
     threads: int = 1,
-    license: str = "unknown",
+    license: str | None = None,
     push_to_hub: str | None = None,
     key: str | None = None,
     overrides: Sequence[str] = (),
@@ -80,8 +80,9 @@ def export(
     file stays. ValueError for a format that is unknown or not installed, and a network that it
     cannot hold; else as `kdx.evaluate`.
     """
-    if push_to_hub and to != "timm":
-        raise ValueError("push_to_hub: only the format timm is pushed: --to timm")
+    for name, given in {"push_to_hub": push_to_hub, "license": license}.items():
+        if given and to != "timm":
+            raise ValueError(f"{name}: {given!r} is for the format timm alone: --to timm")
     if to not in FORMATS:
         raise ValueError(f"unknown format {to!r}. Known: {', '.join(FORMATS)}")
     if int8:
@@ -96,7 +97,9 @@ def export(
     exports = _certificate(certificate)["exports"]
     if output:
         _check_free(final, _shown(final, source), exports)
-    about = source.about() | (source.results() | {"license": license} if to == "timm" else {})
+    about = source.about() | (source.results() if to == "timm" else {})
+    if license:
+        about["license"] = license
     options = Options(batch, output=_output(source), about=about)
     tolerance = source.opened.recipe.tolerance.float32 if tolerance is None else tolerance
     with _beside(final) as candidate:

@@ -253,8 +253,10 @@ def test_an_unfinished_run_has_checkpoints(run_dir, tmp_path):
 def test_what_is_unknown_or_missing_is_refused(run_dir):
     with pytest.raises(ValueError, match=r"unknown format 'tensorrt'. Known: onnx"):
         kdx.export(run_dir, "tensorrt")
-    with pytest.raises(ValueError, match=r"push_to_hub: only the format timm"):
+    with pytest.raises(ValueError, match=r"push_to_hub: .* is for the format timm alone"):
         kdx.export(run_dir, "onnx", push_to_hub="a/b")
+    with pytest.raises(ValueError, match=r"license: 'mit' is for the format timm alone"):
+        kdx.export(run_dir, "onnx", license="mit")
     with pytest.raises(ValueError, match=r"x\.bin' must be an existing folder or end in \.pt2"):
         kdx.export(run_dir, "torch-export", run_dir / "x.bin")
     with pytest.raises(ValueError, match=r"litert: litert_torch is not installed: pip install"):
