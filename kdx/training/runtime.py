@@ -103,8 +103,6 @@ class Runtime:
         if recipe.average:
             self.average = average_of(job.compact, recipe.average).to(accelerator.device)
             self.averages[OWN] = self.average
-        workers = recipe.data.workers
-        self.loader = train_loader(job.train_views, self.batches, workers=workers)
         self.teacher_predictions: Tensor | None = None
         self.stop = Stop(world=self.world)
         job.student.to(accelerator.device)
@@ -112,6 +110,12 @@ class Runtime:
             teacher.to(accelerator.device)
         default = accelerator.device.type == "cpu" or accelerator.mixed_precision != "no"
         self.channels_last = default if recipe.channels_last is None else recipe.channels_last
+        self.loading: dict[str, Any] = {
+            "workers": recipe.data.workers,
+            "device": accelerator.device,
+            "channels_last": self.channels_last,
+        }
+        self.loader = train_loader(job.train_views, self.batches, **self.loading)
         self.holds = [t.hold(job.student) for t in job.transforms if isinstance(t, Holding)]
 
     @contextmanager
@@ -168,11 +172,11 @@ class Runtime:
         observe: Sequence[Observer] = (),
     ) -> Evaluation:
         """Evaluate a network on a split, over all processes; Stopped after a signal."""
-        job, workers = self.job, self.job.recipe.data.workers
+        job = self.job
         size = min(max(256, job.recipe.data.batch_size), at_once(job.data.input.shape))
         views = Views(source, job.data.input, seed=job.recipe.seed)
         loader = eval_loader(
-            views, batch_size=size, rank=self.rank, world=self.world, workers=workers
+            views, batch_size=size, rank=self.rank, world=self.world, **self.loading
         )
 
         def predict(images: Tensor) -> Tensor:
