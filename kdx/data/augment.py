@@ -82,6 +82,7 @@ def normalise(images: Tensor, spec: InputSpec, *, channels_last: bool = False) -
 
     On the images' device, in so small parts on the CPU that they stay in its cache.
     """
+    channels_last &= spec.channels > 1  # of one channel both are the same, but convolutions differ
     layout = torch.channels_last if channels_last else torch.contiguous_format
     shape, device = (spec.channels, *images.shape[2:]), images.device
     made = torch.empty(len(images), *shape, device=device, memory_format=layout)
