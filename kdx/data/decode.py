@@ -176,9 +176,10 @@ def _header(image: Image.Image) -> Header:
 
 def _of_jpeg(image: Image.Image) -> Tensor | None:
     """Return the pixels [3, H, W] of an opened JPEG; None if Pillow has to decode the image."""
-    decoder, file = _jpeg_decoder(), image.fp if isinstance(image, ImageFile) else None
-    is_jpeg = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
-    if not is_jpeg or decoder is None or file is None:
+    file = image.fp if isinstance(image, ImageFile) else None
+    if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L") or file is None:
+        return None
+    if (decoder := _jpeg_decoder()) is None:
         return None
     file.seek(0)
     content = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
