@@ -13,10 +13,10 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from benchmarks.training import trainer, training_step
-from kdx.data import Batch, EpochBatches, train_loader
+from kdx.data import EpochBatches, train_loader
+from kdx.data.loading import Loader
 from kdx.memo.use import plan_memos, remembering
 from kdx.models.teacher import Teacher
 from kdx.protocols import Outputs
@@ -78,7 +78,7 @@ class Bench:
         torch.set_num_threads(threads)
         return accelerator
 
-    def compact(self) -> tuple[Job, DataLoader[Batch]]:
+    def compact(self) -> tuple[Job, Loader]:
         """Return the recipe's compact network without a teacher, and an epoch of its views."""
         job = build(self.load(*COMPACT, *ALONE))
         size = job.recipe.data.batch_size

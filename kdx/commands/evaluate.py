@@ -126,7 +126,9 @@ def evaluate(
     with eval_mode(student.to(device)):
         metrics = evaluation.evaluate(
             lambda batch: student(opened.see(batch)),
-            eval_loader(views, batch_size=size, workers=opened.recipe.data.workers),
+            eval_loader(
+                views, batch_size=size, workers=opened.recipe.data.fixed_workers, device=device
+            ),
             task=task,
             samples=len(views),
             device=device,

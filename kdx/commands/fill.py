@@ -83,7 +83,7 @@ def _ask(runtime: Runtime, memo: Memo, batches: Sequence[list[Key]], console: Co
     if not wanted:
         return 0
     view, recipe = wanted[0][0][0], runtime.job.recipe
-    loader = train_loader(runtime.job.train_views, wanted, workers=recipe.data.workers)
+    loader = train_loader(runtime.job.train_views, wanted, **runtime.loading)
     hidden = console.quiet or not console.is_terminal
     for batch in track(loader, f"view {view + 1}", console=console, transient=True, disable=hidden):
         for images, _, indices in cut(batch, recipe.accumulate):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from kdx.commands.shared import REFUSED, guarded
+from kdx.util.garbage import collected_seldom
 from kdx.util.printing import escape_unencodable
 from kdx.util.words import check_text
 
@@ -63,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"kdx: unknown command {verb!r}.{hint} `kdx --help` lists them all", file=sys.stderr)
         return REFUSED
     else:
-        return _run(verb, arguments)
+        with collected_seldom():
+            return _run(verb, arguments)
     return 0
 
 

@@ -1,6 +1,8 @@
 """Changes to images, uint8 [B, C, H, W], by NumPy: it indexes bytes faster than torch."""
 
 from collections.abc import Sequence
+from functools import cache
+from math import prod
 
 import numpy as np
 import torch
@@ -18,6 +20,10 @@ from kdx.recipe.sections import Augment
 PIXELS_ALONE = frozenset(
     {"AugMix", "AutoAugment", "RandAugment", "RandomErasing", "TrivialAugmentWide"}
 )  # of torchvision's augmentations: they leave boxes and masks as they are, or refuse them
+
+
+LARGE = 2**14  # bytes of an image, from which on torch mirrors it faster than NumPy
+CACHED = 2**17  # numbers that stay in a core's cache
 
 
 def check_list(kind: str, augment: Augment | None) -> None:
@@ -62,13 +68,40 @@ def pad_and_crop(images: Tensor, padding: int, *, top: NDArray, left: NDArray) -
 
 def flip(images: Tensor, which: NDArray) -> Tensor:
     """Mirror left to right, in place, the images that `which` [B] (bool) marks."""
+    if images[0].numel() > LARGE:
+        for image in (images[row] for row in which.nonzero()[0]):
+            image.copy_(image.flip(-1))
+        return images
     pixels = images.numpy()
     pixels[which] = pixels[which][..., ::-1]
     return images
 
 
-def normalise(images: Tensor, spec: InputSpec) -> Tensor:
-    """Return float32 [B, spec.channels, H, W]: (x / 255 - mean) / std; grey is repeated."""
-    mean = torch.tensor(spec.mean).mul(255).view(-1, 1, 1)
-    scale = torch.tensor(spec.std).mul(255).reciprocal().view(-1, 1, 1)
-    return images.float().expand(-1, spec.channels, -1, -1).sub(mean).mul_(scale)
+def normalise(images: Tensor, spec: InputSpec, *, channels_last: bool = False) -> Tensor:
+    """Return float32 [B, spec.channels, H, W]: (x / 255 - mean) / std; grey is repeated.
+
+    On the images' device, in so small parts on the CPU that they stay in its cache.
+    """
+    channels_last &= spec.channels > 1  # of one channel both are the same, but convolutions differ
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    shape, device = (spec.channels, *images.shape[2:]), images.device
+    made = torch.empty(len(images), *shape, device=device, memory_format=layout)
+    width = shape[2] if channels_last else 1  # a line of numbers at once, not three channels
+    mean, scale = _constants(tuple(spec.mean), tuple(spec.std), width, device)
+    rows = max(1, CACHED // prod(shape)) if device.type == "cpu" else len(images)
+    for part, values in zip(images.split(rows), made.split(rows), strict=True):
+        values.copy_(part)
+        values = values.permute(0, 2, 3, 1).flatten(2) if channels_last else values
+        values.sub_(mean).mul_(scale)
+    return made
+
+
+@cache
+def _constants(
+    mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return mean and 1 / std of values in [0, 255], [C, 1, 1], or of `width` pixels, [W * C]."""
+    shape = (-1,) if width > 1 else (-1, 1, 1)
+    pair = torch.tensor(mean).mul(255), torch.tensor(std).mul(255).reciprocal()
+    first, second = (each.repeat(width).view(shape).to(device) for each in pair)
+    return first, second

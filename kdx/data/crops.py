@@ -1,14 +1,21 @@
-"""What is seen of an image that is classified. The geometry is torchvision's, to the pixel."""
+"""What is seen of an image that is classified. The geometry is torchvision's, to the pixel.
+
+C: channels, h, w: height and width in pixels.
+"""
 
 import math
 from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from kdx.data.counter import Draw, uniform
+from kdx.protocols import Key
 
 ATTEMPTS = 10
 _SIDES = 4 / 3  # the largest ratio of a random crop's sides
@@ -63,22 +70,27 @@ def _corners(spans: Sequence[tuple[N, N]]) -> tuple[N, N, N, N]:
 
 
 def resized_crop(
-    image: Image.Image, size: int, *, scale: tuple[float, float], numbers: NDArray
-) -> Image.Image:
-    """Crop a part of the image's area in the range `scale` and resize it to size x size.
+    image: Tensor, size: int, *, scale: tuple[float, float], numbers: NDArray
+) -> Tensor:
+    """Crop a part of the area of an image [C, h, w], uint8, in the range `scale`; resize it.
 
     `numbers` [ATTEMPTS, 4], in [0, 1), choose area, shape, top and left. The first box inside the
-    image is taken, or else the largest one in the middle (torchvision's RandomResizedCrop).
+    image is taken, or else the largest one in the middle (torchvision's RandomResizedCrop, as of
+    tensors: three times as fast as of Pillow's images, with a difference of 1 in a few pixels of
+    1,000).
     """
-    left, top, width, height = _random_box(*image.size, scale=scale, numbers=numbers)
-    part = image.crop((left, top, left + width, top + height))
-    return part.resize((size, size), _BILINEAR)
+    height, width = image.shape[1:]
+    left, top, width, height = _random_box(width, height, scale=scale, numbers=numbers)
+    part = image[None, :, top : top + height, left : left + width]
+    part = part.contiguous(memory_format=torch.channels_last)  # as pixels are decoded: the fastest
+    return interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
 
 
-def draw_numbers(seed: int, epoch: int, index: int) -> NDArray:
-    """Return the `numbers` of `resized_crop` for a view, [ATTEMPTS, 4]."""
+def draw_numbers(seed: int, keys: Sequence[Key]) -> NDArray:
+    """Return the `numbers` of `resized_crop` for views, [B, ATTEMPTS, 4]."""
+    epochs, indices = np.array(keys, np.int64).T[..., None]
     draws = Draw.RESIZED_CROP + np.arange(4 * ATTEMPTS)
-    return uniform(seed, epoch, index, draws).reshape(ATTEMPTS, 4)
+    return uniform(seed, epochs, indices, draws).reshape(-1, ATTEMPTS, 4)
 
 
 def _random_box(

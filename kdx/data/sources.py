@@ -195,14 +195,16 @@ class FileImages(Files):
         self, keys: Sequence[Key], input: InputSpec, augment: Augment | None, *, seed: int
     ) -> tuple[Tensor, Tensor]:
         """Return images [B, 3, H, W], uint8, and labels [B]."""
-        size, images = input.hw[0], []
-        for epoch, index in keys:
-            crop = partial(center_crop, size=size)
-            if augment is not None and (scale := augment.resized_crop):
-                numbers = draw_numbers(seed, epoch, index)
-                crop = partial(resized_crop, size=size, scale=scale, numbers=numbers)
-            images.append(self.decoded(index, crop))
-        pixels = augmented(torch.stack(images), augment, keys, seed=seed)
+        size, scale = input.hw[0], augment.resized_crop if augment else None
+        layout = torch.channels_last  # as pixels are decoded
+        images = torch.empty(len(keys), *input.shape, dtype=torch.uint8, memory_format=layout)
+        drawn = draw_numbers(seed, keys)
+        for row, (_, index), numbers in zip(images, keys, drawn, strict=True):
+            if scale is None:
+                row.copy_(self.decoded(index, partial(center_crop, size=size)))
+            else:
+                row.copy_(resized_crop(self.decoded(index), size, scale=scale, numbers=numbers))
+        pixels = augmented(images, augment, keys, seed=seed)
         return pixels, self.labels[[index for _, index in keys]]
 
     def view(self, index: int, input: InputSpec, augment: Augment | None) -> tuple[Tensor, Tensor]:

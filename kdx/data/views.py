@@ -63,13 +63,33 @@ class Views(Dataset[Batch]):
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return the views at `keys`; ValueError names a file that cannot be decoded."""
+        return self.finished(self.drawn(keys))
+
+    def drawn(self, keys: Sequence[Key]) -> Batch:
+        """Return the views at `keys` as workers pass them on: bytes are not normalised yet.
+
+        Mixed images are. Errors as above.
+        """
         if self.mixing is None:
             images, targets = self._unmixed(keys)
         else:
             partners = self.mixing.partners(keys, len(self), seed=self.seed)
             images, targets = self._unmixed([*keys, *partners])
+            images = self._normalised(images)
             images, targets = self.mixing.mix(images, targets, keys, seed=self.seed)
         return Batch(images, targets, torch.tensor([index for _, index in keys]))
+
+    def finished(
+        self, batch: Batch, *, device: torch.device | None = None, channels_last: bool = False
+    ) -> Batch:
+        """Return a drawn batch with its images on a device, where they are normalised."""
+        images = batch.images.to(device, non_blocking=True)
+        return batch._replace(images=self._normalised(images, channels_last=channels_last))
+
+    def _normalised(self, images: Tensor, *, channels_last: bool = False) -> Tensor:
+        if images.dtype == torch.float32:
+            return images
+        return normalise(images, self.input, channels_last=channels_last)
 
     def checked(self, keys: Sequence[Key]) -> Batch:
         """Return the views at `keys`; ValueError for views that are not the same twice.
@@ -92,14 +112,14 @@ class Views(Dataset[Batch]):
         return one
 
     def _unmixed(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
-        """Return normalised images and targets."""
+        """Return images, normalised if they are float32, and targets."""
         if self.pipeline is not None:
             images, targets = self._listed(self.pipeline, keys)
         elif isinstance(self.source, Batched):
             images, targets = self.source.views(keys, self.input, self.augment, seed=self.seed)
         else:
             images, targets = self._one_by_one(keys)
-        return images if images.dtype == torch.float32 else normalise(images, self.input), targets
+        return images, targets
 
     def _listed(self, pipeline: Pipeline, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
         """Return images after the recipe's list of augmentations, and targets."""

@@ -14,6 +14,7 @@ from kdx.recipe.sections import MemoSection
 from kdx.recipe.sections import Teacher as TeacherSection
 
 FORMAT = 1
+CROPS = 2  # of images: resized as bytes, not by Pillow as in kdx 0.1's first memos
 
 Ingredients = Mapping[str, Any]  # values that JSON holds; long contents as digests
 
@@ -51,6 +52,8 @@ def ingredients(
         "precision": precision,
         "device": next((p.device.type for p in teacher.module.parameters()), "cpu"),
     }
+    if views.augment and views.augment.resized_crop:
+        parts["crops"] = CROPS
     if views.mixing:
         parts["mixing"] = asdict(views.mixing)
         del parts["mixing"]["unknown"]  # of targets, which a teacher does not see

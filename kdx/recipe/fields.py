@@ -77,6 +77,12 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
+def _workers(value: Any) -> Any:
+    if value != "auto" and not (type(value) is int and 0 <= value <= 256):
+        raise ValueError(f"{show(value)} is neither 'auto' nor a whole number from 0 to 256")
+    return value
+
+
 def _held_out(value: Any) -> Any:
     share = isinstance(value, float) and 0 < value < 1
     if not (value is None or share or _is_count(value)):
@@ -114,6 +120,10 @@ Precision = Literal["no", "bf16", "fp16"]
 Natural = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
 Finite = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Positive = Annotated[Finite, Field(gt=0)]
+_WORKERS = Annotated[int, Field(ge=0, le=256)] | Literal["auto"]
+Workers = Annotated[
+    int | Literal["auto"], PlainValidator(_workers, json_schema_input_type=_WORKERS)
+]
 HeldOut = Annotated[float | int | None, PlainValidator(_held_out)]
 Range = Annotated[tuple[Finite, Finite], AfterValidator(partial(_up_to, 1))]
 Factors = Annotated[tuple[Finite, Finite], AfterValidator(partial(_up_to, LARGEST_FACTOR))]

@@ -35,6 +35,7 @@ from kdx.recipe.fields import (
     Range,
     RecipePath,
     Side,
+    Workers,
     either,
 )
 from kdx.recipe.resuming import MAY_DIFFER, Resume
@@ -114,7 +115,8 @@ class Data(Section):
     share of the others whose label is drawn at random. `limit` is of each part, or by its name.
     `mixup` and `cutmix` are the parameters of Beta, 0 for none: see `kdx.data.mixing`. `repeats` is
     the number of views of each sample that is in an epoch, which then has fewer samples. Balanced
-    `sampling` shows each class as often in an epoch: see `kdx.data.EpochBatches`.
+    `sampling` shows each class as often in an epoch: see `kdx.data.EpochBatches`. `workers` are of
+    the data loader: a number, or "auto", see `kdx.training.workers`.
     """
 
     component: Annotated[InstanceOf[Component], Resume(arguments=("root",))]
@@ -132,7 +134,12 @@ class Data(Section):
     limit: Limit = None
     validation: HeldOut = None
     label_noise: Annotated[Finite, Field(ge=0, le=1), Resume(since="0.1.0", absent=0.0)] = 0.0
-    workers: Annotated[Natural, Field(le=256), MAY_DIFFER] = 0
+    workers: Annotated[Workers, MAY_DIFFER] = 0
+
+    @property
+    def fixed_workers(self) -> int:
+        """The number of workers, 0 if a trial at the start of a run chooses it."""
+        return 0 if self.workers == "auto" else self.workers
 
 
 class InputOverride(Section):

@@ -69,6 +69,7 @@ def circumstances(runtime: Runtime) -> dict[str, Any]:
         "precision": runtime.accelerator.mixed_precision,
         "device": runtime.accelerator.device.type,
         "threads": torch.get_num_threads(),
+        "workers": runtime.loading["workers"],
         "torch": torch.__version__,
     }
     return json.loads(json.dumps(found, default=str))

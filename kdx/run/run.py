@@ -31,6 +31,7 @@ from kdx.training.state import TrainState
 from kdx.training.trackers import check_installed
 from kdx.training.tracking import Tracking
 from kdx.training.trainer import fit
+from kdx.training.workers import choose_workers
 from kdx.util.errors import CertificateError, TrainingError
 from kdx.util.files import write_whole
 from kdx.util.printing import rule, say
@@ -88,6 +89,8 @@ def run(
     notes += passed
     if source:
         source.load_student(runtime)
+    if recipe.data.workers == "auto":
+        notes.append(choose_workers(runtime, saved.run.get("workers") if saved else None))
     about = circumstances(runtime) if main else {}
     if saved:
         check_origin(run_dir, fork, saved.run.get("forked_from", {}))

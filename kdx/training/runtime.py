@@ -25,6 +25,7 @@ from kdx.models.modes import eval_mode
 from kdx.models.teacher import Guide, live
 from kdx.models.transforms import restore
 from kdx.protocols import Holding, ImageSource, Outputs
+from kdx.recipe import Recipe
 from kdx.tasks import primary_metric
 from kdx.training.evaluation import Evaluation, Observer, evaluate
 from kdx.training.job import Job
@@ -48,15 +49,18 @@ def accelerator_for(job: Job) -> Accelerator:
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
     )
     if accelerator.device.type == "cpu" or recipe.threads:
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", str(accelerator.num_processes)))
-        share = max(1, cores() // local - recipe.data.workers)
-        asked = os.environ.get("OMP_NUM_THREADS", "1")  # `accelerate launch` sets it to 1
-        chosen = int(asked) if asked.isdigit() and int(asked) > 1 else share
-        torch.set_num_threads(recipe.threads or chosen)
+        set_threads(recipe, share_of_cores(accelerator.num_processes), recipe.data.fixed_workers)
     if recipe.compile:
         check_compiler(accelerator.device)
     accelerator.wait_for_everyone()  # nothing is written if a process cannot build the job
     return accelerator
+
+
+def set_threads(recipe: Recipe, share: int, workers: int) -> None:
+    """Set the CPU threads: see `accelerator_for`. `share` are the process's cores."""
+    asked = os.environ.get("OMP_NUM_THREADS", "1")  # `accelerate launch` sets it to 1
+    chosen = int(asked) if asked.isdigit() and int(asked) > 1 else max(1, share - workers)
+    torch.set_num_threads(recipe.threads or chosen)
 
 
 @contextmanager
@@ -103,8 +107,6 @@ class Runtime:
         if recipe.average:
             self.average = average_of(job.compact, recipe.average).to(accelerator.device)
             self.averages[OWN] = self.average
-        workers = recipe.data.workers
-        self.loader = train_loader(job.train_views, self.batches, workers=workers)
         self.teacher_predictions: Tensor | None = None
         self.stop = Stop(world=self.world)
         job.student.to(accelerator.device)
@@ -112,7 +114,17 @@ class Runtime:
             teacher.to(accelerator.device)
         default = accelerator.device.type == "cpu" or accelerator.mixed_precision != "no"
         self.channels_last = default if recipe.channels_last is None else recipe.channels_last
+        self.feed(recipe.data.fixed_workers)
         self.holds = [t.hold(job.student) for t in job.transforms if isinstance(t, Holding)]
+
+    def feed(self, workers: int) -> None:
+        """Load the training images by `workers`, and those of evaluations."""
+        self.loading: dict[str, Any] = {
+            "workers": workers,
+            "device": self.accelerator.device,
+            "channels_last": self.channels_last,
+        }
+        self.loader = train_loader(self.job.train_views, self.batches, **self.loading)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -168,11 +180,11 @@ class Runtime:
         observe: Sequence[Observer] = (),
     ) -> Evaluation:
         """Evaluate a network on a split, over all processes; Stopped after a signal."""
-        job, workers = self.job, self.job.recipe.data.workers
+        job = self.job
         size = min(max(256, job.recipe.data.batch_size), at_once(job.data.input.shape))
         views = Views(source, job.data.input, seed=job.recipe.seed)
         loader = eval_loader(
-            views, batch_size=size, rank=self.rank, world=self.world, workers=workers
+            views, batch_size=size, rank=self.rank, world=self.world, **self.loading
         )
 
         def predict(images: Tensor) -> Tensor:
@@ -219,6 +231,11 @@ class Runtime:
         if self.world > 1:
             for tensor in tensors:
                 tensor.copy_(cast("Tensor", broadcast(tensor)))
+
+
+def share_of_cores(world: int) -> int:
+    """Return the cores for each of `world` processes, as far as they are on this machine."""
+    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", str(world))))
 
 
 def cores() -> int:

@@ -19,6 +19,7 @@ from kdx.training.runtime import Runtime
 from kdx.training.stage import EpochStats, StageRunner
 from kdx.training.state import TrainState
 from kdx.util.errors import Stopped
+from kdx.util.garbage import collect_as_usual
 from kdx.util.printing import say
 from kdx.util.words import counted
 
@@ -39,6 +40,7 @@ def fit(
     """
     progress = saved.progress if saved else Progress()
     trainer = _Trainer(runtime, log, progress, run or {}, saved, begin)
+    collect_as_usual()
     with runtime.stop:
         trainer.run()
     return progress

@@ -112,7 +112,7 @@ def _pairs(opened: Opened, epoch: int, wanted: range) -> Iterator[tuple[int, Bat
     n, size = len(views), recipe.data.batch_size
     drawn = (pair_of_batches(n, size, seed=recipe.seed, epoch=epoch, pair=pair) for pair in wanted)
     keys = [[(batches.view, index) for index in batch] for pair in drawn for batch in pair]
-    loader = iter(train_loader(views, keys, workers=recipe.data.workers))
+    loader = iter(train_loader(views, keys, workers=recipe.data.fixed_workers))
     for pair in wanted:
         yield pair, next(loader), next(loader)
 

@@ -27,6 +27,26 @@ def test_flip_is_torchvisions():
     assert torch.equal(flip(images, np.array([0, 1, 1, 0, 0], bool)), expected)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_large_images_are_flipped_alike(layout):
+    images = random_images(4, 3, 80, 90).contiguous(memory_format=layout)
+    expected = torch.stack([images[0].flip(-1), images[1], *images[2:].flip(-1)])
+    assert torch.equal(flip(images, np.array([1, 0, 1, 1], bool)), expected)
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 6, 5), (3, 3, 6, 5), (3, 3, 250, 260)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_normalise_in_both_layouts_is_the_formula_to_the_bit(shape, layout):
+    images = random_images(*shape).contiguous(memory_format=layout)
+    spec = InputSpec(3, 5, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    mean, std = (torch.tensor(each).view(3, 1, 1) * 255 for each in (spec.mean, spec.std))
+    expected = (images.float().expand(-1, 3, -1, -1) - mean) * (1 / std)
+    for channels_last, wanted in ((False, torch.contiguous_format), (True, torch.channels_last)):
+        views = normalise(images, spec, channels_last=channels_last)
+        assert torch.equal(views, expected)
+        assert views.is_contiguous(memory_format=wanted)
+
+
 def test_normalise_is_torchvisions():
     images = random_images(4, 3, 5, 5)
     spec = InputSpec(3, 5, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))

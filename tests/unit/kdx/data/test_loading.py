@@ -166,6 +166,24 @@ def test_workers_change_nothing_and_the_ambient_generator_is_left_alone():
         assert all(map(torch.equal, one, other))
 
 
+def test_workers_pass_bytes_on_which_the_loader_normalises_in_the_layout_asked_for():
+    images = torch.arange(6 * 3 * 16, dtype=torch.uint8).view(6, 3, 4, 4)
+    source, spec = (
+        MemoryImages(images, torch.zeros(6).long(), "toy"),
+        InputSpec(3, 4, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
+    )
+    data, keys = Views(source, spec, seed=0), [[(0, 4), (0, 1)], [(0, 3), (0, 0)]]
+    for channels_last in (False, True):
+        loader = train_loader(data, keys, channels_last=channels_last, device=torch.device("cpu"))
+        assert [batch.images.dtype for batch in loader.drawn] == [torch.uint8] * 2
+        assert len(loader) == 2
+        for batch, expected in zip(loader, map(data.__getitems__, keys), strict=True):
+            assert batch.images.is_contiguous(
+                memory_format=torch.channels_last if channels_last else torch.contiguous_format
+            )
+            assert all(map(torch.equal, batch, expected))
+
+
 def test_a_view_does_not_depend_on_rank_or_batch():
     data = views(30, Augment(crop=1, flip=True))
     seen = []

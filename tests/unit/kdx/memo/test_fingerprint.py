@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kdx.data import FileImages, MemoryImages, Views
+from kdx.data import Augment, FileImages, MemoryImages, Views
 from kdx.memo.fingerprint import differences, fingerprint
 from kdx.memo.fingerprint import ingredients as ingredients_of
 from kdx.protocols import InputSpec
@@ -145,3 +145,14 @@ def test_a_plug_ins_source_has_memos_of_its_own(guided, loop_of):
     others = ingredients_of(*teacher, views, precision="no")
     assert others["data"]["source"].endswith("Noisy")
     assert fingerprint(own) != fingerprint(others)
+
+
+def test_random_crops_of_files_are_of_a_version(guided, loop_of, tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    source = FileImages([str(tmp_path / "a.png")], torch.zeros(1).long())
+    spec, recipe = InputSpec(3, 32, (0.5,) * 3, (0.5,) * 3), guided()
+    teacher, found = loop_of(recipe).job.teachers["teacher"], []
+    for augment in (Augment(resized_crop=(0.5, 1)), Augment(crop=2)):
+        views = Views(source, spec, seed=0, augment=augment)
+        found.append(ingredients_of(recipe.teacher, teacher, views, precision="no"))
+    assert [parts.get("crops") for parts in found] == [2, None]
