@@ -6,6 +6,7 @@
 Needs torch alone.
 """
 
+from expand.blocks import DBB, ACNet, MobileOne, RepVGG
 from expand.network import Hold, set_mode, units
 from expand.planning import LayerPlan, Plan, plan
 from expand.presets import PRESETS
@@ -14,13 +15,17 @@ from expand.transform import ExpandNet, compress, expand
 from expand.units import ExpandedUnit
 
 __all__ = [
+    "DBB",
     "PRESETS",
+    "ACNet",
     "ExpandNet",
     "ExpandedUnit",
     "Hold",
     "LayerPlan",
+    "MobileOne",
     "Options",
     "Plan",
+    "RepVGG",
     "Settings",
     "compress",
     "expand",

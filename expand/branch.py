@@ -1,0 +1,186 @@
+"""One branch of a convolution: convolutions and norms in a row, which are one kernel in eval mode.
+
+I, O: input and output channels of the layer, g: its groups, k: its kernel. Every branch reads a
+window of the layer's padded input, so that it is a kernel k whose other taps are zero.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from expand.folding import fold
+from expand.units import CONVOLUTIONS
+
+__all__ = ["Branch", "ScaleNorm", "Window", "central"]
+
+Operation = Literal["kernel", "average", "identity"]
+
+_POOLS: tuple[Callable[..., Tensor], ...] = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+_NORMS: tuple[type[_BatchNorm], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The taps from `offset` on, `size` of them, in each dimension of the layer's kernel."""
+
+    offset: tuple[int, ...]
+    size: tuple[int, ...]
+
+
+def central(kernel: Sequence[int], size: Sequence[int]) -> Window:
+    """Return the window of a size in the middle, left of it where there is none."""
+    return Window(tuple((k - s) // 2 for k, s in zip(kernel, size, strict=True)), tuple(size))
+
+
+class ScaleNorm(_BatchNorm):
+    """BatchNorm without mean and shift: x [B, C, ...] * weight / sqrt(variance + eps).
+
+    For layers without a bias, which have no place for a shift. The network's own BatchNorm behind
+    such a layer takes away what mean and shift would be.
+    """
+
+    bias: None
+
+    def __init__(self, channels: int, **options: Any) -> None:
+        super().__init__(channels, **options)
+        self.bias = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Scale each channel, by the batch's variance in train mode."""
+        variance = cast("Tensor", self.running_var)
+        if self.training:
+            wide = input.to(self.weight.dtype)
+            variance = wide.var((0, *range(2, input.dim())), correction=0)
+            self._track(variance, input.numel() // input.shape[1])
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return input * scale.to(input.dtype).view(-1, *[1] * (input.dim() - 2))
+
+    @torch.no_grad()
+    def _track(self, variance: Tensor, count: int) -> None:
+        """Take a batch's variance of `count` numbers a channel into the running one."""
+        tracked = cast("Tensor", self.num_batches_tracked).add_(1)
+        share = 1 / tracked if self.momentum is None else self.momentum
+        unbiased = variance * (count / max(1, count - 1))
+        cast("Tensor", self.running_var).lerp_(unbiased, share)
+
+
+class Branch(nn.Module):
+    """[1x1 with `inner` channels, norm,] then an operation on a window, norm.
+
+    `kernel` is a convolution of the window's size, `average` the mean of its taps, `identity` the
+    input itself (a window of one tap, I = O). Norms are BatchNorms where the layer has a bias, else
+    `ScaleNorm`s. What a 1x1 and its norm make of zero is what stands around their output, so that
+    borders are exact (DBB paper, Ding et al. 2021, 3.2).
+    """
+
+    def __init__(
+        self, layer: nn.Module, window: Window, operation: Operation = "kernel", *, inner: int = 0
+    ) -> None:
+        super().__init__()
+        conv = cast("nn.Conv2d", layer)
+        self.window, self.operation = window, operation
+        self.outputs, self.groups, self.kernel_size = (
+            conv.out_channels,
+            conv.groups,
+            conv.kernel_size,
+        )
+        self.stride, self.dilation = conv.stride, conv.dilation
+        self.amounts = _amounts(conv, window)
+        self.padding_mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
+        kind, like = (
+            len(window.size) - 1,
+            {"device": conv.weight.device, "dtype": conv.weight.dtype},
+        )
+        made = partial(cast("Any", CONVOLUTIONS[kind]), groups=conv.groups, bias=False, **like)
+        norm: Any = ScaleNorm if conv.bias is None else _NORMS[kind]
+        self.point = made(conv.in_channels, inner, 1) if inner else None
+        self.point_norm = norm(inner, **like) if inner else None
+        how = {"stride": conv.stride, "dilation": conv.dilation}
+        wide = (inner or conv.in_channels, conv.out_channels, window.size)
+        self.kernel = made(*wide, **how) if operation == "kernel" else None
+        self.norm = norm(conv.out_channels, **like)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the branch's share of the layer's output."""
+        around = None
+        if self.point is not None and self.point_norm is not None:
+            input = self.point_norm(self.point(input))
+            _, around = _affine(self.point_norm)
+        return self.norm(self._operate(_pad(input, self.amounts, self.padding_mode, around)))
+
+    def _operate(self, padded: Tensor) -> Tensor:
+        if self.kernel is not None:
+            return self.kernel(padded)
+        if self.operation == "average" and all(each == 1 for each in self.dilation):
+            return _POOLS[len(self.window.size) - 1](padded, self.window.size, self.stride)
+        weight = self._fixed(padded)
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(self.window.size) - 1]
+        return convolve(padded, weight, None, self.stride, 0, self.dilation, self.groups)
+
+    def _fixed(self, like: Tensor) -> Tensor:
+        """The weight [O, O / g, *window] of the mean of each channel, or of the channel itself."""
+        size, ones = self.window.size, [1] * len(self.window.size)
+        weight = like.new_zeros(self.outputs, self.outputs // self.groups, *ones)
+        return nn.init.dirac_(weight, self.groups).expand(-1, -1, *size) / _product(size)
+
+    def fold(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """Return what the branch is in eval mode: a weight [O, I / g, *k], and a bias [O]."""
+        like = self.norm.weight.detach().to(dtype)
+        last = self._fixed(like) if self.kernel is None else self.kernel.weight
+        parts = [(last, self.norm)]
+        if self.point is not None:
+            parts.insert(0, (self.point.weight, cast("_BatchNorm", self.point_norm)))
+        weights, biases = [], []
+        for weight, norm in parts:
+            scale, shift = _affine(norm, dtype)
+            weights.append(weight.to(dtype) * scale.view(-1, *[1] * (weight.dim() - 1)))
+            biases.append(shift)
+        product, bias = fold(weights, biases, groups=self.groups)
+        around = [
+            amount
+            for k, o, s in zip(self.kernel_size, self.window.offset, self.window.size, strict=True)
+            for amount in (k - o - s, o)  # reversed below: the last dimension comes first
+        ]
+        return F.pad(product, around[::-1]), bias
+
+
+def _affine(norm: _BatchNorm, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor | None]:
+    """Return scale and shift [C] of a norm in eval mode; no shift of a `ScaleNorm`."""
+    values = norm.weight, norm.running_var, norm.running_mean
+    weight, variance, mean = (cast("Tensor", v).to(dtype or norm.weight.dtype) for v in values)
+    scale, bias = weight * (variance + norm.eps).rsqrt(), cast("Tensor | None", norm.bias)
+    return scale, None if bias is None else bias.to(scale.dtype) - mean * scale
+
+
+def _amounts(conv: nn.Conv2d, window: Window) -> list[int]:
+    """Return how much `F.pad` adds to the input, or crops, for a window of a layer's kernel."""
+    around = [*conv._reversed_padding_repeated_twice]  # last dimension first, both of its sides
+    for place, (k, o, s, d) in enumerate(
+        zip(conv.kernel_size, window.offset, window.size, conv.dilation, strict=True)
+    ):
+        left = 2 * (len(window.size) - 1 - place)
+        around[left] -= d * o
+        around[left + 1] -= d * (k - o - s)
+    return around
+
+
+def _pad(input: Tensor, amounts: Sequence[int], mode: str, around: Tensor | None) -> Tensor:
+    """Pad, then crop; zeros are `around` [C] where that is given."""
+    more, less = [max(0, each) for each in amounts], [min(0, each) for each in amounts]
+    if any(more):
+        if mode == "constant" and around is not None:
+            value = around.to(input.dtype).view(-1, *[1] * (input.dim() - 2))
+            input = F.pad(input - value, more) + value
+        else:
+            input = F.pad(input, more, mode=mode)
+    return F.pad(input, less) if any(less) else input
+
+
+def _product(sizes: Sequence[int]) -> int:
+    return torch.Size(sizes).numel()

@@ -1,0 +1,232 @@
+"""Blocks of branches with BatchNorms: exact in the end, on any geometry, at the borders too."""
+
+import pickle
+import random
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import expand
+from expand.branch import ScaleNorm
+from expand.branched import branched_layers
+from tests.contracts import check_transform
+from tests.unit.expand.networks import SmallNet, relative_error, warm_up
+
+BLOCKS = {name: getattr(expand, name) for name in ("RepVGG", "ACNet", "DBB", "MobileOne")}
+each_block = pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+
+
+def drawn(seed: int) -> nn.Sequential:
+    """Return a convolution of a random geometry, between other layers, in float64."""
+    draw = random.Random(seed)
+    dims, groups = draw.choice([1, 2, 2, 2, 3]), draw.choice([1, 1, 1, 2, 4])
+    inputs = groups * draw.choice([1, 2, 3])
+    outputs = draw.choice([inputs, groups * draw.choice([1, 2, 4])])
+    many = [
+        [draw.choice(of) for _ in range(dims)] for of in ([1, 2, 3, 4, 5], [1, 1, 2, 3], [1, 1, 2])
+    ]
+    kernel, stride, dilation = map(tuple, many)
+    modes = ["zeros", "zeros", "replicate", "circular", *(["reflect"] if dims < 3 else [])]
+    padding = tuple(draw.choice([0, 1, 2, 3]) for _ in range(dims))
+    odd = all(d * (k - 1) % 2 == 0 for k, d in zip(kernel, dilation, strict=True))
+    conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1](
+        inputs,
+        outputs,
+        kernel,
+        stride=stride,
+        padding="same" if max(stride) == 1 and odd and draw.random() < 0.3 else padding,
+        dilation=dilation,
+        groups=groups,
+        bias=draw.random() < 0.5,
+        padding_mode=draw.choice(modes),
+    )
+    return nn.Sequential(conv, nn.Hardswish()).double()
+
+
+def check_geometries(block, seeds) -> int:
+    """Check that restoring keeps the function, and `preserve` too; return how many are done."""
+    done = 0
+    for seed in seeds:
+        torch.manual_seed(seed)
+        network = drawn(seed)
+        shape = (2, network[0].in_channels, *[11] * (network[0].weight.dim() - 2))
+        pixels = torch.randn(shape, dtype=torch.float64)
+        try:
+            kept = block(init="preserve").apply(network).eval()
+        except ValueError:
+            continue
+        with torch.no_grad():
+            assert relative_error(kept(pixels), network.eval()(pixels)) < 1e-12, network
+            transform = block()
+            student = transform.apply(network)
+            for parameter in student.parameters():
+                parameter.add_(0.2 * torch.randn_like(parameter))
+            warm_up(student, *shape, steps=2)
+            assert relative_error(transform.restore(student)(pixels), student(pixels)) < 1e-10, (
+                network
+            )
+        done += 1
+    return done
+
+
+@each_block
+def test_random_geometries(block):
+    assert check_geometries(block, range(25)) > 8
+
+
+@pytest.mark.long
+@each_block
+def test_many_random_geometries(block):
+    assert check_geometries(block, range(1000, 1400)) > 150
+
+
+@each_block
+def test_it_keeps_the_contract(block):
+    check_transform(block, lambda: SmallNet(3), (4, 3, 32, 32), phases=[])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_dbb_is_the_papers_block(bias):
+    """Written out with torch's own layers; 1x1-3x3 is padded with what its 1x1 makes of zero."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(4, 6, 3, padding=1, stride=2, bias=bias).double()
+    layer = expand.DBB().apply(nn.Sequential(conv)).train()[0]
+    images = torch.randn(5, 4, 9, 9, dtype=torch.float64)
+    origin, point, inner, average = layer.branches
+
+    def norm(values, of):
+        if not bias:
+            return (
+                values
+                * of.weight.view(-1, 1, 1)
+                / (values.var((0, 2, 3), correction=0) + of.eps).sqrt().view(-1, 1, 1)
+            )
+        return F.batch_norm(values, None, None, of.weight, of.bias, training=True, eps=of.eps)
+
+    def padded(values, of):
+        around = (
+            of.bias - of.running_mean * of.weight / (of.running_var + of.eps).sqrt()
+            if bias
+            else values.new_zeros(values.shape[1])
+        )
+        whole = around.view(1, -1, 1, 1).expand(5, -1, 11, 11).clone()
+        whole[:, :, 1:-1, 1:-1] = values
+        return whole
+
+    with torch.no_grad():
+        found = layer(images)
+        expected = norm(F.conv2d(images, origin.kernel.weight, stride=2, padding=1), origin.norm)
+        expected += norm(F.conv2d(images, point.kernel.weight, stride=2), point.norm)
+        assert torch.equal(inner.point.weight.flatten(1), torch.eye(4, dtype=torch.float64))
+        first = norm(F.conv2d(images, inner.point.weight), inner.point_norm)
+        expected += norm(
+            F.conv2d(padded(first, inner.point_norm), inner.kernel.weight, stride=2), inner.norm
+        )
+        first = norm(F.conv2d(images, average.point.weight), average.point_norm)
+        expected += norm(F.avg_pool2d(padded(first, average.point_norm), 3, 2), average.norm)
+        if bias:
+            expected += layer.bias.view(-1, 1, 1)
+    assert relative_error(found, expected) < 1e-12
+
+
+def test_the_norm_of_a_layer_without_bias_is_batchnorm_before_another_batchnorm():
+    torch.manual_seed(0)
+    scale, whole, after = ScaleNorm(4), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+    for _ in range(3):
+        images = 3 + 2 * torch.randn(8, 4, 5, 5)
+        assert torch.allclose(after(scale(images)), after(whole(images)), atol=1e-5)
+    assert torch.allclose(scale.running_var, whole.running_var)
+    scale.momentum = None
+    scale.reset_running_stats()
+    batches = [torch.randn(8, 4, 5, 5) for _ in range(4)]
+    for batch in batches:
+        scale(batch)
+    mean = torch.stack([batch.var((0, 2, 3)) for batch in batches]).mean(0)
+    assert torch.allclose(scale.running_var, mean)
+
+
+def test_which_branches_a_layer_has():
+    network = nn.Sequential(
+        nn.Conv2d(8, 8, 3), nn.Conv2d(8, 16, 3), nn.Conv2d(16, 16, 3, stride=2),
+        nn.Conv2d(16, 16, 3, groups=16), nn.Conv2d(16, 16, 1), nn.Flatten(), nn.Linear(16, 2),
+    )  # fmt: skip
+    rows = {name: expand.__dict__[name]().plan(network).rows for name in BLOCKS}
+    assert [row.branches for row in rows["RepVGG"]][:3] == [
+        ("3x3", "1x1", "identity"), ("3x3", "1x1"), ("3x3", "1x1")]  # fmt: skip
+    assert [row.without for row in rows["RepVGG"]][1:3] == [
+        "identity: 8 inputs, 16 outputs", "identity: strided"]  # fmt: skip
+    assert rows["ACNet"][0].branches == ("3x3", "1x3", "3x1")
+    assert rows["DBB"][0].branches == ("3x3", "1x1", "1x1-3x3", "1x1-average")
+    assert rows["DBB"][3].branches == ("3x3", "1x1-3x3", "average")
+    assert rows["MobileOne"][0].branches == ("4 of 3x3", "1x1", "identity")
+    assert rows["MobileOne"][4].branches == ("4 of 1x1", "identity")
+    for name, reason in {"RepVGG": "its kernel is 1", "MobileOne": ""}.items():
+        assert [row.reason for row in rows[name]][4:] == [reason, "not a convolution"]
+    assert "one branch only: no rows and columns" in str(expand.ACNet().plan(nn.Conv1d(2, 2, 3)))
+
+
+def test_the_plan_counts_as_hooks_do():
+    network = SmallNet(7).train()
+    transform = expand.DBB(input_shape=(8, 3, 32, 32))
+    before = torch.get_rng_state()
+    plan = transform.plan(network)
+    assert torch.equal(torch.get_rng_state(), before), "a plan draws no random numbers"
+    student = transform.apply(network)
+    numbers = []
+    for _, layer in branched_layers(student):
+        for module in layer.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.register_forward_hook(lambda _, given, __: numbers.append(given[0].numel()))
+    student(torch.randn(2, 3, 32, 32))
+    assert sum(row.kept for row in plan.rows) == sum(numbers) / 2
+    grown = [row for row in plan.rows if row.branches]
+    assert len(grown) == 3
+    for row in grown:
+        layer = student.get_submodule(row.path)
+        assert row.parameters[1] == sum(p.numel() for p in layer.parameters())
+    assert "multiply-adds of a forward pass and numbers kept" in str(plan)
+
+
+def test_copies_and_pickles_run_the_same():
+    torch.manual_seed(0)
+    student = warm_up(expand.DBB().apply(SmallNet(3)), 4, 3, 32, 32)
+    images = torch.randn(2, 3, 32, 32)
+    for other in (deepcopy(student), pickle.loads(pickle.dumps(student))):
+        assert torch.equal(other(images), student(images))
+        assert len([*branched_layers(other)]) == 3
+    again = expand.DBB().apply(SmallNet(3))
+    again.load_state_dict(student.state_dict())
+    assert torch.equal(again.eval()(images), student(images))
+
+
+def test_what_is_refused():
+    network = SmallNet(3)
+    with pytest.raises(ValueError, match="copies: 0 is not a number from 1 to 16"):
+        expand.MobileOne(copies=0)
+    with pytest.raises(ValueError, match="init: 'scaled' is not one of default, preserve"):
+        expand.RepVGG(init="scaled")
+    with pytest.raises(ValueError, match="'nowhere' matches no layer"):
+        expand.RepVGG(select="nowhere").apply(network)
+    with pytest.raises(
+        ValueError, match=r"(?s)no layer of Linear has branches:.*not a convolution"
+    ):
+        expand.DBB().apply(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="RepVGG has no phase 'linear', nor any other"):
+        expand.RepVGG().enter(network, "linear")
+    with pytest.raises(ValueError, match=r"(?s)already expanded"):
+        expand.DBB(select="features.*").apply(expand.expand(network, "cl"))
+    with pytest.raises(ValueError, match=r"(?s)it has branches already"):
+        expand.DBB().apply(expand.RepVGG().apply(network))
+
+
+def test_chains_may_stand_inside_of_branches():
+    torch.manual_seed(0)
+    images, network = torch.randn(2, 3, 32, 32), SmallNet(3)
+    blocks, chains = expand.RepVGG(), expand.ExpandNet("cl", select="features.*.branches.0.kernel")
+    student = warm_up(chains.apply(blocks.apply(network)), 4, 3, 32, 32)
+    compact = blocks.restore(chains.restore(student))
+    assert [*compact.state_dict()] == [*network.state_dict()]
+    assert relative_error(compact.eval()(images), student(images)) < 1e-5
