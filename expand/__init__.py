@@ -11,13 +11,16 @@ from expand.network import Hold, set_mode, units
 from expand.planning import LayerPlan, Plan, plan
 from expand.presets import PRESETS
 from expand.settings import Options, Settings
+from expand.sums import OREPA, DOConv
 from expand.transform import ExpandNet, compress, expand
 from expand.units import ExpandedUnit
 
 __all__ = [
     "DBB",
+    "OREPA",
     "PRESETS",
     "ACNet",
+    "DOConv",
     "ExpandNet",
     "ExpandedUnit",
     "Hold",

@@ -7,124 +7,46 @@ cost memory and time accordingly, which their plans say.
 I, O: input and output channels, k: the layer's kernel.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from math import prod
-from typing import cast
+from typing import Literal, Unpack, cast
 
 from torch import nn
 
 from expand.branch import Branch, central
-from expand.branched import BranchedLayer, Init, branch_layer, branched_layers, merge_layer
+from expand.branched import branch_layer, branched_layers, merge_layer
 from expand.copying import copied
-from expand.costs import Calls, calls
-from expand.layers import Site, linear_layers, shared_weights, unfit
-from expand.selection import check_patterns, patterns, unselected
-from expand.settings import check
-from expand.table import table
-from expand.units import CONVOLUTIONS, is_chainable
+from expand.costs import Calls
+from expand.rewriting import BlockRow, Choice, Rewriting
+from expand.running import is_chainable
 
-__all__ = ["DBB", "ACNet", "BlockPlan", "BlockRow", "MobileOne", "RepVGG"]
+__all__ = ["DBB", "ACNet", "MobileOne", "RepVGG"]
 
 Branches = Mapping[str, Branch]
 
 
-@dataclass(frozen=True)
-class BlockRow:
-    """A layer and its branches, or the `reason` why it stays as it is; `without` of a branch.
-
-    `parameters` and `cost` are before and after: numbers, multiply-adds of a forward pass a sample
-    (None if unknown). `kept` are the numbers a sample that the branches' norms keep for the
-    backward pass.
-    """
-
-    path: str
-    layer: str
-    branches: tuple[str, ...] = ()
-    without: str = ""
-    reason: str = ""
-    parameters: tuple[int, int] = (0, 0)
-    cost: tuple[int, int] | None = None
-    kept: int = 0
-
-
-@dataclass(frozen=True)
-class BlockPlan:
-    """What a transform does to each linear layer. `str(plan)` is a table."""
-
-    rows: tuple[BlockRow, ...]
-    costs: bool
-
-    def __str__(self) -> str:
-        costs = ("multiply-adds", "in training", "kept") if self.costs else ()
-        lines = [("path", "layer", "branches", "parameters", "in training", *costs)]
-        lines += [self._line(row) for row in self.rows]
-        text = table(lines, right=range(3, 8))
-        if not self.costs:
-            return text
-        return (
-            f"{text}\nmultiply-adds of a forward pass and numbers kept for the backward, a sample"
-        )
-
-    def _line(self, row: BlockRow) -> tuple[str, ...]:
-        made = " + ".join(row.branches) or f"- ({row.reason})"
-        without = f" (no {row.without})" if row.without else ""
-        figures = [f"{n:,}" for n in (*row.parameters, *(row.cost or ()), row.kept)]
-        blank = [""] * (3 if self.costs else 0)
-        figures = figures[: len(blank) + 2] if row.cost else [*figures[:2], *blank]
-        return row.path, row.layer, made + without, *figures
-
-
-class _Block(ABC):
+class _Block(Rewriting):
     """What the four transforms share; each says which branches a convolution has."""
 
+    inits = ("default", "preserve")
+    action = "has branches"
     pointwise = False  # whether layers with a kernel of 1 are rewritten
 
     def __init__(
-        self,
-        *,
-        init: Init = "default",
-        select: str | Sequence[str] | None = None,
-        exclude: str | Sequence[str] | None = None,
-        input_shape: Sequence[int] | None = None,
+        self, *, init: Literal["default", "preserve"] = "default", **choice: Unpack[Choice]
     ) -> None:
-        check("init", init, ("default", "preserve"))
-        self.init: Init = init
-        self.select, self.exclude = patterns(select), patterns(exclude)
-        self.input_shape = input_shape
+        super().__init__(init=init, **choice)
 
     @abstractmethod
     def branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
         """Return the branches by name, that of the kernel first, and which are impossible."""
 
-    def plan(self, student: nn.Module) -> BlockPlan:
-        """Return what `apply` would do, printable."""
-        sites, reasons = self._sites(student)
-        known = [site.path for site in sites if not reasons[site.path]]
-        shape = self.input_shape
-        seen = calls(student, known, shape) if shape and known else {}
-        rows = (self._row(site, reasons[site.path], seen.get(site.path, ())) for site in sites)
-        return BlockPlan(tuple(rows), costs=bool(seen))
-
-    def apply(self, student: nn.Module) -> nn.Module:
-        """Return a copy of the student with branches; ValueError if no layer can have any."""
-        branched = copied(student)
-        sites, reasons = self._sites(branched)
-        chosen = [site.layer for site in sites if not reasons[site.path]]
-        if not chosen:
-            raise ValueError(
-                f"no layer of {type(student).__name__} has branches:\n{self.plan(student)}"
-            )
-        for layer in chosen:
-            made, _ = self.branches(cast("nn.Conv2d", layer))
-            branch_layer(layer, [*made.values()], init=self.init)
-        return branched
-
-    def enter(self, student: nn.Module, phase: str) -> None:
-        """Raise ValueError: the transform has no phases."""
-        raise ValueError(f"phase: {type(self).__name__} has no phase {phase!r}, nor any other")
+    def rewrite(self, conv: nn.Conv2d) -> None:
+        """Give a convolution its branches, in place."""
+        made, _ = self.branches(conv)
+        branch_layer(conv, [*made.values()], preserve=self.init == "preserve")
 
     def restore(self, student: nn.Module) -> nn.Module:
         """Return the network with one convolution for each sum of branches."""
@@ -133,42 +55,21 @@ class _Block(ABC):
             merge_layer(layer)
         return network
 
-    def _sites(self, student: nn.Module) -> tuple[list[Site], dict[str, str]]:
-        """Return the linear layers, and by path why each stays as it is, empty if it does not."""
-        inside = [f"{path}." for path, _ in branched_layers(student)]
-        sites = [each for each in linear_layers(student) if not each.path.startswith((*inside,))]
-        check_patterns([*(self.select or ()), *(self.exclude or ())], sites)
-        shared = shared_weights(student)
-        return sites, {site.path: self._reason(site, shared) for site in sites}
-
-    def _reason(self, site: Site, shared: set[int]) -> str:
-        layer = site.layer
-        if left := unselected(site, self.select, self.exclude):
-            return left
-        if isinstance(layer, BranchedLayer):
-            return "it has branches already"
-        if not isinstance(layer, CONVOLUTIONS):
-            return "not a convolution"
-        if unusual := unfit(layer, shared):
-            return unusual
-        if not is_chainable(type(layer)):
-            return f"{type(layer).__name__} has a forward of its own"
-        conv = cast("nn.Conv2d", layer)
+    def obstacle(self, conv: nn.Conv2d) -> str:
+        """Say why a convolution cannot have branches; empty where it can."""
+        if not is_chainable(type(conv)):
+            return f"{type(conv).__name__} has a forward of its own"
         if not self.pointwise and max(conv.kernel_size) == 1:
             return "its kernel is 1"
-        if taken := [name for name in ("branches", "merged_class") if hasattr(layer, name)]:
+        if taken := [name for name in ("branches", "merged_class") if hasattr(conv, name)]:
             return f"it has a {taken[0]!r} of its own, which branches need"
         made, without = self.branches(_without_values(conv))
         return "" if len(made) > 1 else f"one branch only: no {without}"
 
-    def _row(self, site: Site, reason: str, seen: Calls) -> BlockRow:
-        conv = cast("nn.Conv2d", site.layer)
+    def row(self, path: str, conv: nn.Conv2d, seen: Calls) -> BlockRow:
+        """Return the branches of a convolution, and what they cost."""
         before = sum(p.numel() for p in conv.parameters())
         positions = sum(prod(output[1:]) for _, output in seen)
-        if reason:
-            return BlockRow(
-                site.path, type(conv).__name__, reason=reason, parameters=(before, before)
-            )
         made, without = self.branches(_without_values(conv))
         own = 0 if conv.bias is None else conv.bias.numel()
         after = own + sum(p.numel() for each in made.values() for p in each.parameters())
@@ -183,9 +84,8 @@ class _Block(ABC):
         cost = (positions * conv.weight.numel(), adds) if seen else None
         alike = Counter(name.split()[0] for name in made)
         names = tuple(name if n == 1 else f"{n} of {name}" for name, n in alike.items())
-        return BlockRow(
-            site.path, type(conv).__name__, names, without, "", (before, after), cost, kept
-        )
+        kind = type(conv).__name__
+        return BlockRow(path, kind, names, without, "", (before, after), cost, kept)
 
 
 class RepVGG(_Block):
@@ -257,12 +157,10 @@ class MobileOne(_Block):
         self,
         *,
         copies: int = 4,
-        init: Init = "default",
-        select: str | Sequence[str] | None = None,
-        exclude: str | Sequence[str] | None = None,
-        input_shape: Sequence[int] | None = None,
+        init: Literal["default", "preserve"] = "default",
+        **choice: Unpack[Choice],
     ) -> None:
-        super().__init__(init=init, select=select, exclude=exclude, input_shape=input_shape)
+        super().__init__(init=init, **choice)
         if type(copies) is not int or not 1 <= copies <= 16:
             raise ValueError(f"copies: {copies!r} is not a number from 1 to 16")
         self.copies = copies

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from expand.folding import fold
-from expand.units import CONVOLUTIONS
+from expand.running import CONVOLUTIONS
 
 __all__ = ["Branch", "ScaleNorm", "Window", "central"]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Literal, SupportsIndex, cast
+from typing import SupportsIndex, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from expand.branch import Branch
 
 __all__ = ["BranchedLayer", "branch_layer", "branched_layers", "merge_layer"]
-
-Init = Literal["default", "preserve"]
 
 
 class BranchedLayer(nn.Module):
@@ -56,13 +54,13 @@ def branched_layers(network: nn.Module) -> Iterator[tuple[str, BranchedLayer]]:
 
 
 @torch.no_grad()
-def branch_layer(layer: nn.Module, branches: Sequence[Branch], *, init: Init) -> None:
+def branch_layer(layer: nn.Module, branches: Sequence[Branch], *, preserve: bool) -> None:
     """Give a convolution branches, in place; the first one has its kernel.
 
     With `preserve` the first has the layer's weight and the others begin at zero: in eval mode it
     is the same function.
     """
-    if init == "preserve":
+    if preserve:
         for branch in branches:
             branch.norm.weight.zero_()
         first, norm = cast("nn.Conv2d", branches[0].kernel), branches[0].norm

@@ -80,8 +80,12 @@ def layer_cost(
     *,
     batch: int,
     chainable: bool,
+    identity: bool = False,
 ) -> Cost | None:
-    """Return the cost of a layer and of its factors; None where it is never called."""
+    """Return the cost of a layer and of its factors; None where it is never called.
+
+    With `identity` an unfolded convolution runs a second time, for its input.
+    """
     if not calls:
         return None
     weight = cast("Tensor", layer.weight)
@@ -91,7 +95,8 @@ def layer_cost(
     groups = getattr(layer, "groups", 1)
     fold, _ = cheapest_order([(f.outputs, f.inputs // groups, f.kernel) for f in factors])
     unfolded = [_chain_cost(layer, factors, stride_at, shape) for shape, _ in calls]
-    return Cost(compact, sum(unfolded) if chainable else None, compact + fold / batch)
+    skip = compact if identity and not isinstance(layer, nn.Linear) else 0
+    return Cost(compact, sum(unfolded) + skip if chainable else None, compact + fold / batch)
 
 
 def _chain_cost(

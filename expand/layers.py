@@ -10,9 +10,11 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
+from expand.branched import BranchedLayer
 from expand.chains import Geometry
 from expand.network import units
-from expand.units import CONVOLUTIONS, OWN_NAMES, ExpandedUnit
+from expand.running import CONVOLUTIONS
+from expand.units import OWN_NAMES, ExpandedUnit
 
 __all__ = ["Site", "count", "geometry", "linear_layers", "shared_weights", "unfit"]
 
@@ -40,7 +42,7 @@ class Site:
 
 def linear_layers(model: nn.Module) -> list[Site]:
     """The linear layers in the network's order; the factors of a unit are part of the unit."""
-    factors = {id(factor) for _, unit in units(model) for factor in unit.factors}
+    factors = {id(m) for _, unit in units(model) for m in unit.modules() if m is not unit}
     paths: dict[int, list[str]] = {}
     layers: dict[int, nn.Module] = {}
     for path, module in model.named_modules(remove_duplicate=False):
@@ -77,6 +79,8 @@ def unfit(layer: nn.Module, shared: set[int]) -> str:
     """Say why a layer cannot become a unit at all; empty where it can."""
     if isinstance(layer, ExpandedUnit):
         return "already expanded"
+    if isinstance(layer, BranchedLayer):
+        return "it has branches already"
     if _is_quantised(layer):
         return "it is quantised"
     if isinstance(layer, (*_TRANSPOSED, LazyModuleMixin)):

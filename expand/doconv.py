@@ -1,0 +1,49 @@
+"""DO-Conv (Cao et al., 2020): each input channel has a depthwise kernel of its own, in front.
+
+W[o, i] = (D_i + identity) W'[o, i] (equation 5), with as many inner channels as the kernel has
+taps. D starts at zero, so that the layer starts as it was. Letters: `expand.separable`.
+"""
+
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+
+from expand.chains import Geometry
+from expand.running import Product
+from expand.separable import Values, separable
+from expand.units import Factors
+
+__all__ = ["Overparameters"]
+
+
+class Overparameters(Factors):
+    """`depthwise` [I, K, K], zero at first; `kernel` [I, K, O / g], at first the layer's weight."""
+
+    def __init__(self, geometry: Geometry, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.groups, self.kernel_size = geometry.groups, geometry.kernel
+        groups, width = geometry.groups, geometry.inputs // geometry.groups
+        kernel = weight.detach().reshape(groups, geometry.outputs // groups, width, -1)
+        kernel = kernel.permute(0, 2, 3, 1).flatten(0, 1).contiguous()
+        taps = kernel.shape[1]
+        self.depthwise = Values(kernel.new_zeros(geometry.inputs, taps, taps))
+        self.kernel = Values(kernel)
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+
+    def fold(self, dtype: torch.dtype) -> Product:
+        """Compute the layer's weight and bias in `dtype`, differentiably."""
+        depthwise, kernel = self.depthwise.weight.to(dtype), self.kernel.weight.to(dtype)
+        identity = torch.eye(kernel.shape[1], dtype=dtype, device=kernel.device)
+        product = separable(depthwise + identity, kernel, self.groups)
+        bias = None if self.bias is None else self.bias.to(dtype)
+        return product.reshape(*product.shape[:2], *self.kernel_size), bias
+
+    def reset_parameters(self) -> None:
+        """Draw the kernel and bias as torch draws a layer's; D is zero."""
+        inputs, taps, _ = self.kernel.weight.shape
+        bound = 1 / sqrt(inputs // self.groups * taps)
+        nn.init.zeros_(self.depthwise.weight)
+        for values in (self.kernel.weight, self.bias):
+            if values is not None:
+                nn.init.uniform_(values, -bound, bound)

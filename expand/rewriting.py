@@ -1,0 +1,156 @@
+"""What transforms share that rewrite convolutions one by one: selection, the plan, the copy."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypedDict, Unpack, cast
+
+from torch import nn
+
+from expand.branched import branched_layers
+from expand.copying import copied
+from expand.costs import Calls, calls
+from expand.initialise import Init
+from expand.layers import Site, linear_layers, shared_weights, unfit
+from expand.running import CONVOLUTIONS
+from expand.selection import check_patterns, patterns, unselected
+from expand.settings import check
+from expand.table import table
+
+__all__ = ["BlockPlan", "BlockRow", "Choice", "Rewriting"]
+
+
+@dataclass(frozen=True)
+class BlockRow:
+    """A layer and its branches, or the `reason` why it stays as it is; `without` of a branch.
+
+    `parameters` and `cost` are before and after: numbers, multiply-adds of a forward pass a sample
+    (None if unknown), folding shared by the batch. `kept` are the numbers a sample that the
+    branches' norms keep for the backward pass.
+    """
+
+    path: str
+    layer: str
+    branches: tuple[str, ...] = ()
+    without: str = ""
+    reason: str = ""
+    parameters: tuple[int, int] = (0, 0)
+    cost: tuple[float, float] | None = None
+    kept: int = 0
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """What a transform does to each linear layer. `str(plan)` is a table."""
+
+    rows: tuple[BlockRow, ...]
+    costs: bool
+
+    def __str__(self) -> str:
+        costs = ("multiply-adds", "in training", "kept") if self.costs else ()
+        lines = [("path", "layer", "branches", "parameters", "in training", *costs)]
+        lines += [self._line(row) for row in self.rows]
+        text = table(lines, right=range(3, 8))
+        if not self.costs:
+            return text
+        return (
+            f"{text}\nmultiply-adds of a forward pass and numbers kept for the backward, a sample"
+        )
+
+    def _line(self, row: BlockRow) -> tuple[str, ...]:
+        made = " + ".join(row.branches) or f"- ({row.reason})"
+        without = f" (no {row.without})" if row.without else ""
+        figures = [f"{n:,.0f}" for n in (*row.parameters, *(row.cost or ()), row.kept)]
+        blank = [""] * (3 if self.costs else 0)
+        figures = figures[: len(blank) + 2] if row.cost else [*figures[:2], *blank]
+        return row.path, row.layer, made + without, *figures
+
+
+class Choice(TypedDict, total=False):
+    """Which convolutions: patterns as of `expand.Options`, and the shape of the batches."""
+
+    select: str | Sequence[str] | None
+    exclude: str | Sequence[str] | None
+    input_shape: Sequence[int] | None
+
+
+class Rewriting(ABC):
+    """A student transform that makes each convolution a sum of branches; abstract.
+
+    `inits` are the values that `init` may have, `action` is what an error says is done to no layer.
+    """
+
+    inits: ClassVar[tuple[str, ...]]
+    action: ClassVar[str]
+
+    def __init__(self, *, init: Init = "default", **choice: Unpack[Choice]) -> None:
+        check("init", init, self.inits)
+        self.init: Init = init
+        self.select = patterns(choice.get("select"))
+        self.exclude = patterns(choice.get("exclude"))
+        self.input_shape = choice.get("input_shape")
+
+    @abstractmethod
+    def obstacle(self, conv: nn.Conv2d) -> str:
+        """Say why a convolution, which could be a unit, stays as it is; empty where it does not."""
+
+    @abstractmethod
+    def row(self, path: str, conv: nn.Conv2d, seen: Calls) -> BlockRow:
+        """Return what a convolution becomes; `seen` are its calls in a forward pass, if known."""
+
+    @abstractmethod
+    def rewrite(self, conv: nn.Conv2d) -> None:
+        """Rewrite a convolution in place."""
+
+    @abstractmethod
+    def restore(self, student: nn.Module) -> nn.Module:
+        """Return the network with one convolution for each sum of branches."""
+
+    def plan(self, student: nn.Module) -> BlockPlan:
+        """Return what `apply` would do, printable."""
+        sites, reasons = self._sites(student)
+        known = [site.path for site in sites if not reasons[site.path]]
+        shape = self.input_shape
+        seen = calls(student, known, shape) if shape and known else {}
+        rows = (self._row(site, reasons[site.path], seen.get(site.path, ())) for site in sites)
+        return BlockPlan(tuple(rows), costs=bool(seen))
+
+    def apply(self, student: nn.Module) -> nn.Module:
+        """Return a copy of the student with branches; ValueError if no layer can have any."""
+        rewritten = copied(student)
+        sites, reasons = self._sites(rewritten)
+        chosen = [site.layer for site in sites if not reasons[site.path]]
+        if not chosen:
+            name = type(student).__name__
+            raise ValueError(f"no layer of {name} {self.action}:\n{self.plan(student)}")
+        for layer in chosen:
+            self.rewrite(cast("nn.Conv2d", layer))
+        return rewritten
+
+    def enter(self, student: nn.Module, phase: str) -> None:
+        """Raise ValueError: the transform has no phases."""
+        raise ValueError(f"phase: {type(self).__name__} has no phase {phase!r}, nor any other")
+
+    def _sites(self, student: nn.Module) -> tuple[list[Site], dict[str, str]]:
+        """Return the linear layers, and by path why each stays as it is, empty if it does not."""
+        inside = tuple(f"{path}." for path, _ in branched_layers(student))
+        sites = [site for site in linear_layers(student) if not site.path.startswith(inside)]
+        check_patterns([*(self.select or ()), *(self.exclude or ())], sites)
+        shared = shared_weights(student)
+        return sites, {site.path: self._reason(site, shared) for site in sites}
+
+    def _reason(self, site: Site, shared: set[int]) -> str:
+        if left := unselected(site, self.select, self.exclude):
+            return left
+        if unusual := unfit(site.layer, shared):
+            return unusual
+        if not isinstance(site.layer, CONVOLUTIONS):
+            return "not a convolution"
+        return self.obstacle(cast("nn.Conv2d", site.layer))
+
+    def _row(self, site: Site, reason: str, seen: Calls) -> BlockRow:
+        if not reason:
+            return self.row(site.path, cast("nn.Conv2d", site.layer), seen)
+        count = sum(p.numel() for p in site.layer.parameters())
+        name = type(site.layer).__name__
+        return BlockRow(site.path, name, reason=reason, parameters=(count, count))

@@ -1,0 +1,121 @@
+"""OREPA and DO-Conv as student transforms: linear, and run folded like ExpandNets."""
+
+from abc import abstractmethod
+from math import prod
+from typing import Unpack, cast
+
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from expand.chains import by
+from expand.copying import copied
+from expand.costs import Calls
+from expand.doconv import Overparameters
+from expand.initialise import INITS, Init
+from expand.layers import geometry
+from expand.making import become_unit
+from expand.network import Hold, products, units
+from expand.orepa import Branches
+from expand.rewriting import BlockRow, Choice, Rewriting
+from expand.transform import compress
+from expand.units import Factors
+
+__all__ = ["OREPA", "DOConv"]
+
+
+class _Sum(Rewriting):
+    """What both share; each says which factors a convolution has."""
+
+    inits = INITS
+    action = "is rewritten"
+    paths: frozenset[str] = frozenset()  # of the units, once they are made
+
+    @abstractmethod
+    def factors(self, conv: nn.Conv2d, init: Init) -> Factors:
+        """Return new factors for a convolution, with their first values."""
+
+    @abstractmethod
+    def names(self, kernel: str) -> tuple[str, ...]:
+        """Return what the plan calls the parts of a kernel."""
+
+    def obstacle(self, conv: nn.Conv2d) -> str:
+        """Say why a convolution stays as it is: with a single tap, parts would be copies of it."""
+        return "its kernel is 1" if max(conv.kernel_size) == 1 else ""
+
+    def row(self, path: str, conv: nn.Conv2d, seen: Calls) -> BlockRow:
+        """Return what a convolution becomes, and what folding costs beside it."""
+        factors = self.factors(copied(conv).to("meta"), "default")
+        before, after = (sum(p.numel() for p in each.parameters()) for each in (conv, factors))
+        cost = None
+        if seen and self.input_shape:
+            with FlopCounterMode(display=False) as counter:
+                factors.fold(conv.weight.dtype)
+            compact = sum(conv.weight.numel() * prod(output[1:]) for _, output in seen)
+            fold = counter.get_total_flops() / 2 / self.input_shape[0]
+            cost = (compact, compact + fold)
+        kind, names = type(conv).__name__, self.names(by(conv.kernel_size))
+        return BlockRow(path, kind, names, "", "", (before, after), cost)
+
+    def rewrite(self, conv: nn.Conv2d) -> None:
+        """Turn a convolution into a unit, in place."""
+        factors = self.factors(conv, self.init).train(conv.training)
+        if factors.bias is not None:
+            factors.bias.requires_grad_(cast("nn.Parameter", conv.bias).requires_grad)
+        become_unit(conv, factors)
+
+    def apply(self, student: nn.Module) -> nn.Module:
+        """Return a copy of the student with units; ValueError if no layer can be one."""
+        rewritten, before = super().apply(student), {path for path, _ in units(student)}
+        self.paths = frozenset(path for path, _ in units(rewritten)) - before
+        return rewritten
+
+    def hold(self, student: nn.Module) -> Hold:
+        """Return a context in which the units' weights are computed once: see `expand.Hold`."""
+        return Hold(student, self.paths)
+
+    def products(self, student: nn.Module) -> dict[str, Tensor]:
+        """Return the compact weights and biases of the units by name, differentiably."""
+        return products(student, self.paths)
+
+    def restore(self, student: nn.Module) -> nn.Module:
+        """Return the network with one convolution for each unit."""
+        return compress(student, self.paths)
+
+
+class OREPA(_Sum):
+    """k + average + prior + 1x1 + 1x1-k + depthwise-1x1 in one kernel, linear (Hu et al. 2022).
+
+    For convolutions with a kernel above 1 and a BatchNorm behind them. `init`: `default` is the
+    authors', whose sum is several times as large as the layer's default weight; `scaled` shrinks
+    the branches to the size of the layer's; `preserve` keeps a trained layer's function. `select`
+    and `exclude` are patterns as of `expand.plan`.
+    """
+
+    def factors(self, conv: nn.Conv2d, init: Init) -> Factors:
+        """Return the branches of a convolution."""
+        made = Branches(geometry(conv), conv.weight, conv.bias)
+        made.start(conv.weight, init)
+        return made
+
+    def names(self, kernel: str) -> tuple[str, ...]:
+        """Return the names of the six branches."""
+        return kernel, "average", "prior", "1x1", f"1x1-{kernel}", "depthwise-1x1"
+
+
+class DOConv(_Sum):
+    """k behind a depthwise k of each input channel, run as one kernel (DO-Conv, Cao et al. 2020).
+
+    For convolutions with a kernel above 1. It starts as the layer, trained or not. `select` and
+    `exclude` are patterns as of `expand.plan`.
+    """
+
+    def __init__(self, **choice: Unpack[Choice]) -> None:
+        super().__init__(**choice)
+
+    def factors(self, conv: nn.Conv2d, init: Init) -> Factors:
+        """Return the two kernels of a convolution."""
+        return Overparameters(geometry(conv), conv.weight, conv.bias)
+
+    def names(self, kernel: str) -> tuple[str, ...]:
+        """Return the one name that there is."""
+        return (f"depthwise {kernel} - {kernel}",)
