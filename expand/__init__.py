@@ -7,6 +7,7 @@ Needs torch alone.
 """
 
 from expand.blocks import DBB, ACNet, MobileOne, RepVGG
+from expand.copying import copied
 from expand.network import Hold, set_mode, units
 from expand.planning import LayerPlan, Plan, plan
 from expand.presets import PRESETS
@@ -31,6 +32,7 @@ __all__ = [
     "RepVGG",
     "Settings",
     "compress",
+    "copied",
     "expand",
     "plan",
     "set_mode",

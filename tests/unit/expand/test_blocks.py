@@ -1,8 +1,8 @@
 """Blocks of branches with BatchNorms: exact in the end, on any geometry, at the borders too."""
 
 import pickle
-import random
 from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
@@ -12,75 +12,22 @@ from torch import nn
 import expand
 from expand.branch import ScaleNorm
 from expand.branched import branched_layers
-from tests.contracts import check_transform
+from tests.contracts import check_geometries, check_transform
 from tests.unit.expand.networks import SmallNet, relative_error, warm_up
 
 BLOCKS = {name: getattr(expand, name) for name in ("RepVGG", "ACNet", "DBB", "MobileOne")}
 each_block = pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
 
 
-def drawn(seed: int) -> nn.Sequential:
-    """Return a convolution of a random geometry, between other layers, in float64."""
-    draw = random.Random(seed)
-    dims, groups = draw.choice([1, 2, 2, 2, 3]), draw.choice([1, 1, 1, 2, 4])
-    inputs = groups * draw.choice([1, 2, 3])
-    outputs = draw.choice([inputs, groups * draw.choice([1, 2, 4])])
-    many = [
-        [draw.choice(of) for _ in range(dims)] for of in ([1, 2, 3, 4, 5], [1, 1, 2, 3], [1, 1, 2])
-    ]
-    kernel, stride, dilation = map(tuple, many)
-    modes = ["zeros", "zeros", "replicate", "circular", *(["reflect"] if dims < 3 else [])]
-    padding = tuple(draw.choice([0, 1, 2, 3]) for _ in range(dims))
-    odd = all(d * (k - 1) % 2 == 0 for k, d in zip(kernel, dilation, strict=True))
-    conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1](
-        inputs,
-        outputs,
-        kernel,
-        stride=stride,
-        padding="same" if max(stride) == 1 and odd and draw.random() < 0.3 else padding,
-        dilation=dilation,
-        groups=groups,
-        bias=draw.random() < 0.5,
-        padding_mode=draw.choice(modes),
-    )
-    return nn.Sequential(conv, nn.Hardswish()).double()
-
-
-def check_geometries(block, seeds) -> int:
-    """Check that restoring keeps the function, and `preserve` too; return how many are done."""
-    done = 0
-    for seed in seeds:
-        torch.manual_seed(seed)
-        network = drawn(seed)
-        shape = (2, network[0].in_channels, *[11] * (network[0].weight.dim() - 2))
-        pixels = torch.randn(shape, dtype=torch.float64)
-        try:
-            kept = block(init="preserve").apply(network).eval()
-        except ValueError:
-            continue
-        with torch.no_grad():
-            assert relative_error(kept(pixels), network.eval()(pixels)) < 1e-12, network
-            transform = block()
-            student = transform.apply(network)
-            for parameter in student.parameters():
-                parameter.add_(0.2 * torch.randn_like(parameter))
-            warm_up(student, *shape, steps=2)
-            assert relative_error(transform.restore(student)(pixels), student(pixels)) < 1e-10, (
-                network
-            )
-        done += 1
-    return done
-
-
 @each_block
 def test_random_geometries(block):
-    assert check_geometries(block, range(25)) > 8
+    assert check_geometries(block, range(25), partial(block, init="preserve")) > 8
 
 
 @pytest.mark.long
 @each_block
 def test_many_random_geometries(block):
-    assert check_geometries(block, range(1000, 1400)) > 150
+    assert check_geometries(block, range(1000, 1400), partial(block, init="preserve")) > 150
 
 
 @each_block
