@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.zoo import check
+import expand
+from tests.zoo import check, check_transform
 
 HANDFUL = [
     ("resnet18", "auto", True),
@@ -21,5 +22,21 @@ HANDFUL = [
 def test_the_very_same_network_comes_back(name, conv, linear):
     result = check(name, conv, linear)
     assert result.expanded > 10
+    assert result.float32 < 1e-4
+    assert result.float64 < 1e-9
+
+
+CONVOLUTIONAL = sorted({name for name, conv, _ in HANDFUL} - {"deit_tiny_patch16_224"})
+MORE = ["regnetx_002", "densenet121", "efficientnet_b0", "repvgg_a0", "hrnet_w18_small", "vgg11_bn"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [*CONVOLUTIONAL, *MORE])
+@pytest.mark.parametrize(
+    "transform", [expand.OREPA(init="scaled"), expand.DBB()], ids=["OREPA", "DBB"]
+)
+def test_orepa_and_dbb_give_the_very_same_network_back(transform, name):
+    result = check_transform(name, transform)
+    assert result.expanded >= 1
     assert result.float32 < 1e-4
     assert result.float64 < 1e-9
