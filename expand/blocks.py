@@ -10,16 +10,16 @@ I, O: input and output channels, k: the layer's kernel.
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping
-from math import prod
 from typing import Literal, Unpack, cast
 
 from torch import nn
 
-from expand.branch import Branch, central
+from expand.branch import Branch
 from expand.branched import branch_layer, branched_layers, merge_layer
+from expand.chains import by
 from expand.copying import copied
-from expand.costs import Calls
-from expand.rewriting import BlockRow, Choice, Rewriting
+from expand.initialise import Init
+from expand.rewriting import Choice, Rewriting
 from expand.running import is_chainable
 
 __all__ = ["DBB", "ACNet", "MobileOne", "RepVGG"]
@@ -43,10 +43,10 @@ class _Block(Rewriting):
     def branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
         """Return the branches by name, that of the kernel first, and which are impossible."""
 
-    def rewrite(self, conv: nn.Conv2d) -> None:
+    def rewrite(self, conv: nn.Conv2d, init: Init) -> None:
         """Give a convolution its branches, in place."""
         made, _ = self.branches(conv)
-        branch_layer(conv, [*made.values()], preserve=self.init == "preserve")
+        branch_layer(conv, [*made.values()], preserve=init == "preserve")
 
     def restore(self, student: nn.Module) -> nn.Module:
         """Return the network with one convolution for each sum of branches."""
@@ -63,29 +63,14 @@ class _Block(Rewriting):
             return "its kernel is 1"
         if taken := [name for name in ("branches", "merged_class") if hasattr(conv, name)]:
             return f"it has a {taken[0]!r} of its own, which branches need"
-        made, without = self.branches(_without_values(conv))
-        return "" if len(made) > 1 else f"one branch only: no {without}"
+        names, without = self.parts(conv)
+        return f"one branch only: no {without}" if names == (by(conv.kernel_size),) else ""
 
-    def row(self, path: str, conv: nn.Conv2d, seen: Calls) -> BlockRow:
-        """Return the branches of a convolution, and what they cost."""
-        before = sum(p.numel() for p in conv.parameters())
-        positions = sum(prod(output[1:]) for _, output in seen)
-        made, without = self.branches(_without_values(conv))
-        own = 0 if conv.bias is None else conv.bias.numel()
-        after = own + sum(p.numel() for each in made.values() for p in each.parameters())
-        before_point = sum(prod(given[1:]) for given, _ in seen)
-        adds, kept = 0, 0
-        for branch in made.values():
-            kept += positions * branch.outputs
-            adds += positions * (0 if branch.kernel is None else branch.kernel.weight.numel())
-            if branch.point is not None:
-                kept += before_point * branch.point.out_channels
-                adds += before_point * branch.point.weight.numel()
-        cost = (positions * conv.weight.numel(), adds) if seen else None
+    def parts(self, conv: nn.Conv2d) -> tuple[tuple[str, ...], str]:
+        """Return the names of the branches, and which are impossible."""
+        made, without = self.branches(copied(conv).to("meta"))
         alike = Counter(name.split()[0] for name in made)
-        names = tuple(name if n == 1 else f"{n} of {name}" for name, n in alike.items())
-        kind = type(conv).__name__
-        return BlockRow(path, kind, names, without, "", (before, after), cost, kept)
+        return tuple(name if n == 1 else f"{n} of {name}" for name, n in alike.items()), without
 
 
 class RepVGG(_Block):
@@ -98,7 +83,10 @@ class RepVGG(_Block):
 
     def branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
         """Return the branches of a convolution, and which are impossible."""
-        made = {_name(conv): _kernel(conv), "1x1": _point(conv)}
+        made = {
+            by(conv.kernel_size): Branch(conv, conv.kernel_size),
+            "1x1": Branch(conv, _ones(conv)),
+        }
         return _with_identity(conv, made)
 
 
@@ -110,12 +98,12 @@ class ACNet(_Block):
 
     def branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
         """Return the branches of a convolution, and which are impossible."""
-        made = {_name(conv): _kernel(conv)}
+        made = {by(conv.kernel_size): Branch(conv, conv.kernel_size)}
         if len(conv.kernel_size) != 2:
             return made, "rows and columns: its kernel has not two dimensions"
         for size in ((1, conv.kernel_size[1]), (conv.kernel_size[0], 1)):
             if size != tuple(conv.kernel_size):
-                made["x".join(map(str, size))] = Branch(conv, central(conv.kernel_size, size))
+                made[by(size)] = Branch(conv, size)
         return made, ""
 
 
@@ -129,14 +117,15 @@ class DBB(_Block):
 
     def branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
         """Return the branches of a convolution, and which are impossible."""
-        whole, depthwise = central(conv.kernel_size, conv.kernel_size), _is_depthwise(conv)
+        # As in the authors' code: no 1x1 where each output has a group of its own.
+        whole, depthwise = conv.kernel_size, conv.groups == conv.out_channels > 1
         first = Branch(conv, whole, inner=conv.in_channels * (1 + depthwise))
         if not depthwise:
             nn.init.dirac_(cast("nn.Conv2d", first.point).weight, conv.groups)
-        name, inner = _name(conv), 0 if depthwise else conv.out_channels
-        made = {name: _kernel(conv)}
+        name, inner = by(conv.kernel_size), 0 if depthwise else conv.out_channels
+        made = {name: Branch(conv, conv.kernel_size)}
         if not depthwise:
-            made["1x1"] = _point(conv)
+            made["1x1"] = Branch(conv, _ones(conv))
         made[f"1x1-{name}"] = first
         if inner or conv.in_channels == conv.out_channels:
             title = "1x1-average" if inner else "average"
@@ -167,24 +156,11 @@ class MobileOne(_Block):
 
     def branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
         """Return the branches of a convolution, and which are impossible."""
-        names = [f"{_name(conv)} {n + 1}" for n in range(self.copies)]
-        made = {name: _kernel(conv) for name in names}
+        names = [f"{by(conv.kernel_size)} {n + 1}" for n in range(self.copies)]
+        made = {name: Branch(conv, conv.kernel_size) for name in names}
         if max(conv.kernel_size) > 1:
-            made["1x1"] = _point(conv)
+            made["1x1"] = Branch(conv, _ones(conv))
         return _with_identity(conv, made)
-
-
-def _without_values(conv: nn.Conv2d) -> nn.Conv2d:
-    """Return the layer on the meta device: what is made of it takes no memory or random numbers."""
-    return copied(conv).to("meta")
-
-
-def _kernel(conv: nn.Conv2d) -> Branch:
-    return Branch(conv, central(conv.kernel_size, conv.kernel_size))
-
-
-def _point(conv: nn.Conv2d) -> Branch:
-    return Branch(conv, central(conv.kernel_size, [1] * len(conv.kernel_size)))
 
 
 def _with_identity(conv: nn.Conv2d, made: dict[str, Branch]) -> tuple[Branches, str]:
@@ -193,14 +169,8 @@ def _with_identity(conv: nn.Conv2d, made: dict[str, Branch]) -> tuple[Branches, 
         return made, f"identity: {conv.in_channels} inputs, {conv.out_channels} outputs"
     if max(conv.stride) > 1:
         return made, "identity: strided"
-    window = central(conv.kernel_size, [1] * len(conv.kernel_size))
-    return made | {"identity": Branch(conv, window, "identity")}, ""
+    return made | {"identity": Branch(conv, _ones(conv), "identity")}, ""
 
 
-def _is_depthwise(conv: nn.Conv2d) -> bool:
-    """As in DBB's code: no 1x1 where each output has a group of its own."""
-    return conv.groups == conv.out_channels > 1
-
-
-def _name(conv: nn.Conv2d) -> str:
-    return "x".join(map(str, conv.kernel_size))
+def _ones(conv: nn.Conv2d) -> list[int]:
+    return [1] * len(conv.kernel_size)

@@ -5,8 +5,8 @@ window of the layer's padded input, so that it is a kernel k whose other taps ar
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any, Literal, cast
 
 import torch
@@ -17,25 +17,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from expand.folding import fold
 from expand.running import CONVOLUTIONS
 
-__all__ = ["Branch", "ScaleNorm", "Window", "central"]
+__all__ = ["Branch", "ScaleNorm"]
 
 Operation = Literal["kernel", "average", "identity"]
 
 _POOLS: tuple[Callable[..., Tensor], ...] = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 _NORMS: tuple[type[_BatchNorm], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-
-@dataclass(frozen=True)
-class Window:
-    """The taps from `offset` on, `size` of them, in each dimension of the layer's kernel."""
-
-    offset: tuple[int, ...]
-    size: tuple[int, ...]
-
-
-def central(kernel: Sequence[int], size: Sequence[int]) -> Window:
-    """Return the window of a size in the middle, left of it where there is none."""
-    return Window(tuple((k - s) // 2 for k, s in zip(kernel, size, strict=True)), tuple(size))
 
 
 class ScaleNorm(_BatchNorm):
@@ -73,36 +60,43 @@ class ScaleNorm(_BatchNorm):
 class Branch(nn.Module):
     """[1x1 with `inner` channels, norm,] then an operation on a window, norm.
 
-    `kernel` is a convolution of the window's size, `average` the mean of its taps, `identity` the
-    input itself (a window of one tap, I = O). Norms are BatchNorms where the layer has a bias, else
+    The window is `size` taps in the middle of the layer's kernel (left of it if there is none):
+    `kernel` is a convolution of that size, `average` the mean of its taps, `identity` the input
+    itself (a window of one tap, I = O). Norms are BatchNorms where the layer has a bias, else
     `ScaleNorm`s. What a 1x1 and its norm make of zero is what stands around their output, so that
     borders are exact (DBB paper, Ding et al. 2021, 3.2).
     """
 
     def __init__(
-        self, layer: nn.Module, window: Window, operation: Operation = "kernel", *, inner: int = 0
+        self,
+        conv: nn.Conv2d,
+        size: Sequence[int],
+        operation: Operation = "kernel",
+        *,
+        inner: int = 0,
     ) -> None:
         super().__init__()
-        conv = cast("nn.Conv2d", layer)
-        self.window, self.operation = window, operation
+        self.size, self.operation = tuple(size), operation
         self.outputs, self.groups, self.kernel_size = (
             conv.out_channels,
             conv.groups,
             conv.kernel_size,
         )
         self.stride, self.dilation = conv.stride, conv.dilation
-        self.amounts = _amounts(conv, window)
+        self.amounts = _amounts(conv, self.size)
         self.padding_mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
-        kind, like = (
-            len(window.size) - 1,
-            {"device": conv.weight.device, "dtype": conv.weight.dtype},
-        )
+        kind = len(self.size) - 1
+        like = {"device": conv.weight.device, "dtype": conv.weight.dtype}
         made = partial(cast("Any", CONVOLUTIONS[kind]), groups=conv.groups, bias=False, **like)
         norm: Any = ScaleNorm if conv.bias is None else _NORMS[kind]
         self.point = made(conv.in_channels, inner, 1) if inner else None
         self.point_norm = norm(inner, **like) if inner else None
-        how = {"stride": conv.stride, "dilation": conv.dilation}
-        wide = (inner or conv.in_channels, conv.out_channels, window.size)
+        how: dict[str, Any] = {"stride": conv.stride, "dilation": conv.dilation}
+        left, right = self.amounts[::-2], self.amounts[-2::-2]
+        zeros = self.padding_mode == "constant" and not (inner and conv.bias is not None)
+        if operation == "kernel" and zeros and left == right and min(left) >= 0:
+            how["padding"], self.amounts = left, [0] * len(self.amounts)  # without a copy
+        wide = (inner or conv.in_channels, conv.out_channels, self.size)
         self.kernel = made(*wide, **how) if operation == "kernel" else None
         self.norm = norm(conv.out_channels, **like)
 
@@ -117,17 +111,19 @@ class Branch(nn.Module):
     def _operate(self, padded: Tensor) -> Tensor:
         if self.kernel is not None:
             return self.kernel(padded)
+        if self.operation == "identity":  # whose stride is 1
+            return padded
         if self.operation == "average" and all(each == 1 for each in self.dilation):
-            return _POOLS[len(self.window.size) - 1](padded, self.window.size, self.stride)
+            return _POOLS[len(self.size) - 1](padded, self.size, self.stride)
         weight = self._fixed(padded)
-        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(self.window.size) - 1]
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(self.size) - 1]
         return convolve(padded, weight, None, self.stride, 0, self.dilation, self.groups)
 
     def _fixed(self, like: Tensor) -> Tensor:
         """The weight [O, O / g, *window] of the mean of each channel, or of the channel itself."""
-        size, ones = self.window.size, [1] * len(self.window.size)
+        size, ones = self.size, [1] * len(self.size)
         weight = like.new_zeros(self.outputs, self.outputs // self.groups, *ones)
-        return nn.init.dirac_(weight, self.groups).expand(-1, -1, *size) / _product(size)
+        return nn.init.dirac_(weight, self.groups).expand(-1, -1, *size) / prod(size)
 
     def fold(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """Return what the branch is in eval mode: a weight [O, I / g, *k], and a bias [O]."""
@@ -142,12 +138,7 @@ class Branch(nn.Module):
             weights.append(weight.to(dtype) * scale.view(-1, *[1] * (weight.dim() - 1)))
             biases.append(shift)
         product, bias = fold(weights, biases, groups=self.groups)
-        around = [
-            amount
-            for k, o, s in zip(self.kernel_size, self.window.offset, self.window.size, strict=True)
-            for amount in (k - o - s, o)  # reversed below: the last dimension comes first
-        ]
-        return F.pad(product, around[::-1]), bias
+        return F.pad(product, _around(self.kernel_size, self.size)), bias
 
 
 def _affine(norm: _BatchNorm, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor | None]:
@@ -158,16 +149,18 @@ def _affine(norm: _BatchNorm, dtype: torch.dtype | None = None) -> tuple[Tensor,
     return scale, None if bias is None else bias.to(scale.dtype) - mean * scale
 
 
-def _amounts(conv: nn.Conv2d, window: Window) -> list[int]:
+def _around(kernel: Sequence[int], size: Sequence[int]) -> list[int]:
+    """Return the taps of a kernel on both sides of a window in its middle, last dimension first."""
+    spare = [k - s for k, s in zip(kernel, size, strict=True)][::-1]
+    return [amount for each in spare for amount in (each // 2, each - each // 2)]
+
+
+def _amounts(conv: nn.Conv2d, size: Sequence[int]) -> list[int]:
     """Return how much `F.pad` adds to the input, or crops, for a window of a layer's kernel."""
-    around = [*conv._reversed_padding_repeated_twice]  # last dimension first, both of its sides
-    for place, (k, o, s, d) in enumerate(
-        zip(conv.kernel_size, window.offset, window.size, conv.dilation, strict=True)
-    ):
-        left = 2 * (len(window.size) - 1 - place)
-        around[left] -= d * o
-        around[left + 1] -= d * (k - o - s)
-    return around
+    dilation = [d for d in conv.dilation[::-1] for _ in range(2)]
+    taps = _around(conv.kernel_size, size)
+    padding = conv._reversed_padding_repeated_twice
+    return [p - d * t for p, d, t in zip(padding, dilation, taps, strict=True)]
 
 
 def _pad(input: Tensor, amounts: Sequence[int], mode: str, around: Tensor | None) -> Tensor:
@@ -180,7 +173,3 @@ def _pad(input: Tensor, amounts: Sequence[int], mode: str, around: Tensor | None
         else:
             input = F.pad(input, more, mode=mode)
     return F.pad(input, less) if any(less) else input
-
-
-def _product(sizes: Sequence[int]) -> int:
-    return torch.Size(sizes).numel()

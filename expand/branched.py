@@ -30,7 +30,7 @@ class BranchedLayer(nn.Module):
         """Return the sum of the branches."""
         total = sum(branch(input) for branch in self.branches)
         own = cast("Tensor | None", self.bias)
-        shape = [-1, *[1] * len(self.branches[0].window.size)]
+        shape = [-1, *[1] * (input.dim() - 2)]
         return cast("Tensor", total if own is None else total + own.view(shape))
 
     def merge(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -36,7 +36,7 @@ def _own_classes(network: nn.Module) -> None:
         if parametrize.is_parametrized(module):
             cls = type(module)
             own = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
-            module.__class__ = type(cls.__name__, cls.__bases__, own)
+            module.__class__ = cast("type[nn.Module]", type(cls.__name__, cls.__bases__, own))
 
 
 class _WithoutGraph(TorchFunctionMode):

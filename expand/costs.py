@@ -10,13 +10,14 @@ from math import prod
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from expand.algebra import cheapest_order
 from expand.chains import Factor
 from expand.copying import copied
 
-__all__ = ["Calls", "Cost", "calls", "layer_cost"]
+__all__ = ["Calls", "Cost", "calls", "layer_cost", "training_cost"]
 
 Calls = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
 """The shapes of a layer's input and output, without the batch, for each call in a forward pass."""
@@ -125,3 +126,26 @@ def _chain_cost(
 def _positions(output: tuple[int, ...], layer: nn.Module) -> int:
     """How often the layer's weight is applied to a sample."""
     return prod(output[:-1]) if isinstance(layer, nn.Linear) else prod(output[1:])
+
+
+def training_cost(layer: nn.Module, calls: Calls, batch: int) -> tuple[float, float]:
+    """Return multiply-adds of a forward pass, and bytes kept for the backward pass, a sample.
+
+    Of a convolution on the meta device, in train mode, whatever it is computed from: torch counts
+    them on a `batch`, of two at least, which BatchNorm wants.
+    """
+    batch, like = max(2, batch), next(layer.parameters())
+    kept: dict[int, UntypedStorage] = {}
+    own = {value.untyped_storage()._cdata for value in layer.state_dict().values()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with FlopCounterMode(display=False) as counter, hooks, torch.enable_grad():
+        outputs = [layer.train()(like.new_empty(batch, *shape)) for shape, _ in calls]
+    size = sum(storage.nbytes() for key, storage in kept.items() if key not in own)
+    del outputs  # whose graphs hold what is kept
+    return counter.get_total_flops() / 2 / batch, size / batch

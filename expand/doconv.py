@@ -1,7 +1,8 @@
 """DO-Conv (Cao et al., 2020): each input channel has a depthwise kernel of its own, in front.
 
 W[o, i] = (D_i + identity) W'[o, i] (equation 5), with as many inner channels as the kernel has
-taps. D starts at zero, so that the layer starts as it was. Letters: `expand.separable`.
+taps. D starts at zero, so that the layer starts as it was.
+O, I: output and input channels; g: groups; K: taps of the kernel; t: multiplier.
 """
 
 from math import sqrt
@@ -11,10 +12,28 @@ from torch import Tensor, nn
 
 from expand.chains import Geometry
 from expand.running import Product
-from expand.separable import Values, separable
 from expand.units import Factors
 
-__all__ = ["Overparameters"]
+__all__ = ["Overparameters", "Values", "separable"]
+
+
+class Values(nn.Module):
+    """Numbers that a weight is computed from, named `weight`, so that they count as the layer's."""
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(values)
+
+
+def separable(depthwise: Tensor, pointwise: Tensor, groups: int) -> Tensor:
+    """Return the weight [O, I / g, K] of depthwise [I, K, t] and pointwise [I, t, O / g] kernels.
+
+    W[o, i, k] is the sum over t of depthwise[i, k, t] pointwise[i, t, o].
+    """
+    product = torch.bmm(depthwise, pointwise)  # [I, K, O / g]
+    inputs, taps, outputs = product.shape
+    product = product.reshape(groups, inputs // groups, taps, outputs)
+    return product.permute(0, 3, 1, 2).reshape(groups * outputs, inputs // groups, taps)
 
 
 class Overparameters(Factors):

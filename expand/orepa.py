@@ -8,7 +8,7 @@
     separable    a depthwise kernel to 8 channels for each input, then 1x1 0.5
 
 All is linear and without normalisation: the layer runs on the sum, and the network's own
-BatchNorm, which the paper wants behind it, is the network's. Letters: `expand.separable`.
+BatchNorm, which the paper wants behind it, is the network's. Letters: `expand.doconv`.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from expand.chains import Geometry
+from expand.doconv import Values, separable
 from expand.initialise import Init, check_values
 from expand.running import Product
-from expand.separable import Values, separable
 from expand.units import Factors
 
 __all__ = ["Branches"]

@@ -9,9 +9,9 @@ from torch import nn
 
 from expand.branched import branched_layers
 from expand.copying import copied
-from expand.costs import Calls, calls
+from expand.costs import Calls, calls, training_cost
 from expand.initialise import Init
-from expand.layers import Site, linear_layers, shared_weights, unfit
+from expand.layers import Site, count, linear_layers, shared_weights, unfit
 from expand.running import CONVOLUTIONS
 from expand.selection import check_patterns, patterns, unselected
 from expand.settings import check
@@ -25,8 +25,8 @@ class BlockRow:
     """A layer and its branches, or the `reason` why it stays as it is; `without` of a branch.
 
     `parameters` and `cost` are before and after: numbers, multiply-adds of a forward pass a sample
-    (None if unknown), folding shared by the batch. `kept` are the numbers a sample that the
-    branches' norms keep for the backward pass.
+    (None if unknown), folding shared by the batch. `kept` are the bytes a sample that the backward
+    pass keeps, beyond those of the layer.
     """
 
     path: str
@@ -36,7 +36,7 @@ class BlockRow:
     reason: str = ""
     parameters: tuple[int, int] = (0, 0)
     cost: tuple[float, float] | None = None
-    kept: int = 0
+    kept: float = 0
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,8 @@ class BlockPlan:
         lines = [("path", "layer", "branches", "parameters", "in training", *costs)]
         lines += [self._line(row) for row in self.rows]
         text = table(lines, right=range(3, 8))
-        if not self.costs:
-            return text
-        return (
-            f"{text}\nmultiply-adds of a forward pass and numbers kept for the backward, a sample"
-        )
+        note = "\nmultiply-adds of a forward pass, and bytes more kept for the backward, a sample"
+        return text + note if self.costs else text
 
     def _line(self, row: BlockRow) -> tuple[str, ...]:
         made = " + ".join(row.branches) or f"- ({row.reason})"
@@ -95,11 +92,11 @@ class Rewriting(ABC):
         """Say why a convolution, which could be a unit, stays as it is; empty where it does not."""
 
     @abstractmethod
-    def row(self, path: str, conv: nn.Conv2d, seen: Calls) -> BlockRow:
-        """Return what a convolution becomes; `seen` are its calls in a forward pass, if known."""
+    def parts(self, conv: nn.Conv2d) -> tuple[tuple[str, ...], str]:
+        """Return the names of what a convolution becomes, and of what it cannot have."""
 
     @abstractmethod
-    def rewrite(self, conv: nn.Conv2d) -> None:
+    def rewrite(self, conv: nn.Conv2d, init: Init) -> None:
         """Rewrite a convolution in place."""
 
     @abstractmethod
@@ -124,7 +121,7 @@ class Rewriting(ABC):
             name = type(student).__name__
             raise ValueError(f"no layer of {name} {self.action}:\n{self.plan(student)}")
         for layer in chosen:
-            self.rewrite(cast("nn.Conv2d", layer))
+            self.rewrite(cast("nn.Conv2d", layer), self.init)
         return rewritten
 
     def enter(self, student: nn.Module, phase: str) -> None:
@@ -149,8 +146,18 @@ class Rewriting(ABC):
         return self.obstacle(cast("nn.Conv2d", site.layer))
 
     def _row(self, site: Site, reason: str, seen: Calls) -> BlockRow:
-        if not reason:
-            return self.row(site.path, cast("nn.Conv2d", site.layer), seen)
-        count = sum(p.numel() for p in site.layer.parameters())
-        name = type(site.layer).__name__
-        return BlockRow(site.path, name, reason=reason, parameters=(count, count))
+        layer = copied(site.layer).to("meta")  # which takes no memory and draws no random numbers
+        before, kind = count(layer.parameters()), type(layer).__name__
+        if reason:
+            return BlockRow(site.path, kind, reason=reason, parameters=(before, before))
+        rewritten = copied(cast("nn.Conv2d", layer))
+        self.rewrite(rewritten, "default")
+        names, without = self.parts(cast("nn.Conv2d", layer))
+        counts, cost, kept = (before, count(rewritten.parameters())), None, 0.0
+        if seen and self.input_shape:
+            batch = self.input_shape[0]
+            (first, less), (last, more) = (
+                training_cost(m, seen, batch) for m in (layer, rewritten)
+            )
+            cost, kept = (first, last), more - less
+        return BlockRow(site.path, kind, names, without, "", counts, cost, kept)

@@ -1,22 +1,18 @@
 """OREPA and DO-Conv as student transforms: linear, and run folded like ExpandNets."""
 
 from abc import abstractmethod
-from math import prod
 from typing import Unpack, cast
 
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from expand.chains import by
-from expand.copying import copied
-from expand.costs import Calls
 from expand.doconv import Overparameters
 from expand.initialise import INITS, Init
 from expand.layers import geometry
 from expand.making import become_unit
 from expand.network import Hold, products, units
 from expand.orepa import Branches
-from expand.rewriting import BlockRow, Choice, Rewriting
+from expand.rewriting import Choice, Rewriting
 from expand.transform import compress
 from expand.units import Factors
 
@@ -34,31 +30,13 @@ class _Sum(Rewriting):
     def factors(self, conv: nn.Conv2d, init: Init) -> Factors:
         """Return new factors for a convolution, with their first values."""
 
-    @abstractmethod
-    def names(self, kernel: str) -> tuple[str, ...]:
-        """Return what the plan calls the parts of a kernel."""
-
     def obstacle(self, conv: nn.Conv2d) -> str:
         """Say why a convolution stays as it is: with a single tap, parts would be copies of it."""
         return "its kernel is 1" if max(conv.kernel_size) == 1 else ""
 
-    def row(self, path: str, conv: nn.Conv2d, seen: Calls) -> BlockRow:
-        """Return what a convolution becomes, and what folding costs beside it."""
-        factors = self.factors(copied(conv).to("meta"), "default")
-        before, after = (sum(p.numel() for p in each.parameters()) for each in (conv, factors))
-        cost = None
-        if seen and self.input_shape:
-            with FlopCounterMode(display=False) as counter:
-                factors.fold(conv.weight.dtype)
-            compact = sum(conv.weight.numel() * prod(output[1:]) for _, output in seen)
-            fold = counter.get_total_flops() / 2 / self.input_shape[0]
-            cost = (compact, compact + fold)
-        kind, names = type(conv).__name__, self.names(by(conv.kernel_size))
-        return BlockRow(path, kind, names, "", "", (before, after), cost)
-
-    def rewrite(self, conv: nn.Conv2d) -> None:
+    def rewrite(self, conv: nn.Conv2d, init: Init) -> None:
         """Turn a convolution into a unit, in place."""
-        factors = self.factors(conv, self.init).train(conv.training)
+        factors = self.factors(conv, init).train(conv.training)
         if factors.bias is not None:
             factors.bias.requires_grad_(cast("nn.Parameter", conv.bias).requires_grad)
         become_unit(conv, factors)
@@ -97,9 +75,10 @@ class OREPA(_Sum):
         made.start(conv.weight, init)
         return made
 
-    def names(self, kernel: str) -> tuple[str, ...]:
+    def parts(self, conv: nn.Conv2d) -> tuple[tuple[str, ...], str]:
         """Return the names of the six branches."""
-        return kernel, "average", "prior", "1x1", f"1x1-{kernel}", "depthwise-1x1"
+        kernel = by(conv.kernel_size)
+        return (kernel, "average", "prior", "1x1", f"1x1-{kernel}", "depthwise-1x1"), ""
 
 
 class DOConv(_Sum):
@@ -116,6 +95,6 @@ class DOConv(_Sum):
         """Return the two kernels of a convolution."""
         return Overparameters(geometry(conv), conv.weight, conv.bias)
 
-    def names(self, kernel: str) -> tuple[str, ...]:
+    def parts(self, conv: nn.Conv2d) -> tuple[tuple[str, ...], str]:
         """Return the one name that there is."""
-        return (f"depthwise {kernel} - {kernel}",)
+        return (f"depthwise {by(conv.kernel_size)} - {by(conv.kernel_size)}",), ""

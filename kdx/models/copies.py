@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -18,8 +18,8 @@ def copied(network: M) -> M:
 
     `torch.nn.utils.weight_norm` and `spectral_norm` leave such tensors, and so do modules that
     keep a tensor of their last forward pass. Parametrisations (`torch.nn.utils.parametrize`) can be
-    removed from the copy, and the network keeps its own. Raises ValueError that names the module which cannot
-    be copied.
+    removed from the copy, and the network keeps its own. Raises ValueError that names the module
+    which cannot be copied.
     """
     try:
         with _WithoutGraph():
@@ -44,7 +44,7 @@ def _own_classes(network: nn.Module) -> None:
         if parametrize.is_parametrized(module):
             cls = type(module)
             own = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
-            module.__class__ = type(cls.__name__, cls.__bases__, own)
+            module.__class__ = cast("type[nn.Module]", type(cls.__name__, cls.__bases__, own))
 
 
 class _WithoutGraph(TorchFunctionMode):

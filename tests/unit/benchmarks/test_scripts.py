@@ -57,7 +57,7 @@ def test_expand_cost_of_other_transforms(tmp_path):
     what = ("--only", "SmallNet-3 CL", "--transforms", "OREPA", "DBB")
     (row,) = rows(expand_cost.main, tmp_path / "a.json", *what)
     assert 1 < row["OREPA MB"] < row["DBB MB"]
-    assert row["OREPA"]["median"] > row["DBB"]["median"] > 0
+    assert row["OREPA"]["median"] > 0
 
 
 def test_pipeline(tmp_path):

@@ -115,26 +115,46 @@ def test_which_branches_a_layer_has():
     assert "one branch only: no rows and columns" in str(expand.ACNet().plan(nn.Conv1d(2, 2, 3)))
 
 
-def test_the_plan_counts_as_hooks_do():
-    network = SmallNet(7).train()
-    transform = expand.DBB(input_shape=(8, 3, 32, 32))
+def kept_bytes(network: nn.Module, images: torch.Tensor) -> int:
+    """Return what autograd really keeps of a training step, without parameters."""
+    own = {p.untyped_storage().data_ptr() for p in network.state_dict().values()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = network.train()(images)
+    assert output.requires_grad
+    return sum(storage.nbytes() for place, storage in kept.items() if place not in own)
+
+
+@each_block
+def test_the_plan_says_what_a_training_step_keeps(block):
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.Conv2d(4, 8, 5, padding=1)
+    )
+    images = torch.randn(16, 4, 12, 12)
     before = torch.get_rng_state()
-    plan = transform.plan(network)
+    plan = block(input_shape=images.shape).plan(network)
     assert torch.equal(torch.get_rng_state(), before), "a plan draws no random numbers"
-    student = transform.apply(network)
-    numbers = []
-    for _, layer in branched_layers(student):
-        for module in layer.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.register_forward_hook(lambda _, given, __: numbers.append(given[0].numel()))
-    student(torch.randn(2, 3, 32, 32))
-    assert sum(row.kept for row in plan.rows) == sum(numbers) / 2
-    grown = [row for row in plan.rows if row.branches]
-    assert len(grown) == 3
-    for row in grown:
+    student = block().apply(network)
+    more = kept_bytes(student, images) - kept_bytes(network, images)
+    assert sum(row.kept for row in plan.rows) * 16 == pytest.approx(more, rel=0.02)
+    for row in plan.rows:
         layer = student.get_submodule(row.path)
         assert row.parameters[1] == sum(p.numel() for p in layer.parameters())
-    assert "multiply-adds of a forward pass and numbers kept" in str(plan)
+
+
+def test_the_plan_of_repvgg_by_hand():
+    conv = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+    (row,) = expand.RepVGG(input_shape=(8, 4, 6, 6)).plan(conv).rows
+    assert row.cost == (36 * 4 * 4 * 9, 36 * 4 * 4 * (9 + 1))
+    plan = str(expand.DBB(input_shape=(8, 3, 32, 32)).plan(SmallNet(7)))
+    assert "multiply-adds of a forward pass, and bytes more kept" in plan
 
 
 def test_copies_and_pickles_run_the_same():
