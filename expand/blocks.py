@@ -74,11 +74,11 @@ class _Block(Rewriting):
 
 
 class RepVGG(_Block):
-    """k + 1x1 + identity, each with a BatchNorm (Ding et al. 2021, RepVGG, 3.2).
+    """k + 1x1 + identity, each with a BatchNorm; runs and stores all three (Ding et al. 2021).
 
-    The identity where I = O and the stride is 1. Layers with a kernel of 1 and fully-connected
-    ones stay as they are. `select` and `exclude` are patterns as of `expand.plan`; `init: preserve`
-    keeps the function that a trained student has in eval mode.
+    "RepVGG", 3.2. The identity where I = O and the stride is 1. Layers with a kernel of 1 and
+    fully-connected ones stay as they are. `select` and `exclude` are patterns as of `expand.plan`;
+    `init: preserve` keeps the function that a trained student has in eval mode.
     """
 
     def branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
@@ -91,9 +91,9 @@ class RepVGG(_Block):
 
 
 class ACNet(_Block):
-    """kxk + 1xk + kx1 in the middle, each with a BatchNorm (Ding et al. 2019, ACNet, 3.2).
+    """k + 1xk + kx1, each with a BatchNorm; runs and stores all three (Ding et al. 2019).
 
-    Of two-dimensional convolutions. Arguments as of `RepVGG`.
+    "ACNet", 3.2: the latter in the middle. Of two-dimensional convolutions. Arguments: `RepVGG`'s.
     """
 
     def branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
@@ -108,7 +108,7 @@ class ACNet(_Block):
 
 
 class DBB(_Block):
-    """kxk + 1x1 + 1x1-kxk + 1x1-average, with BatchNorms, after the 1x1s too (Ding et al. 2021).
+    """k + 1x1 + 1x1-k + 1x1-average with 6 BatchNorms; runs and stores all (Ding et al. 2021).
 
     "Diverse branch block", Figure 2. As in the paper's code, the 1x1 of 1x1-kxk has I channels and
     begins as the identity; of depthwise layers it has 2 I, and 1x1 and the average's 1x1 are left
@@ -134,10 +134,10 @@ class DBB(_Block):
 
 
 class MobileOne(_Block):
-    """`copies` of k, + 1x1 + identity, each with a BatchNorm (Vasu et al. 2023, 3.2).
+    """Copies of k, 1x1, identity, each with a BatchNorm; runs and stores all (Vasu et al. 2023).
 
-    Layers with a kernel of 1 are rewritten too, without the 1x1. The identity where I = O and the
-    stride is 1. Other arguments as of `RepVGG`.
+    "MobileOne", 3.2. Layers with a kernel of 1 are rewritten too, without the 1x1. The identity
+    where I = O and the stride is 1. `copies` of k, from 1 to 16; other arguments: `RepVGG`'s.
     """
 
     pointwise = True

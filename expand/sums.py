@@ -61,7 +61,7 @@ class _Sum(Rewriting):
 
 
 class OREPA(_Sum):
-    """k + average + prior + 1x1 + 1x1-k + depthwise-1x1 in one kernel, linear (Hu et al. 2022).
+    """k + 5 linear branches, folded into one a step: little memory (Hu et al. 2022, OREPA).
 
     For convolutions with a kernel above 1 and a BatchNorm behind them. `init`: `default` is the
     authors', whose sum is several times as large as the layer's default weight; `scaled` shrinks
@@ -82,7 +82,7 @@ class OREPA(_Sum):
 
 
 class DOConv(_Sum):
-    """k behind a depthwise k of each input channel, run as one kernel (DO-Conv, Cao et al. 2020).
+    """k behind a depthwise k of each input, folded: little memory (Cao et al. 2020, DO-Conv).
 
     For convolutions with a kernel above 1. It starts as the layer, trained or not. `select` and
     `exclude` are patterns as of `expand.plan`.

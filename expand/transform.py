@@ -75,11 +75,12 @@ def compress(module: nn.Module, paths: Collection[str] | None = None) -> nn.Modu
 
 
 class ExpandNet:
-    """ExpandNets as a student transform, for `use: expand.ExpandNet` in a recipe.
+    """Chains of linear layers, folded into one a step: little memory (Guo et al. 2020, ExpandNets).
 
-    Arguments are those of `expand.expand`; kdx gives the `input_shape`. Phases: `nonlinear` trains
-    the nonlinear counterpart, `linear` the ExpandNet, from the weights that it finds (ExpandNets
-    paper, 2.1). Several may stand in a recipe, each for layers of its own.
+    For `use: expand.ExpandNet` in a recipe. Arguments are those of `expand.expand`; kdx gives the
+    `input_shape`. Phases: `nonlinear` trains the nonlinear counterpart, `linear` the ExpandNet,
+    from the weights that it finds (ExpandNets paper, 2.1). Several may stand in a recipe, each for
+    layers of its own.
     """
 
     DEFAULTS: ClassVar[Options] = DEFAULTS  # of the options, which the signature does not show
