@@ -40,12 +40,11 @@ class _Block(Rewriting):
         super().__init__(init=init, **choice)
 
     @abstractmethod
-    def branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
+    def _branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
         """Return the branches by name, that of the kernel first, and which are impossible."""
 
-    def rewrite(self, conv: nn.Conv2d, init: Init) -> None:
-        """Give a convolution its branches, in place."""
-        made, _ = self.branches(conv)
+    def _rewrite(self, conv: nn.Conv2d, init: Init) -> None:
+        made, _ = self._branches(conv)
         branch_layer(conv, [*made.values()], preserve=init == "preserve")
 
     def restore(self, student: nn.Module) -> nn.Module:
@@ -55,20 +54,18 @@ class _Block(Rewriting):
             merge_layer(layer)
         return network
 
-    def obstacle(self, conv: nn.Conv2d) -> str:
-        """Say why a convolution cannot have branches; empty where it can."""
+    def _obstacle(self, conv: nn.Conv2d) -> str:
         if not is_chainable(type(conv)):
             return f"{type(conv).__name__} has a forward of its own"
         if not self.pointwise and max(conv.kernel_size) == 1:
             return "its kernel is 1"
         if taken := [name for name in ("branches", "merged_class") if hasattr(conv, name)]:
             return f"it has a {taken[0]!r} of its own, which branches need"
-        names, without = self.parts(conv)
+        names, without = self._parts(conv)
         return f"one branch only: no {without}" if names == (by(conv.kernel_size),) else ""
 
-    def parts(self, conv: nn.Conv2d) -> tuple[tuple[str, ...], str]:
-        """Return the names of the branches, and which are impossible."""
-        made, without = self.branches(copied(conv).to("meta"))
+    def _parts(self, conv: nn.Conv2d) -> tuple[tuple[str, ...], str]:
+        made, without = self._branches(copied(conv).to("meta"))
         alike = Counter(name.split()[0] for name in made)
         return tuple(name if n == 1 else f"{n} of {name}" for name, n in alike.items()), without
 
@@ -81,8 +78,7 @@ class RepVGG(_Block):
     `init: preserve` keeps the function that a trained student has in eval mode.
     """
 
-    def branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
-        """Return the branches of a convolution, and which are impossible."""
+    def _branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
         made = {
             by(conv.kernel_size): Branch(conv, conv.kernel_size),
             "1x1": Branch(conv, _ones(conv)),
@@ -96,8 +92,7 @@ class ACNet(_Block):
     "ACNet", 3.2: the latter in the middle. Of two-dimensional convolutions. Arguments: `RepVGG`'s.
     """
 
-    def branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
-        """Return the branches of a convolution, and which are impossible."""
+    def _branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
         made = {by(conv.kernel_size): Branch(conv, conv.kernel_size)}
         if len(conv.kernel_size) != 2:
             return made, "rows and columns: its kernel has not two dimensions"
@@ -115,8 +110,7 @@ class DBB(_Block):
     out. Arguments as of `RepVGG`.
     """
 
-    def branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
-        """Return the branches of a convolution, and which are impossible."""
+    def _branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
         # As in the authors' code: no 1x1 where each output has a group of its own.
         whole, depthwise = conv.kernel_size, conv.groups == conv.out_channels > 1
         first = Branch(conv, whole, inner=conv.in_channels * (1 + depthwise))
@@ -154,8 +148,7 @@ class MobileOne(_Block):
             raise ValueError(f"copies: {copies!r} is not a number from 1 to 16")
         self.copies = copies
 
-    def branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
-        """Return the branches of a convolution, and which are impossible."""
+    def _branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
         names = [f"{by(conv.kernel_size)} {n + 1}" for n in range(self.copies)]
         made = {name: Branch(conv, conv.kernel_size) for name in names}
         if max(conv.kernel_size) > 1:

@@ -78,7 +78,8 @@ def merge_layer(layer: BranchedLayer) -> None:
     like = layer.branches[0].norm.weight
     device, dtype = like.device, like.dtype
     trained = any(p.requires_grad for p in cast("nn.ModuleList", layer.branches).parameters())
-    layer.to("cpu")  # not every device has float64
+    if device.type != "meta":
+        layer.to("cpu")  # not every device has float64
     weight, bias = layer.merge(torch.float64)
     del layer.branches
     cast("nn.Module", layer).__class__ = layer.merged_class

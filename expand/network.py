@@ -31,11 +31,11 @@ def set_mode(model: nn.Module, mode: Mode, paths: Collection[str] | None = None)
         unit.mode = mode
 
 
-def products(model: nn.Module, paths: Collection[str]) -> dict[str, Tensor]:
+def products(model: nn.Module, paths: Collection[str] | None) -> dict[str, Tensor]:
     """Return the compact weights and biases of the units at `paths` by name, differentiably."""
     found: dict[str, Tensor] = {}
     for path, unit in units(model):
-        if path in paths:
+        if paths is None or path in paths:
             start, weight, bias = f"{path}." if path else "", unit.weight, unit.bias
             found[f"{start}weight"] = weight
             if bias is not None:

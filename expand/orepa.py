@@ -52,10 +52,9 @@ class Branches(Factors):
         self.pointwise = Values(empty(inputs, MULTIPLIER, outputs // groups))
         self.scale = Values(empty(len(SCALES), outputs))
         self.register_buffer("basis", _basis(geometry).to(weight))
-        self.bias = None if bias is None else nn.Parameter(torch.empty_like(bias))
+        self.bias = None
         self.reset_parameters()
-        if self.bias is not None:
-            self.bias.data.copy_(cast("Tensor", bias).detach())
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
 
     def fold(self, dtype: torch.dtype) -> Product:
         """Compute the layer's weight and bias in `dtype`, differentiably."""

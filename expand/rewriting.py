@@ -44,23 +44,21 @@ class BlockPlan:
     """What a transform does to each linear layer. `str(plan)` is a table."""
 
     rows: tuple[BlockRow, ...]
-    costs: bool
 
     def __str__(self) -> str:
-        costs = ("multiply-adds", "in training", "kept") if self.costs else ()
-        lines = [("path", "layer", "branches", "parameters", "in training", *costs)]
-        lines += [self._line(row) for row in self.rows]
-        text = table(lines, right=range(3, 8))
+        head = ("path", "layer", "branches", "parameters", "in training")
+        costs = any(row.cost for row in self.rows)
+        head += ("multiply-adds", "in training", "kept") if costs else ()
+        text = table([head, *(self._line(row)[: len(head)] for row in self.rows)], range(3, 8))
         note = "\nmultiply-adds of a forward pass, and bytes more kept for the backward, a sample"
-        return text + note if self.costs else text
+        return text + note if costs else text
 
     def _line(self, row: BlockRow) -> tuple[str, ...]:
         made = " + ".join(row.branches) or f"- ({row.reason})"
         without = f" (no {row.without})" if row.without else ""
-        figures = [f"{n:,.0f}" for n in (*row.parameters, *(row.cost or ()), row.kept)]
-        blank = [""] * (3 if self.costs else 0)
-        figures = figures[: len(blank) + 2] if row.cost else [*figures[:2], *blank]
-        return row.path, row.layer, made + without, *figures
+        costs = (*row.cost, row.kept) if row.cost else ()
+        figures = [f"{n:,.0f}" for n in (*row.parameters, *costs)] + [""] * (3 - len(costs))
+        return row.path or "(the model)", row.layer, made + without, *figures
 
 
 class Choice(TypedDict, total=False):
@@ -88,15 +86,15 @@ class Rewriting(ABC):
         self.input_shape = choice.get("input_shape")
 
     @abstractmethod
-    def obstacle(self, conv: nn.Conv2d) -> str:
+    def _obstacle(self, conv: nn.Conv2d) -> str:
         """Say why a convolution, which could be a unit, stays as it is; empty where it does not."""
 
     @abstractmethod
-    def parts(self, conv: nn.Conv2d) -> tuple[tuple[str, ...], str]:
+    def _parts(self, conv: nn.Conv2d) -> tuple[tuple[str, ...], str]:
         """Return the names of what a convolution becomes, and of what it cannot have."""
 
     @abstractmethod
-    def rewrite(self, conv: nn.Conv2d, init: Init) -> None:
+    def _rewrite(self, conv: nn.Conv2d, init: Init) -> None:
         """Rewrite a convolution in place."""
 
     @abstractmethod
@@ -110,7 +108,7 @@ class Rewriting(ABC):
         shape = self.input_shape
         seen = calls(student, known, shape) if shape and known else {}
         rows = (self._row(site, reasons[site.path], seen.get(site.path, ())) for site in sites)
-        return BlockPlan(tuple(rows), costs=bool(seen))
+        return BlockPlan(tuple(rows))
 
     def apply(self, student: nn.Module) -> nn.Module:
         """Return a copy of the student with branches; ValueError if no layer can have any."""
@@ -121,7 +119,7 @@ class Rewriting(ABC):
             name = type(student).__name__
             raise ValueError(f"no layer of {name} {self.action}:\n{self.plan(student)}")
         for layer in chosen:
-            self.rewrite(cast("nn.Conv2d", layer), self.init)
+            self._rewrite(cast("nn.Conv2d", layer), self.init)
         return rewritten
 
     def enter(self, student: nn.Module, phase: str) -> None:
@@ -143,7 +141,7 @@ class Rewriting(ABC):
             return unusual
         if not isinstance(site.layer, CONVOLUTIONS):
             return "not a convolution"
-        return self.obstacle(cast("nn.Conv2d", site.layer))
+        return self._obstacle(cast("nn.Conv2d", site.layer))
 
     def _row(self, site: Site, reason: str, seen: Calls) -> BlockRow:
         layer = copied(site.layer).to("meta")  # which takes no memory and draws no random numbers
@@ -151,13 +149,12 @@ class Rewriting(ABC):
         if reason:
             return BlockRow(site.path, kind, reason=reason, parameters=(before, before))
         rewritten = copied(cast("nn.Conv2d", layer))
-        self.rewrite(rewritten, "default")
-        names, without = self.parts(cast("nn.Conv2d", layer))
+        self._rewrite(rewritten, "default")
+        names, without = self._parts(cast("nn.Conv2d", layer))
         counts, cost, kept = (before, count(rewritten.parameters())), None, 0.0
         if seen and self.input_shape:
             batch = self.input_shape[0]
-            (first, less), (last, more) = (
-                training_cost(m, seen, batch) for m in (layer, rewritten)
-            )
+            first, less = training_cost(layer, seen, batch)
+            last, more = training_cost(rewritten, seen, batch)
             cost, kept = (first, last), more - less
         return BlockRow(site.path, kind, names, without, "", counts, cost, kept)

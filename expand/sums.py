@@ -24,19 +24,18 @@ class _Sum(Rewriting):
 
     inits = INITS
     action = "is rewritten"
-    paths: frozenset[str] = frozenset()  # of the units, once they are made
+    paths: frozenset[str] | None = None  # of the units, once they are made
 
     @abstractmethod
-    def factors(self, conv: nn.Conv2d, init: Init) -> Factors:
+    def _factors(self, conv: nn.Conv2d, init: Init) -> Factors:
         """Return new factors for a convolution, with their first values."""
 
-    def obstacle(self, conv: nn.Conv2d) -> str:
-        """Say why a convolution stays as it is: with a single tap, parts would be copies of it."""
+    def _obstacle(self, conv: nn.Conv2d) -> str:
+        # with a single tap, parts would be copies of it
         return "its kernel is 1" if max(conv.kernel_size) == 1 else ""
 
-    def rewrite(self, conv: nn.Conv2d, init: Init) -> None:
-        """Turn a convolution into a unit, in place."""
-        factors = self.factors(conv, init).train(conv.training)
+    def _rewrite(self, conv: nn.Conv2d, init: Init) -> None:
+        factors = self._factors(conv, init).train(conv.training)
         if factors.bias is not None:
             factors.bias.requires_grad_(cast("nn.Parameter", conv.bias).requires_grad)
         become_unit(conv, factors)
@@ -69,14 +68,12 @@ class OREPA(_Sum):
     and `exclude` are patterns as of `expand.plan`.
     """
 
-    def factors(self, conv: nn.Conv2d, init: Init) -> Factors:
-        """Return the branches of a convolution."""
+    def _factors(self, conv: nn.Conv2d, init: Init) -> Factors:
         made = Branches(geometry(conv), conv.weight, conv.bias)
         made.start(conv.weight, init)
         return made
 
-    def parts(self, conv: nn.Conv2d) -> tuple[tuple[str, ...], str]:
-        """Return the names of the six branches."""
+    def _parts(self, conv: nn.Conv2d) -> tuple[tuple[str, ...], str]:
         kernel = by(conv.kernel_size)
         return (kernel, "average", "prior", "1x1", f"1x1-{kernel}", "depthwise-1x1"), ""
 
@@ -91,10 +88,8 @@ class DOConv(_Sum):
     def __init__(self, **choice: Unpack[Choice]) -> None:
         super().__init__(**choice)
 
-    def factors(self, conv: nn.Conv2d, init: Init) -> Factors:
-        """Return the two kernels of a convolution."""
+    def _factors(self, conv: nn.Conv2d, init: Init) -> Factors:
         return Overparameters(geometry(conv), conv.weight, conv.bias)
 
-    def parts(self, conv: nn.Conv2d) -> tuple[tuple[str, ...], str]:
-        """Return the one name that there is."""
+    def _parts(self, conv: nn.Conv2d) -> tuple[tuple[str, ...], str]:
         return (f"depthwise {by(conv.kernel_size)} - {by(conv.kernel_size)}",), ""
