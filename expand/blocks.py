@@ -15,12 +15,13 @@ from typing import Literal, Unpack, cast
 from torch import nn
 
 from expand.branch import Branch
-from expand.branched import branch_layer, branched_layers, merge_layer
+from expand.branched import BranchFactors
 from expand.chains import by
 from expand.copying import copied
 from expand.initialise import Init
 from expand.rewriting import Choice, Rewriting
 from expand.running import is_chainable
+from expand.units import Factors
 
 __all__ = ["DBB", "ACNet", "MobileOne", "RepVGG"]
 
@@ -31,7 +32,6 @@ class _Block(Rewriting):
     """What the four transforms share; each says which branches a convolution has."""
 
     inits = ("default", "preserve")
-    action = "has branches"
     pointwise = False  # whether layers with a kernel of 1 are rewritten
 
     def __init__(
@@ -43,24 +43,16 @@ class _Block(Rewriting):
     def _branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
         """Return the branches by name, that of the kernel first, and which are impossible."""
 
-    def _rewrite(self, conv: nn.Conv2d, init: Init) -> None:
+    def _factors(self, conv: nn.Conv2d, init: Init) -> Factors:
         made, _ = self._branches(conv)
-        branch_layer(conv, [*made.values()], preserve=init == "preserve")
-
-    def restore(self, student: nn.Module) -> nn.Module:
-        """Return the network with one convolution for each sum of branches."""
-        network = copied(student)
-        for _, layer in [*branched_layers(network)]:
-            merge_layer(layer)
-        return network
+        preserve = init == "preserve"
+        return BranchFactors([*made.values()], conv.weight, conv.bias, preserve=preserve)
 
     def _obstacle(self, conv: nn.Conv2d) -> str:
         if not is_chainable(type(conv)):
             return f"{type(conv).__name__} has a forward of its own"
         if not self.pointwise and max(conv.kernel_size) == 1:
             return "its kernel is 1"
-        if taken := [name for name in ("branches", "merged_class") if hasattr(conv, name)]:
-            return f"it has a {taken[0]!r} of its own, which branches need"
         names, without = self._parts(conv)
         return f"one branch only: no {without}" if names == (by(conv.kernel_size),) else ""
 

@@ -38,6 +38,11 @@ class ScaleNorm(_BatchNorm):
         super().__init__(channels, **options)
         self.bias = None
 
+    def reset_parameters(self) -> None:
+        """Start again at a scale of one, without running variance."""
+        self.reset_running_stats()
+        nn.init.ones_(self.weight)
+
     def forward(self, input: Tensor) -> Tensor:
         """Scale each channel, by the batch's variance in train mode."""
         variance = cast("Tensor", self.running_var)

@@ -10,7 +10,6 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from expand.branched import BranchedLayer
 from expand.chains import Geometry
 from expand.network import units
 from expand.running import CONVOLUTIONS
@@ -41,8 +40,16 @@ class Site:
 
 
 def linear_layers(model: nn.Module) -> list[Site]:
-    """The linear layers in the network's order; the factors of a unit are part of the unit."""
-    factors = {id(m) for _, unit in units(model) for m in unit.modules() if m is not unit}
+    """The linear layers in the network's order; the factors of a unit are part of the unit.
+
+    But not the convolutions in its branches, where it has such.
+    """
+    factors = {
+        id(module)
+        for _, unit in units(model)
+        if getattr(unit.factors, "linear", True)
+        for module in cast("nn.Module", unit.factors).modules()
+    }
     paths: dict[int, list[str]] = {}
     layers: dict[int, nn.Module] = {}
     for path, module in model.named_modules(remove_duplicate=False):
@@ -79,8 +86,6 @@ def unfit(layer: nn.Module, shared: set[int]) -> str:
     """Say why a layer cannot become a unit at all; empty where it can."""
     if isinstance(layer, ExpandedUnit):
         return "already expanded"
-    if isinstance(layer, BranchedLayer):
-        return "it has branches already"
     if _is_quantised(layer):
         return "it is quantised"
     if isinstance(layer, (*_TRANSPOSED, LazyModuleMixin)):

@@ -7,15 +7,18 @@ from typing import ClassVar, TypedDict, Unpack, cast
 
 from torch import nn
 
-from expand.branched import branched_layers
 from expand.copying import copied
 from expand.costs import Calls, calls, training_cost
 from expand.initialise import Init
 from expand.layers import Site, count, linear_layers, shared_weights, unfit
+from expand.making import become_unit
+from expand.network import units
 from expand.running import CONVOLUTIONS
 from expand.selection import check_patterns, patterns, unselected
 from expand.settings import check
 from expand.table import table
+from expand.transform import compress
+from expand.units import Factors
 
 __all__ = ["BlockPlan", "BlockRow", "Choice", "Rewriting"]
 
@@ -72,11 +75,11 @@ class Choice(TypedDict, total=False):
 class Rewriting(ABC):
     """A student transform that makes each convolution a sum of branches; abstract.
 
-    `inits` are the values that `init` may have, `action` is what an error says is done to no layer.
+    `inits` are the values that `init` may have.
     """
 
     inits: ClassVar[tuple[str, ...]]
-    action: ClassVar[str]
+    paths: frozenset[str] | None = None  # of the units, once they are made
 
     def __init__(self, *, init: Init = "default", **choice: Unpack[Choice]) -> None:
         check("init", init, self.inits)
@@ -94,12 +97,15 @@ class Rewriting(ABC):
         """Return the names of what a convolution becomes, and of what it cannot have."""
 
     @abstractmethod
-    def _rewrite(self, conv: nn.Conv2d, init: Init) -> None:
-        """Rewrite a convolution in place."""
+    def _factors(self, conv: nn.Conv2d, init: Init) -> Factors:
+        """Return new factors for a convolution, with their first values."""
 
-    @abstractmethod
-    def restore(self, student: nn.Module) -> nn.Module:
-        """Return the network with one convolution for each sum of branches."""
+    def _rewrite(self, conv: nn.Conv2d, init: Init) -> None:
+        """Turn a convolution into a unit, in place."""
+        factors = self._factors(conv, init).train(conv.training)
+        if factors.bias is not None:
+            factors.bias.requires_grad_(cast("nn.Parameter", conv.bias).requires_grad)
+        become_unit(conv, factors)
 
     def plan(self, student: nn.Module) -> BlockPlan:
         """Return what `apply` would do, printable."""
@@ -117,10 +123,15 @@ class Rewriting(ABC):
         chosen = [site.layer for site in sites if not reasons[site.path]]
         if not chosen:
             name = type(student).__name__
-            raise ValueError(f"no layer of {name} {self.action}:\n{self.plan(student)}")
+            raise ValueError(f"no layer of {name} is rewritten:\n{self.plan(student)}")
         for layer in chosen:
             self._rewrite(cast("nn.Conv2d", layer), self.init)
+        self.paths = frozenset(site.path for site in sites if not reasons[site.path])
         return rewritten
+
+    def restore(self, student: nn.Module) -> nn.Module:
+        """Return the network with one convolution for each that was rewritten."""
+        return compress(student, self.paths)
 
     def enter(self, student: nn.Module, phase: str) -> None:
         """Raise ValueError: the transform has no phases."""
@@ -128,7 +139,7 @@ class Rewriting(ABC):
 
     def _sites(self, student: nn.Module) -> tuple[list[Site], dict[str, str]]:
         """Return the linear layers, and by path why each stays as it is, empty if it does not."""
-        inside = tuple(f"{path}." for path, _ in branched_layers(student))
+        inside = tuple(f"{path}.factors." if path else "factors." for path, _ in units(student))
         sites = [site for site in linear_layers(student) if not site.path.startswith(inside)]
         check_patterns([*(self.select or ()), *(self.exclude or ())], sites)
         shared = shared_weights(student)

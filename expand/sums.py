@@ -1,7 +1,6 @@
 """OREPA and DO-Conv as student transforms: linear, and run folded like ExpandNets."""
 
-from abc import abstractmethod
-from typing import Unpack, cast
+from typing import Unpack
 
 from torch import Tensor, nn
 
@@ -9,42 +8,22 @@ from expand.chains import by
 from expand.doconv import Overparameters
 from expand.initialise import INITS, Init
 from expand.layers import geometry
-from expand.making import become_unit
-from expand.network import Hold, products, units
+from expand.network import Hold, products
 from expand.orepa import Branches
 from expand.rewriting import Choice, Rewriting
-from expand.transform import compress
 from expand.units import Factors
 
 __all__ = ["OREPA", "DOConv"]
 
 
 class _Sum(Rewriting):
-    """What both share; each says which factors a convolution has."""
+    """What both share: they run folded."""
 
     inits = INITS
-    action = "is rewritten"
-    paths: frozenset[str] | None = None  # of the units, once they are made
-
-    @abstractmethod
-    def _factors(self, conv: nn.Conv2d, init: Init) -> Factors:
-        """Return new factors for a convolution, with their first values."""
 
     def _obstacle(self, conv: nn.Conv2d) -> str:
         # with a single tap, parts would be copies of it
         return "its kernel is 1" if max(conv.kernel_size) == 1 else ""
-
-    def _rewrite(self, conv: nn.Conv2d, init: Init) -> None:
-        factors = self._factors(conv, init).train(conv.training)
-        if factors.bias is not None:
-            factors.bias.requires_grad_(cast("nn.Parameter", conv.bias).requires_grad)
-        become_unit(conv, factors)
-
-    def apply(self, student: nn.Module) -> nn.Module:
-        """Return a copy of the student with units; ValueError if no layer can be one."""
-        rewritten, before = super().apply(student), {path for path, _ in units(student)}
-        self.paths = frozenset(path for path, _ in units(rewritten)) - before
-        return rewritten
 
     def hold(self, student: nn.Module) -> Hold:
         """Return a context in which the units' weights are computed once: see `expand.Hold`."""
@@ -53,10 +32,6 @@ class _Sum(Rewriting):
     def products(self, student: nn.Module) -> dict[str, Tensor]:
         """Return the compact weights and biases of the units by name, differentiably."""
         return products(student, self.paths)
-
-    def restore(self, student: nn.Module) -> nn.Module:
-        """Return the network with one convolution for each unit."""
-        return compress(student, self.paths)
 
 
 class OREPA(_Sum):

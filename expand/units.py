@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cache
 from threading import get_ident
-from typing import Literal, SupportsIndex, cast
+from typing import ClassVar, Literal, SupportsIndex, cast
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +30,12 @@ OWN_NAMES = ("factors", "fold", "identity", "layer_class", "mode", "order", "_he
 
 
 class Factors(nn.Module):
-    """Parameters that a layer's weight is computed from, with its bias; abstract."""
+    """Parameters that a layer's weight is computed from, with its bias; abstract.
 
+    Those that are not `linear` are that weight in eval mode only: they run by their `forward`.
+    """
+
+    linear: ClassVar[bool] = True
     bias: nn.Parameter | None
 
     @abstractmethod
@@ -46,7 +50,7 @@ class Factors(nn.Module):
 class ExpandedUnit(nn.Module):
     """Mixed in before the class of the layer that is expanded; made by `making` alone.
 
-    `factors` are a chain, or `Factors` that fold themselves: such a unit is folded in every mode.
+    `factors` are a chain, or `Factors`, whose unit is the same in every mode.
     `identity`: the layer's input is added to what a chain makes of it. `mode` says how it runs:
     - folded: the factors are multiplied into the compact weight and bias, inside the graph, and
       the layer's own forward runs with them;
@@ -103,6 +107,8 @@ class ExpandedUnit(nn.Module):
         if not is_chainable(self.layer_class):
             return self._run_subclass(*inputs, **named)
         (input,) = inputs or named.values()
+        if isinstance(self.factors, Factors) and not self.factors.linear:
+            return self.factors(input)
         if self.mode != "folded" and self.is_chain:
             how = {"nonlinear": self.mode == "nonlinear", "identity": self.identity}
             return run_chain(self, cast("nn.ModuleList", self.factors), input, **how)

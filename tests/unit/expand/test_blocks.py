@@ -11,7 +11,6 @@ from torch import nn
 
 import expand
 from expand.branch import ScaleNorm
-from expand.branched import branched_layers
 from tests.contracts import check_geometries, check_transform
 from tests.unit.expand.networks import SmallNet, relative_error, warm_up
 
@@ -42,7 +41,7 @@ def test_dbb_is_the_papers_block(bias):
     conv = nn.Conv2d(4, 6, 3, padding=1, stride=2, bias=bias).double()
     layer = expand.DBB().apply(nn.Sequential(conv)).train()[0]
     images = torch.randn(5, 4, 9, 9, dtype=torch.float64)
-    origin, point, inner, average = layer.branches
+    origin, point, inner, average = layer.factors.branches
 
     def norm(values, of):
         if not bias:
@@ -75,7 +74,7 @@ def test_dbb_is_the_papers_block(bias):
         first = norm(F.conv2d(images, average.point.weight), average.point_norm)
         expected += norm(F.avg_pool2d(padded(first, average.point_norm), 3, 2), average.norm)
         if bias:
-            expected += layer.bias.view(-1, 1, 1)
+            expected += layer.factors.bias.view(-1, 1, 1)
     assert relative_error(found, expected) < 1e-12
 
 
@@ -163,10 +162,21 @@ def test_copies_and_pickles_run_the_same():
     images = torch.randn(2, 3, 32, 32)
     for other in (deepcopy(student), pickle.loads(pickle.dumps(student))):
         assert torch.equal(other(images), student(images))
-        assert len([*branched_layers(other)]) == 3
+        assert len([*expand.units(other)]) == 3
     again = expand.DBB().apply(SmallNet(3))
     again.load_state_dict(student.state_dict())
     assert torch.equal(again.eval()(images), student(images))
+
+
+@each_block
+def test_reset_parameters_draws_again(block):
+    torch.manual_seed(0)
+    for bias in (True, False):
+        student = warm_up(block().apply(nn.Sequential(nn.Conv2d(4, 4, 3, bias=bias))), 4, 4, 8, 8)
+        before = student[0].weight.detach().clone()
+        student[0].reset_parameters()
+        assert 0.2 < student[0].weight.norm() / before.norm() < 5
+        assert (student[0].weight != before).any()
 
 
 def test_what_is_refused():
@@ -178,21 +188,24 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="'nowhere' matches no layer"):
         expand.RepVGG(select="nowhere").apply(network)
     with pytest.raises(
-        ValueError, match=r"(?s)no layer of Linear has branches:.*not a convolution"
+        ValueError, match=r"(?s)no layer of Linear is rewritten:.*not a convolution"
     ):
         expand.DBB().apply(nn.Linear(2, 2))
     with pytest.raises(ValueError, match="RepVGG has no phase 'linear', nor any other"):
         expand.RepVGG().enter(network, "linear")
     with pytest.raises(ValueError, match=r"(?s)already expanded"):
         expand.DBB(select="features.*").apply(expand.expand(network, "cl"))
-    with pytest.raises(ValueError, match=r"(?s)it has branches already"):
+    with pytest.raises(ValueError, match=r"(?s)already expanded"):
         expand.DBB().apply(expand.RepVGG().apply(network))
 
 
 def test_chains_may_stand_inside_of_branches():
     torch.manual_seed(0)
     images, network = torch.randn(2, 3, 32, 32), SmallNet(3)
-    blocks, chains = expand.RepVGG(), expand.ExpandNet("cl", select="features.*.branches.0.kernel")
+    blocks, chains = (
+        expand.RepVGG(),
+        expand.ExpandNet("cl", select="features.*.factors.branches.0.kernel"),
+    )
     student = warm_up(chains.apply(blocks.apply(network)), 4, 3, 32, 32)
     compact = blocks.restore(chains.restore(student))
     assert [*compact.state_dict()] == [*network.state_dict()]
