@@ -1,4 +1,4 @@
-"""ExpandNets: linear over-parameterisation that holds during training only.
+"""Rewritings of a network that hold during training only: ExpandNets, OREPA, DBB and others.
 
     expanded = expand.expand(model, conv="ck", linear=True, rate=4)
     compact = expand.compress(expanded)
@@ -8,11 +8,12 @@ Needs torch alone.
 
 from expand.blocks import DBB, ACNet, MobileOne, RepVGG
 from expand.copying import copied
+from expand.doconv import DOConv
 from expand.network import Hold, set_mode, units
+from expand.orepa import OREPA
 from expand.planning import LayerPlan, Plan, plan
 from expand.presets import PRESETS
 from expand.settings import Options, Settings
-from expand.sums import OREPA, DOConv
 from expand.transform import ExpandNet, compress, expand
 from expand.units import ExpandedUnit
 

@@ -14,8 +14,7 @@ from typing import Literal, Unpack, cast
 
 from torch import nn
 
-from expand.branch import Branch
-from expand.branched import BranchFactors
+from expand.branch import Branch, BranchFactors
 from expand.chains import by
 from expand.copying import copied
 from expand.initialise import Init

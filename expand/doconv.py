@@ -6,15 +6,19 @@ O, I: output and input channels; g: groups; K: taps of the kernel; t: multiplier
 """
 
 from math import sqrt
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from expand.chains import Geometry
+from expand.chains import Geometry, by
+from expand.initialise import Init
+from expand.layers import geometry
+from expand.rewriting import Choice, Folded
 from expand.running import Product
 from expand.units import Factors
 
-__all__ = ["Overparameters", "Values", "separable"]
+__all__ = ["DOConv", "Values", "separable"]
 
 
 class Values(nn.Module):
@@ -66,3 +70,20 @@ class Overparameters(Factors):
         for values in (self.kernel.weight, self.bias):
             if values is not None:
                 nn.init.uniform_(values, -bound, bound)
+
+
+class DOConv(Folded):
+    """k behind a depthwise k of each input, folded: little memory (Cao et al. 2020, DO-Conv).
+
+    For convolutions with a kernel above 1. It starts as the layer, trained or not. `select` and
+    `exclude` are patterns as of `expand.plan`.
+    """
+
+    def __init__(self, **choice: Unpack[Choice]) -> None:
+        super().__init__(**choice)
+
+    def _factors(self, conv: nn.Conv2d, init: Init) -> Factors:
+        return Overparameters(geometry(conv), conv.weight, conv.bias)
+
+    def _parts(self, conv: nn.Conv2d) -> tuple[tuple[str, ...], str]:
+        return (f"depthwise {by(conv.kernel_size)} - {by(conv.kernel_size)}",), ""

@@ -1,13 +1,9 @@
 """OREPA (Hu et al., CVPR 2022): a kernel as a sum of six branches, each scaled per output channel.
 
-    origin       a kernel like the layer's                                 starts at a scale of 0.25
-    average      a 1x1, spread evenly over the kernel's taps               0.25
-    prior        a 1x1, times a fixed cosine for each output channel       0
-    point        a 1x1 at the kernel's centre                              1
-    inner        identity + 1x1 among the inputs, then a kernel            0.5
-    separable    a depthwise kernel to 8 channels for each input, then 1x1 0.5
-
-All is linear and without normalisation: the layer runs on the sum, and the network's own
+origin, a kernel like the layer's; average, a 1x1 spread evenly over the kernel's taps; prior, a 1x1
+times a fixed cosine for each output channel; point, a 1x1 at the centre; inner, identity + 1x1
+among the inputs, then a kernel; separable, a depthwise kernel to 8 channels of each input, then
+1x1. All is linear and without normalisation: the layer runs on the sum, and the network's own
 BatchNorm, which the paper wants behind it, is the network's. Letters: `expand.doconv`.
 """
 
@@ -18,13 +14,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from expand.chains import Geometry
+from expand.chains import Geometry, by
 from expand.doconv import Values, separable
 from expand.initialise import Init, check_values
+from expand.layers import geometry
+from expand.rewriting import Folded
 from expand.running import Product
 from expand.units import Factors
 
-__all__ = ["Branches"]
+__all__ = ["OREPA"]
 
 MULTIPLIER = 8
 SCALES = (0.25, 0.25, 0.0, 1.0, 0.5, 0.5)
@@ -118,6 +116,25 @@ class Branches(Factors):
         if ratio > 0:  # a layer of zeros gives no scale
             for values in (origin, outer, points, pointwise):
                 values.mul_(ratio.item())
+
+
+class OREPA(Folded):
+    """k + 5 linear branches, folded into one a step: little memory (Hu et al. 2022, OREPA).
+
+    For convolutions with a kernel above 1 and a BatchNorm behind them. `init`: `default` is the
+    authors', whose sum is several times as large as the layer's default weight; `scaled` shrinks
+    the branches to the size of the layer's; `preserve` keeps a trained layer's function. `select`
+    and `exclude` are patterns as of `expand.plan`.
+    """
+
+    def _factors(self, conv: nn.Conv2d, init: Init) -> Factors:
+        made = Branches(geometry(conv), conv.weight, conv.bias)
+        made.start(conv.weight, init)
+        return made
+
+    def _parts(self, conv: nn.Conv2d) -> tuple[tuple[str, ...], str]:
+        kernel = by(conv.kernel_size)
+        return (kernel, "average", "prior", "1x1", f"1x1-{kernel}", "depthwise-1x1"), ""
 
 
 def _basis(geometry: Geometry) -> Tensor:

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypedDict, Unpack, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from expand.copying import copied
 from expand.costs import Calls, calls, training_cost
-from expand.initialise import Init
+from expand.initialise import INITS, Init
 from expand.layers import Site, count, linear_layers, shared_weights, unfit
 from expand.making import become_unit
-from expand.network import units
+from expand.network import Hold, products, units
 from expand.running import CONVOLUTIONS
 from expand.selection import check_patterns, patterns, unselected
 from expand.settings import check
@@ -20,7 +20,7 @@ from expand.table import table
 from expand.transform import compress
 from expand.units import Factors
 
-__all__ = ["BlockPlan", "BlockRow", "Choice", "Rewriting"]
+__all__ = ["BlockPlan", "BlockRow", "Choice", "Folded", "Rewriting"]
 
 
 @dataclass(frozen=True)
@@ -169,3 +169,21 @@ class Rewriting(ABC):
             last, more = training_cost(rewritten, seen, batch)
             cost, kept = (first, last), more - less
         return BlockRow(site.path, kind, names, without, "", counts, cost, kept)
+
+
+class Folded(Rewriting):
+    """A student transform whose units run on the sum, as ExpandNets do; abstract."""
+
+    inits = INITS
+
+    def _obstacle(self, conv: nn.Conv2d) -> str:
+        # with a single tap, parts would be copies of it
+        return "its kernel is 1" if max(conv.kernel_size) == 1 else ""
+
+    def hold(self, student: nn.Module) -> Hold:
+        """Return a context in which the units' weights are computed once: see `expand.Hold`."""
+        return Hold(student, self.paths)
+
+    def products(self, student: nn.Module) -> dict[str, Tensor]:
+        """Return the compact weights and biases of the units by name, differentiably."""
+        return products(student, self.paths)

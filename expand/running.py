@@ -8,14 +8,7 @@ from torch import Tensor, nn
 
 from expand.algebra import identity_weight
 
-__all__ = [
-    "CONVOLUTIONS",
-    "FACTORS",
-    "Product",
-    "is_chainable",
-    "pads_in_convolution",
-    "run_chain",
-]
+__all__ = ["CONVOLUTIONS", "FACTORS", "Product", "is_chainable", "pads_in_convolution", "run_chain"]
 
 CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 FACTORS = (*CONVOLUTIONS, nn.Linear)
