@@ -122,11 +122,9 @@ def identity_weight(like: Tensor) -> Tensor:
 
     It has as many outputs as inputs; a kernel's centre is the tap at (size - 1) // 2.
     """
-    out, width, *kernel = like.shape
-    whole = torch.zeros(like.shape, dtype=like.dtype, device=like.device)
-    centre = [(size - 1) // 2 for size in kernel]
-    outputs = torch.arange(out, device=like.device)
-    whole[(outputs, outputs % width, *centre)] = 1
+    _, width, *kernel = like.shape
+    whole, outputs = torch.zeros_like(like), torch.arange(len(like), device=like.device)
+    whole[(outputs, outputs % width, *((size - 1) // 2 for size in kernel))] = 1
     return whole
 
 

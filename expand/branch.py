@@ -48,19 +48,15 @@ class ScaleNorm(_BatchNorm):
         """Scale each channel, by the batch's variance in train mode."""
         variance = cast("Tensor", self.running_var)
         if self.training:
-            wide = input.to(self.weight.dtype)
-            variance = wide.var((0, *range(2, input.dim())), correction=0)
-            self._track(variance, input.numel() // input.shape[1])
+            axes, count = (0, *range(2, input.dim())), input.numel() // input.shape[1]
+            variance = input.to(self.weight.dtype).var(axes, correction=0)
+            with torch.no_grad():
+                tracked = cast("Tensor", self.num_batches_tracked).add_(1)
+                share = 1 / tracked if self.momentum is None else self.momentum
+                unbiased = variance * (count / max(1, count - 1))
+                cast("Tensor", self.running_var).lerp_(unbiased, share)
         scale = self.weight * (variance + self.eps).rsqrt()
         return input * scale.to(input.dtype).view(-1, *[1] * (input.dim() - 2))
-
-    @torch.no_grad()
-    def _track(self, variance: Tensor, count: int) -> None:
-        """Take a batch's variance of `count` numbers a channel into the running one."""
-        tracked = cast("Tensor", self.num_batches_tracked).add_(1)
-        share = 1 / tracked if self.momentum is None else self.momentum
-        unbiased = variance * (count / max(1, count - 1))
-        cast("Tensor", self.running_var).lerp_(unbiased, share)
 
 
 class Branch(nn.Module):

@@ -59,13 +59,11 @@ class Branches(Factors):
         origin, outer, points, inner, depthwise, pointwise, scale, basis = (
             each.to(dtype) for each in (*self._weights(), self.basis)
         )
-        columns = scale[..., None, None]
-        spread = torch.bmm(points, basis * scale[1:4].t()[..., None])
+        total = torch.bmm(points, basis * scale[1:4].t()[..., None])
         chain = outer + self._through(outer, inner)
         apart = separable(depthwise, pointwise, self.groups)
-        total = torch.addcmul(spread, origin, columns[0])
-        total = torch.addcmul(total, chain, columns[4])
-        total = torch.addcmul(total, apart, columns[5])
+        for part, place in ((origin, 0), (chain, 4), (apart, 5)):
+            total = torch.addcmul(total, part, scale[place, :, None, None])
         bias = None if self.bias is None else self.bias.to(dtype)
         return total.reshape(*total.shape[:2], *self.kernel_size), bias
 

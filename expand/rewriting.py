@@ -120,13 +120,13 @@ class Rewriting(ABC):
         """Return a copy of the student with branches; ValueError if no layer can have any."""
         rewritten = copied(student)
         sites, reasons = self._sites(rewritten)
-        chosen = [site.layer for site in sites if not reasons[site.path]]
+        chosen = [site for site in sites if not reasons[site.path]]
         if not chosen:
             name = type(student).__name__
             raise ValueError(f"no layer of {name} is rewritten:\n{self.plan(student)}")
-        for layer in chosen:
-            self._rewrite(cast("nn.Conv2d", layer), self.init)
-        self.paths = frozenset(site.path for site in sites if not reasons[site.path])
+        for site in chosen:
+            self._rewrite(cast("nn.Conv2d", site.layer), self.init)
+        self.paths = frozenset(site.path for site in chosen)
         return rewritten
 
     def restore(self, student: nn.Module) -> nn.Module:
@@ -146,13 +146,9 @@ class Rewriting(ABC):
         return sites, {site.path: self._reason(site, shared) for site in sites}
 
     def _reason(self, site: Site, shared: set[int]) -> str:
-        if left := unselected(site, self.select, self.exclude):
-            return left
-        if unusual := unfit(site.layer, shared):
-            return unusual
-        if not isinstance(site.layer, CONVOLUTIONS):
-            return "not a convolution"
-        return self._obstacle(cast("nn.Conv2d", site.layer))
+        other = "" if isinstance(site.layer, CONVOLUTIONS) else "not a convolution"
+        known = unselected(site, self.select, self.exclude) or unfit(site.layer, shared) or other
+        return known or self._obstacle(cast("nn.Conv2d", site.layer))
 
     def _row(self, site: Site, reason: str, seen: Calls) -> BlockRow:
         layer = copied(site.layer).to("meta")  # which takes no memory and draws no random numbers
