@@ -5,7 +5,8 @@
 A step is forward, cross-entropy (per pixel or cell if the network predicts these), backward and SGD
 with momentum, on one batch in memory. Compact, compact on channels-last images and folded
 alternate; unfolded, many times slower, is compared with compact afterwards, in fewer rounds, unless
---no-unfolded is given.
+--no-unfolded is given. With `--transforms OREPA DBB` it is these transforms that are compared, by
+their classes' defaults.
 """
 
 import argparse
@@ -32,6 +33,9 @@ NOTE = """img/s and peak MB are the compact network's in torch's default layout;
 ratios to it: medians of the rounds [quartiles]. to channels last: the folded network, which gets
 channels-last images, over the compact one on these. paper: Table 13's ratio, unfolded on a GPU."""
 
+TRANSFORMS = ("OREPA", "DOConv", "RepVGG", "ACNet", "DBB", "MobileOne")
+TRANSFORMS_NOTE = """img/s and peak MB are the compact network's; other columns are ratios to it."""
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the selected rows, print the table, write JSON with --json."""
@@ -41,8 +45,10 @@ def main(arguments: list[str] | None = None) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() and not args.cpu else "cpu")
     names = selected(list(CASES), args.only)
     console = Console()
-    rows = [_row(name, args, device) for name in track(names, console=console, transient=True)]
-    show(f"Training, {args.rounds} rounds, {_where(device)}", rows, console, note=NOTE)
+    row = _transforms_row if args.transforms else _row
+    rows = [row(name, args, device) for name in track(names, console=console, transient=True)]
+    note = TRANSFORMS_NOTE if args.transforms else NOTE
+    show(f"Training, {args.rounds} rounds, {_where(device)}", rows, console, note=note)
     if args.json:
         write(args.json, rows, rounds=args.rounds, device=device.type)
 
@@ -53,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pixels", type=int, metavar="N", help="image size, not for SmallNets")
     parser.add_argument(
         "--no-unfolded", action="store_false", dest="unfolded", help="leave out the slowest mode"
+    )
+    parser.add_argument(
+        "--transforms", nargs="+", choices=TRANSFORMS, metavar="NAME", help=", ".join(TRANSFORMS)
     )
     parser.add_argument("--bf16", action="store_true", help="under autocast")
     parser.add_argument("--fused", action="store_true", help="the fused SGD, for all contenders")
@@ -88,6 +97,23 @@ def _row(name: str, args: argparse.Namespace, device: torch.device) -> TableRow:
     }
 
 
+def _transforms_row(name: str, args: argparse.Namespace, device: torch.device) -> TableRow:
+    case = CASES[name]
+    if args.pixels:
+        case = replace(case, pixels=args.pixels)
+    size = args.batch_size or case.batch_size
+    asked = ["compact", *args.transforms]
+    builds = {who: partial(_step, case, who, size, args, device) for who in asked}
+    rounds = measure([Contender(w, b, size) for w, b in builds.items()], rounds=args.rounds)
+    peaks = {who: peak_memory(build, device) for who, build in builds.items()}
+    row: TableRow = {"network": name, "images": f"{size} x {case.pixels}²"}
+    row |= {"img/s": rounds.speed("compact"), "peak MB": peaks["compact"] / 1e6}
+    for who in args.transforms:
+        row[who] = rounds.ratio(who, "compact")
+        row[f"{who} MB"] = peaks[who] / peaks["compact"]
+    return row
+
+
 def _step(
     case: Case, who: str, batch_size: int, args: argparse.Namespace, device: torch.device
 ) -> Step:
@@ -97,6 +123,8 @@ def _step(
     if who in ("folded", "unfolded"):
         model = expand.expand(model, preset=case.preset)
         expand.set_mode(model, "folded" if who == "folded" else "unfolded")
+    elif who in TRANSFORMS:
+        model = getattr(expand, who)().apply(model)
     return training_step(
         model,
         batch,

@@ -1,4 +1,4 @@
-"""ExpandNets: linear over-parameterisation that holds during training only.
+"""Rewritings of a network that hold during training only: ExpandNets, OREPA, DBB and others.
 
     expanded = expand.expand(model, conv="ck", linear=True, rate=4)
     compact = expand.compress(expanded)
@@ -6,7 +6,11 @@
 Needs torch alone.
 """
 
+from expand.blocks import DBB, ACNet, MobileOne, RepVGG
+from expand.copying import copied
+from expand.doconv import DOConv
 from expand.network import Hold, set_mode, units
+from expand.orepa import OREPA
 from expand.planning import LayerPlan, Plan, plan
 from expand.presets import PRESETS
 from expand.settings import Options, Settings
@@ -14,15 +18,22 @@ from expand.transform import ExpandNet, compress, expand
 from expand.units import ExpandedUnit
 
 __all__ = [
+    "DBB",
+    "OREPA",
     "PRESETS",
+    "ACNet",
+    "DOConv",
     "ExpandNet",
     "ExpandedUnit",
     "Hold",
     "LayerPlan",
+    "MobileOne",
     "Options",
     "Plan",
+    "RepVGG",
     "Settings",
     "compress",
+    "copied",
     "expand",
     "plan",
     "set_mode",

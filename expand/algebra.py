@@ -16,7 +16,16 @@ from typing import Union
 import torch
 from torch import Tensor
 
-__all__ = ["Order", "cheapest_order", "compose", "compose_backward", "regroup", "taps", "weight"]
+__all__ = [
+    "Order",
+    "cheapest_order",
+    "compose",
+    "compose_backward",
+    "identity_weight",
+    "regroup",
+    "taps",
+    "weight",
+]
 
 Order = Union[int, tuple["Order", "Order"]]  # noqa: UP007 - X | Y cannot hold its own name
 
@@ -106,6 +115,17 @@ def regroup(weight: Tensor, groups: int, into: int) -> Tensor:
     diagonal = torch.eye(blocks, dtype=weight.dtype, device=weight.device)
     diagonal = diagonal.reshape(1, blocks, 1, blocks, 1, *[1] * len(kernel))
     return (parts * diagonal).reshape(out, blocks * width, *kernel)
+
+
+def identity_weight(like: Tensor) -> Tensor:
+    """The weight of a layer like that of `like` [out, in / groups, *kernel] that returns its input.
+
+    It has as many outputs as inputs; a kernel's centre is the tap at (size - 1) // 2.
+    """
+    _, width, *kernel = like.shape
+    whole, outputs = torch.zeros_like(like), torch.arange(len(like), device=like.device)
+    whole[(outputs, outputs % width, *((size - 1) // 2 for size in kernel))] = 1
+    return whole
 
 
 def cheapest_order(shapes: Sequence[tuple[int, int, Sequence[int]]]) -> tuple[int, Order]:

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-__all__ = ["Biases", "Depthwise", "Factor", "Geometry", "Strategy", "chain", "obstacle"]
+__all__ = [
+    "Biases",
+    "Depthwise",
+    "Factor",
+    "Geometry",
+    "Strategy",
+    "chain",
+    "no_identity",
+    "obstacle",
+]
 
 Strategy = Literal["fc", "cl", "ck"]
 Depthwise = Literal["grouped", "channelwise"]
@@ -52,10 +61,18 @@ def obstacle(geometry: Geometry, strategy: Strategy) -> str | None:
     """Say why `strategy` cannot represent every such layer; None where it can."""
     if strategy == "ck":
         if any(size % 2 == 0 for size in geometry.kernel):
-            return f"CK needs odd kernel sizes, not {_by(geometry.kernel)}"
+            return f"CK needs odd kernel sizes, not {by(geometry.kernel)}"
         if max(geometry.kernel) <= 3:
-            return f"CK needs a kernel above 3, not {_by(geometry.kernel)}"
+            return f"CK needs a kernel above 3, not {by(geometry.kernel)}"
     return None
+
+
+def no_identity(geometry: Geometry) -> str:
+    """Say why a layer's input cannot be added to its output; empty where it can."""
+    if geometry.inputs != geometry.outputs:
+        return f"{geometry.inputs} inputs, {geometry.outputs} outputs"
+    even = any(size % 2 == 0 for size in geometry.kernel)
+    return f"a kernel of {by(geometry.kernel)} has no centre" if even else ""
 
 
 def chain(
@@ -117,5 +134,6 @@ def _width(rate: float, channels: int, groups: int) -> int:
     return groups * max(1, round(rate * channels / groups))
 
 
-def _by(sizes: Sequence[int]) -> str:
+def by(sizes: Sequence[int]) -> str:
+    """Write a kernel as `3x3`."""
     return "x".join(map(str, sizes))

@@ -2,9 +2,10 @@
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 __all__ = ["copied"]
@@ -16,10 +17,26 @@ def copied(network: M) -> M:
     """Return a deep copy; a tensor inside a graph is copied by its value, without the graph.
 
     `torch.nn.utils.weight_norm` and `spectral_norm` leave such tensors, and so do modules that
-    keep a tensor of their last forward pass.
+    keep a tensor of their last forward pass. Parametrisations can be removed from the copy, and the
+    network keeps its own.
     """
     with _WithoutGraph():
-        return copy.deepcopy(network)
+        copied = copy.deepcopy(network)
+    _own_classes(copied)
+    return copied
+
+
+def _own_classes(network: nn.Module) -> None:
+    """Give each parametrised module in a copy a class of its own, in place.
+
+    `torch.nn.utils.parametrize` makes a class for such a module, which its deep copies share, and
+    takes the weight's property from it when it is removed: from all of them.
+    """
+    for module in network.modules():
+        if parametrize.is_parametrized(module):
+            cls = type(module)
+            own = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
+            module.__class__ = cast("type[nn.Module]", type(cls.__name__, cls.__bases__, own))
 
 
 class _WithoutGraph(TorchFunctionMode):

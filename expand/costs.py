@@ -10,13 +10,14 @@ from math import prod
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from expand.algebra import cheapest_order
 from expand.chains import Factor
 from expand.copying import copied
 
-__all__ = ["Calls", "Cost", "calls", "layer_cost"]
+__all__ = ["Calls", "Cost", "calls", "layer_cost", "training_cost"]
 
 Calls = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
 """The shapes of a layer's input and output, without the batch, for each call in a forward pass."""
@@ -80,8 +81,12 @@ def layer_cost(
     *,
     batch: int,
     chainable: bool,
+    identity: bool = False,
 ) -> Cost | None:
-    """Return the cost of a layer and of its factors; None where it is never called."""
+    """Return the cost of a layer and of its factors; None where it is never called.
+
+    With `identity` an unfolded convolution runs a second time, for its input.
+    """
     if not calls:
         return None
     weight = cast("Tensor", layer.weight)
@@ -91,7 +96,8 @@ def layer_cost(
     groups = getattr(layer, "groups", 1)
     fold, _ = cheapest_order([(f.outputs, f.inputs // groups, f.kernel) for f in factors])
     unfolded = [_chain_cost(layer, factors, stride_at, shape) for shape, _ in calls]
-    return Cost(compact, sum(unfolded) if chainable else None, compact + fold / batch)
+    skip = compact if identity and not isinstance(layer, nn.Linear) else 0
+    return Cost(compact, sum(unfolded) + skip if chainable else None, compact + fold / batch)
 
 
 def _chain_cost(
@@ -120,3 +126,26 @@ def _chain_cost(
 def _positions(output: tuple[int, ...], layer: nn.Module) -> int:
     """How often the layer's weight is applied to a sample."""
     return prod(output[:-1]) if isinstance(layer, nn.Linear) else prod(output[1:])
+
+
+def training_cost(layer: nn.Module, calls: Calls, batch: int) -> tuple[float, float]:
+    """Return multiply-adds of a forward pass, and bytes kept for the backward pass, a sample.
+
+    Of a convolution on the meta device, in train mode, whatever it is computed from: torch counts
+    them on a `batch`, of two at least, which BatchNorm wants.
+    """
+    batch, like = max(2, batch), next(layer.parameters())
+    kept: dict[int, UntypedStorage] = {}
+    own = {value.untyped_storage()._cdata for value in layer.state_dict().values()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with FlopCounterMode(display=False) as counter, hooks, torch.enable_grad():
+        outputs = [layer.train()(like.new_empty(batch, *shape)) for shape, _ in calls]
+    size = sum(storage.nbytes() for key, storage in kept.items() if key not in own)
+    del outputs  # whose graphs hold what is kept
+    return counter.get_total_flops() / 2 / batch, size / batch

@@ -15,7 +15,7 @@ from torch.autograd.function import Function
 
 from expand.algebra import Order, cheapest_order, compose, compose_backward, taps, weight
 
-__all__ = ["fold", "fold_once"]
+__all__ = ["float32", "fold", "fold_once"]
 
 _Parts = list[Tensor | None]
 
@@ -36,7 +36,7 @@ def fold(
     if order is None:
         _, order = cheapest_order([(w.shape[0], w.shape[1], w.shape[2:]) for w in weights])
     views = [taps(each) for each in weights]
-    with _float32(views[0]):
+    with float32(views[0]):
         product = _multiply(views, order, groups, [])
         carried, _ = _carry(views, biases, groups)
     return weight(product), carried[-1]
@@ -66,7 +66,7 @@ class _Fold(Function):
         count = len(tensors) // 2
         views, biases = [taps(each) for each in tensors[:count]], tensors[count:]
         inner: list[Tensor] = []
-        with _float32(views[0]):
+        with float32(views[0]):
             product = _multiply(views, order, groups, inner)
             carried, matrices = _carry(views, biases, groups)
         ctx.groups, ctx.order, ctx.count = groups, order, count
@@ -82,7 +82,7 @@ class _Fold(Function):
         biases, carried, matrices = (saved[i * count : (i + 1) * count] for i in (1, 2, 3))
         inner = list(saved[4 * count :])
         grads: _Parts = [None] * (2 * count)
-        with _float32(views[0]):
+        with float32(views[0]):
             if torch.is_grad_enabled():  # to be differentiated again: with products of its own
                 inner = []
                 _multiply(views, ctx.order, groups, inner)
@@ -190,7 +190,7 @@ def _plus_outer(so_far: Tensor | None, column: Tensor, row: Tensor, like: Tensor
     return add(column, row).flatten(0, 1)
 
 
-def _float32(like: Tensor) -> AbstractContextManager[object]:
+def float32(like: Tensor) -> AbstractContextManager[object]:
     """Keep autocast out of a product; not every device has it."""
     kind = like.device.type
     if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):

@@ -10,7 +10,7 @@ from expand.algebra import regroup
 from expand.folding import fold
 from expand.preserve import approximate, channelwise, preserve
 
-__all__ = ["INITS", "Init", "initialise"]
+__all__ = ["INITS", "Init", "check_values", "initialise"]
 
 Init = Literal["default", "scaled", "preserve"]
 INITS: tuple[Init, ...] = ("default", "scaled", "preserve")
@@ -38,11 +38,7 @@ def initialise(
     """
     if init == "default":
         return
-    if weight.is_meta:
-        raise ValueError(
-            f"init={init!r} needs the layer's values, and it is on the meta device: use "
-            "init='default', or load the weights first (network.to_empty, load_state_dict)"
-        )
+    check_values(weight, init)
     with torch.no_grad():
         setter = _scale if init == "scaled" else _preserve
         setter(factors, weight, groups)
@@ -50,6 +46,15 @@ def initialise(
             for own in [factor.bias for factor in factors if factor.bias is not None]:
                 own.zero_()
             cast("Tensor", factors[-1].bias).copy_(bias)
+
+
+def check_values(weight: Tensor, init: Init) -> None:
+    """Raise ValueError for a weight without values, which `init` starts from."""
+    if weight.is_meta and init != "default":
+        raise ValueError(
+            f"init={init!r} needs the layer's values, and it is on the meta device: use "
+            "init='default', or load the weights first (network.to_empty, load_state_dict)"
+        )
 
 
 def _scale(factors: Sequence[nn.Conv2d | nn.Linear], weight: Tensor, groups: int) -> None:

@@ -12,7 +12,8 @@ from torch.nn.utils import parametrize
 
 from expand.chains import Geometry
 from expand.network import units
-from expand.units import CONVOLUTIONS, OWN_NAMES, ExpandedUnit
+from expand.running import CONVOLUTIONS
+from expand.units import OWN_NAMES, ExpandedUnit
 
 __all__ = ["Site", "count", "geometry", "linear_layers", "shared_weights", "unfit"]
 
@@ -39,8 +40,12 @@ class Site:
 
 
 def linear_layers(model: nn.Module) -> list[Site]:
-    """The linear layers in the network's order; the factors of a unit are part of the unit."""
-    factors = {id(factor) for _, unit in units(model) for factor in unit.factors}
+    """The linear layers in the network's order; the factors of a unit are part of the unit.
+
+    But not the convolutions in its branches, where it has such.
+    """
+    folded = [u.factors for _, u in units(model) if getattr(u.factors, "linear", True)]
+    factors = {id(m) for each in folded for m in cast("nn.Module", each).modules()}
     paths: dict[int, list[str]] = {}
     layers: dict[int, nn.Module] = {}
     for path, module in model.named_modules(remove_duplicate=False):

@@ -6,20 +6,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from expand.algebra import cheapest_order, taps, weight
+from expand.algebra import cheapest_order, identity_weight, taps, weight
 from expand.chains import Factor
 from expand.initialise import Init, initialise
-from expand.units import (
-    CONVOLUTIONS,
-    OWN_NAMES,
-    ExpandedUnit,
-    Mode,
-    is_chainable,
-    pads_in_convolution,
-    unit_class,
-)
+from expand.running import CONVOLUTIONS, pads_in_convolution
+from expand.units import OWN_NAMES, ExpandedUnit, Mode, unit_class
 
-__all__ = ["compress_unit", "expand_layer"]
+__all__ = ["become_unit", "compress_unit", "expand_layer"]
 
 
 def expand_layer(
@@ -29,9 +22,11 @@ def expand_layer(
     stride_at: int,
     mode: Mode,
     init: Init = "default",
+    identity: bool = False,
 ) -> None:
     """Turn `layer` into a unit, in place. `stride_at`: the factor that carries the stride.
 
+    With `identity` the chain's product is one thing, the other is the layer that returns its input.
     Raises ValueError where `init` is preserve and the factors are too narrow; the layer is left
     as it was then.
     """
@@ -41,33 +36,45 @@ def expand_layer(
     )
     modules.train(layer.training)
     groups = getattr(layer, "groups", 1)
-    initialise(cast("Sequence[nn.Linear]", modules), weight, bias, groups=groups, init=init)
+    start = weight
+    if identity and init == "preserve" and not weight.is_meta:
+        start = weight.detach() - identity_weight(weight)
+    initialise(cast("Sequence[nn.Linear]", modules), start, bias, groups=groups, init=init)
     for module in cast("Sequence[nn.Linear]", modules):
         module.weight.data = _channels_last(module.weight.data)
         module.weight.requires_grad_(weight.requires_grad)
         if bias is not None and module.bias is not None:
             module.bias.requires_grad_(bias.requires_grad)
-    # The names stay, empty: the order of the state dict is the layer's again after compression.
-    layer._parameters.update(weight=None, bias=None)
-    layer.__class__ = unit_class(type(layer))
-    unit = cast("ExpandedUnit", layer)
-    unit.factors = cast("Sequence[nn.Linear]", modules)
-    unit.mode = mode
+    unit = become_unit(layer, modules)
+    unit.mode, unit.identity = mode, identity
     shapes = [(f.outputs, f.inputs // groups, f.kernel) for f in factors]
     _, unit.order = cheapest_order(shapes)
 
 
+def become_unit(layer: nn.Module, factors: nn.Module) -> ExpandedUnit:
+    """Turn `layer` into a folded unit that is computed from `factors`, in place."""
+    # The names stay, empty: the order of the state dict is the layer's again after compression.
+    layer._parameters.update(weight=None, bias=None)
+    layer.__class__ = unit_class(type(layer))
+    unit = cast("ExpandedUnit", layer)
+    unit.factors, unit.mode = cast("Sequence[nn.Linear]", factors), "folded"
+    return unit
+
+
 def compress_unit(unit: ExpandedUnit) -> None:
-    """Turn `unit` back into the layer it was, in place; the product is taken in float64."""
-    if unit.mode == "nonlinear" and is_chainable(unit.layer_class):
+    """Turn `unit` back into the layer it was, in place; it is computed in float64."""
+    if unit.mode == "nonlinear" and unit.is_chain:
         raise ValueError(
             "cannot compress a unit in nonlinear mode, which has no compact equivalent: train in "
             "linear mode first (a last stage with `phase: linear`, or set_mode(model, 'folded'))"
         )
     unit.check_factors()
-    last = cast("nn.Linear", unit.factors[-1])
-    device, dtype = last.weight.device, last.weight.dtype
-    trained = [p is not None and p.requires_grad for p in (last.weight, last.bias)]
+    named = dict(cast("nn.Module", unit.factors).named_parameters())
+    device, dtype = next((p.device, p.dtype) for p in named.values())
+    trained = [
+        any(p.requires_grad for name, p in named.items() if name.endswith(end) == bias)
+        for end, bias in (("bias", False), ("bias", True))
+    ]
     if device.type != "meta":
         unit.to("cpu")  # not every device has float64
     with torch.no_grad():

@@ -3,11 +3,11 @@
 from collections.abc import Collection, Iterator
 from types import TracebackType
 
-from torch import nn
+from torch import Tensor, nn
 
 from expand.units import MODES, ExpandedUnit, Mode
 
-__all__ = ["Hold", "set_mode", "units"]
+__all__ = ["Hold", "products", "set_mode", "units"]
 
 
 def units(model: nn.Module) -> Iterator[tuple[str, ExpandedUnit]]:
@@ -29,6 +29,18 @@ def set_mode(model: nn.Module, mode: Mode, paths: Collection[str] | None = None)
         raise ValueError(f"{type(model).__name__} has no expanded layer to set to mode {mode!r}")
     for unit in found:
         unit.mode = mode
+
+
+def products(model: nn.Module, paths: Collection[str] | None) -> dict[str, Tensor]:
+    """Return the compact weights and biases of the units at `paths` by name, differentiably."""
+    found: dict[str, Tensor] = {}
+    for path, unit in units(model):
+        if paths is None or path in paths:
+            start, weight, bias = f"{path}." if path else "", unit.weight, unit.bias
+            found[f"{start}weight"] = weight
+            if bias is not None:
+                found[f"{start}bias"] = bias
+    return found
 
 
 class Hold:

@@ -6,13 +6,13 @@ from typing import Literal, Unpack
 
 from torch import nn
 
-from expand.chains import Factor, Geometry, Strategy, chain, obstacle
+from expand.chains import Factor, Geometry, Strategy, chain, no_identity, obstacle
 from expand.costs import Calls, Cost, calls, layer_cost
 from expand.layers import Site, count, geometry, linear_layers, shared_weights, unfit
+from expand.running import is_chainable
 from expand.selection import check_patterns, matches, patterns, unselected
 from expand.settings import Conv, Options, Settings, complete, layer_settings
 from expand.table import table
-from expand.units import is_chainable
 
 __all__ = ["LayerPlan", "Plan", "plan"]
 
@@ -21,7 +21,8 @@ __all__ = ["LayerPlan", "Plan", "plan"]
 class LayerPlan:
     """One row: a layer, and its factors or the `reason` why it is left alone.
 
-    `cost` is known where the plan was told an `input_shape` and the network calls the layer.
+    `identity` says if its input is added, or why not: "yes", "" if it is not asked for. `cost` is
+    known where the plan was told an `input_shape` and the network calls the layer.
     """
 
     path: str
@@ -33,6 +34,7 @@ class LayerPlan:
     parameters_after: int = 0
     cost: Cost | None = None
     reason: str = ""
+    identity: str = ""
 
     @property
     def cheapest(self) -> Literal["folded", "unfolded"]:
@@ -135,16 +137,19 @@ def _row(
     if not reason:
         strategy, reason = _strategy(geometry(layer), settings)
     factors: tuple[Factor, ...] = ()
-    stride_at, after = 0, before
+    stride_at, after, identity = 0, before, ""
     if strategy:
         factors = _factors(site, strategy, settings)
         stride_at = 1 if strategy == "cl" and settings.stride == "middle" else len(factors) - 1
         replaced = count(p for p in (layer.weight, layer.bias) if isinstance(p, nn.Parameter))
         after = before - replaced + sum(factor.parameters for factor in factors)
+        identity = (no_identity(geometry(layer)) or "yes") if settings.identity else ""
     chainable = is_chainable(type(layer))
     batch = shape[0] if shape else 1
-    cost = layer_cost(layer, factors, stride_at, calls, batch=batch, chainable=chainable)
-    return LayerPlan(site.path, name, strategy, factors, stride_at, before, after, cost, reason)
+    how = {"batch": batch, "chainable": chainable, "identity": identity == "yes"}
+    cost = layer_cost(layer, factors, stride_at, calls, **how)
+    built = strategy, factors, stride_at
+    return LayerPlan(site.path, name, *built, before, after, cost, reason, identity)
 
 
 def _factors(site: Site, strategy: Strategy, settings: Settings) -> tuple[Factor, ...]:
@@ -184,6 +189,8 @@ def _own(layer: nn.Module) -> list[nn.Parameter]:
 
 def _line(row: LayerPlan, *, costs: bool) -> tuple[str, ...]:
     what = _arrows(row.factors) if row.strategy else row.reason
+    if row.identity:
+        what += " + identity" if row.identity == "yes" else f"; no identity: {row.identity}"
     counts = f"{row.parameters_before:,}", f"{row.parameters_after:,}"
     more = (*_figures(row.cost), row.cheapest if row.strategy else "-") if costs else ()
     return (row.path or "(the model)", row.layer, row.strategy or "-", what, *counts, *more)

@@ -35,6 +35,8 @@ class Options(TypedDict, total=False):
     biases: where the layer has one, `all` (default, as in the paper) factors have one or the
     `last` alone.
     depthwise: `grouped` (default), or `channelwise` as in the paper's ShuffleNetV2.
+    identity: whether a chain's input is added to its output, where the layer has as many outputs
+    as inputs (SESR: Bhardwaj et al., MLSys 2022, equation 1). Default false.
     overrides: `Settings` fields by pattern; later patterns win.
     input_shape: of the batches to come, (B, channels, *size): the plan then counts costs.
     """
@@ -50,6 +52,7 @@ class Options(TypedDict, total=False):
     stride: Literal["middle", "last"]
     biases: Biases
     depthwise: Depthwise
+    identity: bool
     overrides: Mapping[str, Mapping[str, Any]] | None
     input_shape: Sequence[int] | None
 
@@ -66,6 +69,7 @@ DEFAULTS: Options = {
     "stride": "middle",
     "biases": "all",
     "depthwise": "grouped",
+    "identity": False,
     "overrides": None,
     "input_shape": None,
 }
@@ -75,9 +79,9 @@ DEFAULTS: Options = {
 class Settings:
     """How one layer is expanded; `overrides` of a plan set these fields by path pattern.
 
-    conv, linear, rate, pointwise, stride, biases, depthwise: as in `Options`. keep_input: the first
-    inner width stays the layer's input width. widths: the inner widths, first to last, instead of
-    those of the rate; multiples of the layer's groups. ValueError for anything else.
+    conv, linear, rate, pointwise, stride, biases, depthwise, identity: as in `Options`. keep_input:
+    the first inner width stays the layer's input width. widths: the inner widths, first to last,
+    instead of those of the rate; multiples of the layer's groups. ValueError for anything else.
     """
 
     conv: Conv = "auto"
@@ -88,6 +92,7 @@ class Settings:
     stride: Literal["middle", "last"] = "middle"
     biases: Biases = "all"
     depthwise: Depthwise = "grouped"
+    identity: bool = False
     widths: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
@@ -97,6 +102,7 @@ class Settings:
         check("biases", self.biases, get_args(Biases))
         check("depthwise", self.depthwise, get_args(Depthwise))
         check("linear", self.linear, (True, False))
+        check("identity", self.identity, (True, False))
         check("keep_input", self.keep_input, (True, False))
         if not isinstance(self.rate, int | float) or isinstance(self.rate, bool):
             raise ValueError(f"rate: {self.rate!r} is not a number")

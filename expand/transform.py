@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from expand.copying import copied
 from expand.initialise import INITS, Init
 from expand.making import compress_unit, expand_layer
-from expand.network import Hold, set_mode, units
+from expand.network import Hold, products, set_mode, units
 from expand.planning import LayerPlan, Plan, plan
 from expand.settings import DEFAULTS, Conv, Options, check
 from expand.units import MODES, Mode
@@ -52,7 +52,8 @@ def expand(
 def _expand(layer: nn.Module, row: LayerPlan, mode: Mode | Literal["auto"], init: Init) -> None:
     how = row.cheapest if mode == "auto" else mode
     try:
-        expand_layer(layer, row.factors, stride_at=row.stride_at, mode=how, init=init)
+        more = {"init": init, "identity": row.identity == "yes"}
+        expand_layer(layer, row.factors, stride_at=row.stride_at, mode=how, **more)
     except ValueError as error:
         raise ValueError(f"{row.path or 'the layer'}: {error}") from error
 
@@ -74,11 +75,12 @@ def compress(module: nn.Module, paths: Collection[str] | None = None) -> nn.Modu
 
 
 class ExpandNet:
-    """ExpandNets as a student transform, for `use: expand.ExpandNet` in a recipe.
+    """Chains of linear layers, folded into one a step: little memory (Guo et al. 2020, ExpandNets).
 
-    Arguments are those of `expand.expand`; kdx gives the `input_shape`. Phases: `nonlinear` trains
-    the nonlinear counterpart, `linear` the ExpandNet, from the weights that it finds (ExpandNets
-    paper, 2.1). Several may stand in a recipe, each for layers of its own.
+    For `use: expand.ExpandNet` in a recipe. Arguments are those of `expand.expand`; kdx gives the
+    `input_shape`. Phases: `nonlinear` trains the nonlinear counterpart, `linear` the ExpandNet,
+    from the weights that it finds (ExpandNets paper, 2.1). Several may stand in a recipe, each for
+    layers of its own.
     """
 
     DEFAULTS: ClassVar[Options] = DEFAULTS  # of the options, which the signature does not show
@@ -120,14 +122,7 @@ class ExpandNet:
 
     def products(self, student: nn.Module) -> dict[str, Tensor]:
         """Return the compact weights and biases of the units by name, differentiably."""
-        found: dict[str, Tensor] = {}
-        for path, unit in units(student):
-            if path in (self.modes or {}):
-                start, weight, bias = f"{path}." if path else "", unit.weight, unit.bias
-                found[f"{start}weight"] = weight
-                if bias is not None:
-                    found[f"{start}bias"] = bias
-        return found
+        return products(student, self.modes or ())
 
     def restore(self, student: nn.Module) -> nn.Module:
         """Return the compact network; ValueError in the nonlinear phase."""

@@ -5,49 +5,53 @@ A unit is the layer itself with another class: `ExpandedConv2d` is a `Conv2d` wh
 forward of any subclass keep their meaning, and every parent that reads `.weight` finds it.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cache
 from threading import get_ident
-from typing import Literal, SupportsIndex, cast
+from typing import ClassVar, Literal, SupportsIndex, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from expand.algebra import Order, regroup
-from expand.folding import fold, fold_once
+from expand.algebra import Order, identity_weight, regroup
+from expand.folding import float32, fold, fold_once
+from expand.running import CONVOLUTIONS, FACTORS, Product, is_chainable, run_chain
 
-__all__ = [
-    "CONVOLUTIONS",
-    "MODES",
-    "OWN_NAMES",
-    "ExpandedUnit",
-    "Mode",
-    "is_chainable",
-    "pads_in_convolution",
-    "unit_class",
-]
+__all__ = ["MODES", "OWN_NAMES", "ExpandedUnit", "Factors", "Mode", "unit_class"]
 
 Mode = Literal["folded", "unfolded", "nonlinear"]
 MODES: tuple[Mode, ...] = ("folded", "unfolded", "nonlinear")
 
-CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-FACTORS = (*CONVOLUTIONS, nn.Linear)
-_OWN_FORWARDS = {cls.forward for cls in FACTORS}
-_OWN_CONVOLVES = {cls._conv_forward for cls in (nn.Conv1d, nn.Conv2d, nn.Conv3d)}
-
-Product = tuple[Tensor, Tensor | None]
-"""The compact weight and bias of a unit."""
-
-OWN_NAMES = ("factors", "fold", "layer_class", "mode", "order", "_held", "_running")
+OWN_NAMES = ("factors", "fold", "identity", "layer_class", "mode", "order", "_held", "_running")
 """The attributes of a unit, which a layer that is to become one must not have."""
 
 
-class ExpandedUnit(nn.Module):
-    """Mixed in before the class of the layer that is expanded; made by `expand_layer` alone.
+class Factors(nn.Module):
+    """Parameters that a layer's weight is computed from, with its bias; abstract.
 
-    `mode` says how the unit runs:
+    Those that are not `linear` are that weight in eval mode only: they run by their `forward`.
+    """
+
+    linear: ClassVar[bool] = True
+    bias: nn.Parameter | None
+
+    @abstractmethod
+    def fold(self, dtype: torch.dtype) -> Product:
+        """Compute the layer's weight and bias in `dtype`, differentiably."""
+
+    @abstractmethod
+    def reset_parameters(self) -> None:
+        """Draw the parameters again."""
+
+
+class ExpandedUnit(nn.Module):
+    """Mixed in before the class of the layer that is expanded; made by `making` alone.
+
+    `factors` are a chain, or `Factors`, whose unit is the same in every mode.
+    `identity`: the layer's input is added to what a chain makes of it. `mode` says how it runs:
     - folded: the factors are multiplied into the compact weight and bias, inside the graph, and
       the layer's own forward runs with them;
     - unfolded: the chain runs factor by factor, padding on the first, stride on one of them;
@@ -56,7 +60,8 @@ class ExpandedUnit(nn.Module):
     A layer whose class has a forward of its own is folded in every mode: see `is_chainable`.
     """
 
-    factors: Sequence[nn.Linear]  # an nn.ModuleList of Linears or convolutions
+    factors: Factors | Sequence[nn.Linear]  # that is an nn.ModuleList of layers
+    identity: bool = False
     mode: Mode
     order: Order
     layer_class: type[nn.Module]
@@ -71,7 +76,8 @@ class ExpandedUnit(nn.Module):
     @property
     def bias(self) -> Tensor | None:
         """The compact bias [out], or None. What is written to it is lost."""
-        return None if self.factors[-1].bias is None else self._current()[1]
+        last = self.factors if isinstance(self.factors, Factors) else self.factors[-1]
+        return None if last.bias is None else self._current()[1]
 
     def __setattr__(self, name: str, value: Tensor | nn.Module) -> None:
         if name in ("weight", "bias"):
@@ -88,17 +94,24 @@ class ExpandedUnit(nn.Module):
 
     def fold(self, dtype: torch.dtype) -> Product:
         """Multiply the factors in `dtype`, differentiably: the layer's weight, and its bias."""
-        self.check_factors()
-        weights, biases, groups = self._chain(dtype)
-        return fold(weights, biases, groups=groups, order=self.order)
+        return self._multiply(dtype, once=False)
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether the factors can run one by one."""
+        own = isinstance(self.factors, nn.ModuleList)
+        return own and is_chainable(self.layer_class)
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """Run the layer in the unit's mode."""
         if not is_chainable(self.layer_class):
             return self._run_subclass(*inputs, **named)
         (input,) = inputs or named.values()
-        if self.mode != "folded":
-            return self._run_chain(input)
+        if isinstance(self.factors, Factors) and not self.factors.linear:
+            return self.factors(input)
+        if self.mode != "folded" and self.is_chain:
+            how = {"nonlinear": self.mode == "nonlinear", "identity": self.identity}
+            return run_chain(self, cast("nn.ModuleList", self.factors), input, **how)
         weight, bias = self._product()
         if isinstance(self, CONVOLUTIONS):
             return cast("nn.Conv2d", self)._conv_forward(input, weight, bias)
@@ -137,31 +150,35 @@ class ExpandedUnit(nn.Module):
 
     def _fold_now(self) -> Product:
         self.check_factors()
-        own = self.factors[0].weight.dtype
+        own = next(cast("nn.Module", self.factors).parameters()).dtype
         wide = (
             own
             if own in (torch.float32, torch.float64)
             else torch.promote_types(own, torch.float32)
         )
-        weights, biases, groups = self._chain(wide)
-        way = fold if _sees_through() else fold_once
-        weight, bias = way(weights, biases, groups=groups, order=self.order)
+        weight, bias = self._multiply(wide, once=not _sees_through())
         return weight.to(own), None if bias is None else bias.to(own)
 
-    def _chain(self, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor | None], int]:
-        """The factors' weights and biases in the type to multiply in, with the layer's groups."""
+    def _multiply(self, dtype: torch.dtype, *, once: bool) -> Product:
+        """Compute the product in `dtype`; `once`: that of a chain as one node of the graph."""
+        self.check_factors()
+        if isinstance(self.factors, Factors):
+            with float32(next(self.factors.parameters())):
+                return self.factors.fold(dtype)
         groups = getattr(self, "groups", 1)
         weights: list[Tensor] = []
         biases: list[Tensor | None] = []
         for factor in self.factors:
-            weight, bias = factor.weight.to(dtype), factor.bias
-            weights.append(regroup(weight, getattr(factor, "groups", 1), groups))
-            biases.append(None if bias is None else bias.to(dtype))
-        return weights, biases, groups
+            weights.append(regroup(factor.weight.to(dtype), getattr(factor, "groups", 1), groups))
+            biases.append(None if factor.bias is None else factor.bias.to(dtype))
+        way = fold_once if once else fold
+        weight, bias = way(weights, biases, groups=groups, order=self.order)
+        return weight + identity_weight(weight) if self.identity else weight, bias
 
     def check_factors(self) -> None:
-        """Raise TypeError if something, such as quantisation, has replaced a factor."""
-        for index, factor in enumerate(self.factors):
+        """Raise TypeError if something, such as quantisation, has replaced a factor of a chain."""
+        chain = cast("nn.ModuleList", self.factors)
+        for index, factor in enumerate([] if isinstance(chain, Factors) else chain):
             made_by = type(factor).__module__
             if not isinstance(factor, FACTORS) or made_by.startswith("torch.ao."):
                 raise TypeError(
@@ -170,20 +187,10 @@ class ExpandedUnit(nn.Module):
                     "network, expand.compress(network), not the expanded one"
                 )
 
-    def _run_chain(self, input: Tensor) -> Tensor:
-        if isinstance(self, CONVOLUTIONS) and not pads_in_convolution(self):
-            mode = cast("str", self.padding_mode)
-            amounts = cast("list[int]", self._reversed_padding_repeated_twice)
-            input = F.pad(input, amounts, mode="constant" if mode == "zeros" else mode)
-        for index, factor in enumerate(self.factors):
-            if index and self.mode == "nonlinear":
-                input = F.relu(input)
-            input = factor(input)
-        return input
-
     def reset_parameters(self) -> None:
         """Draw every factor again, as torch initialises a layer of its shape."""
-        for factor in self.factors:
+        chain = [self.factors] if isinstance(self.factors, Factors) else self.factors
+        for factor in chain:
             factor.reset_parameters()
 
     def extra_repr(self) -> str:
@@ -193,17 +200,6 @@ class ExpandedUnit(nn.Module):
         except TypeError:  # of `check_factors`
             layer = "replaced factors"
         return f"{layer}, mode={self.mode}"
-
-
-def is_chainable(cls: type[nn.Module]) -> bool:
-    """Whether a chain can stand for a layer of this class: its forward is torch's own."""
-    convolve = getattr(cls, "_conv_forward", None)  # which the forwards of convolutions call
-    return cls.forward in _OWN_FORWARDS and convolve in (None, *_OWN_CONVOLVES)
-
-
-def pads_in_convolution(conv: nn.Module) -> bool:
-    """Whether the padding is zeros and numbers: then the first factor's convolution does it."""
-    return conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
 
 
 @cache

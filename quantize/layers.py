@@ -92,6 +92,8 @@ def linear_layers(network: nn.Module, path: str = "") -> Iterator[tuple[str, nn.
 def _unfit(layer: nn.Module) -> str:
     if isinstance(layer, QuantisedLayer):
         return "already quantised"
+    if not getattr(getattr(layer, "factors", None), "linear", True):
+        return "its branches have norms, which train on batches"
     cls = cast("type[nn.Module]", getattr(layer, "layer_class", type(layer)))  # of expanded layers
     convolve = getattr(cls, "_conv_forward", None)
     if cls.forward in _OWN_FORWARDS and convolve in (None, *_OWN_CONVOLVES):

@@ -14,7 +14,7 @@ import random
 import resource
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -62,15 +62,33 @@ def check(name: str, conv: Conv, linear: bool, *, rate: float = 1.5) -> Result:
         result.outcome = "nothing to expand"
         return result
     expanded = expand.expand(model, conv, linear=linear, rate=rate, init="scaled")
+    _compare(result, model, expanded, expand.compress)
+    return result
+
+
+def check_transform(name: str, transform: Any) -> Result:
+    """Do the same with a student transform, such as `expand.DBB()`."""
+    torch.manual_seed(0)
+    result = Result(name, type(transform).__name__, False)
+    model = timm.create_model(name, pretrained=False, num_classes=10).eval()
+    reasons = [row.reason for row in transform.plan(model).rows]
+    result.expanded = reasons.count("")
+    result.left_alone = dict(Counter(filter(None, reasons)))
+    _compare(result, model, transform.apply(model), transform.restore)
+    return result
+
+
+def _compare(
+    result: Result, model: nn.Module, expanded: nn.Module, restore: Callable[[nn.Module], nn.Module]
+) -> None:
     images = torch.rand(2, *_input(model))
     warm_up(expanded, images)
-    compact = expand.compress(expanded)
+    compact = restore(expanded)
     assert list(compact.state_dict()) == list(model.state_dict()), "other state-dict keys"
     classes = [type(m) for m in compact.modules()]
     assert classes == [type(m) for m in model.modules()], "other classes"
     result.float32 = _error(expanded, compact, images)
-    result.float64 = _error(expanded.double(), expand.compress(expanded), images.double())
-    return result
+    result.float64 = _error(expanded.double(), restore(expanded), images.double())
 
 
 def warm_up(model: nn.Module, images: torch.Tensor) -> None:

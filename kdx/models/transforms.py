@@ -110,8 +110,10 @@ def restore(student: nn.Module, transforms: Sequence[StudentTransform]) -> nn.Mo
     """Return the compact network, a new module: `transforms` restored, the last one first.
 
     In eval mode it computes what `student` does inside of `exact`. Raises ValueError if a transform
-    has no compact equivalent in its current phase.
+    has no compact equivalent in its current phase. Transforms get a copy: one that removes torch's
+    parametrisations from a `deepcopy` would take them from `student`, too.
     """
+    student = copied(student)
     for transform in reversed(transforms):
         student = transform.restore(student)
     return student
@@ -162,7 +164,7 @@ def check_kept(compact: nn.Module, student: nn.Module, images: Tensor) -> None:
         before, after = compact(images), student(images)
     if (after - before).abs().max() > 1e-3 * before.abs().max():
         lost = "the outputs differ from those of the weights that the student starts from"
-        remedy = "which would be lost: set `init: preserve` (expand.ExpandNet)"
+        remedy = "which would be lost: set `init: preserve` (transforms of expand)"
         raise ValueError(f"student.transforms: {lost}, {remedy}")
 
 

@@ -57,6 +57,7 @@ def group(
     for own, parameter in _trained(objective.student):
         name = compact_name(own, known)
         free = any(_is(name, kind, norms) for kind in section.no_decay)
+        free = free or (own in norms and NORM in section.no_decay)  # a norm inside of a layer
         matching = [each for each in section.groups if fnmatchcase(name, each.match)]
         layer = layers.get(name, last)
         inside = name != own and name in folded

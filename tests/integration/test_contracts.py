@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 
+import expand
 from expand import ExpandNet
 from kdx.models.students import smallnet, smallnet4
 from quantize import QAT
@@ -26,6 +27,24 @@ IMAGES = (8, 3, 32, 32)
 )
 def test_expandnet(network, options):
     check_transform(partial(ExpandNet, **options), network, IMAGES, phases=["nonlinear", "linear"])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("OREPA", {"init": "scaled"}),
+        ("DOConv", {}),
+        ("RepVGG", {}),
+        ("ACNet", {}),
+        ("DBB", {"init": "preserve"}),
+        ("MobileOne", {"copies": 2}),
+        ("ExpandNet", {"conv": "cl", "identity": True, "stem": "expand"}),
+    ],
+)
+def test_the_other_transforms(name, options):
+    phases = ["nonlinear", "linear"] if name == "ExpandNet" else []
+    made = partial(getattr(expand, name), **options)
+    check_transform(made, partial(smallnet4, kernel_size=5), IMAGES, phases=phases)
 
 
 @pytest.mark.parametrize("start", ["int8", "float"])

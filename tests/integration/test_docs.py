@@ -24,6 +24,7 @@ from kdx.recipe.sections import Data, Student, Teacher
 from kdx.recipe.yaml_source import scalar
 from kdx.tasks import Detection
 from kdx.training import schedules
+from tests.contracts import check_transform
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(ROOT.glob("configs/*/*.yaml"))
@@ -204,6 +205,19 @@ def test_the_plugin_guides_loss_runs(tmp_path, monkeypatch):
     exec(code.group(1), namespace)
     outputs = [type("O", (), {"logits": torch.full((2, 3), value)}) for value in (1.0, 3.0)]
     assert float(namespace["LogitMSE"](scale=2.0)(*outputs, None)) == 8.0
+
+
+def test_the_plugin_guides_transform_keeps_its_contract():
+    text = (ROOT / "docs" / "plugins.md").read_text()
+    code = re.search(r"```python\n# my_pkg/transforms.py\n(.*?)```", text, re.S)
+    assert code is not None
+    assert len(code.group(1).splitlines()) < 55
+    namespace: dict = {}
+    exec(code.group(1), namespace)
+    kind = namespace["WeightNorm"]
+    check_transform(kind, students.smallnet, (4, 3, 32, 32), phases=[])
+    plan = kind(exclude="conv1").plan(students.smallnet())
+    assert plan == "conv1  excluded\nconv2  normalised\nconv3  normalised"
 
 
 def test_the_segmentation_guides_code_runs(tmp_path, monkeypatch, capsys):

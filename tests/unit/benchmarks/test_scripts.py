@@ -53,6 +53,13 @@ def test_expand_cost_without_what_is_slow(tmp_path, capsys, monkeypatch):
     assert line.split().count("-") == 3  # the paper has no such row either
 
 
+def test_expand_cost_of_other_transforms(tmp_path):
+    what = ("--only", "SmallNet-3 CL", "--transforms", "OREPA", "DBB")
+    (row,) = rows(expand_cost.main, tmp_path / "a.json", *what)
+    assert 1 < row["OREPA MB"] < row["DBB MB"]
+    assert row["OREPA"]["median"] > 0
+
+
 def test_pipeline(tmp_path):
     found = rows(pipeline.main, tmp_path / "a.json", "--recipe", DIGITS, "--limit", 8)
     speeds = {row[""]: row["img/s"] for row in found}

@@ -154,3 +154,9 @@ def test_the_plan_says_what_stays_in_float_and_why():
 def test_what_cannot_be_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         QAT(**arguments).apply(smallnet())
+
+
+def test_layers_with_branches_stay_in_float():
+    plan = QAT().plan(expand.RepVGG(select="conv1").apply(smallnet()))
+    assert plan.splitlines()[0] == "conv1  its branches have norms, which train on batches"
+    assert plan.splitlines()[1] == "conv2  int8"

@@ -1,13 +1,17 @@
 """Transforms without a recipe: objects that are applied in turn, and restored."""
 
+from copy import deepcopy
 from threading import Lock
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrize import remove_parametrizations
 
 import expand
 from kdx.models.certificate import certify
+from kdx.models.copies import copied
 from kdx.models.students import smallnet
 from kdx.models.transforms import apply, restore
 
@@ -40,3 +44,34 @@ def test_a_student_that_cannot_be_copied_is_named_by_its_module():
     network.conv2.lock = Lock()
     with pytest.raises(ValueError, match=r"SmallNet cannot be copied: conv2 \(Conv2d\): .*lock"):
         apply(network, [expand.ExpandNet(conv="cl")], SHAPE)
+
+
+class Normalised:
+    """Weight norm by torch's parametrizations; its restore copies as anybody would."""
+
+    def apply(self, student):
+        student = deepcopy(student)
+        weight_norm(student.conv1)
+        return student
+
+    def enter(self, student, phase):
+        raise NotImplementedError
+
+    def restore(self, student):
+        student = deepcopy(student)
+        remove_parametrizations(student.conv1, "weight")
+        own = student.conv1._parameters
+        own["bias"] = own.pop("bias")
+        return student
+
+
+def test_restoring_leaves_the_parametrisations_of_the_student_alone():
+    """torch's removal takes the weight from the class that a deepcopy shares with its original."""
+    torch.manual_seed(0)
+    student, applied = apply(smallnet(), [Normalised()], SHAPE)
+    images = torch.randn(SHAPE)
+    certificate = certify(student, lambda network: restore(network, applied), [images])
+    assert certificate.problems == []
+    assert torch.equal(copied(student.eval())(images), student(images))
+    assert type(restore(student, applied).conv1) is nn.Conv2d
+    assert student.conv1.weight.requires_grad

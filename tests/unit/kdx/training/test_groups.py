@@ -38,6 +38,24 @@ def assert_same(one: nn.Module, other: nn.Module, **tolerance):
         assert torch.allclose(a, b, **tolerance), name
 
 
+def test_norms_of_branches_are_norms_beside_the_weight_that_they_count_as(recipe):
+    _, after, runner, _ = one_step(
+        recipe,
+        "student.transforms=[{use: expand.DBB, select: conv1}]",
+        "optimizer={use: SGD, lr: 0.01, weight_decay: 0.5, no_decay: [norm]}",
+    )
+    free = {
+        id(p)
+        for group in runner.optimizer.param_groups
+        for p in group["params"]
+        if group["weight_decay"] == 0
+    }
+    found = {name for name, p in after.conv1.named_parameters() if id(p) in free}
+    norms = [name for name, _ in after.conv1.named_parameters() if "norm." in name]
+    assert found == {*norms}
+    assert len(norms) == 12  # of origin, 1x1, 1x1-kxk (2) and 1x1-average (2): weight and bias
+
+
 def test_a_step_is_that_of_an_optimizer_built_by_hand(recipe):
     before, after, _, (images, targets, _) = one_step(
         recipe,

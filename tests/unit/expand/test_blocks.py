@@ -1,0 +1,212 @@
+"""Blocks of branches with BatchNorms: exact in the end, on any geometry, at the borders too."""
+
+import pickle
+from copy import deepcopy
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import expand
+from expand.branch import ScaleNorm
+from tests.contracts import check_geometries, check_transform
+from tests.unit.expand.networks import SmallNet, relative_error, warm_up
+
+BLOCKS = {name: getattr(expand, name) for name in ("RepVGG", "ACNet", "DBB", "MobileOne")}
+each_block = pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+
+
+@each_block
+def test_random_geometries(block):
+    assert check_geometries(block, range(25), partial(block, init="preserve")) > 8
+
+
+@pytest.mark.long
+@each_block
+def test_many_random_geometries(block):
+    assert check_geometries(block, range(1000, 1400), partial(block, init="preserve")) > 150
+
+
+@each_block
+def test_it_keeps_the_contract(block):
+    check_transform(block, lambda: SmallNet(3), (4, 3, 32, 32), phases=[])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_dbb_is_the_papers_block(bias):
+    """Written out with torch's own layers; 1x1-3x3 is padded with what its 1x1 makes of zero."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(4, 6, 3, padding=1, stride=2, bias=bias).double()
+    layer = expand.DBB().apply(nn.Sequential(conv)).train()[0]
+    images = torch.randn(5, 4, 9, 9, dtype=torch.float64)
+    origin, point, inner, average = layer.factors.branches
+
+    def norm(values, of):
+        if not bias:
+            return (
+                values
+                * of.weight.view(-1, 1, 1)
+                / (values.var((0, 2, 3), correction=0) + of.eps).sqrt().view(-1, 1, 1)
+            )
+        return F.batch_norm(values, None, None, of.weight, of.bias, training=True, eps=of.eps)
+
+    def padded(values, of):
+        around = (
+            of.bias - of.running_mean * of.weight / (of.running_var + of.eps).sqrt()
+            if bias
+            else values.new_zeros(values.shape[1])
+        )
+        whole = around.view(1, -1, 1, 1).expand(5, -1, 11, 11).clone()
+        whole[:, :, 1:-1, 1:-1] = values
+        return whole
+
+    with torch.no_grad():
+        found = layer(images)
+        expected = norm(F.conv2d(images, origin.kernel.weight, stride=2, padding=1), origin.norm)
+        expected += norm(F.conv2d(images, point.kernel.weight, stride=2), point.norm)
+        assert torch.equal(inner.point.weight.flatten(1), torch.eye(4, dtype=torch.float64))
+        first = norm(F.conv2d(images, inner.point.weight), inner.point_norm)
+        expected += norm(
+            F.conv2d(padded(first, inner.point_norm), inner.kernel.weight, stride=2), inner.norm
+        )
+        first = norm(F.conv2d(images, average.point.weight), average.point_norm)
+        expected += norm(F.avg_pool2d(padded(first, average.point_norm), 3, 2), average.norm)
+        if bias:
+            expected += layer.factors.bias.view(-1, 1, 1)
+    assert relative_error(found, expected) < 1e-12
+
+
+def test_the_norm_of_a_layer_without_bias_is_batchnorm_before_another_batchnorm():
+    torch.manual_seed(0)
+    scale, whole, after = ScaleNorm(4), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+    for _ in range(3):
+        images = 3 + 2 * torch.randn(8, 4, 5, 5)
+        assert torch.allclose(after(scale(images)), after(whole(images)), atol=1e-5)
+    assert torch.allclose(scale.running_var, whole.running_var)
+    scale.momentum = None
+    scale.reset_running_stats()
+    batches = [torch.randn(8, 4, 5, 5) for _ in range(4)]
+    for batch in batches:
+        scale(batch)
+    mean = torch.stack([batch.var((0, 2, 3)) for batch in batches]).mean(0)
+    assert torch.allclose(scale.running_var, mean)
+
+
+def test_which_branches_a_layer_has():
+    network = nn.Sequential(
+        nn.Conv2d(8, 8, 3), nn.Conv2d(8, 16, 3), nn.Conv2d(16, 16, 3, stride=2),
+        nn.Conv2d(16, 16, 3, groups=16), nn.Conv2d(16, 16, 1), nn.Flatten(), nn.Linear(16, 2),
+    )  # fmt: skip
+    rows = {name: expand.__dict__[name]().plan(network).rows for name in BLOCKS}
+    assert [row.branches for row in rows["RepVGG"]][:3] == [
+        ("3x3", "1x1", "identity"), ("3x3", "1x1"), ("3x3", "1x1")]  # fmt: skip
+    assert [row.without for row in rows["RepVGG"]][1:3] == [
+        "identity: 8 inputs, 16 outputs", "identity: strided"]  # fmt: skip
+    assert rows["ACNet"][0].branches == ("3x3", "1x3", "3x1")
+    assert rows["DBB"][0].branches == ("3x3", "1x1", "1x1-3x3", "1x1-average")
+    assert rows["DBB"][3].branches == ("3x3", "1x1-3x3", "average")
+    assert rows["MobileOne"][0].branches == ("4 of 3x3", "1x1", "identity")
+    assert rows["MobileOne"][4].branches == ("4 of 1x1", "identity")
+    for name, reason in {"RepVGG": "its kernel is 1", "MobileOne": ""}.items():
+        assert [row.reason for row in rows[name]][4:] == [reason, "not a convolution"]
+    assert "one branch only: no rows and columns" in str(expand.ACNet().plan(nn.Conv1d(2, 2, 3)))
+
+
+def kept_bytes(network: nn.Module, images: torch.Tensor) -> int:
+    """Return what autograd really keeps of a training step, without parameters."""
+    own = {p.untyped_storage().data_ptr() for p in network.state_dict().values()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = network.train()(images)
+    assert output.requires_grad
+    return sum(storage.nbytes() for place, storage in kept.items() if place not in own)
+
+
+@each_block
+def test_the_plan_says_what_a_training_step_keeps(block):
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.Conv2d(4, 8, 5, padding=1)
+    )
+    images = torch.randn(16, 4, 12, 12)
+    before = torch.get_rng_state()
+    plan = block(input_shape=images.shape).plan(network)
+    assert torch.equal(torch.get_rng_state(), before), "a plan draws no random numbers"
+    student = block().apply(network)
+    more = kept_bytes(student, images) - kept_bytes(network, images)
+    assert sum(row.kept for row in plan.rows) * 16 == pytest.approx(more, rel=0.02)
+    for row in plan.rows:
+        layer = student.get_submodule(row.path)
+        assert row.parameters[1] == sum(p.numel() for p in layer.parameters())
+
+
+def test_the_plan_of_repvgg_by_hand():
+    conv = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+    (row,) = expand.RepVGG(input_shape=(8, 4, 6, 6)).plan(conv).rows
+    assert row.cost == (36 * 4 * 4 * 9, 36 * 4 * 4 * (9 + 1))
+    plan = str(expand.DBB(input_shape=(8, 3, 32, 32)).plan(SmallNet(7)))
+    assert "multiply-adds of a forward pass, and bytes more kept" in plan
+
+
+def test_copies_and_pickles_run_the_same():
+    torch.manual_seed(0)
+    student = warm_up(expand.DBB().apply(SmallNet(3)), 4, 3, 32, 32)
+    images = torch.randn(2, 3, 32, 32)
+    for other in (deepcopy(student), pickle.loads(pickle.dumps(student))):
+        assert torch.equal(other(images), student(images))
+        assert len([*expand.units(other)]) == 3
+    again = expand.DBB().apply(SmallNet(3))
+    again.load_state_dict(student.state_dict())
+    assert torch.equal(again.eval()(images), student(images))
+
+
+@each_block
+def test_reset_parameters_draws_again(block):
+    torch.manual_seed(0)
+    for bias in (True, False):
+        student = warm_up(block().apply(nn.Sequential(nn.Conv2d(4, 4, 3, bias=bias))), 4, 4, 8, 8)
+        before = student[0].weight.detach().clone()
+        student[0].reset_parameters()
+        assert 0.2 < student[0].weight.norm() / before.norm() < 5
+        assert (student[0].weight != before).any()
+
+
+def test_what_is_refused():
+    network = SmallNet(3)
+    with pytest.raises(ValueError, match="copies: 0 is not a number from 1 to 16"):
+        expand.MobileOne(copies=0)
+    with pytest.raises(ValueError, match="init: 'scaled' is not one of default, preserve"):
+        expand.RepVGG(init="scaled")
+    with pytest.raises(ValueError, match="'nowhere' matches no layer"):
+        expand.RepVGG(select="nowhere").apply(network)
+    with pytest.raises(
+        ValueError, match=r"(?s)no layer of Linear is rewritten:.*not a convolution"
+    ):
+        expand.DBB().apply(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="RepVGG has no phase 'linear', nor any other"):
+        expand.RepVGG().enter(network, "linear")
+    with pytest.raises(ValueError, match=r"(?s)already expanded"):
+        expand.DBB(select="features.*").apply(expand.expand(network, "cl"))
+    with pytest.raises(ValueError, match=r"(?s)already expanded"):
+        expand.DBB().apply(expand.RepVGG().apply(network))
+
+
+def test_chains_may_stand_inside_of_branches():
+    torch.manual_seed(0)
+    images, network = torch.randn(2, 3, 32, 32), SmallNet(3)
+    blocks, chains = (
+        expand.RepVGG(),
+        expand.ExpandNet("cl", select="features.*.factors.branches.0.kernel"),
+    )
+    student = warm_up(chains.apply(blocks.apply(network)), 4, 3, 32, 32)
+    compact = blocks.restore(chains.restore(student))
+    assert [*compact.state_dict()] == [*network.state_dict()]
+    assert relative_error(compact.eval()(images), student(images)) < 1e-5
