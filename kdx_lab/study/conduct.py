@@ -16,6 +16,7 @@ from kdx_lab.study.finished import check_finished
 from kdx_lab.study.grid import Grid
 from kdx_lab.study.results import kept_failures, write_results
 from kdx_lab.study.tables import live_table
+from kdx_lab.study.verdict import verdict
 
 __all__ = ["LOGS", "conduct", "report"]
 
@@ -33,6 +34,26 @@ def conduct(grid: Grid, console: Console, executor: Executor, *, command: str = 
     another recipe, Stopped if a signal asks for it, and StudyError at the end if runs failed.
     """
     check_alone()
+    with asked_to_stop() as asked:
+        driver = Driver(executor, grid.directory / LOGS, asked,
+                        lambda name: say(console, f"teacher  {name} is trained first"))  # fmt: skip
+        if grid.study.tune:
+            from kdx_lab.tuning.tune import tuned
+
+            try:
+                grid = tuned(grid, driver, lambda text: say(console, text))
+            except Stopped as stopped:
+                raise Stopped(where="while values were tuned") from stopped
+        display = _conduct(grid, console, driver, command)
+    if display.failures:
+        count = counted(len(display.failures), "run")
+        failed = listed([f"{name}: {why}" for name, why in display.failures.items()], "\n  ")
+        raise StudyError(f"{count} of {grid.name} failed:\n  {failed}\n{AGAIN}")
+    return grid.directory
+
+
+def _conduct(grid: Grid, console: Console, driver: Driver, command: str) -> Display:
+    """Run the cells, report them, and return what was displayed, with the failures."""
     check_finished(grid)
     todo = [cell for cell in grid.cells if not is_finished(cell.run_dir)]
     for cell in todo:
@@ -41,30 +62,31 @@ def conduct(grid: Grid, console: Console, executor: Executor, *, command: str = 
     done = counted(len(grid.cells) - len(todo), "is finished", "are finished")
     say(console, f"study    {grid.name}: {counted(len(grid.cells), 'run')}, of which {done}")
     display, recipes = Display(grid, console), [cell.recipe for cell in todo]
-    with asked_to_stop() as asked:
-        driver = Driver(executor, grid.directory / LOGS, asked,
-                        lambda name: say(console, f"teacher  {name} is trained first"))  # fmt: skip
-        try:
-            driver.teach(recipes)
-            with display.shown():
-                driver.run(recipes, begun=display.begin, ended=display.end)
-        except Stopped as stopped:
-            done = f"{len(display.results.runs)} of {counted(len(grid.cells), 'run')} done"
-            raise Stopped(stopped.checkpoint, where=f"with {done}") from stopped
-        finally:
-            _report(grid, console, command, display.failures)
-    if display.failures:
-        count = counted(len(display.failures), "run")
-        failed = listed([f"{name}: {why}" for name, why in display.failures.items()], "\n  ")
-        raise StudyError(f"{count} of {grid.name} failed:\n  {failed}\n{AGAIN}")
-    return grid.directory
+    try:
+        driver.teach(recipes)
+        with display.shown():
+            driver.run(recipes, begun=display.begin, ended=display.end)
+    except Stopped as stopped:
+        done = f"{len(display.results.runs)} of {counted(len(grid.cells), 'run')} done"
+        raise Stopped(stopped.checkpoint, where=f"with {done}") from stopped
+    finally:
+        _report(grid, console, command, display.failures)
+    return display
 
 
 def report(grid: Grid, console: Console, *, command: str = "") -> None:
     """Write the tables and plots of the finished runs, and print the table.
 
-    ValueError for finished runs of another recipe.
+    ValueError for finished runs of another recipe, and for a study that has not been tuned.
     """
+    if grid.study.tune:
+        from kdx_lab.tuning.tune import FILE, chosen
+
+        if not (found := chosen(grid)):
+            raise ValueError(
+                f"{grid.directory / FILE}: not tuned yet, or by another `tune`: run it"
+            )
+        grid = found
     check_finished(grid)
     _report(grid, console, command, {})
 
@@ -74,8 +96,12 @@ def _report(grid: Grid, console: Console, command: str, failures: dict[str, str]
     study = grid.study
     results = collected(grid, kept_failures(grid.directory) | failures)
     title = study.title or grid.name
-    write_results(
-        grid.directory, results, title=title, description=study.description, command=command
-    )
+    about = {"description": study.description, "command": command}
+    if study.tune:
+        from kdx_lab.tuning.tune import described
+
+        about["tuning"] = described(grid)
+    write_results(grid.directory, results, title=title, **about)
     console.print(live_table(results, title=title))
+    say(console, *verdict(results))
     say(console, f"results  {grid.directory / 'results.md'}")

@@ -42,7 +42,10 @@ def test_a_process_gets_the_resolved_recipe_and_options(started, tmp_path):
         "--plugin=tests.toys", f"--output-root={root}", "--processes=2",
     ]  # fmt: skip
     asked = cell(tmp_path, *more, "threads=3").recipe
-    assert load(file, [started[0].words[3]], plugins=["tests.toys"], output_root=root).plain() == asked.plain()
+    assert (
+        load(file, [started[0].words[3]], plugins=["tests.toys"], output_root=root).plain()
+        == asked.plain()
+    )
     assert task_of(cell(tmp_path, "threads=5").recipe, tmp_path, threads=3).threads == 5
 
 
