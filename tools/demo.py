@@ -29,9 +29,10 @@ def main() -> None:
     grid = open_study(STUDY, output_root=root)
     console = terminal()
     with console.status("importing torch"):
+        from kdx_lab.executors.local import Local
         from kdx_lab.study.conduct import conduct
         from kdx_lab.study.rows import collect
-    conduct(grid, console, command="make demo")
+    conduct(grid, console, Local(), command="make demo")
     results = collect(grid.cells, baseline=grid.study.baseline)
     run = next(cell.run_dir for cell in grid.cells if cell.arm == "ck+kd")
     lines = [

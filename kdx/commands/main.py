@@ -8,6 +8,7 @@ only in `run`, so that help is printed at once.
 import argparse
 import difflib
 import importlib
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -36,6 +37,9 @@ VERBS = {
     "scenes": ("kdx_lab.commands.scenes", "make images for detection and segmentation"),
 }
 """Each verb, its module (those of kdx_lab as strings: kdx does not import it), a line of help."""
+
+_DOTTED = re.compile(r"^--(\w+)\.(?=\w+=)")
+"""`--slurm.time=60` is the option --slurm with time=60."""
 
 _USAGE = """\
 usage: kdx COMMAND [ARGUMENT ...]
@@ -76,7 +80,7 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
     module.add_arguments(parser)
     # Overrides may stand between options, which argparse does not allow together with subcommands.
     parse = parser.parse_args if parser._subparsers else parser.parse_intermixed_args
-    args = parse(arguments)
+    args = parse([_DOTTED.sub(r"--\1=", each) for each in arguments])
 
     def run() -> None:
         for each in arguments:

@@ -8,16 +8,21 @@ from kdx.util.words import counted
 from kdx_lab.study.rows import Results, Row
 from kdx_lab.study.statistics import CONFIDENCE
 from kdx_lab.study.tables import heading_of, overview, setting_table, unit_of
+from kdx_lab.study.verdict import verdict
 
 __all__ = ["document"]
 
 
-def document(results: Results, *, title: str, description: str, command: str, plots: str) -> str:
-    """Return the text of results.md; `plots` is the content of its section Plots."""
+def document(
+    results: Results, *, title: str, description: str, command: str, plots: str, tuning: str = ""
+) -> str:
+    """Return the text of results.md; `plots` and `tuning` are the contents of their sections."""
     sections = [
         f"# {title}",
         description.strip(),
         *_tables(results),
+        "\n".join(f"- {line}" for line in verdict(results)),
+        _section("Chosen values", tuning),
         _section("What the numbers mean", _meaning(results)),
         _section("Failures", _failures(results.rows)),
         _section("Plots", plots),

@@ -1,31 +1,66 @@
 """From a study's file to its runs."""
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from kdx.recipe import Problem, Recipe, RecipeError
 from kdx.recipe.paths import Locations
 from kdx.util.words import listed
 from kdx_lab.study.cell import Cell
-from kdx_lab.study.making import Maker
+from kdx_lab.study.making import Maker, slug
 from kdx_lab.study.schema import Study, read_study
+from kdx_lab.tuning.space import Range, parsed
 
-__all__ = ["Grid", "open_study"]
+__all__ = ["Grid", "Pair", "label", "open_study"]
 
 FOLDER = "studies"  # of the output root
-RESERVED = {"analysis", "logs", "plots", "results.json", "results.md"}  # beside the runs
+TUNE = "tune"  # of trials, in the study's directory
+RESERVED = {
+    "analysis",
+    "logs",
+    "plots",
+    "results.json",
+    "results.md",
+    TUNE,
+    "tuned.json",
+}  # beside the runs
+
+
+Pair = tuple[str, str]  # a setting and an arm
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A study and its cells: all arms of the first seed first, then those of the next."""
+    """A study and its cells: all arms of the first seed first, then those of the next.
+
+    `recipes` are those of the first seed, made by `maker`.
+    """
 
     study: Study
     name: str
     directory: Path
     cells: Sequence[Cell]
+    recipes: Mapping[Pair, Recipe]
+    maker: Maker
+
+    def space(self, arm: str) -> dict[str, Any]:
+        """Return what is searched for an arm: the study's space, and its own."""
+        assert self.study.tune, "the caller has looked"
+        return {**self.study.tune.space, **self.study.arms[arm].space}
+
+    def trial(self, pair: Pair, number: int, values: Mapping[str, Any]) -> Recipe:
+        """Return the recipe of a trial of an arm, which lies in a folder of its own."""
+        place = "/".join(filter(None, (self.name, TUNE, *map(slug, pair))))
+        recipe = self.maker.recipe(*pair, values)
+        return recipe.model_copy(update={"name": f"{place}/trial_{number:03d}"})
+
+    def tuned(self, values: Mapping[Pair, Mapping[str, Any]]) -> "Grid":
+        """Return the study with the values that were chosen for its arms."""
+        recipes = {pair: self.maker.recipe(*pair, values[pair]) for pair in self.recipes}
+        return replace(self, recipes=recipes, cells=_cells(self.study, recipes))
 
 
 def open_study(
@@ -55,13 +90,44 @@ def open_study(
         except ValueError as error:
             problems.add(Problem(str(file), "", str(error)), setting, arm)
     problems.raise_any()
-    cells = [
+    cells = _cells(study, recipes)
+    _check_apart(cells, file)
+    grid = Grid(study, name, root / name, cells, recipes, maker)
+    _check_search(grid, problems)
+    return grid
+
+
+def _cells(study: Study, recipes: Mapping[Pair, Recipe]) -> list[Cell]:
+    return [
         Cell(setting, arm, seed, recipe.model_copy(update=_of_seed(recipe, seed)))
         for seed in study.seeds
         for (setting, arm), recipe in recipes.items()
     ]
-    _check_apart(cells, file)
-    return Grid(study, name, root / name, cells)
+
+
+def _check_search(grid: Grid, problems: "_Problems") -> None:
+    """Report arms that cannot be tuned: without validation images, or with a wrong key."""
+    for pair, recipe in grid.recipes.items() if grid.study.tune else ():
+        if not recipe.data.validation:
+            message = "tune needs validation images: set overrides.data.validation"
+            problems.add(Problem(str(grid.maker.file), "data.validation", message), *pair)
+        for ends in (0, -1):
+            spaces = {key: parsed(each) for key, each in grid.space(pair[1]).items()}
+            values = {key: _end(each, ends) for key, each in spaces.items()}
+            try:
+                grid.maker.recipe(*pair, values)
+            except RecipeError as error:
+                for problem in error.problems:
+                    problems.add(problem, *pair)
+    problems.raise_any()
+
+
+def _end(space: Range | tuple[object, ...], index: int) -> object:
+    """Return the first or the last value of a space."""
+    if isinstance(space, tuple):
+        return space[index]
+    number = (space.low, space.high)[index]
+    return int(number) if space.kind == "int" else number
 
 
 def _name(study: Study, file: Path, root: Path) -> str:
@@ -80,7 +146,8 @@ def _pairs(study: Study) -> Iterator[tuple[str, str]]:
                 yield setting, arm
 
 
-def _label(setting: str, arm: str) -> str:
+def label(setting: str, arm: str) -> str:
+    """Return the name of an arm in a setting."""
     return ", ".join(filter(None, (setting, arm)))
 
 
@@ -90,7 +157,7 @@ def _of_seed(recipe: Recipe, seed: int) -> dict[str, object]:
 
 def _check_place(recipe: Recipe, name: str, recipes: dict[tuple[str, str], Recipe]) -> None:
     """Raise ValueError if runs would share a directory, or use one of the study's own."""
-    first, *others = [_label(*pair) for pair, each in recipes.items() if each.name == recipe.name]
+    first, *others = [label(*pair) for pair, each in recipes.items() if each.name == recipe.name]
     if others:
         raise ValueError(
             f"{first!r} and {others[0]!r} would use the same directory: rename one of them"
@@ -138,5 +205,5 @@ class _Problems:
         for setting in dict.fromkeys(setting for setting, _ in pairs):
             arms = [arm for each, arm in pairs if each == setting]
             whole = setting and len(arms) == sum(each == setting for each, _ in self._all)
-            names += [setting] if whole else [_label(setting, arm) for arm in arms]
+            names += [setting] if whole else [label(setting, arm) for arm in arms]
         return listed(names, "; ")

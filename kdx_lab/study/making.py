@@ -28,8 +28,8 @@ class Maker:
     name: str
     _loaded: _Shared = field(default_factory=dict)
 
-    def recipe(self, setting: str, arm: str) -> Recipe:
-        """Return the recipe of an arm, with the first seed.
+    def recipe(self, setting: str, arm: str, values: Mapping[str, Any] | None = None) -> Recipe:
+        """Return the recipe of an arm, with the first seed and the `values` that were tuned.
 
         RecipeError for its problems, located in the study if an override causes them; ValueError as
         `arm_overrides`.
@@ -47,8 +47,9 @@ class Maker:
         place = "/".join(filter(None, (self.name, slug(setting), slug(arm))))
         named = {"name": f"{place}/seed_{study.seeds[0]}", "seed": study.seeds[0]}
         keys |= dict.fromkeys(changes, "") | _keys(f"arms.{arm}.overrides", own.overrides)
-        keys |= dict.fromkeys(written(named), "")
-        return self._load(path, (*shared, *changes, *written({**own.overrides, **named})), keys)
+        keys |= dict.fromkeys(written(named), "") | _keys("tune.space", values or {})
+        last = {**own.overrides, **(values or {}), **named}
+        return self._load(path, (*shared, *changes, *written(last)), keys)
 
     def _shared(self, path: Path, texts: tuple[str, ...], keys: Mapping[str, str]) -> Recipe:
         """Return the recipe that arms are made of; it is the same for most of them."""

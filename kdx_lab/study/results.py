@@ -22,7 +22,13 @@ NO_PLOTS = "Plots need matplotlib: pip install 'kdx[plots]'"
 
 
 def write_results(
-    directory: Path, results: Results, *, title: str, description: str = "", command: str = ""
+    directory: Path,
+    results: Results,
+    *,
+    title: str,
+    description: str = "",
+    command: str = "",
+    tuning: str = "",
 ) -> Path:
     """Write results.json, plots/*.png and results.md below `directory`; return the last.
 
@@ -36,6 +42,7 @@ def write_results(
         title=title,
         description=description,
         command=command,
+        tuning=tuning,
         plots=_plots(directory, results) if available() else NO_PLOTS,
     )
     write_whole(path, text)

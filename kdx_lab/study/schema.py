@@ -10,8 +10,10 @@ arms: [compact, compact+kd, ck+fc, ck+fc+kd]
 import os
 import re
 from collections import Counter
+from itertools import product
+from math import prod
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +21,8 @@ from pydantic import (
     ConfigDict,
     Field,
     StrictBool,
+    StrictFloat,
+    StrictInt,
     StrictStr,
     ValidationError,
 )
@@ -29,8 +33,9 @@ from kdx.recipe.overrides import override
 from kdx.recipe.wording import explain, show, unknown
 from kdx.recipe.yaml_source import parse, read_mapping
 from kdx.util.words import listed
+from kdx_lab.tuning.space import parsed
 
-__all__ = ["Arm", "Setting", "Study", "json_schema", "read_study"]
+__all__ = ["Arm", "Setting", "Study", "Tune", "json_schema", "read_study"]
 
 MOST = 1000  # seeds, arms and settings, each
 MOST_RUNS = 10_000
@@ -38,12 +43,12 @@ MOST_RUNS = 10_000
 _SECTION = ConfigDict(extra="forbid", frozen=True)
 
 _HEADING = r"[\w .,:=%+-]{1,60}"
+_RULE = "1 to 60 letters, digits, spaces and any of .,:=%+-"
 
 
 def _heading(value: str) -> str:
     if not re.fullmatch(_HEADING, value):
-        rule = "1 to 60 letters, digits, spaces and any of .,:=%+-"
-        raise ValueError(f"{show(value)} is not a heading: {rule}")
+        raise ValueError(f"{show(value)} is not a heading: {_RULE}")
     return value
 
 
@@ -63,17 +68,49 @@ _OLD_OVERRIDE = re.compile(rf"^(settings\.[^.=]+\.|){_OLD}([.=])")
 Overrides = dict[StrictStr, Any]
 """Values by dotted key, as on the command line: `data.limit: 4000`."""
 
+Value = StrictInt | StrictFloat | StrictBool | StrictStr
+Axes = dict[StrictStr, Annotated[list[Value], Field(min_length=1, max_length=MOST)]]
+
+
+def _space(given: dict[str, Any]) -> dict[str, Any]:
+    for key, value in given.items():
+        try:
+            parsed(value)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
+    return given
+
+
+Space = Annotated[dict[StrictStr, StrictStr | list[Value]], AfterValidator(_space)]
+"""What to search by dotted key: `optimizer.lr: log(1e-3, 1e-1)`, or a list of values."""
+
 
 class Arm(BaseModel):
     """A way to train: `arm` is a built-in one, by default that of the same name.
 
-    It may have its own recipe, and overrides, which are applied last.
+    It may have its own recipe, and overrides, which are applied last; `space` adds to that of
+    `tune`.
     """
 
     model_config = _SECTION
     arm: StrictStr = ""
     recipe: StrictStr = ""
     overrides: Overrides = {}
+    space: Space = {}
+
+
+class Tune(BaseModel):
+    """A search for the values of each arm, by Optuna, on validation images.
+
+    Each arm gets the same number of `trials`, with the first seed; `prune` ends those that are
+    below the median of the earlier ones.
+    """
+
+    model_config = _SECTION
+    trials: Annotated[Natural, Field(ge=1, le=MOST)]
+    space: Space
+    sampler: Literal["tpe", "random"] = "tpe"
+    prune: StrictBool = True
 
 
 class Setting(BaseModel):
@@ -87,7 +124,7 @@ class Setting(BaseModel):
 
 
 class Study(BaseModel):
-    """A grid of runs: settings x arms x seeds, each made of a recipe.
+    """A grid of runs: settings x `grid` x arms x seeds, each made of a recipe.
 
     `baseline` is the arm that the others are compared with. With `errors`, tables show errors,
     1 - metric.
@@ -104,6 +141,8 @@ class Study(BaseModel):
     settings: Annotated[dict[Heading, Setting], Field(min_length=1, max_length=MOST)] = {
         "": Setting()
     }
+    grid: Axes = {}
+    tune: Tune | None = None
     losses_without_teacher: list[dict[str, Any]] = [{"use": "cross_entropy"}]
     baseline: StrictStr = "compact"
     errors: StrictBool = False
@@ -135,7 +174,26 @@ def read_study(path: str | os.PathLike[str], overrides: list[str] | None = None)
         _check(study, report)
     report.raise_any()
     assert study is not None, "a study without problems is valid"
-    return study
+    return study.model_copy(update={"settings": _multiplied(study)})
+
+
+def _multiplied(study: Study) -> dict[str, Setting]:
+    """Return the settings, each with every combination of the grid's values."""
+    found = {}
+    for name, section in study.settings.items():
+        for values in product(*study.grid.values()):
+            overrides = dict(zip(study.grid, values, strict=True))
+            parts = [name, *(f"{_axis(k, study.grid)} = {v}" for k, v in overrides.items())]
+            heading = ", ".join(filter(None, parts))
+            changed = {"overrides": {**section.overrides, **overrides}}
+            found[heading] = section.model_copy(update=changed)
+    return found
+
+
+def _axis(key: str, grid: Axes) -> str:
+    """Return the last part of a dotted key, or all of it if another axis has the same."""
+    last = key.rpartition(".")[2]
+    return key if sum(each.rpartition(".")[2] == last for each in grid) > 1 else last
 
 
 def _rename_old_keys(data: dict[str, Any], report: Report) -> None:
@@ -188,7 +246,9 @@ def _message(error: Any) -> str:
     if error["type"] != "extra_forbidden":
         return explain(error)
     *section, key = error["loc"]
-    model = {"arms": Arm, "settings": Setting}.get(section[0] if section else "", Study)
+    model = {"arms": Arm, "settings": Setting, "tune": Tune}.get(
+        section[0] if section else "", Study
+    )
     return f"unknown key.{unknown(key, model.model_fields)}"
 
 
@@ -212,9 +272,25 @@ def _check(study: Study, report: Report) -> None:
         if not (study.recipe or section.recipe):
             path = ("settings", setting, "recipe") if setting else ("recipe",)
             report.add(path, "is missing: name the recipe that the arms are made of")
-    runs = len(study.seeds) * sum(len(s.arms or study.arms) for s in study.settings.values())
+    _check_overrides(("grid",), study.grid, report)
+    for heading in _multiplied(study) if study.grid else ():
+        if not re.fullmatch(_HEADING, heading):
+            report.add(("grid",), f"{show(heading)} is not a heading: {_RULE}")
+    spaces = {("tune", "space"): study.tune.space} if study.tune else {}
+    spaces |= {("arms", name, "space"): arm.space for name, arm in study.arms.items() if arm.space}
+    for path, space in spaces.items():
+        _check_overrides(path, space, report)
+        if not study.tune:
+            report.add(path, "without `tune:` nothing is searched: add it, or remove this")
+    runs = (
+        prod(map(len, study.grid.values()))
+        * len(study.seeds)
+        * sum(len(s.arms or study.arms) for s in study.settings.values())
+    )
     if runs > MOST_RUNS:
-        report.add((), f"too many runs: settings x arms x seeds is {runs:,}, at most {MOST_RUNS:,}")
+        report.add(
+            (), f"too many runs: settings x grid x arms x seeds is {runs:,}, at most {MOST_RUNS:,}"
+        )
 
 
 def _check_overrides(path: KeyPath, overrides: Overrides, report: Report) -> None:

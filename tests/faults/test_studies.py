@@ -15,6 +15,7 @@ from rich.console import Console
 
 from kdx_lab.study.conduct import conduct
 from kdx_lab.study.grid import open_study
+from tests.unit.kdx_lab.study.made import Here
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 240.0  # seconds; these take a few on an idle machine
@@ -86,7 +87,7 @@ def conducted(place: Path, root: str) -> list:
     """Run the study in this process, one run after another; return its rows."""
     options = {"plugins": ("tests",), "output_root": str(place / root)}
     grid = open_study(place / "study.yaml", ["name=study"], **options)
-    directory = conduct(grid, Console(file=io.StringIO()))
+    directory = conduct(grid, Console(file=io.StringIO()), Here())
     return untimed(json.loads((directory / "results.json").read_text())["rows"])
 
 
@@ -130,8 +131,8 @@ def test_a_worker_that_dies_is_a_run_that_failed(place):
     wait_for(path, process)
     (worker,) = (
         child
-        for child in psutil.Process(process.pid).children()
-        if any(word.endswith("study--long--seed_0.yaml") for word in child.cmdline())
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if any(each.path.endswith("study--long--seed_0.txt") for each in child.open_files())
     )
     worker.kill()
     code, printed = end(process)

@@ -2,17 +2,63 @@
 
 import json
 import re
+from pathlib import Path
 
 import torch
+from rich.console import Console
 
 from kdx.models.weights import FILE_IN_RUN, save
 from kdx.protocols import InputSpec
+from kdx.recipe import load
 from kdx.report.summary import Summary, write_summary
+from kdx.run.run import run
+from kdx.util.errors import TrainingError
 from kdx_lab.study.cell import Cell
 from tests.unit.conftest import loaded
 from tests.unit.kdx.report.test_summary import SUMMARY
 
-__all__ = ["cell", "finish", "finished", "summary"]
+__all__ = ["Here", "cell", "finish", "finished", "summary"]
+
+
+class Here:
+    """An executor in this process: each poll runs a task; `ends` are reasons instead, by name."""
+
+    threads = 1
+
+    def __init__(self, ends=None):
+        self.queue, self.ended, self.ends = [], {}, ends or {}
+        self.seen, self.cancelled = [], []
+
+    def submit(self, tasks):
+        self.queue += tasks
+
+    def poll(self):
+        if self.queue:
+            task = self.queue.pop(0)
+            self.seen.append(task)
+            self.ended[task.name] = self.run(task)
+        return dict.fromkeys(self.ended, True)
+
+    def run(self, task):
+        if task.name in self.ends:
+            return self.ends[task.name]
+        file = Path(task.log).with_suffix(".yaml")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(task.recipe)
+        recipe = load(file, plugins=task.plugins, output_root=task.root)
+        with open(task.log, "a", encoding="utf-8") as log:
+            try:
+                run(recipe, Console(file=log), resume=True)
+            except TrainingError as error:
+                return str(error)
+        return ""
+
+    def fetch(self, name):
+        return self.ended.pop(name)
+
+    def cancel(self, name=None):
+        self.cancelled.append(name)
+        self.queue = [task for task in self.queue if name not in (None, task.name)]
 
 
 def cell(root, *overrides, setting: str = "", arm: str = "compact", seed: int = 0) -> Cell:

@@ -7,9 +7,10 @@ import signal
 import pytest
 
 from kdx.util.errors import Stopped, StudyError
+from kdx_lab.executors.task import task_of
 from kdx_lab.study.conduct import conduct, report
+from kdx_lab.study.driving import asked_to_stop
 from kdx_lab.study.grid import open_study
-from kdx_lab.study.running import log_of, stopping
 from tests.unit.kdx_lab.study import made
 
 BASE = """\
@@ -45,7 +46,8 @@ def study(tmp_path, monkeypatch, console):
         options = {"plugins": ("tests",), "output_root": str(tmp_path / "runs")}
         path = str(folder / "two.yaml")
         grid = open_study(path, overrides, **options)
-        return grid, lambda **more: conduct(grid, console, command=COMMAND, **more)
+        run = lambda executor=None: conduct(grid, console, executor or made.Here(), command=COMMAND)  # noqa: E731
+        return grid, run
 
     return study
 
@@ -106,7 +108,6 @@ def test_a_run_that_fails_is_told_with_its_log_and_the_others_go_on(study, conso
     assert "Incomplete: 1 of 2 runs done" in text
     assert "- slow, seed 0: " in text
     assert f"(log: {log})" in text
-    assert "error: " in log.read_text()
     report(grid, console)
     assert "- slow, seed 0: " in (grid.directory / "results.md").read_text()
     assert f"slow, seed 0: {text[text.index('slow, seed 0: ') + 14 :].splitlines()[0][:20]}" in (
@@ -114,59 +115,63 @@ def test_a_run_that_fails_is_told_with_its_log_and_the_others_go_on(study, conso
     )
 
 
-def test_what_nobody_foresaw_fails_a_run_alone(study, monkeypatch):
-    def broken(recipe, console, *, resume):
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr("kdx.run.run.run", broken)
-    grid, run = study("seeds=[0]")
-    with pytest.raises(StudyError, match=r"2 runs of .*\n  compact, seed 0: RuntimeError: a bug"):
-        run()
-    assert "Traceback" in (grid.directory / "logs/two--slow--seed_0.txt").read_text()
-    monkeypatch.setenv("WORLD_SIZE", "2")  # the others would wait for this process
-    with pytest.raises(RuntimeError, match=r"^a bug"):
-        run()
-
-
-def test_a_signal_between_the_runs_stops_the_study(study, monkeypatch):
-    def signalled(recipe, console, *, resume):
+class Signalled(made.Here):
+    def run(self, task):
         signal.raise_signal(signal.SIGTERM)
+        return "its process was asked to stop"
 
-    monkeypatch.setattr("kdx.run.run.run", signalled)
+
+def test_a_signal_stops_the_study_and_its_runs(study):
     grid, run = study()
-    before = signal.getsignal(signal.SIGTERM)
+    before, executor = signal.getsignal(signal.SIGTERM), Signalled()
     with pytest.raises(Stopped, match=r"^stopped by a signal, with 0 of 4 runs done$"):
-        run()
+        run(executor)
     assert signal.getsignal(signal.SIGTERM) == before
+    assert executor.cancelled == [None]
+    assert len(executor.seen) == 1
     assert results(grid)["finished"] == 0
+    assert not results(grid)["rows"][0]["failures"]  # what the signal ended has not failed
 
 
-def test_a_teacher_is_trained_once_and_first(study, monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        "kdx_lab.study.conduct.ensure_teachers", lambda r, _: seen.append(r.teacher)
-    )
-    monkeypatch.setattr(
-        "kdx.run.run.run", lambda recipe, *_, resume: seen.append(recipe.name[-15:])
-    )
-    teacher = "overrides.teacher={use: tests.toys.plain, weights: runs/teacher}"
-    grid, run = study(teacher, "overrides.losses=[{use: kd}]", "arms=[compact, compact+kd]",
-                      "seeds=[0]")  # fmt: skip
-    run()
-    assert seen == [grid.cells[1].recipe.teacher, "/compact/seed_0", "mpact-kd/seed_0"]
+TEACHER = "overrides.teacher={use: tests.toys.plain, recipe: teacher.yaml, weights: runs/t}"
+
+
+def test_a_teacher_is_trained_once_and_first(study, tmp_path, console):
+    (tmp_path / "digits/teacher.yaml").write_text(f"{BASE}name: t\n")
+    more = ("overrides.losses=[{use: kd}]", "arms=[compact, compact+kd]", "seeds=[0]")
+    grid, run = study(f"{TEACHER[:-1]}, allow_chance: true}}", *more)
+    run(executor := made.Here())
+    assert [task.name[-15:] for task in executor.seen] == [
+        "t",
+        "/compact/seed_0",
+        "mpact-kd/seed_0",
+    ]
+    assert executor.seen[2].weights == {"teacher.weights": str(tmp_path / "runs/t")}
+    assert "teacher  t is trained first" in console.file.getvalue()
+    assert results(grid)["finished"] == 2
+
+
+def test_a_teacher_that_fails_ends_the_study(study, tmp_path):
+    (tmp_path / "digits/teacher.yaml").write_text(f"{BASE}name: t\n")
+    more = ("overrides.losses=[{use: kd}]", "arms=[compact, compact+kd]", "seeds=[0]")
+    _, run = study(TEACHER, *more)
+    executor = made.Here({"t": "loss is nan"})
+    with pytest.raises(StudyError, match=r"^teacher t: loss is nan \(log: .*logs/t.txt\)$"):
+        run(executor)
+    assert len(executor.seen) == 1
 
 
 def test_each_cell_has_a_log_of_its_own(tmp_path):
     pairs = (("a-b", "c"), ("a", "b-c"))
     cells = [made.cell(tmp_path, f"name=study/{one}/{two}/seed_0") for one, two in pairs]
-    logs = [log_of(each, tmp_path).name for each in cells]
-    assert logs == ["a-b--c--seed_0.txt", "a--b-c--seed_0.txt"]
+    logs = [task_of(each.recipe, tmp_path).log for each in cells]
+    assert logs == [f"{tmp_path}/a-b--c--seed_0.txt", f"{tmp_path}/a--b-c--seed_0.txt"]
 
 
-def test_jobs_are_not_for_a_launcher_of_several_processes(study, monkeypatch):
+def test_a_study_is_not_for_a_launcher_of_several_processes(study, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match=r"^--jobs 2 cannot be combined with a launcher"):
-        study()[1](jobs=2)
+    with pytest.raises(ValueError, match=r"^WORLD_SIZE=2: .* set overrides.processes=2$"):
+        study()[1]()
 
 
 def test_a_report_of_nothing_says_so(study, console):
@@ -178,8 +183,9 @@ def test_a_report_of_nothing_says_so(study, console):
 
 def test_signals_are_left_as_they_were():
     before = signal.getsignal(signal.SIGTERM)  # a job in the background may ignore SIGINT
-    with pytest.raises(Stopped), stopping():
+    with asked_to_stop() as asked:
         signal.raise_signal(signal.SIGTERM)
+    assert asked == [signal.SIGTERM]
     assert signal.getsignal(signal.SIGTERM) == before
 
 

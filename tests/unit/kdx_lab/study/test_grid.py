@@ -166,3 +166,46 @@ def test_a_run_that_would_lie_in_that_of_another_is_refused(grid):
     message = r"arms.yaml: .*seed_1, seed \d would lie in the run of \+, a, seed 1: rename one of"
     with pytest.raises(RecipeError, match=message):
         grid(nested)
+
+
+AXES = "recipe: base.yaml\nseeds: [1]\narms: [compact]\n"
+
+
+def test_axes_multiply_settings(grid):
+    text = AXES + "grid: {data.batch_size: [16, 32], student.kernel_size: [3, 5, 7]}\n"
+    found = grid(text).cells
+    assert [cell.setting for cell in found] == [
+        f"batch_size = {batch}, kernel_size = {kernel}"
+        for batch in (16, 32)
+        for kernel in (3, 5, 7)
+    ]
+    made = [(c.recipe.data.batch_size, c.recipe.student.component.arguments) for c in found]
+    assert [(batch, more["kernel_size"]) for batch, more in made] == [
+        (16, 3), (16, 5), (16, 7), (32, 3), (32, 5), (32, 7),
+    ]  # fmt: skip
+    assert found[0].recipe.name.endswith("/batch_size-16-kernel_size-3/compact/seed_1")
+    text += "settings: {a: {overrides: {data.batch_size: 8, epochs: 2}}, b: }\n"
+    cells = grid(text).cells
+    assert len(cells) == 12
+    assert cells[0].setting == "a, batch_size = 16, kernel_size = 3"
+    assert (cells[0].recipe.epochs, cells[0].recipe.data.batch_size) == (2, 16)
+
+
+def test_axes_of_the_same_last_part_have_their_whole_keys(grid):
+    text = AXES + "grid: {student.transforms.0.rate: [2], optimizer.rate: [1]}\n"
+    assert any(
+        "student.transforms.0.rate = 2, optimizer.rate = 1" in each for each in problems(grid, text)
+    )
+
+
+@pytest.mark.parametrize(
+    ("axes", "problem"),
+    [
+        ("{seed: [1, 2]}", "the study sets the seeds"),
+        ("{data.batch_size: []}", "data.batch_size"),
+        ("{data.root: [a/b, c]}", "'root = a/b' is not a heading: 1 to 60 letters"),
+    ],
+)
+def test_axes_that_do_not_work_are_refused(grid, axes, problem):
+    (found, *_) = problems(grid, f"{AXES}grid: {axes}\n")
+    assert problem in found

@@ -132,7 +132,7 @@ def test_names_in_a_list_are_told_by_their_own_lines(read):
         ("arms: [compact]\nseeds: [0.5]", "seeds[0]: 0.5 is not an integer"),
         (f"arms: [compact]\nseeds: {list(range(1001))}", "seeds: has 1,001 entries, but needs at"),
         (f"arms: {[f'a{n}' for n in range(11)]}\nbaseline: a0\nseeds: {list(range(1000))}",
-         "too many runs: settings x arms x seeds is 11,000, at most 10,000"),
+         "too many runs: settings x grid x arms x seeds is 11,000, at most 10,000"),
         ("arms: [compact]\nerrors: 1", "errors: 1 is not true or false"),
         ("arms: [compact]\nname: [x]", "name: ['x'] is not a string"),
         ("arms: [compact]\nalone: {use: kd}", ":3: losses_without_teacher: {'use': 'kd'} is not a"),

@@ -1,0 +1,107 @@
+"""A run on a machine that shares no files with the one that conducts the study."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kdx_lab.executors.parcels import packed, unpacked
+from kdx_lab.executors.task import Run, Task
+
+__all__ = ["Letter", "Parcel", "train"]
+
+PAUSE = 1.0  # seconds between two looks
+MOST = 2**30  # bytes of a memo that is sent back
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What a run needs: weights for a `key` of the recipe, or the memo called `name`."""
+
+    key: str
+    name: str
+    digest: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Letter:
+    """What comes back of a task: an archive for a place below the output root, and the log."""
+
+    task: str
+    place: str = ""
+    archive: bytes = b""
+    log: bytes = b""
+
+
+def train(
+    task: Task,
+    parcels: Sequence[Parcel],
+    saved: bytes,
+    root: Path,
+    send: Callable[[Letter], object],
+) -> str:
+    """Train or resume a run below `root`, sending what it leaves; return why it failed, "" if not.
+
+    `saved` is the archive of its directory so far, b"" if there is none. KeyboardInterrupt stops
+    it with a checkpoint.
+    """
+    log = root / "logs" / Path(task.log).name
+    log.unlink(missing_ok=True)
+    task = replace(task, root=str(root), log=str(log))
+    shutil.rmtree(task.run_dir, ignore_errors=True)
+    if saved:
+        unpacked(saved, task.run_dir)
+    task = replace(task, overrides=(*task.overrides, *_placed(parcels, root)))
+    memos = _memos(root)
+    send(Letter(task.name))
+    visible = {n: os.environ[n] for n in ("CUDA_VISIBLE_DEVICES",) if n in os.environ}
+    run, seen = Run(task, visible), None
+    try:
+        while run.running:
+            run.wait(PAUSE)
+            if (now := _stamp(task.run_dir)) != seen:
+                with suppress(FileNotFoundError):  # a checkpoint that was removed meanwhile
+                    send(Letter(task.name, task.name, packed(task.run_dir)))
+                    seen = now
+    except KeyboardInterrupt:
+        run.stop()
+        run.wait()
+    found = [memo for memo in _memos(root) - memos if _bytes(memo) <= MOST]
+    sent = [Letter(task.name, f"memos/{memo.name}", packed(memo)) for memo in found]
+    return run.reason(), [_last(task), *sent]
+
+
+def _last(task: Task) -> Letter:
+    archive = packed(task.run_dir) if task.run_dir.is_dir() else b""
+    return Letter(task.name, task.name, archive, Path(task.log).read_bytes())
+
+
+def _bytes(directory: Path) -> int:
+    return sum(file.stat().st_size for file in directory.iterdir())
+
+
+def _placed(parcels: Sequence[Parcel], root: Path) -> list[str]:
+    """Unpack what this machine lacks; return the overrides for where the weights are."""
+    overrides = []
+    for parcel in parcels:
+        place = root / (f"artefacts/{parcel.digest}" if parcel.key else f"memos/{parcel.name}")
+        if not place.exists():
+            with suppress(OSError):  # another run has placed it meanwhile
+                unpacked(parcel.content, place)
+        if parcel.key:
+            overrides.append(f"{parcel.key}={place / parcel.name}")
+    return overrides
+
+
+def _memos(root: Path) -> set[Path]:
+    return {about.parent for about in root.glob("memos/*/memo.json")}
+
+
+def _stamp(run_dir: Path) -> object:
+    """Return what changes with each checkpoint and epoch."""
+    metrics = run_dir / "metrics.jsonl"
+    saved = sorted(path.name for path in (run_dir / "checkpoints").glob("epoch_*"))
+    return saved, metrics.stat().st_size if metrics.exists() else 0

@@ -1,0 +1,56 @@
+"""Files on their way to another machine and back: tar archives, known by their contents."""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from kdx.models.weights import FILE_IN_RUN
+from kdx_lab.executors.task import Task
+
+__all__ = ["digest", "needed_by", "packed", "unpacked"]
+
+PASSING = (".partial", ".lock")  # what is not part of a run
+
+
+def packed(path: Path) -> bytes:
+    """Return a file or a directory as an archive; FileNotFoundError if it changes meanwhile."""
+    buffer, inside = io.BytesIO(), path.is_dir()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for each in sorted(path.rglob("*")) if inside else [path]:
+            if each.is_file() and not each.name.endswith(PASSING):
+                name = str(each.relative_to(path)) if inside else each.name
+                archive.add(each, name, recursive=False)
+    return buffer.getvalue()
+
+
+def unpacked(content: bytes, place: Path) -> None:
+    """Make a directory of an archive, in place of what is there."""
+    arriving = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    shutil.rmtree(arriving, ignore_errors=True)
+    arriving.mkdir(parents=True)
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        archive.extractall(arriving, filter="data")
+    shutil.rmtree(place, ignore_errors=True)
+    arriving.rename(place)
+
+
+def digest(content: bytes) -> str:
+    """Return the SHA-256 of an archive, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def needed_by(task: Task) -> Iterator[tuple[str, Path]]:
+    """Yield the files of weights by the recipe's key, and as "" the memos that it may read."""
+    for key, given in task.weights.items():
+        path = Path(given)
+        if path.exists():
+            yield key, path / FILE_IN_RUN if path.is_dir() else path
+    for about in sorted(Path(task.root).glob("memos/*/memo.json")):
+        parts = json.loads(about.read_text(encoding="utf-8")).get("ingredients", {})
+        if parts.get("teacher") in task.teachers and parts.get("seed") in (None, task.seed):
+            yield "", about.parent

@@ -1,0 +1,141 @@
+"""Runs as the tasks of a Slurm array, by submitit. Machines share the output root."""
+
+import json
+import re
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from kdx_lab.executors.task import Run, Task, needed
+
+__all__ = ["Slurm", "minutes", "script"]
+
+NAME, FOLDER = "kdx", "slurm"  # below the study's logs: submitit's scripts, pickles and outputs
+DEFAULTS = {"time": "24:00:00"}
+PAUSE = 1.0
+
+
+class Slurm:
+    """Trains tasks as one array per submission, each requeued from its checkpoint if preempted.
+
+    `options` are sbatch's, such as `partition`; `cluster` is submitit's, "local" to try it.
+    """
+
+    threads = None
+
+    def __init__(self, logs: Path, options: Mapping[str, str]) -> None:
+        submitit, given = needed("submitit", "slurm"), dict(options)
+        cluster = given.pop("cluster", "slurm")
+        parameters = _parameters(given)
+        try:
+            self.executor = submitit.AutoExecutor(folder=logs / FOLDER, cluster=cluster)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"--on slurm: {error}") from error
+        time_limit = parameters.pop("time")
+        more = {f"slurm_{key}": value for key, value in parameters.items()}
+        self.executor.update_parameters(name=NAME, timeout_min=time_limit, **more)
+        self.jobs: dict[str, Any] = {}
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Submit the tasks as one array."""
+        with self.executor.batch():
+            found = [self.executor.submit(Requeued(), task) for task in tasks]
+        self.jobs |= {task.name: job for task, job in zip(tasks, found, strict=True)}
+
+    def poll(self) -> Mapping[str, bool]:
+        """Return what sacct says; submitit asks it seldom."""
+        ended = {name: job.done() for name, job in self.jobs.items()}
+        return {name: over for name, over in ended.items() if over or _begun(self.jobs[name])}
+
+    def fetch(self, name: str) -> str:
+        """Return why a run failed; its files are on the shared file system."""
+        job = self.jobs.pop(name)
+        try:
+            return job.result()
+        except Exception as error:  # of submitit: no result, or the task's own error
+            return f"Slurm job {job.job_id}: {str(error).strip().splitlines()[-1]}"
+
+    def cancel(self, name: str | None = None) -> None:
+        """Cancel a job, or all and wait for their ends: Slurm sends SIGTERM first."""
+        stopped = [job for each, job in self.jobs.items() if name in (None, each)]
+        for job in stopped:
+            job.cancel(check=False)
+        while name is None and not all(job.done() for job in stopped):
+            time.sleep(PAUSE)
+
+
+class Requeued:
+    """What a job of the array calls, and what it calls before it is preempted or times out."""
+
+    run: Run | None = None
+
+    def __call__(self, task: Task) -> str:
+        """Train or resume the run; return why it failed, "" if not."""
+        usual = signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm sends it to all processes
+        self.run = Run(task)
+        signal.signal(signal.SIGUSR2, usual)
+        self.run.wait()
+        return self.run.reason()
+
+    def checkpoint(self, task: Task) -> Any:
+        """Stop the run with a checkpoint, and return what resumes it."""
+        from submitit.helpers import DelayedSubmission
+
+        if self.run:
+            self.run.stop()
+            self.run.wait()
+        return DelayedSubmission(Requeued(), task)
+
+
+def script(logs: Path, options: Mapping[str, str], count: int) -> str:
+    """Return the sbatch script of an array of `count` tasks; ValueError as `Slurm`."""
+    needed("submitit", "slurm")
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    given = {key: text for key, text in options.items() if key != "cluster"}
+    words = (sys.executable, "-u", "-m", "submitit.core._submit", str((logs / FOLDER).absolute()))
+    about = {"folder": logs / FOLDER, "job_name": NAME, "map_count": count}
+    return _make_sbatch_string(shlex.join(words), **about, **_parameters(given))
+
+
+def _parameters(options: Mapping[str, str]) -> dict[str, Any]:
+    """Return options as submitit takes them; ValueError for one that it does not know."""
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    known = signature(_make_sbatch_string).parameters.keys() - {"command", "folder", "map_count"}
+    if unknown := sorted(options.keys() - known):
+        raise ValueError(
+            f"--slurm.{unknown[0]}: not an option of submitit; sbatch's others go into "
+            '--slurm.additional_parameters=\'{"key": "value"}\''
+        )
+    given = DEFAULTS | options
+    return {key: _value(text) for key, text in given.items()} | {"time": minutes(given["time"])}
+
+
+def minutes(time: str) -> int:
+    """Return Slurm's time in minutes, rounded up: "90", "2:30:00", "1-12", "1-12:30"."""
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time)
+    if not found:
+        raise ValueError(f"--slurm.time={time}: not minutes, hours:minutes:seconds or days-hours")
+    days, *parts = found.groups()
+    numbers = [int(part) for part in parts if part is not None]
+    units = [3600, 60, 1] if days or len(numbers) == 3 else [60, 1]
+    seconds = int(days or 0) * 86_400 + sum(n * u for n, u in zip(numbers, units, strict=False))
+    return max(1, -(-seconds // 60))
+
+
+def _begun(job: Any) -> bool:
+    return job.state not in ("PENDING", "UNKNOWN", "REQUEUED")
+
+
+def _value(text: str) -> Any:
+    """Return an option as a number or as JSON, if it reads so, else as it is."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

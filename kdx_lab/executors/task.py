@@ -1,0 +1,208 @@
+"""A run to train, what trains it, and the process of `kdx distill` that every executor starts."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from multiprocessing import get_all_start_methods, get_context
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from kdx.recipe import Recipe
+from kdx.util.files import write_whole
+from kdx_lab.study.arms import written
+
+__all__ = ["STOPPED", "Executor", "Run", "Task", "needed", "task_of"]
+
+WIDTH = 160  # of the lines in a log
+PRELOADED = ["kdx.commands.main", "kdx.commands.distill", "kdx.run.run", "torch._dynamo",
+             "torch.utils.tensorboard"]  # fmt: skip
+STOPPED = "its process was asked to stop"
+_STOPPED = 3  # the exit code of a run that a signal stopped
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run as plain values, which may go to another machine.
+
+    `name` is the run's, `recipe` its YAML, resolved; `root` the output root and `log` the file for
+    what it prints. `weights` are the paths of the teachers' weights by the recipe's key, `teachers`
+    the networks with their arguments, and `portable` is the recipe as the run directory has it.
+    """
+
+    name: str
+    recipe: str
+    root: str
+    log: str
+    overrides: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+    processes: int = 1
+    threads: int | None = None
+    weights: Mapping[str, str] = field(default_factory=dict)
+    portable: str = ""
+    teachers: tuple[Mapping[str, Any], ...] = ()
+    seed: int = 0
+
+    @property
+    def run_dir(self) -> Path:
+        """The directory of the run."""
+        return Path(self.root) / self.name
+
+
+class Executor(Protocol):
+    """Trains tasks somewhere, which are known by their names.
+
+    `threads` are for tasks without a number of their own, None for the cores of where they run.
+    """
+
+    threads: int | None
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Accept tasks; each resumes the run that lies in its directory, if there is one."""
+        ...
+
+    def poll(self) -> Mapping[str, bool]:
+        """Return which tasks have begun; True if they have ended, too, and not been fetched."""
+        ...
+
+    def fetch(self, name: str) -> str:
+        """Make the directory of an ended run complete here; return why it failed, "" if not."""
+        ...
+
+    def cancel(self, name: str | None = None) -> None:
+        """Stop a task, or all, with checkpoints; of all, also wait for these."""
+        ...
+
+
+def task_of(recipe: Recipe, logs: Path, *, threads: int | None = None) -> Task:
+    """Return the task of a recipe; `threads` are used if the recipe has no number of its own."""
+    if recipe.threads is None:
+        recipe = recipe.model_copy(update={"threads": threads})
+    overrides = []
+    for teacher in recipe.all_teachers.values():
+        if (memo := teacher.memo) and memo.directory:
+            # outside the output root it is allowed as an override only
+            overrides += written({f"{teacher.component.where}.memo.directory": memo.directory})
+    return Task(
+        name=recipe.name,
+        recipe=recipe.to_yaml(),
+        root=str(recipe.locations.output_root),
+        log=str(logs / f"{'--'.join(recipe.name.split('/')[-3:])}.txt"),
+        overrides=tuple(overrides),
+        plugins=tuple(recipe.locations.plugins),
+        processes=recipe.processes or 1,
+        threads=recipe.threads,
+        weights=dict(_weights(recipe)),
+        portable=recipe.portable_yaml(),
+        teachers=tuple(
+            {"use": t.component.use, **t.component.arguments} for t in recipe.all_teachers.values()
+        ),
+        seed=recipe.seed,
+    )
+
+
+def _weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    for section in recipe.all_teachers.values():
+        if section.file:
+            part = "" if isinstance(section.weights, str) else ".path"
+            yield f"{section.component.where}.weights{part}", os.path.abspath(section.file.path)
+
+
+class Run:
+    """The process that trains or resumes a task's run; its output is appended to the log.
+
+    It is forked from a server that has imported torch, so that it starts in a moment; and it stops
+    with a checkpoint when the process that started it is killed. Systems that cannot fork start a
+    new Python.
+    """
+
+    def __init__(self, task: Task, environment: Mapping[str, str] | None = None) -> None:
+        self.log = Path(task.log)
+        file = self.log.with_suffix(".yaml")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, task.recipe)
+        words = ["distill", str(file), "--resume", *task.overrides]
+        words += [f"--plugin={name}" for name in task.plugins]
+        words += [f"--output-root={task.root}"]
+        words += [f"--processes={task.processes}"] if task.processes > 1 else []
+        self._start = self.log.stat().st_size if self.log.exists() else 0
+        method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+        context: Any = get_context(method)
+        context.set_forkserver_preload(PRELOADED)
+        target = (words, os.fspath(self.log), dict(environment or {}), sys.path, os.getcwd())
+        self.process = context.Process(target=_distill, args=target, name=task.name)
+        with _hidden_main():
+            self.process.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether the process has not ended."""
+        return self.process.is_alive()
+
+    def stop(self) -> None:
+        """Ask the process to stop, with a checkpoint."""
+        self.process.terminate()
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait for the end of the process."""
+        self.process.join(seconds)
+
+    def reason(self) -> str:
+        """Return why the run failed, "" if it did not; its process has ended."""
+        code = self.process.exitcode
+        if code == 0:
+            return ""
+        printed = self.log.read_bytes()[self._start :].decode(errors="replace").strip()
+        _, error, message = f"\n{printed}".rpartition("\nerror: ")
+        if code < 0:
+            hint = ", usually because memory ran out" if code == -signal.SIGKILL else ""
+            return f"its process was killed by {signal.Signals(-code).name}{hint}"
+        if code == _STOPPED:
+            return STOPPED
+        last = printed.rpartition("\n")[2]
+        return message if error else f"its process ended with exit code {code}: {last}"
+
+
+@contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Hide the program, which multiprocessing would import into each process: Ray's is slow."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _distill(
+    words: list[str], log: str, environment: dict[str, str], path: list[str], directory: str
+) -> None:
+    """Run `kdx distill` as a process of its own would; ends with its exit code."""
+    from kdx.commands.main import main
+    from kdx.launch.stopping import PARENT
+
+    with open(log, "ab", buffering=0) as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the server ignores it
+    sys.path[:] = path
+    os.chdir(directory)
+    more = {PARENT: str(os.getppid()), "COLUMNS": str(WIDTH)}
+    os.environ.update(environment | more)
+    sys.argv[:] = ["kdx", *words]
+    sys.exit(main(words))
+
+
+def needed(module: str, extra: str) -> Any:
+    """Import an optional package; ValueError with the extra to install if it is missing."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ValueError(
+            f"{module} is not installed ({error}): pip install 'kdx[{extra}]'"
+        ) from error

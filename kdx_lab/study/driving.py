@@ -1,0 +1,122 @@
+"""Runs by an executor: teachers first, then the rest, until all have ended or a signal comes."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdx.launch.stopping import SIGNALS
+from kdx.recipe import Recipe
+from kdx.run.teacher_run import teacher_recipes
+from kdx.util.errors import Stopped, StudyError
+from kdx_lab.executors.task import Executor, task_of
+
+__all__ = ["Driver", "asked_to_stop", "check_alone"]
+
+PAUSE = 0.1  # seconds between two looks at the runs
+
+
+def _nothing(name: str) -> None:
+    pass
+
+
+@dataclass
+class Driver:
+    """Runs recipes by an executor; their output goes to files below `logs`.
+
+    `asked` gets a number when a signal asks for a stop. `begun` and `teaching` are told the names
+    of the runs and of the teachers that begin.
+    """
+
+    executor: Executor
+    logs: Path
+    asked: Sequence[int]
+    teaching: Callable[[str], object] = _nothing
+
+    def teach(self, recipes: Sequence[Recipe]) -> None:
+        """Train the teachers whose weights are missing, and theirs before; StudyError if one fails.
+
+        Raises ValueError as `teacher_recipes`.
+        """
+        while missing := _missing(recipes):
+            for name in missing:
+                self.teaching(name)
+            failed: dict[str, str] = {}
+            self.run(list(missing.values()), ended=failed.__setitem__)
+            if lines := [f"{name}: {why}" for name, why in failed.items() if why]:
+                raise StudyError(f"teacher {'; '.join(lines)}")
+
+    def run(
+        self,
+        recipes: Sequence[Recipe],
+        *,
+        begun: Callable[[str], object] = _nothing,
+        ended: Callable[[str, str], object],
+        is_over: Callable[[str], bool] = lambda name: False,
+    ) -> None:
+        """Run recipes; `ended` is told their names, and why they failed or "".
+
+        A run that `is_over` is stopped. After a signal all are stopped with checkpoints, and
+        Stopped is raised.
+        """
+        executor, left, running = self.executor, {recipe.name for recipe in recipes}, set()
+        tasks = [task_of(each, self.logs, threads=executor.threads) for each in recipes]
+        logs = {task.name: task.log for task in tasks}
+        try:
+            if tasks:
+                executor.submit(tasks)
+            while left:
+                found = executor.poll()
+                if self.asked:  # what the same signal has ended has not failed
+                    raise Stopped
+                for name, over in found.items():
+                    if name not in running:
+                        running.add(name)
+                        begun(name)
+                    if over:
+                        why = executor.fetch(name)
+                        left.remove(name)
+                        ended(name, f"{why} (log: {logs[name]})" if why else "")
+                    elif is_over(name):
+                        executor.cancel(name)
+                time.sleep(PAUSE)
+        finally:
+            executor.cancel()
+
+
+def _missing(recipes: Sequence[Recipe]) -> dict[str, Recipe]:
+    """Return the recipes of teachers to train now: those that lack no teacher of their own."""
+    found: dict[str, Recipe] = {}
+    seen = set()
+    for recipe in recipes:
+        files = tuple(str(teacher.weights) for teacher in recipe.all_teachers.values())
+        if files not in seen:
+            seen.add(files)
+            first = list(teacher_recipes(recipe).values())
+            found |= {each.name: each for each in first} | _missing(first)
+    return {name: each for name, each in found.items() if not teacher_recipes(each)}
+
+
+def check_alone() -> None:
+    """Raise ValueError if a launcher has started this process as one of several."""
+    if (world := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise ValueError(
+            f"WORLD_SIZE={world}: `kdx study` is started once, without a launcher. To train each "
+            f"run in {world} processes, set overrides.processes={world}"
+        )
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[list[int]]:
+    """Collect the signals that ask for a stop, except those that nohup ignores."""
+    asked: list[int] = []
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {n: signal.signal(n, lambda number, frame: asked.append(number)) for n in heard}
+    try:
+        yield asked
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

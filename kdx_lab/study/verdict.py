@@ -1,0 +1,63 @@
+"""What a study's table says, in sentences: the best arm, arms at chance, and what it cost."""
+
+from collections.abc import Iterator, Sequence
+from math import sqrt
+
+from kdx.report.summary import Summary
+from kdx_lab.study.rows import Results, Row
+from kdx_lab.study.statistics import CONFIDENCE, paired_difference
+
+__all__ = ["verdict"]
+
+
+def verdict(results: Results) -> list[str]:
+    """Return a sentence on the best arm of each setting, on each arm at chance, and on the cost."""
+    best = [text for name in results.settings for text in _best(results, name)]
+    chance = [text for row in results.rows for text in _at_chance(row)]
+    return [*best, *chance, *_cost(results.runs)]
+
+
+def _best(results: Results, setting: str) -> Iterator[str]:
+    """Name the arm with the best mean, and by how much it leads over the next one."""
+    rows = [(row, row.outcome) for row in results.of(setting) if row.outcome]
+    sign = -1 if results.errors else 1
+    ordered = sorted(rows, key=lambda each: -sign * each[1].test.mean)
+    if len(ordered) < 2:
+        return
+    (first, outcome), (second, other) = ordered[:2]
+    lead = paired_difference(outcome.test.values, other.test.values)
+    where = f"{setting}: " if setting else ""
+    text = f"{where}{first.arm} is best, {outcome.shown(outcome.test.mean)}"
+    if not lead or lead.low is None or lead.high is None:
+        yield f"{text}; one seed in common with the next, {second.arm}: no interval."
+        return
+    mean, low, high = (outcome.shown(each, sign=True) for each in (lead.mean, lead.low, lead.high))
+    clear = min(sign * lead.low, sign * lead.high) > 0
+    doubt = "" if clear else ": the interval has 0 in it, so seeds alone may explain the lead"
+    yield f"{text}, {mean} [{low}, {high}] to the next, {second.arm} ({CONFIDENCE:.0%} CI){doubt}."
+
+
+def _at_chance(row: Row) -> Iterator[str]:
+    """Call out a classifier whose mean is within two standard errors of guessing."""
+    classes = [len(next(iter(run.by_class.values()))) for run in row.runs.values() if run.by_class]
+    if not row.outcome or row.outcome.metric != "top1" or not classes:
+        return
+    chance, images = 1 / classes[0], next(iter(row.runs.values())).test_images
+    found = [run.test["top1"] for run in row.runs.values()]
+    if sum(found) / len(found) <= chance + 2 * sqrt(chance * (1 - chance) / images):
+        where = f"{row.setting}, {row.arm}" if row.setting else row.arm
+        mean = 100 * sum(found) / len(found)
+        yield f"{where} is at chance ({mean:.2f}% of {100 * chance:.2f}%): it did not learn."
+
+
+def _cost(runs: Sequence[Summary]) -> Iterator[str]:
+    """Add up the hours of GPUs and of CPU cores that training took."""
+    hours: dict[str, float] = {}
+    for run in runs:
+        about, on_gpu = run.environment, str(run.environment.get("device")).startswith("cuda")
+        each = int(about.get("processes", 1)) * (1 if on_gpu else int(about.get("threads", 1)))
+        unit = "GPU hours" if on_gpu else "CPU core hours"
+        hours[unit] = hours.get(unit, 0) + each * run.seconds / 3600
+    if hours:
+        parts = " and ".join(f"{value:,.3g} {unit}" for unit, value in hours.items())
+        yield f"Training of the finished runs took {parts}."

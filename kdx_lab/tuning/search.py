@@ -1,0 +1,110 @@
+"""The search of one arm by Optuna: its trials are runs, and its state is what these have left.
+
+Trials are asked for in batches, and told of in the order in which they were asked for: so a search
+takes the same course on one machine and on many, and when it is resumed.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kdx.recipe import Recipe
+from kdx.report.summary import read_summary
+from kdx.run.directory import is_finished
+from kdx.training.log import METRICS
+from kdx_lab.executors.task import needed
+from kdx_lab.study.schema import Tune
+from kdx_lab.tuning.space import Range, parsed
+
+__all__ = ["BATCH", "Search", "Trial"]
+
+BATCH = 4  # trials of an arm that may run at the same time
+SEED = 0  # of the sampler
+
+
+@dataclass
+class Trial:
+    """A run with values of the space; `asked` is Optuna's trial."""
+
+    asked: Any
+    values: Mapping[str, Any]
+    recipe: Recipe
+    reported: list[float] = field(default_factory=list)
+    pruned: bool = False
+
+    def watch(self) -> bool:
+        """Report the epochs that the run has evaluated; return whether it is to be pruned."""
+        for value in [*_curve(self.recipe)][len(self.reported) :]:
+            if not self.pruned:
+                self.reported.append(value)
+                self.asked.report(value, len(self.reported))
+                self.pruned = bool(self.asked.should_prune())
+        return self.pruned
+
+    def is_over(self) -> bool:
+        """Whether the run has ended before: it is finished, or was pruned."""
+        return self.watch() or is_finished(self.recipe.run_dir)
+
+    def value(self) -> float | None:
+        """Return the validation metric by which the run is chosen, None if it failed."""
+        if not is_finished(self.recipe.run_dir):
+            return None
+        summary = read_summary(self.recipe.run_dir)
+        metrics = summary.best if self.recipe.select == "best" else summary.last
+        return metrics[summary.primary_metric]
+
+
+class Search:
+    """Asks for the values of an arm's trials, and learns from their results."""
+
+    def __init__(self, tune: Tune, space: Mapping[str, Any]) -> None:
+        optuna = needed("optuna", "tune")
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
+        prunes = optuna.pruners.MedianPruner(n_startup_trials=BATCH)
+        self.states, self.space = optuna.trial.TrialState, {k: parsed(v) for k, v in space.items()}
+        self.study = optuna.create_study(
+            direction="maximize",
+            sampler=samplers[tune.sampler](seed=SEED),
+            pruner=prunes if tune.prune else optuna.pruners.NopPruner(),
+        )
+
+    def ask(self) -> tuple[Any, dict[str, Any]]:
+        """Return Optuna's next trial, and its values by the recipe's keys."""
+        asked = self.study.ask()
+        return asked, {key: _suggested(asked, key, each) for key, each in self.space.items()}
+
+    def tell(self, trial: Trial) -> None:
+        """Learn from a trial that has ended."""
+        value = trial.value()
+        if trial.watch():
+            self.study.tell(trial.asked, state=self.states.PRUNED)
+        elif value is None:
+            self.study.tell(trial.asked, state=self.states.FAIL)
+        else:
+            self.study.tell(trial.asked, value)
+
+
+def _suggested(asked: Any, key: str, space: Range | tuple[object, ...]) -> Any:
+    if isinstance(space, tuple):
+        return asked.suggest_categorical(key, space)
+    if space.kind == "int":
+        return asked.suggest_int(key, int(space.low), int(space.high))
+    number = asked.suggest_float(key, space.low, space.high, log=space.kind == "log")
+    return float(f"{number:.4g}")  # what tables show is what runs
+
+
+def _curve(recipe: Recipe) -> Iterator[float]:
+    """Yield the primary validation metric of each evaluated epoch: the first of its line."""
+    try:
+        lines = (recipe.run_dir / METRICS).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            found = [v for key, v in json.loads(line).items() if key.startswith("validation/")]
+        except ValueError:  # being written
+            return
+        if found:
+            yield found[0]

@@ -1,0 +1,110 @@
+"""Tuning a study: each arm gets the same number of trials, then all seeds with the best values."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kdx.util.errors import StudyError
+from kdx.util.files import write_whole
+from kdx_lab.study.driving import Driver
+from kdx_lab.study.grid import Grid, Pair, label
+from kdx_lab.tuning.search import BATCH, Search, Trial
+
+__all__ = ["FILE", "chosen", "described", "tuned"]
+
+FILE = "tuned.json"
+
+
+def chosen(grid: Grid) -> Grid | None:
+    """Return a study with the values of its tuned.json, None if that is missing or of another."""
+    try:
+        found = json.loads((grid.directory / FILE).read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    if found["tune"] != _asked(grid):
+        return None
+    return grid.tuned({(e["setting"], e["arm"]): e["values"] for e in found["chosen"]})
+
+
+def tuned(grid: Grid, driver: Driver, say: Callable[[str], object]) -> Grid:
+    """Search values for each arm; return the study with the best ones, which tuned.json holds.
+
+    Trials use the first seed. Raises StudyError if no trial of an arm succeeds, and Stopped.
+    """
+    if again := chosen(grid):
+        return again
+    tune = grid.study.tune
+    assert tune, "the caller has looked"
+    searches = {pair: Search(tune, grid.space(pair[1])) for pair in grid.recipes}
+    trials: dict[Pair, list[Trial]] = {pair: [] for pair in searches}
+    for first in range(0, tune.trials, BATCH):
+        batch = {}
+        for pair, search in searches.items():
+            for number in range(first, min(first + BATCH, tune.trials)):
+                asked, values = search.ask()
+                trial = Trial(asked, values, grid.trial(pair, number, values))
+                trials[pair].append(trial)
+                batch[trial.recipe.name] = pair, trial
+        _run(batch, driver, say)
+        for pair, trial in batch.values():
+            searches[pair].tell(trial)
+    found = [_best(pair, trials[pair]) for pair in searches]
+    content = {"tune": _asked(grid), "chosen": found}
+    write_whole(grid.directory / FILE, json.dumps(content, indent=2) + "\n")
+    return grid.tuned({(each["setting"], each["arm"]): each["values"] for each in found})
+
+
+def described(grid: Grid) -> str:
+    """Return the chosen values of each arm, and what their search cost, as a list in Markdown."""
+    lines = []
+    found = json.loads((grid.directory / FILE).read_text(encoding="utf-8"))["chosen"]
+    for each in found:
+        values = ", ".join(f"{key} = {value}" for key, value in each["values"].items())
+        lines.append(
+            f"- {label(each['setting'], each['arm'])}: {values} ({each['validation']:.4f} on "
+            f"validation; the best of {each['trials']} trials, {each['pruned']} of them pruned; "
+            f"{each['seconds'] / 3600:,.3g} hours of training)"
+        )
+    return "\n".join(lines)
+
+
+def _run(
+    batch: Mapping[str, tuple[Pair, Trial]], driver: Driver, say: Callable[[str], object]
+) -> None:
+    todo = [trial.recipe for _, trial in batch.values() if not trial.is_over()]
+    driver.teach(todo)
+
+    def ended(name: str, reason: str) -> None:
+        pair, trial = batch[name]
+        values = ", ".join(f"{key} {value}" for key, value in trial.values.items())
+        result = "pruned" if trial.watch() else reason or f"{trial.value():.4f} on validation"
+        say(f"tuning   {label(*pair)}: {Path(name).name}: {result} ({values})")
+
+    driver.run(todo, ended=ended, is_over=lambda name: batch[name][1].watch())
+
+
+def _best(pair: Pair, trials: list[Trial]) -> dict[str, Any]:
+    done = [(each.value(), -n) for n, each in enumerate(trials) if not each.pruned]
+    values = [(value, n) for value, n in done if value is not None]
+    if not values:
+        raise StudyError(f"tuning {label(*pair)}: none of {len(trials)} trials succeeded")
+    value, index = max(values)
+    counts = {"trials": len(trials), "pruned": sum(each.pruned for each in trials)}
+    best = {"values": dict(trials[-index].values), "validation": value, "trial": -index}
+    seconds = sum(_seconds(each) for each in trials)
+    return {"setting": pair[0], "arm": pair[1], **best, **counts, "seconds": seconds}
+
+
+def _seconds(trial: Trial) -> float:
+    """Return the seconds of training of a trial, as far as it came."""
+    path = trial.recipe.run_dir / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return sum(json.loads(line)["seconds"] for line in lines)
+
+
+def _asked(grid: Grid) -> dict[str, Any]:
+    assert grid.study.tune, "the caller has looked"
+    spaces = {label(*pair): grid.space(pair[1]) for pair in grid.recipes}
+    plain = {"spaces": spaces, **grid.study.tune.model_dump(), "seed": grid.study.seeds[0]}
+    return json.loads(json.dumps(plain))

@@ -1,0 +1,112 @@
+"""The executor on Slurm: its options and its script; its jobs against submitit's local ones."""
+
+import signal
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+
+from kdx_lab.executors import slurm
+from kdx_lab.executors.slurm import Requeued, Slurm, minutes, script
+from kdx_lab.executors.task import Task
+
+submitit = pytest.importorskip("submitit", reason="needs pip install 'kdx[slurm]'")
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [("90", 90), ("1:30", 2), ("2:30:00", 150), ("1-12", 2160), ("1-12:30", 2190),
+     ("1-00:00:01", 1441), ("0", 1)],
+)  # fmt: skip
+def test_times_are_those_of_sbatch(time, expected):
+    assert minutes(time) == expected
+
+
+def test_what_is_no_time_is_refused():
+    with pytest.raises(ValueError, match=r"^--slurm.time=soon: not minutes, hours"):
+        minutes("soon")
+
+
+def test_the_script_is_an_array_that_is_signalled_before_its_end(tmp_path):
+    options = {"partition": "gpu", "time": "2:00:00", "array_parallelism": "8",
+               "gpus_per_node": "1", "additional_parameters": '{"licenses": "x"}'}  # fmt: skip
+    lines = script(tmp_path / "a b", options, 24).splitlines()
+    for line in ("--array=0-23%8", "--partition=gpu", "--time=120", "--gpus-per-node=1",
+                 "--signal=USR2@90", "--licenses=x", "--open-mode=append"):  # fmt: skip
+        assert f"#SBATCH {line}" in lines
+    assert lines[-1].endswith(f"-u -m submitit.core._submit '{tmp_path}/a b/slurm'")
+    assert not (tmp_path / "a b").exists()
+
+
+def test_an_unknown_option_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"^--slurm.patition: not an option of submitit; sbatch's"):
+        script(tmp_path, {"patition": "gpu"}, 1)
+
+
+def test_without_slurm_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ValueError, match=r"^--on slurm: Could not detect .srun."):
+        Slurm(tmp_path, {})
+
+
+class Job:
+    """A job of a false array."""
+
+    job_id = "7_1"
+
+    def __init__(self, task):
+        self.task, self.state, self.outcome, self.cancelled = task, "PENDING", None, False
+
+    def done(self):
+        return self.outcome is not None
+
+    def result(self):
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+    def cancel(self, check):
+        self.cancelled, self.outcome = True, "stopped"
+
+
+def test_jobs_begin_end_and_are_cancelled(tmp_path, monkeypatch):
+    executor = Slurm(tmp_path, {"cluster": "local", "time": "5"})
+    false = SimpleNamespace(batch=nullcontext, submit=lambda function, task: Job(task))
+    monkeypatch.setattr(executor, "executor", false)
+    executor.submit([Task(name, "", "", "") for name in "abc"])
+    assert executor.poll() == {}
+    jobs = executor.jobs
+    jobs["a"].state, jobs["b"].outcome = "RUNNING", "loss is nan"
+    assert executor.poll() == {"a": False, "b": True}
+    assert executor.fetch("b") == "loss is nan"
+    jobs["c"].outcome = RuntimeError("Job not requeued\nbecause: timed-out too many times.")
+    assert executor.fetch("c") == "Slurm job 7_1: because: timed-out too many times."
+    executor.cancel()
+    assert jobs["a"].cancelled
+
+
+class Stoppable:
+    def __init__(self, task):
+        self.calls, self.ignored = [], signal.getsignal(signal.SIGUSR2)
+
+    def stop(self):
+        self.calls.append("stop")
+
+    def wait(self):
+        self.calls.append("wait")
+
+    def reason(self):
+        return "why"
+
+
+def test_a_job_that_is_preempted_stops_its_run_and_is_submitted_again(monkeypatch):
+    monkeypatch.setattr(slurm, "Run", Stoppable)
+    job, task, before = Requeued(), Task("a", "", "", ""), signal.getsignal(signal.SIGUSR2)
+    assert job(task) == "why"
+    assert job.run.ignored == signal.SIG_IGN
+    assert signal.getsignal(signal.SIGUSR2) == before
+    again = job.checkpoint(task)
+    assert job.run.calls == ["wait", "stop", "wait"]
+    assert isinstance(again.function, Requeued)
+    assert again.function.run is None
+    assert again.args == (task,)

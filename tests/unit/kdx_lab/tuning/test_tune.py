@@ -1,0 +1,178 @@
+"""A study that is tuned: which trials run, what is chosen, and that a resumed search is equal."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from kdx.recipe import RecipeError
+from kdx.util.errors import StudyError
+from kdx_lab.study.cell import Cell
+from kdx_lab.study.grid import open_study
+from kdx_lab.tuning.search import Search, Trial
+from kdx_lab.tuning.tune import FILE, chosen, described, tuned
+from tests.unit.kdx_lab.study import made
+
+pytest.importorskip("optuna", reason="needs pip install 'kdx[tune]'")
+BASE = """\
+data: {use: digits, limit: 64, batch_size: 32, validation: 32}
+student: {use: tests.toys.plain}
+epochs: 3
+"""
+STUDY = """\
+recipe: base.yaml
+seeds: [5, 6]
+arms: {compact: , other: {arm: compact, space: {losses.0.label_smoothing: [0.0, 0.1]}}}
+tune: {trials: 6, space: {optimizer.lr: "log(1e-3, 1e-1)"}}
+"""
+
+
+@pytest.fixture
+def grid(tmp_path):
+    """Return a function: overrides to a study."""
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "study.yaml").write_text(STUDY)
+
+    def grid(*overrides):
+        words = ["name=s", *overrides]
+        return open_study(tmp_path / "study.yaml", words, plugins=["tests"],
+                          output_root=tmp_path / "runs")  # fmt: skip
+
+    return grid
+
+
+class Driver:
+    """Leaves runs whose validation metric is highest for a learning rate of 0.02."""
+
+    def __init__(self):
+        self.ran = []
+
+    def teach(self, recipes):
+        pass
+
+    def run(self, recipes, *, ended, is_over):
+        for recipe in recipes:
+            self.ran.append(recipe)
+            score = 0.9 - abs(recipe.optimizer.component.arguments["lr"] - 0.02)
+            cell = Cell("", "", recipe.seed, recipe)
+            if recipe.optimizer.component.arguments["lr"] > 0.09:
+                ended(recipe.name, "loss is nan")
+                continue
+            made.finish(cell, made.summary(0.1, best={"top1": score}, last={"top1": score - 0.1}),
+                        curve=(score - 0.2, score - 0.1, score))  # fmt: skip
+            for line in (path := recipe.run_dir / "metrics.jsonl").read_text().splitlines():
+                path.write_text(path.read_text().replace(line, line[:-1] + ', "seconds": 6}'))
+            is_over(recipe.name)
+            ended(recipe.name, "")
+
+
+def search(grid):
+    said, driver = [], Driver()
+    return tuned(grid, driver, said.append), driver.ran, said
+
+
+def test_each_arm_gets_the_same_trials_and_then_the_best_values(grid, tmp_path):
+    plain = grid()
+    found, ran, said = search(plain)
+    assert len(ran) == len(said) == 12
+    assert {recipe.seed for recipe in ran} == {5}
+    assert ran[0].name == "s/tune/compact/trial_000"
+    rates = {arm: [r.optimizer.component.arguments["lr"] for r in ran if f"/{arm}/" in r.name]
+             for arm in ("compact", "other")}  # fmt: skip
+    content = json.loads((tmp_path / "runs/s" / FILE).read_text())
+    for each in content["chosen"]:
+        alive = [rate for rate in rates[each["arm"]] if rate <= 0.09]
+        best = min(alive, key=lambda rate: abs(rate - 0.02))
+        assert each["values"]["optimizer.lr"] == best
+        assert each["validation"] == pytest.approx(0.8 - abs(best - 0.02))  # select: last
+        cells = [cell for cell in found.cells if cell.arm == each["arm"]]
+        assert [cell.recipe.optimizer.component.arguments["lr"] for cell in cells] == [best, best]
+        assert each["trials"] == 6
+    assert [cell.recipe.name for cell in found.cells] == [c.recipe.name for c in plain.cells]
+    assert described(plain).count("the best of 6 trials") == 2
+
+
+def test_a_search_takes_the_same_course_again(grid, tmp_path):
+    first, ran, _ = search(grid())
+    (tmp_path / "runs/s" / FILE).unlink()
+    again, none, _ = search(grid())
+    assert [
+        recipe.name for recipe in none if recipe.optimizer.component.arguments["lr"] <= 0.09
+    ] == []
+    assert [c.recipe for c in again.cells] == [c.recipe for c in first.cells]
+    shutil.rmtree(tmp_path / "runs/s")
+    _, other, _ = search(grid())
+    assert [recipe.plain() for recipe in other] == [recipe.plain() for recipe in ran]
+
+
+def test_what_was_chosen_is_kept_until_the_search_changes(grid):
+    search(grid())
+    assert search(grid())[1] == []
+    assert chosen(grid()) is not None
+    assert chosen(grid("tune.trials=7")) is None
+    assert chosen(grid("name=t")) is None
+
+
+def test_an_arm_whose_trials_all_fail_ends_the_study(grid):
+    with pytest.raises(StudyError, match=r"^tuning compact: none of 2 trials succeeded$"):
+        search(grid("tune={trials: 2, space: {optimizer.lr: [0.1, 0.2]}, sampler: random}"))
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("overrides.data.validation=null", "tune needs validation images: set overrides.data.val"),
+        ("tune.space={optimizer.rate: 'log(1e-3, 1)'}", "rate"),
+        ("tune.space={seed: 'int(1, 3)'}", "the study sets the seeds"),
+        ("tune.space={optimizer.lr: 'log(0, 1)'}", "a logarithmic range needs numbers above 0"),
+        ("tune.trials=0", "trials"),
+        ("tune=null", "without `tune:` nothing is searched: add it, or remove this"),
+    ],
+)
+def test_a_wrong_search_is_refused_before_a_run(grid, override, problem):
+    with pytest.raises(RecipeError, match=problem):
+        grid(override)
+
+
+class Asked:
+    """Optuna's trial: prunes at the second epoch."""
+
+    def __init__(self):
+        self.reported = []
+
+    def report(self, value, step):
+        self.reported.append((step, value))
+
+    def should_prune(self):
+        return len(self.reported) == 2
+
+
+def test_epochs_are_reported_once_and_none_after_pruning(grid):
+    recipe = grid().trial(("", "compact"), 3, {"optimizer.lr": 0.01})
+    trial = Trial(Asked(), {}, recipe)
+    assert not trial.watch()
+    recipe.run_dir.mkdir(parents=True)
+    file, line = recipe.run_dir / "metrics.jsonl", '{"epoch": 1, "validation/top1": 0.%d}\n'
+    file.write_text(line % 5)
+    assert not trial.watch()
+    file.write_text(line % 5 + line % 6 + line % 7 + '{"epo')
+    assert trial.watch()
+    assert trial.watch()
+    assert trial.asked.reported == [(1, 0.5), (2, 0.6)]
+    assert trial.value() is None
+
+
+def test_trials_below_the_median_of_the_earlier_ones_are_pruned(tmp_path):
+    tune = SimpleNamespace(sampler="tpe", prune=True)
+    search = Search(tune, {"a": "uniform(0, 1)", "b": "int(1, 3)", "c": ["x", "y"]})
+    for _ in range(4):
+        asked, values = search.ask()
+        assert 0 <= values["a"] <= 1
+        assert values["b"] in (1, 2, 3)
+        assert values["c"] in ("x", "y")
+        asked.report(0.5, 1)
+        search.study.tell(asked, 0.5)
+    asked, _ = search.ask()
+    asked.report(0.4, 1)
+    assert asked.should_prune()
