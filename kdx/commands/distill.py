@@ -20,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--processes", type=positive, metavar="N", help="train in N processes, one per GPU")
     add("--dry-run", action="store_true", help="build everything, print the plan and the cost")
+    add("--machines", type=positive, metavar="N", help="with --dry-run: what N machines need")
+    add("--gpus", type=positive, metavar="M", help="with --dry-run: with M GPUs each (default 1)")
     add("--fork", type=Path, metavar="CHECKPOINT", help="start from the student of another run")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace a run of that name")
@@ -31,6 +33,13 @@ def run(args: argparse.Namespace) -> None:
 
     Raises ValueError for --processes if a launcher started this process; else as `kdx.run.run`.
     """
+    scale = {"machines": args.machines or 1, "gpus": args.gpus or 1}
+    asked = args.machines or args.gpus
+    if asked and not args.dry_run:
+        raise ValueError(
+            "--machines and --gpus only say what a run would need: add --dry-run. To train on "
+            "several machines, start a launcher on each: docs/running.md"
+        )
     if args.processes:
         if world := os.environ.get("WORLD_SIZE"):
             raise ValueError(
@@ -46,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     elif args.dry_run:
         from kdx.commands.plan import dry_run
 
-        dry_run(recipe, terminal())
+        dry_run(recipe, terminal(), **scale if asked else {})
     else:
         from kdx.run.run import run
 

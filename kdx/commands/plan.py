@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from kdx.commands.scale import Measured, scaled
 from kdx.commands.start import start_notes
 from kdx.commands.trials import trials
 from kdx.launch.memory import peak
@@ -27,8 +28,11 @@ from kdx.training.runtime import Runtime, accelerator_for
 from kdx.util.printing import plain, rule, say
 
 
-def dry_run(recipe: Recipe, console: Console) -> None:
-    """Print what a run of the recipe would do and cost; the errors are those of the run."""
+def dry_run(recipe: Recipe, console: Console, *, machines: int = 1, gpus: int = 0) -> None:
+    """Print what a run of the recipe would do and cost; the errors are those of the run.
+
+    With `gpus`, also what it would need on `machines` with that many GPUs each: see `scaled`.
+    """
     join(recipe)
     trained = [name for name, t in recipe.all_teachers.items() if has_weights(t.weights)]
     first = teacher_recipes(recipe, named=True)
@@ -61,11 +65,30 @@ def dry_run(recipe: Recipe, console: Console) -> None:
     before = f", after {_duration(training)} for {whom}" if first else ""
     cost = f"about {_duration(seconds)} of training{before}; {_memory(runtime)} of memory"
     say(console, f"cost: {cost}")
+    if gpus:
+        for line in scaled(_measured(runtime, memos, seconds), machines, gpus):
+            say(console, line)
     error = job.rehearsal.float32.max_rel_error
     say(
         console,
         f"rehearsal: compressed, the student equals the compact network within {error:.1e} of "
         f"the largest logit; a run would write {recipe.run_dir}",
+    )
+
+
+def _measured(runtime: Runtime, memos: Mapping[str, Plan], seconds: float) -> Measured:
+    recipe, counts = runtime.job.recipe, runtime.job.rehearsal.parameters
+    epochs = sum(stage.stage.epochs for stage in runtime.job.stages)
+    return Measured(
+        seconds=seconds,
+        steps=epochs * runtime.batches.steps,
+        batch_size=runtime.batches.batch_size,
+        compact=counts["compact"],
+        trained=counts["trained"],
+        slots=2 if "adam" in recipe.optimizer.component.use.lower() else 1,
+        memo=sum(memo.size() for memo in memos.values()),
+        checkpoints=-(-epochs // recipe.evaluate_every),
+        kept=recipe.keep_checkpoints + 1,
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
+from kdx.launch import heartbeat
 from kdx.launch.precision import check_precision
 from kdx.recipe import Recipe
 from kdx.util.words import counted
@@ -45,6 +46,8 @@ def join(recipe: Recipe) -> bool:
     for teacher in recipe.all_teachers.values():
         place = f"{teacher.component.where}.precision"
         check_precision(teacher.precision or "no", state.device, place=place)
+    if state.num_processes > 1:
+        heartbeat.begin()
     return state.is_main_process
 
 
@@ -56,6 +59,7 @@ def joined() -> bool:
 def leave() -> None:
     """End together with the other processes, which notice here if the last step of one failed."""
     PartialState().wait_for_everyone()
+    heartbeat.end()
     gc.collect()  # wrapped networks hold the group, whose threads would abort a process that ends
     torch.distributed.destroy_process_group()
 

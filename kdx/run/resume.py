@@ -11,6 +11,7 @@ import torch
 
 from kdx import checkpoints
 from kdx.data.digests import digest_of_images, digest_of_weights
+from kdx.launch.machines import bring
 from kdx.recipe import Recipe
 from kdx.recipe.resuming import ABSENT, resume_rule
 from kdx.training.job import Job
@@ -35,10 +36,12 @@ def chosen(run_dir: Path, runtime: Runtime) -> tuple[TrainState | None, list[str
     """
     main = runtime.accelerator.is_main_process
     saved, notes = TrainState.newest(run_dir) if main else (None, [])
-    about = (saved.place, saved.progress, checkpoints.digest_of(saved.place)) if saved else None
+    about = (saved.place.name, saved.progress, checkpoints.digest_of(saved.place)) if saved else ()
     about, notes = runtime.agree((about, notes))
+    if about:
+        name, progress, digest = about
+        bring([place := run_dir / "checkpoints" / name])
     if about and not main:
-        place, progress, digest = about
         check_digest(place, digest)
         saved = replace(TrainState.read(place), progress=progress)
     return saved, notes

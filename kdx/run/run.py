@@ -1,7 +1,7 @@
 """The main job: from a recipe to a run directory with the compact student in it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ import torch
 from rich.console import Console
 
 from kdx import checkpoints
+from kdx.launch.machines import bring, decided, on_main_machine
 from kdx.launch.precision import in_words
 from kdx.launch.processes import join
 from kdx.memo.plan import Plan
 from kdx.memo.use import plan_memos, remembering
+from kdx.models.weights import FILE_IN_RUN
 from kdx.recipe import Recipe
 from kdx.report.summary import read_summary
 from kdx.report.trained import manner_in_words
@@ -61,8 +63,8 @@ def run(
     recipe, notes = moved(recipe, resume=resume, overwrite=overwrite)
     run_dir = recipe.run_dir
     recorded = run_dir / FORK
-    again = resume and checkpoints.any_at(run_dir)
-    if resume and is_finished(run_dir):
+    again = decided(resume and checkpoints.any_at(run_dir))
+    if decided(resume and is_finished(run_dir)):
         check_origin(run_dir, fork, {"checkpoint": read_summary(run_dir).forked_from})
         last = None
         with suppress(ValueError):  # no checkpoint is intact: none is needed
@@ -71,7 +73,8 @@ def run(
             _check_same(recipe, last, last.run | {"recipe": flat(recipe.portable())})
         say(console, f"{run_dir} is finished: nothing to do")
         return run_dir
-    check_free(run_dir, resume=resume, overwrite=overwrite)
+    if on_main_machine():  # others may have copies of its checkpoints
+        check_free(run_dir, resume=resume, overwrite=overwrite)
     check_installed(recipe.trackers)
     if resume and recorded.is_file():
         origin = json.loads(recorded.read_text(encoding="utf-8"))
@@ -143,7 +146,8 @@ def _train(
             begin = source.begin if source else None
             progress = fit(runtime, log, run=about, saved=saved, begin=begin)
         if recipe.select == "best" and progress.best_checkpoint:
-            best = TrainState.read(recipe.run_dir / "checkpoints" / progress.best_checkpoint)
+            bring([place := recipe.run_dir / "checkpoints" / progress.best_checkpoint])
+            best = TrainState.read(place)
             best.load_student(job.student)
             best.load_averages(runtime.averages)
         origin = about.get("forked_from", {}).get("checkpoint")
@@ -181,6 +185,8 @@ def _check_same(recipe: Recipe, saved: TrainState, about: dict[str, Any]) -> lis
 
 def ensure_teachers(recipe: Recipe, console: Console) -> None:
     """Run, or resume, the recipes of teachers without weights; errors of `teacher_recipes`."""
+    files = list(_weight_files(recipe))
+    bring(files)
     missing = teacher_recipes(recipe)
     if not missing:
         return
@@ -191,6 +197,15 @@ def ensure_teachers(recipe: Recipe, console: Console) -> None:
         role = trial.teachers[name].role
         say(console, f"The {role} has no weights yet: training {first.name} first", style="bold")
         run(first, console, resume=True)
+    bring(files)
+
+
+def _weight_files(recipe: Recipe) -> Iterator[Path]:
+    """Yield the files of the teachers' weights, which may be of runs that have not been trained."""
+    for teacher in recipe.all_teachers.values():
+        if teacher.file:
+            path = Path(teacher.file.path)
+            yield path if decided(path.is_file()) else path / FILE_IN_RUN
 
 
 def _introduce(job: Job, runtime: Runtime, console: Console, notes: list[str]) -> None:

@@ -22,6 +22,7 @@ USES_ACCELERATE = {
     "kdx/training/state.py",
     "kdx/training/runtime.py",
     "kdx/training/trackers.py",
+    "kdx/launch/machines.py",
     "kdx/launch/processes.py",
 }
 

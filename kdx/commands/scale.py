@@ -1,0 +1,71 @@
+"""What a run needs on many GPUs: arithmetic on what a dry run has measured on one device."""
+
+from dataclasses import dataclass
+
+from kdx.util.words import counted, in_bytes
+
+LINKS = (10, 25, 100)  # Gb/s between machines, to choose from
+FEW = 32  # images: a BatchNorm that sees fewer has noisy statistics
+FLOAT = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run as a dry run has measured it on one device.
+
+    `seconds` are those of all `steps` with global batches of `batch_size`; `compact` and `trained`
+    count parameters, `slots` are the tensors that the optimizer keeps of each. `memo` is in bytes,
+    `checkpoints` are those written, of which `kept` stay.
+    """
+
+    seconds: float
+    steps: int
+    batch_size: int
+    compact: int
+    trained: int
+    slots: int
+    memo: int
+    checkpoints: int
+    kept: int
+
+
+def scaled(run: Measured, machines: int, gpus: int) -> list[str]:
+    """Return lines on time, input, network and disk for `machines` with `gpus` each.
+
+    A ring all-reduce of G bytes over W processes sends and receives 2 (W - 1) / W G on each
+    (Patarasuk and Yuan 2009), and as much on the link of each machine. ValueError if a process
+    would get fewer than two images of a batch.
+    """
+    world = machines * gpus
+    each, rate = run.batch_size / world, run.steps * run.batch_size / run.seconds
+    if each < 2:
+        raise ValueError(
+            f"--machines {machines} --gpus {gpus}: {world} processes would get {each:.2g} images "
+            f"of a batch of {run.batch_size}: raise data.batch_size to {2 * world} or more"
+        )
+    note = "; BatchNorm sees these only" if each < FEW else ""
+    hours, gradients = run.seconds / world / 3600, FLOAT * run.trained
+    traffic = 2 * (world - 1) / world * gradients
+    step = run.seconds / run.steps / world
+    links = ", ".join(
+        f"{8 * traffic / (10**9 * link) * 1000:,.1f} ms at {link} Gb/s" for link in LINKS
+    )
+    saved = FLOAT * run.trained * (1 + run.slots)
+    where = f"{counted(machines, 'machine')} x {counted(gpus, 'GPU')}"
+    lines = [
+        f"scale: {where}: {counted(world, 'process', 'processes')} of {each:,.4g} images a step"
+        f"{note}",
+        f"time: {hours:,.2f} h, {hours * world:,.1f} GPU hours, if {world} devices are {world} "
+        f"times as fast as this one ({rate:,.0f} images/s); {1000 * step:,.1f} ms a step",
+        f"input: {rate * world / machines:,.0f} images/s to read and augment on each machine",
+        f"network: {in_bytes(gradients)} of gradients a step (compact: "
+        f"{in_bytes(FLOAT * run.compact)})",
+    ]
+    if machines > 1:
+        lines[-1] += f"; {in_bytes(int(traffic))} each way between machines: {links}"
+    lines.append(
+        f"disk: checkpoints of {in_bytes(saved)}, {run.checkpoints:,} written and {run.kept} kept "
+        "on the first machine"
+        + (f"; memo {in_bytes(run.memo)} on each machine" if run.memo else "")
+    )
+    return lines

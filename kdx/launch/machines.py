@@ -1,0 +1,69 @@
+"""A run over machines that share no files: what the main process decides and has, others get."""
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+
+T = TypeVar("T")
+
+
+def decided(value: T) -> T:
+    """Return the main process's value on every process; all call it."""
+    return broadcast_object_list([value])[0] if PartialState().num_processes > 1 else value
+
+
+def on_main_machine() -> bool:
+    """Return whether this process is on the machine of the main one, by their launcher."""
+    state = PartialState()
+    return state.process_index == state.local_process_index
+
+
+def bring(places: Iterable[Path]) -> None:
+    """Copy files and checkpoints of the main process's machine to those that lack them.
+
+    A file that is there stays as it is; a checkpoint that is another one is replaced. All processes
+    call it, with the same number of places; one of each machine writes.
+    """
+    state = PartialState()
+    for place in places if state.num_processes > 1 else ():
+        marks = gather_object([_mark(place)])
+        if all(mark == marks[0] for mark in marks):
+            continue
+        content = decided(_read(place) if state.is_main_process else {})
+        if content and state.is_local_main_process and _mark(place) != marks[0]:
+            _write(place, content)
+        state.wait_for_everyone()
+
+
+def _mark(place: Path) -> str:
+    """Return the digest of a checkpoint's manifest, and of a file that it is there."""
+    manifest = place / "manifest.json"
+    if manifest.is_file():
+        return hashlib.sha256(manifest.read_bytes()).hexdigest()
+    return "there" if place.is_file() else ""
+
+
+def _read(place: Path) -> dict[str, bytes]:
+    """Return the files of a directory by name; a file alone by ""; nothing if neither is there."""
+    if place.is_file():
+        return {"": place.read_bytes()}
+    found = place.iterdir() if place.is_dir() else ()
+    return {path.name: path.read_bytes() for path in found if path.is_file()}
+
+
+def _write(place: Path, content: dict[str, bytes]) -> None:
+    if not content:
+        return
+    partial = place.with_name(f".{place.name}.brought.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, data in content.items():
+        (partial / (name or place.name)).write_bytes(data)
+    shutil.rmtree(place, ignore_errors=True)
+    (partial / place.name if "" in content else partial).rename(place)
+    shutil.rmtree(partial, ignore_errors=True)

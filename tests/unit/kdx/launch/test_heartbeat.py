@@ -1,0 +1,89 @@
+"""Machines that are alive, silent, and whose store is gone."""
+
+import pytest
+
+from kdx.launch import heartbeat
+from kdx.launch.heartbeat import SILENT, Heartbeat
+
+
+class Store(dict):
+    broken = False
+
+    def set(self, key, value):
+        if self.broken:
+            raise RuntimeError("Broken pipe")
+        self[key] = value.encode()
+
+    def get(self, key):
+        return self[key]
+
+    def check(self, keys):
+        return keys[0] in self
+
+
+def test_a_machine_whose_beat_does_not_change_is_given_up():
+    store = Store()
+    first, second, third = (Heartbeat(store, me, 3, now=0.0) for me in range(3))
+    assert [heart.beat(5.0) for heart in (first, second, third)] == [[], [], []]
+    assert store["kdx/beat/1"] == b"1"
+    assert first.beat(10.0) == []
+    assert second.beat(40.0) == []
+    assert first.beat(10.0 + SILENT) == []  # heard the second at 50, the third at 10
+    assert first.beat(10.1 + SILENT) == [2]
+
+
+def test_one_that_never_began_is_given_up_too():
+    heart = Heartbeat(Store(), 0, 2, now=100.0)
+    assert heart.beat(100.0 + SILENT) == []
+    assert heart.beat(100.1 + SILENT) == [1]
+
+
+def test_a_store_that_does_not_answer_is_a_silent_machine():
+    heart = Heartbeat(store := Store(), 1, 2, now=0.0)
+    store["kdx/beat/0"] = b"1"
+    assert heart.beat(5.0) == []
+    store.broken = True
+    assert heart.beat(30.0) == []
+    assert heart.beat(5.1 + SILENT) == [0]
+
+
+@pytest.mark.parametrize(
+    ("machines", "local", "watched"), [("1", "0", 0), ("2", "0", 1), ("2", "1", 0), (None, "0", 0)]
+)
+def test_the_first_process_of_each_of_several_machines_watches(
+    monkeypatch, machines, local, watched
+):
+    begun = []
+    fake = lambda **given: type("T", (), {"start": lambda self: begun.append(given)})()  # noqa: E731
+    monkeypatch.setattr(heartbeat.threading, "Thread", fake)
+    for name, value in (("GROUP_WORLD_SIZE", machines), ("LOCAL_RANK", local), ("GROUP_RANK", "1")):
+        monkeypatch.delenv(name, raising=False)
+        if value:
+            monkeypatch.setenv(name, value)
+    heartbeat.begin.cache_clear()
+    heartbeat.begin()
+    heartbeat.begin()
+    heartbeat.begin.cache_clear()
+    assert [given["args"] for given in begun] == [(1, 2)] * watched
+
+
+def test_a_silent_machine_ends_this_process(monkeypatch, capsys):
+    class Never:
+        def wait(self, seconds):
+            return False
+
+    monkeypatch.setenv("MASTER_ADDR", "h")
+    monkeypatch.setenv("MASTER_PORT", "1")
+    monkeypatch.setattr(heartbeat, "_ended", Never())
+    monkeypatch.setattr(heartbeat, "TCPStore", lambda *where, **more: Store())
+    monkeypatch.setattr(heartbeat, "SILENT", 0.0)
+
+    def ended(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(heartbeat.os, "_exit", ended)
+    with pytest.raises(SystemExit, match=r"^1$"):
+        heartbeat._watch(0, 2)
+    assert (
+        "error: machine 1 of 2 has not answered for 0 s: this run ends" in capsys.readouterr().err
+    )
