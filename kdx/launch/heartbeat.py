@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Protocol
 
-from torch.distributed import DistError, TCPStore
+from torch import distributed
 
 EVERY = 5.0  # seconds between two beats
 SILENT = 40.0  # seconds without one, after which a machine is given up
@@ -45,7 +45,7 @@ class Heartbeat:
                 found = self.store.get(key).decode() if self.store.check([key]) else ""
                 if found != value:
                     self.seen[other] = found, now
-        except (DistError, RuntimeError):  # the store's machine does not answer: it is silent, too
+        except RuntimeError:  # the store's machine does not answer: it is silent, too
             pass
         return [other for other, (_, at) in self.seen.items() if now - at > SILENT]
 
@@ -69,7 +69,8 @@ def end() -> None:
 def _watch(me: int, count: int) -> None:
     where = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     timeout = timedelta(seconds=EVERY)
-    store = TCPStore(*where, is_master=False, wait_for_workers=False, timeout=timeout)
+    options = {"is_master": False, "wait_for_workers": False, "timeout": timeout}
+    store = distributed.TCPStore(*where, **options)  # pyright: ignore[reportPrivateImportUsage]
     heart = Heartbeat(store, me, count, now=time.monotonic())
     while not _ended.wait(EVERY):
         if silent := heart.beat(time.monotonic()):

@@ -41,9 +41,9 @@ def chosen(run_dir: Path, runtime: Runtime) -> tuple[TrainState | None, list[str
     if about:
         name, progress, digest = about
         bring([place := run_dir / "checkpoints" / name])
-    if about and not main:
-        check_digest(place, digest)
-        saved = replace(TrainState.read(place), progress=progress)
+        if not main:
+            check_digest(place, digest)
+            saved = replace(TrainState.read(place), progress=progress)
     return saved, notes
 
 

@@ -42,11 +42,11 @@ def train(
     saved: bytes,
     root: Path,
     send: Callable[[Letter], object],
-) -> str:
-    """Train or resume a run below `root`, sending what it leaves; return why it failed, "" if not.
+) -> tuple[str, list[Letter]]:
+    """Train or resume a run below `root`, sending its checkpoints while it trains.
 
-    `saved` is the archive of its directory so far, b"" if there is none. KeyboardInterrupt stops
-    it with a checkpoint.
+    Returns why it failed, "" if not, and what it leaves. `saved` is the archive of its directory so
+    far, b"" if there is none. KeyboardInterrupt stops it with a checkpoint.
     """
     log = root / "logs" / Path(task.log).name
     log.unlink(missing_ok=True)

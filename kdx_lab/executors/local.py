@@ -13,7 +13,8 @@ class Local:
     """Trains `jobs` tasks at a time, in the order of submission; each gets GPUs of its own."""
 
     def __init__(self, jobs: int = 1) -> None:
-        self.jobs, self.threads = jobs, max(1, cores() // jobs)
+        self.jobs = jobs
+        self.threads: int | None = max(1, cores() // jobs)
         self.queue: list[Task] = []
         self.runs: dict[str, tuple[int, Run]] = {}  # with their slots
 

@@ -25,7 +25,7 @@ class Ray:
     if its machine dies it is resumed on another, and by any executor if this process is stopped.
     """
 
-    threads = 1
+    threads: int | None = 1
 
     def __init__(self, address: str = "") -> None:
         self.ray = ray = needed("ray", "ray")
@@ -64,7 +64,6 @@ class Ray:
             self.results[task.name] = remote.remote(task, about, saved, self.post.actor, *contents)
 
     def _parcel(self, key: str, path: Path) -> tuple[str, str, str, Any]:
-        """Return the key, name, digest and reference of what is at a path."""
         at = (path, path.stat().st_mtime_ns)
         if at not in self.packed:
             content = packed(path)
@@ -92,14 +91,12 @@ class Ray:
             self.done.add(name)
         except errors.TaskCancelledError:
             self.reasons[name] = STOPPED
-        except lost as error:
-            self._receive()
-            if self.attempts[name] < ATTEMPTS:
+        except errors.RayError as error:
+            if isinstance(error, lost) and self.attempts[name] < ATTEMPTS:
+                self._receive()
                 self.submit([self.tasks[name]])
                 return False
-            self.reasons[name] = _line(error)
-        except errors.RayError as error:
-            self.reasons[name] = _line(error)
+            self.reasons[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
         return True
 
     def _receive(self) -> None:
@@ -136,10 +133,6 @@ class Ray:
         if name is None and stopped:
             self.ray.wait([*stopped.values()], num_returns=len(stopped), timeout=PATIENCE)
             self.poll()
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
 
 
 def _train(

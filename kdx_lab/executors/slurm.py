@@ -26,7 +26,7 @@ class Slurm:
     `options` are sbatch's, such as `partition`; `cluster` is submitit's, "local" to try it.
     """
 
-    threads = None
+    threads: int | None = None
 
     def __init__(self, logs: Path, options: Mapping[str, str]) -> None:
         submitit, given = needed("submitit", "slurm"), dict(options)
@@ -113,7 +113,7 @@ def _parameters(options: Mapping[str, str]) -> dict[str, Any]:
             f"--slurm.{unknown[0]}: not an option of submitit; sbatch's others go into "
             '--slurm.additional_parameters=\'{"key": "value"}\''
         )
-    given = DEFAULTS | options
+    given = {**DEFAULTS, **options}
     return {key: _value(text) for key, text in given.items()} | {"time": minutes(given["time"])}
 
 

@@ -9,9 +9,9 @@ from kdx.run.directory import check_apart, is_finished
 from kdx.util.errors import Stopped, StudyError
 from kdx.util.printing import say
 from kdx.util.words import counted, listed
+from kdx_lab.executors.driving import Driver, asked_to_stop, check_alone
 from kdx_lab.executors.task import Executor
 from kdx_lab.study.display import Display, collected
-from kdx_lab.study.driving import Driver, asked_to_stop, check_alone
 from kdx_lab.study.finished import check_finished
 from kdx_lab.study.grid import Grid
 from kdx_lab.study.results import kept_failures, write_results

@@ -7,7 +7,7 @@ from typing import Any
 
 from kdx.util.errors import StudyError
 from kdx.util.files import write_whole
-from kdx_lab.study.driving import Driver
+from kdx_lab.executors.driving import Driver
 from kdx_lab.study.grid import Grid, Pair, label
 from kdx_lab.tuning.search import BATCH, Search, Trial
 

@@ -1,5 +1,7 @@
 """Machines that are alive, silent, and whose store is gone."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from kdx.launch import heartbeat
@@ -48,14 +50,18 @@ def test_a_store_that_does_not_answer_is_a_silent_machine():
 
 
 @pytest.mark.parametrize(
-    ("machines", "local", "watched"), [("1", "0", 0), ("2", "0", 1), ("2", "1", 0), (None, "0", 0)]
+    ("machines", "local", "watched"),
+    [("1", "0", 0), ("2", "0", 1), ("2", "1", 0), (None, "0", 0)],
 )
 def test_the_first_process_of_each_of_several_machines_watches(
     monkeypatch, machines, local, watched
 ):
     begun = []
-    fake = lambda **given: type("T", (), {"start": lambda self: begun.append(given)})()  # noqa: E731
-    monkeypatch.setattr(heartbeat.threading, "Thread", fake)
+
+    def thread(**given):
+        return SimpleNamespace(start=lambda: begun.append(given))
+
+    monkeypatch.setattr(heartbeat.threading, "Thread", thread)
     for name, value in (("GROUP_WORLD_SIZE", machines), ("LOCAL_RANK", local), ("GROUP_RANK", "1")):
         monkeypatch.delenv(name, raising=False)
         if value:
@@ -75,7 +81,7 @@ def test_a_silent_machine_ends_this_process(monkeypatch, capsys):
     monkeypatch.setenv("MASTER_ADDR", "h")
     monkeypatch.setenv("MASTER_PORT", "1")
     monkeypatch.setattr(heartbeat, "_ended", Never())
-    monkeypatch.setattr(heartbeat, "TCPStore", lambda *where, **more: Store())
+    monkeypatch.setattr(heartbeat.distributed, "TCPStore", lambda *where, **more: Store())
     monkeypatch.setattr(heartbeat, "SILENT", 0.0)
 
     def ended(code):

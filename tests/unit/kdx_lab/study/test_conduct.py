@@ -7,9 +7,9 @@ import signal
 import pytest
 
 from kdx.util.errors import Stopped, StudyError
+from kdx_lab.executors.driving import asked_to_stop
 from kdx_lab.executors.task import task_of
 from kdx_lab.study.conduct import conduct, report
-from kdx_lab.study.driving import asked_to_stop
 from kdx_lab.study.grid import open_study
 from tests.unit.kdx_lab.study import made
 
