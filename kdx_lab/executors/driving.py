@@ -64,7 +64,7 @@ class Driver:
         """
         executor, left, running = self.executor, {recipe.name for recipe in recipes}, set()
         tasks = [task_of(each, self.logs, threads=executor.threads) for each in recipes]
-        logs = {task.name: task.log for task in tasks}
+        logs, stopped = {task.name: task.log for task in tasks}, set()
         try:
             if tasks:
                 executor.submit(tasks)
@@ -80,7 +80,8 @@ class Driver:
                         why = executor.fetch(name)
                         left.remove(name)
                         ended(name, f"{why} (log: {logs[name]})" if why else "")
-                    elif is_over(name):
+                    elif name not in stopped and is_over(name):
+                        stopped.add(name)
                         executor.cancel(name)
                 time.sleep(PAUSE)
         finally:

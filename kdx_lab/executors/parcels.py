@@ -2,13 +2,13 @@
 
 import hashlib
 import io
-import json
 import os
 import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from kdx.memo.plan import readable
 from kdx.models.weights import FILE_IN_RUN
 from kdx_lab.executors.task import Task
 
@@ -51,6 +51,7 @@ def needed_by(task: Task) -> Iterator[tuple[str, Path]]:
         if path.exists():
             yield key, path / FILE_IN_RUN if path.is_dir() else path
     for about in sorted(Path(task.root).glob("memos/*/memo.json")):
-        parts = json.loads(about.read_text(encoding="utf-8")).get("ingredients", {})
+        found = readable(about.parent)
+        parts = found["ingredients"] if found else {}
         if parts.get("teacher") in task.teachers and parts.get("seed") in (None, task.seed):
             yield "", about.parent

@@ -7,7 +7,7 @@ from kdx.run.directory import is_finished
 from kdx.run.resume import compare_recipes, flat
 from kdx_lab.study.grid import Grid
 
-__all__ = ["check_finished"]
+__all__ = ["changed_since", "check_finished"]
 
 TOLD = {"select", "evaluate_every", "train_metrics", "teacher.weights"}
 """Keys that may change when a run resumes, but that the results of a finished run depend on."""
@@ -21,7 +21,7 @@ def check_finished(grid: Grid) -> None:
     found = {
         cell.run_dir: changed
         for cell in grid.cells
-        if is_finished(cell.run_dir) and (changed := _changed(cell.recipe))
+        if is_finished(cell.run_dir) and (changed := changed_since(cell.recipe))
     }
     if found:
         first, lines = next(iter(found.items()))
@@ -33,8 +33,8 @@ def check_finished(grid: Grid) -> None:
         )
 
 
-def _changed(recipe: Recipe) -> list[str]:
-    """Return how a recipe differs from that of the finished run in its directory."""
+def changed_since(recipe: Recipe) -> list[str]:
+    """Return how a recipe differs from that of the run in its directory."""
     path = recipe.run_dir / "recipe.yaml"
     trained = read_mapping(path, Report(str(path)), "the recipe of a run is a mapping")
     asked = parse(recipe.to_yaml(), Report(str(path)))

@@ -14,6 +14,7 @@ from kdx.report.summary import read_summary
 from kdx.run.directory import is_finished
 from kdx.training.log import METRICS
 from kdx_lab.executors.task import needed
+from kdx_lab.study.finished import changed_since
 from kdx_lab.study.schema import Tune
 from kdx_lab.tuning.space import Range, parsed
 
@@ -43,7 +44,17 @@ class Trial:
         return self.pruned
 
     def is_over(self) -> bool:
-        """Whether the run has ended before: it is finished, or was pruned."""
+        """Whether the run has ended before: it is finished, or was pruned.
+
+        ValueError if it was made with another recipe.
+        """
+        run_dir = self.recipe.run_dir
+        if (run_dir / "recipe.yaml").is_file() and (lines := changed_since(self.recipe)):
+            listed = "\n  ".join(lines)
+            raise ValueError(
+                f"{run_dir}: a trial of another recipe:\n  {listed}\nRevert these changes, remove "
+                "the study's directory `tune`, or give it another name (name=...)"
+            )
         return self.watch() or is_finished(self.recipe.run_dir)
 
     def value(self) -> float | None:

@@ -1,5 +1,6 @@
 """Tuning a study: each arm gets the same number of trials, then all seeds with the best values."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -106,5 +107,7 @@ def _seconds(trial: Trial) -> float:
 def _asked(grid: Grid) -> dict[str, Any]:
     assert grid.study.tune, "the caller has looked"
     spaces = {label(*pair): grid.space(pair[1]) for pair in grid.recipes}
-    plain = {"spaces": spaces, **grid.study.tune.model_dump(), "seed": grid.study.seeds[0]}
+    recipes = "".join(recipe.portable_yaml() for recipe in grid.recipes.values())
+    digest = hashlib.sha256(recipes.encode()).hexdigest()
+    plain = {**grid.study.tune.model_dump(), "spaces": spaces, "recipes": digest}
     return json.loads(json.dumps(plain))

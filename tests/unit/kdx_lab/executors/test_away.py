@@ -90,7 +90,11 @@ def test_what_a_task_needs(tmp_path):
     for name, seed in (("of_all", None), ("own", 3), ("other_seed", 4)):
         (root / "memos" / name).mkdir(parents=True)
         parts = {"teacher": {"use": "resnet18", "stem": "cifar"}, "seed": seed}
-        (root / "memos" / name / "memo.json").write_text(json.dumps({"ingredients": parts}))
+        (root / "memos" / name / "memo.json").write_text(
+            json.dumps({"ingredients": parts, "outputs": {}})
+        )
+    (root / "memos/broken").mkdir()
+    (root / "memos/broken/memo.json").write_text("{")
     weights = {"teacher.weights": str(teacher), "teachers.x.weights.path": str(root / "absent")}
     networks = ({"use": "resnet18", "stem": "cifar"},)
     task = Task("a", "", str(root), "", weights=weights, teachers=networks, seed=3)

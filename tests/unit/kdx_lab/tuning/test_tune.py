@@ -112,6 +112,17 @@ def test_what_was_chosen_is_kept_until_the_search_changes(grid):
     assert chosen(grid()) is not None
     assert chosen(grid("tune.trials=7")) is None
     assert chosen(grid("name=t")) is None
+    assert chosen(grid("overrides.epochs=4")) is None
+
+
+def test_trials_of_another_recipe_are_refused(grid):
+    recipe = grid().trial(("", "compact"), 3, {"optimizer.lr": 0.01})
+    recipe.run_dir.mkdir(parents=True)
+    (recipe.run_dir / "recipe.yaml").write_text(recipe.portable_yaml())
+    assert not Trial(Asked(), {}, recipe).is_over()
+    changed = grid("overrides.epochs=4").trial(("", "compact"), 3, {"optimizer.lr": 0.01})
+    with pytest.raises(ValueError, match=r"a trial of another recipe:\n  epochs: 3, now 4\n"):
+        Trial(Asked(), {}, changed).is_over()
 
 
 def test_an_arm_whose_trials_all_fail_ends_the_study(grid):
