@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
         if args.on == "slurm":
             from kdx_lab.executors.slurm import script
 
-            console.print(script(grid.directory / "logs", _slurm(args), len(grid.cells)))
+            print(script(grid.directory / "logs", _slurm(args), len(grid.cells)))
         return
     with console.status("importing torch"):
         from kdx_lab.study.conduct import conduct, report
