@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
+from io import TextIOWrapper
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from kdx.recipe import Recipe
 from kdx.util.files import write_whole
@@ -188,7 +189,7 @@ def _distill(
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        cast("TextIOWrapper", stream).reconfigure(line_buffering=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the server ignores it
     sys.path[:] = path
     os.chdir(directory)
