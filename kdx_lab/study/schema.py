@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -33,7 +34,7 @@ from kdx.recipe.overrides import override
 from kdx.recipe.wording import explain, show, unknown
 from kdx.recipe.yaml_source import parse, read_mapping
 from kdx.util.words import listed
-from kdx_lab.tuning.space import parsed
+from kdx_lab.tuning.space import parsed, whole
 
 __all__ = ["Arm", "Setting", "Study", "Tune", "json_schema", "read_study"]
 
@@ -81,7 +82,9 @@ def _space(given: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-Space = Annotated[dict[StrictStr, StrictStr | list[Value]], AfterValidator(_space)]
+Space = Annotated[
+    dict[StrictStr, StrictStr | list[Value]], AfterValidator(_space), BeforeValidator(whole)
+]
 """What to search by dotted key: `optimizer.lr: log(1e-3, 1e-1)`, or a list of values."""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-__all__ = ["Range", "parsed"]
+__all__ = ["Range", "parsed", "whole"]
 
 RULE = "log(low, high), uniform(low, high), int(low, high), or a list of 2 or more values"
 
@@ -38,3 +38,14 @@ def parsed(given: str | Sequence[object]) -> Range | tuple[object, ...]:
     if kind == "int" and not (low.is_integer() and high.is_integer()):
         raise ValueError(f"{given!r}: int takes whole numbers")
     return Range(kind, low, high)
+
+
+def whole(given: object) -> object:
+    """Return a space as it is; ValueError for a range that YAML has cut in two."""
+    for key, value in given.items() if isinstance(given, dict) else ():
+        if isinstance(value, str) and "(" in value and ")" not in value:
+            raise ValueError(
+                f"{key}: {value!r} has no end, since YAML takes the comma in braces for that of "
+                f"the next key: write it in quotes, {{{key}: \"log(1e-3, 1e-1)\"}}"
+            )
+    return given

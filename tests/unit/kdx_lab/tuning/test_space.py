@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdx_lab.tuning.space import Range, parsed
+from kdx_lab.tuning.space import Range, parsed, whole
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,9 @@ def test_what_is_a_space(given, expected):
 def test_what_is_none(given, problem):
     with pytest.raises(ValueError, match=problem):
         parsed(given)
+
+
+def test_a_range_that_yaml_cuts_at_its_comma_is_explained():
+    assert whole({"optimizer.lr": "log(1e-3, 1)", "a": [1, 2]})
+    with pytest.raises(ValueError, match=r"^lr: 'log\(1e-3' has no end, .* write it in quotes"):
+        whole({"lr": "log(1e-3", "1)": None})
