@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, stdev
 
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
-__all__ = ["CONFIDENCE", "Difference", "Spread", "paired_difference", "spread"]
+__all__ = ["CONFIDENCE", "Difference", "Spread", "holm", "paired_difference", "spread"]
 
 CONFIDENCE = 0.95
 
@@ -23,12 +23,16 @@ class Spread:
 
 @dataclass(frozen=True)
 class Difference:
-    """Differences by seed, their mean, and the ends of its interval, None for one value."""
+    """Differences by seed, their mean, and the ends of its interval, None for one value.
+
+    `p` is the probability of a mean at least as far from 0 if there is no difference.
+    """
 
     values: Mapping[int, float]
     mean: float
     low: float | None
     high: float | None
+    p: float | None
 
 
 def spread(values: Mapping[int, float]) -> Spread | None:
@@ -44,13 +48,28 @@ def paired_difference(arm: Mapping[int, float], baseline: Mapping[int, float]) -
 
     The interval is Student's t for the mean of n paired differences d with the sample standard
     deviation s: mean(d) +- t(n - 1) s / sqrt(n). It assumes that the differences are drawn from one
-    normal distribution. If all are equal it is a point.
+    normal distribution. If all are equal it is a point. `p` is of the same test, two-sided.
     """
     found = spread({seed: arm[seed] - baseline[seed] for seed in arm if seed in baseline})
     if found is None:
         return None
     if found.std is None:
-        return Difference(found.values, found.mean, None, None)
-    n = len(found.values)
-    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * found.std / sqrt(n)
-    return Difference(found.values, found.mean, found.mean - half, found.mean + half)
+        return Difference(found.values, found.mean, None, None, None)
+    n, mean = len(found.values), found.mean
+    error = found.std / sqrt(n)
+    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
+    p = 2 * float(stdtr(n - 1, -abs(mean) / error)) if error else float(mean == 0)
+    return Difference(found.values, mean, mean - half, mean + half, p)
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Correct the p-values of several comparisons (Holm, 1979), smallest first.
+
+    The i-th smallest of m, from 0, becomes (m - i) p, no less than those before it, at most 1.
+    Those below 5% hold together with 95% confidence.
+    """
+    corrected: dict[str, float] = {}
+    for index, name in enumerate(sorted(p, key=lambda name: p[name])):
+        before = max(corrected.values(), default=0.0)
+        corrected[name] = min(1.0, max(before, (len(p) - index) * p[name]))
+    return corrected

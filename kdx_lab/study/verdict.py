@@ -5,14 +5,16 @@ from math import sqrt
 
 from kdx.report.summary import Summary
 from kdx_lab.study.rows import Results, Row
-from kdx_lab.study.statistics import CONFIDENCE, paired_difference
+from kdx_lab.study.statistics import CONFIDENCE, holm, paired_difference
 
 __all__ = ["verdict"]
 
 
 def verdict(results: Results) -> list[str]:
-    """Return a sentence on the best arm of each setting, on each arm at chance, and on the cost."""
-    best = [text for name in results.settings for text in _best(results, name)]
+    """Return sentences on the best arm of each setting and on those that differ from the baseline,
+    on each arm at chance, and on the cost.
+    """
+    best = [text for n in results.settings for say in (_best, _apart) for text in say(results, n)]
     chance = [text for row in results.rows for text in _at_chance(row)]
     return [*best, *chance, *_cost(results.runs)]
 
@@ -35,6 +37,26 @@ def _best(results: Results, setting: str) -> Iterator[str]:
     clear = min(sign * lead.low, sign * lead.high) > 0
     doubt = "" if clear else ": the interval has 0 in it, so seeds alone may explain the lead"
     yield f"{text}, {mean} [{low}, {high}] to the next, {second.arm} ({CONFIDENCE:.0%} CI){doubt}."
+
+
+def _apart(results: Results, setting: str) -> Iterator[str]:
+    """Name the arms that differ from the baseline when several comparisons are allowed for."""
+    found = {row.arm: row.outcome.difference for row in results.of(setting) if row.outcome}
+    known = {arm: (each.mean, each.p) for arm, each in found.items() if each and each.p is not None}
+    if len(known) < 2:
+        return
+    corrected, sign = holm({arm: p for arm, (_, p) in known.items()}), -1 if results.errors else 1
+    sides = {"better": 1, "worse": -1}
+    parts = [
+        f"{arm} is {side} (p = {p:.2g})"
+        for side, of in sides.items()
+        for arm, p in corrected.items()
+        if p < 1 - CONFIDENCE and sign * of * known[arm][0] > 0
+    ]
+    said = ", ".join(parts) or f"no arm differs (smallest p = {min(corrected.values()):.2g})"
+    where = f"{setting}: " if setting else ""
+    count = f"corrected for {len(known)} comparisons (Holm)"
+    yield f"{where}against {results.baseline}, {count}: {said}."
 
 
 def _at_chance(row: Row) -> Iterator[str]:

@@ -46,6 +46,6 @@ def whole(given: object) -> object:
         if isinstance(value, str) and "(" in value and ")" not in value:
             raise ValueError(
                 f"{key}: {value!r} has no end, since YAML takes the comma in braces for that of "
-                f"the next key: write it in quotes, {{{key}: \"log(1e-3, 1e-1)\"}}"
+                f'the next key: write it in quotes, {{{key}: "log(1e-3, 1e-1)"}}'
             )
     return given

@@ -4,7 +4,7 @@ from math import sqrt
 import pytest
 from scipy.stats import ttest_rel
 
-from kdx_lab.study.statistics import Spread, paired_difference, spread
+from kdx_lab.study.statistics import Spread, holm, paired_difference, spread
 
 
 def test_mean_and_sample_standard_deviation_by_hand():
@@ -69,3 +69,20 @@ def test_intervals_hold_the_true_difference_as_often_as_they_say():
         found = paired_difference({s: x + 0.3 for s, x in chance[0].items()}, chance[1])
         held += found.low <= 0.3 <= found.high
     assert held / 2000 == pytest.approx(0.95, abs=0.015)  # 3 standard errors of 0.0049
+
+
+def test_holms_correction_by_hand():
+    # 3 x 0.01, 2 x 0.02 = 0.04, and 0.03, which may not be below the one before
+    expected = {"a": 0.03, "b": 0.04, "c": 0.04}
+    assert holm({"c": 0.03, "a": 0.01, "b": 0.02}) == pytest.approx(expected)
+    assert holm({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0}
+    assert holm({}) == {}
+
+
+def test_the_p_value_is_scipys_and_that_of_equal_differences_is_certain():
+    arm, base = {0: 1.0, 1: 2.5, 2: 2.9}, {0: 0.9, 1: 1.0, 2: 2.0}
+    expected = ttest_rel([*arm.values()], [*base.values()]).pvalue
+    assert paired_difference(arm, base).p == pytest.approx(expected, rel=1e-9)
+    assert paired_difference({0: 2.0, 1: 2.0}, {0: 1.0, 1: 1.0}).p == 0
+    assert paired_difference({0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0}).p == 1
+    assert paired_difference({0: 1.0}, {0: 1.0}).p is None

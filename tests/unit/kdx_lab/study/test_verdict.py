@@ -16,9 +16,14 @@ def said(tmp_path, scores, *, errors=False, **more):
 
 def test_the_best_arm_is_named_with_its_lead(tmp_path):
     scores = {"compact": [0.5, 0.52, 0.51], "kd": [0.6, 0.63, 0.6], "ck": [0.4, 0.4, 0.4]}
-    best, cost = said(tmp_path, scores)
+    best, apart, cost = said(tmp_path, scores)
     # differences 10, 11, 9 points: mean 10, s = 1, t(2) = 4.3027, half = 2.484
     assert best == "kd is best, 61.00, +10.00 [+7.52, +12.48] to the next, compact (95% CI)."
+    # p of t = 10 sqrt(3) and -11 sqrt(3) by two degrees of freedom: 0.0033, 0.0027
+    assert apart == (
+        "against compact, corrected for 2 comparisons (Holm): kd is better (p = 0.0055), "
+        "ck is worse (p = 0.0055)."
+    )
     # nine runs of 600 s in 2 processes of 3 threads
     assert cost == "Training of the finished runs took 9 CPU core hours."
 
@@ -47,3 +52,12 @@ def test_hours_on_gpus_are_apart(tmp_path):
         "device": "cuda: H200", "processes": 4, "threads": 8})]  # fmt: skip
     lines = verdict(collect(cells, baseline="compact"))
     assert lines == ["Training of the finished runs took 8 GPU hours."]
+
+
+def test_no_arm_differs_when_several_are_compared(tmp_path):
+    scores = {"compact": [0.50, 0.52, 0.51], "kd": [0.53, 0.54, 0.55], "ck": [0.51, 0.52, 0.51]}
+    # kd: differences 3, 2, 4 points, t = 3 sqrt(3), p = 0.035 alone, and twice that of two
+    _, apart, _ = said(tmp_path, scores)
+    assert apart == (
+        "against compact, corrected for 2 comparisons (Holm): no arm differs (smallest p = 0.07)."
+    )
