@@ -132,9 +132,11 @@ def rehearse_restoring(
     """Restore the untrained student as the end of the run will; raise ValueError if that fails.
 
     The weights are loaded into `fresh`, the compact network built once more. `student` has run in
-    train mode, so that it keeps what it will keep after training. Costs a moment before training,
-    where finding out afterwards costs the training.
+    train mode, so that it keeps what it will keep after training, and a copy of it is disturbed:
+    where a transform starts, a wrong `restore` is often right. Costs a moment before training, where
+    finding out afterwards costs the training.
     """
+    student = _disturbed(student)
     try:
         restored = restore(copied(student), transforms)
     except Exception as error:  # the transform may be anybody's
@@ -155,6 +157,20 @@ def rehearse_restoring(
     if certificate.problems:
         raise ValueError(f"student.transforms: {'; '.join(certificate.problems)}")
     return certificate
+
+
+@torch.no_grad()
+def _disturbed(student: nn.Module) -> nn.Module:
+    """Return a copy whose parameters are a tenth off, and floating-point buffers a little more."""
+    student, generator = copied(student), torch.Generator().manual_seed(0)
+    for parameter in student.parameters():
+        noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+        size = parameter.square().mean().sqrt()
+        parameter.add_(noise * torch.where(size > 0, 0.1 * size, 0.01))
+    for buffer in student.buffers():
+        if buffer.is_floating_point():
+            buffer.mul_(1 + 0.1 * torch.rand(buffer.shape, generator=generator).to(buffer))
+    return student
 
 
 @torch.no_grad()

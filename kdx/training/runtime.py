@@ -154,10 +154,10 @@ class Runtime:
         """Let averages of the student's compact weights take its weights in."""
         if not averages:
             return
+        self.share_buffers()  # from which a transform may compute weights
         compact = restore(self.job.student, self.job.transforms)
         for average in averages:
             average.update_parameters(compact)
-            self.share(average.buffers())  # those of BatchNorm are each process's own
 
     def prefers_average(self, student: Mapping[str, float], average: Mapping[str, float]) -> bool:
         """Return whether the average of the student is better than the student, by their metrics.

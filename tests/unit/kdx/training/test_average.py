@@ -11,6 +11,7 @@ from kdx.recipe import RecipeError
 from kdx.report.summary import read_summary
 from kdx.run.run import run
 from kdx.training.job import build
+from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.stage import StageRunner
 from tests.unit.runs import EXPAND, SGD, contents
 
@@ -136,3 +137,24 @@ def test_an_average_that_never_starts_is_refused(recipe):
         build(recipe("average={use: swa, start: 3}", "epochs=3"))
     build(recipe("average={use: swa, start: 2}", "epochs=3"))
     build(recipe("average={use: swa}", "epochs=1"))
+
+
+def test_an_average_is_of_the_statistics_that_all_processes_have(recipe, monkeypatch):
+    """Those of the branches' BatchNorms are each process's own, and weights are made of them."""
+    job = build(recipe("student.transforms=[{use: expand.DBB}]", "average={use: ema}", SGD))
+    runtime = Runtime(job, accelerator_for(job))
+    own = [b for b in job.student.buffers() if b.is_floating_point()]
+    of_rank_0 = [b + torch.rand_like(b) for b in own]
+
+    def share(tensors):
+        for tensor in tensors:
+            for buffer, value in zip(own, of_rank_0, strict=True):
+                if tensor is buffer:
+                    tensor.copy_(value)
+
+    monkeypatch.setattr(runtime, "share", share)
+    runtime.follow([runtime.average])  # the first time, an average is what it follows
+    for buffer, value in zip(own, of_rank_0, strict=True):
+        buffer.copy_(value)
+    expected = restore(job.student, job.transforms).state_dict()
+    check(runtime.average.module.state_dict(), expected)
