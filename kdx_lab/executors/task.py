@@ -17,7 +17,7 @@ from kdx.recipe import Recipe
 from kdx.util.files import write_whole
 from kdx_lab.study.arms import written
 
-__all__ = ["STOPPED", "Executor", "Run", "Task", "needed", "task_of"]
+__all__ = ["STOPPED", "Executor", "Run", "Task", "last_line", "needed", "task_of"]
 
 WIDTH = 160  # of the lines in a log
 PRELOADED = ["kdx.commands.main", "kdx.commands.distill", "kdx.run.run", "torch._dynamo",
@@ -157,13 +157,14 @@ class Run:
         code = self.process.exitcode
         if code == 0:
             return ""
-        printed = self.log.read_bytes()[self._start :].decode(errors="replace").strip()
-        _, error, message = f"\n{printed}".rpartition("\nerror: ")
         if code < 0:
             hint = ", usually because memory ran out" if code == -signal.SIGKILL else ""
             return f"its process was killed by {signal.Signals(-code).name}{hint}"
         if code == _STOPPED:
             return STOPPED
+        content = self.log.read_bytes() if self.log.exists() else b""
+        printed = content[self._start :].decode(errors="replace").strip()
+        _, error, message = f"\n{printed}".rpartition("\nerror: ")
         last = printed.rpartition("\n")[2]
         return message if error else f"its process ended with exit code {code}: {last}"
 
@@ -197,6 +198,11 @@ def _distill(
     os.environ.update(environment | more)
     sys.argv[:] = ["kdx", *words]
     sys.exit(main(words))
+
+
+def last_line(error: Exception) -> str:
+    """Return the last line of an error's message, or its type if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def needed(module: str, extra: str) -> Any:

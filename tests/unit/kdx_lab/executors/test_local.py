@@ -73,6 +73,13 @@ def test_a_failure_without_a_message_has_its_last_line(started, tmp_path):
     assert run.reason() == "its process ended with exit code 1: RuntimeError: a bug"
 
 
+def test_a_process_that_ends_before_it_writes_a_log_has_failed(started, tmp_path):
+    run = Run(Task("a", "", str(tmp_path), str(tmp_path / "log.txt")))
+    (tmp_path / "log.txt").unlink()
+    run.process.exitcode = 255
+    assert run.reason() == "its process ended with exit code 255: "
+
+
 class Fake:
     """A run that ends when it is told to."""
 
