@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from math import nan
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from kdx.util.errors import StudyError
 from kdx_lab.study.cell import Cell
 from kdx_lab.study.grid import open_study
 from kdx_lab.tuning.search import Search, Trial
-from kdx_lab.tuning.tune import FILE, chosen, described, tuned
+from kdx_lab.tuning.tune import FILE, _best, chosen, described, tuned
 from tests.unit.kdx_lab.study import made
 
 pytest.importorskip("optuna", reason="needs pip install 'kdx[tune]'")
@@ -123,6 +124,29 @@ def test_trials_of_another_recipe_are_refused(grid):
     changed = grid("overrides.epochs=4").trial(("", "compact"), 3, {"optimizer.lr": 0.01})
     with pytest.raises(ValueError, match=r"a trial of another recipe:\n  epochs: 3, now 4\n"):
         Trial(Asked(), {}, changed).is_over()
+
+
+def test_a_trial_that_is_not_a_number_is_never_the_best(grid, monkeypatch):
+    values = {0: nan, 1: 0.3, 2: 0.7, 3: 0.7}
+    plain, pair = grid(), ("", "compact")
+    trials = [Trial(Asked(), {}, plain.trial(pair, n, {})) for n in values]
+    for trial, score in zip(trials, values.values(), strict=True):
+        run = made.summary(0.1, best={"top1": score}, last={"top1": score})
+        made.finish(Cell("", "compact", 5, trial.recipe), run)
+    metrics = trials[1].recipe.run_dir / "metrics.jsonl"
+    metrics.write_text('{"epoch": 1, "seconds": 6.5}\n{"epoch": 2, "sec')  # killed while it wrote
+    best = _best(pair, trials)
+    assert (best["trial"], best["validation"], best["seconds"]) == (2, 0.7, 6.5)
+    assert trials[0].value() is None
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"tune": 1, "chosen": [1]}'])
+def test_a_damaged_choice_is_refused(grid, content):
+    plain = grid()
+    plain.directory.mkdir(parents=True)
+    (plain.directory / FILE).write_text(content)
+    with pytest.raises(ValueError, match=r"tuned.json: damaged: remove it, and run the study ag"):
+        chosen(plain)
 
 
 def test_an_arm_whose_trials_all_fail_ends_the_study(grid):
