@@ -170,6 +170,19 @@ def test_a_wrong_search_is_refused_before_a_run(grid, override, problem):
         grid(override)
 
 
+def test_every_listed_value_is_tried_and_the_arm_is_told_once(grid):
+    space = "{compact: , other: {arm: compact, space: {optimizer.use: [SGD, Sgdd, SGD]}}}"
+    with pytest.raises(RecipeError) as refused:
+        grid(f"arms={space}")
+    (problem,) = refused.value.problems
+    assert problem.place.endswith("study.yaml: arms.other.space.optimizer.use")
+    assert problem.where.startswith("other: ")
+    wrong = "{compact: , other: {arm: compact, space: {optimizer.rate: [1, 2]}}}"
+    with pytest.raises(RecipeError) as refused:
+        grid(f"arms={wrong}")
+    assert {problem.where.partition(": ")[0] for problem in refused.value.problems} == {"other"}
+
+
 class Asked:
     """Optuna's trial: prunes at the second epoch."""
 
