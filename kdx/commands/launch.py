@@ -4,8 +4,6 @@ import logging
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +12,6 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from kdx.commands.shared import FAILED, STOPPED
-from kdx.launch.stopping import PARENT
 
 _DEFAULTS = ("--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no")
 
@@ -22,12 +19,9 @@ _DEFAULTS = ("--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no")
 def launch(processes: int, arguments: Sequence[str]) -> None:
     """Run `kdx distill ARGUMENTS` in 2 or more processes, with gloo if there is no GPU.
 
-    A signal is passed on to all of them, and the end of the process in KDX_PARENT stops them, too.
-    Exits with the code of the process that failed first, after a signal with 3; a process that was
-    killed counts as failed (1).
+    A signal is passed on to all of them. Exits with the code of the process that failed first,
+    after a signal with 3; a process that was killed counts as failed (1).
     """
-    if parent := int(os.environ.get(PARENT, 0)):
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if torch.accelerator.current_accelerator(check_available=True) is None:
         os.environ["ACCELERATE_USE_CPU"] = "true"  # the option --cpu would start one process
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the launcher's default, which it warns about
@@ -46,10 +40,3 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
             print(f"error: the process of rank {rank} was killed by {name}", file=sys.stderr)
             sys.exit(FAILED)
         sys.exit(failure.exitcode)
-
-
-def _end_with(parent: int) -> None:
-    """Stop this process, as by a signal, when its parent is another one."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os.kill(os.getpid(), signal.SIGTERM)

@@ -131,13 +131,3 @@ def test_a_scale_is_not_measured_in_several_processes(runs, launched, capsys):
     assert main(["distill", "a.yaml", "--dry-run", "--gpus", "8", "--processes", "2"]) == 2
     assert "--processes 2: --machines and --gpus scale what one process" in capsys.readouterr().err
     assert launched == []
-
-
-def test_processes_end_with_the_study_that_started_them(monkeypatch):
-    parents, sent = iter([7, 7, 1]), []
-    monkeypatch.setattr(launch.os, "getppid", lambda: next(parents))
-    monkeypatch.setattr(launch.os, "kill", lambda *call: sent.append(call))
-    monkeypatch.setattr(launch.time, "sleep", lambda seconds: None)
-    launch._end_with(7)
-    assert sent == [(os.getpid(), signal.SIGTERM)]
-    assert next(parents, None) is None
