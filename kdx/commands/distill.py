@@ -40,6 +40,11 @@ def run(args: argparse.Namespace) -> None:
             "--machines and --gpus only say what a run would need: add --dry-run. To train on "
             "several machines, start a launcher on each: docs/running.md"
         )
+    if asked and (args.processes or 1) > 1:
+        raise ValueError(
+            f"--processes {args.processes}: --machines and --gpus scale what one process takes: "
+            "leave it out"
+        )
     if args.processes:
         if world := os.environ.get("WORLD_SIZE"):
             raise ValueError(

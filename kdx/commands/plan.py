@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from kdx.commands.scale import Measured, scaled
+from kdx.commands.scale import Measured, check_share, scaled
 from kdx.commands.start import start_notes
 from kdx.commands.trials import trials
 from kdx.launch.memory import peak
@@ -33,6 +33,8 @@ def dry_run(recipe: Recipe, console: Console, *, machines: int = 1, gpus: int = 
 
     With `gpus`, also what it would need on `machines` with that many GPUs each: see `scaled`.
     """
+    if gpus:
+        check_share(recipe.data.batch_size, machines, gpus)
     join(recipe)
     trained = [name for name, t in recipe.all_teachers.items() if has_weights(t.weights)]
     first = teacher_recipes(recipe, named=True)

@@ -29,20 +29,25 @@ class Measured:
     kept: int
 
 
+def check_share(batch_size: int, machines: int, gpus: int) -> None:
+    """Raise ValueError if a process would get fewer than two images of a batch."""
+    world = machines * gpus
+    if batch_size < 2 * world:
+        raise ValueError(
+            f"--machines {machines} --gpus {gpus}: {world} processes would get "
+            f"{batch_size / world:.2g} images of a batch of {batch_size}: raise data.batch_size to "
+            f"{2 * world} or more"
+        )
+
+
 def scaled(run: Measured, machines: int, gpus: int) -> list[str]:
     """Return lines on time, input, network and disk for `machines` with `gpus` each.
 
     A ring all-reduce of G bytes over W processes sends and receives 2 (W - 1) / W G on each
-    (Patarasuk and Yuan 2009), and as much on the link of each machine. ValueError if a process
-    would get fewer than two images of a batch.
+    (Patarasuk and Yuan 2009), and as much on the link of each machine.
     """
     world = machines * gpus
     each, rate = run.batch_size / world, run.steps * run.batch_size / run.seconds
-    if each < 2:
-        raise ValueError(
-            f"--machines {machines} --gpus {gpus}: {world} processes would get {each:.2g} images "
-            f"of a batch of {run.batch_size}: raise data.batch_size to {2 * world} or more"
-        )
     note = "; BatchNorm sees these only" if each < FEW else ""
     hours, gradients = run.seconds / world / 3600, FLOAT * run.trained
     traffic = 2 * (world - 1) / world * gradients

@@ -18,25 +18,26 @@ EVERY = 5.0  # seconds between two beats
 SILENT = 40.0  # seconds without one, after which a machine is given up
 
 
-class Store(Protocol):
+class _Store(Protocol):
     """What machines share: torch's TCPStore on the main one."""
 
-    def set(self, key: str, value: str) -> object: ...  # noqa: D102
+    def set(self, key: str, value: str) -> object: ...
 
-    def get(self, key: str) -> bytes: ...  # noqa: D102
+    def get(self, key: str) -> bytes: ...
 
-    def check(self, keys: list[str]) -> bool: ...  # noqa: D102
+    def check(self, keys: list[str]) -> bool: ...
 
 
 class Heartbeat:
     """This machine's beats, and when those of the others were last seen to change."""
 
-    def __init__(self, store: Store, me: int, count: int, *, now: float) -> None:
+    def __init__(self, store: _Store, me: int, count: int, *, now: float) -> None:
         self.store, self.me, self.beats = store, me, 0
         self.seen = {other: ("", now) for other in range(count) if other != me}
+        self.answered = now  # when the store last did
 
-    def beat(self, now: float) -> list[int]:
-        """Beat once; return the machines that have been silent for too long."""
+    def beat(self, now: float) -> None:
+        """Beat once, and look at the others; blocks for as long as the store does not answer."""
         try:
             self.beats += 1
             self.store.set(f"kdx/beat/{self.me}", str(self.beats))
@@ -45,8 +46,14 @@ class Heartbeat:
                 found = self.store.get(key).decode() if self.store.check([key]) else ""
                 if found != value:
                     self.seen[other] = found, now
-        except RuntimeError:  # the store's machine does not answer: it is silent, too
+            self.answered = now
+        except RuntimeError:  # the store is gone, and with it its machine
             pass
+
+    def silent(self, now: float) -> list[int]:
+        """Return the machines that have been silent for too long; the store's alone if it is."""
+        if self.me and now - self.answered > SILENT:
+            return [0]
         return [other for other, (_, at) in self.seen.items() if now - at > SILENT]
 
 
@@ -72,8 +79,10 @@ def _watch(me: int, count: int) -> None:
     options = {"is_master": False, "wait_for_workers": False, "timeout": timeout}
     store = distributed.TCPStore(*where, **options)  # pyright: ignore[reportPrivateImportUsage]
     heart = Heartbeat(store, me, count, now=time.monotonic())
+    # In a thread of its own: torch's `check` waits without a timeout for a machine that is silent.
+    threading.Thread(target=_beat, args=(heart,), daemon=True).start()
     while not _ended.wait(EVERY):
-        if silent := heart.beat(time.monotonic()):
+        if silent := heart.silent(time.monotonic()):
             name = ", ".join(map(str, silent))
             print(
                 f"error: machine {name} of {count} has not answered for {SILENT:g} s: this run "
@@ -81,3 +90,8 @@ def _watch(me: int, count: int) -> None:
                 file=sys.stderr, flush=True,
             )  # fmt: skip
             os._exit(1)
+
+
+def _beat(heart: Heartbeat) -> None:
+    while not _ended.wait(EVERY):
+        heart.beat(time.monotonic())

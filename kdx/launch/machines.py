@@ -57,8 +57,6 @@ def _read(place: Path) -> dict[str, bytes]:
 
 
 def _write(place: Path, content: dict[str, bytes]) -> None:
-    if not content:
-        return
     partial = place.with_name(f".{place.name}.brought.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -20,7 +20,6 @@ from kdx.util.errors import Stopped
 T = TypeVar("T")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, *filter(None, [getattr(signal, "SIGHUP", None)]))
 GRACE = 20.0  # seconds without a step, unless KDX_GRACE is set: launchers kill after 30
-PARENT = "KDX_PARENT"  # in the environment: the process that must not end before this one
 LAUNCHED = {
     "ACCELERATE_DYNAMO_BACKEND",
     "TORCHELASTIC_RUN_ID",
@@ -39,7 +38,7 @@ class Stop:
         self._asked_at: float | None = None
         self._entered = False
         is_launched = bool(LAUNCHED & set(os.environ))
-        self._launcher = os.getppid() if is_launched else int(os.environ.get(PARENT, 0)) or None
+        self._launcher = os.getppid() if is_launched else None
         self._pending: tuple[torch.Tensor, Any] | None = None
         self._reached, self._patient = threading.Event(), False
         self._alive, self._grace = time.monotonic(), _grace()

@@ -12,12 +12,7 @@ from kdx.data.counter import seed_python_and_numpy
 from kdx.launch.memory import at_once, limited
 from kdx.models.certificate import Certificate
 from kdx.models.copies import copied
-from kdx.models.networks import (
-    build_student,
-    build_teacher,
-    empty_student,
-    facts,
-)
+from kdx.models.networks import build_student, build_teacher, empty_student, facts
 from kdx.models.teacher import Teacher
 from kdx.models.transforms import (
     apply_transforms,
@@ -27,10 +22,9 @@ from kdx.models.transforms import (
     rehearse_restoring,
 )
 from kdx.protocols import ImageData, Located, StudentTransform, Task
-from kdx.recipe import Recipe, Stage
-from kdx.recipe.errors import Problem, RecipeError, each_of
-from kdx.recipe.stages import LossTerm
-from kdx.tasks import MultiLabel, check_loss, task_of
+from kdx.recipe import Recipe
+from kdx.recipe.errors import each_of
+from kdx.tasks import MultiLabel, task_of
 from kdx.training.checks import (
     check_answer,
     check_average,
@@ -39,28 +33,11 @@ from kdx.training.checks import (
     check_sampling,
     check_teachers_used,
     class_counts,
-    lack_of_compact,
     mixing_of,
 )
-from kdx.training.objective import Objective, Term
-from kdx.training.optimizers import rehearse, stage_optimizer
-from kdx.training.schedules import Schedule
+from kdx.training.stage_jobs import StageBuilder, StageJob
 
 PROBE = 8  # samples in the batch that sizes adaptors and finds module paths
-
-
-@dataclass(frozen=True)
-class StageJob:
-    """A stage, ready to run. `unused` names the parameters that get no gradient.
-
-    `is_compact`: the student has a compact equivalent, which can be averaged.
-    """
-
-    stage: Stage
-    objective: Objective
-    schedule: Schedule
-    unused: Sequence[str]
-    is_compact: bool = True
 
 
 @dataclass(frozen=True)
@@ -126,9 +103,9 @@ def build(
     """Build data, student, teacher and objectives, and probe them on a batch.
 
     With `teacher_weights` false teachers keep random weights, or all but those named, for a dry
-    run; with
-    `student_weights` false the student does, for a resume, which has its own. `load_compact`
-    is called with the student before its transforms, to load other weights than the recipe's.
+    run; with `student_weights` false the student does, for a resume, which has its own.
+    `load_compact` is called with the student before its transforms, to load other weights than the
+    recipe's.
     Raises ValueError for what does not fit: module paths, shapes, class counts, a transform that
     does not restore the compact network or does not keep the weights that the student starts from.
     """
@@ -156,8 +133,9 @@ def build(
         for name, section in recipe.all_teachers.items()
     }
     check_batches(recipe, views, teachers.values())
-    probe = min(PROBE, len(views), max(2, at_once(views.shape)))
-    images, targets, indices = views.checked([(0, i) for i in range(probe)])
+    count = min(PROBE, len(views), max(2, at_once(views.shape)))
+    probe = views.checked([(0, i) for i in range(count)])
+    images = probe.images
     check_answer(student, images, task, "student")
     for teacher in teachers.values():
         check_answer(teacher.module, teacher.see(images), task, teacher.role)
@@ -168,33 +146,13 @@ def build(
         check_kept(compact, student, images)
     trial = copied(student)  # for the phases and the probes; training starts without them
     check_answer(trial, images, task, "student", train=True)
-    paths = [name for name, _ in compact.named_modules()]
     known |= {"train_images": len(splits.train), "run_seed": recipe.seed}
     if isinstance(task, MultiLabel):
         known["label_shares"] = label_shares(splits.train)
     known |= class_counts(task, splits.train.labels)
 
-    def stage_job(at: tuple[int, Stage]) -> StageJob:
-        index, stage = at
-        try:
-            enter(trial, transforms, stage.phase)
-        except ValueError as error:
-            raise _refusal(f"stages[{index}].phase", str(error).removeprefix("phase: ")) from error
-        terms = each_of(lambda each: _term(each, teachers, known, task), stage.losses)
-        objective = Objective(trial, terms, known=paths, epochs=stage.epochs)
-        objective.probe(images, targets, teachers, indices)
-        is_read = any(teachers[name].average for name in objective.reads)
-        lack = lack_of_compact(trial, transforms) if is_read or recipe.average else ""
-        if lack and is_read:
-            what = "the student's moving average is of its compact weights"
-            raise _refusal(f"stages[{index}]", f"{what}, and {lack}")
-        taught = {name: each(images) for name, each in teachers.items()}
-        unused = objective.unused(images, targets, taught, indices)
-        _rehearse(stage, objective, compact, transforms)  # fails now, not in training
-        schedule = stage.schedule.build()
-        return StageJob(stage, objective, schedule, unused, is_compact=not lack)
-
-    stages = each_of(stage_job, enumerate(recipe.resolved_stages()))
+    builder = StageBuilder(recipe, task, known, trial, compact, transforms, teachers, probe)
+    stages = each_of(builder.build, enumerate(recipe.resolved_stages()))
     check_average(recipe, transforms)
     check_teachers_used(recipe, task, [stage.objective for stage in stages])
     for teacher in teachers.values():
@@ -207,27 +165,6 @@ def build(
         stage.objective.move_to(student)
     made = (compact, student, transforms, teachers, stages, rehearsal)
     return Job(recipe, data, splits, views, *made, notes)
-
-
-def _refusal(where: str, message: str) -> RecipeError:
-    return RecipeError([Problem("", where, message)])
-
-
-def _term(
-    section: LossTerm, teachers: Mapping[str, Teacher], known: dict[str, Any], task: Task
-) -> Term:
-    """Build a loss; it is told the network of the teacher that it learns from, if it is one."""
-    part, shares = section.component, section.shares(teachers)
-    if unknown := [name for name in shares if name not in teachers]:
-        raise part.refusal(f"the recipe has no teacher {unknown[0]!r}: it has no `teachers:`")
-    networks = [teachers[name].module for name in shares]
-    guide = networks[0] if len(networks) == 1 else None
-    loss = part.build(**known, teacher_network=guide)
-    try:
-        check_loss(task, loss)
-    except ValueError as error:
-        raise part.refusal(str(error)) from error
-    return Term(section.name, section.weight_at, loss, f"{part.place}: {part.where}", shares)
 
 
 def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
@@ -252,13 +189,3 @@ def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:
         )
         data, splits = replace(data, notes=[*data.notes, note]), replace(splits, train=train)
     return data, splits
-
-
-def _rehearse(
-    stage: Stage, objective: Objective, compact: nn.Module, transforms: Sequence[StudentTransform]
-) -> None:
-    """Build the optimizer of a stage, and take a step with it; RecipeError if it is refused."""
-    with torch.no_grad():
-        folded = products(objective.student, transforms)
-    stage_optimizer(stage.optimizer, objective, compact, folded)
-    rehearse(stage.optimizer.component, list(objective.parameters()))

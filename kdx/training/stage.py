@@ -14,10 +14,10 @@ from kdx.data import Batch, cut, side
 from kdx.training.clipping import clip_gradients
 from kdx.training.diagnostics import Diagnostics
 from kdx.training.health import GRADIENT, Health, bad_gradients
-from kdx.training.job import StageJob
 from kdx.training.log import RunLog
 from kdx.training.optimizers import product_decay, stage_optimizer
 from kdx.training.runtime import Runtime
+from kdx.training.stage_jobs import StageJob
 
 SCALED = 20  # steps in a row that fp16 may skip by default, while its scaler finds its scale
 

@@ -12,11 +12,11 @@ from kdx import checkpoints
 from kdx.data.counter import seed_python_and_numpy
 from kdx.recipe import Stage
 from kdx.tasks import primary_metric
-from kdx.training.job import StageJob
 from kdx.training.log import RunLog
 from kdx.training.progress import Progress
 from kdx.training.runtime import Runtime
 from kdx.training.stage import EpochStats, StageRunner
+from kdx.training.stage_jobs import StageJob
 from kdx.training.state import TrainState
 from kdx.util.errors import Stopped
 from kdx.util.garbage import collect_as_usual

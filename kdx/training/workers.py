@@ -19,9 +19,11 @@ def choose_workers(runtime: Runtime, before: int | None = None) -> str:
     """Set the workers of a run and, on the CPU, its threads; return what was chosen, and why.
 
     `before` are those that a resumed run had: it keeps them, and so its threads and its rounding,
-    if there are enough cores. All processes call it, and choose the same.
+    if there are enough cores. All processes call it, and choose the same: by the fewest cores that
+    one of them has, as machines may differ.
     """
-    free, on_cpu = share_of_cores(runtime.world), runtime.accelerator.device.type == "cpu"
+    own, on_cpu = share_of_cores(runtime.world), runtime.accelerator.device.type == "cpu"
+    free = int(runtime.gather(torch.tensor([own])).min())
     if before is not None and before < free:
         chosen, why = before, "as before"
     else:
@@ -31,7 +33,7 @@ def choose_workers(runtime: Runtime, before: int | None = None) -> str:
         why = f"of {counted(free, 'core')}: an image takes {took}"
     runtime.feed(chosen)
     if on_cpu:
-        set_threads(runtime.job.recipe, free, chosen)
+        set_threads(runtime.job.recipe, own, chosen)
     return f"data.workers: auto: {chosen}, {why}"
 
 

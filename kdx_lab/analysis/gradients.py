@@ -15,7 +15,7 @@ from kdx.data import Batch, cut, side, train_loader
 from kdx.data.counter import Draw, seeded
 from kdx.models.modes import as_it_was
 from kdx.models.transforms import restore
-from kdx.training.job import StageJob
+from kdx.training.stage_jobs import StageJob
 from kdx_lab.analysis.bands import write_numbers
 from kdx_lab.analysis.opening import Opened
 from kdx_lab.analysis.similarity import cosine, pair_of_batches

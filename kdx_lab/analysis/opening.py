@@ -4,8 +4,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdx.training.job import Job, StageJob, build
+from kdx.training.job import Job, build
 from kdx.training.runtime import Runtime, accelerator_for
+from kdx.training.stage_jobs import StageJob
 from kdx.training.state import TrainState
 from kdx_lab.analysis.runs import Run
 

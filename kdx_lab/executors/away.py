@@ -58,20 +58,30 @@ def train(
     memos = _memos(root)
     send(Letter(task.name))
     visible = {n: os.environ[n] for n in ("CUDA_VISIBLE_DEVICES",) if n in os.environ}
-    run, seen = Run(task, visible), None
+    run = Run(task, visible)
     try:
-        while run.running:
-            run.wait(PAUSE)
-            if (now := _stamp(task.run_dir)) != seen:
-                with suppress(FileNotFoundError):  # a checkpoint that was removed meanwhile
-                    send(Letter(task.name, task.name, packed(task.run_dir)))
-                    seen = now
+        _watch(run, task, send)
     except KeyboardInterrupt:
+        pass
+    finally:
         run.stop()
         run.wait()
     found = [memo for memo in _memos(root) - memos if _bytes(memo) <= MOST]
     sent = [Letter(task.name, f"memos/{memo.name}", packed(memo)) for memo in found]
-    return run.reason(), [_last(task), *sent]
+    last = _last(task)
+    shutil.rmtree(task.run_dir, ignore_errors=True)  # or a long study fills this machine's disk
+    return run.reason(), [last, *sent]
+
+
+def _watch(run: Run, task: Task, send: Callable[[Letter], object]) -> None:
+    """Send the run's directory after each of its checkpoints and epochs, until it ends."""
+    seen = None
+    while run.running:
+        run.wait(PAUSE)
+        if (now := _stamp(task.run_dir)) != seen:
+            with suppress(FileNotFoundError):  # a checkpoint that was removed meanwhile
+                send(Letter(task.name, task.name, packed(task.run_dir)))
+                seen = now
 
 
 def _last(task: Task) -> Letter:
@@ -89,8 +99,7 @@ def _placed(parcels: Sequence[Parcel], root: Path) -> list[str]:
     for parcel in parcels:
         place = root / (f"artefacts/{parcel.digest}" if parcel.key else f"memos/{parcel.name}")
         if not place.exists():
-            with suppress(OSError):  # another run has placed it meanwhile
-                unpacked(parcel.content, place)
+            unpacked(parcel.content, place, keep=True)
         if parcel.key:
             overrides.append(f"{parcel.key}={place / parcel.name}")
     return overrides

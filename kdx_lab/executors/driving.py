@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdx.data.counter import generators_kept
 from kdx.launch.stopping import SIGNALS
 from kdx.recipe import Recipe
 from kdx.run.teacher_run import teacher_recipes
+from kdx.training.job import build
 from kdx.util.errors import Stopped, StudyError
 from kdx_lab.executors.task import Executor, task_of
 
@@ -39,8 +41,13 @@ class Driver:
     def teach(self, recipes: Sequence[Recipe]) -> None:
         """Train the teachers whose weights are missing, and theirs before; StudyError if one fails.
 
-        Raises ValueError as `teacher_recipes`.
+        First mistakes of the students are looked for, of one run of each folder: ValueError as
+        `build`, and as `teacher_recipes`.
         """
+        folders = {recipe.run_dir.parent: recipe for recipe in reversed(recipes)}
+        for recipe in folders.values() if _missing(recipes) else ():
+            if teacher_recipes(recipe):
+                _check(recipe)
         while missing := _missing(recipes):
             for name in missing:
                 self.teaching(name)
@@ -86,6 +93,15 @@ class Driver:
                 time.sleep(PAUSE)
         finally:
             executor.cancel()
+
+
+def _check(recipe: Recipe) -> None:
+    """Build a student and its losses, with random teachers; ValueError names the run."""
+    try:
+        with generators_kept():  # of no GPU, which the runs may want for themselves
+            build(recipe, teacher_weights=False)
+    except ValueError as error:
+        raise ValueError(f"{recipe.name}, before its teacher is trained: {error}") from error
 
 
 def _missing(recipes: Sequence[Recipe]) -> dict[str, Recipe]:

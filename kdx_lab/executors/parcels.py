@@ -28,15 +28,30 @@ def packed(path: Path) -> bytes:
     return buffer.getvalue()
 
 
-def unpacked(content: bytes, place: Path) -> None:
-    """Make a directory of an archive, in place of what is there."""
-    arriving = place.with_name(f".{place.name}.{os.getpid()}.partial")
-    shutil.rmtree(arriving, ignore_errors=True)
+def unpacked(content: bytes, place: Path, *, keep: bool = False) -> None:
+    """Make a directory of an archive, in place of what is there.
+
+    With `keep`, what another process has made there meanwhile stays: it may be in use.
+    """
+    arriving, leaving = (
+        place.with_name(f".{place.name}.{os.getpid()}{state}.partial") for state in ("", ".old")
+    )
+    for left in (arriving, leaving):
+        shutil.rmtree(left, ignore_errors=True)
     arriving.mkdir(parents=True)
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        archive.extractall(arriving, filter="data")
-    shutil.rmtree(place, ignore_errors=True)
-    arriving.rename(place)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            archive.extractall(arriving, filter="data")
+        if place.exists() and not keep:
+            place.rename(leaving)
+        try:
+            arriving.rename(place)
+        except OSError:
+            if not (keep and place.is_dir()):
+                raise
+    finally:
+        for left in (arriving, leaving):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def digest(content: bytes) -> str:

@@ -96,7 +96,8 @@ class Ray:
                 self._receive()
                 self.submit([self.tasks[name]])
                 return False
-            self.reasons[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            first, *_ = str(error).strip().splitlines() or [""]
+            self.reasons[name] = f"{type(error).__name__}: {first}"
         return True
 
     def _receive(self) -> None:

@@ -11,13 +11,16 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from kdx_lab.executors.task import Run, Task, needed
+from kdx_lab.executors.task import Run, Task, last_line, needed
 
 __all__ = ["Slurm", "minutes", "script"]
 
-NAME, FOLDER = "kdx", "slurm"  # below the study's logs: submitit's scripts, pickles and outputs
-DEFAULTS = {"time": "24:00:00"}
-PAUSE = 1.0
+FOLDER = "slurm"  # below the study's logs: submitit's scripts, pickles and outputs
+DEFAULTS = {"time": "24:00:00", "job_name": "kdx"}
+PAUSE = 1.0  # seconds between two looks at jobs that were cancelled
+PATIENCE = 180.0  # seconds for their ends: Slurm waits for checkpoints, and sacct is asked seldom
+LOOKS = 100  # at jobs in a second: each changes a mode on the shared file system
+SELDOM = 10.0  # seconds between two looks at many
 
 
 class Slurm:
@@ -36,19 +39,23 @@ class Slurm:
             self.executor = submitit.AutoExecutor(folder=logs / FOLDER, cluster=cluster)
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"--on slurm: {error}") from error
-        time_limit = parameters.pop("time")
+        common = {"name": parameters.pop("job_name"), "timeout_min": parameters.pop("time")}
         more = {f"slurm_{key}": value for key, value in parameters.items()}
-        self.executor.update_parameters(name=NAME, timeout_min=time_limit, **more)
+        self.executor.update_parameters(**common, **more)
         self.jobs: dict[str, Any] = {}
 
     def submit(self, tasks: Sequence[Task]) -> None:
-        """Submit the tasks as one array."""
-        with self.executor.batch():
-            found = [self.executor.submit(Requeued(), task) for task in tasks]
+        """Submit the tasks as one array; ValueError if sbatch refuses it."""
+        try:
+            with self.executor.batch():
+                found = [self.executor.submit(Requeued(), task) for task in tasks]
+        except RuntimeError as error:  # of submitit, with what sbatch has printed
+            raise ValueError(f"--on slurm: not submitted: {last_line(error)}") from error
         self.jobs |= {task.name: job for task, job in zip(tasks, found, strict=True)}
 
     def poll(self) -> Mapping[str, bool]:
         """Return what sacct says; submitit asks it seldom."""
+        time.sleep(min(len(self.jobs) / LOOKS, SELDOM))
         ended = {name: job.done() for name, job in self.jobs.items()}
         return {name: over for name, over in ended.items() if over or _begun(self.jobs[name])}
 
@@ -58,14 +65,15 @@ class Slurm:
         try:
             return job.result()
         except Exception as error:  # of submitit: no result, or the task's own error
-            return f"Slurm job {job.job_id}: {str(error).strip().splitlines()[-1]}"
+            return f"Slurm job {job.job_id}: {last_line(error)}"
 
     def cancel(self, name: str | None = None) -> None:
         """Cancel a job, or all and wait for their ends: Slurm sends SIGTERM first."""
         stopped = [job for each, job in self.jobs.items() if name in (None, each)]
         for job in stopped:
             job.cancel(check=False)
-        while name is None and not all(job.done() for job in stopped):
+        until = time.monotonic() + PATIENCE
+        while name is None and not all(job.done() for job in stopped) and time.monotonic() < until:
             time.sleep(PAUSE)
 
 
@@ -99,7 +107,7 @@ def script(logs: Path, options: Mapping[str, str], count: int) -> str:
 
     given = {key: text for key, text in options.items() if key != "cluster"}
     words = (sys.executable, "-u", "-m", "submitit.core._submit", str((logs / FOLDER).absolute()))
-    about = {"folder": logs / FOLDER, "job_name": NAME, "map_count": count}
+    about = {"folder": logs / FOLDER, "map_count": count}
     return _make_sbatch_string(shlex.join(words), **about, **_parameters(given))
 
 
@@ -114,7 +122,8 @@ def _parameters(options: Mapping[str, str]) -> dict[str, Any]:
             '--slurm.additional_parameters=\'{"key": "value"}\''
         )
     given = {**DEFAULTS, **options}
-    return {key: _value(text) for key, text in given.items()} | {"time": minutes(given["time"])}
+    exact = {"job_name": given["job_name"], "time": minutes(given["time"])}
+    return {key: _value(text) for key, text in given.items()} | exact
 
 
 def minutes(time: str) -> int:
@@ -125,7 +134,8 @@ def minutes(time: str) -> int:
     days, *parts = found.groups()
     numbers = [int(part) for part in parts if part is not None]
     units = [3600, 60, 1] if days or len(numbers) == 3 else [60, 1]
-    seconds = int(days or 0) * 86_400 + sum(n * u for n, u in zip(numbers, units, strict=False))
+    given = zip(numbers, units, strict=False)  # "1-12" is days and hours only
+    seconds = int(days or 0) * 86_400 + sum(number * unit for number, unit in given)
     return max(1, -(-seconds // 60))
 
 

@@ -3,12 +3,14 @@
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from io import TextIOWrapper
 from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, cast
@@ -17,7 +19,7 @@ from kdx.recipe import Recipe
 from kdx.util.files import write_whole
 from kdx_lab.study.arms import written
 
-__all__ = ["STOPPED", "Executor", "Run", "Task", "needed", "task_of"]
+__all__ = ["STOPPED", "Executor", "Run", "Task", "last_line", "needed", "task_of"]
 
 WIDTH = 160  # of the lines in a log
 PRELOADED = ["kdx.commands.main", "kdx.commands.distill", "kdx.run.run", "torch._dynamo",
@@ -134,10 +136,13 @@ class Run:
         method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
         context: Any = get_context(method)
         context.set_forkserver_preload(PRELOADED)
-        target = (words, os.fspath(self.log), dict(environment or {}), sys.path, os.getcwd())
+        alive, self._alive = context.Pipe(duplex=False)  # which ends with this process
+        more = dict(environment or {})
+        target = (words, os.fspath(self.log), more, sys.path, os.getcwd(), alive)
         self.process = context.Process(target=_distill, args=target, name=task.name)
         with _hidden_main():
             self.process.start()
+        alive.close()
 
     @property
     def running(self) -> bool:
@@ -157,13 +162,14 @@ class Run:
         code = self.process.exitcode
         if code == 0:
             return ""
-        printed = self.log.read_bytes()[self._start :].decode(errors="replace").strip()
-        _, error, message = f"\n{printed}".rpartition("\nerror: ")
         if code < 0:
             hint = ", usually because memory ran out" if code == -signal.SIGKILL else ""
             return f"its process was killed by {signal.Signals(-code).name}{hint}"
         if code == _STOPPED:
             return STOPPED
+        content = self.log.read_bytes() if self.log.exists() else b""
+        printed = content[self._start :].decode(errors="replace").strip()
+        _, error, message = f"\n{printed}".rpartition("\nerror: ")
         last = printed.rpartition("\n")[2]
         return message if error else f"its process ended with exit code {code}: {last}"
 
@@ -179,11 +185,18 @@ def _hidden_main() -> Iterator[None]:
 
 
 def _distill(
-    words: list[str], log: str, environment: dict[str, str], path: list[str], directory: str
+    words: list[str],
+    log: str,
+    environment: dict[str, str],
+    path: list[str],
+    directory: str,
+    alive: Connection,
 ) -> None:
-    """Run `kdx distill` as a process of its own would; ends with its exit code."""
+    """Run `kdx distill` as a process of its own would; ends with its exit code.
+
+    Stops as by SIGTERM when the process at the other end of `alive` is gone.
+    """
     from kdx.commands.main import main
-    from kdx.launch.stopping import PARENT
 
     with open(log, "ab", buffering=0) as output:
         os.dup2(output.fileno(), 1)
@@ -193,10 +206,22 @@ def _distill(
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the server ignores it
     sys.path[:] = path
     os.chdir(directory)
-    more = {PARENT: str(os.getppid()), "COLUMNS": str(WIDTH)}
-    os.environ.update(environment | more)
+    os.environ.update(environment | {"COLUMNS": str(WIDTH)})
     sys.argv[:] = ["kdx", *words]
+    threading.Thread(target=_stop_after, args=(alive,), daemon=True).start()
     sys.exit(main(words))
+
+
+def _stop_after(alive: Connection) -> None:
+    # Not by the parent's number: that is the server, which lives as long as one of its children.
+    with suppress(EOFError, OSError):
+        alive.recv_bytes()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def last_line(error: Exception) -> str:
+    """Return the last line of an error's message, or its type if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def needed(module: str, extra: str) -> Any:

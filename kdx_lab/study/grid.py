@@ -11,23 +11,15 @@ from kdx.recipe.paths import Locations
 from kdx.util.words import listed
 from kdx_lab.study.cell import Cell
 from kdx_lab.study.making import Maker, slug
-from kdx_lab.study.schema import Study, read_study
+from kdx_lab.study.reading import read_study
+from kdx_lab.study.schema import Study
 from kdx_lab.tuning.space import Range, parsed
 
 __all__ = ["Grid", "Pair", "label", "open_study"]
 
 FOLDER = "studies"  # of the output root
 TUNE = "tune"  # of trials, in the study's directory
-RESERVED = {
-    "analysis",
-    "logs",
-    "plots",
-    "results.json",
-    "results.md",
-    TUNE,
-    "tuned.json",
-}  # beside the runs
-
+RESERVED = {"analysis", "logs", "plots", "results.json", "results.md", TUNE, "tuned.json"}
 
 Pair = tuple[str, str]  # a setting and an arm
 
@@ -79,7 +71,7 @@ def open_study(
     study = read_study(file, list(overrides))
     name = _name(study, file, root)
     maker, problems = Maker(study, file, tuple(plugins), root, name), _Problems(study)
-    recipes: dict[tuple[str, str], Recipe] = {}
+    recipes: dict[Pair, Recipe] = {}
     for setting, arm in _pairs(study):
         try:
             recipes[setting, arm] = recipe = maker.recipe(setting, arm)
@@ -111,23 +103,21 @@ def _check_search(grid: Grid, problems: "_Problems") -> None:
         if not recipe.data.validation:
             message = "tune needs validation images: set overrides.data.validation"
             problems.add(Problem(str(grid.maker.file), "data.validation", message), *pair)
-        for ends in (0, -1):
-            spaces = {key: parsed(each) for key, each in grid.space(pair[1]).items()}
-            values = {key: _end(each, ends) for key, each in spaces.items()}
+        spaces = {key: _corners(parsed(each)) for key, each in grid.space(pair[1]).items()}
+        for index in range(max(map(len, spaces.values()), default=0)):
             try:
-                grid.maker.recipe(*pair, values)
+                grid.maker.recipe(*pair, {k: v[index % len(v)] for k, v in spaces.items()})
             except RecipeError as error:
                 for problem in error.problems:
                     problems.add(problem, *pair)
     problems.raise_any()
 
 
-def _end(space: Range | tuple[object, ...], index: int) -> object:
-    """Return the first or the last value of a space."""
+def _corners(space: Range | tuple[object, ...]) -> tuple[object, ...]:
+    """Return all values of a list, and the ends of a range."""
     if isinstance(space, tuple):
-        return space[index]
-    number = (space.low, space.high)[index]
-    return int(number) if space.kind == "int" else number
+        return space
+    return tuple(int(n) if space.kind == "int" else n for n in (space.low, space.high))
 
 
 def _name(study: Study, file: Path, root: Path) -> str:
@@ -139,7 +129,7 @@ def _name(study: Study, file: Path, root: Path) -> str:
         raise RecipeError([Problem(str(file), "name", str(error))]) from error
 
 
-def _pairs(study: Study) -> Iterator[tuple[str, str]]:
+def _pairs(study: Study) -> Iterator[Pair]:
     for setting, section in study.settings.items():
         for arm in study.arms:
             if section.arms is None or arm in section.arms:
@@ -155,7 +145,7 @@ def _of_seed(recipe: Recipe, seed: int) -> dict[str, object]:
     return {"seed": seed, "name": f"{recipe.name.rpartition('/')[0]}/seed_{seed}"}
 
 
-def _check_place(recipe: Recipe, name: str, recipes: dict[tuple[str, str], Recipe]) -> None:
+def _check_place(recipe: Recipe, name: str, recipes: dict[Pair, Recipe]) -> None:
     """Raise ValueError if runs would share a directory, or use one of the study's own."""
     first, *others = [label(*pair) for pair, each in recipes.items() if each.name == recipe.name]
     if others:
@@ -182,22 +172,22 @@ class _Problems:
 
     def __init__(self, study: Study) -> None:
         self._all = list(_pairs(study))
-        self._found: dict[Problem, list[tuple[str, str]]] = {}
+        self._found: dict[Problem, dict[Pair, None]] = {}
 
     def add(self, problem: Problem, setting: str, arm: str) -> None:
         """Note a problem of an arm's recipe."""
-        self._found.setdefault(problem, []).append((setting, arm))
+        self._found.setdefault(problem, {})[setting, arm] = None
 
     def raise_any(self) -> None:
         """Raise RecipeError with all problems, if there are any."""
         if self._found:
-            raise RecipeError([self._spelt(*found) for found in self._found.items()])
+            raise RecipeError([self._spelt(each, [*arms]) for each, arms in self._found.items()])
 
-    def _spelt(self, problem: Problem, pairs: Sequence[tuple[str, str]]) -> Problem:
+    def _spelt(self, problem: Problem, pairs: Sequence[Pair]) -> Problem:
         where = ": ".join(filter(None, (self._whose(pairs), problem.where)))
         return Problem(problem.place, where, problem.message)
 
-    def _whose(self, pairs: Sequence[tuple[str, str]]) -> str:
+    def _whose(self, pairs: Sequence[Pair]) -> str:
         """Name arms: "" for all, a setting's name for all of its own."""
         if len(pairs) == len(self._all):
             return ""

@@ -47,8 +47,10 @@ class Maker:
         place = "/".join(filter(None, (self.name, slug(setting), slug(arm))))
         named = {"name": f"{place}/seed_{study.seeds[0]}", "seed": study.seeds[0]}
         keys |= dict.fromkeys(changes, "") | _keys(f"arms.{arm}.overrides", own.overrides)
-        keys |= dict.fromkeys(written(named), "") | _keys("tune.space", values or {})
-        last = {**own.overrides, **(values or {}), **named}
+        values = values or {}
+        keys |= dict.fromkeys(written(named), "") | _keys("tune.space", values)
+        keys |= _keys(f"arms.{arm}.space", {k: v for k, v in values.items() if k in own.space})
+        last = {**own.overrides, **values, **named}
         return self._load(path, (*shared, *changes, *written(last)), keys)
 
     def _shared(self, path: Path, texts: tuple[str, ...], keys: Mapping[str, str]) -> Recipe:

@@ -34,6 +34,7 @@ def study_page(directory: Path) -> Page:
     table = Table(["arm", "seed", "why"], failures, words=3)
     command = Text(results.command, code=True)
     sections += [
+        Section("What it says", [Text(text) for text in results.verdict]),
         Section("What the numbers mean", [Text(text) for text in _meaning(results)]),
         Section("Failures", [table] if failures else []),
         Section("Where it ran", _environment(results)),

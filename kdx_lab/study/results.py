@@ -14,6 +14,7 @@ from kdx_lab.study.document import document
 from kdx_lab.study.plots import draw
 from kdx_lab.study.rows import Results, Row
 from kdx_lab.study.statistics import CONFIDENCE
+from kdx_lab.study.verdict import verdict
 
 __all__ = ["kept_failures", "write_results"]
 
@@ -79,6 +80,7 @@ def _plain(results: Results) -> dict[str, Any]:
         "confidence": CONFIDENCE,
         "planned": results.planned,
         "finished": len(results.runs),
+        "verdict": verdict(results),
         "rows": [_plain_row(row) for row in results.rows],
     }
 

@@ -35,6 +35,7 @@ class StoredResults:
     rows: Sequence[StoredRow]
     description: str = ""
     command: str = ""
+    verdict: Sequence[str] = ()
     errors: bool = False
     confidence: float = CONFIDENCE
 

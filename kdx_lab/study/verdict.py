@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from math import sqrt
+from statistics import fmean
 
 from kdx.report.summary import Summary
 from kdx_lab.study.rows import Results, Row
@@ -31,11 +32,16 @@ def _best(results: Results, setting: str) -> Iterator[str]:
     where = f"{setting}: " if setting else ""
     text = f"{where}{first.arm} is best, {outcome.shown(outcome.test.mean)}"
     if not lead or lead.low is None or lead.high is None:
-        yield f"{text}; one seed in common with the next, {second.arm}: no interval."
+        common = "one seed" if lead else "no seed"
+        yield f"{text}; {common} in common with the next, {second.arm}: no interval."
         return
     mean, low, high = (outcome.shown(each, sign=True) for each in (lead.mean, lead.low, lead.high))
-    clear = min(sign * lead.low, sign * lead.high) > 0
-    doubt = "" if clear else ": the interval has 0 in it, so seeds alone may explain the lead"
+    worst, most = sorted((sign * lead.low, sign * lead.high))
+    doubt = ": the interval has 0 in it, so seeds alone may explain the lead"
+    if worst > 0:
+        doubt = ""
+    elif most < 0:  # the means are over all seeds of each, of which some are missing
+        doubt = f": of the seeds that both have finished, {second.arm} is better"
     yield f"{text}, {mean} [{low}, {high}] to the next, {second.arm} ({CONFIDENCE:.0%} CI){doubt}."
 
 
@@ -65,11 +71,10 @@ def _at_chance(row: Row) -> Iterator[str]:
     if not row.outcome or row.outcome.metric != "top1" or not classes:
         return
     chance, images = 1 / classes[0], next(iter(row.runs.values())).test_images
-    found = [run.test["top1"] for run in row.runs.values()]
-    if sum(found) / len(found) <= chance + 2 * sqrt(chance * (1 - chance) / images):
+    mean = fmean(run.test["top1"] for run in row.runs.values())
+    if mean <= chance + 2 * sqrt(chance * (1 - chance) / images):
         where = f"{row.setting}, {row.arm}" if row.setting else row.arm
-        mean = 100 * sum(found) / len(found)
-        yield f"{where} is at chance ({mean:.2f}% of {100 * chance:.2f}%): it did not learn."
+        yield f"{where} is at chance ({mean:.2%}; chance is {chance:.2%}): it did not learn."
 
 
 def _cost(runs: Sequence[Summary]) -> Iterator[str]:

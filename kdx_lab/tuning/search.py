@@ -7,6 +7,8 @@ takes the same course on one machine and on many, and when it is resumed.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
+from math import isfinite
 from typing import Any
 
 from kdx.recipe import Recipe
@@ -36,7 +38,7 @@ class Trial:
 
     def watch(self) -> bool:
         """Report the epochs that the run has evaluated; return whether it is to be pruned."""
-        for value in [*_curve(self.recipe)][len(self.reported) :]:
+        for value in islice(_curve(self.recipe), len(self.reported), None):
             if not self.pruned:
                 self.reported.append(value)
                 self.asked.report(value, len(self.reported))
@@ -55,15 +57,20 @@ class Trial:
                 f"{run_dir}: a trial of another recipe:\n  {listed}\nRevert these changes, remove "
                 "the study's directory `tune`, or give it another name (name=...)"
             )
-        return self.watch() or is_finished(self.recipe.run_dir)
+        return self.watch() or is_finished(run_dir)
 
     def value(self) -> float | None:
-        """Return the validation metric by which the run is chosen, None if it failed."""
+        """Return the validation metric by which the run is chosen; None if it failed or is NaN."""
         if not is_finished(self.recipe.run_dir):
             return None
         summary = read_summary(self.recipe.run_dir)
         metrics = summary.best if self.recipe.select == "best" else summary.last
-        return metrics[summary.primary_metric]
+        value = metrics[summary.primary_metric]
+        return value if isfinite(value) else None
+
+    def seconds(self) -> float:
+        """Return the seconds of training, as far as the run came."""
+        return sum(epoch.get("seconds", 0.0) for epoch in _epochs(self.recipe))
 
 
 class Search:
@@ -108,14 +115,20 @@ def _suggested(asked: Any, key: str, space: Range | tuple[object, ...]) -> Any:
 
 def _curve(recipe: Recipe) -> Iterator[float]:
     """Yield the primary validation metric of each evaluated epoch: the first of its line."""
+    for epoch in _epochs(recipe):
+        found = [value for key, value in epoch.items() if key.startswith("validation/")]
+        if found:
+            yield found[0]
+
+
+def _epochs(recipe: Recipe) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a run's metrics.jsonl, without the last if that is not whole."""
     try:
         lines = (recipe.run_dir / METRICS).read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
         try:
-            found = [v for key, v in json.loads(line).items() if key.startswith("validation/")]
-        except ValueError:  # being written
+            yield json.loads(line)
+        except ValueError:  # being written, or its run was killed then
             return
-        if found:
-            yield found[0]

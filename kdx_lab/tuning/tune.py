@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,30 @@ FILE = "tuned.json"
 
 
 def chosen(grid: Grid) -> Grid | None:
-    """Return a study with the values of its tuned.json, None if that is missing or of another."""
+    """Return a study with the values of its tuned.json, None if that is missing or of another.
+
+    ValueError if it is damaged.
+    """
+    found = _stored(grid)
+    return _with(grid, found["chosen"]) if found.get("tune") == _asked(grid) else None
+
+
+def _stored(grid: Grid) -> dict[str, Any]:
+    """Return the content of tuned.json, {} if it is missing; ValueError if it is damaged."""
+    path = grid.directory / FILE
     try:
-        found = json.loads((grid.directory / FILE).read_text(encoding="utf-8"))
-    except OSError:
-        return None
-    if found["tune"] != _asked(grid):
-        return None
-    return grid.tuned({(e["setting"], e["arm"]): e["values"] for e in found["chosen"]})
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["chosen"] and isinstance(found["tune"], dict):
+            return found
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(f"{path}: damaged: remove it, and run the study again")
+
+
+def _with(grid: Grid, found: Sequence[Mapping[str, Any]]) -> Grid:
+    return grid.tuned({(each["setting"], each["arm"]): each["values"] for each in found})
 
 
 def tuned(grid: Grid, driver: Driver, say: Callable[[str], object]) -> Grid:
@@ -53,14 +69,13 @@ def tuned(grid: Grid, driver: Driver, say: Callable[[str], object]) -> Grid:
     found = [_best(pair, trials[pair]) for pair in searches]
     content = {"tune": _asked(grid), "chosen": found}
     write_whole(grid.directory / FILE, json.dumps(content, indent=2) + "\n")
-    return grid.tuned({(each["setting"], each["arm"]): each["values"] for each in found})
+    return _with(grid, found)
 
 
 def described(grid: Grid) -> str:
     """Return the chosen values of each arm, and what their search cost, as a list in Markdown."""
     lines = []
-    found = json.loads((grid.directory / FILE).read_text(encoding="utf-8"))["chosen"]
-    for each in found:
+    for each in _stored(grid)["chosen"]:
         values = ", ".join(f"{key} = {value}" for key, value in each["values"].items())
         lines.append(
             f"- {label(each['setting'], each['arm'])}: {values} ({each['validation']:.4f} on "
@@ -79,29 +94,30 @@ def _run(
     def ended(name: str, reason: str) -> None:
         pair, trial = batch[name]
         values = ", ".join(f"{key} {value}" for key, value in trial.values.items())
-        result = "pruned" if trial.watch() else reason or f"{trial.value():.4f} on validation"
+        value = trial.value()
+        score = "not a number" if value is None else f"{value:.4f}"
+        result = "pruned" if trial.watch() else reason or f"{score} on validation"
         say(f"tuning   {label(*pair)}: {Path(name).name}: {result} ({values})")
 
     driver.run(todo, ended=ended, is_over=lambda name: batch[name][1].watch())
 
 
 def _best(pair: Pair, trials: list[Trial]) -> dict[str, Any]:
-    done = [(each.value(), -n) for n, each in enumerate(trials) if not each.pruned]
-    values = [(value, n) for value, n in done if value is not None]
+    done = {n: each.value() for n, each in enumerate(trials) if not each.pruned}
+    values = {n: value for n, value in done.items() if value is not None}
     if not values:
         raise StudyError(f"tuning {label(*pair)}: none of {len(trials)} trials succeeded")
-    value, index = max(values)
-    counts = {"trials": len(trials), "pruned": sum(each.pruned for each in trials)}
-    best = {"values": dict(trials[-index].values), "validation": value, "trial": -index}
-    seconds = sum(_seconds(each) for each in trials)
-    return {"setting": pair[0], "arm": pair[1], **best, **counts, "seconds": seconds}
-
-
-def _seconds(trial: Trial) -> float:
-    """Return the seconds of training of a trial, as far as it came."""
-    path = trial.recipe.run_dir / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return sum(json.loads(line)["seconds"] for line in lines)
+    best = max(values, key=lambda n: values[n])  # the earliest of equal ones
+    return {
+        "setting": pair[0],
+        "arm": pair[1],
+        "values": dict(trials[best].values),
+        "validation": values[best],
+        "trial": best,
+        "trials": len(trials),
+        "pruned": sum(each.pruned for each in trials),
+        "seconds": sum(each.seconds() for each in trials),
+    }
 
 
 def _asked(grid: Grid) -> dict[str, Any]:

@@ -119,7 +119,8 @@ def test_sigterm_on_one_machine_stops_both_with_a_checkpoint(unbroken, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("machine", "number"), [(1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)]
+    ("machine", "number"),
+    [(1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP), (0, signal.SIGSTOP)],
 )
 def test_a_machine_that_dies_ends_the_other(unbroken, tmp_path, machine, number):
     """SIGSTOP is what the loss of power or network looks like: connections stay open."""

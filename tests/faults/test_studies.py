@@ -102,6 +102,18 @@ def test_a_study_that_is_killed_goes_on_to_the_same_table(place, monkeypatch):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_runs_of_a_killed_study_stop_with_checkpoints(place, processes):
+    endless = ("seeds=[0]", "arms.long.overrides.epochs=4000", "arms.compact.overrides.epochs=4000")
+    process = start(place, *endless, f"overrides.processes={processes}")
+    wait_for(place / "runs/study/compact/seed_0/metrics.jsonl", process)
+    process.kill()
+    end(process)  # long before 4,000 epochs have passed
+    assert list((place / "runs/study/compact/seed_0/checkpoints").iterdir())
+    assert not (place / "runs/study/compact/seed_0/summary.json").exists()
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("jobs", "number", "group"), [(1, signal.SIGTERM, False), (2, signal.SIGINT, True)]
 )

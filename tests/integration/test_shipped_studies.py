@@ -8,7 +8,8 @@ import pytest
 from kdx.losses import TABLE
 from kdx_lab.study.arms import BUILT_IN
 from kdx_lab.study.grid import open_study
-from kdx_lab.study.schema import Arm, Setting, Study, read_study
+from kdx_lab.study.reading import read_study
+from kdx_lab.study.schema import Arm, Setting, Study
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "configs/studies"

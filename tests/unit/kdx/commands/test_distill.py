@@ -125,3 +125,9 @@ def test_the_launcher_passes_on_how_its_processes_end(error, code, said, monkeyp
         "kdx",
         ["distill", "a.yaml", "--resume"],
     )
+
+
+def test_a_scale_is_not_measured_in_several_processes(runs, launched, capsys):
+    assert main(["distill", "a.yaml", "--dry-run", "--gpus", "8", "--processes", "2"]) == 2
+    assert "--processes 2: --machines and --gpus scale what one process" in capsys.readouterr().err
+    assert launched == []

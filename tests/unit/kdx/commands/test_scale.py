@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdx.commands.scale import Measured, scaled
+from kdx.commands.scale import Measured, check_share, scaled
 
 RUN = Measured(seconds=3600.0 * 100, steps=500_000, batch_size=256, compact=4_000_000,
                trained=10_000_000, slots=1, memo=0, checkpoints=400, kept=2)  # fmt: skip
@@ -33,4 +33,5 @@ def test_one_gpu_needs_no_network():
 
 def test_too_many_processes_for_a_batch():
     with pytest.raises(ValueError, match=r"^--machines 32 --gpus 8: 256 processes would get 1 "):
-        scaled(RUN, 32, 8)
+        check_share(256, 32, 8)
+    check_share(256, 16, 8)

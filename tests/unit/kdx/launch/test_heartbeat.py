@@ -1,5 +1,6 @@
 """Machines that are alive, silent, and whose store is gone."""
 
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import pytest
@@ -23,30 +24,50 @@ class Store(dict):
         return keys[0] in self
 
 
+def after(heart, now):
+    """Return which machines are silent after a beat."""
+    heart.beat(now)
+    return heart.silent(now)
+
+
 def test_a_machine_whose_beat_does_not_change_is_given_up():
     store = Store()
     first, second, third = (Heartbeat(store, me, 3, now=0.0) for me in range(3))
-    assert [heart.beat(5.0) for heart in (first, second, third)] == [[], [], []]
+    assert [after(heart, 5.0) for heart in (first, second, third)] == [[], [], []]
     assert store["kdx/beat/1"] == b"1"
-    assert first.beat(10.0) == []
-    assert second.beat(40.0) == []
-    assert first.beat(10.0 + SILENT) == []  # heard the second at 50, the third at 10
-    assert first.beat(10.1 + SILENT) == [2]
+    assert after(first, 10.0) == []
+    assert after(second, 40.0) == []
+    assert after(first, 10.0 + SILENT) == []  # heard the second at 50, the third at 10
+    assert after(first, 10.1 + SILENT) == [2]
 
 
 def test_one_that_never_began_is_given_up_too():
     heart = Heartbeat(Store(), 0, 2, now=100.0)
-    assert heart.beat(100.0 + SILENT) == []
-    assert heart.beat(100.1 + SILENT) == [1]
+    assert after(heart, 100.0 + SILENT) == []
+    assert after(heart, 100.1 + SILENT) == [1]
 
 
-def test_a_store_that_does_not_answer_is_a_silent_machine():
-    heart = Heartbeat(store := Store(), 1, 2, now=0.0)
+def test_a_store_that_is_gone_is_a_silent_machine():
+    heart = Heartbeat(store := Store(), 1, 3, now=0.0)
     store["kdx/beat/0"] = b"1"
-    assert heart.beat(5.0) == []
+    assert after(heart, 5.0) == []
     store.broken = True
-    assert heart.beat(30.0) == []
-    assert heart.beat(5.1 + SILENT) == [0]
+    assert after(heart, 30.0) == []
+    assert after(heart, 5.1 + SILENT) == [
+        0
+    ]  # not the third, of which it would be told by the store
+
+
+def test_a_store_that_never_answers_is_a_silent_machine():
+    heart, asked, answer = Heartbeat(store := Store(), 1, 2, now=0.0), Event(), Event()
+    store.check = lambda keys: asked.set() or (answer.wait() and False)
+    beating = Thread(target=heart.beat, args=(5.0,))
+    beating.start()
+    asked.wait()
+    assert heart.silent(SILENT) == []
+    assert heart.silent(SILENT + 0.1) == [0]
+    answer.set()
+    beating.join()
 
 
 @pytest.mark.parametrize(
@@ -83,6 +104,7 @@ def test_a_silent_machine_ends_this_process(monkeypatch, capsys):
     monkeypatch.setattr(heartbeat, "_ended", Never())
     monkeypatch.setattr(heartbeat.distributed, "TCPStore", lambda *where, **more: Store())
     monkeypatch.setattr(heartbeat, "SILENT", 0.0)
+    monkeypatch.setattr(heartbeat, "_beat", lambda heart: None)
 
     def ended(code):
         raise SystemExit(code)

@@ -67,6 +67,13 @@ def test_a_resumed_run_keeps_its_workers_where_there_are_the_cores(runtime, monk
     assert torch.get_num_threads() == 4
 
 
+def test_machines_with_more_cores_choose_as_the_smallest(runtime, monkeypatch):
+    monkeypatch.setattr(module, "_trial", lambda runtime: (0.3, 0.1))
+    monkeypatch.setattr(runtime, "gather", lambda own: torch.cat([own, torch.tensor([2])]))
+    assert choose_workers(runtime, 3).startswith("data.workers: auto: 1, of 2 cores")
+    assert torch.get_num_threads() == 3  # of its own four cores
+
+
 def test_the_trial_changes_nothing(runtime):
     before, random = deepcopy(runtime.job.student.state_dict()), torch.get_rng_state()
     draw, step = module._trial(runtime)

@@ -1,12 +1,13 @@
 """A run on a machine without shared files: what goes there, what comes back, what is resumed."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from kdx_lab.executors import away
-from kdx_lab.executors.away import Letter, Parcel, train
+from kdx_lab.executors.away import Parcel, train
 from kdx_lab.executors.parcels import digest, needed_by, packed, unpacked
 from kdx_lab.executors.task import Task
 
@@ -32,11 +33,15 @@ class Fake:
     def wait(self, seconds=None):
         if self.interrupted and self.looks == 1 and not self.stopped:
             raise KeyboardInterrupt
+        if not (self.running or self.stopped):
+            return
         self.looks += 1
         (self.task.run_dir / f"checkpoints/epoch_000{self.looks}").mkdir(parents=True)
+        if self.looks > 1:
+            (self.task.run_dir / "checkpoints" / str(self.looks)).touch()
 
     def stop(self):
-        self.stopped = True
+        self.stopped = self.running
 
     def reason(self):
         return "stopped" if self.stopped else ""
@@ -66,11 +71,15 @@ def test_a_run_resumes_what_it_gets_and_sends_what_it_leaves(task, tmp_path, mon
     assert (root / "artefacts/d1/w.safetensors").read_bytes() == b"weights"
     assert [letter.place for letter in sent] == ["", "a/b", "a/b"]
     assert (last.task, last.place, last.log) == ("a/b", "a/b", b"trained\n")
-    assert names(last.archive, tmp_path / "back") == ["metrics.jsonl"]
+    assert names(last.archive, tmp_path / "back") == ["checkpoints/2", "metrics.jsonl"]
     assert (memo.place, names(memo.archive, tmp_path / "m")) == ("memos/new", ["memo.json"])
     _, letters = train(task, [], b"", root, sent.append)  # the memo is no news any more
-    assert letters == [Letter("a/b", "a/b", packed(root / "a/b"), b"trained\n")]
-    assert not (root / "a/b/metrics.jsonl").exists()  # of an earlier run
+    (left,) = letters
+    assert (left.place, left.log) == ("a/b", b"trained\n")
+    assert names(left.archive, tmp_path / "again") == [
+        "checkpoints/2"
+    ]  # no metrics.jsonl of an earlier run
+    assert not (root / "a/b").exists()
 
 
 def test_an_interrupt_stops_with_a_checkpoint(task, tmp_path, monkeypatch):
@@ -79,7 +88,38 @@ def test_an_interrupt_stops_with_a_checkpoint(task, tmp_path, monkeypatch):
     reason, letters = train(task, [], b"", tmp_path / "there", lambda letter: None)
     assert reason == "stopped"
     assert letters[0].place == "a/b"
-    assert len(list((tmp_path / "there/a/b/checkpoints").iterdir())) == 2  # one after the signal
+    assert names(letters[0].archive, tmp_path / "back") == ["checkpoints/2"]  # after the signal
+
+
+def test_a_run_that_nobody_hears_of_is_stopped(task, tmp_path, monkeypatch):
+    runs = []
+
+    class Kept(Fake):
+        def __init__(self, *args):
+            super().__init__(*args)
+            runs.append(self)
+
+    def send(letter):
+        if letter.archive:
+            raise OSError("no space left")
+
+    monkeypatch.setattr(away, "Run", Kept)
+    with pytest.raises(OSError, match="no space left"):
+        train(task, [], b"", tmp_path / "there", send)
+    assert runs[0].stopped
+
+
+def test_what_another_run_has_placed_stays(tmp_path):
+    source, place = tmp_path / "source", tmp_path / "place"
+    for each, text in ((source, "ours"), (place, "theirs")):
+        each.mkdir()
+        (each / "file").write_text(text)
+    unpacked(packed(source), place, keep=True)
+    assert (place / "file").read_text() == "theirs"
+    with pytest.raises(tarfile.ReadError, match=r"not a|empty"):
+        unpacked(b"?", place)
+    assert (place / "file").read_text() == "theirs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["place", "source"]
 
 
 def test_what_a_task_needs(tmp_path):

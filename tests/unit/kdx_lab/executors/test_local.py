@@ -1,5 +1,8 @@
 """Runs in processes of their own: what these are told, why one failed, and when they start."""
 
+import multiprocessing
+import os
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -26,7 +29,9 @@ def started(monkeypatch):
 
         return SimpleNamespace(start=start, exitcode=1, is_alive=lambda: False)
 
-    context = SimpleNamespace(set_forkserver_preload=lambda names: None, Process=process)
+    context = SimpleNamespace(
+        set_forkserver_preload=lambda names: None, Process=process, Pipe=multiprocessing.Pipe
+    )
     monkeypatch.setattr(task, "get_context", lambda method: context)
     return calls
 
@@ -71,6 +76,22 @@ def test_a_failure_without_a_message_has_its_last_line(started, tmp_path):
     (tmp_path / "log.txt").write_text("Traceback:\nRuntimeError: a bug\n")
     run.process.exitcode = 1
     assert run.reason() == "its process ended with exit code 1: RuntimeError: a bug"
+
+
+def test_a_process_that_ends_before_it_writes_a_log_has_failed(started, tmp_path):
+    run = Run(Task("a", "", str(tmp_path), str(tmp_path / "log.txt")))
+    (tmp_path / "log.txt").unlink()
+    run.process.exitcode = 255
+    assert run.reason() == "its process ended with exit code 255: "
+
+
+def test_a_run_stops_when_what_started_it_is_gone(monkeypatch):
+    sent = []
+    monkeypatch.setattr(task.os, "kill", lambda *call: sent.append(call))
+    alive, other = multiprocessing.Pipe(duplex=False)
+    other.close()
+    task._stop_after(alive)
+    assert sent == [(os.getpid(), signal.SIGTERM)]
 
 
 class Fake:

@@ -43,6 +43,13 @@ def test_an_unknown_option_is_refused(tmp_path):
         script(tmp_path, {"patition": "gpu"}, 1)
 
 
+def test_a_name_of_jobs_replaces_ours(tmp_path):
+    assert "#SBATCH --job-name=kdx" in script(tmp_path, {}, 1).splitlines()
+    assert "#SBATCH --job-name=7" in script(tmp_path, {"job_name": "7"}, 1).splitlines()
+    executor = Slurm(tmp_path, {"cluster": "local", "job_name": "7"}).executor
+    assert executor.parameters["name"] == "7"
+
+
 def test_without_slurm_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ValueError, match=r"^--on slurm: Could not detect .srun."):
@@ -81,8 +88,33 @@ def test_jobs_begin_end_and_are_cancelled(tmp_path, monkeypatch):
     assert executor.fetch("b") == "loss is nan"
     jobs["c"].outcome = RuntimeError("Job not requeued\nbecause: timed-out too many times.")
     assert executor.fetch("c") == "Slurm job 7_1: because: timed-out too many times."
+    executor.jobs["d"] = Job(None)
+    executor.jobs["d"].outcome = AssertionError()
+    assert executor.fetch("d") == "Slurm job 7_1: AssertionError"
     executor.cancel()
     assert jobs["a"].cancelled
+
+
+def test_what_sbatch_refuses_is_told(tmp_path, monkeypatch):
+    def submit(function, task):
+        raise RuntimeError("command failed\nsbatch: error: invalid partition specified: gpuu\n")
+
+    executor = Slurm(tmp_path, {"cluster": "local"})
+    monkeypatch.setattr(executor, "executor", SimpleNamespace(batch=nullcontext, submit=submit))
+    with pytest.raises(ValueError, match=r"^--on slurm: not submitted: sbatch: error: invalid par"):
+        executor.submit([Task("a", "", "", "")])
+
+
+def test_jobs_whose_end_is_never_told_are_not_waited_for(tmp_path, monkeypatch):
+    class Lost(Job):
+        def cancel(self, check):
+            self.cancelled = True
+
+    executor = Slurm(tmp_path, {"cluster": "local"})
+    executor.jobs["a"] = job = Lost(None)
+    monkeypatch.setattr(slurm, "PATIENCE", 0.0)
+    executor.cancel()
+    assert job.cancelled
 
 
 class Stoppable:

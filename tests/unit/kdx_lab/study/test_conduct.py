@@ -151,6 +151,18 @@ def test_a_teacher_is_trained_once_and_first(study, tmp_path, console):
     assert results(grid)["finished"] == 2
 
 
+def test_a_mistake_in_a_students_losses_is_found_before_its_teacher_is_trained(study, tmp_path):
+    (tmp_path / "digits/teacher.yaml").write_text(f"{BASE}name: t\n")
+    losses = "overrides.losses=[{use: hint, student_layer: nowhere, teacher_layer: nowhere}]"
+    _, run = study(TEACHER, losses, "arms=[compact, compact+kd]", "seeds=[0]")
+    executor = made.Here()
+    with pytest.raises(
+        ValueError, match=r"/compact-kd/seed_0, before its teacher is trained: .*no"
+    ):
+        run(executor)
+    assert executor.seen == []
+
+
 def test_a_teacher_that_fails_ends_the_study(study, tmp_path):
     (tmp_path / "digits/teacher.yaml").write_text(f"{BASE}name: t\n")
     more = ("overrides.losses=[{use: kd}]", "arms=[compact, compact+kd]", "seeds=[0]")

@@ -58,6 +58,7 @@ def test_a_study_has_its_table_with_n_and_intervals(tmp_path):
     assert cells(page, "Failures")[1:] == [["compact", "2", "no"]]
     assert "exported student (last epoch) on the 360 test images" in page
     assert "kdx study x.yaml" in section(page, "Command")
+    assert f"{name} is best, 75.50, +25.00 [+25.00, +25.00]" in section(page, "What it says")
     assert "What it is." in page
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from kdx.recipe import RecipeError
-from kdx_lab.study.schema import Arm, Setting, read_study
+from kdx_lab.study.reading import read_study
+from kdx_lab.study.schema import Arm, Setting
 
 STUDY = """\
 recipe: base.yaml
@@ -133,6 +134,10 @@ def test_names_in_a_list_are_told_by_their_own_lines(read):
         (f"arms: [compact]\nseeds: {list(range(1001))}", "seeds: has 1,001 entries, but needs at"),
         (f"arms: {[f'a{n}' for n in range(11)]}\nbaseline: a0\nseeds: {list(range(1000))}",
          "too many runs: settings x grid x arms x seeds is 11,000, at most 10,000"),
+        (f"arms: [compact]\ngrid: {{{', '.join(f'a{n}: {list(range(1000))}' for n in range(4))}}}",
+         "too many runs: settings x grid x arms x seeds is 5,000,000,000,000, at most 10,000"),
+        ("arms: [compact]\ngrid: {epochs: [1, 2, 1.0, 1]}",
+         "two settings would be called 'epochs = 1': a value is repeated"),
         ("arms: [compact]\nerrors: 1", "errors: 1 is not true or false"),
         ("arms: [compact]\nname: [x]", "name: ['x'] is not a string"),
         ("arms: [compact]\nalone: {use: kd}", ":3: losses_without_teacher: {'use': 'kd'} is not a"),

@@ -35,6 +35,19 @@ def test_a_lead_that_seeds_may_explain_is_not_called_clear(tmp_path):
     assert one == "kd is best, 60.00; one seed in common with the next, compact: no interval."
 
 
+def test_of_missing_seeds_the_means_do_not_decide(tmp_path):
+    cells = [finished(tmp_path, arm, seed, score, environment=ONE_CORE, seconds=1.0)
+             for arm, scores in (("compact", {0: 0.5, 1: 0.52}), ("kd", {0: 0.4, 1: 0.42, 2: 0.9}))
+             for seed, score in scores.items()]  # fmt: skip
+    best, _ = verdict(collect(cells, baseline="compact"))
+    assert best == (
+        "kd is best, 57.33, -10.00 [-10.00, -10.00] to the next, compact (95% CI): of the seeds "
+        "that both have finished, compact is better."
+    )
+    apart, _ = verdict(collect([cells[0], cells[-1]], baseline="compact"))
+    assert apart == "kd is best, 90.00; no seed in common with the next, compact: no interval."
+
+
 def test_of_errors_the_lowest_is_best(tmp_path):
     best, _ = said(tmp_path, {"compact": [0.5, 0.52], "kd": [0.6, 0.621]}, errors=True)
     assert best == "kd is best, 38.95, -10.05 [-10.69, -9.41] to the next, compact (95% CI)."
@@ -43,7 +56,7 @@ def test_of_errors_the_lowest_is_best(tmp_path):
 def test_arms_at_chance_are_called_out(tmp_path):
     by_class = {"recall": [0.1] * 10}  # 360 test images: 10% + 2 * 1.58%
     lines = said(tmp_path, {"compact": [0.13, 0.132], "kd": [0.133, 0.133]}, by_class=by_class)
-    assert lines[1] == "compact is at chance (13.10% of 10.00%): it did not learn."
+    assert lines[1] == "compact is at chance (13.10%; chance is 10.00%): it did not learn."
     assert len(lines) == 3
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from math import nan
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from kdx.util.errors import StudyError
 from kdx_lab.study.cell import Cell
 from kdx_lab.study.grid import open_study
 from kdx_lab.tuning.search import Search, Trial
-from kdx_lab.tuning.tune import FILE, chosen, described, tuned
+from kdx_lab.tuning.tune import FILE, _best, chosen, described, tuned
 from tests.unit.kdx_lab.study import made
 
 pytest.importorskip("optuna", reason="needs pip install 'kdx[tune]'")
@@ -125,6 +126,29 @@ def test_trials_of_another_recipe_are_refused(grid):
         Trial(Asked(), {}, changed).is_over()
 
 
+def test_a_trial_that_is_not_a_number_is_never_the_best(grid, monkeypatch):
+    values = {0: nan, 1: 0.3, 2: 0.7, 3: 0.7}
+    plain, pair = grid(), ("", "compact")
+    trials = [Trial(Asked(), {}, plain.trial(pair, n, {})) for n in values]
+    for trial, score in zip(trials, values.values(), strict=True):
+        run = made.summary(0.1, best={"top1": score}, last={"top1": score})
+        made.finish(Cell("", "compact", 5, trial.recipe), run)
+    metrics = trials[1].recipe.run_dir / "metrics.jsonl"
+    metrics.write_text('{"epoch": 1, "seconds": 6.5}\n{"epoch": 2, "sec')  # killed while it wrote
+    best = _best(pair, trials)
+    assert (best["trial"], best["validation"], best["seconds"]) == (2, 0.7, 6.5)
+    assert trials[0].value() is None
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"tune": 1, "chosen": [1]}'])
+def test_a_damaged_choice_is_refused(grid, content):
+    plain = grid()
+    plain.directory.mkdir(parents=True)
+    (plain.directory / FILE).write_text(content)
+    with pytest.raises(ValueError, match=r"tuned.json: damaged: remove it, and run the study ag"):
+        chosen(plain)
+
+
 def test_an_arm_whose_trials_all_fail_ends_the_study(grid):
     with pytest.raises(StudyError, match=r"^tuning compact: none of 2 trials succeeded$"):
         search(grid("tune={trials: 2, space: {optimizer.lr: [0.1, 0.2]}, sampler: random}"))
@@ -144,6 +168,19 @@ def test_an_arm_whose_trials_all_fail_ends_the_study(grid):
 def test_a_wrong_search_is_refused_before_a_run(grid, override, problem):
     with pytest.raises(RecipeError, match=problem):
         grid(override)
+
+
+def test_every_listed_value_is_tried_and_the_arm_is_told_once(grid):
+    space = "{compact: , other: {arm: compact, space: {optimizer.use: [SGD, Sgdd, SGD]}}}"
+    with pytest.raises(RecipeError) as refused:
+        grid(f"arms={space}")
+    (problem,) = refused.value.problems
+    assert problem.place.endswith("study.yaml: arms.other.space.optimizer.use")
+    assert problem.where.startswith("other: ")
+    wrong = "{compact: , other: {arm: compact, space: {optimizer.rate: [1, 2]}}}"
+    with pytest.raises(RecipeError) as refused:
+        grid(f"arms={wrong}")
+    assert {problem.where.partition(": ")[0] for problem in refused.value.problems} == {"other"}
 
 
 class Asked:

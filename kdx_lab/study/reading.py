@@ -1,0 +1,107 @@
+"""From the text of a study's file, with overrides of its keys, to a `Study`."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from kdx.recipe.errors import Report
+from kdx.recipe.overrides import override
+from kdx.recipe.wording import explain, show, unknown
+from kdx.recipe.yaml_source import parse, read_mapping
+from kdx_lab.study.checking import check
+from kdx_lab.study.multiplying import multiplied
+from kdx_lab.study.schema import Arm, Setting, Study, Tune
+
+__all__ = ["read_study"]
+
+_OLD, _NEW = "alone", "losses_without_teacher"
+"""A key of older studies, and its name today."""
+_OLD_OVERRIDE = re.compile(rf"^(settings\.[^.=]+\.|){_OLD}([.=])")
+
+
+def read_study(path: str | os.PathLike[str], overrides: list[str] | None = None) -> Study:
+    """Return the study in the YAML file at `path`, with `key=value` overrides of its own keys.
+
+    Raises RecipeError with all its problems; its recipes are not read yet.
+    """
+    report = Report(os.fspath(path))
+    data = read_mapping(Path(path), report, "a study is a mapping, with `recipe:` and `arms:`")
+    if "student" in data and "arms" not in data:
+        report.fail("this is a recipe, not a study: run it with `kdx distill`")
+    if "settings" in data:
+        data["settings"] = _filled(data["settings"])
+    _rename_old_keys(data, report)
+    _override(data, [_OLD_OVERRIDE.sub(rf"\1{_NEW}\2", text) for text in overrides or ()], report)
+    if "arms" in data:
+        data["arms"] = _arms(data["arms"], report)
+    try:
+        study = Study.model_validate(data)
+    except ValidationError as invalid:
+        for error in invalid.errors():
+            *place, last = error["loc"]  # "[key]" where a name itself is wrong
+            report.add(tuple(place) if last == "[key]" else error["loc"], _message(error))
+        study = None
+    if study:
+        check(study, report)
+    report.raise_any()
+    assert study is not None, "a study without problems is valid"
+    return study.model_copy(update={"settings": dict(multiplied(study))})
+
+
+def _rename_old_keys(data: dict[str, Any], report: Report) -> None:
+    """Rename the key of older studies, at the top level and in settings; both are a problem."""
+    settings = data.get("settings")
+    named = settings.items() if isinstance(settings, dict) else ()
+    for path, section in [((), data), *((("settings", name), each) for name, each in named)]:
+        if isinstance(section, dict) and _OLD in section:
+            old, new = (*path, _OLD), (*path, _NEW)
+            if _NEW in section:
+                report.add(old, f"is the old name of `{_NEW}`, which is given as well: remove one")
+            section[_NEW] = section.pop(_OLD)
+            report.locate(new, report.origin(old))
+
+
+def _override(data: dict[str, Any], overrides: list[str], report: Report) -> None:
+    """Set values of the study; below `overrides` a dotted key is a single key, as in the file."""
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        section, _, dotted = key.partition(".")
+        below = data.setdefault(section, {}) if section == "overrides" and dotted else None
+        if equals and isinstance(below, dict):
+            path = (section, dotted)
+            report.locate(path, text)
+            below[dotted] = parse(value, report, path=path, origin=text)
+        else:
+            override(data, [text], report)
+
+
+def _arms(given: Any, report: Report) -> Any:
+    """Return arms by name: a list names built-in ones; an empty section has its defaults."""
+    if isinstance(given, list):
+        for index, name in enumerate(given):
+            if not isinstance(name, str) or name in given[:index]:
+                wrong = "is listed twice" if isinstance(name, str) else "is not the name of an arm"
+                report.add(("arms", index), f"{show(name)} {wrong}")
+            report.locate(("arms", str(name)), report.origin(("arms", index)))
+        return {name: {} for name in given if isinstance(name, str)}
+    return _filled(given)
+
+
+def _filled(given: Any) -> Any:
+    """Return sections by name, {} for an empty one; anything but a mapping unchanged."""
+    if not isinstance(given, dict):
+        return given
+    return {name: {} if section is None else section for name, section in given.items()}
+
+
+def _message(error: Any) -> str:
+    if error["type"] != "extra_forbidden":
+        return explain(error)
+    *section, key = error["loc"]
+    model = {"arms": Arm, "settings": Setting, "tune": Tune}.get(
+        section[0] if section else "", Study
+    )
+    return f"unknown key.{unknown(key, model.model_fields)}"
