@@ -133,8 +133,8 @@ def rehearse_restoring(
 
     The weights are loaded into `fresh`, the compact network built once more. `student` has run in
     train mode, so that it keeps what it will keep after training, and a copy of it is disturbed:
-    where a transform starts, a wrong `restore` is often right. Costs a moment before training, where
-    finding out afterwards costs the training.
+    where a transform starts, a wrong `restore` is often right. Costs a moment before training,
+    where finding out afterwards costs the training.
     """
     student = _disturbed(student)
     try:
