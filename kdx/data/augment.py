@@ -86,7 +86,7 @@ def normalise(images: Tensor, spec: InputSpec, *, channels_last: bool = False) -
     layout = torch.channels_last if channels_last else torch.contiguous_format
     shape, device = (spec.channels, *images.shape[2:]), images.device
     made = torch.empty(len(images), *shape, device=device, memory_format=layout)
-    width = shape[2] if channels_last else 1  # a line of numbers at once, not three channels
+    width = shape[2] if channels_last else None  # a line of numbers at once, not three channels
     mean, scale = _constants(tuple(spec.mean), tuple(spec.std), width, device)
     rows = max(1, CACHED // prod(shape)) if device.type == "cpu" else len(images)
     for part, values in zip(images.split(rows), made.split(rows), strict=True):
@@ -98,10 +98,10 @@ def normalise(images: Tensor, spec: InputSpec, *, channels_last: bool = False) -
 
 @cache
 def _constants(
-    mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
+    mean: tuple[float, ...], std: tuple[float, ...], width: int | None, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Return mean and 1 / std of values in [0, 255], [C, 1, 1], or of `width` pixels, [W * C]."""
-    shape = (-1,) if width > 1 else (-1, 1, 1)
+    shape = (-1,) if width else (-1, 1, 1)
     pair = torch.tensor(mean).mul(255), torch.tensor(std).mul(255).reciprocal()
-    first, second = (each.repeat(width).view(shape).to(device) for each in pair)
+    first, second = (each.repeat(width or 1).view(shape).to(device) for each in pair)
     return first, second

@@ -34,7 +34,7 @@ def test_large_images_are_flipped_alike(layout):
     assert torch.equal(flip(images, np.array([1, 0, 1, 1], bool)), expected)
 
 
-@pytest.mark.parametrize("shape", [(3, 1, 6, 5), (3, 3, 6, 5), (3, 3, 250, 260)])
+@pytest.mark.parametrize("shape", [(3, 1, 6, 5), (3, 3, 6, 5), (3, 3, 6, 1), (3, 3, 250, 260)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_normalise_in_both_layouts_is_the_formula_to_the_bit(shape, layout):
     images = random_images(*shape).contiguous(memory_format=layout)
