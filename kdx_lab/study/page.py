@@ -26,8 +26,7 @@ def study_page(directory: Path) -> Page:
     results = read(directory / FILE, partial(checked, StoredResults))
     assert results, "the caller has found the file"
     places = run_places(directory)
-    settings = list(dict.fromkeys(row.setting for row in results.rows))
-    sections = [_setting(results, setting, places) for setting in settings]
+    sections = [_setting(results, setting, places) for setting in results.settings]
     failures = [
         [_named(row), str(seed), why] for row in results.rows for seed, why in row.failures.items()
     ]

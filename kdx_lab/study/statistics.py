@@ -32,7 +32,7 @@ class Difference:
     mean: float
     low: float | None
     high: float | None
-    p: float | None
+    p: float | None = None
 
 
 def spread(values: Mapping[int, float]) -> Spread | None:
@@ -54,7 +54,7 @@ def paired_difference(arm: Mapping[int, float], baseline: Mapping[int, float]) -
     if found is None:
         return None
     if found.std is None:
-        return Difference(found.values, found.mean, None, None, None)
+        return Difference(found.values, found.mean, None, None)
     n, mean = len(found.values), found.mean
     error = found.std / sqrt(n)
     half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error

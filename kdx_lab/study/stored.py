@@ -40,6 +40,16 @@ class StoredResults:
     confidence: float = CONFIDENCE
 
     @property
+    def settings(self) -> list[str]:
+        """The settings, in the grid's order."""
+        return list(dict.fromkeys(row.setting for row in self.rows))
+
+    @property
+    def arms(self) -> list[str]:
+        """The arms of all settings, in the grid's order."""
+        return list(dict.fromkeys(row.arm for row in self.rows))
+
+    @property
     def outcomes(self) -> list[Outcome]:
         """The outcomes of the rows that have one."""
         return [row.outcome for row in self.rows if row.outcome]

@@ -14,9 +14,11 @@ from rich.text import Text
 
 from kdx_lab.study.rows import Outcome, Results, Row
 from kdx_lab.study.statistics import CONFIDENCE, Spread
+from kdx_lab.study.stored import StoredResults
 
 __all__ = [
-    "cells_of", "columns", "heading_of", "live_table", "overview", "setting_table", "unit_of",
+    "cells_of", "columns", "heading_of", "live_table", "markdown", "overview", "setting_table",
+    "unit_of",
 ]  # fmt: skip
 
 HEADING = 12  # characters per line of a heading on the terminal, unless the numbers below are wider
@@ -46,10 +48,10 @@ def setting_table(results: Results, setting: str) -> str:
     shown = [c for c in every if any(c.cell(o) for o in results.outcomes)]
     rows = results.of(setting)
     lines = [cells_of(row.arm, row.runs, row.cells, row.outcome, shown) for row in rows]
-    return _markdown(["arm", "n", *(column.heading for column in shown)], lines)
+    return markdown(["arm", "n", *(column.heading for column in shown)], lines)
 
 
-def overview(results: Results) -> str:
+def overview(results: Results | StoredResults) -> str:
     """Return the Markdown table of all settings: arms by row, settings by column, of test.
 
     "N/A" if a setting does not have the arm, "..." if nothing is finished yet.
@@ -63,7 +65,7 @@ def overview(results: Results) -> str:
         return _value(outcome, outcome.test) if outcome else "..."
 
     lines = [[arm, *(cell(setting, arm) for setting in results.settings)] for arm in results.arms]
-    return _markdown(["arm", *results.settings], lines)
+    return markdown(["arm", *results.settings], lines)
 
 
 def live_table(results: Results, *, running: Collection[str] = (), title: str = "") -> Table:
@@ -91,7 +93,7 @@ def live_table(results: Results, *, running: Collection[str] = (), title: str = 
     return table
 
 
-def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table whose source is aligned, too: the first column to the left."""
     lines = [[cell.replace("|", "\\|") for cell in line] for line in (headings, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]

@@ -1,0 +1,89 @@
+"""The tables of docs/results.md, from the studies' results that are committed beside it.
+
+    python -m benchmarks.results runs/studies/fashion_mnist/transforms   # keep its results.json
+    python -m benchmarks.results                                         # write the tables anew
+
+A table stands below a line `<!-- table NAME.json | setting | columns -->`, its rows ordered by the
+test metric, the best first: columns are headings, or how they begin, of `kdx study`'s own tables,
+and `ece`, the calibration error (%). Setting `*` is the test metric of all settings.
+"""
+
+import argparse
+import json
+import re
+import sys
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+
+from kdx.commands.shared import guarded
+from kdx.report.contents import checked
+from kdx.report.files import read
+from kdx.util.files import write_whole
+from kdx_lab.study.stored import FILE, StoredResults, StoredRow
+from kdx_lab.study.tables import cells_of, columns, markdown, overview
+
+__all__ = ["PAGE", "main", "rewritten"]
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
+KEPT = ("ece", "environment", "test_images")
+_TABLE = re.compile(r"(<!-- table (\S+) \| (.*?) \| ?(.*?) ?-->\n)(?:\|.*\n)*")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Keep the results of the studies that are named, and write all tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("studies", nargs="*", type=Path, metavar="STUDY", help="its run directory")
+    for study in parser.parse_args(arguments).studies:
+        _keep(study)
+    write_whole(PAGE, rewritten(PAGE.read_text(encoding="utf-8")))
+
+
+def rewritten(page: str) -> str:
+    """Return the page with all of its tables as the committed results have them."""
+    return _TABLE.sub(lambda found: found[1] + _table(found[2], found[3], found[4]) + "\n", page)
+
+
+def _keep(study: Path) -> None:
+    """Copy a study's results, without what no table shows: a line for each row."""
+    content = json.loads((study / FILE).read_text(encoding="utf-8"))
+    content["command"] = re.sub(r" --output-root=\S+", "", content["command"])
+    rows = content.pop("rows")
+    for row in rows:
+        row["runs"] = {
+            seed: {key: run[key] for key in KEPT if key in run} for seed, run in row["runs"].items()
+        }
+    lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
+    text = f'{json.dumps(content, indent=1)[:-2]},\n "rows": [\n{lines}\n]}}\n'
+    write_whole(PAGE.with_suffix("") / f"{study.parent.name}_{study.name}.json", text)
+
+
+def _table(file: str, setting: str, wanted: str) -> str:
+    results = read(PAGE.with_suffix("") / file, partial(checked, StoredResults))
+    if results is None:
+        raise ValueError(f"docs/results/{file}: missing")
+    if setting == "*":
+        return overview(results)
+    done = [(row.outcome.test.mean, row) for row in results.of(setting) if row.outcome]
+    rows = [row for _, row in sorted(done, key=lambda each: each[0], reverse=not results.errors)]
+    every = columns(results.outcomes, results.baseline)
+    names = [name.strip() for name in wanted.split(",")]
+    shown = [next(c for c in every if c.heading.startswith(n)) for n in names if n != "ece"]
+    headings = ["arm", "n", *(column.heading for column in shown)]
+    lines = [cells_of(row.arm, row.runs, row.runs, row.outcome, shown) for row in rows]
+    if "ece" in names:
+        headings.append("calibration error (%)")
+        lines = [[*line, _calibration(row)] for line, row in zip(lines, rows, strict=True)]
+    return markdown(headings, lines)
+
+
+def _calibration(row: StoredRow) -> str:
+    """Return the mean over the seeds; "" for runs that have none."""
+    errors = [run["ece"] for run in row.runs.values() if run.get("ece") is not None]
+    return f"{100 * fmean(errors):.2f}" if errors else ""
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
