@@ -152,10 +152,7 @@ def test_a_compact_student_is_expanded_if_its_weights_are_kept(recipe, console):
 def test_another_network_is_refused_before_anything_is_written(recipe, console, expanded):
     wide = "student={use: smallnet, kernel_size: 7}"
     for overrides, message in (
-        (
-            (EXPAND, "student.kernel_size=7"),
-            r"student\.safetensors: state dict does not mat",
-        ),
+        ((EXPAND, "student.kernel_size=7"), r"student\.safetensors: state dict does not mat"),
         ((wide,), r"cannot fork .*epoch_0002: student: 4 tensors differ in name or shape: conv1"),
     ):
         other = recipe(*overrides, name="other")

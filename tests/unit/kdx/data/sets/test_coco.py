@@ -169,10 +169,7 @@ def test_boxes_beyond_the_image(root):
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        (
-            '{"images": [],\n]',
-            r"train2017\.json:2: invalid JSON: ",
-        ),
+        ('{"images": [],\n]', r"train2017\.json:2: invalid JSON: "),
         ("[]", r"train2017\.json: no list 'images': not an instances file of COCO"),
         (content([]) | {"annotations": [3]}, r"annotations\[0\] is not an object"),
         (content([], images=[]), r"train2017\.json: no images"),

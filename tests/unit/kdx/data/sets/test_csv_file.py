@@ -154,10 +154,7 @@ def test_an_image_with_two_labels(root):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (
-            "path,label\na.png,x,1\nb.png,\n,\n,x\nc.png\n",
-            "4 problems: .*:2: 3 cells, but",
-        ),
+        ("path,label\na.png,x,1\nb.png,\n,\n,x\nc.png\n", "4 problems: .*:2: 3 cells, but"),
         ("path,label\nb.png,\n", r"1 problem: .*train\.csv:2: no label$"),
         ("path,label\n\n ,x\n", r"1 problem: .*train\.csv:3: no path$"),
         ("path,label\na.png\n", r":2: 1 cell, but the header has 2; put cells that contain ','"),
@@ -175,10 +172,7 @@ def test_an_image_with_two_labels(root):
             "path,label\nC:\\a.png,x\nD:/b.png,x\n",
             r"2 problems: .*csv:2: C:\\a\.png is a Windows path",
         ),
-        (
-            "file;label\na;b\n",
-            r"train\.csv:1: no column path, label in the header: 'file;label'",
-        ),
+        ("file;label\na;b\n", r"train\.csv:1: no column path, label in the header: 'file;label'"),
         ("\npath,label,path\n", r"train\.csv:2: duplicate columns: path"),
         ("path,label\n\n", r"train\.csv: no rows below the header"),
         ("", r"train\.csv: no rows below the header"),

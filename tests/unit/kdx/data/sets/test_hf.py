@@ -32,10 +32,7 @@ def picture(colour, kind="png") -> bytes:
 def made(labels=(1, 0, 0, 1), label=None, image=None, **columns):
     """Return a Dataset of images of `COLOURS`, encoded as the column's features say."""
     features = datasets.Features(
-        {
-            "image": image or datasets.Image(),
-            "label": label or datasets.ClassLabel(names=NAMES),
-        }
+        {"image": image or datasets.Image(), "label": label or datasets.ClassLabel(names=NAMES)}
     )
     images = columns.get("images") or [{"bytes": picture(c), "path": None} for c in COLOURS]
     content = {"image": images[: len(labels)], "label": list(labels)}

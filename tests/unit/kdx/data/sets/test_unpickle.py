@@ -84,11 +84,7 @@ def test_a_dtype_cannot_be_told_that_numbers_are_pointers(tmp_path):
 def test_the_order_of_bytes_and_of_axes(tmp_path):
     path = tmp_path / "batch"
     for protocol in range(6):
-        content = {
-            "big": ARRAY.astype(">i4"),
-            "turned": np.asfortranarray(ARRAY),
-            "row": ARRAY[0],
-        }
+        content = {"big": ARRAY.astype(">i4"), "turned": np.asfortranarray(ARRAY), "row": ARRAY[0]}
         path.write_bytes(pickle.dumps(content, protocol))
         read = read_pickle(path)
         assert all(np.array_equal(read[key], content[key]) for key in content)
