@@ -22,12 +22,7 @@ OWN = TRACES | {
     "exports", "metrics.jsonl", "pictures", "report.html", "report.md", "tensorboard",
     "trackers.json",
 }  # fmt: skip
-UNTRAINED = {
-    FORK,
-    RECIPE,
-    "tensorboard",
-    "trackers.json",
-}  # what a run writes before its first epoch is done
+UNTRAINED = {FORK, RECIPE, "tensorboard", "trackers.json"}  # written before an epoch is done
 
 
 def is_taken(run_dir: Path) -> bool:

@@ -136,7 +136,8 @@ def _train(
     job, recipe, main = runtime.job, runtime.job.recipe, runtime.accelerator.is_main_process
     teachers, epochs = check_teachers(runtime, console), sum(s.stage.epochs for s in job.stages)
     first = primary_metric(job.task)
-    tracking = _tracking(recipe, console, about, saved) if main else None
+    started = {"name": recipe.name, "config": about.get("recipe"), "resumed": saved is not None}
+    tracking = Tracking(recipe.run_dir, recipe.trackers, console, **started) if main else None
     log = RunLog(
         recipe.run_dir, console, epochs=epochs, primary_metric=first, numbers=numbers_of(job.task),
         main=main, tracking=tracking,
@@ -154,20 +155,6 @@ def _train(
         if problems := finish(runtime, progress, log, teachers=teachers, forked_from=origin):
             raise CertificateError(f"{recipe.run_dir}: {'; '.join(problems)}; nothing was exported")
         log.finish()
-
-
-def _tracking(
-    recipe: Recipe, console: Console, about: Mapping[str, Any], saved: TrainState | None
-) -> Tracking:
-    """Start the trackers of a run; a resumed one continues theirs."""
-    return Tracking(
-        recipe.run_dir,
-        recipe.trackers,
-        console,
-        name=recipe.name,
-        config=about["recipe"],
-        resumed=saved is not None,
-    )
 
 
 def _check_same(recipe: Recipe, saved: TrainState, about: dict[str, Any]) -> list[str]:

@@ -84,7 +84,7 @@ def test_every_entry_makes_a_view(name):
     spec = InputSpec(3, 32, (0.5,) * 3, (0.2,) * 3)
     pipeline = Pipeline(listed(part(name, **NEEDED.get(name, {}))), spec.hw)
     image = memory(1, size=32).images[0]
-    made = [pipeline(image, (0, 0), seed=0) for _ in range(2)]
+    made = [pipeline.fit(pipeline.applied([image], (0, 0), seed=0)[0]) for _ in range(2)]
     assert (made[0].shape, made[0].dtype) == ((3, 32, 32), torch.uint8)
     assert torch.equal(*made)
 
@@ -128,7 +128,7 @@ class Once:
 def test_what_an_augmentation_does_wrong(made, message):
     pipeline = Pipeline(listed(part("my.once", lambda: Once(made))), SPEC.hw)
     with pytest.raises(ValueError, match=rf"^a.yaml:2: data.augment.0: 'my.once': {message}"):
-        pipeline(memory(1).images[0], (0, 0), seed=0)
+        pipeline.applied([memory(1).images[0]], (0, 0), seed=0)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdx.memo import Memo
+from kdx.memo.memo import Memo
 from kdx.memo.rows import TopK
 from kdx.models.teacher import live
 from tests.unit.kdx.memo.oracle import SAMPLES, VIEWS, Oracle, images, plan
@@ -17,7 +17,8 @@ SOME = torch.tensor([7, 0, 3])
 KILLED = """
 import os, signal, sys, torch
 from pathlib import Path
-from kdx.memo import Memo, store
+from kdx.memo import store
+from kdx.memo.memo import Memo
 from tests.unit.kdx.memo.oracle import Oracle, images, plan
 
 place, how = Path(sys.argv[1]), sys.argv[2]

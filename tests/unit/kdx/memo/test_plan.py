@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from kdx.memo import Plan, check_room, make_plan
+from kdx.memo.plan import Plan, check_room, make_plan
 from kdx.memo.rows import Whole
 from kdx.models.features import FeatureWanted
 from kdx.models.teacher import Teacher
@@ -15,10 +15,7 @@ TWO = "stages=[{losses: [{use: pkt, student_layer: fc1, teacher_layer: fc1}]}, {
 
 
 class Everywhere(nn.Module):
-    """
-
-    from pathlib import Path
-    Answers each pixel with logits of 10 classes."""
+    """Answers each pixel with logits of 10 classes."""
 
     def forward(self, images):
         return images[:, :1].expand(-1, 10, -1, -1)

@@ -5,7 +5,7 @@ from PIL import Image
 from rich.console import Console
 
 from kdx.data import Augment, FileImages, Views, csv
-from kdx.data.sets import reading
+from kdx.data.sets import stored
 from kdx.recipe import load
 from kdx.run.run import run
 from kdx.tasks import MultiLabel, Regression
@@ -217,7 +217,7 @@ def test_bad_images_are_named_with_the_row_or_left_out(root, monkeypatch):
     assert re.search("csv: 2 of 12 files left out, which cannot be read: .*csv:6: ", data.notes[0])
     with pytest.raises(ValueError, match=r"1 of 12 images .*train\.csv:10: no file '.*owl2\.PNG'"):
         opened(root, verify=False)
-    monkeypatch.setattr(reading, "VERIFY_AT_MOST", 11)
+    monkeypatch.setattr(stored, "VERIFY_AT_MOST", 11)
     with pytest.raises(ValueError, match=r"1 of 12 images .*train\.csv:10: no file '.*owl2\.PNG'"):
         opened(root)
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from kdx.data import FileImages, image_folder
-from kdx.data.sets import reading as module
+from kdx.data.sets import stored
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_unreadable_files_are_all_counted(root, monkeypatch):
     with pytest.raises(ValueError, match=message):
         image_folder(root=str(root), verify=True)
     assert len(image_folder(root=str(root), verify=False).train) == 21
-    monkeypatch.setattr(module, "VERIFY_AT_MOST", 20)
+    monkeypatch.setattr(stored, "VERIFY_AT_MOST", 20)
     assert len(image_folder(root=str(root)).train) == 21
 
 
