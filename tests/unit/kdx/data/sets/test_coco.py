@@ -2,17 +2,19 @@ import json
 
 import pytest
 import torch
-from PIL import ExifTags, Image
-from rich.console import Console
+from PIL import Image
 
 from kdx.data import BoxImages, VectorImages, coco
 from kdx.recipe import load
-from kdx.run.run import run
 from kdx.tasks import MultiLabel
 from kdx.training.job import build
 from tests.contracts import check_scenes
+from tests.unit.kdx.data.sets.made import boxes, check_trains, store_turned
 
 CATEGORIES = [{"id": 90, "name": "owl"}, {"id": 7, "name": "dog "}, {"id": 18, "name": "cat"}]
+
+TRAINED = "use: coco, root: {}, size: 32, batch_size: 2, anchors: [[1, 1]]"
+DETECTOR = "student: {use: yolo_lite}\nlosses: [{use: yolo}]"
 
 
 def note(number: int, image: int, kind: int, box, **more) -> dict:
@@ -49,11 +51,6 @@ def root(tmp_path):
 
 def opened(root, **arguments):
     return coco(root=str(root), **{"size": 64, **arguments})
-
-
-def boxes(source) -> list[list[list[float]]]:
-    assert isinstance(source, BoxImages)
-    return [each.tolist() for each in source.boxes]
 
 
 def vectors(data) -> list[VectorImages]:
@@ -322,9 +319,7 @@ def test_labels_of_an_image_are_its_categories(root):
 
 
 def test_exif_orientations(root):
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    Image.new("RGB", (40, 30)).save(root / "train2017/3.JPG", exif=exif)
+    store_turned(root / "train2017/3.JPG", Image.new("RGB", (40, 30)))
     data = opened(root)
     assert data.notes[0].startswith("coco: 1 image with an EXIF orientation not turned, as width")
     write(root, "train2017", content([], images=[{"id": 3, "file_name": "3.JPG"}]))
@@ -333,21 +328,12 @@ def test_exif_orientations(root):
 
 
 def test_a_run_of_one_epoch(root, tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
-        f"data: {{use: coco, root: {root}, size: 32, batch_size: 2, anchors: [[1, 1]]}}\n"
-        "student: {use: yolo_lite}\nlosses: [{use: yolo}]\nepochs: 1\nthreads: 1\n"
-    )
-    run_dir = run(load(recipe, output_root=tmp_path / "runs"), Console(quiet=True))
-    assert (run_dir / "student.safetensors").stat().st_size > 1000
+    check_trains(tmp_path, TRAINED.format(root), DETECTOR)
 
 
 def test_a_detector_without_objects_is_not_trained(root, tmp_path):
     write(root, "train2017", content([]))
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
-        f"data: {{use: coco, root: {root}, size: 32, batch_size: 2, anchors: [[1, 1]]}}\n"
-        "student: {use: yolo_lite}\nlosses: [{use: yolo}]\n"
-    )
+    recipe.write_text(f"data: {{{TRAINED.format(root)}}}\n{DETECTOR}\n")
     with pytest.raises(ValueError, match="no objects to learn: none of the 2 training images has"):
         build(load(recipe))

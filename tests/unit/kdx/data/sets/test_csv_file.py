@@ -2,13 +2,11 @@ import re
 
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from kdx.data import Augment, FileImages, Views, csv
 from kdx.data.sets import stored
-from kdx.recipe import load
-from kdx.run.run import run
 from kdx.tasks import MultiLabel, Regression
+from tests.unit.kdx.data.sets.made import check_trains
 
 COLOURS = {"ant": (255, 0, 0), "bee": (0, 255, 0), "owl": (0, 0, 255)}
 
@@ -223,14 +221,8 @@ def test_bad_images_are_named_with_the_row_or_left_out(root, monkeypatch):
 
 
 def test_a_run_of_one_epoch(root, tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
-        f"data: {{use: csv, train: {root}/train.csv, test: {root}/test.csv, size: 16, "
-        "batch_size: 3}\nstudent: {use: tests.toys.plain}\nepochs: 1\nthreads: 1\n"
-    )
-    loaded = load(recipe, plugins=["tests.toys"], output_root=tmp_path / "runs")
-    run_dir = run(loaded, Console(quiet=True))
-    assert (run_dir / "student.safetensors").stat().st_size > 1000
+    files = f"train: {root}/train.csv, test: {root}/test.csv"
+    check_trains(tmp_path, f"use: csv, {files}, size: 16, batch_size: 3")
 
 
 def several(root, **arguments):

@@ -1,16 +1,12 @@
-import io
 import pickle
 import sys
 
 import pytest
 import torch
-from PIL import Image
-from rich.console import Console
 
 from kdx.data import FileImages, Views, hf
 from kdx.data.digests import digest_of_images
-from kdx.recipe import load
-from kdx.run.run import run
+from tests.unit.kdx.data.sets.made import check_trains, picture
 
 datasets = pytest.importorskip("datasets", reason="datasets is not installed: kdx[hf]")
 
@@ -21,12 +17,6 @@ NAMES = ["owl", "ant"]
 @pytest.fixture(autouse=True)
 def _silent():
     datasets.disable_progress_bars()
-
-
-def picture(colour, kind="png") -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (20, 16), colour).save(file, kind)
-    return file.getvalue()
 
 
 def made(labels=(1, 0, 0, 1), label=None, image=None, **columns):
@@ -72,9 +62,8 @@ def test_from_disk(saved):
     assert len(pickle.dumps(data.train)) < 5000
     batch = Views(pickle.loads(pickle.dumps(data.train)), data.input, seed=0)
     images = batch.__getitems__([(0, 1), (0, 2)]).images
-    expected = (torch.tensor([0, 1, 0]) - torch.tensor(data.input.mean)) / torch.tensor(
-        data.input.std
-    )
+    mean, std = torch.tensor(data.input.mean), torch.tensor(data.input.std)
+    expected = (torch.tensor([0, 1, 0]) - mean) / std
     torch.testing.assert_close(images[0, :, 4, 4], expected)
 
 
@@ -163,10 +152,7 @@ def test_parquet_of_other_libraries(tmp_path):
     data = opened(tmp_path, train="a.parquet", test="b.parquet", image="photo", label="kind")
     assert list(data.classes) == ["a", "b"]
     assert data.train.labels.tolist() == data.test.labels.tolist() == [1, 0, 0, 1]
-    first, second = (
-        data.train.view(2, data.input, None)[0],
-        data.test.view(2, data.input, None)[0],
-    )
+    first, second = (part.view(2, data.input, None)[0] for part in (data.train, data.test))
     assert torch.equal(first, second)
     assert first[:, 0, 0].sub(torch.tensor([0, 0, 255])).abs().max() < 3
 
@@ -281,11 +267,4 @@ def test_what_cannot_be_opened(tmp_path, monkeypatch):
 
 
 def test_a_run_of_one_epoch(saved, tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
-        f"data: {{use: hf, path: {saved}, size: 16, batch_size: 2}}\n"
-        "student: {use: tests.toys.plain}\nepochs: 1\nthreads: 1\n"
-    )
-    loaded = load(recipe, plugins=["tests.toys"], output_root=tmp_path / "runs")
-    run_dir = run(loaded, Console(quiet=True))
-    assert (run_dir / "student.safetensors").stat().st_size > 1000
+    check_trains(tmp_path, f"use: hf, path: {saved}, size: 16, batch_size: 2")

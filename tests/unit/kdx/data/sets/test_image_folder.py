@@ -2,10 +2,11 @@ import os
 import re
 
 import pytest
-from PIL import ExifTags, Image
+from PIL import Image
 
 from kdx.data import FileImages, image_folder
 from kdx.data.sets import stored
+from tests.unit.kdx.data.sets.made import store_turned
 
 
 @pytest.fixture
@@ -156,9 +157,7 @@ def test_all_that_pillow_reads_is_taken_and_what_is_not_is_counted(root):
 
 
 def test_orientations_are_ignored_and_counted(root):
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    Image.new("RGB", (20, 10)).save(root / "val/owl/0.JPEG", "jpeg", exif=exif)
+    store_turned(root / "val/owl/0.JPEG", Image.new("RGB", (20, 10)), format="jpeg")
     note = (
         "image_folder: 1 image with an EXIF orientation, which is ignored, as by torchvision's "
         f"ImageFolder: {root}/val/owl/0.JPEG"

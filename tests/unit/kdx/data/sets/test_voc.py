@@ -3,12 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 
 from kdx.data import BoxImages, Views, voc
 from kdx.data.sets.voc import ANCHORS, CLASSES
 from kdx.tasks.detection import Detection
 from tests.contracts import check_scenes
+from tests.unit.kdx.data.sets.made import boxes, store_turned
 from tests.unit.kdx.data.sets.test_voc_xml import thing, xml
 
 SPLITS = ("2007_train", "2007_val", "2007_test", "2012_train")
@@ -39,11 +40,6 @@ def add(root, split: str, name: str, *objects: str, listed: bool = True) -> None
 
 def opened(root, **arguments):
     return voc(root=str(root), **{"train": "2007_train", "test": "2007_test", **arguments})
-
-
-def boxes(source) -> list[list[list[float]]]:
-    assert isinstance(source, BoxImages)
-    return [each.tolist() for each in source.boxes]
 
 
 def test_boxes_are_shares_of_the_image(root):
@@ -175,13 +171,12 @@ def test_splits_that_are_not_there(split, reason, root):
 
 def oriented(root, orientation: int, *, size: tuple[int, int], given: tuple[int, int] | None):
     """Store the test image with an EXIF orientation; white where the upright image's box is."""
-    exif, upright = Image.Exif(), Image.new("RGB", size)
-    exif[ExifTags.Base.Orientation] = orientation
+    upright = Image.new("RGB", size)
     upright.paste((255, 255, 255), (16, 0, 24, 8))
     inverse = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}[orientation]
     folder = root / "VOCdevkit/VOC2007"
-    stored = upright.transpose(inverse)
-    stored.save(folder / "JPEGImages/2007_test1.jpg", exif=exif, quality=100)
+    path, stored = folder / "JPEGImages/2007_test1.jpg", upright.transpose(inverse)
+    store_turned(path, stored, orientation, quality=100)
     text = "<size><height>{}</height><width>{}</width></size>".format(*given) if given else ""
     content = xml(thing((17, 1, 24, 8)), size=text)
     (folder / "Annotations/2007_test1.xml").write_text(content)
@@ -197,9 +192,8 @@ def test_boxes_lie_on_their_objects_whatever_the_orientation(root, orientation):
         "voc: 1 image with an EXIF orientation turned, as <size> says: "
     )
     image, ((_, x, y, w, h, _),) = data.test.view(0, data.input, None)
-    left, top, right, bottom = (
-        64 * torch.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
-    ).int()
+    edges = 64 * torch.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
+    left, top, right, bottom = edges.int()
     assert image[:, top:bottom, left:right].float().mean() > 250
     image[:, top:bottom, left:right] = 0
     assert image[:, :, 16:48].float().mean() < 5

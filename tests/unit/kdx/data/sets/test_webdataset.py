@@ -5,7 +5,6 @@ import tarfile
 
 import pytest
 import torch
-from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -17,14 +16,13 @@ from kdx.recipe.arguments import Component
 from kdx.recipe.registry import table
 from kdx.run.run import run
 from tests.faults.resuming import differences, run_stopped_at
+from tests.unit.kdx.data.sets.made import picture
 
 NAMES = ["owl", "ant", "bee"]
 
 
-def picture(value: int, kind="png") -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (20, 16), (value, 0, 0)).save(file, kind)
-    return file.getvalue()
+def red(value: int) -> bytes:
+    return picture((value, 0, 0))
 
 
 def write(path, members):
@@ -39,7 +37,7 @@ def write(path, members):
 
 def samples(first: int, count: int):
     for number in range(first, first + count):
-        yield f"a/{number}.PNG", picture(number)
+        yield f"a/{number}.PNG", red(number)
         yield f"a/{number}.cls", f" {NAMES[number % 3]}\n".encode()
         yield f"a/{number}.json", json.dumps({"id": number % 2, "odd": [1]}).encode()
 
@@ -90,7 +88,12 @@ def test_labels_in_json_and_by_number(root):
 
 
 def test_samples_of_several_images(root):
-    both = [("1.jpg", picture(1)), ("1.png", picture(9)), ("1.seg.png", b""), ("1.cls", b"ant")]
+    both = [
+        ("1.jpg", red(1)),
+        ("1.png", red(9)),
+        ("1.seg.png", b""),
+        ("1.cls", b"ant"),
+    ]
     write(root / "test.tar", both)
     with pytest.raises(
         ValueError, match=r"test\.tar: 1 sample: 1: 2 images, but one .* \.jpg, \.png"

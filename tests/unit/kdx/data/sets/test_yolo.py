@@ -2,14 +2,12 @@ import os
 
 import pytest
 import torch
-from PIL import ExifTags, Image
-from rich.console import Console
+from PIL import Image
 
-from kdx.data import BoxImages, yolo
+from kdx.data import yolo
 from kdx.data.sets.yolo_txt import label_file, read_labels
-from kdx.recipe import load
-from kdx.run.run import run
 from tests.contracts import check_scenes
+from tests.unit.kdx.data.sets.made import boxes, check_trains, store_turned
 
 YAML = "path: .\ntrain: images/train\nval: images/val\nnames:\n  1: owl\n  0: dog\n"
 
@@ -43,11 +41,6 @@ def opened(root, text: str | None = None, **arguments):
     if text is not None:
         (root / "data.yaml").write_text(text)
     return yolo(file=str(root / "data.yaml"), **{"size": 64, **arguments})
-
-
-def boxes(source) -> list[list[list[float]]]:
-    assert isinstance(source, BoxImages)
-    return [each.tolist() for each in source.boxes]
 
 
 def close(found, expected):
@@ -233,18 +226,11 @@ def test_other_arguments(root):
 
 
 def test_exif_orientations_are_refused(root):
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    Image.new("RGB", (40, 30)).save(root / "images/val/d.png", exif=exif)
+    store_turned(root / "images/val/d.png", Image.new("RGB", (40, 30)))
     with pytest.raises(ValueError, match=r"d\.png: EXIF orientation 6: whether boxes"):
         opened(root)
 
 
 def test_a_run_of_one_epoch(root, tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
-        f"data: {{use: yolo, file: {root}/data.yaml, size: 32, batch_size: 2, anchors: [[1, 1]]}}\n"
-        "student: {use: yolo_lite}\nlosses: [{use: yolo}]\nepochs: 1\nthreads: 1\n"
-    )
-    run_dir = run(load(recipe, output_root=tmp_path / "runs"), Console(quiet=True))
-    assert (run_dir / "student.safetensors").stat().st_size > 1000
+    data = f"use: yolo, file: {root}/data.yaml, size: 32, batch_size: 2, anchors: [[1, 1]]"
+    check_trains(tmp_path, data, "student: {use: yolo_lite}\nlosses: [{use: yolo}]")
