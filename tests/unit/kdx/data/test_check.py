@@ -4,7 +4,7 @@ from math import inf, nan
 import pytest
 import torch
 
-from kdx.data import BoxImages, FileImages, MemoryImages, check_data
+from kdx.data import FileImages, MemoryImages, check_data
 from kdx.protocols import ImageData, InputSpec
 from kdx.tasks import Detection
 
@@ -46,15 +46,6 @@ def test_a_good_set():
 def test_sets_that_cannot_be_trained_on(change, message):
     with pytest.raises(ValueError, match=message):
         check_data(replace(GOOD, **change))
-
-
-def test_a_task_may_have_one_class():
-    boxes = BoxImages(["a.png"], [torch.tensor([[0, 0.5, 0.5, 1, 1, 0]])], torch.tensor([0]))
-    task = Detection(classes=["ant"], anchors=[[1, 1]])
-    data = ImageData(boxes, boxes, ["ant"], InputSpec(3, 32, (0.0,) * 3, (1.0,) * 3), task=task)
-    check_data(data)
-    with pytest.raises(ValueError, match=r"too few classes: \[\], but 1 or more"):
-        check_data(replace(data, classes=[]))
 
 
 @pytest.mark.parametrize(

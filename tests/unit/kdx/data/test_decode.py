@@ -132,9 +132,8 @@ def test_a_file_that_cannot_be_decoded(tmp_path):
         ("folder", "not a regular file"),
     ):
         path = str(tmp_path / f"{name}.png")
-        with pytest.raises(
-            ValueError, match=rf"{name}\.png: the image cannot be decoded: {reason}"
-        ):
+        message = rf"{name}\.png: the image cannot be decoded: {reason}"
+        with pytest.raises(ValueError, match=message):
             decode(path)
     assert read_header(str(cut)) == ((64, 64), 1)  # the header is whole
 

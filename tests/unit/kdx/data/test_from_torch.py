@@ -198,9 +198,8 @@ def test_unlike_images_are_refused():
     with pytest.raises(ValueError, match=r"test: images are torch.uint8, but those of train are"):
         from_datasets(pairs(images), pairs(pixels(dtype=torch.uint8)))
     data = opened(pairs([*images, torch.zeros(1, 5, 4)]))
-    with pytest.raises(
-        ValueError, match=r"train\[6\]: the image is \[1, 5, 4\], but others are \[1, 4, 4\]"
-    ):
+    message = r"train\[6\]: the image is \[1, 5, 4\], but others are \[1, 4, 4\]"
+    with pytest.raises(ValueError, match=message):
         seen(data, [(0, 6)])
     data = opened(pairs(images, targets=[1] * 6))
     with pytest.raises(ValueError, match=r"train\[0\]: the target is 0, but .* says 1"):
@@ -248,13 +247,11 @@ def test_numbers():
 
 def test_vectors_that_are_refused():
     image = pixels(1)[0]
-    with pytest.raises(
-        ValueError, match="task: 'ranking' is not one of classification, multilabel"
-    ):
+    message = "task: 'ranking' is not one of classification, multilabel"
+    with pytest.raises(ValueError, match=message):
         from_datasets([(image, 0)], [(image, 0)], task="ranking")
-    with pytest.raises(
-        ValueError, match=r"must be \(image, class number\), .*task=\"multilabel\" or"
-    ):
+    message = r"must be \(image, class number\), .*task=\"multilabel\" or"
+    with pytest.raises(ValueError, match=message):
         from_datasets([(image, 0.5)], [(image, 0.5)])
     with pytest.raises(ValueError, match=r"must be \(image, vector of numbers\), not"):
         from_datasets([(image, "x")], [(image, "x")], task="regression")

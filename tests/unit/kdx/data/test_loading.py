@@ -138,9 +138,8 @@ def test_an_epoch_can_be_entered_at_any_step():
 
 
 def test_batches_that_cannot_be():
-    with pytest.raises(
-        ValueError, match=r"batch_size: 5 .* is too small: 3 processes share it, use 6"
-    ):
+    message = r"batch_size: 5 .* is too small: 3 processes share it, use 6"
+    with pytest.raises(ValueError, match=message):
         steps_per_epoch(100, batch_size=5, world=3)
     with pytest.raises(ValueError, match=r"batch_size: 1 .* too small: BatchNorm cannot train"):
         steps_per_epoch(100, batch_size=1)

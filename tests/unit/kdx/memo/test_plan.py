@@ -50,11 +50,6 @@ def test_what_will_be_held_and_how_large_it_is(guided, loop_of):
     assert made.directory.parent.name == "memos"
 
 
-def test_a_recipe_without_a_memo_has_none(guided, loop_of):
-    assert plan_memo(loop_of(guided("teacher.memo=null"))) is None
-    assert plan_memo(loop_of(guided("teacher=null", "losses=[{use: cross_entropy}]"))) is None
-
-
 def test_the_directory_can_be_chosen(guided, loop_of, tmp_path):
     made = plan_memo(loop_of(guided("teacher.memo.directory=runs/elsewhere")))
     assert made.directory.parent == tmp_path / "runs" / "elsewhere"

@@ -217,9 +217,8 @@ def test_files_that_do_not_say_need_a_network(saved, tmp_path):
     network, path = saved(plain(num_classes=4, in_channels=1))
     for unsaid in (path, tmp_path / "b.pt"):
         torch.save(network.state_dict(), tmp_path / "b.pt")
-        with pytest.raises(
-            ValueError, match=r"does not say how to build its network. Build it and"
-        ):
+        message = r"does not say how to build its network. Build it and"
+        with pytest.raises(ValueError, match=message):
             kdx.load_student(unsaid)
         other = plain(num_classes=4, in_channels=1)
         assert kdx.load_student(unsaid, network=other) is other

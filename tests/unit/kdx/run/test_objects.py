@@ -249,9 +249,8 @@ def test_unfit_objects_are_refused(given, message):
 def test_problems_of_objects_name_their_place(distill):
     with pytest.raises(kdx.RecipeError, match=r"student.width: an object takes no arguments here"):
         distill(**{"student.width": 3})
-    with pytest.raises(
-        ValueError, match=r"kdx.distill: train: 'object:list': train: list is empty"
-    ):
+    message = r"kdx.distill: train: 'object:list': train: list is empty"
+    with pytest.raises(ValueError, match=message):
         distill(train=[])
     with pytest.raises(kdx.RecipeError, match=r"epochs: 0 should be"):
         distill(epochs=0)

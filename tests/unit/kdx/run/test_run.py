@@ -204,14 +204,9 @@ def test_the_best_epoch_is_exported_when_asked(recipe, console):
 def test_two_processes_report_the_student_that_they_export(recipe, tmp_path):
     best = recipe(*SPOILT)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    what = [tmp_path / "digits/plain.yaml", *SPOILT, f"--output-root={tmp_path}/runs"]
     done = subprocess.run(
-        [
-            *launch,
-            DISTILL,
-            tmp_path / "digits/plain.yaml",
-            *SPOILT,
-            f"--output-root={tmp_path}/runs",
-        ],
+        [*launch, DISTILL, *what],
         env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         check=False,
         capture_output=True,

@@ -126,16 +126,14 @@ def test_an_id_that_cityscapes_has_not(root):
 
 
 def test_folders_that_are_not_there(root):
-    with pytest.raises(
-        ValueError, match=r"no folder .*leftImg8bit/test nor .*gtFine/test: set root"
-    ):
+    message = r"no folder .*leftImg8bit/test nor .*gtFine/test: set root"
+    with pytest.raises(ValueError, match=message):
         opened(root, test="test")
     for folder in ("leftImg8bit", "gtFine"):
         (root / folder / "holdout").mkdir()
         (root / folder / "test").mkdir()
-    with pytest.raises(
-        ValueError, match=r"cityscapes: in '.*': Unknown value 'holdout' for argument"
-    ):
+    message = r"cityscapes: in '.*': Unknown value 'holdout' for argument"
+    with pytest.raises(ValueError, match=message):
         opened(root, test="holdout")
     with pytest.raises(ValueError, match=r"no images in .*/test, as city/\*_leftImg8bit\.png"):
         opened(root, test="test")

@@ -174,9 +174,8 @@ def test_exif_orientations(root):
 
 def test_files_of_another_task(root):
     arguments = {"task": "detection", "annotations": "annotations/panoptic_{split}.json"}
-    with pytest.raises(
-        ValueError, match=r"train2017\.json: panoptic annotations: set task: segment"
-    ):
+    message = r"train2017\.json: panoptic annotations: set task: segment"
+    with pytest.raises(ValueError, match=message):
         opened(root, **arguments)
 
 

@@ -106,9 +106,8 @@ def test_space_after_quotes(root):
 def test_problems_of_both_files_come_together(root):
     write(root, "path,label\nimages/ant0.PNG\n")
     write(root, "path,name\n", "test.csv")
-    with pytest.raises(
-        ValueError, match=r"2 problems: .*train\.csv:2: 1 cell.*test\.csv:1: no col"
-    ):
+    message = r"2 problems: .*train\.csv:2: 1 cell.*test\.csv:1: no col"
+    with pytest.raises(ValueError, match=message):
         opened(root)
     (root / "train.csv").unlink()
     with pytest.raises(ValueError, match=r"2 problems: .*train\.csv: No such file.*test\.csv:1: "):
@@ -143,9 +142,8 @@ def test_an_image_with_two_labels(root):
     with pytest.raises(ValueError, match=message):
         opened(root)
     write(root, "path,label\nimages/owl0.PNG,owl\nimages/owl0.PNG,bee\n", "test.csv")
-    with pytest.raises(
-        ValueError, match=r"2 images .*train\.csv:4: .*; .*test\.csv:3: .*'bee', but"
-    ):
+    message = r"2 images .*train\.csv:4: .*; .*test\.csv:3: .*'bee', but"
+    with pytest.raises(ValueError, match=message):
         opened(root)
 
 
@@ -262,9 +260,8 @@ def test_columns_of_numbers(root):
 
 
 def test_several_labels_and_numbers_that_are_refused(root):
-    with pytest.raises(
-        ValueError, match=r"csv: separator: '\|': for labels, one character or more"
-    ):
+    message = r"csv: separator: '\|': for labels, one character or more"
+    with pytest.raises(ValueError, match=message):
         opened(root, separator="|", targets=["x"])
     with pytest.raises(ValueError, match="csv: separator: '': for labels"):
         opened(root, separator="")

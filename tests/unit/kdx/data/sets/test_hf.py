@@ -218,9 +218,8 @@ def test_labels_that_are_missing_or_unknown(tmp_path):
         opened(path)
     names = datasets.ClassLabel(names=["owl", "bee"])
     path = save(tmp_path / "other", made(), made([0, 1], names))
-    with pytest.raises(
-        ValueError, match=r"unknown classes: test\[1\]: 'bee'; classes has owl, ant"
-    ):
+    message = r"unknown classes: test\[1\]: 'bee'; classes has owl, ant"
+    with pytest.raises(ValueError, match=message):
         opened(path)
 
 
@@ -249,9 +248,8 @@ def test_what_cannot_be_opened(tmp_path, monkeypatch):
         opened(path, skip_bad=-1)
     with pytest.raises(ValueError, match=r"hf: .*saved: validation: "):
         opened(path, test="validation")
-    with pytest.raises(
-        ValueError, match=r"train\[:2\]: save_to_disk wrote the splits train, test, which"
-    ):
+    message = r"train\[:2\]: save_to_disk wrote the splits train, test, which"
+    with pytest.raises(ValueError, match=message):
         opened(path, train="train[:2]")
     (path / "train/data-00000-of-00001.arrow").write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"hf: .*saved: train: "):
@@ -260,9 +258,8 @@ def test_what_cannot_be_opened(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"hf: .*: a\.parquet: "):
         opened(tmp_path, train="a.parquet")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(
-        ValueError, match=r"hf: cannot import datasets: .*: pip install 'kdx\[hf\]'"
-    ):
+    message = r"hf: cannot import datasets: .*: pip install 'kdx\[hf\]'"
+    with pytest.raises(ValueError, match=message):
         opened(path)
 
 
