@@ -91,13 +91,10 @@ def finish(
         if main:
             candidate.unlink(missing_ok=True)
     if not certificate.problems:
-        parameters = certificate.parameters
-        summary = _summary(runtime, progress, student, parameters, teachers, forked_from)
-        pictures, classes = (
-            write_pictures(run_dir, student.compact, job.task, tested),
-            student.classes,
-        )
-        if classes:
+        counts = certificate.parameters
+        summary = _summary(runtime, progress, student, counts, teachers, forked_from)
+        pictures = write_pictures(run_dir, student.compact, job.task, tested)
+        if classes := student.classes:
             classes = replace(classes, worst=with_pictures(run_dir, classes.worst, tested))
             write_classes(run_dir, classes)
             log.exported(to_log(classes))

@@ -58,10 +58,8 @@ def write_report(
 
     `input` is the student's, `pictures` are files below the run directory.
     """
-    epochs = [
-        json.loads(line)
-        for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+    lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    epochs = [json.loads(line) for line in lines]
     shown = "\n".join(f"![test image]({name})" for name in pictures)
     environment = [(key, str(value)) for key, value in summary.environment.items()]
     gradients = _gradients(recipe, epochs)

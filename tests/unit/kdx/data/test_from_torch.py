@@ -222,9 +222,8 @@ def test_vectors_for_several_labels():
         data.task.check_source(data.train)
         part = data.train.subset(torch.tensor([3, 2]))
         assert part.targets.tolist() == [targets[3], targets[2]]
-        assert Views(part, data.input, seed=0).__getitems__([(0, 1)]).targets.tolist() == [
-            targets[2]
-        ]
+        batch = Views(part, data.input, seed=0).__getitems__([(0, 1)])
+        assert batch.targets.tolist() == [targets[2]]
         assert data.test.targets.tolist() == [targets[2], targets[1]]
         turned = Pairs([(image, t) for image, t in zip(pixels(4), targets[::-1], strict=True)])
         other = from_datasets(turned, turned, task="multilabel").train

@@ -83,9 +83,8 @@ def test_masks_go_by_the_centres_of_pixels(tmp_path):
     for column in (1, 4, 7):
         mask.paste(9, (column, 0, column + 1, 9))
     mask.save(tmp_path / "m.png")
-    source = test_masks.MaskImages(
-        [str(tmp_path / "a.png")], [str(tmp_path / "m.png")], test_masks.TABLE, torch.tensor([0])
-    )
+    image, mask = ([str(tmp_path / f"{name}.png")] for name in "am")
+    source = test_masks.MaskImages(image, mask, test_masks.TABLE, torch.tensor([0]))
     spec = InputSpec(3, 3, SPEC.mean, SPEC.std)
     for each in (part("Resize"), part("RandomResizedCrop", scale=[1, 1], ratio=[1, 1])):
         views = Views(source, spec, seed=0, augment=listed(each))

@@ -205,9 +205,8 @@ def test_augmentation_moves_as_stated():
     """Crops reach every offset and half of the images are flipped, independently."""
     image = torch.arange(1, 65, dtype=torch.uint8).view(1, 1, 8, 8)
     source = MemoryImages(image.expand(4000, 1, 8, 8), torch.zeros(4000).long(), "toy")
-    views = Views(
-        source, InputSpec(1, 8, (0.0,), (1 / 255,)), seed=0, augment=Augment(crop=1, flip=True)
-    )
+    spec = InputSpec(1, 8, (0.0,), (1 / 255,))
+    views = Views(source, spec, seed=0, augment=MOVED)
     images = views.__getitems__([(0, i) for i in range(4000)]).images[:, 0].round().int()
     flipped = images[:, 4, 4] < images[:, 4, 3]
     images[flipped] = images[flipped].flip(-1)

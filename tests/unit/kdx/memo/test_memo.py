@@ -44,9 +44,8 @@ def ask(memo, indices=SOME, view=0):
 
 
 def same(one, other):
-    return torch.equal(one.logits, other.logits) and torch.equal(
-        one.features["deep"], other.features["deep"]
-    )
+    deep = one.features["deep"], other.features["deep"]
+    return torch.equal(one.logits, other.logits) and torch.equal(*deep)
 
 
 def fill(memo):
@@ -173,9 +172,8 @@ def test_a_memo_altered_while_it_is_read_heals(tmp_path, names, how):
         else:
             swapped = content[row : 2 * row] + content[:row]
             path.write_bytes((swapped if how == "swapped" else bytes(2 * row)) + content[2 * row :])
-    assert all(
-        same(outputs, ask(memo, torch.arange(SAMPLES), view)) for view, outputs in enumerate(before)
-    )
+    for view, outputs in enumerate(before):
+        assert same(outputs, ask(memo, torch.arange(SAMPLES), view))
     missing = [SAMPLES - 3, SAMPLES] if how == "truncated" else [2]
     assert teacher.asked[asked:] == missing
     assert files(tmp_path) == whole
@@ -187,9 +185,8 @@ def test_a_killed_fill_is_completed(tmp_path, how, known):
 
     A question of 4 samples makes 8 writes for each of the 2 outputs.
     """
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path), how], check=False, capture_output=True
-    )
+    command = [sys.executable, "-c", KILLED, str(tmp_path), how]
+    killed = subprocess.run(command, check=False, capture_output=True)
     assert killed.returncode == -9, killed.stderr.decode()
     teacher = Oracle()
     memo = Memo(plan(tmp_path), teacher)

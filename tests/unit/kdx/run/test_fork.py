@@ -122,9 +122,8 @@ def test_an_optimizer_with_the_same_groups_goes_on(recipe, console):
 def test_an_optimizer_whose_state_lacks_something_starts_from_scratch(recipe, console):
     adam = run(recipe("optimizer={use: Adam, lr: 0.01}", name="adam"), console)
     amsgrad = recipe("optimizer={use: Adam, lr: 0.01, amsgrad: true}")
-    assert first_stage(amsgrad, adam)[1] == [
-        "the optimizer's state starts from scratch: its arguments differ"
-    ]
+    why = "the optimizer's state starts from scratch: its arguments differ"
+    assert first_stage(amsgrad, adam)[1] == [why]
     plain = run(recipe(SGD, name="sgd"), console)
     assert first_stage(recipe(MOMENTUM), plain)[1] == []
     assert first_stage(recipe(SGD), plain)[1] == []
@@ -196,9 +195,8 @@ def test_a_fork_is_resumed_from_its_own_checkpoint(recipe, console, expanded, mo
     with stop_after(2, monkeypatch), pytest.raises(Stopped, match="saved in"):
         run(again, Console(quiet=True), fork=expanded)
     run_dir = run(again, console, resume=True, fork=expanded)
-    assert "note     resumed from epoch_0000_step_000002; not forked again\n" in (
-        console.file.getvalue()
-    )
+    said = "note     resumed from epoch_0000_step_000002; not forked again\n"
+    assert said in console.file.getvalue()
     assert "forked from" not in console.file.getvalue()
     assert same(load_file(run_dir / "student.safetensors"), contents(unbroken))
     states = [TrainState.read(newest(place)) for place in (unbroken, run_dir)]
@@ -207,13 +205,10 @@ def test_a_fork_is_resumed_from_its_own_checkpoint(recipe, console, expanded, mo
 
 
 def test_a_refused_resume_names_the_way_out(recipe, console, expanded):
+    changed = recipe(EXPAND, MOMENTUM, "optimizer.lr=0.1", "epochs=2", name="expanded")
     with pytest.raises(ValueError, match=r"cannot resume: .*\n  optimizer\.lr: 0\.05, now 0\.1\n.*"
                        rf"start a new run from it: --fork {newest(expanded)} name="):  # fmt: skip
-        run(
-            recipe(EXPAND, MOMENTUM, "optimizer.lr=0.1", "epochs=2", name="expanded"),
-            console,
-            resume=True,
-        )
+        run(changed, console, resume=True)
 
 
 def test_a_fork_that_ends_before_its_first_checkpoint_is_resumed_as_a_fork(

@@ -124,9 +124,8 @@ def test_the_recipe_of_a_run_has_paths_that_hold_from_anywhere(home, tmp_path, m
     assert again.student.weights == str(home / "start")
     assert again.teacher.weights == str(home / "runs" / "teacher")
     assert str(again.memos_dir(again.teacher)) == "out/m"
-    (tmp_path / "c.yaml").write_text(
-        "data: {use: cifar10}\nstudent: {use: smallnet}\n", encoding="utf-8"
-    )
+    plain = "data: {use: cifar10}\nstudent: {use: smallnet}\n"
+    (tmp_path / "c.yaml").write_text(plain, encoding="utf-8")
     assert f"root: {tmp_path}/data\n" in load("c.yaml").portable_yaml()  # a default
 
 

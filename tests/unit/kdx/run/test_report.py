@@ -113,9 +113,8 @@ def test_a_choice_on_the_test_images_is_called_what_it_is(recipe, tmp_path):
 def test_the_report_of_a_real_run(distilled):
     recipe, run_dir, _ = distilled
     text = (run_dir / "report.md").read_text()
-    assert text.startswith(
-        f"# {recipe.name}\n\n`smallnet` on `digits`, trained as `expand.ExpandNet`("
-    )
+    begin = f"# {recipe.name}\n\n`smallnet` on `digits`, trained as `expand.ExpandNet`("
+    assert text.startswith(begin)
     assert "taught by `smallnet`. Batch 16, seed 0." in text
     losses = "0.5 cross_entropy + 0.25 kd + 0.125 hint"
     assert f"- nonlinear: {losses}, 1 epoch, `SGD`(lr=0.01, momentum=0.9), `constant`" in text

@@ -99,9 +99,8 @@ def test_missing_files_are_fetched_one_by_one(root, tmp_path):
     with pytest.raises(ValueError, match=r"toy: .*/c: its SHA-256 is"):
         fetch_files("toy", root, files=files, folder="raw", download=True)
     assert listed(root / "raw") == ["a", "b"]
-    fetch_files(
-        "toy", root, files=[*files[:2], remote(tmp_path / "c")], folder="raw", download=True
-    )
+    files[2] = remote(tmp_path / "c")
+    fetch_files("toy", root, files=files, folder="raw", download=True)
     assert [(root / "raw" / name).read_text() for name in "abc"] == ["mine", "b", "c"]
     assert listed(root) == [".toy.lock", "raw"]
 

@@ -27,9 +27,8 @@ def test_classes_and_images_come_in_order(root):
     assert list(data.classes) == ["ant", "bee", "owl"]
     assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert isinstance(data.test, FileImages)
-    assert data.test.paths[:3] == [
-        str(root / "val" / p) for p in ("ant/0.JPEG", "ant/1.JPEG", "bee/0.JPEG")
-    ]
+    first = ("ant/0.JPEG", "ant/1.JPEG", "bee/0.JPEG")
+    assert data.test.paths[:3] == [str(root / "val" / name) for name in first]
     assert (data.input.channels, data.input.size) == (3, 64)
     assert data.input.mean == (0.485, 0.456, 0.406)
 

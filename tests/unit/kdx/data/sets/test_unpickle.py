@@ -53,9 +53,8 @@ class Payload:
 @pytest.mark.parametrize("function", [os.system, eval, exec, os.mkdir])
 def test_a_planted_call_is_refused_and_not_run(function, protocol, tmp_path):
     path, planted = tmp_path / "batch", tmp_path / "planted"
-    argument = {os.system: f"mkdir {planted}", os.mkdir: str(planted)}.get(
-        function, f"__import__('os').mkdir({str(planted)!r})"
-    )
+    code = f"__import__('os').mkdir({str(planted)!r})"
+    argument = {os.system: f"mkdir {planted}", os.mkdir: str(planted)}.get(function, code)
     path.write_bytes(pickle.dumps({"data": Payload(function, argument)}, protocol))
     with pytest.raises(ValueError, match=rf"batch: cannot be read: refused: .*{function.__name__}"):
         read_pickle(path)

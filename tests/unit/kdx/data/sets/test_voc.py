@@ -92,9 +92,8 @@ def test_images_without_objects(root):
 def test_a_part_in_which_nothing_can_be_found_is_told(root):
     add(root, "2007_train", "hidden", thing(difficult=1))
     (root / "VOCdevkit/VOC2007/ImageSets/Main/train.txt").write_text("hidden")
-    assert list(opened(root).notes) == [
-        "voc: the train images have no objects of these classes, except difficult ones"
-    ]
+    note = "voc: the train images have no objects of these classes, except difficult ones"
+    assert list(opened(root).notes) == [note]
     assert len(opened(root, classes=["owl"], other="ignore").notes) == 3
 
 
@@ -108,9 +107,8 @@ def test_other_classes(root):
         opened(root)
     data = opened(root, other="ignore")
     assert boxes(data.train)[2] == []
-    assert data.notes[0] == (
-        "voc: ignored objects of other classes: 'drone' (2 objects), 'owl' (1 object)"
-    )
+    note = "voc: ignored objects of other classes: 'drone' (2 objects), 'owl' (1 object)"
+    assert data.notes[0] == note
     assert opened(root, classes="auto").classes == ["cat", "dog", "drone", "owl"]
     named = opened(root, classes=["owl", "drone", "dog", "cat"])
     assert [row[0] for row in boxes(named.train)[2]] == [1, 0, 1]
@@ -120,9 +118,8 @@ def test_other_classes(root):
 
 def test_images_in_both_parts_are_told(root):
     notes = opened(root, train=["2007_train", "2007_test"]).notes
-    assert re.fullmatch(
-        r"voc: 2 test images also in the training split: .*test1\.jpg, .*test2\.jpg", notes[0]
-    )
+    note = r"voc: 2 test images also in the training split: .*test1\.jpg, .*test2\.jpg"
+    assert re.fullmatch(note, notes[0])
 
 
 def test_images_that_come_twice(root):
@@ -188,9 +185,8 @@ def test_boxes_lie_on_their_objects_whatever_the_orientation(root, orientation):
     data = opened(root, size=64)
     assert isinstance(data.test, BoxImages)
     assert data.test.size(0) == (64, 32)
-    assert data.notes[0].startswith(
-        "voc: 1 image with an EXIF orientation turned, as <size> says: "
-    )
+    note = "voc: 1 image with an EXIF orientation turned, as <size> says: "
+    assert data.notes[0].startswith(note)
     image, ((_, x, y, w, h, _),) = data.test.view(0, data.input, None)
     edges = 64 * torch.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
     left, top, right, bottom = edges.int()

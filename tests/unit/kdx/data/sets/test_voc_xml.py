@@ -67,9 +67,8 @@ def test_no_object_at_all(read):
 
 def test_parts_are_not_objects(read):
     part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
-    assert read(xml(thing((2, 2, 9, 9), name="person", inside=part))) == [
-        VocObject("person", (1, 1, 9, 9), False)
-    ]
+    found = read(xml(thing((2, 2, 9, 9), name="person", inside=part)))
+    assert found == [VocObject("person", (1, 1, 9, 9), False)]
 
 
 def test_what_else_there_is_and_encodings(read):

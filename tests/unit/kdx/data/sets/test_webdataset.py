@@ -52,10 +52,8 @@ def root(tmp_path):
 
 
 def opened(root, **arguments):
-    return webdataset(
-        **{"root": str(root), "train": "train-{08..09}.tar", "test": "test*.tar", "size": 8}
-        | arguments
-    )
+    given = {"root": str(root), "train": "train-{08..09}.tar", "test": "test*.tar", "size": 8}
+    return webdataset(**given | arguments)
 
 
 def reds(data, source) -> list[int]:

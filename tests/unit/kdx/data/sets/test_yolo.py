@@ -57,9 +57,8 @@ def test_boxes_are_as_they_are_written(root):
     names = ["a.b.JPG", "c.png", "deep/b.png"]
     assert list(data.train.files[:3]) == [str(root / f"images/train/{name}") for name in names]
     assert data.train.labels.tolist() == [0, 2, 2]
-    assert data.notes[0] == (
-        f"yolo: 1 image without a label file, taken as without objects: {root}/images/train/c.png"
-    )
+    note = "yolo: 1 image without a label file, taken as without objects"
+    assert data.notes[0] == f"{note}: {root}/images/train/c.png"
     assert data.task is not None
     data.task.check_source(data.train)
     check_scenes(data.train, data.input, None)
@@ -140,9 +139,8 @@ def test_labels_that_cannot_be_read(tmp_path):
 def test_lists_of_images_and_several_places(root):
     add(root, "extra/e.png", "0 0.5 0.5 1 1", folder="extra")
     (root / "lists").mkdir()
-    (root / "lists/train.txt").write_bytes(
-        f"./images/train/a.b.JPG\r\n\r\n{root}/images/train/c.png \r\n".encode()
-    )
+    lines = f"./images/train/a.b.JPG\r\n\r\n{root}/images/train/c.png \r\n"
+    (root / "lists/train.txt").write_bytes(lines.encode())
     text = "train: [lists/train.txt, extra]\nval: ../images/val\nnc: 2\nnames: [dog, owl]\n"
     data = opened(root, text)
     assert [os.path.basename(data.train.name(i)) for i in range(3)] == ["a.b.JPG", "c.png", "e.png"]
