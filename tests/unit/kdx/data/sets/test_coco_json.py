@@ -96,11 +96,7 @@ def test_an_image_that_is_wrong_is_told_once(root):
 
 def test_both_splits_are_told_at_once(root):
     for split, written, message in (
-        (
-            "train2017",
-            "{",
-            r"train2017\.json:1: invalid JSON: .*; coco: .*val2017\.json:1: invalid",
-        ),
+        ("train2017", "{", r"train2017\.json:1: invalid JSON: .*; coco: .*val2017\.json:1: "),
         ("val2017", content([note(1, 9, 7, [1, 1, 2, 2])]), "train2017.* id 8; .*val2017.* id 9"),
     ):
         write(root, "train2017", content([note(1, 8, 7, [1, 1, 2, 2])]))

@@ -164,10 +164,7 @@ def test_an_image_with_two_labels(root):
         ),
         ("path,label\n".encode("utf-16-le"), r"csv:1: not UTF-8: zero bytes, as of UTF-16 without"),
         ("path,label\na,b\n".encode("utf-16")[:-1], r"csv: not UTF-16: truncated data: save it"),
-        (
-            "path,label\nC:\\a.png,x\nD:/b.png,x\n",
-            r"2 problems: .*csv:2: C:\\a\.png is a Windows path",
-        ),
+        ("path,label\nC:\\a.png,x\nD:/b.png,x\n", r"2 problems: .*csv:2: C:\\a\.png is a Windows"),
         ("file;label\na;b\n", r"train\.csv:1: no column path, label in the header: 'file;label'"),
         ("\npath,label,path\n", r"train\.csv:2: duplicate columns: path"),
         ("path,label\n\n", r"train\.csv: no rows below the header"),

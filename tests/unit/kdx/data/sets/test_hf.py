@@ -128,10 +128,7 @@ def test_streaming_keeps_the_rows_of_a_slice_and_two_columns(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            {"train": "train[:50%]"},
-            r"train\[:50%\]: streaming takes a split, or rows of it counted",
-        ),
+        ({"train": "train[:50%]"}, r"train\[:50%\]: streaming takes a split, or rows of it"),
         ({"train": "train[2:2]"}, r"train\[2:2\]: streaming takes a split, or rows of it"),
         ({"train": "trian"}, "hf: .*: trian: .*"),
         ({"label": "kind"}, "hf: .*: train: no column kind: columns are image, label; set image"),
