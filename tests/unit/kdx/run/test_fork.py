@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -214,23 +215,20 @@ def test_a_refused_resume_names_the_way_out(recipe, console, expanded):
 def test_a_fork_that_ends_before_its_first_checkpoint_is_resumed_as_a_fork(
     recipe, console, expanded, monkeypatch
 ):
-    def killed(*arguments, **named):
-        raise KeyboardInterrupt
+    def killed(what, fork):
+        with monkeypatch.context() as patch:
+            patch.setattr("kdx.run.run.fit", Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                run(what, Console(quiet=True), fork=fork)
 
     what = recipe(EXPAND, MOMENTUM, name="forked")
-    with monkeypatch.context() as patch:
-        patch.setattr("kdx.run.run.fit", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run(what, Console(quiet=True), fork=expanded)
+    killed(what, expanded)
     run_dir = run(what, console, resume=True)
     assert read_summary(run_dir).forked_from == str(newest(expanded))
     assert "forked from" in console.file.getvalue()
     straight = run(recipe(EXPAND, MOMENTUM, name="straight"), Console(quiet=True), fork=expanded)
     assert same(contents(run_dir), contents(straight))
     plain = recipe(EXPAND, MOMENTUM, name="plain")
-    with monkeypatch.context() as patch:
-        patch.setattr("kdx.run.run.fit", killed)
-        for fork in (expanded, None):
-            with pytest.raises(KeyboardInterrupt):
-                run(plain, Console(quiet=True), fork=fork)
+    for fork in (expanded, None):
+        killed(plain, fork)
     assert read_summary(run(plain, console, resume=True)).forked_from is None

@@ -52,9 +52,9 @@ def home(tmp_path, monkeypatch):
     return home
 
 
-def stopped(recipe: Recipe, monkeypatch):
+def stopped(recipe: Recipe, monkeypatch, fork=None):
     with stop_after(2, monkeypatch), pytest.raises(Stopped):
-        run(recipe, QUIET)
+        run(recipe, QUIET, fork=fork)
     return recipe.run_dir
 
 
@@ -139,16 +139,14 @@ def test_a_finished_run_with_damaged_checkpoints_is_finished(recipe, console):
 
 def test_a_resume_with_another_fork_is_refused(recipe, console, monkeypatch):
     one, two = (run(recipe(f"seed={s}", name=f"s{s}"), QUIET) for s in (1, 2))
-    with stop_after(2, monkeypatch), pytest.raises(Stopped):
-        run(recipe(), QUIET, fork=one)
+    stopped(recipe(), monkeypatch, fork=one)
     message = rf"--fork {two}: .*/plain was started from {one}/checkpoints/epoch_0001: resume it"
     for _ in range(2):  # stopped, and finished
         with pytest.raises(ValueError, match=message):
             run(recipe(), QUIET, resume=True, fork=two)
         run(recipe(), QUIET, resume=True, fork=one)
     plain = recipe(name="unforked")
-    with stop_after(2, monkeypatch), pytest.raises(Stopped):
-        run(plain, QUIET)
+    stopped(plain, monkeypatch)
     with pytest.raises(ValueError, match=r"unforked was started without --fork: resume it"):
         run(plain, QUIET, resume=True, fork=one)
 
