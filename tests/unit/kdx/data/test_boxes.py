@@ -146,18 +146,21 @@ def test_an_input_that_is_not_rgb(tmp_path):
         Views(drawn(tmp_path, 1), InputSpec(1, 64, (0.0,), (1.0,)), seed=0)
 
 
-def test_lists_that_do_not_fit_each_other():
-    labels = torch.tensor([0])
-    with pytest.raises(ValueError, match="with boxes: lengths differ: 1 labels, 1 paths, 2 boxes"):
-        BoxImages(["a"], [torch.empty(0, 6)] * 2, labels)
-    with pytest.raises(ValueError, match=r"lengths differ: .* 1 boxes, 2 annotations"):
-        BoxImages(["a"], [torch.empty(0, 6)], labels, ["b", "c"])
-    message = r"a: its boxes must be float32 \[n, 6\], .* not int64 \[6\]"
+LABEL, NONE = torch.tensor([0]), torch.empty(0, 6)
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        (([NONE] * 2, LABEL), "with boxes: lengths differ: 1 labels, 1 paths, 2 boxes"),
+        (([NONE], LABEL, ["b", "c"]), r"lengths differ: .* 1 boxes, 2 annotations"),
+        (([torch.zeros(6).long()], LABEL), r"a: .* must be float32 \[n, 6\], .* not int64 \[6\]"),
+        (([NONE], LABEL.float()), r"images with boxes: labels must be an int64 tensor \[N\]"),
+    ],
+)
+def test_lists_that_do_not_fit_each_other(lists, message):
     with pytest.raises(ValueError, match=message):
-        BoxImages(["a"], [torch.zeros(6).long()], labels)
-    message = r"images with boxes: labels must be an int64 tensor \[N\]"
-    with pytest.raises(ValueError, match=message):
-        BoxImages(["a"], [torch.empty(0, 6)], labels.float())
+        BoxImages(["a"], *lists)
 
 
 def test_a_damaged_image_is_named(tmp_path):

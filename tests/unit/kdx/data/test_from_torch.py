@@ -244,17 +244,17 @@ def test_numbers():
         source.view(1, data.input, None)
 
 
-def test_vectors_that_are_refused():
-    image = pixels(1)[0]
-    message = "task: 'ranking' is not one of classification, multilabel"
+@pytest.mark.parametrize(
+    ("targets", "task", "message"),
+    [
+        ([0], "ranking", "task: 'ranking' is not one of classification, multilabel"),
+        ([0.5], "classification", r"\(image, class number\), .*task=\"multilabel\" or"),
+        (["x"], "regression", r"must be \(image, vector of numbers\), not"),
+        ([torch.ones(2, 2)], "regression", r"must be \(image, vector of numbers\), not"),
+        ([[1.0], [1.0, 2]], "regression", r"train\[1\]: the target is \[2\], but others are \[1\]"),
+    ],
+)
+def test_vectors_that_are_refused(targets, task, message):
+    samples = [(pixels(1)[0], target) for target in targets]
     with pytest.raises(ValueError, match=message):
-        from_datasets([(image, 0)], [(image, 0)], task="ranking")
-    message = r"must be \(image, class number\), .*task=\"multilabel\" or"
-    with pytest.raises(ValueError, match=message):
-        from_datasets([(image, 0.5)], [(image, 0.5)])
-    with pytest.raises(ValueError, match=r"must be \(image, vector of numbers\), not"):
-        from_datasets([(image, "x")], [(image, "x")], task="regression")
-    with pytest.raises(ValueError, match=r"must be \(image, vector of numbers\), not"):
-        from_datasets([(image, torch.ones(2, 2))], [(image, 1)], task="regression")
-    with pytest.raises(ValueError, match=r"train\[1\]: the target is \[2\], but others are \[1\]"):
-        from_datasets([(image, [1.0]), (image, [1.0, 2])], [(image, [1.0])], task="regression")
+        from_datasets(samples, samples, task=task)

@@ -226,28 +226,25 @@ def test_class_labels_go_by_their_names(tmp_path):
     assert opened(path, classes=NAMES[::-1]).train.labels.tolist() == [0, 1, 1, 0]
 
 
-def test_columns(tmp_path):
-    path = save(tmp_path, made())
-    message = r"hf: .*saved: train: no column img, fine: columns are image, label; set image, label"
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"test": "train"}, "hf: train and test are both 'train'"),
+        ({"skip_bad": -1}, "hf: skip_bad: -1 must be 0 or more"),
+        ({"test": "validation"}, r"hf: .*saved: validation: "),
+        ({"train": "train[:2]"}, r"train\[:2\]: save_to_disk wrote the splits train, test, which"),
+        ({"image": "img", "label": "fine"}, r"train: no column img, fine: .* image, label; set im"),
+        ({"image": "label"}, r"column 'label' is ClassLabel.*, not of images, or of"),
+        ({"label": "image"}, r"column 'image' is Image.*, not ClassLabel, integer or"),
+    ],
+)
+def test_arguments(saved, arguments, message):
     with pytest.raises(ValueError, match=message):
-        opened(path, image="img", label="fine")
-    with pytest.raises(ValueError, match=r"column 'label' is ClassLabel.*, not of images, or of"):
-        opened(path, image="label")
-    with pytest.raises(ValueError, match=r"column 'image' is Image.*, not ClassLabel, integer or"):
-        opened(path, label="image")
+        opened(saved, **arguments)
 
 
 def test_what_cannot_be_opened(tmp_path, monkeypatch):
     path = save(tmp_path, made())
-    with pytest.raises(ValueError, match="hf: train and test are both 'train'"):
-        opened(path, test="train")
-    with pytest.raises(ValueError, match="hf: skip_bad: -1 must be 0 or more"):
-        opened(path, skip_bad=-1)
-    with pytest.raises(ValueError, match=r"hf: .*saved: validation: "):
-        opened(path, test="validation")
-    message = r"train\[:2\]: save_to_disk wrote the splits train, test, which"
-    with pytest.raises(ValueError, match=message):
-        opened(path, train="train[:2]")
     (path / "train/data-00000-of-00001.arrow").write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"hf: .*saved: train: "):
         opened(path)
