@@ -65,12 +65,7 @@ def run(
     recorded = run_dir / FORK
     again = decided(resume and checkpoints.any_at(run_dir))
     if decided(resume and is_finished(run_dir)):
-        check_origin(run_dir, fork, {"checkpoint": read_summary(run_dir).forked_from})
-        last = None
-        with suppress(ValueError):  # no checkpoint is intact: none is needed
-            last, _ = TrainState.newest(run_dir)
-        if last:
-            _check_same(recipe, last, last.run | {"recipe": flat(recipe.portable())})
+        _check_finished(recipe, fork)
         say(console, f"{run_dir} is finished: nothing to do")
         return run_dir
     if on_main_machine():  # others may have copies of its checkpoints
@@ -155,6 +150,16 @@ def _train(
         if problems := finish(runtime, progress, log, teachers=teachers, forked_from=origin):
             raise CertificateError(f"{recipe.run_dir}: {'; '.join(problems)}; nothing was exported")
         log.finish()
+
+
+def _check_finished(recipe: Recipe, fork: Path | None) -> None:
+    """Raise ValueError if a finished run is another one than that to resume."""
+    summary, last = read_summary(recipe.run_dir), None
+    check_origin(recipe.run_dir, fork, {"checkpoint": summary.forked_from})
+    with suppress(ValueError):  # no checkpoint is intact: none is needed
+        last, _ = TrainState.newest(recipe.run_dir)
+    if last:
+        _check_same(recipe, last, last.run | {"recipe": flat(recipe.portable())})
 
 
 def _check_same(recipe: Recipe, saved: TrainState, about: dict[str, Any]) -> list[str]:
