@@ -86,8 +86,7 @@ def _by_class(classes: Classes) -> str:
         before = f"The {SHOWN} of {len(classes.names):,} classes with the lowest {headings[0]}:\n\n"
     rows = [
         [_name(classes, n), f"{classes.count[n]:,}",
-         *("" if (value := values[n]) is None else measured(name, value, classes.numbers)
-           for name, values in classes.values.items())]
+         *(_shown(name, values[n], classes.numbers) for name, values in classes.values.items())]
         for n in numbers
     ]  # fmt: skip
     return before + _table([named(classes)[0], "count", *headings], rows)
@@ -112,6 +111,10 @@ def _list(classes: Classes) -> str:
 
 def _name(classes: Classes, number: int) -> str:
     return printable(classes.names[number])
+
+
+def _shown(name: str, value: float | None, numbers: Sequence[str]) -> str:
+    return "" if value is None else measured(name, value, numbers)
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
