@@ -12,7 +12,7 @@ from kdx.commands.start import start_notes
 from kdx.commands.trials import trials
 from kdx.launch.memory import peak
 from kdx.launch.processes import join
-from kdx.memo import Plan
+from kdx.memo.plan import Plan
 from kdx.memo.use import plan_memos, show
 from kdx.models.certificate import count_parameters
 from kdx.models.networks import build_student, has_weights

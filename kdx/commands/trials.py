@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdx.memo import Plan
+from kdx.memo.plan import Plan
 from kdx.models.teacher import Guide
 from kdx.protocols import Outputs
 from kdx.recipe import Stage

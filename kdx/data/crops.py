@@ -57,9 +57,8 @@ def _part_resized(
         near.append((begin, end))
         box.append((first * step - begin, min(end, last * step) - begin))
     (left, right), (top, bottom) = outer
-    part = image.crop(_corners(near)).resize(
-        (right - left, bottom - top), _BILINEAR, box=_corners(box)
-    )
+    shape = right - left, bottom - top
+    part = image.crop(_corners(near)).resize(shape, _BILINEAR, box=_corners(box))
     x, y = corner[0] - left, corner[1] - top
     return part.crop((x, y, x + size, y + size))
 

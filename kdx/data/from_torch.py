@@ -20,6 +20,7 @@ from kdx.tasks import MultiLabel, Regression
 
 Kind = Literal["classification", "multilabel", "regression"]
 SAMPLED = 64  # samples that stand for a set's content, and that mean and std are computed from
+SEVERAL = '; for several labels or numbers set task="multilabel" or "regression"'
 
 
 @dataclass(eq=False)
@@ -213,13 +214,9 @@ def _fetch(dataset: Any, row: int, origin: str, vector: bool) -> tuple[Tensor, T
         target = _vector(given) if vector else torch.tensor(operator.index(given))
     except (TypeError, ValueError, RuntimeError):
         what = "vector of numbers" if vector else "class number"
-        other = (
-            ""
-            if vector
-            else '; for several labels or numbers set task="multilabel" or "regression"'
-        )
+        more = "" if vector else SEVERAL
         raise ValueError(
-            f"{origin}[{row}]: a sample must be (image, {what}), not {_kind(sample)}{other}"
+            f"{origin}[{row}]: a sample must be (image, {what}), not {_kind(sample)}{more}"
         ) from None
     if isinstance(image, Image.Image) and image.mode in ("L", "RGB"):
         return torch.from_numpy(np.atleast_3d(np.array(image))).permute(2, 0, 1), target

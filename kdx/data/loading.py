@@ -154,7 +154,7 @@ class Loader:
             _Drawn(views),
             batch_sampler=batches,
             num_workers=workers,
-            collate_fn=_as_is,
+            collate_fn=Batch._make,  # as it is: views come as a batch already
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
             generator=torch.Generator(),  # leaves torch's global generator alone, as of dropout
@@ -233,8 +233,3 @@ def _end_by(parent: int) -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)
-
-
-def _as_is(batch: Any) -> Any:
-    """Stand in for the collation: views come as a batch already."""
-    return batch

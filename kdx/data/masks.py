@@ -86,10 +86,8 @@ class MaskImages(Files):
 
         image, mask = self._read(index)
         height, width = image.shape[1:]
-        scales = (input.hw[0] / height, input.hw[1] / width)
-        placed = place(
-            (height, width), self.view_size(input, augment), scales=scales, augment=augment
-        )
+        scales, view = (input.hw[0] / height, input.hw[1] / width), self.view_size(input, augment)
+        placed = place((height, width), view, scales=scales, augment=augment)
         ids = placed.mask(mask)
         classes = self.table.index_select(0, ids.flatten().int()).view(ids.shape)  # no int64 of ids
         fill: list[float] = [round(255 * mean) for mean in input.mean]

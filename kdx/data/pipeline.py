@@ -38,13 +38,16 @@ class Pipeline:
         for trial in range(TRIALS):
             self.applied(sample, (trial, 0), seed=0)
 
-    def __call__(self, image: Tensor, key: Key, *, seed: int) -> Tensor:
-        """Return the view [C, H, W] of an image [C, h, w] alone; see `applied` and `fit`."""
-        return self.fit(self.applied([image], key, seed=seed)[0])
-
     def fit(self, image: Tensor) -> Tensor:
         """Return the middle [C, H, W] of an image [C, h, w] that is resized to cover the view."""
-        return _fit(image, self.size)
+        from torchvision.transforms.v2 import functional  # here: it takes long to import
+
+        if list(image.shape[1:]) == self.size:
+            return image
+        sides = list(zip(self.size, image.shape[1:], strict=True))
+        zoom = max(want / have for want, have in sides)
+        cover = [max(want, round(have * zoom)) for want, have in sides]
+        return functional.center_crop(functional.resize(image, cover, antialias=True), self.size)
 
     def applied(self, sample: Sequence[Tensor], key: Key, *, seed: int) -> Sequence[Tensor]:
         """Return what the list makes of an image [C, h, w], uint8, and of `tv_tensors` on it.
@@ -90,26 +93,16 @@ def _built(part: Component, size: list[int]) -> Callable[..., Any]:
     return step
 
 
-def _fit(image: Tensor, size: list[int]) -> Tensor:
-    from torchvision.transforms.v2 import functional  # here: it takes long to import
-
-    if list(image.shape[1:]) == size:
-        return image
-    sides = list(zip(size, image.shape[1:], strict=True))
-    zoom = max(want / have for want, have in sides)
-    cover = [max(want, round(have * zoom)) for want, have in sides]
-    return functional.center_crop(functional.resize(image, cover, antialias=True), size)
-
-
 def _named(part: Component) -> str:
     return f"{part.place}: {part.where}: {part.use!r}"
 
 
 def _lack(made: Sequence[Any], sample: Sequence[Tensor]) -> str:
     """Say what is wrong with what an augmentation made of a sample; empty if nothing is."""
-    channels = len(sample[0])
-    if not _is_image(made[0], channels):
-        return f"{found_in(made[0])}, not a uint8 tensor [{channels}, H, W]"
+    image, channels = made[0], len(sample[0])
+    is_bytes = isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3
+    if not is_bytes or len(image) != channels or not image.numel():
+        return f"{found_in(image)}, not a uint8 tensor [{channels}, H, W]"
     kinds, wanted = ([type(each).__name__ for each in parts[1:]] for parts in (made, sample))
     if kinds != wanted:
         return f"{' and '.join(['an image', *kinds])}, not {' and '.join(['an image', *wanted])}"
@@ -121,9 +114,3 @@ def _lack(made: Sequence[Any], sample: Sequence[Tensor]) -> str:
     if any(a.ndim == 2 and len(a) != len(b) for a, b in zip(made[1:], sample[1:], strict=True)):
         return "another number of boxes: those that are cut off are left out in the end"
     return ""
-
-
-def _is_image(made: object, channels: int) -> bool:
-    if not isinstance(made, Tensor) or made.dtype != torch.uint8 or made.ndim != 3:
-        return False
-    return len(made) == channels and made.numel() > 0

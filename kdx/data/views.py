@@ -114,18 +114,13 @@ class Views(Dataset[Batch]):
     def _unmixed(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
         """Return images, normalised if they are float32, and targets."""
         if self.pipeline is not None:
-            images, targets = self._listed(self.pipeline, keys)
-        elif isinstance(self.source, Batched):
-            images, targets = self.source.views(keys, self.input, self.augment, seed=self.seed)
-        else:
-            images, targets = self._one_by_one(keys)
-        return images, targets
-
-    def _listed(self, pipeline: Pipeline, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
-        """Return images after the recipe's list of augmentations, and targets."""
-        return _stacked([self._view_of_list(pipeline, key) for key in keys])
+            return _stacked([self._view_of_list(self.pipeline, key) for key in keys])
+        if isinstance(self.source, Batched):
+            return self.source.views(keys, self.input, self.augment, seed=self.seed)
+        return self._one_by_one(keys)
 
     def _view_of_list(self, pipeline: Pipeline, key: Key) -> tuple[Tensor, Tensor]:
+        """Return an image after the recipe's list of augmentations, and its target."""
         _, index = key
         sample, target = self._whole(index)
         try:

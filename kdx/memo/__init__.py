@@ -4,8 +4,3 @@ memos/<fingerprint>/memo.json             what they depend on, and what is held
                     logits.rows, .checks  the rows of an output and their checksums
                     feature.<path>.rows   a feature that a loss reads
 """
-
-from kdx.memo.memo import Memo
-from kdx.memo.plan import Plan, check_room, make_plan
-
-__all__ = ["Memo", "Plan", "check_room", "make_plan"]

@@ -32,6 +32,7 @@ def ingredients(
     Reads every weight and, of image files, name, size and modification time.
     """
     memo, component = settings(section), section.component
+    changes = (views.augment or Augment()).model_dump().items()  # older memos have no empty `then`
     data = {"samples": len(views), "content": digest_of_images(views.source)}
     kind = type(views.source)
     if not kind.__module__.startswith("kdx."):  # its views may be others than those of its base
@@ -44,7 +45,7 @@ def ingredients(
         "teacher's input": asdict(teacher.own),
         "data": data,
         "input": asdict(views.input),
-        "augment": _augment(views),
+        "augment": {key: value for key, value in changes if key != "then" or value},
         "seed": views.seed if section.memo else None,  # by default views do not depend on it
         "views": memo.views,
         "dtype": memo.dtype,
@@ -58,12 +59,6 @@ def ingredients(
         parts["mixing"] = asdict(views.mixing)
         del parts["mixing"]["unknown"]  # of targets, which a teacher does not see
     return json.loads(json.dumps(parts, default=str))  # as it is read back
-
-
-def _augment(views: Views) -> dict[str, Any]:
-    """Return the augmentation, without an empty list: so older memos are found."""
-    found = (views.augment or Augment()).model_dump()
-    return {key: value for key, value in found.items() if key != "then" or value}
 
 
 def fingerprint(parts: Ingredients) -> str:

@@ -60,11 +60,8 @@ def _plan_one(runtime: Runtime, name: str, say: Callable[[str], None]) -> Plan |
     except ValueError as error:
         plan, problem = None, str(error)
     if _over_processes(runtime, int(plan is None)):
-        reason = (
-            problem.removeprefix(f"{section.component.where}.memo: ")
-            or "another process cannot have it"
-        )
-        say(f"{OFF}: {reason}")
+        reason = problem.removeprefix(f"{section.component.where}.memo: ")
+        say(f"{OFF}: {reason or 'another process cannot have it'}")
         return None
     return plan
 

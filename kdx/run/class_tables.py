@@ -25,19 +25,22 @@ def section(classes: Classes) -> str:
 
 def in_brief(classes: Classes) -> list[str]:
     """Return the classes of the lowest values, and the most frequent confusions: two lines."""
-    heading = classes.metrics[classes.main]["heading"]
-    main = classes.main
+    main, (_, plural) = classes.main, named(classes)
     low = ", ".join(
         f"{_name(classes, n)} ({measured(main, v, classes.numbers)})"
         for n, v in lowest(classes)[:FEW]
     )
-    plural = nouns(classes.metrics, classes.numbers)[1]
-    lines = [f"{plural}  lowest {heading}: {low}"] if low else []
+    lines = [f"{plural}  lowest {classes.metrics[main]['heading']}: {low}"] if low else []
     found = [
         f"{_name(classes, true)} as {_name(classes, said)} ({count:,})"
         for count, true, said in confusions(classes, FEW)
     ]
     return lines + ([f"         confused: {', '.join(found)}"] if found else [])
+
+
+def named(classes: Classes) -> tuple[str, str]:
+    """Return what the classes are, one and several: they may be labels or outputs."""
+    return nouns(classes.metrics, classes.numbers)
 
 
 def to_log(classes: Classes) -> dict[str, float]:
@@ -71,7 +74,7 @@ def _about(classes: Classes) -> str:
     text = f"On {counted(classes.images, f'{classes.split} image')}."
     if classes.calibration:
         ece, bins = classes.calibration["ece"], len(classes.calibration["bins"])
-        text += f" Expected calibration error: {_share(ece)} ({bins} bins of equal width)."
+        text += f" Expected calibration error: {ece:.2%} ({bins} bins of equal width)."
     return text
 
 
@@ -86,7 +89,7 @@ def _by_class(classes: Classes) -> str:
          *(_shown(name, values[n], classes.numbers) for name, values in classes.values.items())]
         for n in numbers
     ]  # fmt: skip
-    return before + _table([nouns(classes.metrics, classes.numbers)[0], "count", *headings], rows)
+    return before + _table([named(classes)[0], "count", *headings], rows)
 
 
 def _matrix(classes: Classes) -> str:
@@ -99,7 +102,7 @@ def _matrix(classes: Classes) -> str:
 def _list(classes: Classes) -> str:
     rows = [
         [_name(classes, true), _name(classes, said), f"{count:,}",
-         _share(count / classes.count[true])]
+         f"{count / classes.count[true]:.2%}"]
         for count, true, said in confusions(classes, SHOWN)
     ]  # fmt: skip
     heading = ["class", "predicted", "count", "of the class"]
@@ -108,10 +111,6 @@ def _list(classes: Classes) -> str:
 
 def _name(classes: Classes, number: int) -> str:
     return printable(classes.names[number])
-
-
-def _share(value: float) -> str:
-    return f"{value:.2%}"
 
 
 def _shown(name: str, value: float | None, numbers: Sequence[str]) -> str:

@@ -22,12 +22,8 @@ OWN = TRACES | {
     "exports", "metrics.jsonl", "pictures", "report.html", "report.md", "tensorboard",
     "trackers.json",
 }  # fmt: skip
-UNTRAINED = {
-    FORK,
-    RECIPE,
-    "tensorboard",
-    "trackers.json",
-}  # what a run writes before its first epoch is done
+OWN_ENDS = ".partial", ".uncertified.safetensors"
+UNTRAINED = {FORK, RECIPE, "tensorboard", "trackers.json"}  # written before an epoch is done
 
 
 def is_taken(run_dir: Path) -> bool:
@@ -150,15 +146,11 @@ def discard(aside: Path) -> str:
     except FileExistsError as error:
         return f"{aside} is kept: {error}"
     if _is_kept(aside):
-        if foreign := [entry.name for entry in aside.iterdir() if not _is_own(entry.name)]:
-            return f"{aside} is kept: kdx did not write {listed(sorted(foreign))}"
+        names = sorted(entry.name for entry in aside.iterdir())
+        if foreign := [name for name in names if name not in OWN and not name.endswith(OWN_ENDS)]:
+            return f"{aside} is kept: kdx did not write {listed(foreign)}"
         shutil.rmtree(aside)
     return ""
-
-
-def _is_own(name: str) -> bool:
-    """Return whether kdx writes a file or folder of that name into a run directory."""
-    return name in OWN or name.endswith((".partial", ".uncertified.safetensors"))
 
 
 def _aside(run_dir: Path) -> Path:

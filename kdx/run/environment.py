@@ -26,10 +26,7 @@ def environment(runtime: Runtime) -> dict[str, str | int]:
 
 def processor() -> str:
     """Return the processor's model, or its architecture."""
-    about = Path("/proc/cpuinfo")
-    found = re.search(
-        r"^model name\s*: (.*)",
-        about.read_text(encoding="utf-8", errors="replace") if about.exists() else "",
-        re.M,
-    )
+    path = Path("/proc/cpuinfo")
+    about = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    found = re.search(r"^model name\s*: (.*)", about, re.M)
     return found[1].strip() if found else platform.processor() or platform.machine()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from kdx.models.copies import copied
 from kdx.models.modes import eval_mode
 from kdx.models.networks import empty_student
 from kdx.models.transforms import exact, restore, simulations
+from kdx.protocols import StudentTransform
 from kdx.report import write_report_page
 from kdx.report.summary import Summary, write_summary
 from kdx.run.class_tables import in_brief, to_log
@@ -38,6 +39,24 @@ from kdx.util.words import counted, measured
 UNCERTIFIED = "student.uncertified.safetensors"  # the exported file until its certificate holds
 
 
+@dataclass(frozen=True)
+class _Student:
+    """The trained network, and the compact one that was read from the exported file, evaluated.
+
+    `test` are the compact one's metrics on the test images; `metrics` are those of "trained" and
+    "compact" on the evaluation split, `simulated` those of what the training simulates, by name.
+    """
+
+    trained: nn.Module
+    transforms: Sequence[StudentTransform]
+    is_average: bool
+    compact: nn.Module
+    test: dict[str, float]
+    metrics: Mapping[str, dict[str, float]]
+    simulated: dict[str, dict[str, float]]
+    classes: Classes | None
+
+
 def finish(
     runtime: Runtime,
     progress: Progress,
@@ -52,99 +71,30 @@ def finish(
     started from. Returns the certificate's problems, the same on every process; if there are any,
     the student is not exported. Raises TrainingError if the outputs are not finite.
     """
-    candidate = runtime.job.recipe.run_dir / UNCERTIFIED
-    try:
-        return _finish(runtime, progress, log, teachers, forked_from, candidate)
-    finally:
-        if runtime.accelerator.is_main_process:
-            candidate.unlink(missing_ok=True)
-
-
-def _finish(
-    runtime: Runtime,
-    progress: Progress,
-    log: RunLog,
-    teachers: Mapping[str, dict[str, float]],
-    forked_from: str | None,
-    candidate: Path,
-) -> list[str]:
-    job, recipe = runtime.job, runtime.job.recipe
-    split, source = runtime.evaluation_source()
+    job, run_dir = runtime.job, runtime.job.recipe.run_dir
+    main, candidate = runtime.accelerator.is_main_process, run_dir / UNCERTIFIED
+    _, source = runtime.evaluation_source()
     evaluated, tested = (
-        Views(each, job.data.input, seed=recipe.seed) for each in (source, job.splits.test)
+        Views(each, job.data.input, seed=job.recipe.seed) for each in (source, job.splits.test)
     )
-    images = spread_images(evaluated) if runtime.accelerator.is_main_process else []
-    is_average = progress.best_is_average
-    if recipe.select == "last":
-        is_average = runtime.prefers_average(progress.last, progress.last_average)
-    trained, transforms = job.student, job.transforms
-    if is_average and runtime.average:  # it is compact already
-        trained, transforms = runtime.average.module, ()
-    _check_outputs(runtime, trained, images)
-    about = simulations(trained, transforms)
-    compact = _exported(
-        runtime, candidate, lambda: restore(copied(trained).to("cpu"), transforms), about
-    )
-    judge = Judge(job.task, job.data.classes, runtime.accelerator.device)
-    test = runtime.evaluate(compact, job.splits.test, judge.observers).metrics
-    simulated = runtime.evaluate(trained, job.splits.test).metrics if about else {}
-    same = source is job.splits.test
-    with exact(trained, transforms):
-        metrics = {
-            "trained": runtime.evaluate(trained, source).metrics,
-            "compact": test if same else runtime.evaluate(compact, source).metrics,
-        }
-    classes = judge.report("test", job.splits.test, gather=runtime.gather)
-    if not runtime.accelerator.is_main_process:
-        return runtime.agree([])
-    with exact(trained, transforms):
-        certificate = certify(
-            trained,
-            lambda student: restore(student, transforms),
-            images,
-            job.recipe.tolerance,
-            exported=compact,
-            decide=job.task.decide,
-            metrics=metrics,
-            metric_tolerances=metric_tolerances(runtime, metrics["trained"], len(source)),
-        )
-    counts = certificate.parameters | {"trained": count_parameters(job.student)}
-    certificate = replace(certificate, parameters=counts)
-    run_dir, text = job.recipe.run_dir, json.dumps(certificate.to_json(), indent=2)
-    write_whole(run_dir / "certificate.json", f"{text}\n")
+    images = spread_images(evaluated) if main else []
+    try:
+        student = _restored(runtime, progress, images, candidate)
+        if not main:
+            return runtime.agree([])
+        certificate = _certified(runtime, student, images)
+        text = json.dumps(certificate.to_json(), indent=2)
+        write_whole(run_dir / "certificate.json", f"{text}\n")
+        if not certificate.problems:
+            move(candidate, run_dir / weights.FILE_IN_RUN)
+    finally:
+        if main:
+            candidate.unlink(missing_ok=True)
     if not certificate.problems:
-        move(candidate, run_dir / weights.FILE_IN_RUN)
-        summary = Summary(
-            name=job.recipe.name,
-            evaluated_on=split,
-            exported_epoch=progress.best_epoch if job.recipe.select == "best" else progress.epochs,
-            last=progress.last,
-            best=progress.best,
-            best_epoch=progress.best_epoch,
-            test=test,
-            test_images=len(job.splits.test),
-            parameters=certificate.parameters,
-            epochs=progress.epochs,
-            seconds=progress.seconds,
-            images_per_second=progress.images / progress.seconds,
-            teacher=next(iter(teachers.values())) if len(teachers) == 1 else teachers.get(""),
-            average=progress.last_average or None,
-            exported="average" if is_average else "student",
-            teachers={name: m for name, m in teachers.items() if name} if len(teachers) > 1 else {},
-            environment=environment(runtime),
-            headings=dict(job.task.metrics),
-            train=progress.train or None,
-            forked_from=forked_from,
-            preprocessing=job.about["preprocessing"],
-            stopped_early=progress.stopped_early,
-            simulated=dict.fromkeys(about, simulated),
-            numbers=numbers_of(job.task),
-            best_is_average=progress.best_is_average,
-            by_class=classes.values if classes else None,
-            ece=classes.calibration["ece"] if classes and classes.calibration else None,
-        )
-        pictures = write_pictures(run_dir, compact, job.task, tested)
-        if classes:
+        counts = certificate.parameters
+        summary = _summary(runtime, progress, student, counts, teachers, forked_from)
+        pictures = write_pictures(run_dir, student.compact, job.task, tested)
+        if classes := student.classes:
             classes = replace(classes, worst=with_pictures(run_dir, classes.worst, tested))
             write_classes(run_dir, classes)
             log.exported(to_log(classes))
@@ -154,6 +104,95 @@ def _finish(
         write_summary(run_dir, summary)  # last: it marks the run as finished
         _conclude(summary, certificate, classes, run_dir, log.console)
     return runtime.agree(certificate.problems)
+
+
+def _restored(
+    runtime: Runtime, progress: Progress, images: Sequence[Tensor], file: Path
+) -> _Student:
+    """Export the student, or its average, to `file`, and evaluate it; all processes call it."""
+    job = runtime.job
+    is_average = progress.best_is_average
+    if job.recipe.select == "last":
+        is_average = runtime.prefers_average(progress.last, progress.last_average)
+    trained, transforms = job.student, job.transforms
+    if is_average and runtime.average:  # it is compact already
+        trained, transforms = runtime.average.module, ()
+    _check_outputs(runtime, trained, images)
+    about = simulations(trained, transforms)
+    compact = _exported(
+        runtime, file, lambda: restore(copied(trained).to("cpu"), transforms), about
+    )
+    judge = Judge(job.task, job.data.classes, runtime.accelerator.device)
+    test = runtime.evaluate(compact, job.splits.test, judge.observers).metrics
+    simulated = runtime.evaluate(trained, job.splits.test).metrics if about else {}
+    _, source = runtime.evaluation_source()
+    same = source is job.splits.test
+    with exact(trained, transforms):
+        metrics = {
+            "trained": runtime.evaluate(trained, source).metrics,
+            "compact": test if same else runtime.evaluate(compact, source).metrics,
+        }
+    classes = judge.report("test", job.splits.test, gather=runtime.gather)
+    simulated = dict.fromkeys(about, simulated)
+    return _Student(trained, transforms, is_average, compact, test, metrics, simulated, classes)
+
+
+def _certified(runtime: Runtime, student: _Student, images: Sequence[Tensor]) -> Certificate:
+    trained, transforms, metrics = student.trained, student.transforms, student.metrics
+    count = len(runtime.evaluation_source()[1])
+    with exact(trained, transforms):
+        certificate = certify(
+            trained,
+            lambda network: restore(network, transforms),
+            images,
+            runtime.job.recipe.tolerance,
+            exported=student.compact,
+            decide=runtime.job.task.decide,
+            metrics=metrics,
+            metric_tolerances=metric_tolerances(runtime, metrics["trained"], count),
+        )
+    counts = certificate.parameters | {"trained": count_parameters(runtime.job.student)}
+    return replace(certificate, parameters=counts)
+
+
+def _summary(
+    runtime: Runtime,
+    progress: Progress,
+    student: _Student,
+    parameters: dict[str, int],
+    teachers: Mapping[str, dict[str, float]],
+    forked_from: str | None,
+) -> Summary:
+    job, classes = runtime.job, student.classes
+    return Summary(
+        name=job.recipe.name,
+        evaluated_on=runtime.evaluation_source()[0],
+        exported_epoch=progress.best_epoch if job.recipe.select == "best" else progress.epochs,
+        last=progress.last,
+        best=progress.best,
+        best_epoch=progress.best_epoch,
+        test=student.test,
+        test_images=len(job.splits.test),
+        parameters=parameters,
+        epochs=progress.epochs,
+        seconds=progress.seconds,
+        images_per_second=progress.images / progress.seconds,
+        teacher=next(iter(teachers.values())) if len(teachers) == 1 else teachers.get(""),
+        average=progress.last_average or None,
+        exported="average" if student.is_average else "student",
+        teachers={name: m for name, m in teachers.items() if name} if len(teachers) > 1 else {},
+        environment=environment(runtime),
+        headings=dict(job.task.metrics),
+        train=progress.train or None,
+        forked_from=forked_from,
+        preprocessing=job.about["preprocessing"],
+        stopped_early=progress.stopped_early,
+        simulated=student.simulated,
+        numbers=numbers_of(job.task),
+        best_is_average=progress.best_is_average,
+        by_class=classes.values if classes else None,
+        ece=classes.calibration["ece"] if classes and classes.calibration else None,
+    )
 
 
 def _check_outputs(runtime: Runtime, student: nn.Module, images: Sequence[Tensor]) -> None:

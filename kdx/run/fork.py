@@ -119,18 +119,16 @@ def check_origin(run_dir: Path, fork: Path | None, origin: Mapping[str, str | No
     `origin` is what it recorded as `Fork.origin`; empty if it is no fork.
     """
     found = origin.get("checkpoint")
-    if fork is None or (found and any(_is_origin(place, origin) for place in _meant(fork))):
+    if fork is None:
+        return
+    meant = fork, *(fork / "checkpoints").glob("epoch_*")  # a run's may have been replaced since
+    if found and any(_is_origin(place, origin) for place in meant):
         return
     begun = f"from {found}" if found else "without --fork"
     raise ValueError(
         f"--fork {fork}: {run_dir} was started {begun}: resume it without --fork, or start a new "
         "run from this checkpoint (name=..., without --resume)"
     )
-
-
-def _meant(fork: Path) -> list[Path]:
-    """List the checkpoints that --fork may mean; those of a run may have been replaced since."""
-    return [fork, *(fork / "checkpoints").glob("epoch_*")]
 
 
 def _is_origin(place: Path, origin: Mapping[str, str | None]) -> bool:

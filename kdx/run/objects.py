@@ -116,9 +116,8 @@ def _made(kind: str, given: Any, known: Mapping[str, Any]) -> Any:
         return {"use": name, **made.keywords}
     if kind == "schedule":
         return _part(kind, given, kind)
-    return {
-        "use": _component(kind, made.func, kind, lambda params, **_: made(params), made.keywords)
-    }
+    own = _component(kind, made.func, kind, lambda params, **_: made(params), made.keywords)
+    return {"use": own}
 
 
 def _part(kind: str, value: Any, place: str) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from kdx.models.certificate import Certificate
 from kdx.protocols import InputSpec
 from kdx.recipe import Component, Recipe
 from kdx.recipe.optimizing import Optimizer
-from kdx.report.contents import nouns
 from kdx.report.student_file import outputs_in_words
 from kdx.report.summary import OPTIMISTIC, SIDES, Summary, result_table
 from kdx.report.trained import manner_in_words
-from kdx.run.class_tables import section
+from kdx.run.class_tables import named, section
 from kdx.run.classes import Classes
 from kdx.util.files import write_whole
 from kdx.util.words import counted
@@ -59,10 +58,8 @@ def write_report(
 
     `input` is the student's, `pictures` are files below the run directory.
     """
-    epochs = [
-        json.loads(line)
-        for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+    lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    epochs = [json.loads(line) for line in lines]
     shown = "\n".join(f"![test image]({name})" for name in pictures)
     environment = [(key, str(value)) for key, value in summary.environment.items()]
     gradients = _gradients(recipe, epochs)
@@ -70,7 +67,7 @@ def write_report(
         f"# {summary.name}",
         _what(recipe, summary.forked_from),
         f"## Result\n\n{_result(summary)}",
-        *([f"## {_of(classes)}\n\n{section(classes)}"] if classes else []),
+        *([f"## {named(classes)[1].capitalize()}\n\n{section(classes)}"] if classes else []),
         f"## Certificate\n\n{_certificate(certificate)}",
         *([f"{PICTURES}\n\n{shown}"] if pictures else []),
         f"## Epochs\n\n{_epochs(epochs, summary.primary_metric)}",
@@ -104,10 +101,6 @@ def _what(recipe: Recipe, forked_from: str | None) -> str:
     if more := manner_in_words(recipe.plain()):
         text += f" {more[0].upper()}{more[1:]}."
     return f"{text}\n\n" + "\n".join(stages)
-
-
-def _of(classes: Classes) -> str:
-    return nouns(classes.metrics, classes.numbers)[1].capitalize()
 
 
 def _result(summary: Summary) -> str:

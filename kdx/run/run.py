@@ -65,12 +65,7 @@ def run(
     recorded = run_dir / FORK
     again = decided(resume and checkpoints.any_at(run_dir))
     if decided(resume and is_finished(run_dir)):
-        check_origin(run_dir, fork, {"checkpoint": read_summary(run_dir).forked_from})
-        last = None
-        with suppress(ValueError):  # no checkpoint is intact: none is needed
-            last, _ = TrainState.newest(run_dir)
-        if last:
-            _check_same(recipe, last, last.run | {"recipe": flat(recipe.portable())})
+        _check_finished(recipe, fork)
         say(console, f"{run_dir} is finished: nothing to do")
         return run_dir
     if on_main_machine():  # others may have copies of its checkpoints
@@ -136,7 +131,8 @@ def _train(
     job, recipe, main = runtime.job, runtime.job.recipe, runtime.accelerator.is_main_process
     teachers, epochs = check_teachers(runtime, console), sum(s.stage.epochs for s in job.stages)
     first = primary_metric(job.task)
-    tracking = _tracking(recipe, console, about, saved) if main else None
+    started = {"name": recipe.name, "config": about.get("recipe"), "resumed": saved is not None}
+    tracking = Tracking(recipe.run_dir, recipe.trackers, console, **started) if main else None
     log = RunLog(
         recipe.run_dir, console, epochs=epochs, primary_metric=first, numbers=numbers_of(job.task),
         main=main, tracking=tracking,
@@ -156,18 +152,14 @@ def _train(
         log.finish()
 
 
-def _tracking(
-    recipe: Recipe, console: Console, about: Mapping[str, Any], saved: TrainState | None
-) -> Tracking:
-    """Start the trackers of a run; a resumed one continues theirs."""
-    return Tracking(
-        recipe.run_dir,
-        recipe.trackers,
-        console,
-        name=recipe.name,
-        config=about["recipe"],
-        resumed=saved is not None,
-    )
+def _check_finished(recipe: Recipe, fork: Path | None) -> None:
+    """Raise ValueError if a finished run is another one than that to resume."""
+    summary, last = read_summary(recipe.run_dir), None
+    check_origin(recipe.run_dir, fork, {"checkpoint": summary.forked_from})
+    with suppress(ValueError):  # no checkpoint is intact: none is needed
+        last, _ = TrainState.newest(recipe.run_dir)
+    if last:
+        _check_same(recipe, last, last.run | {"recipe": flat(recipe.portable())})
 
 
 def _check_same(recipe: Recipe, saved: TrainState, about: dict[str, Any]) -> list[str]:

@@ -92,11 +92,8 @@ def check_teachers(runtime: Runtime, console: Console) -> dict[str, dict[str, fl
 
 
 def _check(runtime: Runtime, name: str, console: Console) -> Evaluation:
-    job, section, teacher = (
-        runtime.job,
-        runtime.job.recipe.all_teachers[name],
-        runtime.job.teachers[name],
-    )
+    job, teacher = runtime.job, runtime.job.teachers[name]
+    section = job.recipe.all_teachers[name]
     _, source = runtime.evaluation_source()
     confusion, right = Confusion(job.classes), Right(len(source), job.classes)
     lowered = Lowered(teacher, runtime) if section.precision not in (None, "no") else None

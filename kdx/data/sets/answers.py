@@ -16,8 +16,6 @@ from kdx.protocols import Task
 from kdx.tasks import MultiLabel, Regression
 from kdx.util.words import counted, listed
 
-__all__ = ["Answers", "Said", "many_labels", "numbers", "one_label"]
-
 Said = tuple[str, Sequence[str]]  # the place of a sample, for errors, and its labels or numbers
 Splits = Mapping[str, Sequence[Said]]
 

@@ -15,17 +15,6 @@ from kdx.data.sets.voc_xml import BEYOND, VocObject
 from kdx.protocols import ImageData, InputSpec
 from kdx.util.words import counted, listed
 
-__all__ = [
-    "ANCHORS",
-    "Sample",
-    "Samples",
-    "box_data",
-    "fit",
-    "objects_of",
-    "other_classes",
-    "read_samples",
-]
-
 ANCHORS = (  # YOLOv2's for VOC (Redmon and Farhadi 2016), in cells: of its yolov2-voc.cfg
     (1.3221, 1.73145),
     (3.19275, 4.00944),

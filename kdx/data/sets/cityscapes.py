@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kdx.data.masks import IDS, UNKNOWN, MaskImages
-from kdx.data.sets.reading import MEAN, STD, every_of, orientation_notes, read_each, turned
+from kdx.data.sets.reading import MEAN, STD, every_of, mask_notes
 from kdx.protocols import IGNORED, ImageData, InputSpec
 from kdx.util.words import counted, listed
 
@@ -48,10 +49,7 @@ def cityscapes(
     files = every_of(partial(_listed, root, mode=mode), (train, test))
     pairs = zip((train, test), files, strict=True)
     notes = [note for split, part in pairs if (note := _without_image(root, split, mode, part))]
-    every = [pair for part in files for pair in part]
-    found = zip(every, read_each("cityscapes", _turned, every), strict=True)
-    oriented = [(image, each) for (image, _), each in found if each is not None]
-    notes += orientation_notes("cityscapes", oriented, by="as the masks' sizes say")
+    notes += mask_notes("cityscapes", chain(*files), ending=ENDING)
     known = [each for each in Cityscapes.classes if each.id >= 0]
     seen = [each for each in known if ids == "all" or each.train_id != VOID]
     table = torch.full((IDS,), UNKNOWN)
@@ -92,14 +90,6 @@ def _without_image(root: str, split: str, mode: str, files: Sequence[Files]) -> 
     left = sorted(masks - {str(Path(mask)) for _, mask in files})
     count = f"{counted(len(left), 'mask')} of {split!r} without an image"
     return f"cityscapes: {count}: {listed(left)}" if left else ""
-
-
-def _turned(files: Files) -> bool | None:
-    """Return what `turned` does; ValueError also for an image of another name."""
-    path, mask = files
-    if not path.endswith(ENDING):
-        raise ValueError(f"{path}: its name does not end in {ENDING}")
-    return turned(path, mask)
 
 
 def _source(files: Sequence[Files], table: Tensor) -> MaskImages:

@@ -10,16 +10,6 @@ from kdx.data.sets.labelling import repeated
 from kdx.data.sets.reading import beside
 from kdx.util.words import counted, listed
 
-__all__ = [
-    "Entry",
-    "invalid",
-    "read_categories",
-    "read_content",
-    "read_entries",
-    "read_images",
-    "whole",
-]
-
 SIDES = ("height", "width")
 NOWHERE = 0.0, 0.0, 0.0, 0.0
 Box = tuple[float, float, float, float]  # left, top, width, height

@@ -16,19 +16,9 @@ from numpy.typing import NDArray
 from kdx.data.masks import IDS, UNKNOWN, MaskImages
 from kdx.data.sets.boxed import other_classes
 from kdx.data.sets.coco_json import Content, invalid, read_images, whole
-from kdx.data.sets.reading import (
-    MEAN,
-    STD,
-    beside,
-    orientation_notes,
-    read_each,
-    shared_images,
-    turned,
-)
+from kdx.data.sets.reading import MEAN, STD, beside, mask_notes, shared_images
 from kdx.protocols import IGNORED, ImageData, InputSpec
 from kdx.util.words import counted, listed
-
-__all__ = ["panoptic_data", "read_panoptic"]
 
 VOID = IDS - 1  # the number of pixels without a segment, and of those of other classes
 MOST = 256**3
@@ -104,10 +94,8 @@ def panoptic_data(
         raise ValueError(f"coco: {len(classes)} classes: at most {VOID} can be in a mask")
     names = Counter(name for part in parts for each in part for name in each.segments.values())
     notes = [*other_classes("coco", names.elements(), classes, other=other, every="null")]
-    every = list(dict.fromkeys((each.image, each.mask) for part in parts for each in part))
-    found = read_each("coco", lambda files: turned(*files, segments=True), every)
-    oriented = [(i, each) for (i, _), each in zip(every, found, strict=True) if each is not None]
-    notes += orientation_notes("coco", oriented, by="as the masks' sizes say")
+    files = ((each.image, each.mask) for part in parts for each in part)
+    notes += mask_notes("coco", files, segments=True)
     notes += shared_images("coco", *([each.image for each in part] for part in parts))
     return ImageData(
         *(_source(part, classes) for part in parts),

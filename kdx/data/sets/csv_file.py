@@ -1,17 +1,17 @@
 """Images that a CSV file lists, with a label each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from kdx.data.decode import decode, read_header
 from kdx.data.sets.answers import many_labels, numbers, one_label
-from kdx.data.sets.csv_rows import Row, read_rows
-from kdx.data.sets.image_folder import MEAN, STD
+from kdx.data.sets.csv_rows import Row, every_row, read_rows
 from kdx.data.sets.labelling import repeated
-from kdx.data.sets.reading import check_numbers, opens_headers, read_each, shared_images, sift
+from kdx.data.sets.reading import MEAN, STD, check_numbers, read_each, shared_images
+from kdx.data.sets.stored import opens_headers, sift
 from kdx.data.sources import FileImages
 from kdx.data.vectors import VectorImages
 from kdx.protocols import ImageData, ImageSource, InputSpec
@@ -58,6 +58,10 @@ def csv(
         raise ValueError(f"csv: separator: {separator!r}: for labels, one character or more")
     if twice := repeated(targets):
         raise ValueError(f"csv: targets: duplicate columns: {listed(twice)}")
+    if len(delimiter) != 1:
+        raise ValueError(f"csv: delimiter: {delimiter!r} must be one character, or tab")
+    if train == test:
+        raise ValueError(f"csv: train and test are both {train!r}")
     read = partial(
         read_rows,
         columns=(path, *(targets or [label])),
@@ -66,37 +70,10 @@ def csv(
         delimiter=delimiter,
         empty=label if separator else None,
     )
-    if len(delimiter) != 1:
-        raise ValueError(f"csv: delimiter: {delimiter!r} must be one character, or tab")
-    if train == test:
-        raise ValueError(f"csv: train and test are both {train!r}")
-    found = {name: read(name) for name in ((train, test) if file is None else (file,))}
-    if problems := [each for part in found.values() for each in part if isinstance(each, str)]:
-        raise ValueError(f"csv: {counted(len(problems), 'problem')}: {listed(problems, '; ')}")
-    parts, notes = {n: [each for each in p if isinstance(each, Row)] for n, p in found.items()}, []
-    if file is not None:
-        parts, notes = _divided(parts[file], (train, test), file, split)
-    two: list[str] = []
-    kept = [_without_repeats(part, notes, two) for part in parts.values()]
-    if two:
-        count = counted(len(two), "image")
-        raise ValueError(f"csv: {count} with two labels: {listed(two, '; ')}")
-    rows = [row for part in kept for row in part]
-    if opens_headers(len(rows), verify=verify, skip_bad=skip_bad):
-        left, more = sift(
-            "csv",
-            rows,
-            lambda row: decode(row.image),
-            lambda row: read_header(row.image),
-            skip_bad=skip_bad,
-            place=lambda row: row.place,
-            name=lambda row: row.image,
-        )
-        notes += more
-        bad = {rows[i].place for i in left}
-        kept = [[row for row in part if row.place not in bad] for part in kept]
-    else:
-        read_each("csv", _check_file, rows)
+    found = every_row({name: read(name) for name in ((train, test) if file is None else (file,))})
+    parts, notes = (found, []) if file is None else _divided(found, (train, test), file, split)
+    kept = _without_repeats(parts.values(), notes)
+    kept = _readable(kept, notes, verify=verify, skip_bad=skip_bad)
     notes += shared_images("csv", *([row.image for row in part] for part in kept))
     said = {
         name: [(row.place, _cut(row.cells, separator)) for row in part]
@@ -127,9 +104,10 @@ def _cut(cells: Sequence[str], separator: str | None) -> list[str]:
 
 
 def _divided(
-    rows: Sequence[Row], names: tuple[str, str], file: str, column: str
-) -> tuple[Mapping[str, list[Row]], list[str]]:
+    files: Mapping[str, Sequence[Row]], names: tuple[str, str], file: str, column: str
+) -> tuple[Mapping[str, Sequence[Row]], list[str]]:
     """Return the rows of two splits by their names, and a note on the others."""
+    rows = files[file]
     parts = {name: [row for row in rows if row.split == name] for name in names}
     found = sorted({row.split for row in rows})
     if absent := [name for name, part in parts.items() if not part]:
@@ -141,22 +119,46 @@ def _divided(
     return parts, []
 
 
-def _without_repeats(rows: Sequence[Row], notes: list[str], problems: list[str]) -> list[Row]:
-    """Return the first row of each image; add a note on others, and `problems` of two labels."""
-    first: dict[str, Row] = {}
-    repeats = []
-    for row in rows:
-        earlier = first.setdefault(row.image, row)
-        if earlier.cells != row.cells:
-            one, other = (", ".join(each.cells) for each in (row, earlier))
-            found = f"{other!r} at {earlier.place}"
-            problems.append(f"{row.place}: {row.image} is labelled {one!r}, but {found}")
-        elif earlier is not row:
-            repeats.append(row.place)
-    if repeats:
-        count = counted(len(repeats), "row")
-        notes.append(f"csv: {count} left out that repeat earlier ones: {listed(repeats)}")
-    return list(first.values())
+def _without_repeats(parts: Iterable[Sequence[Row]], notes: list[str]) -> list[list[Row]]:
+    """Return the first row of each image in a part; add notes on others.
+
+    ValueError lists images with two labels.
+    """
+    kept, problems = [], []
+    for rows in parts:
+        first: dict[str, Row] = {}
+        repeats = []
+        for row in rows:
+            earlier = first.setdefault(row.image, row)
+            if earlier.cells != row.cells:
+                one, other = (", ".join(each.cells) for each in (row, earlier))
+                found = f"{other!r} at {earlier.place}"
+                problems.append(f"{row.place}: {row.image} is labelled {one!r}, but {found}")
+            elif earlier is not row:
+                repeats.append(row.place)
+        if repeats:
+            count = counted(len(repeats), "row")
+            notes.append(f"csv: {count} left out that repeat earlier ones: {listed(repeats)}")
+        kept.append(list(first.values()))
+    if problems:
+        count = counted(len(problems), "image")
+        raise ValueError(f"csv: {count} with two labels: {listed(problems, '; ')}")
+    return kept
+
+
+def _readable(
+    parts: Sequence[Sequence[Row]], notes: list[str], *, verify: bool | None, skip_bad: int
+) -> list[list[Row]]:
+    """Return the rows without at most `skip_bad` unreadable images; add notes: see `sift`."""
+    rows = [row for part in parts for row in part]
+    if not opens_headers(len(rows), verify=verify, skip_bad=skip_bad):
+        read_each("csv", _check_file, rows)
+        return [list(part) for part in parts]
+    images = FileImages([row.image for row in rows], torch.zeros(len(rows), dtype=torch.int64))
+    bad, more = sift("csv", [images], skip_bad=skip_bad, places=[row.place for row in rows])
+    notes += more
+    places = {rows[i].place for i in bad}
+    return [[row for row in part if row.place not in places] for part in parts]
 
 
 def _check_file(row: Row) -> None:

@@ -3,14 +3,12 @@
 import codecs
 import csv as reader
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from kdx.data.sets.labelling import repeated
 from kdx.util.words import counted, listed, of_windows
-
-__all__ = ["Row", "read_rows"]
 
 NOT_UTF8 = re.compile("[\udc80-\udcff]")  # bytes that Python's surrogateescape could not decode
 
@@ -53,6 +51,13 @@ def read_rows(
     except UnicodeDecodeError as error:
         rows.append(f"{file}: not UTF-16: {error.reason}: save it as UTF-8")
     return rows or [f"{file}: no rows below the header"]
+
+
+def every_row(files: Mapping[str, Sequence[Row | str]]) -> dict[str, list[Row]]:
+    """Return the rows of files; ValueError lists the invalid ones of all."""
+    if problems := [each for rows in files.values() for each in rows if isinstance(each, str)]:
+        raise ValueError(f"csv: {counted(len(problems), 'problem')}: {listed(problems, '; ')}")
+    return {name: [each for each in rows if isinstance(each, Row)] for name, rows in files.items()}
 
 
 def _cells(

@@ -17,8 +17,6 @@ from rich.progress import wrap_file
 
 from kdx.util.files import locked, placed, put, sync_directory
 
-__all__ = ["Remote", "fetch_archive", "fetch_files", "reading"]
-
 TIMEOUT = 60  # seconds without a byte
 
 

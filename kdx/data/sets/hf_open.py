@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 from kdx.util.words import listed
 
-__all__ = ["Opened", "check_columns", "open_split"]
-
 
 class Opened(NamedTuple):
     """A split as it was given, its map-style Dataset, and its rows: name, first, end."""

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from kdx.util.words import counted, listed
 
-__all__ = ["Placed", "number_classes", "repeated"]
-
 Placed = tuple[str, str | int]  # the place of a label, for errors, and the label
 
 

@@ -6,29 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kdx.data.decode import MASKS, SEGMENTS, Header, read_annotated, read_header, suffixes
+from kdx.data.decode import MASKS, SEGMENTS, read_annotated, read_header, suffixes
 from kdx.data.masks import other_size
 from kdx.util.words import counted, listed
 
-__all__ = [
-    "attempt_each",
-    "beside",
-    "check_numbers",
-    "every_of",
-    "is_image",
-    "opens_headers",
-    "orientation_notes",
-    "other_kind",
-    "read_each",
-    "shared_images",
-    "sift",
-    "turned",
-    "walk",
-]
-
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 THREADS = 16
-VERIFY_AT_MOST = 100_000
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -75,17 +58,30 @@ def beside(folder: str | Path, name: str) -> str:
     return str(other if path != other and not path.exists() and other.exists() else path)
 
 
-def turned(path: str, mask: str, *, segments: bool = False) -> bool | None:
-    """Return whether an image is turned to fit its mask; None without an EXIF orientation.
+def mask_notes(
+    origin: str, files: Iterable[tuple[str, str]], *, ending: str = "", segments: bool = False
+) -> Iterator[str]:
+    """Say which of the images, with their masks' `files`, have an EXIF orientation; once each.
 
-    `segments`: of a mask of segments. ValueError for an image or a mask that does not fit, as far
-    as headers tell.
+    `segments`: of masks of segments. ValueError lists images and masks that do not fit, as far as
+    headers tell, and images whose name does not have the `ending`.
     """
-    found = read_header(mask, modes=SEGMENTS if segments else MASKS).size
-    header, size = read_annotated(path, found)
-    if found != size:
-        raise ValueError(f"{mask}: {other_size(found, size)}")
-    return None if header.orientation == 1 else size != header.size
+
+    def turned(pair: tuple[str, str]) -> bool | None:
+        """Return whether an image is turned to fit its mask; None without an orientation."""
+        path, mask = pair
+        if not path.endswith(ending):
+            raise ValueError(f"{path}: its name does not end in {ending}")
+        found = read_header(mask, modes=SEGMENTS if segments else MASKS).size
+        header, size = read_annotated(path, found)
+        if found != size:
+            raise ValueError(f"{mask}: {other_size(found, size)}")
+        return None if header.orientation == 1 else size != header.size
+
+    every = list(dict.fromkeys(files))
+    found = zip(every, read_each(origin, turned, every), strict=True)
+    oriented = [(image, each) for (image, _), each in found if each is not None]
+    yield from orientation_notes(origin, oriented, by="as the masks' sizes say")
 
 
 def check_numbers(origin: str, *, size: int, skip_bad: int = 0) -> None:
@@ -93,56 +89,6 @@ def check_numbers(origin: str, *, size: int, skip_bad: int = 0) -> None:
     for name, value, least in (("size", size, 1), ("skip_bad", skip_bad, 0)):
         if value < least:
             raise ValueError(f"{origin}: {name}: {value} must be {least} or more")
-
-
-def opens_headers(images: int, *, verify: bool | None, skip_bad: int) -> bool:
-    """Return whether a set of so many `images` opens every header before it is trained on."""
-    return bool(skip_bad or verify or (verify is None and images <= VERIFY_AT_MOST))
-
-
-def sift(
-    origin: str,
-    items: Sequence[T],
-    decode: Callable[[T], object],
-    header: Callable[[T], Header],
-    *,
-    skip_bad: int,
-    place: Callable[[T], str] | None = None,
-    name: Callable[[T], str] = str,
-) -> tuple[list[int], list[str]]:
-    """Return the places of unreadable images in `items`, at most `skip_bad`, and notes on them.
-
-    Images are decoded if some may be left out, else their headers are read; both raise ValueError
-    for those that cannot be. Notes also count EXIF orientations. `place` is what errors
-    begin with, `name` what notes call an image. ValueError for more than `skip_bad`.
-    """
-
-    def read(item: T) -> bool:
-        """Return whether it has an EXIF orientation."""
-        try:
-            if skip_bad:
-                decode(item)
-            return header(item).orientation > 1
-        except ValueError as error:
-            raise ValueError(f"{place(item)}: {error}" if place else str(error)) from error
-
-    results = attempt_each(read, items)
-    notes = []
-    if oriented := [name(item) for item, r in zip(items, results, strict=True) if r is True]:
-        ignored = "with an EXIF orientation, which is ignored, as by torchvision's ImageFolder"
-        count = counted(len(oriented), "image")
-        notes.append(f"{origin}: {count} {ignored}: {listed(oriented)}")
-    bad = {i: str(r) for i, r in enumerate(results) if isinstance(r, ValueError)}
-    if not bad:
-        return [], notes
-    share = f"{len(bad):,} of {counted(len(items), 'file')}"
-    faulty = listed(list(bad.values()), "; ")
-    if len(bad) > skip_bad:
-        raise ValueError(
-            f"{origin}: {share} cannot be read: {faulty}. Repair or remove them, or leave them "
-            f"out with skip_bad: {len(bad)} or more"
-        )
-    return list(bad), [*notes, f"{origin}: {share} left out, which cannot be read: {faulty}"]
 
 
 def shared_images(origin: str, train: Iterable[str], test: Iterable[str]) -> Iterator[str]:

@@ -8,8 +8,6 @@ from typing import BinaryIO, NamedTuple
 
 from kdx.util.words import counted
 
-__all__ = ["Member", "Shards", "read_member", "read_members"]
-
 BLOCK = 512  # bytes: a tar file consists of such blocks, and ends with blocks of zeros
 
 

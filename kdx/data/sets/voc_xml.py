@@ -10,8 +10,6 @@ from defusedxml import DTDForbidden, ElementTree
 
 from kdx.util.words import listed
 
-__all__ = ["VocObject", "given_size", "read_annotation"]
-
 BEYOND = 1.0  # pixels that a box may reach over the image's border: it is clipped
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 

@@ -67,9 +67,8 @@ def webdataset(
         Shards(shards[part], {each.name: (each.shard, each.image) for each in found})
         for part, found in parts.items()
     ]
-    return stored_data(
-        *("webdataset", placed, contents, classes), size=size, verify=verify, skip_bad=skip_bad
-    )
+    how = {"size": size, "verify": verify, "skip_bad": skip_bad}
+    return stored_data("webdataset", placed, contents, classes, **how)
 
 
 def _shards(root: str, part: str, pattern: str) -> list[str]:

@@ -10,8 +10,6 @@ from kdx.data.sets.boxed import Edges, fit
 from kdx.data.sets.voc_xml import VocObject
 from kdx.util.words import listed
 
-__all__ = ["Labels", "label_file", "read_labels"]
-
 
 class Labels(NamedTuple):
     """An image's objects, the places of those left out, and how many were polygons or repeated."""

@@ -4,11 +4,11 @@ import pytest
 import torch
 from PIL import Image
 
-from kdx.data import Augment, BoxImages, EpochBatches, Views, train_loader
+from kdx.data import Augment, BoxImages, Views
 from kdx.data.boxes import largest_classes
 from kdx.protocols import InputSpec
 from tests.contracts import check_scenes
-from tests.unit.kdx.data.test_views import assert_views_are_pure
+from tests.unit.kdx.data.test_views import assert_views_are_pure, assert_workers_change_nothing
 
 SPEC = InputSpec(3, 64, (0.0,) * 3, (1.0,) * 3)
 AUGMENTS = [
@@ -95,19 +95,10 @@ def test_the_border_is_grey(tmp_path):
     torch.testing.assert_close(images[0, :, :12], torch.full((3, 12, 64), 127 / 255))
 
 
-def test_views_are_pure(tmp_path):
-    assert_views_are_pure(Views(drawn(tmp_path), SPEC, seed=1, augment=AUGMENTS[-1]))
-
-
-def test_views_do_not_depend_on_workers(tmp_path):
+def test_views_are_pure_whatever_the_workers(tmp_path):
     views = Views(drawn(tmp_path), SPEC, seed=1, augment=AUGMENTS[-1])
-    loaders = [
-        train_loader(views, EpochBatches(6, batch_size=3, seed=0), workers=workers)
-        for workers in (0, 2)
-    ]
-    for alone, shared in zip(*loaders, strict=True):
-        assert torch.equal(alone.images, shared.images)
-        assert torch.equal(alone.targets, shared.targets)
+    assert_views_are_pure(views)
+    assert_workers_change_nothing(views)
 
 
 @pytest.mark.parametrize("augment", AUGMENTS, ids=named)
@@ -155,20 +146,21 @@ def test_an_input_that_is_not_rgb(tmp_path):
         Views(drawn(tmp_path, 1), InputSpec(1, 64, (0.0,), (1.0,)), seed=0)
 
 
-def test_lists_that_do_not_fit_each_other():
-    labels = torch.tensor([0])
-    with pytest.raises(ValueError, match="with boxes: lengths differ: 1 labels, 1 paths, 2 boxes"):
-        BoxImages(["a"], [torch.empty(0, 6)] * 2, labels)
-    with pytest.raises(ValueError, match=r"lengths differ: .* 1 boxes, 2 annotations"):
-        BoxImages(["a"], [torch.empty(0, 6)], labels, ["b", "c"])
-    with pytest.raises(
-        ValueError, match=r"a: its boxes must be float32 \[n, 6\], .* not int64 \[6\]"
-    ):
-        BoxImages(["a"], [torch.zeros(6).long()], labels)
-    with pytest.raises(
-        ValueError, match=r"images with boxes: labels must be an int64 tensor \[N\]"
-    ):
-        BoxImages(["a"], [torch.empty(0, 6)], labels.float())
+LABEL, NONE = torch.tensor([0]), torch.empty(0, 6)
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        (([NONE] * 2, LABEL), "with boxes: lengths differ: 1 labels, 1 paths, 2 boxes"),
+        (([NONE], LABEL, ["b", "c"]), r"lengths differ: .* 1 boxes, 2 annotations"),
+        (([torch.zeros(6).long()], LABEL), r"a: .* must be float32 \[n, 6\], .* not int64 \[6\]"),
+        (([NONE], LABEL.float()), r"images with boxes: labels must be an int64 tensor \[N\]"),
+    ],
+)
+def test_lists_that_do_not_fit_each_other(lists, message):
+    with pytest.raises(ValueError, match=message):
+        BoxImages(["a"], *lists)
 
 
 def test_a_damaged_image_is_named(tmp_path):

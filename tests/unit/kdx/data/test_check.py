@@ -4,7 +4,7 @@ from math import inf, nan
 import pytest
 import torch
 
-from kdx.data import BoxImages, FileImages, MemoryImages, check_data
+from kdx.data import MemoryImages, check_data
 from kdx.protocols import ImageData, InputSpec
 from kdx.tasks import Detection
 
@@ -37,24 +37,11 @@ def test_a_good_set():
         ({"test": source()}, "test: it has no images"),
         ({"test": source(0, size=5)}, "toy: images of 1 x 5 x 5 do not fit an input of 1 x 4 x 4"),
         ({"train": [1, 2]}, "list is not an image source: use kdx.data.MemoryImages or FileImages"),
-        (
-            {"test": FileImages(["a.png"], torch.tensor([0]))},
-            "image files are RGB, and do not fit an input of 1 x 4 x 4",
-        ),
     ],
 )
 def test_sets_that_cannot_be_trained_on(change, message):
     with pytest.raises(ValueError, match=message):
         check_data(replace(GOOD, **change))
-
-
-def test_a_task_may_have_one_class():
-    boxes = BoxImages(["a.png"], [torch.tensor([[0, 0.5, 0.5, 1, 1, 0]])], torch.tensor([0]))
-    task = Detection(classes=["ant"], anchors=[[1, 1]])
-    data = ImageData(boxes, boxes, ["ant"], InputSpec(3, 32, (0.0,) * 3, (1.0,) * 3), task=task)
-    check_data(data)
-    with pytest.raises(ValueError, match=r"too few classes: \[\], but 1 or more"):
-        check_data(replace(data, classes=[]))
 
 
 @pytest.mark.parametrize(

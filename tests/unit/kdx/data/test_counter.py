@@ -120,21 +120,6 @@ def test_seeds_beyond_32_bits_are_of_their_own():
     assert found[:2] == [np.random.rand(), random.random()]
 
 
-def test_torch_stands_where_the_key_says_and_goes_on_as_if_nothing_was():
-    torch.manual_seed(5)
-    expected = torch.rand(2)
-    torch.manual_seed(5)
-    first = torch.rand(1)
-    with seeded(1, 2, 3, Draw.SCENE):
-        drawn = torch.rand(4)
-    assert torch.equal(torch.cat([first, torch.rand(1)]), expected)
-    with seeded(1, 2, 3, Draw.SCENE):
-        assert torch.equal(torch.rand(4), drawn)
-    for key in ((0, 2, 3), (1, 0, 3), (1, 2, 0)):
-        with seeded(*key, Draw.SCENE):
-            assert not torch.equal(torch.rand(4), drawn)
-
-
 def test_torch_goes_on_where_an_error_left_the_key():
     torch.manual_seed(5)
     state = torch.get_rng_state()

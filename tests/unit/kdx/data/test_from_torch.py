@@ -198,9 +198,8 @@ def test_unlike_images_are_refused():
     with pytest.raises(ValueError, match=r"test: images are torch.uint8, but those of train are"):
         from_datasets(pairs(images), pairs(pixels(dtype=torch.uint8)))
     data = opened(pairs([*images, torch.zeros(1, 5, 4)]))
-    with pytest.raises(
-        ValueError, match=r"train\[6\]: the image is \[1, 5, 4\], but others are \[1, 4, 4\]"
-    ):
+    message = r"train\[6\]: the image is \[1, 5, 4\], but others are \[1, 4, 4\]"
+    with pytest.raises(ValueError, match=message):
         seen(data, [(0, 6)])
     data = opened(pairs(images, targets=[1] * 6))
     with pytest.raises(ValueError, match=r"train\[0\]: the target is 0, but .* says 1"):
@@ -223,9 +222,8 @@ def test_vectors_for_several_labels():
         data.task.check_source(data.train)
         part = data.train.subset(torch.tensor([3, 2]))
         assert part.targets.tolist() == [targets[3], targets[2]]
-        assert Views(part, data.input, seed=0).__getitems__([(0, 1)]).targets.tolist() == [
-            targets[2]
-        ]
+        batch = Views(part, data.input, seed=0).__getitems__([(0, 1)])
+        assert batch.targets.tolist() == [targets[2]]
         assert data.test.targets.tolist() == [targets[2], targets[1]]
         turned = Pairs([(image, t) for image, t in zip(pixels(4), targets[::-1], strict=True)])
         other = from_datasets(turned, turned, task="multilabel").train
@@ -246,19 +244,17 @@ def test_numbers():
         source.view(1, data.input, None)
 
 
-def test_vectors_that_are_refused():
-    image = pixels(1)[0]
-    with pytest.raises(
-        ValueError, match="task: 'ranking' is not one of classification, multilabel"
-    ):
-        from_datasets([(image, 0)], [(image, 0)], task="ranking")
-    with pytest.raises(
-        ValueError, match=r"must be \(image, class number\), .*task=\"multilabel\" or"
-    ):
-        from_datasets([(image, 0.5)], [(image, 0.5)])
-    with pytest.raises(ValueError, match=r"must be \(image, vector of numbers\), not"):
-        from_datasets([(image, "x")], [(image, "x")], task="regression")
-    with pytest.raises(ValueError, match=r"must be \(image, vector of numbers\), not"):
-        from_datasets([(image, torch.ones(2, 2))], [(image, 1)], task="regression")
-    with pytest.raises(ValueError, match=r"train\[1\]: the target is \[2\], but others are \[1\]"):
-        from_datasets([(image, [1.0]), (image, [1.0, 2])], [(image, [1.0])], task="regression")
+@pytest.mark.parametrize(
+    ("targets", "task", "message"),
+    [
+        ([0], "ranking", "task: 'ranking' is not one of classification, multilabel"),
+        ([0.5], "classification", r"\(image, class number\), .*task=\"multilabel\" or"),
+        (["x"], "regression", r"must be \(image, vector of numbers\), not"),
+        ([torch.ones(2, 2)], "regression", r"must be \(image, vector of numbers\), not"),
+        ([[1.0], [1.0, 2]], "regression", r"train\[1\]: the target is \[2\], but others are \[1\]"),
+    ],
+)
+def test_vectors_that_are_refused(targets, task, message):
+    samples = [(pixels(1)[0], target) for target in targets]
+    with pytest.raises(ValueError, match=message):
+        from_datasets(samples, samples, task=task)

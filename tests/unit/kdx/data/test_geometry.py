@@ -38,9 +38,8 @@ def test_a_letterbox_by_hand():
     assert (view[:, :20] == 127).all()
     assert (view[:, 20:140] == 255).all()
     assert (view[:, 140:] == 127).all()
-    boxes, seen = placed.boxes(
-        torch.tensor([[0.5, 0.5, 1.0, 1.0], [0.25, 0.1, 0.1, 0.2]]), (300, 400)
-    )
+    rows = torch.tensor([[0.5, 0.5, 1.0, 1.0], [0.25, 0.1, 0.1, 0.2]])
+    boxes, seen = placed.boxes(rows, (300, 400))
     expected = [[0.5, 0.5, 1.0, 0.75], [0.25, (30 * 0.4 + 20) / 160, 0.1, 0.15]]
     torch.testing.assert_close(boxes, torch.tensor(expected))
     torch.testing.assert_close(seen, torch.ones(2))
@@ -48,12 +47,10 @@ def test_a_letterbox_by_hand():
 
 def test_boxes_that_the_border_cuts():
     """The left half of 8 x 4 pixels, mirrored: a box on columns 2 to 6 is seen to a half."""
-    placed = place((4, 8), (4, 4), scales=(1.0, 1.0), augment=None)._replace(
-        columns=Span(0, 4, 0, 4, 0), mirrored=True
-    )
-    boxes, seen = placed.boxes(
-        torch.tensor([[0.5, 0.5, 0.5, 1.0], [0.875, 0.5, 0.25, 0.5]]), (4, 8)
-    )
+    placed = place((4, 8), (4, 4), scales=(1.0, 1.0), augment=None)
+    placed = placed._replace(columns=Span(0, 4, 0, 4, 0), mirrored=True)
+    rows = torch.tensor([[0.5, 0.5, 0.5, 1.0], [0.875, 0.5, 0.25, 0.5]])
+    boxes, seen = placed.boxes(rows, (4, 8))
     assert boxes[0].tolist() == [0.25, 0.5, 0.5, 1.0]
     assert seen.tolist() == [0.5, 0.0]
 

@@ -1,3 +1,4 @@
+from functools import partial
 from itertools import chain
 
 import pytest
@@ -80,15 +81,13 @@ def test_a_balanced_epoch_has_as_many_of_each_class():
 
 
 def test_a_balanced_epoch_is_shared_recurs_and_repeats():
-    whole = batches(50, batch_size=10, epoch=1, labels=LABELS)
-    halves = [
-        batches(50, batch_size=10, epoch=1, labels=LABELS, rank=rank, world=2) for rank in (0, 1)
-    ]
+    balanced = partial(batches, 50, batch_size=10, epoch=1, labels=LABELS)
+    whole, halves = balanced(), [balanced(rank=rank, world=2) for rank in (0, 1)]
     assert [[*one, *two] for one, two in zip(*halves, strict=True)] == whole
     order = list(chain(*whole))
-    recurring = list(chain(*batches(50, batch_size=10, epoch=1, labels=LABELS, views=1)))
+    recurring = list(chain(*balanced(views=1)))
     assert recurring == [(0, index) for _, index in order]  # as in a memo of one view
-    repeated = list(chain(*batches(50, batch_size=10, epoch=1, labels=LABELS, repeats=2)))
+    repeated = list(chain(*balanced(repeats=2)))
     assert repeated == [(2 * number + k, index) for number, index in order[:25] for k in (0, 1)]
     sampler = EpochBatches(50, batch_size=10, seed=0, labels=LABELS)
     sampler.set_epoch(1, first_step=3)
@@ -138,9 +137,8 @@ def test_an_epoch_can_be_entered_at_any_step():
 
 
 def test_batches_that_cannot_be():
-    with pytest.raises(
-        ValueError, match=r"batch_size: 5 .* is too small: 3 processes share it, use 6"
-    ):
+    message = r"batch_size: 5 .* is too small: 3 processes share it, use 6"
+    with pytest.raises(ValueError, match=message):
         steps_per_epoch(100, batch_size=5, world=3)
     with pytest.raises(ValueError, match=r"batch_size: 1 .* too small: BatchNorm cannot train"):
         steps_per_epoch(100, batch_size=1)
@@ -168,19 +166,16 @@ def test_workers_change_nothing_and_the_ambient_generator_is_left_alone():
 
 def test_workers_pass_bytes_on_which_the_loader_normalises_in_the_layout_asked_for():
     images = torch.arange(6 * 3 * 16, dtype=torch.uint8).view(6, 3, 4, 4)
-    source, spec = (
-        MemoryImages(images, torch.zeros(6).long(), "toy"),
-        InputSpec(3, 4, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
-    )
+    source = MemoryImages(images, torch.zeros(6).long(), "toy")
+    spec = InputSpec(3, 4, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
     data, keys = Views(source, spec, seed=0), [[(0, 4), (0, 1)], [(0, 3), (0, 0)]]
-    for channels_last in (False, True):
+    layouts = (False, torch.contiguous_format), (True, torch.channels_last)
+    for channels_last, layout in layouts:
         loader = train_loader(data, keys, channels_last=channels_last, device=torch.device("cpu"))
         assert [batch.images.dtype for batch in loader.drawn] == [torch.uint8] * 2
         assert len(loader) == 2
         for batch, expected in zip(loader, map(data.__getitems__, keys), strict=True):
-            assert batch.images.is_contiguous(
-                memory_format=torch.channels_last if channels_last else torch.contiguous_format
-            )
+            assert batch.images.is_contiguous(memory_format=layout)
             assert all(map(torch.equal, batch, expected))
 
 

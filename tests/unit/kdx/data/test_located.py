@@ -6,7 +6,7 @@ from PIL import Image
 from torchvision.transforms import v2
 from torchvision.tv_tensors import Mask
 
-from kdx.data import Augment, EpochBatches, Views, train_loader
+from kdx.data import Augment, Views
 from kdx.data.augment import PIXELS_ALONE
 from kdx.data.pipeline import Pipeline
 from kdx.protocols import IGNORED, InputSpec
@@ -14,7 +14,7 @@ from kdx.recipe.errors import RecipeError
 from tests.unit.kdx.data import test_boxes, test_masks
 from tests.unit.kdx.data.test_boxes import extent
 from tests.unit.kdx.data.test_pipeline import listed, part
-from tests.unit.kdx.data.test_views import assert_views_are_pure
+from tests.unit.kdx.data.test_views import assert_views_are_pure, assert_workers_change_nothing
 
 SPEC = test_boxes.SPEC
 MODERN = listed(
@@ -83,9 +83,8 @@ def test_masks_go_by_the_centres_of_pixels(tmp_path):
     for column in (1, 4, 7):
         mask.paste(9, (column, 0, column + 1, 9))
     mask.save(tmp_path / "m.png")
-    source = test_masks.MaskImages(
-        [str(tmp_path / "a.png")], [str(tmp_path / "m.png")], test_masks.TABLE, torch.tensor([0])
-    )
+    image, mask = ([str(tmp_path / f"{name}.png")] for name in "am")
+    source = test_masks.MaskImages(image, mask, test_masks.TABLE, torch.tensor([0]))
     spec = InputSpec(3, 3, SPEC.mean, SPEC.std)
     for each in (part("Resize"), part("RandomResizedCrop", scale=[1, 1], ratio=[1, 1])):
         views = Views(source, spec, seed=0, augment=listed(each))
@@ -132,12 +131,7 @@ def test_views_are_pure_whatever_the_workers(tmp_path):
     for source, spec in zip(sources(tmp_path), (SPEC, test_masks.SPEC), strict=True):
         views = Views(source, spec, seed=1, augment=MODERN)
         assert_views_are_pure(views)
-        loaders = [
-            train_loader(views, EpochBatches(4, batch_size=2, seed=0), workers=workers)
-            for workers in (0, 2)
-        ]
-        for alone, shared in zip(*loaders, strict=True):
-            assert all(map(torch.equal, alone, shared))
+        assert_workers_change_nothing(views)
 
 
 def test_a_window_is_the_size_of_a_view(tmp_path):

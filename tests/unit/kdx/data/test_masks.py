@@ -157,7 +157,6 @@ def test_lists_that_do_not_fit_each_other():
         MaskImages(["a"], ["b", "c"], TABLE, labels)
     with pytest.raises(ValueError, match=r"table: .* must be int64 \[256\], not float32 \[34\]"):
         MaskImages(["a"], ["b"], torch.zeros(34), labels)
-    with pytest.raises(
-        ValueError, match=r"images with masks: labels must be an int64 tensor \[N\]"
-    ):
+    message = r"images with masks: labels must be an int64 tensor \[N\]"
+    with pytest.raises(ValueError, match=message):
         MaskImages(["a"], ["b"], TABLE, labels.float())

@@ -8,11 +8,11 @@ import torch
 from torch.nn import functional as F
 
 from kdx.data.augment import Augment, normalise
-from kdx.data.loading import EpochBatches, train_loader
 from kdx.data.mixing import Mixing
 from kdx.data.sources import MemoryImages
 from kdx.data.views import Views
 from kdx.protocols import InputSpec
+from tests.unit.kdx.data.test_views import assert_workers_change_nothing
 
 SPEC = InputSpec(3, 12, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 MIXED, BOXED, BOTH = Mixing(0.4, 0.0, 10), Mixing(0.0, 1.0, 10), Mixing(0.4, 1.0, 10)
@@ -133,13 +133,7 @@ def test_partners_are_others_all_over_the_split():
 
 
 def test_workers_change_nothing():
-    runs = []
-    for workers in (0, 2):
-        batches = EpochBatches(20, batch_size=7, seed=1)
-        loader = train_loader(views(BOTH, Augment(flip=True)), batches, workers=workers)
-        runs.append(list(loader))
-    for one, other in zip(*runs, strict=True):
-        assert all(map(torch.equal, one, other))
+    assert_workers_change_nothing(views(BOTH, Augment(flip=True)))
 
 
 def test_vectors_are_mixed_as_they_are_but_for_what_is_unknown():

@@ -10,14 +10,20 @@ from torchvision.transforms import v2
 
 from kdx.data.augment import Augment
 from kdx.data.counter import Draw, seeded
-from kdx.data.loading import EpochBatches, train_loader
 from kdx.data.pipeline import Pipeline
 from kdx.data.views import Views
 from kdx.protocols import InputSpec
 from kdx.recipe import RecipeError
 from kdx.recipe.arguments import Component
 from kdx.recipe.registry import table
-from tests.unit.kdx.data.test_views import SPEC, Plain, assert_views_are_pure, files, memory
+from tests.unit.kdx.data.test_views import (
+    SPEC,
+    Plain,
+    assert_views_are_pure,
+    assert_workers_change_nothing,
+    files,
+    memory,
+)
 
 NEEDED = {
     "GaussianBlur": {"kernel_size": 3},
@@ -70,13 +76,7 @@ def test_listed_views_are_pure(tmp_path):
 
 
 def test_workers_change_nothing():
-    runs = []
-    for workers in (0, 2):
-        batches = EpochBatches(20, batch_size=7, seed=1)
-        views = Views(memory(20), SPEC, seed=1, augment=MODERN)
-        runs.append(list(train_loader(views, batches, workers=workers)))
-    for one, other in zip(*runs, strict=True):
-        assert all(map(torch.equal, one, other))
+    assert_workers_change_nothing(Views(memory(20), SPEC, seed=1, augment=MODERN))
 
 
 @pytest.mark.parametrize("name", sorted(table("augmentation").keys() - {"RandomIoUCrop"}))
@@ -84,7 +84,7 @@ def test_every_entry_makes_a_view(name):
     spec = InputSpec(3, 32, (0.5,) * 3, (0.2,) * 3)
     pipeline = Pipeline(listed(part(name, **NEEDED.get(name, {}))), spec.hw)
     image = memory(1, size=32).images[0]
-    made = [pipeline(image, (0, 0), seed=0) for _ in range(2)]
+    made = [pipeline.fit(pipeline.applied([image], (0, 0), seed=0)[0]) for _ in range(2)]
     assert (made[0].shape, made[0].dtype) == ((3, 32, 32), torch.uint8)
     assert torch.equal(*made)
 
@@ -96,9 +96,8 @@ def test_files_are_seen_whole_and_fitted_in_the_end(tmp_path):
     views = Views(source, InputSpec(3, 20, SPEC.mean, SPEC.std), seed=0, augment=mirror)
     pixels = torch.from_numpy(np.array(Image.open(source.paths[0]))).permute(2, 0, 1)
     middle = pixels.flip(2)[:, :, 5:25]
-    expected = (middle / 255 - torch.tensor(SPEC.mean).view(3, 1, 1)) / torch.tensor(SPEC.std).view(
-        3, 1, 1
-    )
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (SPEC.mean, SPEC.std))
+    expected = (middle / 255 - mean) / std
     torch.testing.assert_close(views.__getitems__([(0, 0)]).images[0], expected)
     assert views.__getitems__([(0, 1), (0, 5)]).images.shape == (2, 3, 20, 20)
 
@@ -128,7 +127,7 @@ class Once:
 def test_what_an_augmentation_does_wrong(made, message):
     pipeline = Pipeline(listed(part("my.once", lambda: Once(made))), SPEC.hw)
     with pytest.raises(ValueError, match=rf"^a.yaml:2: data.augment.0: 'my.once': {message}"):
-        pipeline(memory(1).images[0], (0, 0), seed=0)
+        pipeline.applied([memory(1).images[0]], (0, 0), seed=0)
 
 
 @pytest.mark.parametrize(

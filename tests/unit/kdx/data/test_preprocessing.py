@@ -9,6 +9,7 @@ from torchvision.transforms import v2
 from kdx.data import BoxImages, FileImages, MaskImages, MemoryImages, from_datasets
 from kdx.data.preprocessing import in_words, preparation
 from kdx.protocols import InputSpec
+from tests.unit.kdx.data.test_from_torch import Pairs
 
 LABELS = torch.zeros(1, dtype=torch.int64)
 SQUARE = InputSpec(3, 64, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
@@ -51,24 +52,15 @@ def test_images_in_memory_are_taken_as_they_are():
     assert in_words(made) == "mode L; of 64 x 64 pixels, not resized"
 
 
-class Squares(torch.utils.data.Dataset):
-    targets = (0, 1)
-    transform = v2.Compose([v2.Resize(8), v2.Lambda(lambda image: image)])
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, index):
-        return torch.zeros(1, 8, 8), self.targets[index]
-
-
 def test_what_others_prepare_is_named():
-    data = from_datasets(Subset(Squares(), [0, 1]), Subset(Squares(), [0, 1]))
+    transform = v2.Compose([v2.Resize(8), v2.Lambda(lambda image: image)])
+    squares = Pairs([(torch.zeros(1, 8, 8), n) for n in (0, 1)], transform=transform)
+    data = from_datasets(Subset(squares, [0, 1]), Subset(squares, [0, 1]))
     made = preparation(data.test, data.input)
-    assert made["by"] == "the Dataset Squares"
+    assert made["by"] == "the Dataset Pairs"
     assert "Resize(size=[8]" in made["transform"]
     assert " at 0x" not in made["transform"]
-    assert in_words(made).startswith("prepared by the Dataset Squares Compose(")
+    assert in_words(made).startswith("prepared by the Dataset Pairs Compose(")
 
     class Plugin:
         pass

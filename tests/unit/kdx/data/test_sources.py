@@ -72,9 +72,8 @@ BROKEN = FLOATS.index_fill(0, torch.tensor([3]), torch.nan)
     ],
 )
 def test_images_of_another_kind(images, found):
-    with pytest.raises(
-        ValueError, match=rf"toy: images must be a uint8 tensor \[N, C, H, W\], not {found}"
-    ):
+    message = rf"toy: images must be a uint8 tensor \[N, C, H, W\], not {found}"
+    with pytest.raises(ValueError, match=message):
         MemoryImages(images, torch.zeros(5).long(), "toy")
 
 
@@ -90,11 +89,9 @@ def test_images_of_another_kind(images, found):
     ],
 )
 def test_labels_of_another_kind(labels, found):
-    with pytest.raises(
-        ValueError, match=rf"toy: labels must be an int64 tensor \[N\], not {found}"
-    ):
+    message = rf"toy: labels must be an int64 tensor \[N\], not {found}"
+    with pytest.raises(ValueError, match=message):
         MemoryImages(torch.zeros(2, 1, 2, 2, dtype=torch.uint8), labels, "toy")
-    with pytest.raises(
-        ValueError, match=rf"image files: labels must be an int64 tensor \[N\], not {found}"
-    ):
+    message = rf"image files: labels must be an int64 tensor \[N\], not {found}"
+    with pytest.raises(ValueError, match=message):
         FileImages(["a.png", "b.png"], labels)

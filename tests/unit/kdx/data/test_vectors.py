@@ -54,13 +54,11 @@ def test_shares_are_of_the_known_labels():
 
 
 def test_refusals():
-    with pytest.raises(
-        ValueError, match=r"must be a float32 tensor \[4, K\], not float64 \[4, 3\]"
-    ):
+    message = r"must be a float32 tensor \[4, K\], not float64 \[4, 3\]"
+    with pytest.raises(ValueError, match=message):
         source(TARGETS.double())
     with pytest.raises(ValueError, match=r"float32 \[3, 3\]"):
         source(TARGETS[:3])
-    with pytest.raises(
-        ValueError, match=r"label_noise: 0.5 needs one label for each image, which Vec"
-    ):
+    message = r"label_noise: 0.5 needs one label for each image, which Vec"
+    with pytest.raises(ValueError, match=message):
         corrupt_labels(source(), torch.arange(4), share=0.5, classes=3, seed=0)

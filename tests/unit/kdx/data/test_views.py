@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from kdx.data.augment import Augment, normalise
-from kdx.data.loading import train_loader
+from kdx.data.loading import EpochBatches, train_loader
 from kdx.data.sources import FileImages, MemoryImages
 from kdx.data.views import Views
 from kdx.protocols import InputSpec
@@ -42,6 +42,13 @@ def assert_views_are_pure(views: Views):
         assert torch.equal(alone.images[0], together.images[row])
     half = len(views)
     assert not torch.equal(together.images[:half], together.images[half:])
+
+
+def assert_workers_change_nothing(views: Views):
+    batches = [EpochBatches(len(views), batch_size=2, seed=1) for _ in range(2)]
+    loaders = [train_loader(views, b, workers=n) for b, n in zip(batches, (0, 2), strict=True)]
+    for alone, shared in zip(*loaders, strict=True):
+        assert all(map(torch.equal, alone, shared))
 
 
 def test_memory_views_are_pure():
@@ -159,9 +166,8 @@ def test_views_that_differ_from_call_to_call(kind):
 
 def test_views_of_another_type():
     views = Views(Plain(torch.arange(5), torch.float64), SPEC, seed=1)
-    with pytest.raises(
-        ValueError, match=r"Plain: views must be all uint8 or .*, not torch\.float64"
-    ):
+    message = r"Plain: views must be all uint8 or .*, not torch\.float64"
+    with pytest.raises(ValueError, match=message):
         views.__getitems__([(0, 3)])
 
 
@@ -199,9 +205,8 @@ def test_augmentation_moves_as_stated():
     """Crops reach every offset and half of the images are flipped, independently."""
     image = torch.arange(1, 65, dtype=torch.uint8).view(1, 1, 8, 8)
     source = MemoryImages(image.expand(4000, 1, 8, 8), torch.zeros(4000).long(), "toy")
-    views = Views(
-        source, InputSpec(1, 8, (0.0,), (1 / 255,)), seed=0, augment=Augment(crop=1, flip=True)
-    )
+    spec = InputSpec(1, 8, (0.0,), (1 / 255,))
+    views = Views(source, spec, seed=0, augment=MOVED)
     images = views.__getitems__([(0, i) for i in range(4000)]).images[:, 0].round().int()
     flipped = images[:, 4, 4] < images[:, 4, 3]
     images[flipped] = images[flipped].flip(-1)

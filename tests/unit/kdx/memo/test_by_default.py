@@ -12,10 +12,13 @@ from kdx.data import Views
 from kdx.memo.use import has_memo
 from kdx.protocols import InputSpec
 from kdx.run.run import run
+from tests.unit.kdx.data.test_views import Plain
 from tests.unit.kdx.memo.oracle import plan, plan_memo
 from tests.unit.kdx.memo.test_training import GUIDES, HINT_THEN_KD, losses, memos
 
 FIXED = ("teacher.memo=null", "data.augment={}")
+FILE = "student.safetensors"
+EXPAND = "student.transforms=[{use: expand.ExpandNet, conv: cl, rate: 2}]"
 BY_DEFAULT = (
     "on by default: without augmentation the teacher's outputs never change "
     "(`memo: false` of the teacher turns it off)\n"
@@ -25,12 +28,7 @@ BY_DEFAULT = (
 @pytest.mark.parametrize(
     "what",
     [
-        (
-            GUIDES["kd"],
-            "data.limit=58",
-            "epochs=4",
-            "student.transforms=[{use: expand.ExpandNet, conv: cl, rate: 2}]",
-        ),
+        (GUIDES["kd"], "data.limit=58", "epochs=4", EXPAND),
         (GUIDES["hint"], "accumulate=3", "epochs=3"),
         (GUIDES["pkt"], "precision=bf16", "epochs=3"),
         (HINT_THEN_KD, "epochs=2", "data.workers=1"),
@@ -41,8 +39,7 @@ def test_the_student_is_the_live_teachers_to_the_byte(guided, console, asked, wh
     asked.clear()
     remembering = run(guided(*FIXED, *what, name="remembering"), console)
     assert sum(asked) == (58 if "data.limit=58" in what else 64)
-    file = "student.safetensors"
-    assert (remembering / file).read_bytes() == (live / file).read_bytes()
+    assert (remembering / FILE).read_bytes() == (live / FILE).read_bytes()
     assert losses(remembering) == losses(live)
     assert console.file.getvalue().count(f"memo     {BY_DEFAULT}") == 1
 
@@ -51,13 +48,8 @@ def test_it_is_of_one_view_rounds_nothing_and_serves_all_seeds(guided, console, 
     run(guided(*FIXED, name="first"), console)
     (memo,) = memos(tmp_path)
     about = json.loads((memo / "memo.json").read_text())
-    parts = about["ingredients"]
-    assert (parts["views"], parts["dtype"], parts["top"], parts["seed"]) == (
-        1,
-        "float32",
-        None,
-        None,
-    )
+    parts = [about["ingredients"][name] for name in ("views", "dtype", "top", "seed")]
+    assert parts == [1, "float32", None, None]
     assert about["outputs"] == {"logits": {"holds": "10", "bytes": 40}}
     run(guided(*FIXED, "seed=1", "data.limit=null", "epochs=1", name="all"), console)
     run(guided(*FIXED, "seed=2", "data.limit=null", "epochs=1", name="again"), console)
@@ -66,11 +58,10 @@ def test_it_is_of_one_view_rounds_nothing_and_serves_all_seeds(guided, console, 
 
 
 def test_who_has_none(guided, loop_of):
-    for overrides in (("teacher.memo=null",), (*FIXED, "teacher.memo=false")):
+    alone = ("teacher=null", "losses=[{use: cross_entropy}]")
+    for overrides in (("teacher.memo=null",), (*FIXED, "teacher.memo=false"), (*FIXED, *alone)):
         assert not has_memo(guided(*overrides))
         assert plan_memo(loop_of(guided(*overrides))) is None
-    without = guided(*FIXED, "teacher=null", "losses=[{use: cross_entropy}]")
-    assert not has_memo(without)
 
 
 def test_without_room_the_teacher_runs_and_that_is_said(
@@ -99,28 +90,12 @@ def test_nothing_is_written_through_a_link(guided, console, tmp_path):
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-class Noisy:
+class Noisy(Plain):
     """Scenes with a random transform of their own, if `noise` is above 0."""
 
-    files = ()
-
     def __init__(self, noise):
-        self.noise, self.labels = noise, torch.zeros(6).long()
-
-    def __len__(self):
-        return len(self.labels)
-
-    def name(self, index):
-        return str(index)
-
-    def subset(self, indices):
-        return self
-
-    def check(self, input, augment):
-        pass
-
-    def view_size(self, input, augment):
-        return input.hw
+        super().__init__(torch.zeros(6).long())
+        self.noise = noise
 
     def view(self, index, input, augment):
         image = torch.full((3, 32, 32), 100 + index)
@@ -157,11 +132,9 @@ def test_one_that_cannot_be_opened_is_left_out(guided, console, asked, tmp_path)
     place.parent.mkdir(exist_ok=True)
     place.touch()  # a file, where memos are to lie
     run_dir = run(guided(*FIXED, name="left_out"), console)
-    assert "note     the memo is off, and the teacher runs at every step: " in (
-        console.file.getvalue()
-    )
-    file = "student.safetensors"
-    assert (run_dir / file).read_bytes() == (live / file).read_bytes()
+    said = "note     the memo is off, and the teacher runs at every step: "
+    assert said in console.file.getvalue()
+    assert (run_dir / FILE).read_bytes() == (live / FILE).read_bytes()
     with pytest.raises(OSError, match=str(place)):
         run(guided("teacher.memo={views: 1}", name="asked"), console)
     with pytest.raises(ValueError, match=r"memos: the memo cannot be opened there"):

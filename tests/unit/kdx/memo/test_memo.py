@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdx.memo import Memo
+from kdx.memo.memo import Memo
 from kdx.memo.rows import TopK
 from kdx.models.teacher import live
 from tests.unit.kdx.memo.oracle import SAMPLES, VIEWS, Oracle, images, plan
@@ -17,7 +17,8 @@ SOME = torch.tensor([7, 0, 3])
 KILLED = """
 import os, signal, sys, torch
 from pathlib import Path
-from kdx.memo import Memo, store
+from kdx.memo import store
+from kdx.memo.memo import Memo
 from tests.unit.kdx.memo.oracle import Oracle, images, plan
 
 place, how = Path(sys.argv[1]), sys.argv[2]
@@ -43,9 +44,8 @@ def ask(memo, indices=SOME, view=0):
 
 
 def same(one, other):
-    return torch.equal(one.logits, other.logits) and torch.equal(
-        one.features["deep"], other.features["deep"]
-    )
+    deep = one.features["deep"], other.features["deep"]
+    return torch.equal(one.logits, other.logits) and torch.equal(*deep)
 
 
 def fill(memo):
@@ -120,17 +120,36 @@ def test_top_logits(tmp_path):
     assert outputs.logits.shape == (3, 3)
 
 
-@pytest.mark.parametrize("name", ["logits.rows", "feature.deep.rows", "logits.checks"])
-def test_a_damaged_memo_heals(tmp_path, name):
+def flipped(content):
+    """Return a file with another bit in the row of sample 3 of view 0."""
+    place = len(content) * 3 // 24
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+CASES = [
+    ("logits.rows", flipped, "", [1]),
+    ("feature.deep.rows", flipped, "", [1]),
+    ("logits.checks", flipped, "", [1]),
+    ("logits.rows", lambda whole: whole[:-1], "logits.rows had ", [SAMPLES] * VIEWS),
+    ("feature.deep.checks", lambda whole: whole[:-1], "deep.checks had ", [SAMPLES] * VIEWS),
+    *(
+        ("memo.json", lambda _, text=text: text, "memo/memo.json was damaged: written again", [])
+        for text in (b"", b"{", b"[]", b"{}", b"\0\xff",
+                     b'{"ingredients": {"dtype": "x"}, "outputs": {}}')
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "damaged", "note", "asked"), CASES)
+def test_a_damaged_memo_heals(tmp_path, name, damaged, note, asked):
     fill(Memo(plan(tmp_path), Oracle()))
-    whole = files(tmp_path)
-    content = bytearray(whole[name])
-    content[len(content) * 3 // 24] ^= 1  # in the row of sample 3 of view 0
-    (tmp_path / "memo" / name).write_bytes(content)
-    teacher = Oracle()
+    whole, teacher = files(tmp_path), Oracle()
+    (tmp_path / "memo" / name).write_bytes(damaged(whole[name]))
     memo = Memo(plan(tmp_path), teacher)
+    assert len(memo.notes) == bool(note)
+    assert note in "".join(memo.notes)
     fill(memo)
-    assert teacher.asked == [1]
+    assert teacher.asked == asked
     assert files(tmp_path) == whole
 
 
@@ -153,41 +172,11 @@ def test_a_memo_altered_while_it_is_read_heals(tmp_path, names, how):
         else:
             swapped = content[row : 2 * row] + content[:row]
             path.write_bytes((swapped if how == "swapped" else bytes(2 * row)) + content[2 * row :])
-    assert all(
-        same(outputs, ask(memo, torch.arange(SAMPLES), view)) for view, outputs in enumerate(before)
-    )
+    for view, outputs in enumerate(before):
+        assert same(outputs, ask(memo, torch.arange(SAMPLES), view))
     missing = [SAMPLES - 3, SAMPLES] if how == "truncated" else [2]
     assert teacher.asked[asked:] == missing
     assert files(tmp_path) == whole
-
-
-@pytest.mark.parametrize("name", ["logits.rows", "feature.deep.checks"])
-def test_a_truncated_file_is_filled_again(tmp_path, name):
-    fill(Memo(plan(tmp_path), Oracle()))
-    whole = files(tmp_path)
-    (tmp_path / "memo" / name).write_bytes(whole[name][:-1])
-    teacher = Oracle()
-    memo = Memo(plan(tmp_path), teacher)
-    assert len(memo.notes) == 1
-    assert f"{name} had " in memo.notes[0]
-    fill(memo)
-    assert teacher.asked == [SAMPLES] * VIEWS
-    assert files(tmp_path) == whole
-
-
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", "{}", '{"ingredients": {"dtype": "x"}, "outputs": {}}', "\0\xff"]
-)
-def test_a_damaged_description_is_written_again(tmp_path, content):
-    fill(Memo(plan(tmp_path), Oracle()))
-    whole = files(tmp_path)
-    (tmp_path / "memo" / "memo.json").write_bytes(content.encode("latin-1"))
-    teacher = Oracle()
-    memo = Memo(plan(tmp_path), teacher)
-    assert memo.notes == [f"{tmp_path / 'memo/memo.json'} was damaged: written again"]
-    fill(memo)
-    assert files(tmp_path) == whole
-    assert teacher.asked == []
 
 
 @pytest.mark.parametrize(("how", "known"), [("teacher", 8), ("write", 4)])
@@ -196,9 +185,8 @@ def test_a_killed_fill_is_completed(tmp_path, how, known):
 
     A question of 4 samples makes 8 writes for each of the 2 outputs.
     """
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path), how], check=False, capture_output=True
-    )
+    command = [sys.executable, "-c", KILLED, str(tmp_path), how]
+    killed = subprocess.run(command, check=False, capture_output=True)
     assert killed.returncode == -9, killed.stderr.decode()
     teacher = Oracle()
     memo = Memo(plan(tmp_path), teacher)
@@ -212,9 +200,8 @@ def test_a_killed_fill_is_completed(tmp_path, how, known):
 
 
 def test_values_beyond_half_precision_name_the_output(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"teacher.memo: the teacher's logits: 7.35e\+04 is .* `dtype: float32`"
-    ):
+    message = r"teacher.memo: the teacher's logits: 7.35e\+04 is .* `dtype: float32`"
+    with pytest.raises(ValueError, match=message):
         ask(Memo(plan(tmp_path), Oracle(scale=4500)), torch.tensor([7]))
     with pytest.raises(ValueError, match=r"teacher.memo: the teacher's feature.deep: .* is beyond"):
         ask(Memo(plan(tmp_path), Oracle(scale=900)), torch.tensor([0]))

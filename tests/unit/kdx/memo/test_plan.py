@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from kdx.memo import Plan, check_room, make_plan
+from kdx.memo.plan import Plan, check_room, make_plan
 from kdx.memo.rows import Whole
 from kdx.models.features import FeatureWanted
 from kdx.models.teacher import Teacher
@@ -15,10 +15,7 @@ TWO = "stages=[{losses: [{use: pkt, student_layer: fc1, teacher_layer: fc1}]}, {
 
 
 class Everywhere(nn.Module):
-    """
-
-    from pathlib import Path
-    Answers each pixel with logits of 10 classes."""
+    """Answers each pixel with logits of 10 classes."""
 
     def forward(self, images):
         return images[:, :1].expand(-1, 10, -1, -1)
@@ -51,11 +48,6 @@ def test_what_will_be_held_and_how_large_it_is(guided, loop_of):
     assert made.size() == 2 * 64 * (2 * (10 + 128 + 64) + 3 * 4)
     assert " 53.2 kB of at most 10 GB, at " in str(made)
     assert made.directory.parent.name == "memos"
-
-
-def test_a_recipe_without_a_memo_has_none(guided, loop_of):
-    assert plan_memo(loop_of(guided("teacher.memo=null"))) is None
-    assert plan_memo(loop_of(guided("teacher=null", "losses=[{use: cross_entropy}]"))) is None
 
 
 def test_the_directory_can_be_chosen(guided, loop_of, tmp_path):

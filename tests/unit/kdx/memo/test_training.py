@@ -4,13 +4,13 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from kdx.commands.fill import fill
 from kdx.commands.plan import dry_run
 from kdx.memo.use import plan_memos
 from kdx.run.run import run
 from tests.unit.kdx.memo.oracle import plan_memo, remembering
+from tests.unit.runs import contents, same
 
 GUIDES = {
     "kd": "losses=[{use: kd, temperature: 4}]",
@@ -22,11 +22,6 @@ HINT_THEN_KD = (
     "{name: kd, losses: [{use: kd}], epochs: 2}]"
 )
 MANY = ("data.limit=58", "epochs=4", "optimizer={use: SGD, lr: 0.05}")
-
-
-def same(one, other):
-    first, second = (load_file(place / "student.safetensors") for place in (one, other))
-    return all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 def losses(run_dir):
@@ -53,9 +48,8 @@ def test_losses_are_those_of_the_live_teacher(guided, loop_of, console, name, mi
     objective.eval()
     with remembering(runtime, plan_memo(runtime), console) as memo:
         for images, labels, indices in runtime.loader:
-            expected = objective(images, labels, {"teacher": job.teachers["teacher"](images)})[
-                0
-            ].item()
+            live = {"teacher": job.teachers["teacher"](images)}
+            expected = objective(images, labels, live)[0].item()
             for _ in range(2):
                 said = memo(images, indices, view=0)
                 value = objective(images, labels, {"teacher": said})[0].item()
@@ -71,7 +65,7 @@ def test_a_filled_memo_changes_nothing_and_asks_nobody(guided, console, asked, w
     assert sum(asked) == 2 * 58
     again = run(guided(*what, *MANY, name="again"), console)
     assert asked == []
-    assert same(first, again)
+    assert same(contents(first), contents(again))
     assert losses(first) == losses(again)
 
 
@@ -97,7 +91,7 @@ def test_ahead_or_on_the_way_is_the_same(guided, console, asked, tmp_path):
     aside = (tmp_path / "runs" / "memos").rename(tmp_path / "runs" / "aside")
     on_the_way = run(guided(*what, name="way"), console)
     assert sum(asked) >= 2 * 56
-    assert same(ahead, on_the_way)
+    assert same(contents(ahead), contents(on_the_way))
     (made,) = memos(tmp_path)
     assert (aside / made.name / "memo.json").read_bytes() == (made / "memo.json").read_bytes()
 
@@ -167,7 +161,7 @@ def test_workers_and_bf16(guided, console, asked):
     assert sum(asked) == 2 * 64
     again = run(guided(*what, name="again"), console)
     assert asked == []
-    assert same(first, again)
+    assert same(contents(first), contents(again))
 
 
 def test_what_is_refused_is_refused_before_anything_is_done(guided, recipe, console, tmp_path):
@@ -189,9 +183,8 @@ def test_errors_name_one_of_several_teachers(guided, loop_of, console):
 
     with pytest.raises(ValueError, match=r"^no teachers.big.memo in .* to its `teachers.big:`, or"):
         fill(of(False), console)
-    with pytest.raises(
-        ValueError, match=r"^teachers.big.memo: .* \(teachers.big.memo.limit, in GB"
-    ):
+    message = r"^teachers.big.memo: .* \(teachers.big.memo.limit, in GB"
+    with pytest.raises(ValueError, match=message):
         plan_memos(loop_of(of({"views": 1, "limit": 1e-6})))
     with pytest.raises(ValueError, match=r"^teachers.big.memo.top: 10 of 10 logits"):
         plan_memos(loop_of(of({"views": 1, "top": 10})))

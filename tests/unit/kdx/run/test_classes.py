@@ -61,9 +61,8 @@ def test_the_worst_mistakes_are_the_most_confident_whichever_process_sees_them()
         "confidence": pytest.approx(float(confidence[index])),
     }  # fmt: skip
     parts = [judged(logits, labels, part) for part in images.split(50)]
-    together = parts[0].report(
-        "test", source(labels), gather=lambda rows: torch.cat([each.worst for each in parts])
-    )
+    worst = torch.cat([each.worst for each in parts])
+    together = parts[0].report("test", source(labels), gather=lambda rows: worst)
     assert together.worst == report.worst
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -122,9 +123,8 @@ def test_an_optimizer_with_the_same_groups_goes_on(recipe, console):
 def test_an_optimizer_whose_state_lacks_something_starts_from_scratch(recipe, console):
     adam = run(recipe("optimizer={use: Adam, lr: 0.01}", name="adam"), console)
     amsgrad = recipe("optimizer={use: Adam, lr: 0.01, amsgrad: true}")
-    assert first_stage(amsgrad, adam)[1] == [
-        "the optimizer's state starts from scratch: its arguments differ"
-    ]
+    why = "the optimizer's state starts from scratch: its arguments differ"
+    assert first_stage(amsgrad, adam)[1] == [why]
     plain = run(recipe(SGD, name="sgd"), console)
     assert first_stage(recipe(MOMENTUM), plain)[1] == []
     assert first_stage(recipe(SGD), plain)[1] == []
@@ -152,10 +152,7 @@ def test_a_compact_student_is_expanded_if_its_weights_are_kept(recipe, console):
 def test_another_network_is_refused_before_anything_is_written(recipe, console, expanded):
     wide = "student={use: smallnet, kernel_size: 7}"
     for overrides, message in (
-        (
-            (EXPAND, "student.kernel_size=7"),
-            r"student\.safetensors: state dict does not mat",
-        ),
+        ((EXPAND, "student.kernel_size=7"), r"student\.safetensors: state dict does not mat"),
         ((wide,), r"cannot fork .*epoch_0002: student: 4 tensors differ in name or shape: conv1"),
     ):
         other = recipe(*overrides, name="other")
@@ -199,9 +196,8 @@ def test_a_fork_is_resumed_from_its_own_checkpoint(recipe, console, expanded, mo
     with stop_after(2, monkeypatch), pytest.raises(Stopped, match="saved in"):
         run(again, Console(quiet=True), fork=expanded)
     run_dir = run(again, console, resume=True, fork=expanded)
-    assert "note     resumed from epoch_0000_step_000002; not forked again\n" in (
-        console.file.getvalue()
-    )
+    said = "note     resumed from epoch_0000_step_000002; not forked again\n"
+    assert said in console.file.getvalue()
     assert "forked from" not in console.file.getvalue()
     assert same(load_file(run_dir / "student.safetensors"), contents(unbroken))
     states = [TrainState.read(newest(place)) for place in (unbroken, run_dir)]
@@ -210,35 +206,29 @@ def test_a_fork_is_resumed_from_its_own_checkpoint(recipe, console, expanded, mo
 
 
 def test_a_refused_resume_names_the_way_out(recipe, console, expanded):
+    changed = recipe(EXPAND, MOMENTUM, "optimizer.lr=0.1", "epochs=2", name="expanded")
     with pytest.raises(ValueError, match=r"cannot resume: .*\n  optimizer\.lr: 0\.05, now 0\.1\n.*"
                        rf"start a new run from it: --fork {newest(expanded)} name="):  # fmt: skip
-        run(
-            recipe(EXPAND, MOMENTUM, "optimizer.lr=0.1", "epochs=2", name="expanded"),
-            console,
-            resume=True,
-        )
+        run(changed, console, resume=True)
 
 
 def test_a_fork_that_ends_before_its_first_checkpoint_is_resumed_as_a_fork(
     recipe, console, expanded, monkeypatch
 ):
-    def killed(*arguments, **named):
-        raise KeyboardInterrupt
+    def killed(what, fork):
+        with monkeypatch.context() as patch:
+            patch.setattr("kdx.run.run.fit", Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                run(what, Console(quiet=True), fork=fork)
 
     what = recipe(EXPAND, MOMENTUM, name="forked")
-    with monkeypatch.context() as patch:
-        patch.setattr("kdx.run.run.fit", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run(what, Console(quiet=True), fork=expanded)
+    killed(what, expanded)
     run_dir = run(what, console, resume=True)
     assert read_summary(run_dir).forked_from == str(newest(expanded))
     assert "forked from" in console.file.getvalue()
     straight = run(recipe(EXPAND, MOMENTUM, name="straight"), Console(quiet=True), fork=expanded)
     assert same(contents(run_dir), contents(straight))
     plain = recipe(EXPAND, MOMENTUM, name="plain")
-    with monkeypatch.context() as patch:
-        patch.setattr("kdx.run.run.fit", killed)
-        for fork in (expanded, None):
-            with pytest.raises(KeyboardInterrupt):
-                run(plain, Console(quiet=True), fork=fork)
+    for fork in (expanded, None):
+        killed(plain, fork)
     assert read_summary(run(plain, console, resume=True)).forked_from is None

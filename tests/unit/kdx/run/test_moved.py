@@ -52,9 +52,9 @@ def home(tmp_path, monkeypatch):
     return home
 
 
-def stopped(recipe: Recipe, monkeypatch):
+def stopped(recipe: Recipe, monkeypatch, fork=None):
     with stop_after(2, monkeypatch), pytest.raises(Stopped):
-        run(recipe, QUIET)
+        run(recipe, QUIET, fork=fork)
     return recipe.run_dir
 
 
@@ -124,9 +124,8 @@ def test_the_recipe_of_a_run_has_paths_that_hold_from_anywhere(home, tmp_path, m
     assert again.student.weights == str(home / "start")
     assert again.teacher.weights == str(home / "runs" / "teacher")
     assert str(again.memos_dir(again.teacher)) == "out/m"
-    (tmp_path / "c.yaml").write_text(
-        "data: {use: cifar10}\nstudent: {use: smallnet}\n", encoding="utf-8"
-    )
+    plain = "data: {use: cifar10}\nstudent: {use: smallnet}\n"
+    (tmp_path / "c.yaml").write_text(plain, encoding="utf-8")
     assert f"root: {tmp_path}/data\n" in load("c.yaml").portable_yaml()  # a default
 
 
@@ -140,16 +139,14 @@ def test_a_finished_run_with_damaged_checkpoints_is_finished(recipe, console):
 
 def test_a_resume_with_another_fork_is_refused(recipe, console, monkeypatch):
     one, two = (run(recipe(f"seed={s}", name=f"s{s}"), QUIET) for s in (1, 2))
-    with stop_after(2, monkeypatch), pytest.raises(Stopped):
-        run(recipe(), QUIET, fork=one)
+    stopped(recipe(), monkeypatch, fork=one)
     message = rf"--fork {two}: .*/plain was started from {one}/checkpoints/epoch_0001: resume it"
     for _ in range(2):  # stopped, and finished
         with pytest.raises(ValueError, match=message):
             run(recipe(), QUIET, resume=True, fork=two)
         run(recipe(), QUIET, resume=True, fork=one)
     plain = recipe(name="unforked")
-    with stop_after(2, monkeypatch), pytest.raises(Stopped):
-        run(plain, QUIET)
+    stopped(plain, monkeypatch)
     with pytest.raises(ValueError, match=r"unforked was started without --fork: resume it"):
         run(plain, QUIET, resume=True, fork=one)
 

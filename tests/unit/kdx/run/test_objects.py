@@ -89,16 +89,13 @@ def test_objects_are_trained_and_left_as_they_are(distill):
                   "name: soft", "use: AdamW\n  lr: 0.01", "use: cosine\n  end: 0.5"):  # fmt: skip
         assert shown in recipe
     images = run.summary.test_images
-    views = kdx.data.Views(kdx.data.from_datasets(Digits(64), Digits(32, test=True)).test,
-                           kdx.data.from_datasets(Digits(64), Digits(32, test=True)).input,
-                           seed=0)  # fmt: skip
+    data = kdx.data.from_datasets(Digits(64), Digits(32, test=True))
+    views = kdx.data.Views(data.test, data.input, seed=0)
     batch = views.__getitems__([(0, index) for index in range(images)])
     hits = (run.student(batch.images).argmax(1) == batch.targets).float().mean()
     assert run.metrics["top1"] == pytest.approx(float(hits))
-    assert (
-        f'load_student("{run.path}", network=Sequential(...))'
-        in (run.path / "report.md").read_text()
-    )
+    report = (run.path / "report.md").read_text()
+    assert f'load_student("{run.path}", network=Sequential(...))' in report
 
 
 def test_no_command_runs_the_recipe_again(distill):
@@ -115,13 +112,12 @@ def test_no_command_runs_the_recipe_again(distill):
 
 def test_a_mixed_and_repeated_dataset(distill):
     """64 images in batches of 16: 8 samples, twice, in each."""
-    run = distill(name="mixed", epochs=1, mixup=0.4, cutmix=1.0, repeats=2)
+    options = {"epochs": 1, "mixup": 0.4, "cutmix": 1.0, "repeats": 2}
+    run = distill(name="mixed", **options)
     text = (run.path / "recipe.yaml").read_text()
     assert "  mixup: 0.4\n  cutmix: 1.0\n  repeats: 2\n" in text
     assert exported(run) != exported(distill(name="plain", epochs=1))
-    assert exported(run) == exported(
-        distill(name="again", epochs=1, mixup=0.4, cutmix=1.0, repeats=2, workers=2)
-    )
+    assert exported(run) == exported(distill(name="again", workers=2, **options))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -249,9 +245,8 @@ def test_unfit_objects_are_refused(given, message):
 def test_problems_of_objects_name_their_place(distill):
     with pytest.raises(kdx.RecipeError, match=r"student.width: an object takes no arguments here"):
         distill(**{"student.width": 3})
-    with pytest.raises(
-        ValueError, match=r"kdx.distill: train: 'object:list': train: list is empty"
-    ):
+    message = r"kdx.distill: train: 'object:list': train: list is empty"
+    with pytest.raises(ValueError, match=message):
         distill(train=[])
     with pytest.raises(kdx.RecipeError, match=r"epochs: 0 should be"):
         distill(epochs=0)

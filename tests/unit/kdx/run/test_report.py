@@ -21,10 +21,13 @@ CERTIFICATE = Certificate(
 INPUT = InputSpec(1, 32, (0.5,), (0.25,))
 
 
-def written(recipe, tmp_path, summary=SUMMARY, **more):
-    epoch = {"epoch": 1, "stage": "train", "learning_rate": 0.01, "loss/total": 2.5,
-             "loss/kd": 2.5, "test/top1": 0.5, **more}  # fmt: skip
-    (tmp_path / "metrics.jsonl").write_text(json.dumps(epoch) + "\n")
+EPOCH = {"epoch": 1, "stage": "train", "learning_rate": 0.01, "loss/total": 2.5}
+ONE = [{"loss/kd": 2.5, "test/top1": 0.5}]
+
+
+def written(recipe, tmp_path, summary=SUMMARY, epochs=ONE):
+    lines = [json.dumps({**EPOCH, **epoch}) for epoch in epochs]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     path = write_report(tmp_path, recipe, summary, CERTIFICATE, input=INPUT)
     assert path == tmp_path / "report.md"
     return path.read_text()
@@ -69,14 +72,8 @@ def test_diagnosed_gradients_are_a_table(recipe, tmp_path):
              "suggested/kd": 0.25, "gradient/sp": 0.0}  # fmt: skip
     second = {"gradient/cross_entropy": 2.2222, "gradient/kd": 0.5, "cosine/kd": -0.125,
               "suggested/kd": 2.2, "weight/kd": 3.0}  # fmt: skip
-    plain = {"learning_rate": 0.01, "loss/total": 2.5}
-    lines = [
-        {"epoch": 1 + i, "stage": "first", **plain, **e} for i, e in enumerate((first, second))
-    ]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (tmp_path / "metrics.jsonl").write_text(text)
-    write_report(tmp_path, made, SUMMARY, CERTIFICATE, input=INPUT)
-    assert rows((tmp_path / "report.md").read_text(), "Gradients") == [
+    epochs = [{"stage": "first", **first}, {"epoch": 2, "stage": "first", **second}]
+    assert rows(written(made, tmp_path, epochs=epochs), "Gradients") == [
         ["stage", "term", "weight", "gradient", "weight x gradient", "cosine",
          "suggested weight", "over all epochs"],
         ["---"] * 8,
@@ -116,9 +113,8 @@ def test_a_choice_on_the_test_images_is_called_what_it_is(recipe, tmp_path):
 def test_the_report_of_a_real_run(distilled):
     recipe, run_dir, _ = distilled
     text = (run_dir / "report.md").read_text()
-    assert text.startswith(
-        f"# {recipe.name}\n\n`smallnet` on `digits`, trained as `expand.ExpandNet`("
-    )
+    begin = f"# {recipe.name}\n\n`smallnet` on `digits`, trained as `expand.ExpandNet`("
+    assert text.startswith(begin)
     assert "taught by `smallnet`. Batch 16, seed 0." in text
     losses = "0.5 cross_entropy + 0.25 kd + 0.125 hint"
     assert f"- nonlinear: {losses}, 1 epoch, `SGD`(lr=0.01, momentum=0.9), `constant`" in text
@@ -144,28 +140,15 @@ def test_the_report_of_a_real_run(distilled):
 
 @pytest.mark.parametrize("missing", ["test/top1", "loss/kd"])
 def test_epochs_that_lack_a_number_leave_its_cell_empty(recipe, tmp_path, missing):
-    whole = {"epoch": 1, "stage": "a", "learning_rate": 1.0, "loss/total": 1.0, "loss/kd": 1.0,
-             "test/top1": 0.5}  # fmt: skip
+    whole = {"loss/kd": 1.0, "test/top1": 0.5}
     lacking = {name: value for name, value in whole.items() if name != missing}
-    lines = "\n".join(map(json.dumps, (lacking, whole)))
-    (tmp_path / "metrics.jsonl").write_text(lines)
-    text = write_report(tmp_path, recipe(), SUMMARY, CERTIFICATE, input=INPUT).read_text()
+    text = written(recipe(), tmp_path, epochs=(lacking, whole))
     heading, _, first, second = rows(text, "Epochs")
     assert first[heading.index(missing)] == ""
     assert second[heading.index(missing)] != ""
 
 
 def test_the_losses_of_every_stage_are_shown(recipe, tmp_path):
-    lines = [
-        {
-            "epoch": epoch,
-            "stage": term,
-            "learning_rate": 1.0,
-            "loss/total": 1.0,
-            f"loss/{term}": 1.0,
-        }
-        for epoch, term in ((1, "hint"), (2, "kd"))
-    ]
-    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    text = write_report(tmp_path, recipe(), SUMMARY, CERTIFICATE, input=INPUT).read_text()
+    epochs = {"stage": "hint", "loss/hint": 1.0}, {"epoch": 2, "stage": "kd", "loss/kd": 1.0}
+    text = written(recipe(), tmp_path, epochs=epochs)
     assert {"loss/hint", "loss/kd"} <= set(rows(text, "Epochs")[0])

@@ -86,10 +86,9 @@ def test_teachers_without_weights_that_nothing_trains(recipe, console):
 def test_what_is_wrong_with_the_student_shows_before_the_teacher_is_trained(recipe, console):
     recipe(name="first")
     absent = "teacher={use: smallnet, weights: runs/digits/first, recipe: first.yaml}"
+    pool9 = "losses=[{use: pkt, student_layer: pool9, teacher_layer: fc1}]"
     with pytest.raises(ValueError, match="the student has no module 'pool9'"):
-        run(
-            recipe(absent, "losses=[{use: pkt, student_layer: pool9, teacher_layer: fc1}]"), console
-        )
+        run(recipe(absent, pool9), console)
     with pytest.raises(ValueError, match=r"smallnet with {'kernel_size': 7}, but .* would train"):
         run(recipe(absent, "teacher.kernel_size=7", "losses=[{use: kd}]"), console)
     assert "The teacher has no weights" not in console.file.getvalue()

@@ -43,23 +43,19 @@ def test_a_run_and_a_dry_run_say_what_the_teacher_sees(recipe, console, tmp_path
         f"sees 1 x {spec.size} x {spec.size}, mean ({spec.mean[0]:.4g}), std ({spec.std[0]:.4g})"
     )
     torch.save(contents(teacher_run), tmp_path / "bare.pth")
-    for teacher, whose in (
-        (f"{{use: smallnet, weights: {teacher_run}}}", "of its weights"),
-        (
-            f"{{use: smallnet, weights: {tmp_path}/bare.pth}}",
-            "the data's, as those of the teacher are",
-        ),
+    bare = f"{tmp_path}/bare.pth"
+    for file, whose in (
+        (teacher_run, "of its weights"),
+        (bare, "the data's, as those of the teacher are"),
     ):
-        taught = recipe(f"teacher={teacher}", KD)
+        taught = recipe(f"teacher={{use: smallnet, weights: {file}}}", KD)
         run(taught, console, overwrite=True)
         assert f"top-1 on 64 test images; {numbers}: {whose}" in said(console, "teacher  ")[-1]
         dry_run(taught, console)
         assert said(console, "teacher sees")[-1].startswith(f"teacher {numbers}: {whose}")
     dry_run(recipe(f"teacher={{use: smallnet, weights: {teacher_run}}}", KD, OTHER), console)
-    line = said(console, "teacher sees")[-1]
-    assert line.endswith(
-        "mean (0.9), std (0.05): mean and std of teacher.input; the rest of its weights"
-    )
+    told = "mean (0.9), std (0.05): mean and std of teacher.input; the rest of its weights"
+    assert said(console, "teacher sees")[-1].endswith(told)
 
 
 def test_another_normalisation_is_named_where_it_is_better(recipe, console, teacher_run):
@@ -109,10 +105,9 @@ def test_a_teacher_trained_with_one_half(runtime):
 
 def test_a_teacher_to_which_it_makes_no_difference(runtime):
     torch.manual_seed(0)
-    same = nn.Sequential(
-        nn.Flatten(), nn.LayerNorm(runtime.job.data.input.size**2), nn.LazyLinear(10)
-    )
-    same(torch.zeros(1, *runtime.job.data.input.shape))
+    spec = runtime.job.data.input
+    same = nn.Sequential(nn.Flatten(), nn.LayerNorm(spec.size**2), nn.LazyLinear(10))
+    same(torch.zeros(1, *spec.shape))
     assert judged(runtime, None, same) is None
 
 

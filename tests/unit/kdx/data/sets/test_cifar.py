@@ -80,12 +80,6 @@ def test_wrong_content(root10, content, message):
         cifar10(root=str(root10))
 
 
-def test_a_wrong_count_of_classes(root10):
-    write(root10 / "cifar-10-batches-py" / "batches.meta", label_names=NAMES[:9])
-    with pytest.raises(ValueError, match=r"batches\.meta: 9 label_names should be 10"):
-        cifar10(root=str(root10))
-
-
 def test_a_missing_batch(root10):
     (root10 / "cifar-10-batches-py" / "data_batch_4").unlink()
     with pytest.raises(ValueError, match="data_batch_4: cannot be read"):
@@ -118,16 +112,16 @@ def test_a_failed_download(tmp_path, monkeypatch):
     path.write_text("no archive")
     offered(monkeypatch, path)
     path.unlink()
-    with pytest.raises(
-        ValueError, match=r"cifar10: not found in '.*data', .* failed \(file://.*No"
-    ):
+    message = r"cifar10: not found in '.*data', .* failed \(file://.*No"
+    with pytest.raises(ValueError, match=message):
         cifar10(root=str(tmp_path / "data"))
 
 
-@pytest.mark.parametrize("names", [None, "ten", 10])
-def test_names_that_are_no_list(root10, names):
+@pytest.mark.parametrize("names", [None, "ten", 10, NAMES[:9]])
+def test_names_that_are_no_list_of_all(root10, names):
     write(root10 / "cifar-10-batches-py" / "batches.meta", label_names=names)
-    with pytest.raises(ValueError, match=r"batches\.meta: no list of label_names should be 10"):
+    found = len(names) if isinstance(names, list) else "no list of"
+    with pytest.raises(ValueError, match=rf"batches\.meta: {found} label_names should be 10"):
         cifar10(root=str(root10))
 
 

@@ -2,12 +2,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 
 from kdx.data import MaskImages, Views, cityscapes
 from kdx.data.masks import UNKNOWN
 from kdx.protocols import IGNORED
 from tests.contracts import check_scenes
+from tests.unit.kdx.data.sets.made import store_turned
 
 CITIES = {"train": ("ulm", "bochum"), "val": ("lindau",)}
 
@@ -125,16 +126,14 @@ def test_an_id_that_cityscapes_has_not(root):
 
 
 def test_folders_that_are_not_there(root):
-    with pytest.raises(
-        ValueError, match=r"no folder .*leftImg8bit/test nor .*gtFine/test: set root"
-    ):
+    message = r"no folder .*leftImg8bit/test nor .*gtFine/test: set root"
+    with pytest.raises(ValueError, match=message):
         opened(root, test="test")
     for folder in ("leftImg8bit", "gtFine"):
         (root / folder / "holdout").mkdir()
         (root / folder / "test").mkdir()
-    with pytest.raises(
-        ValueError, match=r"cityscapes: in '.*': Unknown value 'holdout' for argument"
-    ):
+    message = r"cityscapes: in '.*': Unknown value 'holdout' for argument"
+    with pytest.raises(ValueError, match=message):
         opened(root, test="holdout")
     with pytest.raises(ValueError, match=r"no images in .*/test, as city/\*_leftImg8bit\.png"):
         opened(root, test="test")
@@ -154,19 +153,16 @@ def test_masks_without_an_image_are_told(root):
 
 
 def test_images_lie_as_their_masks(root):
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
     image, mask = files(root, "val", "lindau", 0)
     upright = Image.new("RGB", (40, 20))
     upright.paste((255, 255, 255), (0, 0, 5, 20))
-    upright.transpose(Image.Transpose.ROTATE_90).save(image, exif=exif)
+    store_turned(image, upright.transpose(Image.Transpose.ROTATE_90))
     data = opened(root)
-    assert data.notes[0].startswith(
-        "cityscapes: 1 image with an EXIF orientation turned, as the masks' sizes say: "
-    )
+    note = "cityscapes: 1 image with an EXIF orientation turned, as the masks' sizes say: "
+    assert data.notes[0].startswith(note)
     pixels, classes = data.test.view(0, data.input, None)
     assert torch.equal(pixels[0] > 127, classes == 11)  # the person
-    Image.new("RGB", (20, 20)).save(image, exif=exif)
+    store_turned(image, Image.new("RGB", (20, 20)))
     Image.new("L", (20, 20), 7).save(mask)
     with pytest.raises(ValueError, match=r"lindau_000000.*8bit.png: EXIF orientation 6: whether"):
         opened(root)

@@ -6,16 +6,14 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image
-from rich.console import Console
+from PIL import Image
 
 from kdx.data import MaskImages, Views, coco
 from kdx.data.decode import decode_segments
 from kdx.protocols import IGNORED
-from kdx.recipe import load
-from kdx.run.run import run
 from kdx.tasks import Segmentation
 from tests.contracts import check_scenes
+from tests.unit.kdx.data.sets.made import check_trains, store_turned
 from tests.unit.kdx.data.test_pipeline import listed, part
 
 CATEGORIES = [
@@ -90,10 +88,9 @@ def test_a_pixel_has_the_category_of_its_segment(root):
 def test_a_list_of_augmentations(root):
     data = opened(root)
     flip = listed(part("RandomVerticalFlip", p=1.0))
-    targets = Views(data.train, data.input, seed=0, augment=flip).__getitems__([(0, 0), (0, 1)])[1]
-    assert torch.equal(
-        targets, Views(data.train, data.input, seed=0).__getitems__([(0, 1), (0, 0)])[1]
-    )
+    plain, turned = (Views(data.train, data.input, seed=0, augment=each) for each in (None, flip))
+    targets = turned.__getitems__([(0, 0), (0, 1)]).targets
+    assert torch.equal(targets, plain.__getitems__([(0, 1), (0, 0)]).targets)
 
 
 def test_classes_by_name(root):
@@ -137,10 +134,7 @@ def test_segments_that_are_not_listed(root):
             r"2 invalid entries: annotations\[2\], image 2: the image has an annotation already; "
             r"annotations\[3\], image 9: `images` has no such id",
         ),
-        (
-            [annotated(8), {"image_id": 2, "bbox": []}],
-            r"\[1\], image 2: no file_name and segments_i",
-        ),
+        ([annotated(8), {"image_id": 2, "bbox": []}], r"\[1\], image 2: no file_name and "),
         (
             [annotated(8), annotated(2, segments_info=[{"id": 0}, {"id": 4, "category_id": 3}, 5])],
             r"3 invalid entries: .* image 2, segments_info\[0\]: id 0 is not a segment's, or .*"
@@ -169,19 +163,15 @@ def test_masks_that_do_not_fit(root):
 
 
 def test_exif_orientations(root):
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    Image.new("RGB", (32, 40)).save(root / "train2017/000000000002.jpg", exif=exif)
-    assert (
-        opened(root).notes[0].startswith("coco: 1 image with an EXIF orientation turned, as the m")
-    )
+    store_turned(root / "train2017/000000000002.jpg", Image.new("RGB", (32, 40)))
+    (note,) = opened(root).notes
+    assert note.startswith("coco: 1 image with an EXIF orientation turned, as the masks' sizes ")
 
 
 def test_files_of_another_task(root):
     arguments = {"task": "detection", "annotations": "annotations/panoptic_{split}.json"}
-    with pytest.raises(
-        ValueError, match=r"train2017\.json: panoptic annotations: set task: segment"
-    ):
+    message = r"train2017\.json: panoptic annotations: set task: segment"
+    with pytest.raises(ValueError, match=message):
         opened(root, **arguments)
 
 
@@ -193,11 +183,6 @@ def test_more_classes_than_a_mask_can_have(root, monkeypatch):
 
 @pytest.mark.long
 def test_a_run_of_one_epoch(root, tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
-        f"data: {{use: coco, root: {root}, task: segmentation, size: 32, batch_size: 2, augment: "
-        "[{use: RandomHorizontalFlip}]}\nstudent: {use: unet, widths: [2, 4]}\n"
-        "losses: [{use: cross_entropy}]\nepochs: 1\nthreads: 1\n"
-    )
-    run_dir = run(load(recipe, output_root=tmp_path / "runs"), Console(quiet=True))
-    assert (run_dir / "student.safetensors").stat().st_size > 1000
+    data = f"use: coco, root: {root}, task: segmentation, size: 32, batch_size: 2"
+    student = "student: {use: unet, widths: [2, 4]}\nlosses: [{use: cross_entropy}]"
+    check_trains(tmp_path, f"{data}, augment: [{{use: RandomHorizontalFlip}}]", student)

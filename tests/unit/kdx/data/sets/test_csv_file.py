@@ -2,13 +2,11 @@ import re
 
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from kdx.data import Augment, FileImages, Views, csv
-from kdx.data.sets import reading
-from kdx.recipe import load
-from kdx.run.run import run
+from kdx.data.sets import stored
 from kdx.tasks import MultiLabel, Regression
+from tests.unit.kdx.data.sets.made import check_trains
 
 COLOURS = {"ant": (255, 0, 0), "bee": (0, 255, 0), "owl": (0, 0, 255)}
 
@@ -108,9 +106,8 @@ def test_space_after_quotes(root):
 def test_problems_of_both_files_come_together(root):
     write(root, "path,label\nimages/ant0.PNG\n")
     write(root, "path,name\n", "test.csv")
-    with pytest.raises(
-        ValueError, match=r"2 problems: .*train\.csv:2: 1 cell.*test\.csv:1: no col"
-    ):
+    message = r"2 problems: .*train\.csv:2: 1 cell.*test\.csv:1: no col"
+    with pytest.raises(ValueError, match=message):
         opened(root)
     (root / "train.csv").unlink()
     with pytest.raises(ValueError, match=r"2 problems: .*train\.csv: No such file.*test\.csv:1: "):
@@ -145,19 +142,15 @@ def test_an_image_with_two_labels(root):
     with pytest.raises(ValueError, match=message):
         opened(root)
     write(root, "path,label\nimages/owl0.PNG,owl\nimages/owl0.PNG,bee\n", "test.csv")
-    with pytest.raises(
-        ValueError, match=r"2 images .*train\.csv:4: .*; .*test\.csv:3: .*'bee', but"
-    ):
+    message = r"2 images .*train\.csv:4: .*; .*test\.csv:3: .*'bee', but"
+    with pytest.raises(ValueError, match=message):
         opened(root)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (
-            "path,label\na.png,x,1\nb.png,\n,\n,x\nc.png\n",
-            "4 problems: .*:2: 3 cells, but",
-        ),
+        ("path,label\na.png,x,1\nb.png,\n,\n,x\nc.png\n", "4 problems: .*:2: 3 cells, but"),
         ("path,label\nb.png,\n", r"1 problem: .*train\.csv:2: no label$"),
         ("path,label\n\n ,x\n", r"1 problem: .*train\.csv:3: no path$"),
         ("path,label\na.png\n", r":2: 1 cell, but the header has 2; put cells that contain ','"),
@@ -171,14 +164,8 @@ def test_an_image_with_two_labels(root):
         ),
         ("path,label\n".encode("utf-16-le"), r"csv:1: not UTF-8: zero bytes, as of UTF-16 without"),
         ("path,label\na,b\n".encode("utf-16")[:-1], r"csv: not UTF-16: truncated data: save it"),
-        (
-            "path,label\nC:\\a.png,x\nD:/b.png,x\n",
-            r"2 problems: .*csv:2: C:\\a\.png is a Windows path",
-        ),
-        (
-            "file;label\na;b\n",
-            r"train\.csv:1: no column path, label in the header: 'file;label'",
-        ),
+        ("path,label\nC:\\a.png,x\nD:/b.png,x\n", r"2 problems: .*csv:2: C:\\a\.png is a Windows"),
+        ("file;label\na;b\n", r"train\.csv:1: no column path, label in the header: 'file;label'"),
         ("\npath,label,path\n", r"train\.csv:2: duplicate columns: path"),
         ("path,label\n\n", r"train\.csv: no rows below the header"),
         ("", r"train\.csv: no rows below the header"),
@@ -196,17 +183,22 @@ def test_a_place_is_where_a_row_of_several_lines_starts(root):
         opened(root)
 
 
-def test_arguments(root):
-    with pytest.raises(ValueError, match=r"csv: .*/none\.csv: No such file .*: set train, test or"):
-        opened(root, test=str(root / "none.csv"))
-    with pytest.raises(ValueError, match=r"csv: train and test are both '.*train\.csv'"):
-        opened(root, test=str(root / "train.csv"))
-    with pytest.raises(ValueError, match=r"csv: delimiter: ',,' must be one character"):
-        opened(root, delimiter=",,")
-    with pytest.raises(ValueError, match=r"csv: size: 0 must be 1 or more"):
-        opened(root, size=0)
-    with pytest.raises(ValueError, match=r"train\.csv:2: 'ant'; .*csv:4: 'ant'.*has bee, owl"):
-        opened(root, classes=["bee", "owl"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"test": "none.csv"}, r"csv: .*none\.csv: No such file .*: set train, test or"),
+        ({"train": "a.csv", "test": "a.csv"}, r"csv: train and test are both 'a\.csv'"),
+        ({"delimiter": ",,"}, r"csv: delimiter: ',,' must be one character"),
+        ({"size": 0}, r"csv: size: 0 must be 1 or more"),
+        ({"classes": ["bee", "owl"]}, r"csv:2: 'ant'; .*train\.csv:4: 'ant'.*has bee, owl"),
+        ({"separator": "|", "targets": ["x"]}, r"separator: '\|': for labels, one character or"),
+        ({"separator": ""}, "csv: separator: '': for labels"),
+        ({"targets": ["x", "x"]}, "csv: targets: duplicate columns: x"),
+    ],
+)
+def test_arguments(root, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        opened(root, **arguments)
 
 
 def test_bad_images_are_named_with_the_row_or_left_out(root, monkeypatch):
@@ -223,20 +215,14 @@ def test_bad_images_are_named_with_the_row_or_left_out(root, monkeypatch):
     assert re.search("csv: 2 of 12 files left out, which cannot be read: .*csv:6: ", data.notes[0])
     with pytest.raises(ValueError, match=r"1 of 12 images .*train\.csv:10: no file '.*owl2\.PNG'"):
         opened(root, verify=False)
-    monkeypatch.setattr(reading, "VERIFY_AT_MOST", 11)
+    monkeypatch.setattr(stored, "VERIFY_AT_MOST", 11)
     with pytest.raises(ValueError, match=r"1 of 12 images .*train\.csv:10: no file '.*owl2\.PNG'"):
         opened(root)
 
 
 def test_a_run_of_one_epoch(root, tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
-        f"data: {{use: csv, train: {root}/train.csv, test: {root}/test.csv, size: 16, "
-        "batch_size: 3}\nstudent: {use: tests.toys.plain}\nepochs: 1\nthreads: 1\n"
-    )
-    loaded = load(recipe, plugins=["tests.toys"], output_root=tmp_path / "runs")
-    run_dir = run(loaded, Console(quiet=True))
-    assert (run_dir / "student.safetensors").stat().st_size > 1000
+    files = f"train: {root}/train.csv, test: {root}/test.csv"
+    check_trains(tmp_path, f"use: csv, {files}, size: 16, batch_size: 3")
 
 
 def several(root, **arguments):
@@ -276,14 +262,6 @@ def test_columns_of_numbers(root):
 
 
 def test_several_labels_and_numbers_that_are_refused(root):
-    with pytest.raises(
-        ValueError, match=r"csv: separator: '\|': for labels, one character or more"
-    ):
-        opened(root, separator="|", targets=["x"])
-    with pytest.raises(ValueError, match="csv: separator: '': for labels"):
-        opened(root, separator="")
-    with pytest.raises(ValueError, match="csv: targets: duplicate columns: x"):
-        opened(root, targets=["x", "x"])
     write(root, "path,x\nimages/ant0.PNG,one\nimages/ant1.PNG,inf\nimages/ant2.PNG,1e3\n")
     write(root, "path,x\nimages/bee0.PNG,2\n", "test.csv")
     message = r"csv: 2 targets not a finite number: .*train\.csv:2: 'one'; .*train\.csv:3: 'inf'$"

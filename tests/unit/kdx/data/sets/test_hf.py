@@ -1,16 +1,12 @@
-import io
 import pickle
 import sys
 
 import pytest
 import torch
-from PIL import Image
-from rich.console import Console
 
 from kdx.data import FileImages, Views, hf
 from kdx.data.digests import digest_of_images
-from kdx.recipe import load
-from kdx.run.run import run
+from tests.unit.kdx.data.sets.made import check_trains, picture
 
 datasets = pytest.importorskip("datasets", reason="datasets is not installed: kdx[hf]")
 
@@ -23,19 +19,10 @@ def _silent():
     datasets.disable_progress_bars()
 
 
-def picture(colour, kind="png") -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (20, 16), colour).save(file, kind)
-    return file.getvalue()
-
-
 def made(labels=(1, 0, 0, 1), label=None, image=None, **columns):
     """Return a Dataset of images of `COLOURS`, encoded as the column's features say."""
     features = datasets.Features(
-        {
-            "image": image or datasets.Image(),
-            "label": label or datasets.ClassLabel(names=NAMES),
-        }
+        {"image": image or datasets.Image(), "label": label or datasets.ClassLabel(names=NAMES)}
     )
     images = columns.get("images") or [{"bytes": picture(c), "path": None} for c in COLOURS]
     content = {"image": images[: len(labels)], "label": list(labels)}
@@ -75,9 +62,8 @@ def test_from_disk(saved):
     assert len(pickle.dumps(data.train)) < 5000
     batch = Views(pickle.loads(pickle.dumps(data.train)), data.input, seed=0)
     images = batch.__getitems__([(0, 1), (0, 2)]).images
-    expected = (torch.tensor([0, 1, 0]) - torch.tensor(data.input.mean)) / torch.tensor(
-        data.input.std
-    )
+    mean, std = torch.tensor(data.input.mean), torch.tensor(data.input.std)
+    expected = (torch.tensor([0, 1, 0]) - mean) / std
     torch.testing.assert_close(images[0, :, 4, 4], expected)
 
 
@@ -142,10 +128,7 @@ def test_streaming_keeps_the_rows_of_a_slice_and_two_columns(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            {"train": "train[:50%]"},
-            r"train\[:50%\]: streaming takes a split, or rows of it counted",
-        ),
+        ({"train": "train[:50%]"}, r"train\[:50%\]: streaming takes a split, or rows of it"),
         ({"train": "train[2:2]"}, r"train\[2:2\]: streaming takes a split, or rows of it"),
         ({"train": "trian"}, "hf: .*: trian: .*"),
         ({"label": "kind"}, "hf: .*: train: no column kind: columns are image, label; set image"),
@@ -166,10 +149,7 @@ def test_parquet_of_other_libraries(tmp_path):
     data = opened(tmp_path, train="a.parquet", test="b.parquet", image="photo", label="kind")
     assert list(data.classes) == ["a", "b"]
     assert data.train.labels.tolist() == data.test.labels.tolist() == [1, 0, 0, 1]
-    first, second = (
-        data.train.view(2, data.input, None)[0],
-        data.test.view(2, data.input, None)[0],
-    )
+    first, second = (part.view(2, data.input, None)[0] for part in (data.train, data.test))
     assert torch.equal(first, second)
     assert first[:, 0, 0].sub(torch.tensor([0, 0, 255])).abs().max() < 3
 
@@ -235,9 +215,8 @@ def test_labels_that_are_missing_or_unknown(tmp_path):
         opened(path)
     names = datasets.ClassLabel(names=["owl", "bee"])
     path = save(tmp_path / "other", made(), made([0, 1], names))
-    with pytest.raises(
-        ValueError, match=r"unknown classes: test\[1\]: 'bee'; classes has owl, ant"
-    ):
+    message = r"unknown classes: test\[1\]: 'bee'; classes has owl, ant"
+    with pytest.raises(ValueError, match=message):
         opened(path)
 
 
@@ -247,29 +226,25 @@ def test_class_labels_go_by_their_names(tmp_path):
     assert opened(path, classes=NAMES[::-1]).train.labels.tolist() == [0, 1, 1, 0]
 
 
-def test_columns(tmp_path):
-    path = save(tmp_path, made())
-    message = r"hf: .*saved: train: no column img, fine: columns are image, label; set image, label"
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"test": "train"}, "hf: train and test are both 'train'"),
+        ({"skip_bad": -1}, "hf: skip_bad: -1 must be 0 or more"),
+        ({"test": "validation"}, r"hf: .*saved: validation: "),
+        ({"train": "train[:2]"}, r"train\[:2\]: save_to_disk wrote the splits train, test, which"),
+        ({"image": "img", "label": "fine"}, r"train: no column img, fine: .* image, label; set im"),
+        ({"image": "label"}, r"column 'label' is ClassLabel.*, not of images, or of"),
+        ({"label": "image"}, r"column 'image' is Image.*, not ClassLabel, integer or"),
+    ],
+)
+def test_arguments(saved, arguments, message):
     with pytest.raises(ValueError, match=message):
-        opened(path, image="img", label="fine")
-    with pytest.raises(ValueError, match=r"column 'label' is ClassLabel.*, not of images, or of"):
-        opened(path, image="label")
-    with pytest.raises(ValueError, match=r"column 'image' is Image.*, not ClassLabel, integer or"):
-        opened(path, label="image")
+        opened(saved, **arguments)
 
 
 def test_what_cannot_be_opened(tmp_path, monkeypatch):
     path = save(tmp_path, made())
-    with pytest.raises(ValueError, match="hf: train and test are both 'train'"):
-        opened(path, test="train")
-    with pytest.raises(ValueError, match="hf: skip_bad: -1 must be 0 or more"):
-        opened(path, skip_bad=-1)
-    with pytest.raises(ValueError, match=r"hf: .*saved: validation: "):
-        opened(path, test="validation")
-    with pytest.raises(
-        ValueError, match=r"train\[:2\]: save_to_disk wrote the splits train, test, which"
-    ):
-        opened(path, train="train[:2]")
     (path / "train/data-00000-of-00001.arrow").write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"hf: .*saved: train: "):
         opened(path)
@@ -277,18 +252,10 @@ def test_what_cannot_be_opened(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"hf: .*: a\.parquet: "):
         opened(tmp_path, train="a.parquet")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(
-        ValueError, match=r"hf: cannot import datasets: .*: pip install 'kdx\[hf\]'"
-    ):
+    message = r"hf: cannot import datasets: .*: pip install 'kdx\[hf\]'"
+    with pytest.raises(ValueError, match=message):
         opened(path)
 
 
 def test_a_run_of_one_epoch(saved, tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
-        f"data: {{use: hf, path: {saved}, size: 16, batch_size: 2}}\n"
-        "student: {use: tests.toys.plain}\nepochs: 1\nthreads: 1\n"
-    )
-    loaded = load(recipe, plugins=["tests.toys"], output_root=tmp_path / "runs")
-    run_dir = run(loaded, Console(quiet=True))
-    assert (run_dir / "student.safetensors").stat().st_size > 1000
+    check_trains(tmp_path, f"use: hf, path: {saved}, size: 16, batch_size: 2")

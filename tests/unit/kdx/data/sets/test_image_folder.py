@@ -2,10 +2,11 @@ import os
 import re
 
 import pytest
-from PIL import ExifTags, Image
+from PIL import Image
 
 from kdx.data import FileImages, image_folder
-from kdx.data.sets import reading as module
+from kdx.data.sets import stored
+from tests.unit.kdx.data.sets.made import store_turned
 
 
 @pytest.fixture
@@ -26,9 +27,8 @@ def test_classes_and_images_come_in_order(root):
     assert list(data.classes) == ["ant", "bee", "owl"]
     assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert isinstance(data.test, FileImages)
-    assert data.test.paths[:3] == [
-        str(root / "val" / p) for p in ("ant/0.JPEG", "ant/1.JPEG", "bee/0.JPEG")
-    ]
+    first = ("ant/0.JPEG", "ant/1.JPEG", "bee/0.JPEG")
+    assert data.test.paths[:3] == [str(root / "val" / name) for name in first]
     assert (data.input.channels, data.input.size) == (3, 64)
     assert data.input.mean == (0.485, 0.456, 0.406)
 
@@ -81,7 +81,7 @@ def test_unreadable_files_are_all_counted(root, monkeypatch):
     with pytest.raises(ValueError, match=message):
         image_folder(root=str(root), verify=True)
     assert len(image_folder(root=str(root), verify=False).train) == 21
-    monkeypatch.setattr(module, "VERIFY_AT_MOST", 20)
+    monkeypatch.setattr(stored, "VERIFY_AT_MOST", 20)
     assert len(image_folder(root=str(root)).train) == 21
 
 
@@ -156,9 +156,7 @@ def test_all_that_pillow_reads_is_taken_and_what_is_not_is_counted(root):
 
 
 def test_orientations_are_ignored_and_counted(root):
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    Image.new("RGB", (20, 10)).save(root / "val/owl/0.JPEG", "jpeg", exif=exif)
+    store_turned(root / "val/owl/0.JPEG", Image.new("RGB", (20, 10)), format="jpeg")
     note = (
         "image_folder: 1 image with an EXIF orientation, which is ignored, as by torchvision's "
         f"ImageFolder: {root}/val/owl/0.JPEG"

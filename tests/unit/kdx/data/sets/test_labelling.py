@@ -18,10 +18,8 @@ def test_names_come_in_order():
 
 
 def test_integers_come_by_their_value():
-    assert numbered(["10", "9", " 2", "009"], [2, 10])[:2] == (
-        ["2", "9", "10"],
-        [[2, 1, 0, 1], [0, 2]],
-    )
+    names, labels, _ = numbered(["10", "9", " 2", "009"], [2, 10])
+    assert (names, labels) == (["2", "9", "10"], [[2, 1, 0, 1], [0, 2]])
     assert numbered(["1", "0"], ["1"], ["ant", "owl"])[:2] == (["ant", "owl"], [[1, 0], [1]])
     assert numbered(["7", "3"], classes=["7", "3"])[:2] == (["7", "3"], [[0, 1], []])
 

@@ -28,13 +28,12 @@ def test_folders_and_files(tmp_path):
         member("set/a", b"first"),
         member("set/deep/b", b"second", mode=0o4777, uid=0),
     )
-    unpack(archive, tmp_path / "new")
-    found = {
-        path.relative_to(tmp_path / "new").as_posix() for path in (tmp_path / "new").rglob("*")
-    }
+    new = tmp_path / "new"
+    unpack(archive, new)
+    found = {path.relative_to(new).as_posix() for path in new.rglob("*")}
     assert found == {"set", "set/a", "set/deep", "set/deep/b"}
-    assert (tmp_path / "new/set/a").read_bytes() == b"first"
-    assert (tmp_path / "new/set/deep/b").stat().st_mode & 0o7111 == 0
+    assert (new / "set/a").read_bytes() == b"first"
+    assert (new / "set/deep/b").stat().st_mode & 0o7111 == 0
 
 
 HOSTILE = {

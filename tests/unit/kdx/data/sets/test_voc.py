@@ -3,12 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 
 from kdx.data import BoxImages, Views, voc
 from kdx.data.sets.voc import ANCHORS, CLASSES
 from kdx.tasks.detection import Detection
 from tests.contracts import check_scenes
+from tests.unit.kdx.data.sets.made import boxes, store_turned
 from tests.unit.kdx.data.sets.test_voc_xml import thing, xml
 
 SPLITS = ("2007_train", "2007_val", "2007_test", "2012_train")
@@ -39,11 +40,6 @@ def add(root, split: str, name: str, *objects: str, listed: bool = True) -> None
 
 def opened(root, **arguments):
     return voc(root=str(root), **{"train": "2007_train", "test": "2007_test", **arguments})
-
-
-def boxes(source) -> list[list[list[float]]]:
-    assert isinstance(source, BoxImages)
-    return [each.tolist() for each in source.boxes]
 
 
 def test_boxes_are_shares_of_the_image(root):
@@ -96,9 +92,8 @@ def test_images_without_objects(root):
 def test_a_part_in_which_nothing_can_be_found_is_told(root):
     add(root, "2007_train", "hidden", thing(difficult=1))
     (root / "VOCdevkit/VOC2007/ImageSets/Main/train.txt").write_text("hidden")
-    assert list(opened(root).notes) == [
-        "voc: the train images have no objects of these classes, except difficult ones"
-    ]
+    note = "voc: the train images have no objects of these classes, except difficult ones"
+    assert list(opened(root).notes) == [note]
     assert len(opened(root, classes=["owl"], other="ignore").notes) == 3
 
 
@@ -112,9 +107,8 @@ def test_other_classes(root):
         opened(root)
     data = opened(root, other="ignore")
     assert boxes(data.train)[2] == []
-    assert data.notes[0] == (
-        "voc: ignored objects of other classes: 'drone' (2 objects), 'owl' (1 object)"
-    )
+    note = "voc: ignored objects of other classes: 'drone' (2 objects), 'owl' (1 object)"
+    assert data.notes[0] == note
     assert opened(root, classes="auto").classes == ["cat", "dog", "drone", "owl"]
     named = opened(root, classes=["owl", "drone", "dog", "cat"])
     assert [row[0] for row in boxes(named.train)[2]] == [1, 0, 1]
@@ -124,9 +118,8 @@ def test_other_classes(root):
 
 def test_images_in_both_parts_are_told(root):
     notes = opened(root, train=["2007_train", "2007_test"]).notes
-    assert re.fullmatch(
-        r"voc: 2 test images also in the training split: .*test1\.jpg, .*test2\.jpg", notes[0]
-    )
+    note = r"voc: 2 test images also in the training split: .*test1\.jpg, .*test2\.jpg"
+    assert re.fullmatch(note, notes[0])
 
 
 def test_images_that_come_twice(root):
@@ -175,13 +168,12 @@ def test_splits_that_are_not_there(split, reason, root):
 
 def oriented(root, orientation: int, *, size: tuple[int, int], given: tuple[int, int] | None):
     """Store the test image with an EXIF orientation; white where the upright image's box is."""
-    exif, upright = Image.Exif(), Image.new("RGB", size)
-    exif[ExifTags.Base.Orientation] = orientation
+    upright = Image.new("RGB", size)
     upright.paste((255, 255, 255), (16, 0, 24, 8))
     inverse = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}[orientation]
     folder = root / "VOCdevkit/VOC2007"
-    stored = upright.transpose(inverse)
-    stored.save(folder / "JPEGImages/2007_test1.jpg", exif=exif, quality=100)
+    path, stored = folder / "JPEGImages/2007_test1.jpg", upright.transpose(inverse)
+    store_turned(path, stored, orientation, quality=100)
     text = "<size><height>{}</height><width>{}</width></size>".format(*given) if given else ""
     content = xml(thing((17, 1, 24, 8)), size=text)
     (folder / "Annotations/2007_test1.xml").write_text(content)
@@ -193,13 +185,11 @@ def test_boxes_lie_on_their_objects_whatever_the_orientation(root, orientation):
     data = opened(root, size=64)
     assert isinstance(data.test, BoxImages)
     assert data.test.size(0) == (64, 32)
-    assert data.notes[0].startswith(
-        "voc: 1 image with an EXIF orientation turned, as <size> says: "
-    )
+    note = "voc: 1 image with an EXIF orientation turned, as <size> says: "
+    assert data.notes[0].startswith(note)
     image, ((_, x, y, w, h, _),) = data.test.view(0, data.input, None)
-    left, top, right, bottom = (
-        64 * torch.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
-    ).int()
+    edges = 64 * torch.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
+    left, top, right, bottom = edges.int()
     assert image[:, top:bottom, left:right].float().mean() > 250
     image[:, top:bottom, left:right] = 0
     assert image[:, :, 16:48].float().mean() < 5

@@ -67,9 +67,8 @@ def test_no_object_at_all(read):
 
 def test_parts_are_not_objects(read):
     part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
-    assert read(xml(thing((2, 2, 9, 9), name="person", inside=part))) == [
-        VocObject("person", (1, 1, 9, 9), False)
-    ]
+    found = read(xml(thing((2, 2, 9, 9), name="person", inside=part)))
+    assert found == [VocObject("person", (1, 1, 9, 9), False)]
 
 
 def test_what_else_there_is_and_encodings(read):
@@ -84,10 +83,7 @@ def test_what_else_there_is_and_encodings(read):
     [
         ((20, 4, 10, 25), r"empty box: x from 20 to 10, y from 4 to 25"),
         ((3, 9, 20, 8.5), r"empty box: x from 3 to 20, y from 9 to 8\.5"),
-        (
-            (3, 4, 42, 25),
-            r"box outside the image: x from 3 to 42, y from 4 to 25, image 40 wide and 30",
-        ),
+        ((3, 4, 42, 25), r"box outside.*: x from 3 to 42, y from 4 to 25, image 40 wide and 30"),
         ((-1, 4, 9, 25), "box outside the image: x from -1 to 9, y from 4"),
         ((41, 4, 41, 25), "box outside the image: x from 41 to 41, y"),
         ((3, 4, "nan", 25), "xmax 'nan' is not a number"),

@@ -5,7 +5,6 @@ import tarfile
 
 import pytest
 import torch
-from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -17,14 +16,13 @@ from kdx.recipe.arguments import Component
 from kdx.recipe.registry import table
 from kdx.run.run import run
 from tests.faults.resuming import differences, run_stopped_at
+from tests.unit.kdx.data.sets.made import picture
 
 NAMES = ["owl", "ant", "bee"]
 
 
-def picture(value: int, kind="png") -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (20, 16), (value, 0, 0)).save(file, kind)
-    return file.getvalue()
+def red(value: int) -> bytes:
+    return picture((value, 0, 0))
 
 
 def write(path, members):
@@ -39,7 +37,7 @@ def write(path, members):
 
 def samples(first: int, count: int):
     for number in range(first, first + count):
-        yield f"a/{number}.PNG", picture(number)
+        yield f"a/{number}.PNG", red(number)
         yield f"a/{number}.cls", f" {NAMES[number % 3]}\n".encode()
         yield f"a/{number}.json", json.dumps({"id": number % 2, "odd": [1]}).encode()
 
@@ -54,10 +52,8 @@ def root(tmp_path):
 
 
 def opened(root, **arguments):
-    return webdataset(
-        **{"root": str(root), "train": "train-{08..09}.tar", "test": "test*.tar", "size": 8}
-        | arguments
-    )
+    given = {"root": str(root), "train": "train-{08..09}.tar", "test": "test*.tar", "size": 8}
+    return webdataset(**given | arguments)
 
 
 def reds(data, source) -> list[int]:
@@ -90,11 +86,15 @@ def test_labels_in_json_and_by_number(root):
 
 
 def test_samples_of_several_images(root):
-    both = [("1.jpg", picture(1)), ("1.png", picture(9)), ("1.seg.png", b""), ("1.cls", b"ant")]
+    both = [
+        ("1.jpg", red(1)),
+        ("1.png", red(9)),
+        ("1.seg.png", b""),
+        ("1.cls", b"ant"),
+    ]
     write(root / "test.tar", both)
-    with pytest.raises(
-        ValueError, match=r"test\.tar: 1 sample: 1: 2 images, but one .* \.jpg, \.png"
-    ):
+    message = r"test\.tar: 1 sample: 1: 2 images, but one .* \.jpg, \.png"
+    with pytest.raises(ValueError, match=message):
         opened(root)
     data = opened(root, image="png")
     assert reds(data, data.test) == [9]
@@ -139,10 +139,7 @@ def test_broken_shards_are_refused_with_the_offset(root):
     image, text = read_members(str(path))[3:5]  # of the second sample
     header = image.offset - 512
     for content, message in (
-        (
-            whole[: image.offset + 30],
-            rf"truncated: 'a/5\.PNG' has .* bytes from offset {image.offset:,}",
-        ),
+        (whole[: image.offset + 30], rf"truncated: 'a/5\.PNG' has .* from offset {image.offset:,}"),
         (whole[:header], rf"truncated: no end of archive at offset {header:,}"),
         (whole[: header + 100], rf"truncated inside of a header at offset {header:,}"),
         (whole[:header] + b"x" * 9 + whole[header + 9 :], rf"damaged header at offset {header:,}"),
@@ -196,9 +193,8 @@ def test_extensions_may_have_a_dot(root):
 
 
 def test_shards_that_are_not_there_or_in_both(root):
-    with pytest.raises(
-        ValueError, match=r"train: 'train-\{07\.\.09\}\.tar' in .*: no .*train-07\.tar"
-    ):
+    message = r"train: 'train-\{07\.\.09\}\.tar' in .*: no .*train-07\.tar"
+    with pytest.raises(ValueError, match=message):
         opened(root, train="train-{07..09}.tar")
     with pytest.raises(ValueError, match=r"webdataset: test: 'val\*\.tar' in '.*': nothing fits"):
         opened(root, test="val*.tar")

@@ -2,14 +2,12 @@ import os
 
 import pytest
 import torch
-from PIL import ExifTags, Image
-from rich.console import Console
+from PIL import Image
 
-from kdx.data import BoxImages, yolo
+from kdx.data import yolo
 from kdx.data.sets.yolo_txt import label_file, read_labels
-from kdx.recipe import load
-from kdx.run.run import run
 from tests.contracts import check_scenes
+from tests.unit.kdx.data.sets.made import boxes, check_trains, store_turned
 
 YAML = "path: .\ntrain: images/train\nval: images/val\nnames:\n  1: owl\n  0: dog\n"
 
@@ -45,11 +43,6 @@ def opened(root, text: str | None = None, **arguments):
     return yolo(file=str(root / "data.yaml"), **{"size": 64, **arguments})
 
 
-def boxes(source) -> list[list[list[float]]]:
-    assert isinstance(source, BoxImages)
-    return [each.tolist() for each in source.boxes]
-
-
 def close(found, expected):
     torch.testing.assert_close(torch.tensor(found), torch.tensor(expected).float())
 
@@ -64,9 +57,8 @@ def test_boxes_are_as_they_are_written(root):
     names = ["a.b.JPG", "c.png", "deep/b.png"]
     assert list(data.train.files[:3]) == [str(root / f"images/train/{name}") for name in names]
     assert data.train.labels.tolist() == [0, 2, 2]
-    assert data.notes[0] == (
-        f"yolo: 1 image without a label file, taken as without objects: {root}/images/train/c.png"
-    )
+    note = "yolo: 1 image without a label file, taken as without objects"
+    assert data.notes[0] == f"{note}: {root}/images/train/c.png"
     assert data.task is not None
     data.task.check_source(data.train)
     check_scenes(data.train, data.input, None)
@@ -147,9 +139,8 @@ def test_labels_that_cannot_be_read(tmp_path):
 def test_lists_of_images_and_several_places(root):
     add(root, "extra/e.png", "0 0.5 0.5 1 1", folder="extra")
     (root / "lists").mkdir()
-    (root / "lists/train.txt").write_bytes(
-        f"./images/train/a.b.JPG\r\n\r\n{root}/images/train/c.png \r\n".encode()
-    )
+    lines = f"./images/train/a.b.JPG\r\n\r\n{root}/images/train/c.png \r\n"
+    (root / "lists/train.txt").write_bytes(lines.encode())
     text = "train: [lists/train.txt, extra]\nval: ../images/val\nnc: 2\nnames: [dog, owl]\n"
     data = opened(root, text)
     assert [os.path.basename(data.train.name(i)) for i in range(3)] == ["a.b.JPG", "c.png", "e.png"]
@@ -185,10 +176,7 @@ def test_lists_of_images_and_several_places(root):
         ("names: [dog]\nval: images/val", r"train: None is not a path; keys are names, val"),
         (YAML.replace("/val", "/no"), r"val: no folder or list '.*/images/no': set path in it"),
         (YAML.replace("images/val", "labels/val"), r"val: no images in labels/val"),
-        (
-            YAML.replace("images/val", "[images/val, images/val]"),
-            r"val: duplicate images: .*/d\.png",
-        ),
+        (YAML.replace("images/val", "[images/val, images/val]"), r"val: duplicate images: .*/d"),
         (
             YAML.replace("path: .", "path: /none"),
             r"train: no folder or list '/none/images/train': set path in it",
@@ -233,18 +221,11 @@ def test_other_arguments(root):
 
 
 def test_exif_orientations_are_refused(root):
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    Image.new("RGB", (40, 30)).save(root / "images/val/d.png", exif=exif)
+    store_turned(root / "images/val/d.png", Image.new("RGB", (40, 30)))
     with pytest.raises(ValueError, match=r"d\.png: EXIF orientation 6: whether boxes"):
         opened(root)
 
 
 def test_a_run_of_one_epoch(root, tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
-        f"data: {{use: yolo, file: {root}/data.yaml, size: 32, batch_size: 2, anchors: [[1, 1]]}}\n"
-        "student: {use: yolo_lite}\nlosses: [{use: yolo}]\nepochs: 1\nthreads: 1\n"
-    )
-    run_dir = run(load(recipe, output_root=tmp_path / "runs"), Console(quiet=True))
-    assert (run_dir / "student.safetensors").stat().st_size > 1000
+    data = f"use: yolo, file: {root}/data.yaml, size: 32, batch_size: 2, anchors: [[1, 1]]"
+    check_trains(tmp_path, data, "student: {use: yolo_lite}\nlosses: [{use: yolo}]")
