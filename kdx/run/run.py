@@ -65,7 +65,8 @@ def run(
     recorded = run_dir / FORK
     again = decided(resume and checkpoints.any_at(run_dir))
     if decided(resume and is_finished(run_dir)):
-        _check_finished(recipe, fork)
+        if on_main_machine():  # where its files are
+            _check_finished(recipe, fork)
         say(console, f"{run_dir} is finished: nothing to do")
         return run_dir
     if on_main_machine():  # others may have copies of its checkpoints
