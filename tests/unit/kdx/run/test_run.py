@@ -22,6 +22,7 @@ from kdx.report.summary import read_summary
 from kdx.run.run import _introduce, run
 from kdx.training.job import build
 from kdx.training.runtime import Runtime, accelerator_for
+from kdx.training.stage import StageRunner
 from kdx.training.state import TrainState
 from kdx.util.errors import CertificateError, TrainingError
 from tests.unit.runs import EXPAND, FILES, SGD, contents, listed, same
@@ -133,8 +134,24 @@ def test_training_images_are_evaluated_as_they_are_with_the_labels_trained_on(
     assert f"note     {job.data.notes[0]}\n" in printed
 
 
-def test_a_restore_that_is_wrong_after_training_exports_nothing(recipe, console):
+def test_a_restore_that_is_wrong_at_its_start_is_refused_before_training(recipe, console):
     recipe = recipe("student.transforms=[{use: tests.toys.Rescale, fold: false}]", SGD)
+    with pytest.raises(ValueError, match=r"^student.transforms: compact and trained"):
+        run(recipe, console)
+    assert not recipe.run_dir.exists()
+
+
+def test_a_restore_that_is_wrong_after_training_exports_nothing(recipe, console, monkeypatch):
+    recipe, finish = (
+        recipe("student.transforms=[{use: tests.toys.Rescale}]", SGD),
+        StageRunner.finish,
+    )
+
+    def forget(self):
+        finish(self)
+        self.runtime.job.transforms[0].fold = False
+
+    monkeypatch.setattr(StageRunner, "finish", forget)
     with pytest.raises(CertificateError, match=r"digits/plain: compact and trained .* not"):
         run(recipe, console)
     assert listed(recipe.run_dir) == [
