@@ -9,12 +9,13 @@ Needs torch alone.
 from expand.blocks import DBB, ACNet, MobileOne, RepVGG
 from expand.copying import copied
 from expand.doconv import DOConv
+from expand.making import compress
 from expand.network import Hold, set_mode, units
 from expand.orepa import OREPA
-from expand.planning import LayerPlan, Plan, plan
+from expand.planning import LayerPlan, Plan
 from expand.presets import PRESETS
 from expand.settings import Options, Settings
-from expand.transform import ExpandNet, compress, expand
+from expand.transform import ExpandNet, expand, plan
 from expand.units import ExpandedUnit
 
 __all__ = [

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from expand.factors import Factors, own_bias
 from expand.folding import fold
 from expand.running import CONVOLUTIONS, Product
-from expand.units import Factors
 
 __all__ = ["Branch", "BranchFactors", "ScaleNorm"]
 
@@ -153,17 +153,15 @@ class BranchFactors(Factors):
     linear = False
 
     @torch.no_grad()
-    def __init__(
-        self, branches: Sequence[Branch], weight: Tensor, bias: Tensor | None, *, preserve: bool
-    ) -> None:
+    def __init__(self, conv: nn.Conv2d, branches: Sequence[Branch], *, preserve: bool) -> None:
         super().__init__()
         self.branches = nn.ModuleList(branches)
-        self.bias = None if bias is None else nn.Parameter(bias.clone())
+        self.bias = own_bias(conv)
         if preserve:
             for branch in branches:
                 branch.norm.weight.zero_()
             norm = branches[0].norm
-            cast("nn.Conv2d", branches[0].kernel).weight.copy_(weight)
+            cast("nn.Conv2d", branches[0].kernel).weight.copy_(conv.weight)
             norm.weight.copy_((cast("Tensor", norm.running_var) + norm.eps).sqrt())
 
     def forward(self, input: Tensor) -> Tensor:

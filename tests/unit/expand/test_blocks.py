@@ -11,6 +11,7 @@ from torch import nn
 
 import expand
 from expand.branch import ScaleNorm
+from expand.costs import Cost
 from tests.contracts import check_geometries, check_transform
 from tests.unit.expand.networks import SmallNet, relative_error, warm_up
 
@@ -145,13 +146,13 @@ def test_the_plan_says_what_a_training_step_keeps(block):
     assert sum(row.kept for row in plan.rows) * 16 == pytest.approx(more, rel=0.02)
     for row in plan.rows:
         layer = student.get_submodule(row.path)
-        assert row.parameters[1] == sum(p.numel() for p in layer.parameters())
+        assert row.parameters_after == sum(p.numel() for p in layer.parameters())
 
 
 def test_the_plan_of_repvgg_by_hand():
     conv = nn.Conv2d(4, 4, 3, padding=1, bias=False)
     (row,) = expand.RepVGG(input_shape=(8, 4, 6, 6)).plan(conv).rows
-    assert row.cost == (36 * 4 * 4 * 9, 36 * 4 * 4 * (9 + 1))
+    assert row.cost == Cost(36 * 4 * 4 * 9, 36 * 4 * 4 * (9 + 1), None)
     plan = str(expand.DBB(input_shape=(8, 3, 32, 32)).plan(SmallNet(7)))
     assert "multiply-adds of a forward pass, and bytes more kept" in plan
 

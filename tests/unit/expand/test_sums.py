@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import expand
+from expand.costs import Cost
 from tests.contracts import check_geometries, check_transform
 from tests.unit.expand.networks import SmallNet, relative_error, warm_up
 
@@ -224,10 +225,10 @@ def test_the_plan_counts_parameters_and_folding():
     student = expand.OREPA().apply(network)
     for row in plan.rows[:3]:
         unit = student.get_submodule(row.path)
-        assert row.parameters[1] == sum(p.numel() for p in unit.parameters())
+        assert row.parameters_after == sum(p.numel() for p in unit.parameters())
     spread, apart, chain = 8 * 3 * 49 * 3, 3 * 49 * 8 * 8, 8 * 49 * 3 * 3
     compact = 32 * 32 * 8 * 3 * 49
-    assert plan.rows[0].cost == (compact, compact + (spread + apart + chain) / 8)
+    assert plan.rows[0].cost == Cost(compact, None, compact + (spread + apart + chain) / 8)
     assert "7x7 + average + prior + 1x1 + 1x1-7x7 + depthwise-1x1" in str(plan)
 
 
