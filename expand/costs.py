@@ -6,15 +6,15 @@ A backward pass costs twice a forward pass in all three, so that their ratios ar
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, UntypedStorage, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from expand.copying import copied
 from expand.network import Hold
+from kdx.util.copies import copied
 
 __all__ = ["Calls", "Cost", "calls", "kept_bytes", "multiply_adds"]
 
@@ -64,7 +64,7 @@ def calls(model: nn.Module, paths: Sequence[str], shape: Sequence[int]) -> dict[
     trial = copied(model).eval()
     for path in paths:
         note = partial(_note, seen[path])
-        trial.get_submodule(path).register_forward_hook(note, with_kwargs=True, prepend=True)
+        trial.get_submodule(path).register_forward_pre_hook(note, with_kwargs=True)
     like = next(trial.parameters())  # there is one: the layers' weights
     try:
         trial(torch.zeros(1, *shape[1:], dtype=like.dtype, device=like.device))
@@ -75,13 +75,7 @@ def calls(model: nn.Module, paths: Sequence[str], shape: Sequence[int]) -> dict[
     return {**seen}
 
 
-def _note(
-    seen: list[tuple[int, ...]],
-    layer: nn.Module,
-    inputs: tuple[Tensor, ...],
-    named: dict[str, Tensor],
-    output: Tensor,
-) -> None:
+def _note(seen: list[tuple[int, ...]], _: nn.Module, inputs: Any, named: dict[str, Any]) -> None:
     (input,) = inputs or named.values()
     seen.append(tuple(input.shape[1:]))
 

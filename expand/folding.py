@@ -145,10 +145,8 @@ def _carry(
         else:
             several = view.dim() > 2 and prod(view.shape[1:-1]) > 1
             summed = view.flatten(1, -2).sum(1) if several else view
-            matrix, column = (
-                summed.reshape(groups, -1, view.shape[-1]),
-                before.reshape(groups, -1, 1),
-            )
+            matrix = summed.reshape(groups, -1, view.shape[-1])
+            column = before.reshape(groups, -1, 1)
             own = None if bias is None else bias.reshape(groups, -1, 1)
             through = matrix @ column if own is None else torch.baddbmm(own, matrix, column)
             bias = through.reshape(-1)

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from expand.algebra import identity_weight, taps, weight
 from expand.chains import Geometry
-from expand.copying import copied
 from expand.factors import Chain, Factors
 from expand.initialise import Init, initialise
 from expand.network import units
 from expand.running import CONVOLUTIONS, pads_in_convolution
 from expand.units import OWN_NAMES, ExpandedUnit, unit_class
+from kdx.util.copies import copied
 
 __all__ = ["become_unit", "compress", "make_chain"]
 
@@ -59,10 +59,10 @@ def compress(module: nn.Module, paths: Collection[str] | None = None) -> nn.Modu
     have no compact equivalent.
     """
     compact = copied(module)
-    expanded = [unit for path, unit in units(compact) if paths is None or path in paths]
+    expanded = [*units(compact, paths)]
     if not expanded:
         raise ValueError(f"{type(module).__name__} has no expanded layer to compress")
-    for unit in expanded:
+    for _, unit in expanded:
         _compress_unit(unit)
     return compact
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from expand.chains import by
 from expand.doconv import Values, separable
 from expand.factors import Factors, own_bias
-from expand.initialise import Init, check_values
+from expand.initialise import Init, check_values, scale
 from expand.planning import LayerPlan
 from expand.rewriting import Branched, Folded
 from expand.running import Product
@@ -110,10 +110,7 @@ class Branches(Factors):
             for values in (outer, points, pointwise):
                 values.zero_()
             return
-        ratio = _rms(weight.double()) / _rms(self.fold(torch.float64)[0])
-        if ratio > 0:  # a layer of zeros gives no scale
-            for values in (origin, outer, points, pointwise):
-                values.mul_(ratio.item())
+        scale(weight, self.fold(torch.float64)[0], (origin, outer, points, pointwise))
 
 
 class OREPA(Branched, Folded):
@@ -153,7 +150,3 @@ def _basis(outputs: int, kernel: Sequence[int]) -> Tensor:
         shape[axis] = size
         basis[first:end, 1] = cosines.reshape(-1, *shape).expand(-1, *kernel)
     return basis.flatten(2)
-
-
-def _rms(tensor: Tensor) -> Tensor:
-    return tensor.square().mean().sqrt()

@@ -1,11 +1,10 @@
 """The plan: what becomes of each layer, as data that is printed before anything is built."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from expand.chains import Geometry, by
 from expand.costs import Cost
-from expand.table import table
 
 __all__ = ["LayerPlan", "Plan"]
 
@@ -78,7 +77,7 @@ class Plan:
         totals = f"{self.parameters[0]:,}", f"{self.parameters[1]:,}"
         summed = (*_figures(self.cost), f"{sum(row.kept for row in self):,.0f}", "")
         lines.append(("total", "", "", "", *totals, *summed[: len(costs)]))
-        text = table(lines, right=range(4, 10))
+        text = _table(lines, right=range(4, 10))
         note = "\nmultiply-adds of a forward pass, and bytes more kept for the backward, a sample"
         return text + f"{note}; folding shared by {self.batch}" if costs else text
 
@@ -106,3 +105,16 @@ def _arrows(factors: Sequence[Geometry]) -> str:
         groups = f"/{factor.groups}" if factor.groups > 1 else ""
         text += f" -[{by(factor.kernel) or 'fc'}{groups}]- {factor.outputs}"
     return text
+
+
+def _table(lines: Sequence[Sequence[str]], right: Collection[int]) -> str:
+    """Align rows in columns, the first row as heading; columns in `right` to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rows = [
+        "  ".join(
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([rows[0], "  ".join("-" * width for width in widths), *rows[1:]])

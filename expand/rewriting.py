@@ -7,7 +7,6 @@ from typing import ClassVar, Literal, TypedDict, Unpack, cast
 
 from torch import Tensor, nn
 
-from expand.copying import copied
 from expand.costs import Calls, Cost, calls, kept_bytes, multiply_adds
 from expand.factors import Factors
 from expand.initialise import INITS, Init
@@ -19,6 +18,7 @@ from expand.running import CONVOLUTIONS
 from expand.selection import check_patterns, patterns, unselected
 from expand.settings import check
 from expand.units import ExpandedUnit, Mode
+from kdx.util.copies import copied
 
 __all__ = ["Branched", "Choice", "Folded", "Rewriting"]
 
@@ -39,6 +39,7 @@ class Rewriting(ABC):
 
     inits: ClassVar[tuple[str, ...]]
     done: ClassVar[str] = "rewritten"
+    phases: ClassVar[tuple[str, ...]] = ()
     inside: ClassVar[bool] = False  # whether layers in the branches of other units are meant, too
     mode: Mode | Literal["auto"] = "folded"
     modes: dict[str, Mode] | None = None  # of the units by path, once they are made

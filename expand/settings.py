@@ -6,7 +6,7 @@ from typing import Any, Literal, TypedDict, cast, get_args, get_origin, get_type
 
 from expand.presets import PRESETS
 
-__all__ = ["DEFAULTS", "Conv", "Options", "Settings", "check", "complete", "layer_settings"]
+__all__ = ["DEFAULTS", "Conv", "Options", "Settings", "check", "complete"]
 
 Conv = Literal["cl", "ck", "auto", "none"]
 Depthwise = Literal["grouped", "channelwise"]
@@ -125,17 +125,6 @@ def complete(conv: Conv | None, options: Options) -> tuple[Settings, dict[str, A
     settings = Settings(conv=conv or "none", **{name: whole[name] for name in names})
     _check_overrides(settings, whole["overrides"] or {})
     return settings, whole
-
-
-def layer_settings(
-    default: Settings, overrides: Sequence[Mapping[str, Any]], *, keep_input: bool
-) -> Settings:
-    """Return the settings of a layer that these overrides are for, the later ones winning."""
-    settings = replace(default, keep_input=keep_input)
-    for changes in overrides:
-        named = {"pointwise": "expand"} if "conv" in changes else {}
-        settings = replace(settings, **named | dict(changes))
-    return settings
 
 
 def check(name: str, value: object, known: Sequence[object]) -> None:

@@ -15,7 +15,7 @@ from expand.network import set_mode
 from expand.planning import LayerPlan, Plan
 from expand.rewriting import Folded
 from expand.selection import matches
-from expand.settings import DEFAULTS, Conv, Options, Settings, check, complete, layer_settings
+from expand.settings import DEFAULTS, Conv, Options, Settings, check, complete
 from expand.units import MODES, Mode
 
 __all__ = ["ExpandNet", "expand", "plan"]
@@ -70,6 +70,7 @@ class ExpandNet(Folded):
 
     DEFAULTS: ClassVar[Options] = DEFAULTS  # of the options, which the signature does not show
     done = "expanded"
+    phases = ("nonlinear", "linear")
     inside = True
 
     def __init__(
@@ -100,7 +101,7 @@ class ExpandNet(Folded):
 
     def enter(self, student: nn.Module, phase: str) -> None:
         """Run the units nonlinearly, or linearly in the transform's mode."""
-        check("phase", phase, ("nonlinear", "linear"))
+        check("phase", phase, self.phases)
         for path, mode in (self.modes or {}).items():
             set_mode(student, "nonlinear" if phase == "nonlinear" else mode, [path])
 
@@ -108,14 +109,16 @@ class ExpandNet(Folded):
         return [*super()._patterns(), *self.overrides]
 
     def _settings(self, site: Site) -> Settings:
-        """The settings of a layer: a kernel of 1 is expanded where `select` has its path."""
+        """The settings of a layer. A kernel of 1 that `select` or a `conv` names is expanded."""
+        found = replace(self.settings, keep_input=site.is_stem and self.options["stem"] == "keep")
         named = not site.path or not set(site.paths).isdisjoint(self.select or ())
-        keep_input = site.is_stem and self.options["stem"] == "keep"
-        changes = [each for pattern, each in self.overrides.items() if matches(site, [pattern])]
-        base = self.settings
         if named and self.names_pointwise:
-            base = replace(base, pointwise="expand")
-        return layer_settings(base, changes, keep_input=keep_input)
+            found = replace(found, pointwise="expand")
+        for pattern, changes in self.overrides.items():
+            if matches(site, [pattern]):
+                own = {"pointwise": "expand"} if "conv" in changes else {}
+                found = replace(found, **own | dict(changes))
+        return found
 
     def _row(self, site: Site) -> LayerPlan:
         shape, row = geometry(site.layer), LayerPlan(site.path, type(site.layer).__name__)

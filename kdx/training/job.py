@@ -11,7 +11,6 @@ from kdx.data import Splits, Views, check_data, corrupt_labels, label_shares, pr
 from kdx.data.counter import seed_python_and_numpy
 from kdx.launch.memory import at_once, limited
 from kdx.models.certificate import Certificate
-from kdx.models.copies import copied
 from kdx.models.networks import (
     build_student,
     build_teacher,
@@ -45,6 +44,7 @@ from kdx.training.checks import (
 from kdx.training.objective import Objective, Term
 from kdx.training.optimizers import rehearse, stage_optimizer
 from kdx.training.schedules import Schedule
+from kdx.util.copies import copied
 
 PROBE = 8  # samples in the batch that sizes adaptors and finds module paths
 

@@ -23,9 +23,9 @@ from kdx.exporting.formats import Options, load
 from kdx.exporting.source import open_source
 from kdx.exporting.tracing import FromPixels, to_pixels, trace
 from kdx.models import weights
-from kdx.models.copies import copied
 from kdx.protocols import InputSpec
 from kdx.tasks import Classification
+from kdx.util.copies import copied
 from kdx.util.errors import CertificateError
 
 

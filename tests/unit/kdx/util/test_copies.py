@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdx.models.copies import copied
+from kdx.util.copies import copied
 
 with warnings.catch_warnings(action="ignore"):
     OLD_STYLE = {
