@@ -59,6 +59,14 @@ def outputs(
     return Outputs(fill(logits).to(dtype).requires_grad_(), tensors)
 
 
+def pair(student: Shapes | None = None, teacher: Shapes | None = None) -> tuple[Outputs, Outputs]:
+    """Return the outputs of a student and a teacher in float64."""
+    return tuple(
+        outputs(shapes or {}, seed=seed, dtype=torch.float64)
+        for seed, shapes in enumerate((student, teacher))
+    )
+
+
 def _tensors(of: Outputs) -> list[Tensor]:
     return [of.logits, *of.features.values()]
 
