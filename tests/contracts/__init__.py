@@ -5,5 +5,6 @@ from tests.contracts.scenes import check_scenes
 from tests.contracts.transforms import check_geometries, check_transform
 
 __all__ = [
-    "TARGET", "check_geometries", "check_loss", "check_scenes", "check_transform", "outputs", "pair",
+    "TARGET", "check_geometries", "check_loss", "check_scenes", "check_transform", "outputs",
+    "pair",
 ]  # fmt: skip
