@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import ClassVar, Literal, TypedDict, Unpack, cast
 
@@ -122,14 +123,16 @@ class Rewriting(ABC):
     def _counted(self, layer: nn.Module, row: LayerPlan, seen: Calls, batch: int) -> LayerPlan:
         """Return the row with what the layer and the unit have and cost."""
         before = after = count(_own(layer))
-        made = layer
         if seen or row.strategy:  # where no memory is taken and no random numbers are drawn
-            layer, made = (copied(layer).to("meta") for _ in range(2))
+            layer = copied(layer).to("meta")
         if row.strategy:
-            after = count(_own(cast("nn.Module", self._rewrite(made, row, "default"))))
+            after = count(_own(self._rewrite(copied(layer), row, "default")))
         row = replace(row, parameters_before=before, parameters_after=after)
-        if not seen:
-            return row
+        with suppress(Exception):  # of a forward that wants values: then the cost is unknown
+            row = self._measured(layer, row, seen, batch) if seen else row
+        return row
+
+    def _measured(self, layer: nn.Module, row: LayerPlan, seen: Calls, batch: int) -> LayerPlan:
         compact = multiply_adds(layer, seen, batch)
         if not row.strategy:
             return replace(row, cost=Cost(compact, compact, compact))
