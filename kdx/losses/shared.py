@@ -71,4 +71,5 @@ def per_class(name: str, numbers: Sequence[float], logits: Tensor, kind: str = "
 @lru_cache
 def _made(numbers: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return numbers as a tensor, made once: on a GPU that is a copy which waits."""
-    return torch.tensor(numbers, dtype=dtype, device=device)
+    with torch.inference_mode(False):  # whatever the first call is for, later ones may train
+        return torch.tensor(numbers, dtype=dtype, device=device)
