@@ -79,12 +79,8 @@ class Branch(nn.Module):
     ) -> None:
         super().__init__()
         self.size, self.operation = tuple(size), operation
-        self.outputs, self.groups, self.kernel_size = (
-            conv.out_channels,
-            conv.groups,
-            conv.kernel_size,
-        )
-        self.stride, self.dilation = conv.stride, conv.dilation
+        self.outputs, self.groups = conv.out_channels, conv.groups
+        self.kernel_size, self.stride, self.dilation = conv.kernel_size, conv.stride, conv.dilation
         self.amounts = _amounts(conv, self.size)
         self.padding_mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
         kind = len(self.size) - 1
