@@ -127,7 +127,7 @@ class ExpandedUnit(nn.Module):
     def _fold_now(self) -> Product:
         self.check_factors()
         own = next(self.factors.parameters()).dtype
-        weight, bias = self.fold(torch.promote_types(own, torch.float32))
+        weight, bias = self.fold(own if own.itemsize >= 4 else torch.float32)
         return weight.to(own), None if bias is None else bias.to(own)
 
     def check_factors(self) -> None:
