@@ -3,19 +3,20 @@
     expanded = expand.expand(model, conv="ck", linear=True, rate=4)
     compact = expand.compress(expanded)
 
-Needs torch alone.
+Needs torch alone, and of kdx how networks are copied.
 """
 
 from expand.blocks import DBB, ACNet, MobileOne, RepVGG
-from expand.copying import copied
 from expand.doconv import DOConv
+from expand.making import compress
 from expand.network import Hold, set_mode, units
 from expand.orepa import OREPA
-from expand.planning import LayerPlan, Plan, plan
+from expand.planning import LayerPlan, Plan
 from expand.presets import PRESETS
 from expand.settings import Options, Settings
-from expand.transform import ExpandNet, compress, expand
+from expand.transform import ExpandNet, expand, plan
 from expand.units import ExpandedUnit
+from kdx.util.copies import copied
 
 __all__ = [
     "DBB",

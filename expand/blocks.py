@@ -16,18 +16,19 @@ from torch import nn
 
 from expand.branch import Branch, BranchFactors
 from expand.chains import by
-from expand.copying import copied
+from expand.factors import Factors
 from expand.initialise import Init
-from expand.rewriting import Choice, Rewriting
+from expand.planning import LayerPlan
+from expand.rewriting import Branched, Choice
 from expand.running import is_chainable
-from expand.units import Factors
+from kdx.util.copies import copied
 
 __all__ = ["DBB", "ACNet", "MobileOne", "RepVGG"]
 
 Branches = Mapping[str, Branch]
 
 
-class _Block(Rewriting):
+class _Block(Branched):
     """What the four transforms share; each says which branches a convolution has."""
 
     inits = ("default", "preserve")
@@ -42,10 +43,10 @@ class _Block(Rewriting):
     def _branches(self, conv: nn.Conv2d) -> tuple[Branches, str]:
         """Return the branches by name, that of the kernel first, and which are impossible."""
 
-    def _factors(self, conv: nn.Conv2d, init: Init) -> Factors:
+    def _factors(self, layer: nn.Module, row: LayerPlan, init: Init) -> Factors:
+        conv, preserve = cast("nn.Conv2d", layer), init == "preserve"
         made, _ = self._branches(conv)
-        preserve = init == "preserve"
-        return BranchFactors([*made.values()], conv.weight, conv.bias, preserve=preserve)
+        return BranchFactors(conv, [*made.values()], preserve=preserve)
 
     def _obstacle(self, conv: nn.Conv2d) -> str:
         if not is_chainable(type(conv)):

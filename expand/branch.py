@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from expand.factors import Factors, own_bias
 from expand.folding import fold
 from expand.running import CONVOLUTIONS, Product
-from expand.units import Factors
 
 __all__ = ["Branch", "BranchFactors", "ScaleNorm"]
 
@@ -79,12 +79,8 @@ class Branch(nn.Module):
     ) -> None:
         super().__init__()
         self.size, self.operation = tuple(size), operation
-        self.outputs, self.groups, self.kernel_size = (
-            conv.out_channels,
-            conv.groups,
-            conv.kernel_size,
-        )
-        self.stride, self.dilation = conv.stride, conv.dilation
+        self.outputs, self.groups = conv.out_channels, conv.groups
+        self.kernel_size, self.stride, self.dilation = conv.kernel_size, conv.stride, conv.dilation
         self.amounts = _amounts(conv, self.size)
         self.padding_mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
         kind = len(self.size) - 1
@@ -153,17 +149,15 @@ class BranchFactors(Factors):
     linear = False
 
     @torch.no_grad()
-    def __init__(
-        self, branches: Sequence[Branch], weight: Tensor, bias: Tensor | None, *, preserve: bool
-    ) -> None:
+    def __init__(self, conv: nn.Conv2d, branches: Sequence[Branch], *, preserve: bool) -> None:
         super().__init__()
         self.branches = nn.ModuleList(branches)
-        self.bias = None if bias is None else nn.Parameter(bias.clone())
+        self.bias = own_bias(conv)
         if preserve:
             for branch in branches:
                 branch.norm.weight.zero_()
             norm = branches[0].norm
-            cast("nn.Conv2d", branches[0].kernel).weight.copy_(weight)
+            cast("nn.Conv2d", branches[0].kernel).weight.copy_(conv.weight)
             norm.weight.copy_((cast("Tensor", norm.running_var) + norm.eps).sqrt())
 
     def forward(self, input: Tensor) -> Tensor:

@@ -6,49 +6,18 @@ of the layer's groups, so that each group of the layer is a chain of its own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Literal
 
-__all__ = [
-    "Biases",
-    "Depthwise",
-    "Factor",
-    "Geometry",
-    "Strategy",
-    "chain",
-    "no_identity",
-    "obstacle",
-]
+from expand.settings import Settings
+
+__all__ = ["Geometry", "Strategy", "by", "chain", "no_identity", "obstacle"]
 
 Strategy = Literal["fc", "cl", "ck"]
-Depthwise = Literal["grouped", "channelwise"]
-Biases = Literal["all", "last"]
-
-
-@dataclass(frozen=True)
-class Factor:
-    """One linear layer of a chain. An empty `kernel` is a fully-connected layer."""
-
-    inputs: int
-    outputs: int
-    kernel: tuple[int, ...] = ()
-    groups: int = 1
-    bias: bool = False
-
-    @property
-    def weights(self) -> int:
-        """The numbers in the weight: what the factor multiplies and adds at each position."""
-        return self.outputs * (self.inputs // self.groups) * prod(self.kernel)
-
-    @property
-    def parameters(self) -> int:
-        """The numbers in weight and bias."""
-        return self.weights + (self.outputs if self.bias else 0)
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a strategy needs to know of a layer: m, n, kernel sizes, groups, if there is a bias."""
+    """A linear layer: channels, kernel (empty: fully-connected), groups, if there is a bias."""
 
     inputs: int
     outputs: int
@@ -57,14 +26,14 @@ class Geometry:
     bias: bool = False
 
 
-def obstacle(geometry: Geometry, strategy: Strategy) -> str | None:
-    """Say why `strategy` cannot represent every such layer; None where it can."""
+def obstacle(geometry: Geometry, strategy: Strategy) -> str:
+    """Say why `strategy` cannot represent every such layer; empty where it can."""
     if strategy == "ck":
         if any(size % 2 == 0 for size in geometry.kernel):
             return f"CK needs odd kernel sizes, not {by(geometry.kernel)}"
         if max(geometry.kernel) <= 3:
             return f"CK needs a kernel above 3, not {by(geometry.kernel)}"
-    return None
+    return ""
 
 
 def no_identity(geometry: Geometry) -> str:
@@ -75,38 +44,30 @@ def no_identity(geometry: Geometry) -> str:
     return f"a kernel of {by(geometry.kernel)} has no centre" if even else ""
 
 
-def chain(
-    geometry: Geometry,
-    strategy: Strategy,
-    *,
-    rate: float,
-    keep_input: bool = False,
-    depthwise: Depthwise = "grouped",
-    biases: Biases = "all",
-    widths: Sequence[int] | None = None,
-) -> tuple[Factor, ...]:
+def chain(geometry: Geometry, strategy: Strategy, settings: Settings) -> tuple[Geometry, ...]:
     """Return the factors of a layer, first to last.
 
-    The first inner width is r m, the later ones r n; with `keep_input` the first stays m (the
-    paper's networks keep the three channels of the image in their first layer); `widths` are the
-    inner widths themselves. `depthwise: channelwise` gives the kernel factor of a depthwise layer
-    a group per inner channel, as in the paper's ShuffleNetV2. Where the layer has a bias, `biases`
-    says which factors have one. Raises ValueError for widths that do not fit the layer.
+    The first inner width is r m, the later ones r n, or as `settings` say. Raises ValueError for
+    widths that do not fit the layer.
     """
-    assert obstacle(geometry, strategy) is None
-    kernels = _kernels(geometry.kernel, strategy)
+    assert not obstacle(geometry, strategy)
+    kernels, groups = _kernels(geometry.kernel, strategy), geometry.groups
+    widths = settings.widths
     if widths is None:
-        first = geometry.inputs if keep_input else _width(rate, geometry.inputs, geometry.groups)
-        later = _width(rate, geometry.outputs, geometry.groups)
+        first, later = (
+            groups * max(1, round(settings.rate * channels / groups))
+            for channels in (geometry.inputs, geometry.outputs)
+        )
+        first = geometry.inputs if settings.keep_input else first
         widths = [first, *[later] * (len(kernels) - 2)]
-    _check_widths(widths, len(kernels) - 1, geometry.groups, strategy)
-    groups = [geometry.groups] * len(kernels)
-    is_depthwise = geometry.groups == geometry.inputs == geometry.outputs > 1
-    if strategy == "cl" and depthwise == "channelwise" and is_depthwise and len({*widths}) == 1:
-        groups[1] = widths[0]
+    _check_widths(widths, len(kernels) - 1, groups, strategy)
+    grouped = [groups] * len(kernels)
+    depthwise = groups == geometry.inputs == geometry.outputs > 1 and len({*widths}) == 1
+    if strategy == "cl" and settings.depthwise == "channelwise" and depthwise:
+        grouped[1] = widths[0]
     ends = [geometry.inputs, *widths, geometry.outputs]
-    biased = [geometry.bias and biases == "all"] * (len(kernels) - 1) + [geometry.bias]
-    return tuple(map(Factor, ends[:-1], ends[1:], kernels, groups, biased))
+    biased = [geometry.bias and settings.biases == "all"] * (len(kernels) - 1) + [geometry.bias]
+    return tuple(map(Geometry, ends[:-1], ends[1:], kernels, grouped, biased))
 
 
 def _check_widths(widths: Sequence[int], places: int, groups: int, strategy: Strategy) -> None:
@@ -128,10 +89,6 @@ def _kernels(kernel: tuple[int, ...], strategy: Strategy) -> list[tuple[int, ...
         return [point, kernel, point]
     steps = [(size - 1) // 2 for size in kernel]
     return [tuple(3 if i < step else 1 for step in steps) for i in range(max(steps))]
-
-
-def _width(rate: float, channels: int, groups: int) -> int:
-    return groups * max(1, round(rate * channels / groups))
 
 
 def by(sizes: Sequence[int]) -> str:

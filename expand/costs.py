@@ -1,4 +1,4 @@
-"""What a layer costs: multiply-adds of a forward pass, compact, unfolded and folded.
+"""What a layer costs, as torch counts it: multiply-adds of a forward pass, and memory.
 
 A backward pass costs twice a forward pass in all three, so that their ratios are those of training.
 """
@@ -6,38 +6,51 @@ A backward pass costs twice a forward pass in all three, so that their ratios ar
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import prod
-from typing import cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, UntypedStorage, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from expand.algebra import cheapest_order
-from expand.chains import Factor
-from expand.copying import copied
+from expand.network import Hold
+from kdx.util.copies import copied
 
-__all__ = ["Calls", "Cost", "calls", "layer_cost", "training_cost"]
+__all__ = ["Calls", "Cost", "calls", "kept_bytes", "multiply_adds"]
 
-Calls = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
-"""The shapes of a layer's input and output, without the batch, for each call in a forward pass."""
+Calls = Sequence[tuple[int, ...]]
+"""The shapes of a layer's input, without the batch, for each call in a forward pass."""
 
 
 @dataclass(frozen=True)
 class Cost:
     """Multiply-adds a sample. `folded` has the sample's share of folding once for the batch.
 
-    `unfolded` is None for a layer that is always folded, since its class has a forward of its own.
+    `unfolded` is None for a layer that is always folded, since its class has a forward of its own
+    or its parts are no layers; `folded` for one that is never.
     """
 
     compact: float
     unfolded: float | None
-    folded: float
+    folded: float | None
+
+    @property
+    def cheapest(self) -> Literal["folded", "unfolded"]:
+        """The mode with fewer multiply-adds."""
+        if self.unfolded is None or self.folded is None:
+            return "folded" if self.unfolded is None else "unfolded"
+        return "unfolded" if self.unfolded < self.folded else "folded"
 
     def __add__(self, other: "Cost") -> "Cost":
-        mine = self.folded if self.unfolded is None else self.unfolded
-        its = other.folded if other.unfolded is None else other.unfolded
-        return Cost(self.compact + other.compact, mine + its, self.folded + other.folded)
+        unfolded, folded = (
+            self._either(mode) + other._either(mode) for mode in ("unfolded", "folded")
+        )
+        return Cost(self.compact + other.compact, unfolded, folded)
+
+    def _either(self, mode: str) -> float:
+        """Those in this mode, or in the only one that there is."""
+        found = (self.folded, self.unfolded) if mode == "folded" else (self.unfolded, self.folded)
+        return next(each for each in found if each is not None)
 
 
 @torch.no_grad()
@@ -47,11 +60,11 @@ def calls(model: nn.Module, paths: Sequence[str], shape: Sequence[int]) -> dict[
     Those of the layers at `paths`; one that its parent reads and never calls has none. Raises
     ValueError where the model cannot take such a sample.
     """
-    seen: dict[str, list[tuple[tuple[int, ...], tuple[int, ...]]]] = {path: [] for path in paths}
+    seen: dict[str, list[tuple[int, ...]]] = {path: [] for path in paths}
     trial = copied(model).eval()
     for path in paths:
         note = partial(_note, seen[path])
-        trial.get_submodule(path).register_forward_hook(note, with_kwargs=True, prepend=True)
+        trial.get_submodule(path).register_forward_pre_hook(note, with_kwargs=True)
     like = next(trial.parameters())  # there is one: the layers' weights
     try:
         trial(torch.zeros(1, *shape[1:], dtype=like.dtype, device=like.device))
@@ -59,82 +72,26 @@ def calls(model: nn.Module, paths: Sequence[str], shape: Sequence[int]) -> dict[
         raise ValueError(
             f"input_shape: {type(model).__name__} fails on a batch of {list(shape)}: {error}"
         ) from error
-    return dict(seen)
+    return {**seen}
 
 
-def _note(
-    seen: list[tuple[tuple[int, ...], tuple[int, ...]]],
-    layer: nn.Module,
-    inputs: tuple[Tensor, ...],
-    named: dict[str, Tensor],
-    output: Tensor,
-) -> None:
+def _note(seen: list[tuple[int, ...]], _: nn.Module, inputs: Any, named: dict[str, Any]) -> None:
     (input,) = inputs or named.values()
-    seen.append((tuple(input.shape[1:]), tuple(output.shape[1:])))
+    seen.append(tuple(input.shape[1:]))
 
 
-def layer_cost(
-    layer: nn.Module,
-    factors: Sequence[Factor],
-    stride_at: int,
-    calls: Calls,
-    *,
-    batch: int,
-    chainable: bool,
-    identity: bool = False,
-) -> Cost | None:
-    """Return the cost of a layer and of its factors; None where it is never called.
+def multiply_adds(layer: nn.Module, calls: Calls, batch: int) -> float:
+    """Return the multiply-adds of a layer's calls, a sample, as `kept_bytes`; a unit folds once."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), Hold(layer):
+        batch, _ = _run(layer, calls, batch)
+    return counter.get_total_flops() / 2 / batch
 
-    With `identity` an unfolded convolution runs a second time, for its input.
+
+def kept_bytes(layer: nn.Module, calls: Calls, batch: int) -> float:
+    """Return what a layer's calls keep for the backward pass, a sample.
+
+    On the meta device, in train mode, on a `batch`, of two at least where a BatchNorm wants them.
     """
-    if not calls:
-        return None
-    weight = cast("Tensor", layer.weight)
-    compact = sum(weight.numel() * _positions(output, layer) for _, output in calls)
-    if not factors:
-        return Cost(compact, compact, compact)
-    groups = getattr(layer, "groups", 1)
-    fold, _ = cheapest_order([(f.outputs, f.inputs // groups, f.kernel) for f in factors])
-    unfolded = [_chain_cost(layer, factors, stride_at, shape) for shape, _ in calls]
-    skip = compact if identity and not isinstance(layer, nn.Linear) else 0
-    return Cost(compact, sum(unfolded) + skip if chainable else None, compact + fold / batch)
-
-
-def _chain_cost(
-    layer: nn.Module, factors: Sequence[Factor], stride_at: int, shape: tuple[int, ...]
-) -> int:
-    """Multiply-adds of a chain: padding before the first factor, the stride on one of them."""
-    if isinstance(layer, nn.Linear):
-        return sum(factor.weights for factor in factors) * prod(shape[:-1])
-    conv = cast("nn.Conv2d", layer)
-    around = conv._reversed_padding_repeated_twice  # last dimension first, both of its sides
-    padded = [sum(around[i : i + 2]) for i in range(0, len(around), 2)][::-1]
-    sizes = [size + more for size, more in zip(shape[-len(padded) :], padded, strict=True)]
-    total = 0
-    for index, factor in enumerate(factors):
-        strides = conv.stride if index == stride_at else [1] * len(sizes)
-        sizes = [
-            (size - dilation * (kernel - 1) - 1) // stride + 1
-            for size, kernel, dilation, stride in zip(
-                sizes, factor.kernel, conv.dilation, strides, strict=True
-            )
-        ]
-        total += factor.weights * prod(sizes)
-    return total
-
-
-def _positions(output: tuple[int, ...], layer: nn.Module) -> int:
-    """How often the layer's weight is applied to a sample."""
-    return prod(output[:-1]) if isinstance(layer, nn.Linear) else prod(output[1:])
-
-
-def training_cost(layer: nn.Module, calls: Calls, batch: int) -> tuple[float, float]:
-    """Return multiply-adds of a forward pass, and bytes kept for the backward pass, a sample.
-
-    Of a convolution on the meta device, in train mode, whatever it is computed from: torch counts
-    them on a `batch`, of two at least, which BatchNorm wants.
-    """
-    batch, like = max(2, batch), next(layer.parameters())
     kept: dict[int, UntypedStorage] = {}
     own = {value.untyped_storage()._cdata for value in layer.state_dict().values()}
 
@@ -144,8 +101,15 @@ def training_cost(layer: nn.Module, calls: Calls, batch: int) -> tuple[float, fl
         return tensor
 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with FlopCounterMode(display=False) as counter, hooks, torch.enable_grad():
-        outputs = [layer.train()(like.new_empty(batch, *shape)) for shape, _ in calls]
+    with hooks, torch.enable_grad():
+        batch, outputs = _run(layer, calls, batch)
     size = sum(storage.nbytes() for key, storage in kept.items() if key not in own)
     del outputs  # whose graphs hold what is kept
-    return counter.get_total_flops() / 2 / batch, size / batch
+    return size / batch
+
+
+def _run(layer: nn.Module, calls: Calls, batch: int) -> tuple[int, list[Tensor]]:
+    if any(isinstance(module, _BatchNorm) for module in layer.modules()):
+        batch = max(2, batch)
+    like = next(layer.parameters())
+    return batch, [layer.train()(like.new_empty(batch, *shape)) for shape in calls]

@@ -6,17 +6,17 @@ O, I: output and input channels; g: groups; K: taps of the kernel; t: multiplier
 """
 
 from math import sqrt
-from typing import Unpack
+from typing import Unpack, cast
 
 import torch
 from torch import Tensor, nn
 
-from expand.chains import Geometry, by
+from expand.chains import by
+from expand.factors import Factors, own_bias
 from expand.initialise import Init
-from expand.layers import geometry
-from expand.rewriting import Choice, Folded
+from expand.planning import LayerPlan
+from expand.rewriting import Branched, Choice, Folded
 from expand.running import Product
-from expand.units import Factors
 
 __all__ = ["DOConv", "Values", "separable"]
 
@@ -43,16 +43,18 @@ def separable(depthwise: Tensor, pointwise: Tensor, groups: int) -> Tensor:
 class Overparameters(Factors):
     """`depthwise` [I, K, K], zero at first; `kernel` [I, K, O / g], at first the layer's weight."""
 
-    def __init__(self, geometry: Geometry, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        self.groups, self.kernel_size = geometry.groups, geometry.kernel
-        groups, width = geometry.groups, geometry.inputs // geometry.groups
-        kernel = weight.detach().reshape(groups, geometry.outputs // groups, width, -1)
+        self.groups, self.kernel_size = conv.groups, conv.kernel_size
+        width = conv.in_channels // conv.groups
+        kernel = conv.weight.detach().reshape(
+            conv.groups, conv.out_channels // conv.groups, width, -1
+        )
         kernel = kernel.permute(0, 2, 3, 1).flatten(0, 1).contiguous()
         taps = kernel.shape[1]
-        self.depthwise = Values(kernel.new_zeros(geometry.inputs, taps, taps))
+        self.depthwise = Values(kernel.new_zeros(conv.in_channels, taps, taps))
         self.kernel = Values(kernel)
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        self.bias = own_bias(conv)
 
     def fold(self, dtype: torch.dtype) -> Product:
         """Compute the layer's weight and bias in `dtype`, differentiably."""
@@ -72,7 +74,7 @@ class Overparameters(Factors):
                 nn.init.uniform_(values, -bound, bound)
 
 
-class DOConv(Folded):
+class DOConv(Branched, Folded):
     """k behind a depthwise k of each input, folded: little memory (Cao et al. 2020, DO-Conv).
 
     For convolutions with a kernel above 1. It starts as the layer, trained or not. `select` and
@@ -82,8 +84,8 @@ class DOConv(Folded):
     def __init__(self, **choice: Unpack[Choice]) -> None:
         super().__init__(**choice)
 
-    def _factors(self, conv: nn.Conv2d, init: Init) -> Factors:
-        return Overparameters(geometry(conv), conv.weight, conv.bias)
+    def _factors(self, layer: nn.Module, row: LayerPlan, init: Init) -> Factors:
+        return Overparameters(cast("nn.Conv2d", layer))
 
     def _parts(self, conv: nn.Conv2d) -> tuple[tuple[str, ...], str]:
         return (f"depthwise {by(conv.kernel_size)} - {by(conv.kernel_size)}",), ""

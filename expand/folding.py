@@ -37,8 +37,7 @@ def fold(
         _, order = cheapest_order([(w.shape[0], w.shape[1], w.shape[2:]) for w in weights])
     views = [taps(each) for each in weights]
     with float32(views[0]):
-        product = _multiply(views, order, groups, [])
-        carried, _ = _carry(views, biases, groups)
+        product, _, carried, _ = _folded(views, biases, groups, order)
     return weight(product), carried[-1]
 
 
@@ -65,13 +64,11 @@ class _Fold(Function):
     def forward(ctx: Any, groups: int, order: Order, *tensors: Any) -> Any:
         count = len(tensors) // 2
         views, biases = [taps(each) for each in tensors[:count]], tensors[count:]
-        inner: list[Tensor] = []
         with float32(views[0]):
-            product = _multiply(views, order, groups, inner)
-            carried, matrices = _carry(views, biases, groups)
+            product, inner, carried, matrices = _folded(views, biases, groups, order)
         ctx.groups, ctx.order, ctx.count = groups, order, count
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors, *carried, *matrices, *inner[:-1])
+        ctx.save_for_backward(*tensors, *carried, *matrices, *inner)
         return weight(product), carried[-1]
 
     @staticmethod
@@ -84,16 +81,22 @@ class _Fold(Function):
         grads: _Parts = [None] * (2 * count)
         with float32(views[0]):
             if torch.is_grad_enabled():  # to be differentiated again: with products of its own
-                inner = []
-                _multiply(views, ctx.order, groups, inner)
-                inner.pop()
-                carried, matrices = _carry(views, biases, groups)
+                _, inner, carried, matrices = _folded(views, biases, groups, ctx.order)
             if grad is not None:
                 _unmultiply(views, ctx.order, groups, inner, taps(grad), grads)
             if of_bias is not None:
                 _uncarry(views, biases, carried, matrices, of_bias, grads)
         of_weights = [None if g is None else weight(g) for g in grads[:count]]
         return None, None, *of_weights, *grads[count:]
+
+
+def _folded(
+    views: Sequence[Tensor], biases: Sequence[Tensor | None], groups: int, order: Order
+) -> tuple[Tensor, list[Tensor], _Parts, _Parts]:
+    """Return the product, the products inside of it, and what `_carry` returns."""
+    done: list[Tensor] = []
+    product = _multiply(views, order, groups, done)
+    return product, done[:-1], *_carry(views, biases, groups)
 
 
 def _multiply(views: Sequence[Tensor], order: Order, groups: int, done: list[Tensor]) -> Tensor:
@@ -145,10 +148,8 @@ def _carry(
         else:
             several = view.dim() > 2 and prod(view.shape[1:-1]) > 1
             summed = view.flatten(1, -2).sum(1) if several else view
-            matrix, column = (
-                summed.reshape(groups, -1, view.shape[-1]),
-                before.reshape(groups, -1, 1),
-            )
+            matrix = summed.reshape(groups, -1, view.shape[-1])
+            column = before.reshape(groups, -1, 1)
             own = None if bias is None else bias.reshape(groups, -1, 1)
             through = matrix @ column if own is None else torch.baddbmm(own, matrix, column)
             bias = through.reshape(-1)

@@ -10,7 +10,7 @@ from expand.algebra import regroup
 from expand.folding import fold
 from expand.preserve import approximate, channelwise, preserve
 
-__all__ = ["INITS", "Init", "check_values", "initialise"]
+__all__ = ["INITS", "Init", "check_values", "initialise", "scale"]
 
 Init = Literal["default", "scaled", "preserve"]
 INITS: tuple[Init, ...] = ("default", "scaled", "preserve")
@@ -60,10 +60,7 @@ def check_values(weight: Tensor, init: Init) -> None:
 def _scale(factors: Sequence[nn.Conv2d | nn.Linear], weight: Tensor, groups: int) -> None:
     weights = [regroup(f.weight.double(), _groups(f), groups) for f in factors]
     product, _ = fold(weights, [None] * len(weights), groups=groups)
-    ratio = _rms(weight.double()) / _rms(product)
-    if ratio > 0:  # a layer of zeros gives no scale
-        for factor in factors:
-            factor.weight.mul_((ratio ** (1 / len(factors))).item())
+    scale(weight, product, [factor.weight for factor in factors], degree=len(factors))
 
 
 def _preserve(factors: Sequence[nn.Conv2d | nn.Linear], weight: Tensor, groups: int) -> None:
@@ -88,5 +85,12 @@ def _groups(factor: nn.Module) -> int:
     return factor.groups if isinstance(factor, nn.Conv1d | nn.Conv2d | nn.Conv3d) else 1
 
 
-def _rms(tensor: Tensor) -> Tensor:
-    return tensor.square().mean().sqrt()
+def scale(weight: Tensor, product: Tensor, factors: Sequence[Tensor], *, degree: int = 1) -> None:
+    """Scale factors alike, in place, so that their product, of a degree, has the size of `weight`.
+
+    That is its root mean square.
+    """
+    target, size = (each.double().square().mean().sqrt() for each in (weight, product))
+    if target > 0:  # a layer of zeros gives no scale
+        for factor in factors:
+            factor.mul_(((target / size) ** (1 / degree)).item())

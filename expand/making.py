@@ -1,67 +1,73 @@
-"""Turn a layer into a unit and back, in place."""
+"""Turn a layer into a unit, and units back into layers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from expand.algebra import cheapest_order, identity_weight, taps, weight
-from expand.chains import Factor
+from expand.algebra import identity_weight, taps, weight
+from expand.chains import Geometry
+from expand.factors import Chain, Factors
 from expand.initialise import Init, initialise
+from expand.network import units
 from expand.running import CONVOLUTIONS, pads_in_convolution
-from expand.units import OWN_NAMES, ExpandedUnit, Mode, unit_class
+from expand.units import OWN_NAMES, ExpandedUnit, unit_class
+from kdx.util.copies import copied
 
-__all__ = ["become_unit", "compress_unit", "expand_layer"]
+__all__ = ["become_unit", "compress", "make_chain"]
 
 
-def expand_layer(
-    layer: nn.Module,
-    factors: Sequence[Factor],
-    *,
-    stride_at: int,
-    mode: Mode,
-    init: Init = "default",
-    identity: bool = False,
-) -> None:
-    """Turn `layer` into a unit, in place. `stride_at`: the factor that carries the stride.
+def make_chain(
+    layer: nn.Module, factors: Sequence[Geometry], *, stride_at: int, init: Init, identity: bool
+) -> Chain:
+    """Return the chain of a layer. `stride_at`: the factor that carries the stride.
 
     With `identity` the chain's product is one thing, the other is the layer that returns its input.
-    Raises ValueError where `init` is preserve and the factors are too narrow; the layer is left
-    as it was then.
+    Raises ValueError where `init` is preserve and the factors are too narrow.
     """
     weight, bias = cast("Tensor", layer.weight), cast("Tensor | None", layer.bias)
-    modules = nn.ModuleList(
+    modules = [
         _factor_module(layer, factor, index, stride_at) for index, factor in enumerate(factors)
-    )
-    modules.train(layer.training)
-    groups = getattr(layer, "groups", 1)
+    ]
     start = weight
     if identity and init == "preserve" and not weight.is_meta:
         start = weight.detach() - identity_weight(weight)
-    initialise(cast("Sequence[nn.Linear]", modules), start, bias, groups=groups, init=init)
-    for module in cast("Sequence[nn.Linear]", modules):
+    initialise(modules, start, bias, groups=getattr(layer, "groups", 1), init=init)
+    for module in modules:
         module.weight.data = _channels_last(module.weight.data)
-        module.weight.requires_grad_(weight.requires_grad)
         if bias is not None and module.bias is not None:
             module.bias.requires_grad_(bias.requires_grad)
-    unit = become_unit(layer, modules)
-    unit.mode, unit.identity = mode, identity
-    shapes = [(f.outputs, f.inputs // groups, f.kernel) for f in factors]
-    _, unit.order = cheapest_order(shapes)
+    return Chain(modules, identity=identity)
 
 
-def become_unit(layer: nn.Module, factors: nn.Module) -> ExpandedUnit:
+def become_unit(layer: nn.Module, factors: Factors) -> ExpandedUnit:
     """Turn `layer` into a folded unit that is computed from `factors`, in place."""
     # The names stay, empty: the order of the state dict is the layer's again after compression.
     layer._parameters.update(weight=None, bias=None)
     layer.__class__ = unit_class(type(layer))
     unit = cast("ExpandedUnit", layer)
-    unit.factors, unit.mode = cast("Sequence[nn.Linear]", factors), "folded"
+    unit.factors, unit.mode = factors, "folded"
     return unit
 
 
-def compress_unit(unit: ExpandedUnit) -> None:
+def compress(module: nn.Module, paths: Collection[str] | None = None) -> nn.Module:
+    """Return the compact network: the original classes and state-dict keys, the same function.
+
+    The factors are multiplied in float64. `module` is not changed; with `paths`, units elsewhere
+    stay expanded. Raises ValueError if nothing is expanded, and for units in nonlinear mode, which
+    have no compact equivalent.
+    """
+    compact = copied(module)
+    expanded = [*units(compact, paths)]
+    if not expanded:
+        raise ValueError(f"{type(module).__name__} has no expanded layer to compress")
+    for _, unit in expanded:
+        _compress_unit(unit)
+    return compact
+
+
+def _compress_unit(unit: ExpandedUnit) -> None:
     """Turn `unit` back into the layer it was, in place; it is computed in float64."""
     if unit.mode == "nonlinear" and unit.is_chain:
         raise ValueError(
@@ -69,7 +75,7 @@ def compress_unit(unit: ExpandedUnit) -> None:
             "linear mode first (a last stage with `phase: linear`, or set_mode(model, 'folded'))"
         )
     unit.check_factors()
-    named = dict(cast("nn.Module", unit.factors).named_parameters())
+    named = dict(unit.factors.named_parameters())
     device, dtype = next((p.device, p.dtype) for p in named.values())
     trained = [
         any(p.requires_grad for name, p in named.items() if name.endswith(end) == bias)
@@ -90,14 +96,13 @@ def compress_unit(unit: ExpandedUnit) -> None:
     unit.to(device)
 
 
-def _factor_module(layer: nn.Module, factor: Factor, index: int, stride_at: int) -> nn.Module:
+def _factor_module(layer: nn.Module, factor: Geometry, index: int, stride_at: int) -> nn.Linear:
     """The chain as the paper draws it: padding on the first factor, stride on one."""
     conv = cast("nn.Conv2d", layer)
-    device, dtype = conv.weight.device, conv.weight.dtype
+    like = {"bias": factor.bias, "device": conv.weight.device, "dtype": conv.weight.dtype}
     if not factor.kernel:
-        bias = factor.bias
-        return nn.Linear(factor.inputs, factor.outputs, bias=bias, device=device, dtype=dtype)
-    factory = cast("Callable[..., nn.Module]", CONVOLUTIONS[len(factor.kernel) - 1])
+        return nn.Linear(factor.inputs, factor.outputs, **like)
+    factory = cast("Callable[..., nn.Linear]", CONVOLUTIONS[len(factor.kernel) - 1])
     return factory(
         factor.inputs,
         factor.outputs,
@@ -106,9 +111,7 @@ def _factor_module(layer: nn.Module, factor: Factor, index: int, stride_at: int)
         padding=conv.padding if index == 0 and pads_in_convolution(conv) else 0,
         dilation=conv.dilation,
         groups=factor.groups,
-        bias=factor.bias,
-        device=device,
-        dtype=dtype,
+        **like,
     )
 
 

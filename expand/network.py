@@ -10,10 +10,12 @@ from expand.units import MODES, ExpandedUnit, Mode
 __all__ = ["Hold", "products", "set_mode", "units"]
 
 
-def units(model: nn.Module) -> Iterator[tuple[str, ExpandedUnit]]:
-    """Yield the path and the unit of every expanded layer in `model`."""
+def units(
+    model: nn.Module, paths: Collection[str] | None = None
+) -> Iterator[tuple[str, ExpandedUnit]]:
+    """Yield the path and the unit of every expanded layer in `model`, or of those at `paths`."""
     for path, module in model.named_modules():
-        if isinstance(module, ExpandedUnit):
+        if isinstance(module, ExpandedUnit) and (paths is None or path in paths):
             yield path, module
 
 
@@ -24,22 +26,21 @@ def set_mode(model: nn.Module, mode: Mode, paths: Collection[str] | None = None)
     """
     if mode not in MODES:
         raise ValueError(f"mode: {mode!r} is not one of {', '.join(MODES)}")
-    found = [unit for path, unit in units(model) if paths is None or path in paths]
+    found = [*units(model, paths)]
     if not found:
         raise ValueError(f"{type(model).__name__} has no expanded layer to set to mode {mode!r}")
-    for unit in found:
+    for _, unit in found:
         unit.mode = mode
 
 
 def products(model: nn.Module, paths: Collection[str] | None) -> dict[str, Tensor]:
     """Return the compact weights and biases of the units at `paths` by name, differentiably."""
     found: dict[str, Tensor] = {}
-    for path, unit in units(model):
-        if paths is None or path in paths:
-            start, weight, bias = f"{path}." if path else "", unit.weight, unit.bias
-            found[f"{start}weight"] = weight
-            if bias is not None:
-                found[f"{start}bias"] = bias
+    for path, unit in units(model, paths):
+        start, bias = f"{path}." if path else "", unit.bias
+        found[f"{start}weight"] = unit.weight
+        if bias is not None:
+            found[f"{start}bias"] = bias
     return found
 
 
@@ -51,7 +52,7 @@ class Hold:
     """
 
     def __init__(self, model: nn.Module, paths: Collection[str] | None = None) -> None:
-        self._units = [unit for path, unit in units(model) if paths is None or path in paths]
+        self._units = [unit for _, unit in units(model, paths)]
 
     def __enter__(self) -> None:
         """Let the units keep their products."""

@@ -14,13 +14,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from expand.chains import Geometry, by
+from expand.chains import by
 from expand.doconv import Values, separable
-from expand.initialise import Init, check_values
-from expand.layers import geometry
-from expand.rewriting import Folded
+from expand.factors import Factors, own_bias
+from expand.initialise import Init, check_values, scale
+from expand.planning import LayerPlan
+from expand.rewriting import Branched, Folded
 from expand.running import Product
-from expand.units import Factors
 
 __all__ = ["OREPA"]
 
@@ -38,21 +38,21 @@ class Branches(Factors):
 
     basis: Tensor
 
-    def __init__(self, geometry: Geometry, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        self.groups, self.kernel_size = geometry.groups, geometry.kernel
-        inputs, outputs, groups = geometry.inputs, geometry.outputs, geometry.groups
-        width, taps, empty = inputs // groups, prod(geometry.kernel), weight.new_empty
+        self.groups, self.kernel_size = conv.groups, conv.kernel_size
+        inputs, outputs = conv.in_channels, conv.out_channels
+        width, taps, empty = inputs // conv.groups, prod(conv.kernel_size), conv.weight.new_empty
         self.origin, self.outer = (Values(empty(outputs, width, taps)) for _ in range(2))
         self.points = Values(empty(outputs, width, 3))
         self.inner = Values(empty(inputs, width))
         self.depthwise = Values(empty(inputs, taps, MULTIPLIER))
-        self.pointwise = Values(empty(inputs, MULTIPLIER, outputs // groups))
+        self.pointwise = Values(empty(inputs, MULTIPLIER, outputs // conv.groups))
         self.scale = Values(empty(len(SCALES), outputs))
-        self.register_buffer("basis", _basis(geometry).to(weight))
+        self.register_buffer("basis", _basis(outputs, conv.kernel_size).to(conv.weight))
         self.bias = None
         self.reset_parameters()
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        self.bias = own_bias(conv)
 
     def fold(self, dtype: torch.dtype) -> Product:
         """Compute the layer's weight and bias in `dtype`, differentiably."""
@@ -110,13 +110,10 @@ class Branches(Factors):
             for values in (outer, points, pointwise):
                 values.zero_()
             return
-        ratio = _rms(weight.double()) / _rms(self.fold(torch.float64)[0])
-        if ratio > 0:  # a layer of zeros gives no scale
-            for values in (origin, outer, points, pointwise):
-                values.mul_(ratio.item())
+        scale(weight, self.fold(torch.float64)[0], (origin, outer, points, pointwise))
 
 
-class OREPA(Folded):
+class OREPA(Branched, Folded):
     """k + 5 linear branches, folded into one a step: little memory (Hu et al. 2022, OREPA).
 
     For convolutions with a kernel above 1 and a BatchNorm behind them. `init`: `default` is the
@@ -125,8 +122,9 @@ class OREPA(Folded):
     and `exclude` are patterns as of `expand.plan`.
     """
 
-    def _factors(self, conv: nn.Conv2d, init: Init) -> Factors:
-        made = Branches(geometry(conv), conv.weight, conv.bias)
+    def _factors(self, layer: nn.Module, row: LayerPlan, init: Init) -> Factors:
+        conv = cast("nn.Conv2d", layer)
+        made = Branches(conv)
         made.start(conv.weight, init)
         return made
 
@@ -135,13 +133,12 @@ class OREPA(Folded):
         return (kernel, "average", "prior", "1x1", f"1x1-{kernel}", "depthwise-1x1"), ""
 
 
-def _basis(geometry: Geometry) -> Tensor:
+def _basis(outputs: int, kernel: Sequence[int]) -> Tensor:
     """What average, prior and point make of a number, for each output channel: [O, 3, K].
 
     The prior: as many parts of the output channels as the kernel has dimensions, each with cosines
     along its own: cos(pi (position + 0.5) frequency / size), at frequencies from 1.
     """
-    outputs, kernel = geometry.outputs, geometry.kernel
     basis = torch.zeros(outputs, 3, *kernel, dtype=torch.float64)
     basis[:, 0] = 1 / prod(kernel)
     basis[(slice(None), 2, *((size - 1) // 2 for size in kernel))] = 1
@@ -153,7 +150,3 @@ def _basis(geometry: Geometry) -> Tensor:
         shape[axis] = size
         basis[first:end, 1] = cosines.reshape(-1, *shape).expand(-1, *kernel)
     return basis.flatten(2)
-
-
-def _rms(tensor: Tensor) -> Tensor:
-    return tensor.square().mean().sqrt()

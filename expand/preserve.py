@@ -91,11 +91,8 @@ def _solve(
         if peeled is None:
             continue
         factor, rest = peeled if first else (part.transpose(1, 2) for part in peeled)
-        inner = (
-            _solve(kernels[1:], widths[1:], rest)
-            if first
-            else _solve(kernels[:-1], widths[:-1], rest)
-        )
+        others = slice(1, None) if first else slice(-1)
+        inner = _solve(kernels[others], widths[others], rest)
         if inner is not None:
             factors, core = inner
             return ([factor, *factors], core + 1) if first else ([*factors, factor], core)

@@ -1,71 +1,31 @@
-"""What transforms share that rewrite convolutions one by one: selection, the plan, the copy."""
+"""What all transforms share: which layers they rewrite, the plan, the copy, and the way back."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, TypedDict, Unpack, cast
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import ClassVar, Literal, TypedDict, Unpack, cast
 
 from torch import Tensor, nn
 
-from expand.copying import copied
-from expand.costs import Calls, calls, training_cost
+from expand.costs import Calls, Cost, calls, kept_bytes, multiply_adds
+from expand.factors import Factors
 from expand.initialise import INITS, Init
 from expand.layers import Site, count, linear_layers, shared_weights, unfit
-from expand.making import become_unit
+from expand.making import become_unit, compress
 from expand.network import Hold, products, units
+from expand.planning import LayerPlan, Plan
 from expand.running import CONVOLUTIONS
 from expand.selection import check_patterns, patterns, unselected
 from expand.settings import check
-from expand.table import table
-from expand.transform import compress
-from expand.units import Factors
+from expand.units import ExpandedUnit, Mode
+from kdx.util.copies import copied
 
-__all__ = ["BlockPlan", "BlockRow", "Choice", "Folded", "Rewriting"]
-
-
-@dataclass(frozen=True)
-class BlockRow:
-    """A layer and its branches, or the `reason` why it stays as it is; `without` of a branch.
-
-    `parameters` and `cost` are before and after: numbers, multiply-adds of a forward pass a sample
-    (None if unknown), folding shared by the batch. `kept` are the bytes a sample that the backward
-    pass keeps, beyond those of the layer.
-    """
-
-    path: str
-    layer: str
-    branches: tuple[str, ...] = ()
-    without: str = ""
-    reason: str = ""
-    parameters: tuple[int, int] = (0, 0)
-    cost: tuple[float, float] | None = None
-    kept: float = 0
-
-
-@dataclass(frozen=True)
-class BlockPlan:
-    """What a transform does to each linear layer. `str(plan)` is a table."""
-
-    rows: tuple[BlockRow, ...]
-
-    def __str__(self) -> str:
-        head = ("path", "layer", "branches", "parameters", "in training")
-        costs = any(row.cost for row in self.rows)
-        head += ("multiply-adds", "in training", "kept") if costs else ()
-        text = table([head, *(self._line(row)[: len(head)] for row in self.rows)], range(3, 8))
-        note = "\nmultiply-adds of a forward pass, and bytes more kept for the backward, a sample"
-        return text + note if costs else text
-
-    def _line(self, row: BlockRow) -> tuple[str, ...]:
-        made = " + ".join(row.branches) or f"- ({row.reason})"
-        without = f" (no {row.without})" if row.without else ""
-        costs = (*row.cost, row.kept) if row.cost else ()
-        figures = [f"{n:,.0f}" for n in (*row.parameters, *costs)] + [""] * (3 - len(costs))
-        return row.path or "(the model)", row.layer, made + without, *figures
+__all__ = ["Branched", "Choice", "Folded", "Rewriting"]
 
 
 class Choice(TypedDict, total=False):
-    """Which convolutions: patterns as of `expand.Options`, and the shape of the batches."""
+    """Which layers: patterns as of `expand.Options`, and the shape of the batches."""
 
     select: str | Sequence[str] | None
     exclude: str | Sequence[str] | None
@@ -73,13 +33,17 @@ class Choice(TypedDict, total=False):
 
 
 class Rewriting(ABC):
-    """A student transform that makes each convolution a sum of branches; abstract.
+    """A student transform that makes layers units, which are computed from factors; abstract.
 
     `inits` are the values that `init` may have.
     """
 
     inits: ClassVar[tuple[str, ...]]
-    paths: frozenset[str] | None = None  # of the units, once they are made
+    done: ClassVar[str] = "rewritten"
+    phases: ClassVar[tuple[str, ...]] = ()
+    inside: ClassVar[bool] = False  # whether layers in the branches of other units are meant, too
+    mode: Mode | Literal["auto"] = "folded"
+    modes: dict[str, Mode] | None = None  # of the units by path, once they are made
 
     def __init__(self, *, init: Init = "default", **choice: Unpack[Choice]) -> None:
         check("init", init, self.inits)
@@ -89,97 +53,138 @@ class Rewriting(ABC):
         self.input_shape = choice.get("input_shape")
 
     @abstractmethod
-    def _obstacle(self, conv: nn.Conv2d) -> str:
-        """Say why a convolution, which could be a unit, stays as it is; empty where it does not."""
+    def _row(self, site: Site) -> LayerPlan:
+        """Say what a layer, which could be a unit, becomes, or why it stays as it is."""
 
     @abstractmethod
-    def _parts(self, conv: nn.Conv2d) -> tuple[tuple[str, ...], str]:
-        """Return the names of what a convolution becomes, and of what it cannot have."""
+    def _factors(self, layer: nn.Module, row: LayerPlan, init: Init) -> Factors:
+        """Return new factors for a layer, with their first values."""
 
-    @abstractmethod
-    def _factors(self, conv: nn.Conv2d, init: Init) -> Factors:
-        """Return new factors for a convolution, with their first values."""
-
-    def _rewrite(self, conv: nn.Conv2d, init: Init) -> None:
-        """Turn a convolution into a unit, in place."""
-        factors = self._factors(conv, init).train(conv.training)
-        if factors.bias is not None:
-            factors.bias.requires_grad_(cast("nn.Parameter", conv.bias).requires_grad)
-        become_unit(conv, factors)
-
-    def plan(self, student: nn.Module) -> BlockPlan:
+    def plan(self, student: nn.Module) -> Plan:
         """Return what `apply` would do, printable."""
-        sites, reasons = self._sites(student)
-        known = [site.path for site in sites if not reasons[site.path]]
-        shape = self.input_shape
-        seen = calls(student, known, shape) if shape and known else {}
-        rows = (self._row(site, reasons[site.path], seen.get(site.path, ())) for site in sites)
-        return BlockPlan(tuple(rows))
+        return self._plan(student, self.input_shape)
 
     def apply(self, student: nn.Module) -> nn.Module:
-        """Return a copy of the student with branches; ValueError if no layer can have any."""
-        rewritten = copied(student)
-        sites, reasons = self._sites(rewritten)
-        chosen = [site for site in sites if not reasons[site.path]]
-        if not chosen:
-            name = type(student).__name__
-            raise ValueError(f"no layer of {name} is rewritten:\n{self.plan(student)}")
-        for site in chosen:
-            self._rewrite(cast("nn.Conv2d", site.layer), self.init)
-        self.paths = frozenset(site.path for site in chosen)
+        """Return a rewritten copy of the student; ValueError if nothing matches."""
+        planned = self._plan(student, self.input_shape if self.mode == "auto" else None)
+        name = type(student).__name__
+        if not planned.rows:
+            raise ValueError(f"{name} has no linear layer to expand")
+        if not planned.expanded:
+            raise ValueError(f"no layer of {name} is {self.done}:\n{planned}")
+        rewritten, self.modes = copied(student), {}
+        for row in planned.expanded:
+            auto = row.cost.cheapest if row.cost else "folded"
+            mode = self.modes[row.path] = auto if self.mode == "auto" else self.mode
+            self._rewrite(rewritten.get_submodule(row.path), row, self.init).mode = mode
         return rewritten
 
     def restore(self, student: nn.Module) -> nn.Module:
-        """Return the network with one convolution for each that was rewritten."""
-        return compress(student, self.paths)
+        """Return the compact network; ValueError in a nonlinear phase."""
+        return compress(student, self.modes)
 
     def enter(self, student: nn.Module, phase: str) -> None:
         """Raise ValueError: the transform has no phases."""
         raise ValueError(f"phase: {type(self).__name__} has no phase {phase!r}, nor any other")
 
-    def _sites(self, student: nn.Module) -> tuple[list[Site], dict[str, str]]:
-        """Return the linear layers, and by path why each stays as it is, empty if it does not."""
+    def _patterns(self) -> Iterable[str]:
+        return [*(self.select or ()), *(self.exclude or ())]
+
+    def _rewrite(self, layer: nn.Module, row: LayerPlan, init: Init) -> ExpandedUnit:
+        """Turn a layer into a unit, in place."""
+        try:
+            factors = self._factors(layer, row, init).train(layer.training)
+        except ValueError as error:
+            raise ValueError(f"{row.path or 'the layer'}: {error}") from error
+        return become_unit(layer, factors)
+
+    def _plan(self, student: nn.Module, shape: Sequence[int] | None) -> Plan:
         inside = tuple(f"{path}.factors." if path else "factors." for path, _ in units(student))
-        sites = [site for site in linear_layers(student) if not site.path.startswith(inside)]
-        check_patterns([*(self.select or ()), *(self.exclude or ())], sites)
+        sites = [
+            each
+            for each in linear_layers(student)
+            if self.inside or not each.path.startswith(inside)
+        ]
+        check_patterns(self._patterns(), sites)
         shared = shared_weights(student)
-        return sites, {site.path: self._reason(site, shared) for site in sites}
+        unfits = {site.path: unfit(site.layer, shared) for site in sites}
+        known = [path for path, reason in unfits.items() if not reason]
+        seen = calls(student, known, shape) if shape and known else {}
+        batch, rows = shape[0] if shape else 0, []
+        for site in sites:
+            reason = unselected(site, self.select, self.exclude) or unfits[site.path]
+            left = LayerPlan(site.path, type(site.layer).__name__, reason=reason)
+            row = left if reason else self._row(site)
+            rows.append(self._counted(site.layer, row, seen.get(site.path, ()), batch))
+        counted = {id(p) for site in sites for p in _own(site.layer)}
+        other = count(p for p in student.parameters() if id(p) not in counted)
+        return Plan(tuple(rows), other, batch)
 
-    def _reason(self, site: Site, shared: set[int]) -> str:
-        other = "" if isinstance(site.layer, CONVOLUTIONS) else "not a convolution"
-        known = unselected(site, self.select, self.exclude) or unfit(site.layer, shared) or other
-        return known or self._obstacle(cast("nn.Conv2d", site.layer))
+    def _counted(self, layer: nn.Module, row: LayerPlan, seen: Calls, batch: int) -> LayerPlan:
+        """Return the row with what the layer and the unit have and cost."""
+        before = after = count(_own(layer))
+        if seen or row.strategy:  # where no memory is taken and no random numbers are drawn
+            layer = copied(layer).to("meta")
+        if row.strategy:
+            after = count(_own(self._rewrite(copied(layer), row, "default")))
+        row = replace(row, parameters_before=before, parameters_after=after)
+        with suppress(Exception):  # of a forward that wants values: then the cost is unknown
+            row = self._measured(layer, row, seen, batch) if seen else row
+        return row
 
-    def _row(self, site: Site, reason: str, seen: Calls) -> BlockRow:
-        layer = copied(site.layer).to("meta")  # which takes no memory and draws no random numbers
-        before, kind = count(layer.parameters()), type(layer).__name__
-        if reason:
-            return BlockRow(site.path, kind, reason=reason, parameters=(before, before))
-        rewritten = copied(cast("nn.Conv2d", layer))
-        self._rewrite(rewritten, "default")
-        names, without = self._parts(cast("nn.Conv2d", layer))
-        counts, cost, kept = (before, count(rewritten.parameters())), None, 0.0
-        if seen and self.input_shape:
-            batch = self.input_shape[0]
-            first, less = training_cost(layer, seen, batch)
-            last, more = training_cost(rewritten, seen, batch)
-            cost, kept = (first, last), more - less
-        return BlockRow(site.path, kind, names, without, "", counts, cost, kept)
+    def _measured(self, layer: nn.Module, row: LayerPlan, seen: Calls, batch: int) -> LayerPlan:
+        compact = multiply_adds(layer, seen, batch)
+        if not row.strategy:
+            return replace(row, cost=Cost(compact, compact, compact))
+        light = replace(row, factors=tuple(replace(each, bias=False) for each in row.factors))
+        unit = self._rewrite(copied(layer), light, "default")
+        linear = unit.factors.linear
+        ways: dict[Mode, bool] = {"unfolded": unit.is_chain or not linear, "folded": linear}
+        costs: list[float | None] = []
+        for unit.mode, possible in ways.items():
+            costs.append(multiply_adds(unit, seen, batch) if possible else None)
+        cost = Cost(compact, *costs)
+        unit.mode = cost.cheapest
+        kept = kept_bytes(unit, seen, batch) - kept_bytes(layer, seen, batch)
+        return replace(row, cost=cost, kept=kept)
 
 
-class Folded(Rewriting):
-    """A student transform whose units run on the sum, as ExpandNets do; abstract."""
+class Branched(Rewriting):
+    """A student transform that makes each convolution a sum of branches; abstract."""
 
-    inits = INITS
+    @abstractmethod
+    def _parts(self, conv: nn.Conv2d) -> tuple[tuple[str, ...], str]:
+        """Return the names of what a convolution becomes, and of what it cannot have."""
 
     def _obstacle(self, conv: nn.Conv2d) -> str:
+        """Say why a convolution, which could be a unit, stays as it is; empty where it does not."""
         # with a single tap, parts would be copies of it
         return "its kernel is 1" if max(conv.kernel_size) == 1 else ""
 
+    def _row(self, site: Site) -> LayerPlan:
+        conv, row = cast("nn.Conv2d", site.layer), LayerPlan(site.path, type(site.layer).__name__)
+        known = isinstance(conv, CONVOLUTIONS)
+        if reason := self._obstacle(conv) if known else "not a convolution":
+            return replace(row, reason=reason)
+        branches, without = self._parts(conv)
+        return replace(row, strategy=type(self).__name__, branches=branches, without=without)
+
+
+class Folded(Rewriting):
+    """A student transform whose units run on the product or sum of their factors; abstract."""
+
+    inits = INITS
+
     def hold(self, student: nn.Module) -> Hold:
-        """Return a context in which the units' weights are computed once: see `expand.Hold`."""
-        return Hold(student, self.paths)
+        """Return a context in which the units' weights are made once: see `expand.Hold`."""
+        return Hold(student, self.modes)
 
     def products(self, student: nn.Module) -> dict[str, Tensor]:
         """Return the compact weights and biases of the units by name, differentiably."""
-        return products(student, self.paths)
+        return products(student, self.modes or ())
+
+
+def _own(layer: nn.Module) -> list[nn.Parameter]:
+    """A layer's parameters, a unit's factors among them, but not other layers inside it."""
+    inside = isinstance(layer, nn.MultiheadAttention)
+    return list(layer.parameters(recurse=not inside))

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, cast, get_args, get_origin, get_type_hints
 
-from expand.chains import Biases, Depthwise
 from expand.presets import PRESETS
 
-__all__ = ["DEFAULTS", "Conv", "Options", "Settings", "check", "complete", "layer_settings"]
+__all__ = ["DEFAULTS", "Conv", "Options", "Settings", "check", "complete"]
 
 Conv = Literal["cl", "ck", "auto", "none"]
+Depthwise = Literal["grouped", "channelwise"]
+Biases = Literal["all", "last"]
 
 LARGEST_RATE, LARGEST_WIDTH = 64, 2**20
 """Far beyond any use, and below what would take hours or all memory instead of failing."""
@@ -57,24 +58,6 @@ class Options(TypedDict, total=False):
     input_shape: Sequence[int] | None
 
 
-DEFAULTS: Options = {
-    "preset": None,
-    "linear": False,
-    "rate": 4.0,
-    "select": None,
-    "exclude": None,
-    "pointwise": "keep",
-    "stem": "keep",
-    "classifier": "keep",
-    "stride": "middle",
-    "biases": "all",
-    "depthwise": "grouped",
-    "identity": False,
-    "overrides": None,
-    "input_shape": None,
-}
-
-
 @dataclass(frozen=True)
 class Settings:
     """How one layer is expanded; `overrides` of a plan set these fields by path pattern.
@@ -96,20 +79,23 @@ class Settings:
     widths: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        check("conv", self.conv, get_args(Conv))
-        check("pointwise", self.pointwise, ("keep", "expand"))
-        check("stride", self.stride, ("middle", "last"))
-        check("biases", self.biases, get_args(Biases))
-        check("depthwise", self.depthwise, get_args(Depthwise))
-        check("linear", self.linear, (True, False))
-        check("identity", self.identity, (True, False))
-        check("keep_input", self.keep_input, (True, False))
+        for field in fields(self):
+            if field.type is bool or get_origin(field.type) is Literal:
+                known = get_args(field.type) or (True, False)
+                check(field.name, getattr(self, field.name), known)
         if not isinstance(self.rate, int | float) or isinstance(self.rate, bool):
             raise ValueError(f"rate: {self.rate!r} is not a number")
         if not 0 < self.rate <= LARGEST_RATE:
             raise ValueError(f"rate: {self.rate!r} must be above 0 and at most {LARGEST_RATE}")
         if self.widths is not None and not _are_counts(self.widths):
             raise ValueError(f"widths: {self.widths!r} is not a list of channel counts")
+
+
+_OTHERS = {"stem": "keep", "classifier": "keep"}
+DEFAULTS = cast(
+    "Options",
+    {name: getattr(Settings, name, _OTHERS.get(name)) for name in get_type_hints(Options)},
+)
 
 
 def complete(conv: Conv | None, options: Options) -> tuple[Settings, dict[str, Any]]:
@@ -139,17 +125,6 @@ def complete(conv: Conv | None, options: Options) -> tuple[Settings, dict[str, A
     settings = Settings(conv=conv or "none", **{name: whole[name] for name in names})
     _check_overrides(settings, whole["overrides"] or {})
     return settings, whole
-
-
-def layer_settings(
-    default: Settings, overrides: Sequence[Mapping[str, Any]], *, keep_input: bool
-) -> Settings:
-    """Return the settings of a layer that these overrides are for, the later ones winning."""
-    settings = replace(default, keep_input=keep_input)
-    for changes in overrides:
-        named = {"pointwise": "expand"} if "conv" in changes else {}
-        settings = replace(settings, **named | dict(changes))
-    return settings
 
 
 def check(name: str, value: object, known: Sequence[object]) -> None:

@@ -1,19 +1,37 @@
-"""Expand a network, and compress it back: the functions, and the class that recipes name."""
+"""Expand a network: the functions, and the class that recipes name."""
 
-from collections.abc import Collection
-from typing import ClassVar, Literal, Unpack
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, Unpack
 
-from torch import Tensor, nn
+from torch import nn
 
-from expand.copying import copied
-from expand.initialise import INITS, Init
-from expand.making import compress_unit, expand_layer
-from expand.network import Hold, products, set_mode, units
-from expand.planning import LayerPlan, Plan, plan
-from expand.settings import DEFAULTS, Conv, Options, check
+from expand.chains import Geometry, Strategy, chain, no_identity, obstacle
+from expand.factors import Factors
+from expand.initialise import Init
+from expand.layers import Site, geometry
+from expand.making import make_chain
+from expand.network import set_mode
+from expand.planning import LayerPlan, Plan
+from expand.rewriting import Folded
+from expand.selection import matches
+from expand.settings import DEFAULTS, Conv, Options, Settings, check, complete
 from expand.units import MODES, Mode
 
-__all__ = ["ExpandNet", "compress", "expand"]
+__all__ = ["ExpandNet", "expand", "plan"]
+
+
+def plan(model: nn.Module, conv: Conv | None = "auto", **options: Unpack[Options]) -> Plan:
+    """Plan the expansion of `model`; nothing is built, `model` is left alone.
+
+    conv: the strategy for convolutions: cl, ck, none, or auto, which is CK where a kernel is
+    above 3 and CL elsewhere; those of kernel 1 are kept by default. `options`: see
+    `expand.Options`.
+
+    Raises ValueError for unknown values, which it names with the override's pattern, for a
+    pattern that no linear layer matches, and for inner widths that do not fit a layer.
+    """
+    return ExpandNet(conv, **options).plan(model)
 
 
 def expand(
@@ -36,45 +54,12 @@ def expand(
     Raises ValueError if no layer can be expanded, with the reason for each, and if `preserve`
     is impossible for a layer.
     """
-    check("mode", mode, [*MODES, "auto"])
-    check("init", init, INITS)
-    if mode == "auto" and not options.get("input_shape"):
-        raise ValueError("mode: 'auto' needs input_shape, (batch, channels, *size), to count costs")
-    planned = plan(model, conv, **options)
-    if not planned.expanded:
-        raise ValueError(_nothing(model, planned))
-    expanded = copied(model)
-    for row in planned.expanded:
-        _expand(expanded.get_submodule(row.path), row, mode, init)
-    return expanded
+    transform = ExpandNet(conv, init=init, **options)
+    transform.mode = mode
+    return transform.apply(model)
 
 
-def _expand(layer: nn.Module, row: LayerPlan, mode: Mode | Literal["auto"], init: Init) -> None:
-    how = row.cheapest if mode == "auto" else mode
-    try:
-        more = {"init": init, "identity": row.identity == "yes"}
-        expand_layer(layer, row.factors, stride_at=row.stride_at, mode=how, **more)
-    except ValueError as error:
-        raise ValueError(f"{row.path or 'the layer'}: {error}") from error
-
-
-def compress(module: nn.Module, paths: Collection[str] | None = None) -> nn.Module:
-    """Return the compact network: the original classes and state-dict keys, the same function.
-
-    The factors are multiplied in float64. `module` is not changed; with `paths`, units elsewhere
-    stay expanded. Raises ValueError if nothing is expanded, and for units in nonlinear mode, which
-    have no compact equivalent.
-    """
-    compact = copied(module)
-    expanded = [unit for path, unit in units(compact) if paths is None or path in paths]
-    if not expanded:
-        raise ValueError(f"{type(module).__name__} has no expanded layer to compress")
-    for unit in expanded:
-        compress_unit(unit)
-    return compact
-
-
-class ExpandNet:
+class ExpandNet(Folded):
     """Chains of linear layers, folded into one a step: little memory (Guo et al. 2020, ExpandNets).
 
     For `use: expand.ExpandNet` in a recipe. Arguments are those of `expand.expand`; kdx gives the
@@ -84,6 +69,9 @@ class ExpandNet:
     """
 
     DEFAULTS: ClassVar[Options] = DEFAULTS  # of the options, which the signature does not show
+    done = "expanded"
+    phases = ("nonlinear", "linear")
+    inside = True
 
     def __init__(
         self,
@@ -93,43 +81,81 @@ class ExpandNet:
         init: Init = "default",
         **options: Unpack[Options],
     ) -> None:
-        self.conv: Conv | None = conv
-        self.mode: Literal["folded", "unfolded", "auto"] = mode
-        self.init: Init = init
-        self.options: Options = options
-        self.modes: dict[str, Mode] | None = None
-
-    def plan(self, student: nn.Module) -> Plan:
-        """Return what `apply` would do, printable."""
-        return plan(student, self.conv, **self.options)
+        self.mode = mode
+        self.settings, self.options = complete(conv, options)
+        self.overrides: Mapping[str, Mapping[str, Any]] = self.options["overrides"] or {}
+        self.names_pointwise = "pointwise" not in options
+        choice: dict[str, Any] = {
+            name: self.options[name] for name in ("select", "exclude", "input_shape")
+        }
+        super().__init__(init=init, **choice)
 
     def apply(self, student: nn.Module) -> nn.Module:
         """Return an expanded copy of the student; ValueError if nothing matches."""
-        expanded = expand(student, self.conv, mode=self.mode, init=self.init, **self.options)
-        before = {path for path, _ in units(student)}
-        self.modes = {path: unit.mode for path, unit in units(expanded) if path not in before}
-        return expanded
+        check("mode", self.mode, [*MODES, "auto"])
+        if self.mode == "auto" and not self.input_shape:
+            raise ValueError(
+                "mode: 'auto' needs input_shape, (batch, channels, *size), to count costs"
+            )
+        return super().apply(student)
 
     def enter(self, student: nn.Module, phase: str) -> None:
         """Run the units nonlinearly, or linearly in the transform's mode."""
-        check("phase", phase, ("nonlinear", "linear"))
+        check("phase", phase, self.phases)
         for path, mode in (self.modes or {}).items():
             set_mode(student, "nonlinear" if phase == "nonlinear" else mode, [path])
 
-    def hold(self, student: nn.Module) -> Hold:
-        """Return a context in which the units' products are made once: see `expand.Hold`."""
-        return Hold(student, self.modes)
+    def _patterns(self) -> Iterable[str]:
+        return [*super()._patterns(), *self.overrides]
 
-    def products(self, student: nn.Module) -> dict[str, Tensor]:
-        """Return the compact weights and biases of the units by name, differentiably."""
-        return products(student, self.modes or ())
+    def _settings(self, site: Site) -> Settings:
+        """The settings of a layer. A kernel of 1 that `select` or a `conv` names is expanded."""
+        found = replace(self.settings, keep_input=site.is_stem and self.options["stem"] == "keep")
+        named = not site.path or not set(site.paths).isdisjoint(self.select or ())
+        if named and self.names_pointwise:
+            found = replace(found, pointwise="expand")
+        for pattern, changes in self.overrides.items():
+            if matches(site, [pattern]):
+                own = {"pointwise": "expand"} if "conv" in changes else {}
+                found = replace(found, **own | dict(changes))
+        return found
 
-    def restore(self, student: nn.Module) -> nn.Module:
-        """Return the compact network; ValueError in the nonlinear phase."""
-        return compress(student, self.modes)
+    def _row(self, site: Site) -> LayerPlan:
+        shape, row = geometry(site.layer), LayerPlan(site.path, type(site.layer).__name__)
+        settings = self._settings(site)
+        if site.is_classifier and self.options["classifier"] == "keep":
+            reason = "the classifier is kept (classifier='expand' expands it)"
+            return replace(row, reason=reason)
+        strategy, reason = _strategy(shape, settings)
+        if not strategy:
+            return replace(row, reason=reason)
+        try:
+            factors = chain(shape, strategy, settings)
+        except ValueError as error:
+            raise ValueError(f"{site.path or 'the layer'}: {error}") from error
+        middle = strategy == "cl" and settings.stride == "middle"
+        return replace(
+            row,
+            strategy=strategy,
+            factors=factors,
+            stride_at=1 if middle else len(factors) - 1,
+            identity=(no_identity(shape) or "yes") if settings.identity else "",
+        )
+
+    def _factors(self, layer: nn.Module, row: LayerPlan, init: Init) -> Factors:
+        identity = row.identity == "yes"
+        return make_chain(layer, row.factors, stride_at=row.stride_at, init=init, identity=identity)
 
 
-def _nothing(model: nn.Module, planned: Plan) -> str:
-    if not planned.rows:
-        return f"{type(model).__name__} has no linear layer to expand"
-    return f"no layer of {type(model).__name__} is expanded:\n{planned}"
+def _strategy(geometry: Geometry, settings: Settings) -> tuple[Strategy | None, str]:
+    """The strategy that the settings give a layer, or the reason why it is not expanded."""
+    if not geometry.kernel:
+        return ("fc", "") if settings.linear else (None, "linear: false")
+    if settings.conv == "none":
+        return None, "conv: none"
+    if settings.pointwise == "keep" and max(geometry.kernel) == 1 and settings.conv != "ck":
+        return None, "1x1 is kept (pointwise='expand' expands it)"
+    if settings.conv == "auto":
+        return ("cl", "") if obstacle(geometry, "ck") else ("ck", "")
+    reason = obstacle(geometry, settings.conv)
+    return (None, reason) if reason else (settings.conv, "")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from expand.copying import copied
+from kdx.util.copies import copied
 from quantize.layers import layers, linear_layers, restore_layer, wrap_layer
 
 __all__ = ["QAT"]
@@ -27,6 +27,8 @@ class QAT:
     Phases: `float` trains as if the transform were not there, `int8` rounds. `start` is the one to
     begin in, where the first stage names none.
     """
+
+    phases = PHASES
 
     def __init__(self, *, exclude: str | Sequence[str] = (), start: Phase = "int8") -> None:
         self.exclude = [exclude] if isinstance(exclude, str) else list(exclude)

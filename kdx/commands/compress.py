@@ -62,10 +62,10 @@ def compress(
     from kdx.launch.memory import at_once
     from kdx.models import weights
     from kdx.models.certificate import certify
-    from kdx.models.copies import copied
     from kdx.models.transforms import exact, restore, simulations
     from kdx.training.opening import recipe_of
     from kdx.training.state import TrainState
+    from kdx.util.copies import copied
     from kdx.util.files import move
 
     checkpoint, output = Path(checkpoint), Path(output)

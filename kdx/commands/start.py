@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from kdx.launch.memory import at_once
-from kdx.models.copies import copied
 from kdx.models.modes import as_it_was
 from kdx.models.transforms import restore
 from kdx.training.job import Job
+from kdx.util.copies import copied
 
 FAR = {"weights": 10.0, "gradients": 20.0}  # times larger, and of weights times smaller
 STEP = 1e-4  # a learning rate: small, as only the direction and the size count

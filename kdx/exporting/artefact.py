@@ -66,66 +66,55 @@ def check(
     than a share of 10 times that of the predictions changed. With `lost` neither counts: the first
     metric may be lower by so much, and "tolerance" is None.
     """
-    with eval_mode(network.cpu()), torch_threads(threads):
-        try:
-            call = fitted(open_runtime(path, threads=threads), batch)
-            row = _check(call, path, network, views, task, prepare, tolerance, lost, images)
-            return row | ({"batches": [batch]} if batch else {}) | {
-                "latency": latency(call, network, prepare(_batch(views, 1, 0).images), threads,
-                                   [batch] if batch else batches)
-            }  # fmt: skip
-        except CertificateError:
-            raise
-        except Exception as error:  # the runtimes raise anything
-            advice = "" if batch else " (a fixed batch may help: --batch 1)"
-            raise CertificateError(f"{path.name} does not run: {reason(error)}{advice}") from error
+    with eval_mode(network.cpu()), torch_threads(threads), _must_run(path, batch):
+        call = fitted(open_runtime(path, threads=threads), batch)
+        size = min(BATCH, at_once(views.shape), len(views))
+        first = prepare(_batch(views, size).images)
+        started = time.perf_counter()
+        network(first)
+        call(first.numpy())
+        seconds = (time.perf_counter() - started) / size * len(views)
+        count = min(len(views), images or (len(views) if seconds < CHEAP else IMAGES))
+        meters, seen = {n: task.meter(torch.device("cpu")) for n in ("compact", "export")}, []
+        keys = iter([(0, i * len(views) // count) for i in range(count)])
+        for part in (sizes := list(_sizes(count, size))):
+            made = views.__getitems__(list(islice(keys, part)))
+            given = prepare(made.images)
+            expected, found = network(given).float(), torch.from_numpy(call(given.numpy()))
+            if found.shape != expected.shape:
+                shapes = f"{list(found.shape)}, the compact student's {list(expected.shape)}"
+                raise CertificateError(f"{path.name}: its outputs are {shapes}")
+            seen.append(see(expected, found.float(), task.decide))
+            for meter, outputs in zip(meters.values(), (expected, found.float()), strict=True):
+                meter.update(outputs, made.targets)
+        errors, changed, predictions = summed(seen, tolerance)
+        row = {
+            "images": count,
+            "batches": [batch] if batch else sorted(set(sizes)),
+            "max_abs_error": errors.max_abs_error,
+            "max_rel_error": errors.max_rel_error,
+            "tolerance": tolerance if lost is None else None,
+            "predictions": predictions,
+            "predictions_changed": changed,
+            "metrics": {name: dict(meter.compute()) for name, meter in meters.items()},
+        }
+        if problem := _problem(row) if lost is None else _loss(row, primary_metric(task), lost):
+            raise CertificateError(f"{path.name} differs from the compact student: {problem}")
+        image = prepare(_batch(views, 1).images)
+        timed = latency(call, network, image, threads, [batch] if batch else batches)
+        return row | {"latency": timed}
 
 
-def _check(
-    call: Call,
-    path: Path,
-    network: nn.Module,
-    views: Views,
-    task: Task,
-    prepare: Callable[[Tensor], Tensor],
-    tolerance: float,
-    lost: float | None,
-    images: int | None,
-) -> dict[str, Any]:
-    size = min(BATCH, at_once(views.shape), len(views))
-    first = prepare(_batch(views, size, 0).images)
-    started = time.perf_counter()
-    network(first)
-    call(first.numpy())
-    seconds = (time.perf_counter() - started) / size * len(views)
-    count = min(len(views), images or (len(views) if seconds < CHEAP else IMAGES))
-    meters, seen = {name: task.meter(torch.device("cpu")) for name in ("compact", "export")}, []
-    keys = iter([(0, i * len(views) // count) for i in range(count)])
-    for batch in (sizes := list(_sizes(count, size))):
-        made = views.__getitems__(list(islice(keys, batch)))
-        given = prepare(made.images)
-        expected, found = network(given).float(), torch.from_numpy(call(given.numpy()))
-        if found.shape != expected.shape:
-            shapes = f"{list(found.shape)}, the compact student's {list(expected.shape)}"
-            raise CertificateError(f"{path.name}: its outputs are {shapes}")
-        seen.append(see(expected, found.float(), task.decide))
-        for meter, outputs in zip(meters.values(), (expected, found.float()), strict=True):
-            meter.update(outputs, made.targets)
-    errors, changed, predictions = summed(seen, tolerance)
-    metrics = {name: dict(meter.compute()) for name, meter in meters.items()}
-    row = {
-        "images": count,
-        "batches": sorted(set(sizes)),
-        "max_abs_error": errors.max_abs_error,
-        "max_rel_error": errors.max_rel_error,
-        "tolerance": tolerance if lost is None else None,
-        "predictions": predictions,
-        "predictions_changed": changed,
-        "metrics": metrics,
-    }
-    if problem := _problem(row) if lost is None else _loss(row, primary_metric(task), lost):
-        raise CertificateError(f"{path.name} differs from the compact student: {problem}")
-    return row
+@contextmanager
+def _must_run(path: Path, batch: int | None) -> Iterator[None]:
+    """Turn what a runtime raises, which may be anything, into a CertificateError."""
+    try:
+        yield
+    except CertificateError:
+        raise
+    except Exception as error:
+        advice = "" if batch else " (a fixed batch may help: --batch 1)"
+        raise CertificateError(f"{path.name} does not run: {reason(error)}{advice}") from error
 
 
 def _sizes(count: int, most: int) -> Iterator[int]:
@@ -212,15 +201,14 @@ def described(path: Path) -> dict[str, Any]:
     "bytes" are those of all; "beside" has the sha256 of each other file by name, if there are any.
     """
     files = sorted(each for each in path.parent.rglob("*") if each.is_file())
-    hashes = {str(each.relative_to(path.parent)): _sha256(each) for each in files}
+    hashes = {}
+    for each in files:
+        with each.open("rb") as file:
+            name = str(each.relative_to(path.parent))
+            hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
     about = {"bytes": sum(each.stat().st_size for each in files), "sha256": hashes.pop(path.name)}
     return about | ({"beside": hashes} if hashes else {})
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _batch(views: Views, size: int, start: int) -> Any:
-    return views.__getitems__([(0, i) for i in range(start, start + size)])
+def _batch(views: Views, size: int) -> Any:
+    return views.__getitems__([(0, i) for i in range(size)])

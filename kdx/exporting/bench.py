@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from kdx.exporting import FORMATS
 from kdx.exporting.artefact import torch_threads
-from kdx.exporting.formats import Call
 from kdx.exporting.formats import load as load_format
 from kdx.exporting.latency import interleaved, median_p95
 from kdx.exporting.memory import NETWORK, measure
@@ -125,21 +124,16 @@ def _exports(source: Source, threads: int) -> dict[str, Contender]:
     for row in json.loads(certificate.read_text(encoding="utf-8")).get("exports", []):
         file, format = place / row["file"], row["format"]
         if format in FORMATS and file.is_file():
-            opened = cache(partial(_opened, FORMATS[format], file, threads))
-            pixels = replace(source, from_pixels=row.get("input") == "uint8")
-            call = partial(_called, opened)
-            found[row["file"]] = Contender(
-                call, pixels.images(1)[:1], row["bytes"], FORMATS[format], file
-            )
+            image = replace(source, from_pixels=row.get("input") == "uint8").images(1)[:1]
+            call = _opening(FORMATS[format], file, threads)
+            found[row["file"]] = Contender(call, image, row["bytes"], FORMATS[format], file)
     return found
 
 
-def _opened(module: str, file: Path, threads: int) -> Call:
-    return load_format(module).open(file, threads=threads)
-
-
-def _called(opened: Callable[[], Call], images: Tensor) -> object:
-    return opened()(images.numpy())
+def _opening(module: str, file: Path, threads: int) -> Callable[[Tensor], object]:
+    """Return a call of an artefact, which the first one opens."""
+    opened = cache(lambda: load_format(module).open(file, threads=threads))
+    return lambda images: opened()(images.numpy())
 
 
 def _tried(call: Callable[[], object]) -> str:

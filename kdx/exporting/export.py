@@ -80,13 +80,7 @@ def export(
     file stays. ValueError for a format that is unknown or not installed, and a network that it
     cannot hold; else as `kdx.evaluate`.
     """
-    for name, given in {"push_to_hub": push_to_hub, "license": license}.items():
-        if given and to != "timm":
-            raise ValueError(f"{name}: {given!r} is for the format timm alone: --to timm")
-    if to not in FORMATS:
-        raise ValueError(f"unknown format {to!r}. Known: {', '.join(FORMATS)}")
-    if int8:
-        check_format(to)
+    _check_asked(to, int8=int8, push_to_hub=push_to_hub, license=license)
     format = load(FORMATS[to])
     source = open_source(
         path, recipe, key=key, overrides=overrides, plugins=plugins, output_root=output_root,
@@ -98,14 +92,14 @@ def export(
     if output:
         _check_free(final, _shown(final, source), exports)
     about = source.about() | (source.results() if to == "timm" else {})
-    if license:
-        about["license"] = license
-    options = Options(batch, output=_output(source), about=about)
+    about |= {"license": license} if license else {}
+    output_name = "output" if "anchors" in source.opened.task.facts else "logits"
+    options = Options(batch, output=output_name, about=about)
     tolerance = source.opened.recipe.tolerance.float32 if tolerance is None else tolerance
     with _beside(final) as candidate:
         options, notes = _write(format, write, source, candidate, options)
-        row = {"format": to, "file": _shown(final, source), "runtime": runtime(format)}
-        row |= {"input": source.dtype}
+        row = {"format": to, "file": _shown(final, source)}
+        row |= {"runtime": runtime(format), "input": source.dtype}
         row |= described(candidate) | check(
             format.open, candidate, source.network, source.views, source.opened.task,
             prepare=source.prepare, batch=batch, images=images, threads=threads,
@@ -117,6 +111,17 @@ def export(
     if push_to_hub:
         notes.append(f"pushed to {_pushed(final.parent, push_to_hub)}")
     return Exported(final, row, numbers_of(source.opened.task), [*source.opened.notes, *notes])
+
+
+def _check_asked(to: str, *, int8: bool, **for_timm: str | None) -> None:
+    """Raise ValueError for an unknown format, and for what it does not have."""
+    for name, given in for_timm.items():
+        if given and to != "timm":
+            raise ValueError(f"{name}: {given!r} is for the format timm alone: --to timm")
+    if to not in FORMATS:
+        raise ValueError(f"unknown format {to!r}. Known: {', '.join(FORMATS)}")
+    if int8:
+        check_format(to)
 
 
 def _place(
@@ -230,10 +235,6 @@ def _pushed(folder: Path, repository: str) -> str:
     except Exception as error:  # the hub's, the network's
         kept = f"{folder} is written; log in with `hf auth login` and try again"
         raise ValueError(f"push_to_hub: {repository}: {reason(error)}. {kept}") from error
-
-
-def _output(source: Source) -> str:
-    return "output" if "anchors" in source.opened.task.facts else "logits"
 
 
 def _shown(path: Path, source: Source) -> str:

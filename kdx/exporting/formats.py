@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 Call = Callable[[np.ndarray], np.ndarray]
@@ -91,6 +92,16 @@ def load(module: str) -> Format:
 EXTRAS = ("onnx", "openvino", "executorch", "litert")
 INSTALL = {name: f"pip install 'kdx[{name}]'" for name in EXTRAS}
 INSTALL["litert"] += " (brings jax and pydantic below 2.12: better into an environment of its own)"
+
+
+def by_torch(network: nn.Module) -> Call:
+    """Return a call of a network that PyTorch runs."""
+
+    @torch.no_grad()
+    def call(images: np.ndarray) -> np.ndarray:
+        return network(torch.from_numpy(images)).numpy()
+
+    return call
 
 
 def runtime(format: Format) -> str:

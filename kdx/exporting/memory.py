@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdx.exporting.formats import Call, load
+from kdx.exporting.formats import Call, by_torch, load
 
 PROCESS = Path("/proc/self")
 NETWORK = "network"  # a file of torch.save, in place of a format's module
@@ -36,18 +36,9 @@ def measure(module: str, path: Path, images: np.ndarray, *, threads: int = 1) ->
 def _measure(module: str, path: Path, images: np.ndarray, threads: int) -> int:
     torch.set_num_threads(threads)
     if module == NETWORK:
-        return peak(lambda: _network(path), images)
+        # A file that this process's parent wrote.
+        return peak(lambda: by_torch(torch.load(path, weights_only=False)), images)
     return peak(lambda: load(module).open(path, threads=threads), images)
-
-
-def _network(path: Path) -> Call:
-    network = torch.load(path, weights_only=False)  # written by this process's parent
-
-    @torch.no_grad()
-    def call(images: np.ndarray) -> np.ndarray:
-        return network(torch.from_numpy(images)).numpy()
-
-    return call
 
 
 def peak(opened: Callable[[], Call], images: np.ndarray) -> int:

@@ -6,12 +6,11 @@ from shutil import copymode
 from typing import Any
 
 import timm
-import torch
 from timm.models import save_for_hf
 from timm.models._hub import generate_readme
 from torch import Tensor, nn
 
-from kdx.exporting.formats import Call, Options
+from kdx.exporting.formats import Call, Options, by_torch
 
 RUNTIME, FILE = "timm", "{name}-timm/model.safetensors"
 FREE_SIZE, MOST = False, None
@@ -74,10 +73,4 @@ def write(network: nn.Module, images: Tensor, path: Path, options: Options) -> N
 
 def open(path: Path, *, threads: int = 1) -> Call:
     """See `kdx.exporting.formats.Format`."""
-    network = timm.create_model(f"local-dir:{path.parent}", pretrained=True).eval()
-
-    def call(images):
-        with torch.no_grad():
-            return network(torch.from_numpy(images)).numpy()
-
-    return call
+    return by_torch(timm.create_model(f"local-dir:{path.parent}", pretrained=True).eval())

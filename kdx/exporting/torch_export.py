@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from kdx.exporting.formats import Call, Options
+from kdx.exporting.formats import Call, Options, by_torch
 from kdx.exporting.tracing import trace
 
 RUNTIME, FILE = "torch", "{name}.pt2"
@@ -21,10 +21,4 @@ def write(network: torch.nn.Module, images: torch.Tensor, path: Path, options: O
 
 def open(path: Path, *, threads: int = 1) -> Call:
     """See `kdx.exporting.formats.Format`. Torch's threads are those of the process."""
-    network = torch.export.load(path).module()
-
-    def call(images):
-        with torch.no_grad():
-            return network(torch.from_numpy(images)).numpy()
-
-    return call
+    return by_torch(torch.export.load(path).module())

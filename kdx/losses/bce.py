@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdx.losses.shared import check_classes, checked_scales, full_precision
+from kdx.losses.shared import check_classes, checked_scales, full_precision, per_class
 from kdx.protocols import Outputs
 
 __all__ = ["BCE", "image_bce"]
@@ -49,12 +48,8 @@ class BCE:
             found = f"{str(target.dtype).removeprefix('torch.')} {list(target.shape)}"
             one = "for one class an image use `cross_entropy`"
             raise ValueError(f"bce: targets {found} do not fit logits {list(logits.shape)}: {one}")
-        weight = None
-        if self.pos_weight is not None:
-            if (count := len(self.pos_weight)) != logits.shape[1]:
-                raise ValueError(f"pos_weight: {count} weights for {logits.shape[1]} labels")
-            dtype = torch.promote_types(logits.dtype, torch.float32)
-            weight = torch.tensor(self.pos_weight, dtype=dtype, device=logits.device)
+        given = self.pos_weight
+        weight = None if given is None else per_class("pos_weight", given, logits, "labels")
         return image_bce(logits, target, weight).mean()
 
 

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdx.losses.shared import check_classes, checked_scales, full_precision
+from kdx.losses.shared import check_classes, checked_scales, full_precision, per_class
 from kdx.protocols import IGNORED, Outputs
 
 __all__ = ["CrossEntropy", "image_cross_entropy"]
@@ -71,12 +70,8 @@ class CrossEntropy:
         if target.shape != (logits.shape if soft else (len(logits), *logits.shape[2:])):
             found = f"targets {list(target.shape)} do not fit logits {list(logits.shape)}"
             raise ValueError(f"cross_entropy: {found}: each position needs one")
-        weight = None
-        if self.class_weights is not None:
-            if (count := len(self.class_weights)) != logits.shape[1]:
-                raise ValueError(f"class_weights: {count} weights for {logits.shape[1]} classes")
-            dtype = torch.promote_types(logits.dtype, torch.float32)
-            weight = torch.tensor(self.class_weights, dtype=dtype, device=logits.device)
+        given = self.class_weights
+        weight = None if given is None else per_class("class_weights", given, logits)
         smoothing = self.label_smoothing
         return image_cross_entropy(logits, target, weight=weight, label_smoothing=smoothing).mean()
 

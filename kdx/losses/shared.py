@@ -1,7 +1,7 @@
 """What losses share: float32 at least, and their refusals."""
 
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Sequence
+from functools import lru_cache, wraps
 from math import inf
 from typing import Any
 
@@ -59,3 +59,17 @@ def checked_scales(**scales: float) -> dict[str, float]:
         if not 0 <= scale < inf:
             raise ValueError(f"{name}: {scale} is not a finite number of at least 0")
     return scales
+
+
+def per_class(name: str, numbers: Sequence[float], logits: Tensor, kind: str = "classes") -> Tensor:
+    """Return weights [C] beside logits [B, C, ...]; ValueError for another number of them."""
+    if (count := len(numbers)) != logits.shape[1]:
+        raise ValueError(f"{name}: {count} weights for {logits.shape[1]} {kind}")
+    return _made(tuple(numbers), torch.promote_types(logits.dtype, torch.float32), logits.device)
+
+
+@lru_cache
+def _made(numbers: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return numbers as a tensor, made once: on a GPU that is a copy which waits."""
+    with torch.inference_mode(False):  # whatever the first call is for, later ones may train
+        return torch.tensor(numbers, dtype=dtype, device=device)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kdx.detection import coordinates, split
 from kdx.losses.divergence import kl_divergence
-from kdx.losses.kd import KD
+from kdx.losses.logits import checked_temperature
 from kdx.losses.shared import checked_scales, full_precision, need_teacher
 from kdx.protocols import Outputs
 
@@ -35,7 +35,7 @@ class YoloKD:
         class_scale: float = 1.0,
     ) -> None:
         self.num_classes = num_classes
-        self.temperature = KD(temperature=temperature).temperature  # refuses others
+        self.temperature = checked_temperature(temperature)
         self.scales = checked_scales(
             coord_scale=coord_scale, object_scale=object_scale, class_scale=class_scale
         )

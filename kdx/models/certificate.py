@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdx.models.copies import copied
 from kdx.recipe.sections import Tolerance
+from kdx.util.copies import copied
 from kdx.util.words import listed
 
 APART = 100  # times larger logits are those of a masked class, or of another kind

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from kdx.models.certificate import Certificate, certify
-from kdx.models.copies import copied
 from kdx.models.modes import eval_mode
 from kdx.protocols import Folding, Simulating, StudentTransform
 from kdx.recipe import Component, Recipe
+from kdx.util.copies import copied
 from kdx.util.errors import reason
 
 
@@ -58,12 +58,17 @@ def products(student: nn.Module, transforms: Sequence[StudentTransform]) -> dict
 
 
 def enter(student: nn.Module, transforms: Sequence[StudentTransform], phase: str | None) -> None:
-    """Let the transforms that know a phase enter it, if it is not None; ValueError if none does."""
+    """Let the transforms that know a phase enter it, if it is not None; ValueError if none does.
+
+    Also one that a transform raises in a phase that is among its `phases`.
+    """
     refused = []
     for transform in transforms if phase else ():
         try:
             transform.enter(student, phase or "")
         except ValueError as error:
+            if phase in getattr(transform, "phases", ()):
+                raise
             refused.append(f"{error}")
     if refused and len(refused) == len(transforms):
         raise ValueError("; ".join(dict.fromkeys(refused)))

@@ -62,7 +62,8 @@ class StudentTransform(Protocol):
     def enter(self, student: nn.Module, phase: str) -> None:
         """Start a stage of the recipe that names `phase`; ValueError for an unknown phase.
 
-        Of several transforms those enter that know the phase.
+        Of several transforms those enter that know the phase. In one that a transform lists in
+        its `phases`, if it has that attribute, a ValueError is an error of its own.
         """
         ...
 

@@ -39,7 +39,8 @@ def _by(method: Callable[[Locations, Any], Any]) -> AfterValidator:
 def either(model: type[BaseModel], plain: Any = None, *, off: Sequence[Any] = (None,)) -> Any:
     """Return a validator for a field that holds a `model`, or a value of the type `plain`.
 
-    It validates the one that is given, so that errors name no branch of a union; `off` pass.
+    It validates the one that is given, so that errors name no branch of a union; `off` pass. What
+    the plain value says, too, becomes that: the `short` of the model.
     """
     adapter = TypeAdapter(plain) if plain else None
 
@@ -48,7 +49,8 @@ def either(model: type[BaseModel], plain: Any = None, *, off: Sequence[Any] = (N
             return value
         if adapter and not isinstance(value, Mapping | model):
             return adapter.validate_python(value, context=info.context)
-        return model.model_validate(value, context=info.context)
+        made = model.model_validate(value, context=info.context)
+        return getattr(made, "short", made)
 
     return BeforeValidator(validate)
 

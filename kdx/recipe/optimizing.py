@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, Strict, model_validator
+from pydantic import BeforeValidator, Field, InstanceOf, Strict, model_validator
 
 from kdx.recipe.arguments import Component
 from kdx.recipe.fields import Finite, Positive, either
@@ -65,6 +65,11 @@ class Clip(Section):
     by: Literal["norm", "value", "adaptive"]
     at: Positive
 
+    @property
+    def short(self) -> "float | Clip":
+        """A norm as its number."""
+        return self.at if self.by == "norm" else self
+
 
 def _limited(given: object) -> object:
     if given in ("norm", "value", "adaptive"):
@@ -73,17 +78,7 @@ def _limited(given: object) -> object:
     return given
 
 
-def _shortest(given: float | Clip | None) -> float | Clip | None:
-    """Return a norm as its number."""
-    return given.at if isinstance(given, Clip) and given.by == "norm" else given
-
-
-Clipping = Annotated[
-    Positive | Clip | None,
-    AfterValidator(_shortest),
-    either(Clip, Positive),
-    BeforeValidator(_limited),
-]
+Clipping = Annotated[Positive | Clip | None, either(Clip, Positive), BeforeValidator(_limited)]
 
 
 AVERAGES = {

@@ -181,17 +181,13 @@ class WeightFile(Section):
     key: Annotated[str, Strict()] | None = None
     head: Literal["new"] | None = None
 
-
-def _shortest(given: str | WeightFile | None) -> str | WeightFile | None:
-    """Return weights without key and head as their path."""
-    if isinstance(given, WeightFile) and given.key is None and not given.head:
-        return given.path
-    return given
+    @property
+    def short(self) -> "str | WeightFile":
+        """Weights without key and head as their path."""
+        return self.path if self.key is None and not self.head else self
 
 
-Weights = Annotated[
-    OutputPath | WeightFile | None, AfterValidator(_shortest), either(WeightFile, OutputPath)
-]
+Weights = Annotated[OutputPath | WeightFile | None, either(WeightFile, OutputPath)]
 
 
 class Network(Section):

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
-from math import isfinite
 from typing import Any
 
 from kdx.report.blocks import Block, Figure, Page, Section, Table, Text
-from kdx.report.charts import Line, lines
-from kdx.report.curves import headings_of, points, primary_of, spread_out
+from kdx.report.charts import Line
+from kdx.report.curves import drawn, headings_of, points, primary_of
 from kdx.report.files import Run
 from kdx.report.student_file import weight_ranges
 from kdx.report.trained import in_a_sentence
@@ -90,41 +89,26 @@ def _count(run: Run, which: str) -> str:
 
 
 def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Figure]:
-    found = []
-    for metric in dict.fromkeys(primary_of(run) for run in runs):
-        of = [run if primary_of(run) == metric else None for run in runs]
-        headings, numbers = next(headings_of(run) for run in of if run)
+    """A run has the same colour in every figure."""
+    named, found = list(zip(names, runs, strict=True)), []
+    for metric in dict.fromkeys(map(primary_of, runs)):
+        of = [run for run in runs if primary_of(run) == metric]
+        headings, numbers = headings_of(of[0])
         scale, unit = (1, "") if metric in numbers else (100, " (%)")
-        keys = [f"{run.split}/{metric}" for run in runs]
-        splits = " or ".join(dict.fromkeys(run.split for run in of if run))
+        series = [
+            Line(name, points(run.epochs, f"{run.split}/{metric}", scale) if run in of else [])
+            for name, run in named
+        ]
+        splits = " or ".join(dict.fromkeys(run.split for run in of))
         text = headings.get(metric, metric)
-        found.append(_figure(of, names, f"{text} on {splits}", keys, f"{text}{unit}", scale))
-    losses = ["loss/total"] * len(runs)
-    found.append(_figure(runs, names, "Training loss", losses, "weighted loss", 1, log=True))
-    rates = ["learning_rate"] * len(runs)
-    found.append(_figure(runs, names, "Learning rate", rates, "learning rate", 1))
+        found.append(drawn(f"{text} on {splits}", series, f"{text}{unit}"))
+    losses, rates = (
+        [Line(name, points(run.epochs, key)) for name, run in named]
+        for key in ("loss/total", "learning_rate")
+    )
+    found.append(drawn("Training loss", losses, "weighted loss", log=True))
+    found.append(drawn("Learning rate", rates, "learning rate"))
     return [figure for figure in found if figure]
-
-
-def _figure(
-    runs: Sequence[Run | None],
-    names: Sequence[str],
-    title: str,
-    keys: Sequence[str],
-    y: str,
-    scale: float,
-    *,
-    log: bool = False,
-) -> Figure | None:
-    """Draw a line for each run, in the same colour in every figure; None without any number."""
-    series = [
-        Line(name, points(run.epochs, key, scale) if run else [])
-        for run, name, key in zip(runs, names, keys, strict=True)
-    ]
-    if not any(isfinite(value) for line in series for _, value in line.points):
-        return None
-    drawn = lines(series, x="epoch", y=y, log=log and spread_out(series))
-    return Figure(title, drawn, names)
 
 
 def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[Block]:

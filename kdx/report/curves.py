@@ -89,12 +89,6 @@ def points(
             if isinstance(e, int) and isinstance(v, int | float)]  # fmt: skip
 
 
-def spread_out(series: Sequence[Line]) -> bool:
-    """Return whether positive values are so far apart that a logarithmic axis shows more."""
-    values = [v for line in series for _, v in line.points if isfinite(v)]
-    return bool(values) and min(values) > 0 and max(values) > WIDE * min(values)
-
-
 def stage_ends(run: Run) -> list[float]:
     """Return where, between two epochs, another stage begins."""
     return [
@@ -116,11 +110,20 @@ def _figure(
     """Draw keys of metrics.jsonl by their labels; None without any number."""
     found = [Line(label, points(run.epochs, key, scale)) for label, key in keys.items()]
     series = [line for line in found if any(isfinite(v) for _, v in line.points)]
-    if not series:
-        return None
-    marks = stage_ends(run)
-    svg = lines(series, x="epoch", y=y, marks=marks, log=log and spread_out(series))
-    note = "Dotted: the next stage begins." if marks else ""
     if len(series) == 1 and series[0].label == run.split:
         title = f"{title} on {run.split}"
+    return drawn(title, series, y, log=log, marks=stage_ends(run))
+
+
+def drawn(
+    title: str, series: Sequence[Line], y: str, *, log: bool = False, marks: Sequence[float] = ()
+) -> Figure | None:
+    """Draw lines over the epochs, with `marks` where stages begin; None without any number."""
+    values = [v for line in series for _, v in line.points if isfinite(v)]
+    if not values:
+        return None
+    # A logarithmic axis shows more of positive values that are far apart.
+    log = log and min(values) > 0 and max(values) > WIDE * min(values)
+    svg = lines(series, x="epoch", y=y, marks=marks, log=log)
+    note = "Dotted: the next stage begins." if marks else ""
     return Figure(title, svg, [line.label for line in series], note)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from kdx.data import Views
 from kdx.models import weights
 from kdx.models.certificate import Certificate, certify, count_parameters
-from kdx.models.copies import copied
 from kdx.models.modes import eval_mode
 from kdx.models.networks import empty_student
 from kdx.models.transforms import exact, restore, simulations
@@ -31,6 +30,7 @@ from kdx.training.health import diverged, is_finite
 from kdx.training.log import RunLog
 from kdx.training.progress import Progress
 from kdx.training.runtime import Runtime
+from kdx.util.copies import copied
 from kdx.util.errors import CertificateError
 from kdx.util.files import move, write_whole
 from kdx.util.printing import say

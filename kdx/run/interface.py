@@ -14,7 +14,6 @@ from torch import nn
 
 from kdx.models import weights
 from kdx.models.certificate import Certificate
-from kdx.models.copies import copied
 from kdx.models.networks import facts
 from kdx.recipe import Recipe, allow
 from kdx.recipe import load_student as load_section
@@ -24,6 +23,7 @@ from kdx.report.summary import Summary, read_summary
 from kdx.run.objects import recipe_of_objects
 from kdx.run.run import run
 from kdx.training.runtime import caller_unchanged
+from kdx.util.copies import copied
 
 PathLike = str | os.PathLike[str]
 

@@ -14,10 +14,10 @@ from torch import nn
 
 from kdx.data import from_datasets
 from kdx.data.from_torch import Kind
-from kdx.models.copies import copied
 from kdx.recipe import Component
 from kdx.recipe.kinds import lack
 from kdx.training import schedules
+from kdx.util.copies import copied
 
 IN_DATA = (
     "batch_size", "workers", "validation", "limit", "mixup", "cutmix", "repeats", "sampling",

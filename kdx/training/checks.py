@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from kdx.data import Mixing, Views
 from kdx.data.counter import generators_kept
 from kdx.launch.memory import check_fits
-from kdx.models.copies import copied
 from kdx.models.modes import as_it_was, eval_mode
 from kdx.models.teacher import Teacher
 from kdx.models.transforms import restore
@@ -20,6 +19,7 @@ from kdx.tasks import Classification, Detection, MultiLabel, Regression
 from kdx.tasks.detection import BoxSource
 from kdx.tasks.multilabel import UNKNOWN
 from kdx.training.objective import Objective
+from kdx.util.copies import copied
 from kdx.util.errors import reason
 from kdx.util.words import counted
 

@@ -11,7 +11,6 @@ from kdx.data import Splits, Views, check_data, corrupt_labels, label_shares, pr
 from kdx.data.counter import seed_python_and_numpy
 from kdx.launch.memory import at_once, limited
 from kdx.models.certificate import Certificate
-from kdx.models.copies import copied
 from kdx.models.networks import build_student, build_teacher, empty_student, facts
 from kdx.models.teacher import Teacher
 from kdx.models.transforms import (
@@ -36,6 +35,7 @@ from kdx.training.checks import (
     mixing_of,
 )
 from kdx.training.stage_jobs import StageBuilder, StageJob
+from kdx.util.copies import copied
 
 PROBE = 8  # samples in the batch that sizes adaptors and finds module paths
 

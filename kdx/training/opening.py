@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from kdx.data import Splits
 from kdx.models import weights
-from kdx.models.copies import copied
 from kdx.models.networks import check_facts, check_names, facts, of_size
 from kdx.models.teacher import adapt
 from kdx.models.transforms import restore
@@ -19,6 +18,7 @@ from kdx.recipe import Recipe, allow, load
 from kdx.tasks import task_of
 from kdx.training.job import build_data
 from kdx.training.state import STATE, TrainState
+from kdx.util.copies import copied
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import pickle
 from copy import deepcopy
-from functools import partial
 
 import pytest
 import torch
@@ -11,27 +10,11 @@ from torch import nn
 
 import expand
 from expand.branch import ScaleNorm
-from tests.contracts import check_geometries, check_transform
+from expand.costs import Cost
 from tests.unit.expand.networks import SmallNet, relative_error, warm_up
 
 BLOCKS = {name: getattr(expand, name) for name in ("RepVGG", "ACNet", "DBB", "MobileOne")}
 each_block = pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
-
-
-@each_block
-def test_random_geometries(block):
-    assert check_geometries(block, range(25), partial(block, init="preserve")) > 8
-
-
-@pytest.mark.long
-@each_block
-def test_many_random_geometries(block):
-    assert check_geometries(block, range(1000, 1400), partial(block, init="preserve")) > 150
-
-
-@each_block
-def test_it_keeps_the_contract(block):
-    check_transform(block, lambda: SmallNet(3), (4, 3, 32, 32), phases=[])
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -145,13 +128,13 @@ def test_the_plan_says_what_a_training_step_keeps(block):
     assert sum(row.kept for row in plan.rows) * 16 == pytest.approx(more, rel=0.02)
     for row in plan.rows:
         layer = student.get_submodule(row.path)
-        assert row.parameters[1] == sum(p.numel() for p in layer.parameters())
+        assert row.parameters_after == sum(p.numel() for p in layer.parameters())
 
 
 def test_the_plan_of_repvgg_by_hand():
     conv = nn.Conv2d(4, 4, 3, padding=1, bias=False)
     (row,) = expand.RepVGG(input_shape=(8, 4, 6, 6)).plan(conv).rows
-    assert row.cost == (36 * 4 * 4 * 9, 36 * 4 * 4 * (9 + 1))
+    assert row.cost == Cost(36 * 4 * 4 * 9, 36 * 4 * 4 * (9 + 1), None)
     plan = str(expand.DBB(input_shape=(8, 3, 32, 32)).plan(SmallNet(7)))
     assert "multiply-adds of a forward pass, and bytes more kept" in plan
 
@@ -177,26 +160,6 @@ def test_reset_parameters_draws_again(block):
         student[0].reset_parameters()
         assert 0.2 < student[0].weight.norm() / before.norm() < 5
         assert (student[0].weight != before).any()
-
-
-def test_what_is_refused():
-    network = SmallNet(3)
-    with pytest.raises(ValueError, match="copies: 0 is not a number from 1 to 16"):
-        expand.MobileOne(copies=0)
-    with pytest.raises(ValueError, match="init: 'scaled' is not one of default, preserve"):
-        expand.RepVGG(init="scaled")
-    with pytest.raises(ValueError, match="'nowhere' matches no layer"):
-        expand.RepVGG(select="nowhere").apply(network)
-    with pytest.raises(
-        ValueError, match=r"(?s)no layer of Linear is rewritten:.*not a convolution"
-    ):
-        expand.DBB().apply(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="RepVGG has no phase 'linear', nor any other"):
-        expand.RepVGG().enter(network, "linear")
-    with pytest.raises(ValueError, match=r"(?s)already expanded"):
-        expand.DBB(select="features.*").apply(expand.expand(network, "cl"))
-    with pytest.raises(ValueError, match=r"(?s)already expanded"):
-        expand.DBB().apply(expand.RepVGG().apply(network))
 
 
 def test_chains_may_stand_inside_of_branches():

@@ -67,6 +67,19 @@ def test_a_layer_that_is_never_called_has_no_cost():
     assert rows["linear1"].cost.compact == 5 * 16 * 32
 
 
+def test_a_forward_that_wants_values_has_no_cost():
+    class Asks(nn.Conv2d):
+        def forward(self, input):
+            return super().forward(input if input.sum().item() < 1e9 else 0 * input)
+
+    first, second = expand.plan(
+        nn.Sequential(Asks(3, 4, 3), nn.Conv2d(4, 4, 3)), "cl", input_shape=(2, 3, 8, 8)
+    )
+    assert (first.cost, first.parameters_after > first.parameters_before) == (None, True)
+    assert second.cost.compact == 4 * 4 * 4 * 4 * 9
+    assert second.kept > 0
+
+
 def test_auto_runs_each_layer_in_its_cheapest_mode():
     torch.manual_seed(0)
     model = SmallNet(7)

@@ -1,7 +1,6 @@
 """When a unit multiplies its factors: never with old ones, and once where it is told so."""
 
 import copy
-import importlib
 import threading
 
 import pytest
@@ -12,6 +11,7 @@ from torch.fx import symbolic_trace
 from torch.utils.checkpoint import checkpoint
 
 import expand
+from expand import factors
 from tests.unit.expand.networks import relative_error
 
 
@@ -42,15 +42,14 @@ def is_current(model: nn.Module, x: torch.Tensor) -> bool:
 def folds(monkeypatch) -> list[int]:
     """A list that grows with every fold."""
     made: list[int] = []
-    units = importlib.import_module("expand.units")  # expand.units itself is a function
     for name in ("fold", "fold_once"):
-        original = getattr(units, name)
+        original = getattr(factors, name)
 
         def counted(*args, original=original, **named):
             made.append(1)
             return original(*args, **named)
 
-        monkeypatch.setattr(units, name, counted)
+        monkeypatch.setattr(factors, name, counted)
     return made
 
 

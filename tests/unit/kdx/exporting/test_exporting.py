@@ -5,8 +5,6 @@ import json
 import shutil
 from unittest import mock
 
-import numpy as np
-import onnx
 import pytest
 import timm
 import torch
@@ -17,15 +15,9 @@ import kdx
 import kdx.exporting.export as export_module
 from kdx.commands.main import main
 from kdx.exporting import FORMATS
-from kdx.exporting import onnx as onnx_format
-from kdx.exporting.artefact import check, fitted
-from kdx.exporting.formats import Options, load
-from kdx.exporting.source import open_source
-from kdx.exporting.tracing import FromPixels, to_pixels, trace
+from kdx.exporting.formats import load
 from kdx.models import weights
-from kdx.models.copies import copied
-from kdx.protocols import InputSpec
-from kdx.tasks import Classification
+from kdx.util.copies import copied
 from kdx.util.errors import CertificateError
 
 
@@ -83,91 +75,6 @@ def test_a_changed_weight_is_refused_and_the_earlier_file_stays(run_dir, monkeyp
     assert (run_dir / "certificate.json").read_bytes() == rows
     assert not list(path.parent.glob(".*"))
     kdx.export(run_dir, "torch-export", tolerance=1e9)
-
-
-def network(classes=3):
-    torch.manual_seed(0)
-    pool = (nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
-    return nn.Sequential(nn.Conv2d(3, 4, 3), *pool).eval()
-
-
-def test_onnx_says_what_it_takes(tmp_path):
-    """With a free batch, height and width, pixels in, and metadata."""
-    spec = InputSpec(3, 8, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    plain, path = network(), tmp_path / "a.onnx"
-    pixels = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
-    options = Options(free_size=True, about={"classes": ["a", "b", "c"], "interpolation": "none"})
-    onnx_format.write(FromPixels(plain, spec).eval(), pixels, path, options)
-    model = onnx.load(path)
-    assert [(each.domain, each.version) for each in model.opset_import] == [("", 18)]
-    given, found = model.graph.input[0], model.graph.output[0]
-    assert (given.name, found.name) == ("images", "logits")
-    axes = [axis.dim_param or axis.dim_value for axis in given.type.tensor_type.shape.dim]
-    assert axes == ["batch", 3, "height", "width"]
-    told = {each.key: each.value for each in model.metadata_props}
-    assert (json.loads(told["classes"]), told["interpolation"]) == (["a", "b", "c"], "none")
-    other = torch.randint(256, (5, 3, 11, 17), dtype=torch.uint8)
-    mean, std = (torch.tensor(each)[:, None, None] for each in (spec.mean, spec.std))
-    with torch.no_grad():
-        expected = plain((other / 255 - mean) / std).numpy()
-    assert onnx_format.open(path)(other.numpy()) == pytest.approx(expected, abs=1e-5)
-    assert torch.equal(to_pixels((other / 255 - mean) / std, spec), other)
-
-
-def test_a_fixed_batch_takes_any_number_of_images():
-    def three(images):
-        assert len(images) == 3
-        return images.sum((1, 2, 3))
-
-    images = np.random.default_rng(0).normal(size=(7, 1, 2, 2))
-    assert fitted(three, 3)(images) == pytest.approx(images.sum((1, 2, 3)))
-
-
-class _Shape(nn.Module):
-    """Not for any batch."""
-
-    def forward(self, images):
-        return images.reshape(2, -1)
-
-
-def test_what_cannot_be_traced_is_refused():
-    images = torch.randn(2, 3, 4, 4)
-    with pytest.raises(ValueError, match=r"cannot be traced with a free batch: .* --batch N"):
-        trace(_Shape(), images)
-    assert trace(_Shape(), images, batch=2).module()(images).shape == (2, 48)
-
-
-@pytest.mark.parametrize(
-    ("answers", "message"),
-    [
-        (lambda x: x * np.nan, r"largest error is nan"),
-        (lambda x: x[:, :2], r"its outputs are \[.*, 2\]"),
-        (lambda x: 1 / 0, r"does not run: ZeroDivisionError"),
-        (lambda x: -x, r"error is 2 of the largest logit on 4 images, the tolerance 0\.0001"),
-        (lambda x: x[:, ::-1].copy(), r"3 of 4 predictions changed on 4 images, at most 1 may"),
-    ],
-)
-def test_a_wrong_runtime_is_refused(run_dir, tmp_path, answers, message):
-    source = open_source(run_dir, None)
-    student, task = nn.Flatten(), Classification(num_classes=3)
-
-    class Views:
-        shape = (1, 1, 3)
-
-        def __len__(self):
-            return 4
-
-        def __getitems__(self, keys):
-            images = (1 + 1e-5 * torch.eye(3))[[0, 1, 2, 0]][[i for _, i in keys]][:, None, None]
-            return type(source.views.__getitems__([(0, 0)]))(
-                images, images.argmax(3).flatten(), torch.zeros(len(keys))
-            )
-
-    def opened(path, threads):
-        return lambda images: answers(images.reshape(len(images), -1))
-
-    with pytest.raises(CertificateError, match=message):
-        check(opened, tmp_path / "a", student, Views(), task)
 
 
 def test_timm_opens_its_own_and_no_others(run_dir, tmp_path):

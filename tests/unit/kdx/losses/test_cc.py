@@ -6,7 +6,7 @@ import torch
 
 from kdx.losses import CC
 from kdx.protocols import Outputs
-from tests.contracts import TARGET, check_loss, outputs
+from tests.contracts import TARGET, check_loss, pair
 
 SHAPES = {"student": {"a": (4, 6)}, "teacher": {"b": (4, 3, 2, 2)}}
 LAYERS = {"student_layer": "a", "teacher_layer": "b"}
@@ -22,8 +22,7 @@ def unit(feature):
 
 
 def test_against_loops():
-    student = outputs(SHAPES["student"], dtype=torch.float64)
-    teacher = outputs(SHAPES["teacher"], seed=1, dtype=torch.float64)
+    student, teacher = pair(**SHAPES)
 
     def kernel(f, i, j, g=0.3):
         dot = float(f[i] @ f[j])

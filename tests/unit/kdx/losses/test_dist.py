@@ -4,7 +4,7 @@ import torch
 
 from kdx.losses import DIST
 from kdx.protocols import Outputs
-from tests.contracts import TARGET, check_loss, outputs
+from tests.contracts import TARGET, check_loss, pair
 from tests.unit.kdx.losses.test_dkd import softmax
 
 
@@ -16,7 +16,7 @@ def test_contract():
 
 
 def test_against_numpy():
-    student, teacher = outputs({}, dtype=torch.float64), outputs({}, seed=1, dtype=torch.float64)
+    student, teacher = pair()
     t = 2.0
     s, g = (
         np.array([softmax(row / t) for row in each.logits.detach().numpy()])

@@ -4,7 +4,7 @@ import torch
 
 from kdx.losses import DKD
 from kdx.protocols import Outputs
-from tests.contracts import TARGET, check_loss, outputs
+from tests.contracts import TARGET, check_loss, pair
 
 
 def softmax(row):
@@ -22,7 +22,7 @@ def test_contract():
 
 
 def test_against_loops():
-    student, teacher = outputs({}, dtype=torch.float64), outputs({}, seed=1, dtype=torch.float64)
+    student, teacher = pair()
     t, tckd, nckd = 3.0, [], []
     for own, guide, y in zip(student.logits, teacher.logits, TARGET.tolist(), strict=True):
         s, g = (softmax(row.detach().numpy() / t) for row in (own, guide))
@@ -35,7 +35,7 @@ def test_against_loops():
 
 def test_weighted_as_kd_it_is_kd():
     """KL = TCKD + (1 - p_t[y]) NCKD: equation 5, for one sample."""
-    student, teacher = outputs({}, dtype=torch.float64), outputs({}, seed=1, dtype=torch.float64)
+    student, teacher = pair()
     own, guide, target = (each[:1] for each in (student.logits, teacher.logits, TARGET))
     rest = 1 - guide.softmax(1)[0, target].item()
     value = DKD(temperature=1, beta=rest)(Outputs(own), Outputs(guide), target)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from kdx.losses import FSP
-from tests.contracts import TARGET, check_loss, outputs
+from tests.contracts import TARGET, check_loss, outputs, pair
 
 SHAPES = {
     "student": {"a": (4, 3, 4, 4), "b": (4, 2, 2, 2)},
@@ -17,8 +17,7 @@ def test_contract():
 
 
 def test_against_loops():
-    student = outputs(SHAPES["student"], dtype=torch.float64)
-    teacher = outputs(SHAPES["teacher"], seed=1, dtype=torch.float64)
+    student, teacher = pair(**SHAPES)
 
     def flow(first, second):
         first, second = first.detach().numpy(), second.detach().numpy()

@@ -5,7 +5,7 @@ import torch
 from kdx.losses import KD
 from kdx.losses.logits import others, standardized
 from kdx.protocols import Outputs
-from tests.contracts import TARGET, check_loss, outputs
+from tests.contracts import TARGET, check_loss, pair
 
 
 def test_standardized_against_numpy():
@@ -32,7 +32,7 @@ def test_equal_logits_give_zeros_and_a_finite_gradient():
 
 
 def test_standardized_kd_is_kd_of_standardized_logits():
-    student, teacher = outputs({}, dtype=torch.float64), outputs({}, seed=1, dtype=torch.float64)
+    student, teacher = pair()
     value = KD(temperature=2, standardize=True)(student, teacher, TARGET)
     rows = (Outputs(standardized(each.logits)) for each in (student, teacher))
     assert value.item() == pytest.approx(KD(temperature=2)(*rows, TARGET).item(), rel=1e-12)

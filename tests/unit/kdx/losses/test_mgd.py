@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kdx.losses import MGD
-from tests.contracts import TARGET, outputs
+from tests.contracts import TARGET, outputs, pair
 
 SHAPES = {"student": {"a": (4, 3, 4, 4)}, "teacher": {"b": (4, 6, 4, 4)}}
 LAYERS = {"student_layer": "a", "teacher_layer": "b"}
@@ -10,8 +10,7 @@ LAYERS = {"student_layer": "a", "teacher_layer": "b"}
 
 def made(**given):
     loss = MGD(**given, **LAYERS).double()
-    student = outputs(SHAPES["student"], dtype=torch.float64)
-    teacher = outputs(SHAPES["teacher"], seed=1, dtype=torch.float64)
+    student, teacher = pair(**SHAPES)
     loss(student, teacher, TARGET)
     return loss, student, teacher
 

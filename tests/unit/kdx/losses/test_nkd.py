@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from kdx.losses import NKD
-from tests.contracts import TARGET, check_loss, outputs
+from tests.contracts import TARGET, check_loss, outputs, pair
 from tests.unit.kdx.losses.test_dkd import softmax
 
 
@@ -13,7 +13,7 @@ def test_contract():
 
 
 def test_against_loops():
-    student, teacher = outputs({}, dtype=torch.float64), outputs({}, seed=1, dtype=torch.float64)
+    student, teacher = pair()
     t, values = 2.0, []
     for own, guide, y in zip(student.logits, teacher.logits, TARGET.tolist(), strict=True):
         s, g = own.detach().numpy(), guide.detach().numpy()

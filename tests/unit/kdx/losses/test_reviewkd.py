@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from kdx.losses import ReviewKD
 from kdx.losses.reviewkd import _hierarchical
-from tests.contracts import TARGET, check_loss, outputs
+from tests.contracts import TARGET, check_loss, pair
 
 SHAPES = {
     "student": {"a": (4, 3, 8, 8), "b": (4, 5, 4, 4), "c": (4, 6)},
@@ -18,8 +18,7 @@ def test_contract():
 
 
 def test_against_the_formula():
-    student = outputs(SHAPES["student"], dtype=torch.float64)
-    teacher = outputs(SHAPES["teacher"], seed=1, dtype=torch.float64)
+    student, teacher = pair(**SHAPES)
     loss = ReviewKD(layers=LAYERS, width=8)
     value = loss(student, teacher, TARGET)
     first, second, third = loss.stages

@@ -4,7 +4,7 @@ import torch
 
 from kdx.losses import RKD
 from kdx.protocols import Outputs
-from tests.contracts import TARGET, check_loss, outputs
+from tests.contracts import TARGET, check_loss, outputs, pair
 
 SHAPES = {"student": {"a": (4, 6)}, "teacher": {"b": (4, 3, 2, 2)}}
 LAYERS = {"student_layer": "a", "teacher_layer": "b"}
@@ -35,8 +35,7 @@ def angles(rows):
 
 @pytest.mark.parametrize("weights", [(25, 0), (0, 50), (1, 2)])
 def test_against_loops(weights):
-    student = outputs(SHAPES["student"], dtype=torch.float64)
-    teacher = outputs(SHAPES["teacher"], seed=1, dtype=torch.float64)
+    student, teacher = pair(**SHAPES)
     features = student.features["a"], teacher.features["b"]
     own, guide = (each.detach().numpy().reshape(4, -1) for each in features)
     expected = 0.0

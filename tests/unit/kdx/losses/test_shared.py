@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kdx.losses import DKD, NKD, TfKD
-from kdx.losses.shared import hard
+from kdx.losses.shared import hard, per_class
 from tests.contracts import TARGET, outputs
 
 
@@ -18,3 +18,10 @@ def test_losses_of_one_label(loss):
     student, teacher = outputs({}), outputs({}, seed=1)
     soft = 0.6 * torch.eye(5)[TARGET] + 0.4 * torch.eye(5)[(TARGET + 1) % 5]
     assert torch.equal(loss(student, teacher, soft), loss(student, teacher, TARGET))
+
+
+def test_weights_of_classes_are_made_once_for_each_dtype():
+    numbers, logits = [0.1, 2.0], torch.zeros(3, 2)
+    made = per_class("weights", numbers, logits)
+    assert made is per_class("weights", numbers, logits.half())
+    assert per_class("weights", numbers, logits.double()).tolist() == numbers

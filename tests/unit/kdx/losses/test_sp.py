@@ -4,7 +4,7 @@ import torch
 
 from kdx.losses import SP
 from kdx.protocols import Outputs
-from tests.contracts import TARGET, check_loss, outputs
+from tests.contracts import TARGET, check_loss, pair
 
 SHAPES = {"student": {"a": (4, 6)}, "teacher": {"b": (4, 3, 2, 2)}}
 LAYERS = {"student_layer": "a", "teacher_layer": "b"}
@@ -15,8 +15,7 @@ def test_contract():
 
 
 def test_against_numpy():
-    student = outputs(SHAPES["student"], dtype=torch.float64)
-    teacher = outputs(SHAPES["teacher"], seed=1, dtype=torch.float64)
+    student, teacher = pair(**SHAPES)
 
     def similarities(feature):
         rows = feature.detach().numpy().reshape(4, -1)

@@ -9,7 +9,7 @@ from torch import nn
 from kdx.losses import SRRL
 from kdx.protocols import Outputs
 from kdx.run.run import run
-from tests.contracts import TARGET, check_loss, outputs
+from tests.contracts import TARGET, check_loss, outputs, pair
 
 SHAPES = {"student": {"@pooled": (4, 3)}, "teacher": {"@pooled": (4, 6)}}
 
@@ -52,8 +52,7 @@ def test_against_loops(shape):
 
 
 def test_gradients_reach_the_student_and_the_map_alone():
-    student = outputs(SHAPES["student"], dtype=torch.float64)
-    teacher = outputs(SHAPES["teacher"], seed=1, dtype=torch.float64)
+    student, teacher = pair(**SHAPES)
     term = loss(teacher_network=network().double())
     term(student, teacher, TARGET).backward()
     feature = student.features["@pooled"]

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from kdx.losses import VID
-from tests.contracts import TARGET, check_loss, outputs
+from tests.contracts import TARGET, check_loss, outputs, pair
 
 SHAPES = {"student": {"a": (4, 3, 4, 4)}, "teacher": {"b": (4, 6, 4, 4)}}
 LAYERS = {"student_layer": "a", "teacher_layer": "b"}
@@ -14,8 +14,7 @@ def test_contract():
 
 
 def test_against_loops():
-    student = outputs(SHAPES["student"], dtype=torch.float64)
-    teacher = outputs(SHAPES["teacher"], seed=1, dtype=torch.float64)
+    student, teacher = pair(**SHAPES)
     loss = VID(**LAYERS)
     loss(student, teacher, TARGET)
     torch.nn.init.normal_(loss.regressor.a)

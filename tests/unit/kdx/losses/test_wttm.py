@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-import torch
 
 from kdx.losses import KD, TTM, WTTM
-from tests.contracts import TARGET, check_loss, outputs
+from tests.contracts import TARGET, check_loss, pair
 from tests.unit.kdx.losses.test_dkd import kl, softmax
 
 
@@ -13,7 +12,7 @@ def test_contract(factory):
 
 
 def test_against_loops():
-    student, teacher = outputs({}, dtype=torch.float64), outputs({}, seed=1, dtype=torch.float64)
+    student, teacher = pair()
     plain, weighted = [], []
     for own, guide in zip(student.logits, teacher.logits, strict=True):
         powers = softmax(guide.detach().numpy()) ** 0.2
@@ -25,7 +24,7 @@ def test_against_loops():
 
 
 def test_a_power_of_1_is_kd_at_temperature_1():
-    student, teacher = outputs({}, dtype=torch.float64), outputs({}, seed=1, dtype=torch.float64)
+    student, teacher = pair()
     expected = KD(temperature=1)(student, teacher, TARGET).item()
     for loss in (WTTM(gamma=1), TTM(gamma=1)):
         assert loss(student, teacher, TARGET).item() == pytest.approx(expected, rel=1e-12)

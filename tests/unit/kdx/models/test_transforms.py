@@ -11,9 +11,9 @@ from torch.nn.utils.parametrize import remove_parametrizations
 
 import expand
 from kdx.models.certificate import certify
-from kdx.models.copies import copied
 from kdx.models.students import smallnet
-from kdx.models.transforms import apply, restore
+from kdx.models.transforms import apply, enter, restore
+from kdx.util.copies import copied
 
 SHAPE = (8, 3, 32, 32)
 
@@ -75,3 +75,18 @@ def test_restoring_leaves_the_parametrisations_of_the_student_alone():
     assert torch.equal(copied(student.eval())(images), student(images))
     assert type(restore(student, applied).conv1) is nn.Conv2d
     assert student.conv1.weight.requires_grad
+
+
+class Broken(Normalised):
+    phases = ("linear",)
+
+    def enter(self, student, phase):
+        raise ValueError("no memory for conv1" if phase == "linear" else f"phase: {phase!r}")
+
+
+def test_an_error_in_a_known_phase_is_no_unknown_phase():
+    network, others = smallnet(), [expand.ExpandNet(conv="cl")]
+    (student, _) = apply(network, others, SHAPE)
+    enter(student, [Broken(), *others], "nonlinear")
+    with pytest.raises(ValueError, match="no memory for conv1"):
+        enter(student, [Broken(), *others], "linear")

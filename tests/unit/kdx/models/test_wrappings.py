@@ -2,8 +2,6 @@
 
 import argparse
 import collections
-import enum
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,29 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from kdx.models import weights
 from kdx.models.wrappings import INSERTED
-
-
-class Mode(enum.Enum):
-    A = 1
-
-
-class Options(dict[str, int]):
-    """As EasyDict: a dict with attributes."""
-
-
-def network(seed=0):
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), nn.Conv2d(4, 2, 1, bias=False)
-    )
-
-
-def state(seed=0):
-    return dict(network(seed).state_dict())
-
-
-def renamed(prefix):
-    return {f"{prefix}{name}": value for name, value in state().items()}
+from tests.unit.kdx.models.checkpoints import network, renamed, said_by, same, state
 
 
 def inserted(part):
@@ -98,16 +74,6 @@ WRAPPED = {
         "read), numpy.dtype (not read)",
     ),
 }
-
-
-def same(module, expected):
-    return all(torch.equal(value, expected[name]) for name, value in module.state_dict().items())
-
-
-def said_by(path, **options):
-    notes = []
-    weights.load(module := network(seed=5), path, note=notes.append, **options)
-    return module, notes
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.ckpt", "a.pth.tar", "pytorch_model.bin", "a"])
@@ -221,45 +187,6 @@ def test_what_does_not_fit_says_where_it_was_looked_for(tmp_path):
     assert same(module, state(5))
 
 
-OBJECTS = [
-    argparse.Namespace(a=1), np.ones(2), Path("a"), Mode.A, {Mode.A: 1}, Options(a=1), {Mode.A},
-    collections.defaultdict(list, a=[1]), nn.Linear(2, 2), torch.optim.SGD([torch.ones(1)]), eval,
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("thing", OBJECTS, ids=lambda thing: type(thing).__name__)
-def test_objects_beside_weights_are_neither_read_nor_run(tmp_path, thing):
-    torch.save({"state_dict": state(), "thing": thing}, tmp_path / "a.pth")
-    module, (note,) = said_by(tmp_path / "a.pth")
-    assert same(module, state())
-    assert "(not read)" in note
-
-
-class Payload:
-    def __init__(self, place):
-        self.place = place
-
-    def __reduce__(self):
-        return exec, (f"open({str(self.place)!r}, 'w')",)
-
-
-def test_code_beside_weights_is_not_run(tmp_path):
-    torch.save({"state_dict": state(), "thing": Payload(tmp_path / "ran")}, tmp_path / "a.pth")
-    assert "(not read)" in said_by(tmp_path / "a.pth")[1][0]
-    assert not (tmp_path / "ran").exists()
-
-
-def test_objects_in_place_of_weights_are_refused(tmp_path):
-    torch.save({"model": network(), "epoch": 3}, tmp_path / "a.pth")
-    with pytest.raises(
-        ValueError, match=r"refused: it holds torch.*Sequential.*Save the network's state_dict\(\)"
-    ):
-        said_by(tmp_path / "a.pth")
-    torch.save(state() | {"1.weight": argparse.Namespace()}, tmp_path / "a.pth")
-    with pytest.raises(ValueError, match=r"missing keys .1.: 1.weight\n.*Namespace \(not read\)$"):
-        said_by(tmp_path / "a.pth")
-
-
 def test_mappings_in_one_another_end(tmp_path):
     loop = {"model": state()}
     loop["self"] = loop["again"] = loop
@@ -269,68 +196,3 @@ def test_mappings_in_one_another_end(tmp_path):
     torch.save({"a": {"b": torch.ones(1)}, "a.b": torch.ones(1)}, tmp_path / "a.pth")
     with pytest.raises(ValueError, match=r"two tensors are named 'a.b'"):
         said_by(tmp_path / "a.pth")
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_halved_counters_are_taken_back(tmp_path, dtype):
-    halved = state() | {"0.1.num_batches_tracked": torch.tensor(5000)}
-    torch.save({name: value.to(dtype) for name, value in halved.items()}, tmp_path / "a.pth")
-    module, notes = said_by(tmp_path / "a.pth")
-    expected = int(torch.tensor(5000.0).to(dtype))
-    assert module.state_dict()["0.1.num_batches_tracked"] == expected
-    assert notes == []
-
-
-def test_a_counter_that_became_infinite_is_left_out(tmp_path):
-    halved = state() | {"0.1.num_batches_tracked": torch.tensor(100_000)}
-    torch.save({name: value.half() for name, value in halved.items()}, tmp_path / "a.pth")
-    module, notes = said_by(tmp_path / "a.pth")
-    assert module.state_dict()["0.1.num_batches_tracked"] == 0
-    assert notes == [f"{tmp_path}/a.pth: left out: 0.1.num_batches_tracked"]
-
-
-def test_indices_are_taken_back_only_if_they_are_exact(tmp_path):
-    module = nn.Module()
-    module.register_buffer("index", torch.tensor([1, 2000]))
-    torch.save({"index": torch.tensor([3.0, 2001.0]).half()}, tmp_path / "a.pth")
-    weights.load(module, tmp_path / "a.pth")
-    assert module.state_dict()["index"].tolist() == [3, 2001]
-    torch.save({"index": torch.tensor([3.0, 5000.0]).half()}, tmp_path / "a.pth")
-    with pytest.raises(ValueError, match=r"dtype mismatch \(1\): index float16, not int64"):
-        weights.load(module, tmp_path / "a.pth")
-
-
-@pytest.mark.parametrize("name", ["aux_classifier.4.weight", "AuxLogits.fc.bias", "aux1.conv.x"])
-def test_auxiliary_heads_are_left_out_and_said(tmp_path, name):
-    torch.save(state() | {name: torch.ones(3)}, tmp_path / "a.pth")
-    module, notes = said_by(tmp_path / "a.pth")
-    assert same(module, state())
-    assert notes == [f"{tmp_path}/a.pth: left out: {name}"]
-
-
-HEADS = {
-    "1,000 classes": {"1.weight": torch.ones(1000, 4, 1, 1)},
-    "one more": {"1.weight": torch.ones(2, 4, 1, 1)},
-    "removed": {},
-    "in its place": {"1.0.weight": torch.ones(8, 4), "1.2.weight": torch.ones(8, 8)},
-    "another": {"projector.0.weight": torch.ones(8, 4)},
-}
-
-
-@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS.keys())
-def test_a_new_head_keeps_everything_else(tmp_path, head):
-    body = {name: value for name, value in state().items() if name != "1.weight"}
-    torch.save(body | head, tmp_path / "a.pth")
-    module, (note,) = said_by(tmp_path / "a.pth", new={"1.weight"})
-    assert same(module, body | {"1.weight": network(5)[1].weight})
-    assert "new, not loaded: 1.weight" in note
-    assert all(name in note for name in head)
-
-
-def test_a_new_head_excuses_nothing_else(tmp_path):
-    torch.save(state() | {"0.0.extra": torch.ones(2)}, tmp_path / "a.pth")
-    with pytest.raises(ValueError, match=r"unexpected keys \(1\): 0.0.extra\n"):
-        said_by(tmp_path / "a.pth", new={"1.weight"})
-    torch.save({"1.weight": torch.ones(9)}, tmp_path / "a.pth")
-    with pytest.raises(ValueError, match=r"missing keys \(6\): 0.0.weight"):
-        said_by(tmp_path / "a.pth", new={"1.weight"})

@@ -4,8 +4,6 @@ from math import sqrt
 import pytest
 
 from kdx.report import write_report_page
-from kdx.report.trained import manner_in_words
-from kdx.report.wording import called, flow, plugins_of, standard_error, term, wilson
 from kdx.util.files import write_whole
 from tests.unit.kdx.report.made import (
     CLASSES,
@@ -39,15 +37,6 @@ def test_the_result_has_n_and_its_error(page):
         f"± {error:.2f} points; 95% interval 54.23 to 64.32; n = 360 test images, one run, " in page
     )
     assert "<strong>59.38%</strong>" in page
-
-
-def test_standard_errors_and_intervals_of_shares():
-    from scipy.stats import binomtest
-
-    assert standard_error(0.5, 100) == 0.05
-    for right, n in ((0, 10), (214, 360), (10, 10)):
-        expected = binomtest(right, n).proportion_ci(method="wilson")
-        assert wilson(right / n, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_what_was_trained(page):
@@ -223,70 +212,6 @@ def test_the_page_of_a_real_run(distilled):
     code = section(page, "Load it").partition("<pre")[2].partition(">")[2].partition("</pre>")[0]
     assert f"kdx.load_student(&#34;{run_dir}&#34;)" in code
     assert write_report_page([run_dir]).read_text() == page
-
-
-def test_runs_are_compared(tmp_path):
-    other = RECIPE.replace("seed: 3", "seed: 4").replace("temperature: 4", "temperature: 8")
-    runs = [made(tmp_path / "runs" / "a"), made(tmp_path / "runs" / "b", recipe=other, name="b")]
-    path = write_report_page(runs)
-    assert path == tmp_path / "runs" / "comparison.html"
-    page = path.read_text()
-    rows = {row[0]: row for row in cells(page, "Results")}
-    assert rows["run"][2:6] == ["test top-1", "test top-5", "test images", "ECE"]
-    assert rows["b"][2:6] == ["59.38% ± 2.59", "90.00% ± 1.58", "360", "6.25%"]
-    assert cells(page, "What differs in the recipes")[1:] == [
-        ["seed", "3", "4"],
-        ["losses.1.temperature", "4", "8"],
-    ]
-    found = figures(section(page, "Curves"))
-    assert list(found) == ["top-1 on validation", "Training loss", "Learning rate"]
-    assert found["Training loss"].count("<path") == 2
-    assert ">digits/kd</li>" in found["Training loss"]
-
-
-def test_runs_of_one_name_are_called_by_their_directories(tmp_path):
-    runs = [made(tmp_path / name) for name in ("a", "b")]
-    page = write_report_page(runs, tmp_path / "both.html").read_text()
-    assert [row[0] for row in cells(page, "Results")[1:]] == [str(run) for run in runs]
-    assert "Nothing but their names." in page
-
-
-def test_names_are_those_below_the_folder_of_all(tmp_path):
-    names = ("study/x/seed_0", "study/y/seed_0")
-    runs = [made(tmp_path / str(n), name=name) for n, name in enumerate(names)]
-    page = write_report_page(runs).read_text()
-    assert [row[0] for row in cells(page, "Results")[1:]] == ["x/seed_0", "y/seed_0"]
-
-
-def test_how_a_run_is_trained_in_words():
-    augment = {"crop": 4, "flip": True, "resized_crop": None, "color": 0.0, "then": []}
-    recipe = {
-        "data": {"augment": augment, "mixup": 0.2, "cutmix": 1.0, "repeats": 3,
-                 "sampling": "balanced"},
-        "average": {"use": "ema", "decay": 0.9, "start": None}, "clip": 1.0,
-    }  # fmt: skip
-    assert manner_in_words(recipe) == (
-        "augmentation: crop 4, flip; mixing: mixup 0.2, cutmix 1; repeats: 3 views of each sample "
-        "in an epoch; sampling: balanced; average: ema (decay: 0.9); clipping: norm 1"
-    )
-    then = [{"use": "RandAugment", "num_ops": 2}, {"use": "RandomErasing"}]
-    recipe = {"data": {"augment": {"then": then}}, "clip": {"by": "value", "at": 0.5}}
-    assert manner_in_words(recipe) == (
-        "augmentation: RandAugment (num_ops: 2), RandomErasing; clipping: value 0.5"
-    )
-    off = {"mixup": 0.0, "cutmix": 0.0, "repeats": 1, "sampling": "shuffled", "augment": {}}
-    assert manner_in_words({"data": off, "average": None, "clip": None}) == ""
-    assert manner_in_words({}) == ""
-
-
-def test_parts_of_recipes_in_words():
-    assert flow({"a": [1.0, 0.25], "b": None, "c": True, "d": {}}) == "{a: [1, 0.25], c: true}"
-    assert called({"use": "kd", "weight": 2, "top": 3}, "weight") == "kd (top: 3)"
-    assert term({"use": "kd", "weight": 0.5, "name": "other"}) == "0.5 kd as other"
-    assert [f("text") for f in (called, term, flow)] == ["text"] * 3
-    recipe = {"a": [{"use": "my_pkg.B"}, {"use": "timm.lamb"}, {"use": "expand.ExpandNet"}],
-              "b": {"use": "object:my.C"}, "c": {"use": "other.D"}}  # fmt: skip
-    assert plugins_of(recipe) == ["my_pkg", "other"]
 
 
 def test_a_run_that_fails_to_write_keeps_the_earlier_page(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdx.models.copies import copied
+from kdx.util.copies import copied
 
 with warnings.catch_warnings(action="ignore"):
     OLD_STYLE = {
@@ -55,3 +55,15 @@ def test_what_cannot_be_copied_is_named():
     network[1][1].lock = threading.Lock()
     with pytest.raises(ValueError, match=r"^Sequential cannot be copied: 1\.1 \(ReLU\): .*lock"):
         copied(network)
+
+
+def test_parametrisations_are_removed_from_a_copy_alone():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), nn.ReLU())
+    x = torch.randn(1, 3, 5, 5)
+    expected = network(x)
+    copy = copied(network)
+    nn.utils.parametrize.remove_parametrizations(copy[0], "weight")
+    assert type(copy[0]) is nn.Conv2d
+    torch.testing.assert_close(copy(x), expected)
+    assert torch.equal(network(x), expected)
