@@ -106,8 +106,6 @@ class DBB(_Block):
         # As in the authors' code: no 1x1 where each output has a group of its own.
         whole, depthwise = conv.kernel_size, conv.groups == conv.out_channels > 1
         first = Branch(conv, whole, inner=conv.in_channels * (1 + depthwise))
-        if not depthwise:
-            nn.init.dirac_(cast("nn.Conv2d", first.point).weight, conv.groups)
         name, inner = by(conv.kernel_size), 0 if depthwise else conv.out_channels
         made = {name: Branch(conv, conv.kernel_size)}
         if not depthwise:

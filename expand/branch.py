@@ -49,6 +49,9 @@ class ScaleNorm(_BatchNorm):
         variance = cast("Tensor", self.running_var)
         if self.training:
             axes, count = (0, *range(2, input.dim())), input.numel() // input.shape[1]
+            if count == 1:
+                size = tuple(input.shape)
+                raise ValueError(f"more than 1 value per channel is needed in training, got {size}")
             variance = input.to(self.weight.dtype).var(axes, correction=0)
             with torch.no_grad():
                 tracked = cast("Tensor", self.num_batches_tracked).add_(1)
@@ -97,6 +100,23 @@ class Branch(nn.Module):
         wide = (inner or conv.in_channels, conv.out_channels, self.size)
         self.kernel = made(*wide, **how) if operation == "kernel" else None
         self.norm = norm(conv.out_channels, **like)
+        self._begin()
+
+    def reset_parameters(self) -> None:
+        """Draw the convolutions again, as torch does; norms start at one."""
+        for module in self.children():
+            cast("nn.Conv2d", module).reset_parameters()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Let a 1x1 with as many outputs as inputs before a kernel begin as the identity."""
+        point = self.point
+        if (
+            point is not None
+            and self.kernel is not None
+            and point.in_channels == point.out_channels
+        ):
+            nn.init.dirac_(point.weight, self.groups)
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the branch's share of the layer's output."""
@@ -174,9 +194,8 @@ class BranchFactors(Factors):
 
     def reset_parameters(self) -> None:
         """Draw the branches again, as torch does; no bias."""
-        for module in self.branches.modules():
-            if callable(reset := getattr(module, "reset_parameters", None)):
-                reset()
+        for branch in self.branches:
+            cast("Branch", branch).reset_parameters()
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 

@@ -99,7 +99,7 @@ class Branches(Factors):
 
         default: leave the branches. scaled: they shrink alike, so that their sum has the root mean
         square of `weight`; their scales stay. preserve: the origin is the weight, the others
-        are zero and learn.
+        are zero and learn, one factor of each: the prior's scale is zero, its numbers are not.
         """
         check_values(weight, init)
         origin, outer, points, _, _, pointwise, _ = self._weights()
@@ -107,7 +107,7 @@ class Branches(Factors):
             return
         if init == "preserve":
             origin.copy_(weight.reshape(origin.shape) / SCALES[0])
-            for values in (outer, points, pointwise):
+            for values in (outer, points[..., 0], points[..., 2], pointwise):
                 values.zero_()
             return
         scale(weight, self.fold(torch.float64)[0], (origin, outer, points, pointwise))

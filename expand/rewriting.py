@@ -16,7 +16,7 @@ from expand.making import become_unit, compress
 from expand.network import Hold, products, units
 from expand.planning import LayerPlan, Plan
 from expand.running import CONVOLUTIONS
-from expand.selection import check_patterns, patterns, unselected
+from expand.selection import check_patterns, matches, patterns, unselected
 from expand.settings import check
 from expand.units import ExpandedUnit, Mode
 from kdx.util.copies import copied
@@ -41,7 +41,7 @@ class Rewriting(ABC):
     inits: ClassVar[tuple[str, ...]]
     done: ClassVar[str] = "rewritten"
     phases: ClassVar[tuple[str, ...]] = ()
-    inside: ClassVar[bool] = False  # whether layers in the branches of other units are meant, too
+    inside: ClassVar[bool] = False  # whether `select` may name layers in branches of other units
     mode: Mode | Literal["auto"] = "folded"
     modes: dict[str, Mode] | None = None  # of the units by path, once they are made
 
@@ -103,7 +103,8 @@ class Rewriting(ABC):
         sites = [
             each
             for each in linear_layers(student)
-            if self.inside or not each.path.startswith(inside)
+            if not each.path.startswith(inside)
+            or (self.inside and matches(each, self.select or ()))
         ]
         check_patterns(self._patterns(), sites)
         shared = shared_weights(student)

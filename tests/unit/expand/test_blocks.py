@@ -173,3 +173,31 @@ def test_chains_may_stand_inside_of_branches():
     compact = blocks.restore(chains.restore(student))
     assert [*compact.state_dict()] == [*network.state_dict()]
     assert relative_error(compact.eval()(images), student(images)) < 1e-5
+
+
+def test_layers_inside_of_branches_are_left_alone_unless_they_are_named():
+    student = expand.DBB(select="features.0").apply(SmallNet(3))
+    chains = expand.ExpandNet("cl", classifier="expand")
+    assert not [row.path for row in chains.plan(student) if "factors" in row.path]
+    inside = "features.0.factors.branches.0.kernel"
+    named = expand.ExpandNet("cl", select=inside).plan(student)
+    assert [row.path for row in named.expanded] == [inside]
+
+
+def test_the_1x1_before_a_kernel_is_the_identity_when_it_is_drawn_again():
+    unit = expand.DBB().apply(nn.Sequential(nn.Conv2d(4, 6, 3, groups=2)))[0]
+    points = [branch.point for branch in unit.factors.branches if branch.point is not None]
+    inner, average = points
+    begins = inner.weight.detach().clone()
+    unit.reset_parameters()
+    images = torch.randn(2, 4, 5, 5)
+    assert torch.equal(inner(images), images)
+    assert torch.equal(inner.weight, begins)
+    assert average.weight.shape == (6, 2, 1, 1)
+
+
+def test_one_value_per_channel_has_no_variance():
+    student = expand.RepVGG().apply(nn.Sequential(nn.Conv2d(2, 2, 3, bias=False)))
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        student(torch.randn(1, 2, 3, 3))
+    assert student.eval()(torch.randn(1, 2, 3, 3)).shape == (1, 2, 1, 1)

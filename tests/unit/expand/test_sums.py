@@ -70,6 +70,25 @@ def test_orepa_is_the_papers_sum_of_convolutions(groups):
     assert relative_error(unit(x), expected + f.bias.view(-1, 1, 1)) < 1e-13
 
 
+def test_all_of_orepa_learns_when_it_starts_as_a_trained_layer():
+    torch.manual_seed(0)
+    unit = expand.OREPA(init="preserve").apply(nn.Conv2d(4, 8, 3))
+    before = {name: p.detach().clone() for name, p in unit.named_parameters()}
+    rate, images, target = 0.1, torch.randn(8, 4, 6, 6), torch.randn(8, 8, 4, 4)
+    for _ in range(3):
+        F.mse_loss(unit(images), target).backward()
+        with torch.no_grad():
+            for parameter in unit.parameters():
+                parameter -= rate * parameter.grad
+                parameter.grad = None
+    for name, parameter in unit.named_parameters():
+        changed = parameter != before[name]
+        assert changed.flatten(1).any(1).all() if name.endswith("scale.weight") else changed.any()
+    assert (
+        (unit.factors.points.weight != before["factors.points.weight"]).flatten(0, 1).any(0).all()
+    )
+
+
 def test_orepa_starts_as_the_authors_do():
     torch.manual_seed(0)
     layer = nn.Conv2d(64, 64, 3)
