@@ -12,6 +12,7 @@ from kdx.recipe.sections import MOST, Section
 _Pattern = Annotated[str, Strict(), Field(min_length=1, max_length=500)]
 _LARGEST = 1e30  # as of the learning rate
 _Value = Annotated[Finite, Field(ge=0, le=_LARGEST)]
+_Scale = Annotated[Finite, Field(gt=0, le=_LARGEST)]
 _Share = Annotated[Finite, Field(gt=0, le=1)]
 _Decay = Literal["factors", "product"]
 
@@ -39,20 +40,23 @@ class Optimizer(Section):
     Names are those of the compact student. `no_decay`: no weight decay for these kinds ("norm",
     "bias") or patterns. `layer_decay`: the learning rate times this for each layer below the last
     (Clark et al. 2020; BEiT). `groups` override both; of several that match, the last one that
-    gives a value wins. `decay`: weight decay is of the "factors" of expanded layers, or L2 of
-    their "product".
+    gives a value wins. Of layers that a transform computes from factors (ExpandNet, OREPA,
+    DO-Conv): `factor_lr` times the learning rate is that of the factors; `decay`: weight decay is
+    of the "factors", or L2 of their "product".
     """
 
     component: InstanceOf[Component]
     no_decay: list[_Pattern] = Field([], max_length=MOST)
     groups: list[ParameterGroup] = Field([], max_length=MOST)
     layer_decay: Annotated[_Share | None, Resume(since="0.2.0", absent=None)] = None
+    factor_lr: Annotated[_Scale, Resume(since="0.2.0", absent=1.0)] = 1.0
     decay: Annotated[_Decay, Resume(since="0.2.0", absent="factors")] = "factors"
 
     @property
     def has_groups(self) -> bool:
         """Whether any parameter may have values of its own."""
-        return bool(self.no_decay or self.groups or self.layer_decay or self.decay == "product")
+        simple = not (self.no_decay or self.groups or self.layer_decay)
+        return not (simple and self.factor_lr == 1 and self.decay == "factors")
 
 
 class Clip(Section):

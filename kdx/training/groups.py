@@ -67,6 +67,7 @@ def group(
             for each in matching:
                 values |= each.model_dump(exclude={"match"}, exclude_none=True)
             scale = (section.layer_decay or 1.0) ** (last - layer)
+            scale *= section.factor_lr if inside else 1.0
             found[key] = Group(1.0 if "lr" in values else scale, values, folded=inside)
         found[key].parameters.append(parameter)
         found[key].names.append(name)

@@ -34,7 +34,8 @@ def stage_optimizer(
         where = part.where
         raise RecipeError([Problem(part.place, f"{where}.{key}", text) for key, text in found])
     try:
-        groups = group(section, objective, compact, folded if product else ())
+        apart = folded if product or section.factor_lr != 1 else ()
+        groups = group(section, objective, compact, apart)
     except ValueError as error:
         raise part.refusal(str(error)) from error
     optimizer = build_optimizer(part, [{"params": each.parameters} for each in groups])
@@ -45,7 +46,7 @@ def stage_optimizer(
         if wanted.scale != 1:
             made["lr"] *= wanted.scale
         made.update(wanted.values)
-        if wanted.folded:
+        if product and wanted.folded:
             decays |= dict.fromkeys(wanted.names, float(made.get("weight_decay", 0)))
             made["weight_decay"] = 0.0
     if product and not any(decays.values()):

@@ -57,8 +57,10 @@ def test_keys_that_were_added_later_have_the_value_from_before(recipe):
         "stages.0.losses.0.until": None,
         "stages.0.losses.0.teacher": None,
         "optimizer.layer_decay": None,
+        "optimizer.factor_lr": 1.0,
         "optimizer.decay": "factors",
         "stages.0.optimizer.layer_decay": None,
+        "stages.0.optimizer.factor_lr": 1.0,
         "stages.0.optimizer.decay": "factors",
         "patience": None,
     }

@@ -91,6 +91,16 @@ def test_layer_decay_scales_the_rate_of_each_layer_but_not_of_groups(recipe):
     assert runner._set_rate(0, 4) == 0.8
 
 
+def test_factors_have_a_rate_of_their_own(recipe):
+    said = "optimizer={use: SGD, lr: 0.8, factor_lr: 0.25, groups: [{match: conv1.bias, lr: 3}]}"
+    *_, runner, _ = one_step(recipe, EXPAND, said)
+    rates = {id(p): group["lr"] for group in runner.optimizer.param_groups for p in group["params"]}
+    for name, parameter in runner.objective.student.named_parameters():
+        rate = 0.2 if ".factors." in name else 0.8
+        grouped = name.startswith("conv1.factors.") and name.endswith("bias")
+        assert rates[id(parameter)] == pytest.approx(3 if grouped else rate), name
+
+
 def test_layer_decay_equals_timms_for_its_networks():
     network = timm.create_model("resnet18", num_classes=10)
     groups = timm.optim.param_groups_layer_decay(network, layer_decay=0.75)
