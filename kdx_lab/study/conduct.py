@@ -80,11 +80,12 @@ def report(grid: Grid, console: Console, *, command: str = "") -> None:
     ValueError for finished runs of another recipe, and for a study that has not been tuned.
     """
     if grid.study.tune:
-        from kdx_lab.tuning.tune import FILE, chosen
+        from kdx_lab.tuning.tune import FILE, changed, chosen
 
         if not (found := chosen(grid)):
             raise ValueError(
-                f"{grid.directory / FILE}: not tuned yet, or by another `tune`: run it"
+                f"{grid.directory / FILE}: not tuned as the study asks: {'; '.join(changed(grid))}. "
+                "Run the study to tune it"
             )
         grid = found
     check_finished(grid)

@@ -1,18 +1,22 @@
 """A study that is tuned: which trials run, what is chosen, and that a resumed search is equal."""
 
+import hashlib
 import json
 import shutil
 from math import nan
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from kdx.recipe import RecipeError
 from kdx.util.errors import StudyError
 from kdx_lab.study.cell import Cell
+from kdx_lab.study.conduct import report
+from kdx_lab.study.finished import changed_since
 from kdx_lab.study.grid import open_study
 from kdx_lab.tuning.search import Search, Trial
-from kdx_lab.tuning.tune import FILE, _best, chosen, described, tuned
+from kdx_lab.tuning.tune import FILE, _best, changed, chosen, described, tuned
 from tests.unit.kdx_lab.study import made
 
 pytest.importorskip("optuna", reason="needs pip install 'kdx[tune]'")
@@ -35,10 +39,10 @@ def grid(tmp_path):
     (tmp_path / "base.yaml").write_text(BASE)
     (tmp_path / "study.yaml").write_text(STUDY)
 
-    def grid(*overrides):
+    def grid(*overrides, root="runs"):
         words = ["name=s", *overrides]
         return open_study(tmp_path / "study.yaml", words, plugins=["tests"],
-                          output_root=tmp_path / "runs")  # fmt: skip
+                          output_root=tmp_path / root)  # fmt: skip
 
     return grid
 
@@ -114,6 +118,53 @@ def test_what_was_chosen_is_kept_until_the_search_changes(grid):
     assert chosen(grid("tune.trials=7")) is None
     assert chosen(grid("name=t")) is None
     assert chosen(grid("overrides.epochs=4")) is None
+
+
+def test_a_study_that_was_moved_is_still_tuned(grid, tmp_path):
+    taught = (
+        "overrides.teacher={use: tests.toys.plain, weights: runs/t/t.safetensors}",
+        "arms={compact+kd: }", "baseline=compact+kd", "overrides.losses=[{use: kd}]",
+    )  # fmt: skip
+    search(grid(*taught))
+    (tmp_path / "runs").rename(tmp_path / "moved")
+    moved = grid(*taught, root="moved")
+    assert chosen(moved) is not None
+    assert search(moved)[1] == []
+    trial = moved.trial(("", "compact+kd"), 0, {"optimizer.lr": 0.01})
+    trial.run_dir.mkdir(parents=True, exist_ok=True)
+    before = grid(*taught).trial(("", "compact+kd"), 0, {"optimizer.lr": 0.01})
+    (trial.run_dir / "recipe.yaml").write_text(before.portable_yaml())
+    assert changed_since(trial) == []
+    other = grid(*taught, "overrides.teacher.weights=runs/u/t.safetensors", root="moved")
+    assert changed(other) == ["recipe of compact+kd"]
+    recipe = other.trial(("", "compact+kd"), 0, {"optimizer.lr": 0.01})
+    assert [line.partition(":")[0] for line in changed_since(recipe)] == ["teacher.weights"]
+
+
+def test_it_says_how_a_search_differs(grid):
+    assert changed(grid()) == ["there is none yet"]
+    search(grid())
+    assert changed(grid("tune.trials=7", "tune.sampler=random", "overrides.epochs=4")) == [
+        "trials: was 6, now 7", "sampler: was tpe, now random", "recipe of compact",
+        "recipe of other",
+    ]  # fmt: skip
+    assert changed(grid("tune.space={optimizer.lr: [0.1, 0.2]}"))[0] == (
+        "space of compact: was {'optimizer.lr': 'log(1e-3, 1e-1)'}, now {'optimizer.lr': [0.1, 0.2]}"
+    )
+    with pytest.raises(ValueError, match=r"not tuned as the study asks: trials: was 6, now 7. Run"):
+        report(grid("tune.trials=7"), Console())
+
+
+def test_the_digest_of_earlier_versions_is_read(grid, tmp_path):
+    search(plain := grid())
+    path = tmp_path / "runs/s" / FILE
+    content = json.loads(path.read_text())
+    recipes = "".join(recipe.portable_yaml() for recipe in plain.recipes.values())
+    content["tune"]["recipes"] = hashlib.sha256(recipes.encode()).hexdigest()
+    content["tune"]["space"] = plain.study.tune.space
+    path.write_text(json.dumps(content))
+    assert chosen(grid()) is not None
+    assert changed(grid("overrides.epochs=4")) == ["recipes"]
 
 
 def test_trials_of_another_recipe_are_refused(grid):
