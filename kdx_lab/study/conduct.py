@@ -84,8 +84,8 @@ def report(grid: Grid, console: Console, *, command: str = "") -> None:
 
         if not (found := chosen(grid)):
             raise ValueError(
-                f"{grid.directory / FILE}: not tuned as the study asks: {'; '.join(changed(grid))}. "
-                "Run the study to tune it"
+                f"{grid.directory / FILE}: not tuned as the study asks: "
+                f"{'; '.join(changed(grid))}. Run the study to tune it"
             )
         grid = found
     check_finished(grid)
