@@ -7,6 +7,7 @@ from math import prod
 from kdx.recipe.errors import KeyPath, Report
 from kdx.recipe.wording import show, unknown
 from kdx.util.words import listed
+from kdx_lab.study.arms import BUILT_IN
 from kdx_lab.study.multiplying import multiplied
 from kdx_lab.study.schema import Overrides, Study, heading
 
@@ -42,6 +43,9 @@ def check(study: Study, report: Report) -> None:
         report.add(("seeds",), f"{listed(twice)}: listed twice")
     _check_overrides(("overrides",), study.overrides, report)
     for name, arm in study.arms.items():
+        if (built_in := arm.arm or name) not in BUILT_IN:
+            hint = unknown(built_in, BUILT_IN)
+            report.add(("arms", name), f"{show(built_in)} is not a built-in arm.{hint}")
         _check_overrides(("arms", name, "overrides"), arm.overrides, report)
     _check_settings(study, report)
     _check_spaces(study, report)

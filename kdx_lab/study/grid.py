@@ -8,6 +8,7 @@ from typing import Any
 
 from kdx.recipe import Problem, Recipe, RecipeError
 from kdx.recipe.paths import Locations
+from kdx_lab.study.arms import BUILT_IN
 from kdx_lab.study.cell import Cell, Pair, label
 from kdx_lab.study.making import Maker, slug
 from kdx_lab.study.problems import Problems
@@ -68,12 +69,11 @@ def open_study(
     file, root = Path(path), Path(output_root)
     study, report = read_located(file, list(overrides))
     name = _name(study, file, root)
+    pairs = list(_pairs(study))
     maker = Maker(study, file, tuple(plugins), root, name, report)
-    problems = Problems(study, report, list(_pairs(study)))
+    problems = Problems(study, report, pairs)
     recipes: dict[Pair, Recipe] = {}
-    for setting, arm in _pairs(study):
-        if not (study.recipe or study.settings[setting].recipe):  # reported
-            continue
+    for setting, arm in pairs:
         try:
             recipes[setting, arm] = recipe = maker.recipe(setting, arm)
             _check_place(recipe, name, recipes)
@@ -103,7 +103,8 @@ def _check_search(grid: Grid, problems: Problems) -> None:
     for pair, recipe in grid.recipes.items() if grid.study.tune else ():
         if not recipe.data.validation:
             message = "tune needs validation images: set overrides.data.validation"
-            problems.add(Problem(str(grid.maker.file), "data.validation", message), *pair)
+            place = grid.maker.report.place(("tune",))
+            problems.add(Problem(place, "data.validation", message), *pair)
         spaces = {key: _corners(parsed(each)) for key, each in grid.space(pair[1]).items()}
         for index in range(max(map(len, spaces.values()), default=0)):
             try:
@@ -131,10 +132,12 @@ def _name(study: Study, file: Path, root: Path) -> str:
 
 
 def _pairs(study: Study) -> Iterator[Pair]:
+    """Yield the arms of each setting that have a recipe and are known; others are reported."""
     for setting, section in study.settings.items():
-        for arm in study.arms:
-            if section.arms is None or arm in section.arms:
-                yield setting, arm
+        for name, arm in study.arms.items():
+            wanted = section.arms is None or name in section.arms
+            if wanted and (study.recipe or section.recipe) and (arm.arm or name) in BUILT_IN:
+                yield setting, name
 
 
 def _of_seed(recipe: Recipe, seed: int) -> dict[str, object]:

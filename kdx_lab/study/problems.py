@@ -31,7 +31,10 @@ class Problems:
 
     def _spelt(self, problem: Problem, pairs: Sequence[Pair]) -> Problem:
         where = ": ".join(filter(None, (self._whose(pairs, problem.place), problem.where)))
-        return Problem(problem.place, where, problem.message)
+        place, arms = problem.place, {arm for _, arm in pairs}
+        if place == self._report.file and len(arms) == 1:
+            place = self._report.place(("arms", *arms))
+        return Problem(place, where, problem.message)
 
     def _keys(self, pair: Pair) -> Iterator[str]:
         """Yield how the sections of an arm and of its setting begin in a place."""

@@ -66,12 +66,12 @@ def read_located(
 
 
 def _remove(data: Any, path: tuple[int | str, ...]) -> None:
-    """Remove a key, unless others may speak of it: all of `arms`, an arm or a part of a list."""
-    *parents, last = path
-    for part in parents:
-        data = data.get(part) if isinstance(data, dict) else None
-    if isinstance(data, dict) and parents != ["arms"] and path != ("arms",):
-        data.pop(last, None)
+    """Remove a key, all of a list, unless other sections may speak of it: `arms`, or an arm."""
+    depth = 1
+    while depth < len(path) and isinstance(data.get(path[depth - 1]), dict):
+        data, depth = data[path[depth - 1]], depth + 1
+    if path[0] != "arms" or depth > 2:
+        data.pop(path[depth - 1], None)
 
 
 def _rename_old_keys(data: dict[str, Any], report: Report) -> None:

@@ -115,14 +115,15 @@ arms:
   kc:
   fc: {overrides: {epohcs: 3}}
 """
-    (shared,) = problems(grid, text)
+    unknown, shared = problems(grid, text)
     assert shared == "arms.yaml:2: overrides.log_every: 'often' is not an integer"
     found = problems(grid, text, "overrides.log_every=3")
+    assert found.pop(0) == unknown
+    assert unknown.startswith("arms.yaml:7: arms.kc: 'kc' is not a built-in arm. Known: ck, ")
     assert found[0] == "arms.yaml:5: arms.ck.overrides.epochs: 0.5 is not an integer"
-    assert found[1] == "arms.yaml: ck+kd: the recipe has no teacher, which this arm needs"
-    assert found[2].startswith("arms.yaml: kc: 'kc' is not a built-in arm. Known: ck, ")
-    assert found[3].startswith("arms.yaml:8: arms.fc.overrides.epohcs: unknown key. Did")
-    assert len(found) == 4
+    assert found[1] == "arms.yaml:6: ck+kd: the recipe has no teacher, which this arm needs"
+    assert found[2].startswith("arms.yaml:8: arms.fc.overrides.epohcs: unknown key. Did")
+    assert len(found) == 3
 
 
 def test_a_whole_setting_is_named_once(grid):
@@ -135,9 +136,9 @@ def test_a_whole_setting_is_named_once(grid):
     ("text", "said"),
     [
         ("arms: {compact: , c k: {arm: ck}, c-k: {arm: fc}}",
-         "arms.yaml: c-k: 'c k' and 'c-k' would use the same directory: rename one of them"),
+         "arms.yaml:2: c-k: 'c k' and 'c-k' would use the same directory: rename one of them"),
         ("arms: {compact: , plots: {arm: ck}}",
-         "arms.yaml: plots: 'plots' is reserved for the study: rename the arm or setting"),
+         "arms.yaml:2: plots: 'plots' is reserved for the study: rename the arm or setting"),
         ("arms: [compact]\nname: ../out", "arms.yaml: name: '../out' is not a relative path"),
         ("arms: {compact: , '..': {arm: ck}}", "'studies/digits/arms/../seed_0' is not a relative"),
     ],
@@ -217,10 +218,9 @@ def test_problems_of_the_study_hide_none_of_its_recipes(grid):
     text = "recipe: base.yaml\nseeds: [0, 0]\narms: [compact, kc]\noverrides: {epohcs: 3}\n"
     found = problems(grid, text)
     assert found[0] == "arms.yaml:2: seeds: 0: listed twice"
-    assert found[1].startswith("arms.yaml:4: overrides.epohcs: unknown key.")
-    assert len(found) == 2
-    found = problems(grid, text.replace("overrides: {epohcs: 3}", ""))
-    assert found[1].startswith("arms.yaml: kc: 'kc' is not a built-in arm.")
+    assert found[1].startswith("arms.yaml:3: arms.kc: 'kc' is not a built-in arm.")
+    assert found[2].startswith("arms.yaml:4: overrides.epohcs: unknown key.")
+    assert len(found) == 3
     assert problems(grid, "seeds: [0, 0]\narms: [compact]\n") == [
         "arms.yaml:1: seeds: 0: listed twice",
         "arms.yaml:1: recipe: is missing: name the recipe that the arms are made of",

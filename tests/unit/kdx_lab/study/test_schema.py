@@ -84,6 +84,23 @@ arms:
     ]
 
 
+def test_wrong_types_hide_no_contradictions(read):
+    text = """\
+baseline: compct
+seeds: [0, x]
+arms: {compact: }
+grid: {losses: [[], {}]}
+tune: {trials: 2, space: {a: 'lg(1)', b: 3}}
+"""
+    starts = ["recipe: is missing", "baseline: 'compct' is not an arm", "seeds[1]: 'x' is not an i",
+              "grid.losses[0]: []: values are", "grid.losses[1]: {}: values are",
+              "tune.space.a: 'lg(1)' is not", "tune.space.b: 3 is not a space"]  # fmt: skip
+    found = problems(read, text)
+    assert len(found) == len(starts)
+    for start in starts:
+        assert any(start in each for each in found)
+
+
 def test_a_setting_names_arms_that_there_are_and_has_a_recipe(read):
     text = """\
 arms: [compact, ck]
