@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from kdx.commands.scale import add_scale, asked
 from kdx.commands.shared import add_recipe, load_recipe, positive, terminal
 
 
@@ -20,8 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--processes", type=positive, metavar="N", help="train in N processes, one per GPU")
     add("--dry-run", action="store_true", help="build everything, print the plan and the cost")
-    add("--machines", type=positive, metavar="N", help="with --dry-run: what N machines need")
-    add("--gpus", type=positive, metavar="M", help="with --dry-run: with M GPUs each (default 1)")
+    add_scale(parser, "with --dry-run: ")
     add("--fork", type=Path, metavar="CHECKPOINT", help="start from the student of another run")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace a run of that name")
@@ -33,14 +33,13 @@ def run(args: argparse.Namespace) -> None:
 
     Raises ValueError for --processes if a launcher started this process; else as `kdx.run.run`.
     """
-    scale = {"machines": args.machines or 1, "gpus": args.gpus or 1}
-    asked = args.machines or args.gpus
-    if asked and not args.dry_run:
+    scale = asked(args)
+    if scale and not args.dry_run:
         raise ValueError(
             "--machines and --gpus only say what a run would need: add --dry-run. To train on "
             "several machines, start a launcher on each: docs/running.md"
         )
-    if asked and (args.processes or 1) > 1:
+    if scale and (args.processes or 1) > 1:
         raise ValueError(
             f"--processes {args.processes}: --machines and --gpus scale what one process takes: "
             "leave it out"
@@ -60,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     elif args.dry_run:
         from kdx.commands.plan import dry_run
 
-        dry_run(recipe, terminal(), **scale if asked else {})
+        dry_run(recipe, terminal(), **scale)
     else:
         from kdx.run.run import run
 

@@ -7,9 +7,14 @@ Writes nothing; errors are those of the real run.
 
 import argparse
 
+from kdx.commands.scale import add_scale, asked
 from kdx.commands.shared import add_recipe, load_recipe, terminal
 
-add_arguments = add_recipe
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `kdx dry-run`."""
+    add_recipe(parser)
+    add_scale(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -17,4 +22,4 @@ def run(args: argparse.Namespace) -> None:
     recipe = load_recipe(args)
     from kdx.commands.plan import dry_run
 
-    dry_run(recipe, terminal())
+    dry_run(recipe, terminal(), **asked(args))

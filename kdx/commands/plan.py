@@ -91,6 +91,7 @@ def _measured(runtime: Runtime, memos: Mapping[str, Plan], seconds: float) -> Me
         memo=sum(memo.size() for memo in memos.values()),
         checkpoints=-(-epochs // recipe.evaluate_every),
         kept=recipe.keep_checkpoints + 1,
+        on_gpu=runtime.accelerator.device.type == "cuda",
     )
 
 

@@ -1,7 +1,9 @@
 """What a run needs on many GPUs: arithmetic on what a dry run has measured on one device."""
 
+import argparse
 from dataclasses import dataclass
 
+from kdx.commands.shared import positive
 from kdx.util.words import counted, in_bytes
 
 LINKS = (10, 25, 100)  # Gb/s between machines, to choose from
@@ -15,7 +17,7 @@ class Measured:
 
     `seconds` are those of all `steps` with global batches of `batch_size`; `compact` and `trained`
     count parameters, `slots` are the tensors that the optimizer keeps of each. `memo` is in bytes,
-    `checkpoints` are those written, of which `kept` stay.
+    `checkpoints` are those written, of which `kept` stay. `on_gpu` is false on a CPU.
     """
 
     seconds: float
@@ -27,6 +29,20 @@ class Measured:
     memo: int
     checkpoints: int
     kept: int
+    on_gpu: bool = True
+
+
+def add_scale(parser: argparse.ArgumentParser, when: str = "") -> None:
+    """Add --machines and --gpus, which `asked` reads; `when` begins their help."""
+    add = parser.add_argument
+    add("--machines", type=positive, metavar="N", help=f"{when}what N machines need")
+    add("--gpus", type=positive, metavar="M", help=f"{when}with M GPUs each (default 1)")
+
+
+def asked(args: argparse.Namespace) -> dict[str, int]:
+    """Return the numbers of machines and of GPUs on each, {} if neither is given."""
+    given = args.machines or args.gpus
+    return {"machines": args.machines or 1, "gpus": args.gpus or 1} if given else {}
 
 
 def check_share(batch_size: int, machines: int, gpus: int) -> None:
@@ -55,13 +71,15 @@ def scaled(run: Measured, machines: int, gpus: int) -> list[str]:
     links = ", ".join(
         f"{8 * traffic / (10**9 * link) * 1000:,.1f} ms at {link} Gb/s" for link in LINKS
     )
+    unit, this = ("GPU", "one") if run.on_gpu else ("device", "CPU, which says nothing of GPUs")
     saved = FLOAT * run.trained * (1 + run.slots)
     where = f"{counted(machines, 'machine')} x {counted(gpus, 'GPU')}"
     lines = [
         f"scale: {where}: {counted(world, 'process', 'processes')} of {each:,.4g} images a step"
         f"{note}",
-        f"time: {hours:,.2f} h, {hours * world:,.1f} GPU hours, if {world} devices are {world} "
-        f"times as fast as this one ({rate:,.0f} images/s); {1000 * step:,.1f} ms a step",
+        f"time: {_hours(hours)} h, {_hours(hours * world)} {unit} hours, if {world} devices are "
+        f"{world} times as fast as this {this} ({rate:,.0f} images/s); {1000 * step:,.1f} ms a "
+        "step",
         f"input: {rate * world / machines:,.0f} images/s to read and augment on each machine",
         f"network: {in_bytes(gradients)} of gradients a step (compact: "
         f"{in_bytes(FLOAT * run.compact)})",
@@ -74,3 +92,9 @@ def scaled(run: Measured, machines: int, gpus: int) -> list[str]:
         + (f"; memo {in_bytes(run.memo)} on each machine" if run.memo else "")
     )
     return lines
+
+
+def _hours(hours: float) -> str:
+    if hours < 0.001:
+        return "under 0.001"
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"

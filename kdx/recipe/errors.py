@@ -106,11 +106,15 @@ class Report:
         self.raise_any()
         raise AssertionError("a problem was just added")
 
+    @property
+    def problems(self) -> list[Problem]:
+        """All problems in the order of the file."""
+        return [each for _, each in sorted(self._problems.values(), key=lambda entry: entry[0])]
+
     def raise_any(self) -> None:
-        """Raise RecipeError with all problems in the order of the file, if there are any."""
+        """Raise RecipeError with all problems, if there are any."""
         if self._problems:
-            ordered = sorted(self._problems.values(), key=lambda entry: entry[0])
-            raise RecipeError([problem for _, problem in ordered])
+            raise RecipeError(self.problems)
 
 
 def dotted(path: KeyPath) -> str:

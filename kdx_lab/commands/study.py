@@ -16,6 +16,7 @@ from kdx.recipe import allow
 
 if TYPE_CHECKING:
     from kdx_lab.executors.task import Executor
+    from kdx_lab.study.grid import Grid
 
 __all__ = ["add_arguments", "run", "schema"]
 
@@ -52,11 +53,11 @@ def run(args: argparse.Namespace) -> None:
     if args.dry_run:
         from kdx_lab.study.planned import show
 
+        text = _script(args, grid) if args.on == "slurm" else ""
         show(grid, console)
-        if args.on == "slurm":
-            from kdx_lab.executors.slurm import script
-
-            print(script(grid.directory / "logs", _slurm(args), len(grid.cells)))
+        if text:
+            of = " of the final runs, after tuning" if grid.study.tune else ""
+            print(f"\nThe script{of}:\n\n{text}")
         return
     with console.status("importing torch"):
         from kdx_lab.study.conduct import conduct, report
@@ -64,6 +65,12 @@ def run(args: argparse.Namespace) -> None:
         report(grid, console, command=_command(args))
     else:
         conduct(grid, console, _executor(args, grid.directory / "logs"), command=_command(args))
+
+
+def _script(args: argparse.Namespace, grid: "Grid") -> str:
+    from kdx_lab.executors.slurm import script
+
+    return script(grid.directory / "logs", _slurm(args), len(grid.cells))
 
 
 def _executor(args: argparse.Namespace, logs: Path) -> "Executor":

@@ -51,6 +51,7 @@ class Ray:
         """Start tasks; Ray decides where and when."""
         for task in tasks:
             self.tasks[task.name] = task
+            task.write_recipe()
             self.attempts[task.name] = self.attempts.get(task.name, 0) + 1
             resources = {
                 "max_calls": 0,  # a worker trains run after run, also on GPUs: it holds none itself

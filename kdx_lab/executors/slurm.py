@@ -32,9 +32,8 @@ class Slurm:
     threads: int | None = None
 
     def __init__(self, logs: Path, options: Mapping[str, str]) -> None:
-        submitit, given = needed("submitit", "slurm"), dict(options)
-        cluster = given.pop("cluster", "slurm")
-        parameters = _parameters(given)
+        submitit, cluster = needed("submitit", "slurm"), options.get("cluster", "slurm")
+        parameters = _parameters(options)
         try:
             self.executor = submitit.AutoExecutor(folder=logs / FOLDER, cluster=cluster)
         except (RuntimeError, ValueError) as error:
@@ -105,16 +104,19 @@ def script(logs: Path, options: Mapping[str, str], count: int) -> str:
     needed("submitit", "slurm")
     from submitit.slurm.slurm import _make_sbatch_string
 
-    given = {key: text for key, text in options.items() if key != "cluster"}
     words = (sys.executable, "-u", "-m", "submitit.core._submit", str((logs / FOLDER).absolute()))
     about = {"folder": logs / FOLDER, "map_count": count}
-    return _make_sbatch_string(shlex.join(words), **about, **_parameters(given))
+    return _make_sbatch_string(shlex.join(words), **about, **_parameters(options))
 
 
 def _parameters(options: Mapping[str, str]) -> dict[str, Any]:
-    """Return options as submitit takes them; ValueError for one that it does not know."""
+    """Return options but `cluster` as submitit takes them; ValueError for one it does not know."""
+    from submitit.core.plugins import get_executors
     from submitit.slurm.slurm import _make_sbatch_string
 
+    if (cluster := options.get("cluster", "slurm")) not in get_executors():
+        raise ValueError(f"--slurm.cluster={cluster}: use one of {', '.join(get_executors())}")
+    options = {key: text for key, text in options.items() if key != "cluster"}
     known = signature(_make_sbatch_string).parameters.keys() - {"command", "folder", "map_count"}
     if unknown := sorted(options.keys() - known):
         raise ValueError(

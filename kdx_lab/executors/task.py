@@ -55,6 +55,13 @@ class Task:
         """The directory of the run."""
         return Path(self.root) / self.name
 
+    def write_recipe(self) -> Path:
+        """Write the recipe beside the log, and return its path."""
+        file = Path(self.log).with_suffix(".yaml")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, self.recipe)
+        return file
+
 
 class Executor(Protocol):
     """Trains tasks somewhere, which are known by their names.
@@ -125,9 +132,7 @@ class Run:
 
     def __init__(self, task: Task, environment: Mapping[str, str] | None = None) -> None:
         self.log = Path(task.log)
-        file = self.log.with_suffix(".yaml")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, task.recipe)
+        file = task.write_recipe()
         words = ["distill", str(file), "--resume", *task.overrides]
         words += [f"--plugin={name}" for name in task.plugins]
         words += [f"--output-root={task.root}"]

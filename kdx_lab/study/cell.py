@@ -5,7 +5,9 @@ from pathlib import Path
 
 from kdx.recipe import Recipe
 
-__all__ = ["Cell", "named"]
+__all__ = ["Cell", "Pair", "label", "named"]
+
+Pair = tuple[str, str]  # a setting and an arm
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class Cell:
     def __str__(self) -> str:
         """Return its name: "kernel 7, ck+fc, seed 3"."""
         return named(self.setting, self.arm, self.seed)
+
+
+def label(setting: str, arm: str) -> str:
+    """Return the name of an arm in a setting."""
+    return ", ".join(filter(None, (setting, arm)))
 
 
 def named(setting: str, arm: str, seed: int) -> str:

@@ -7,6 +7,7 @@ from math import prod
 from kdx.recipe.errors import KeyPath, Report
 from kdx.recipe.wording import show, unknown
 from kdx.util.words import listed
+from kdx_lab.study.arms import BUILT_IN
 from kdx_lab.study.multiplying import multiplied
 from kdx_lab.study.schema import Overrides, Study, heading
 
@@ -20,6 +21,17 @@ _OF_THE_STUDY = {
 }
 """Keys of a recipe that no override may set, and what to use instead."""
 
+_OTHER_IMAGES = "trials would be compared on different images: set it in `overrides`"
+_OTHER_EPOCHS = "trials would be compared by different epochs: set it in `overrides`"
+_NOT_SEARCHED = {
+    "data.use": _OTHER_IMAGES,
+    "data.limit": _OTHER_IMAGES,
+    "data.validation": _OTHER_IMAGES,
+    "select": _OTHER_EPOCHS,
+    "evaluate_every": _OTHER_EPOCHS,
+}
+"""Keys, with those below them, that make trials incomparable, and why."""
+
 
 def check(study: Study, report: Report) -> None:
     """Report contradictions between the parts."""
@@ -31,6 +43,9 @@ def check(study: Study, report: Report) -> None:
         report.add(("seeds",), f"{listed(twice)}: listed twice")
     _check_overrides(("overrides",), study.overrides, report)
     for name, arm in study.arms.items():
+        if (built_in := arm.arm or name) not in BUILT_IN:
+            hint = unknown(built_in, BUILT_IN)
+            report.add(("arms", name), f"{show(built_in)} is not a built-in arm.{hint}")
         _check_overrides(("arms", name, "overrides"), arm.overrides, report)
     _check_settings(study, report)
     _check_spaces(study, report)
@@ -41,8 +56,8 @@ def check(study: Study, report: Report) -> None:
         * sum(len(s.arms or study.arms) for s in study.settings.values())
     )
     if runs > MOST_RUNS:
-        report.add(
-            (), f"too many runs: settings x grid x arms x seeds is {runs:,}, at most {MOST_RUNS:,}"
+        report.fail(
+            f"too many runs: settings x grid x arms x seeds is {runs:,}, at most {MOST_RUNS:,}"
         )
     elif study.grid:
         _check_headings(study, report)
@@ -77,6 +92,10 @@ def _check_spaces(study: Study, report: Report) -> None:
     spaces |= {("arms", name, "space"): arm.space for name, arm in study.arms.items() if arm.space}
     for path, space in spaces.items():
         _check_overrides(path, space, report)
+        for key in space:
+            for refused, why in _NOT_SEARCHED.items():
+                if key == refused or key.startswith(f"{refused}."):
+                    report.add((*path, key), why)
         if not study.tune:
             report.add(path, "without `tune:` nothing is searched: add it, or remove this")
 

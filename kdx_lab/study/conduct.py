@@ -7,6 +7,7 @@ from rich.console import Console
 from kdx.checkpoints import any_at
 from kdx.run.directory import check_apart, is_finished
 from kdx.util.errors import Stopped, StudyError
+from kdx.util.files import locked
 from kdx.util.printing import say
 from kdx.util.words import counted, listed
 from kdx_lab.executors.driving import Driver, asked_to_stop, check_alone
@@ -30,11 +31,15 @@ AGAIN = (
 def conduct(grid: Grid, console: Console, executor: Executor, *, command: str = "") -> Path:
     """Run what is not finished of a study, and write its tables; return its directory.
 
-    `command` is the command line that the results show. Raises ValueError for finished runs of
-    another recipe, Stopped if a signal asks for it, and StudyError at the end if runs failed.
+    `command` is the command line that the results show. Raises FileExistsError if another process
+    runs the study, ValueError for finished runs of another recipe, Stopped if a signal asks for it,
+    and StudyError at the end if runs failed.
     """
     check_alone()
-    with asked_to_stop() as asked:
+    place = grid.directory
+    place.parent.mkdir(parents=True, exist_ok=True)
+    busy = f"{place}: another `kdx study` runs this study: wait for it, or stop it"
+    with locked(place.with_name(f".{place.name}.lock"), busy=busy), asked_to_stop() as asked:
         driver = Driver(executor, grid.directory / LOGS, asked,
                         lambda name: say(console, f"teacher  {name} is trained first"))  # fmt: skip
         if grid.study.tune:
@@ -80,11 +85,12 @@ def report(grid: Grid, console: Console, *, command: str = "") -> None:
     ValueError for finished runs of another recipe, and for a study that has not been tuned.
     """
     if grid.study.tune:
-        from kdx_lab.tuning.tune import FILE, chosen
+        from kdx_lab.tuning.tune import FILE, changed, chosen
 
         if not (found := chosen(grid)):
             raise ValueError(
-                f"{grid.directory / FILE}: not tuned yet, or by another `tune`: run it"
+                f"{grid.directory / FILE}: not tuned as the study asks: "
+                f"{'; '.join(changed(grid))}. Run the study to tune it"
             )
         grid = found
     check_finished(grid)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -78,7 +79,8 @@ class Display:
 def collected(grid: Grid, failures: dict[str, str]) -> Results:
     """Return the results of the finished runs of a grid."""
     study = grid.study
-    return collect(grid.cells, baseline=study.baseline, failures=failures, errors=study.errors)
+    found = collect(grid.cells, baseline=study.baseline, failures=failures, errors=study.errors)
+    return replace(found, tuned=study.tune is not None)
 
 
 def _progress(cell: Cell) -> str:

@@ -1,13 +1,16 @@
 """Whether the finished runs of a study used the recipes that it has now."""
 
+from typing import Any
+
 from kdx.recipe import Recipe
 from kdx.recipe.errors import Report
+from kdx.recipe.resuming import resume_rule
 from kdx.recipe.yaml_source import parse, read_mapping
 from kdx.run.directory import is_finished
 from kdx.run.resume import compare_recipes, flat
 from kdx_lab.study.grid import Grid
 
-__all__ = ["changed_since", "check_finished"]
+__all__ = ["changed_since", "check_finished", "placeless"]
 
 TOLD = {"select", "evaluate_every", "train_metrics", "teacher.weights"}
 """Keys that may change when a run resumes, but that the results of a finished run depend on."""
@@ -36,7 +39,38 @@ def check_finished(grid: Grid) -> None:
 def changed_since(recipe: Recipe) -> list[str]:
     """Return how a recipe differs from that of the run in its directory."""
     path = recipe.run_dir / "recipe.yaml"
-    trained = read_mapping(path, Report(str(path)), "the recipe of a run is a mapping")
-    asked = parse(recipe.to_yaml(), Report(str(path)))
-    told = TOLD | {f"teachers.{name}.weights" for name in recipe.teachers}
-    return compare_recipes(flat(trained), flat(asked), equal=told).refused
+    trained = flat(read_mapping(path, Report(str(path)), "the recipe of a run is a mapping"))
+    asked = flat(parse(recipe.to_yaml(), Report(str(path))))
+    for key, file in _left_by_runs(recipe).items():
+        if str(trained.get(key)).endswith(file.removeprefix("runs")):  # the output root was moved
+            trained[key] = asked[key]
+    return compare_recipes(trained, asked, equal=_told(recipe)).refused
+
+
+def placeless(recipe: Recipe) -> dict[str, Any]:
+    """Return what the results of a run depend on, by dotted key, without where files lie."""
+    told, found = _told(recipe), {}
+    for key, value in flat(recipe.plain()).items():
+        rule = resume_rule(key, Recipe)
+        if key in told or not (rule.may_differ or value == rule.absent):
+            found[key] = value
+    return found | _left_by_runs(recipe)
+
+
+def _told(recipe: Recipe) -> set[str]:
+    return TOLD | {f"teachers.{name}.weights" for name in recipe.teachers}
+
+
+def _left_by_runs(recipe: Recipe) -> dict[str, str]:
+    """Return the weights below the output root by key, such as runs/teacher/model.safetensors."""
+    networks = {"student": recipe.student, **{
+        "teacher" if recipe.teacher else f"teachers.{name}": each
+        for name, each in recipe.all_teachers.items()
+    }}  # fmt: skip
+    files = {
+        f"{name}.weights{'' if isinstance(each.weights, str) else '.path'}": each.file.path
+        for name, each in networks.items()
+        if each.file
+    }
+    found = {key: recipe.locations.portable(str(path)) for key, path in files.items()}
+    return {key: path for key, path in found.items() if path.startswith("runs/")}

@@ -8,10 +8,11 @@ from typing import Any
 
 from kdx.recipe import Problem, Recipe, RecipeError
 from kdx.recipe.paths import Locations
-from kdx.util.words import listed
-from kdx_lab.study.cell import Cell
+from kdx_lab.study.arms import BUILT_IN
+from kdx_lab.study.cell import Cell, Pair, label
 from kdx_lab.study.making import Maker, slug
-from kdx_lab.study.reading import read_study
+from kdx_lab.study.problems import Problems
+from kdx_lab.study.reading import read_located
 from kdx_lab.study.schema import Study
 from kdx_lab.tuning.space import Range, parsed
 
@@ -20,8 +21,6 @@ __all__ = ["Grid", "Pair", "label", "open_study"]
 FOLDER = "studies"  # of the output root
 TUNE = "tune"  # of trials, in the study's directory
 RESERVED = {"analysis", "logs", "plots", "results.json", "results.md", TUNE, "tuned.json"}
-
-Pair = tuple[str, str]  # a setting and an arm
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,13 @@ def open_study(
     of the study and of its recipes.
     """
     file, root = Path(path), Path(output_root)
-    study = read_study(file, list(overrides))
+    study, report = read_located(file, list(overrides))
     name = _name(study, file, root)
-    maker, problems = Maker(study, file, tuple(plugins), root, name), _Problems(study)
+    pairs = list(_pairs(study))
+    maker = Maker(study, file, tuple(plugins), root, name, report)
+    problems = Problems(study, report, pairs)
     recipes: dict[Pair, Recipe] = {}
-    for setting, arm in _pairs(study):
+    for setting, arm in pairs:
         try:
             recipes[setting, arm] = recipe = maker.recipe(setting, arm)
             _check_place(recipe, name, recipes)
@@ -97,12 +98,13 @@ def _cells(study: Study, recipes: Mapping[Pair, Recipe]) -> list[Cell]:
     ]
 
 
-def _check_search(grid: Grid, problems: "_Problems") -> None:
+def _check_search(grid: Grid, problems: Problems) -> None:
     """Report arms that cannot be tuned: without validation images, or with a wrong key."""
     for pair, recipe in grid.recipes.items() if grid.study.tune else ():
         if not recipe.data.validation:
             message = "tune needs validation images: set overrides.data.validation"
-            problems.add(Problem(str(grid.maker.file), "data.validation", message), *pair)
+            place = grid.maker.report.place(("tune",))
+            problems.add(Problem(place, "data.validation", message), *pair)
         spaces = {key: _corners(parsed(each)) for key, each in grid.space(pair[1]).items()}
         for index in range(max(map(len, spaces.values()), default=0)):
             try:
@@ -130,15 +132,12 @@ def _name(study: Study, file: Path, root: Path) -> str:
 
 
 def _pairs(study: Study) -> Iterator[Pair]:
+    """Yield the arms of each setting that have a recipe and are known; others are reported."""
     for setting, section in study.settings.items():
-        for arm in study.arms:
-            if section.arms is None or arm in section.arms:
-                yield setting, arm
-
-
-def label(setting: str, arm: str) -> str:
-    """Return the name of an arm in a setting."""
-    return ", ".join(filter(None, (setting, arm)))
+        for name, arm in study.arms.items():
+            wanted = section.arms is None or name in section.arms
+            if wanted and (study.recipe or section.recipe) and (arm.arm or name) in BUILT_IN:
+                yield setting, name
 
 
 def _of_seed(recipe: Recipe, seed: int) -> dict[str, object]:
@@ -165,35 +164,3 @@ def _check_apart(cells: Sequence[Cell], file: Path) -> None:
             if parent in by_name:
                 message = f"{cell} would lie in the run of {by_name[parent]}: rename one of them"
                 raise RecipeError([Problem(str(file), "", message)])
-
-
-class _Problems:
-    """The problems of a study's recipes; one that several recipes share is reported once."""
-
-    def __init__(self, study: Study) -> None:
-        self._all = list(_pairs(study))
-        self._found: dict[Problem, dict[Pair, None]] = {}
-
-    def add(self, problem: Problem, setting: str, arm: str) -> None:
-        """Note a problem of an arm's recipe."""
-        self._found.setdefault(problem, {})[setting, arm] = None
-
-    def raise_any(self) -> None:
-        """Raise RecipeError with all problems, if there are any."""
-        if self._found:
-            raise RecipeError([self._spelt(each, [*arms]) for each, arms in self._found.items()])
-
-    def _spelt(self, problem: Problem, pairs: Sequence[Pair]) -> Problem:
-        where = ": ".join(filter(None, (self._whose(pairs), problem.where)))
-        return Problem(problem.place, where, problem.message)
-
-    def _whose(self, pairs: Sequence[Pair]) -> str:
-        """Name arms: "" for all, a setting's name for all of its own."""
-        if len(pairs) == len(self._all):
-            return ""
-        names = []
-        for setting in dict.fromkeys(setting for setting, _ in pairs):
-            arms = [arm for each, arm in pairs if each == setting]
-            whole = setting and len(arms) == sum(each == setting for each, _ in self._all)
-            names += [setting] if whole else [label(setting, arm) for arm in arms]
-        return listed(names, "; ")

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from kdx.recipe import Problem, Recipe, RecipeError, load
+from kdx.recipe.errors import KeyPath, Report, dotted
 from kdx.recipe.wording import show
 from kdx_lab.study.arms import arm_overrides, written
+from kdx_lab.study.multiplying import given_name
 from kdx_lab.study.schema import Study
 
 __all__ = ["Maker", "slug"]
@@ -19,13 +21,14 @@ _Shared = dict[tuple[Path, tuple[str, ...]], Recipe]
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes the recipes of a study, whose runs are named below `name`."""
+    """Makes the recipes of a study, whose runs are named below `name`; `report` knows its lines."""
 
     study: Study
     file: Path
     plugins: Sequence[str]
     root: Path
     name: str
+    report: Report
     _loaded: _Shared = field(default_factory=dict)
 
     def recipe(self, setting: str, arm: str, values: Mapping[str, Any] | None = None) -> Recipe:
@@ -36,30 +39,34 @@ class Maker:
         """
         study, section, own = self.study, self.study.settings[setting], self.study.arms[arm]
         path = self.file.parent / (own.recipe or section.recipe or study.recipe)
+        given = given_name(setting, section, study.grid)
+        axes = {key: section.overrides[key] for key in study.grid}
         keys = {
-            **_keys("overrides", study.overrides),
-            **_keys(f"settings.{setting}.overrides", section.overrides),
+            **_keys(study.overrides, "overrides"),
+            **_keys(section.overrides, "settings", given, "overrides"),
+            **_keys(axes, "grid"),
         }
         shared = tuple(written({**study.overrides, **section.overrides}))
-        given = section.losses_without_teacher
-        losses = study.losses_without_teacher if given is None else given
+        losses = section.losses_without_teacher
+        losses = study.losses_without_teacher if losses is None else losses
         changes = arm_overrides(own.arm or arm, self._shared(path, shared, keys), losses)
         place = "/".join(filter(None, (self.name, slug(setting), slug(arm))))
         named = {"name": f"{place}/seed_{study.seeds[0]}", "seed": study.seeds[0]}
-        keys |= dict.fromkeys(changes, "") | _keys(f"arms.{arm}.overrides", own.overrides)
+        keys |= dict.fromkeys(changes, ()) | _keys(own.overrides, "arms", arm, "overrides")
         values = values or {}
-        keys |= dict.fromkeys(written(named), "") | _keys("tune.space", values)
-        keys |= _keys(f"arms.{arm}.space", {k: v for k, v in values.items() if k in own.space})
+        keys |= dict.fromkeys(written(named), ()) | _keys(values, "tune", "space")
+        searched = {key: value for key, value in values.items() if key in own.space}
+        keys |= _keys(searched, "arms", arm, "space")
         last = {**own.overrides, **values, **named}
         return self._load(path, (*shared, *changes, *written(last)), keys)
 
-    def _shared(self, path: Path, texts: tuple[str, ...], keys: Mapping[str, str]) -> Recipe:
+    def _shared(self, path: Path, texts: tuple[str, ...], keys: Mapping[str, KeyPath]) -> Recipe:
         """Return the recipe that arms are made of; it is the same for most of them."""
         if (path, texts) not in self._loaded:
             self._loaded[path, texts] = self._load(path, texts, keys)
         return self._loaded[path, texts]
 
-    def _load(self, path: Path, texts: Sequence[str], keys: Mapping[str, str]) -> Recipe:
+    def _load(self, path: Path, texts: Sequence[str], keys: Mapping[str, KeyPath]) -> Recipe:
         """Load a recipe; `keys` are the keys of the study by the text of their override."""
         try:
             return load(path, texts, plugins=self.plugins, output_root=self.root)
@@ -67,16 +74,22 @@ class Maker:
             places = {f"override {show(text)}": key for text, key in keys.items()}
             raise RecipeError([self._placed(each, places) for each in error.problems]) from error
 
-    def _placed(self, problem: Problem, places: Mapping[str, str]) -> Problem:
-        if problem.place not in places:
-            return problem
-        place = ": ".join(filter(None, (os.fspath(self.file), places[problem.place])))
-        return Problem(place, problem.where, problem.message)
+    def _placed(self, problem: Problem, places: Mapping[str, KeyPath]) -> Problem:
+        """Return the problem of an override at its key in the study, with its line."""
+        if not (path := places.get(problem.place)):
+            file = problem.place if path is None else os.fspath(self.file)
+            return Problem(file, problem.where, problem.message)
+        where = re.sub(r"\[(\d+)\]", r".\1", problem.where)
+        return Problem(
+            f"{self.report.place(path)}: {dotted(path)}",
+            "" if where == path[-1] else problem.where,
+            problem.message,
+        )
 
 
-def _keys(section: str, overrides: Mapping[str, Any]) -> dict[str, str]:
+def _keys(overrides: Mapping[str, Any], *section: str) -> dict[str, KeyPath]:
     """Return the study's key of each override, by its text."""
-    return {written({key: value})[0]: f"{section}.{key}" for key, value in overrides.items()}
+    return {written({key: value})[0]: (*section, key) for key, value in overrides.items()}
 
 
 def slug(label: str) -> str:

@@ -13,6 +13,7 @@ from kdx.util.printing import say
 from kdx.util.words import counted, listed
 from kdx_lab.study.cell import Cell
 from kdx_lab.study.grid import Grid
+from kdx_lab.study.schema import Tune
 
 __all__ = ["show"]
 
@@ -32,6 +33,25 @@ def show(grid: Grid, console: Console) -> None:
     each = "" if len(seeds) == 1 else "s"
     text = f"{len(first)} with seed{each} {listed(list(map(str, seeds)))}"
     say(console, f"{counted(len(grid.cells), 'run')}: {text}, below {grid.directory}")
+    if grid.study.tune:
+        say(console, _tuning(grid, grid.study.tune))
+
+
+def _tuning(grid: Grid, tune: Tune) -> str:
+    """Return what is searched, and by how many runs before the others."""
+    arms = len(grid.recipes)
+    own = {f"{name}: ": arm.space for name, arm in grid.study.arms.items() if arm.space}
+    spaces = [
+        whose + ", ".join(f"{key} {value}" for key, value in space.items())
+        for whose, space in {"": tune.space, **own}.items()
+        if space
+    ]
+    each, runs = counted(tune.trials, "trial"), counted(tune.trials * arms, "run")
+    how = f"by {tune.sampler}{', pruned' if tune.prune else ''}"
+    return (
+        f"tuning: {each} for each of {counted(arms, 'arm')}, {runs} with seed "
+        f"{grid.study.seeds[0]}: {'; '.join(spaces)}, {how}"
+    )
 
 
 def _table(cells: Sequence[Cell]) -> Table:

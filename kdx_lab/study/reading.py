@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from kdx_lab.study.checking import check
 from kdx_lab.study.multiplying import multiplied
 from kdx_lab.study.schema import Arm, Setting, Study, Tune
 
-__all__ = ["read_study"]
+__all__ = ["read_located", "read_study"]
 
 _OLD, _NEW = "alone", "losses_without_teacher"
 """A key of older studies, and its name today."""
@@ -26,6 +27,18 @@ def read_study(path: str | os.PathLike[str], overrides: list[str] | None = None)
     """Return the study in the YAML file at `path`, with `key=value` overrides of its own keys.
 
     Raises RecipeError with all its problems; its recipes are not read yet.
+    """
+    study, report = read_located(path, overrides)
+    report.raise_any()
+    return study
+
+
+def read_located(
+    path: str | os.PathLike[str], overrides: list[str] | None = None
+) -> tuple[Study, Report]:
+    """Return a study as `read_study`, with the contradictions in it and the lines of its values.
+
+    Raises RecipeError only for a file that is no study.
     """
     report = Report(os.fspath(path))
     data = read_mapping(Path(path), report, "a study is a mapping, with `recipe:` and `arms:`")
@@ -43,12 +56,22 @@ def read_study(path: str | os.PathLike[str], overrides: list[str] | None = None)
         for error in invalid.errors():
             *place, last = error["loc"]  # "[key]" where a name itself is wrong
             report.add(tuple(place) if last == "[key]" else error["loc"], _message(error))
-        study = None
-    if study:
-        check(study, report)
-    report.raise_any()
-    assert study is not None, "a study without problems is valid"
-    return study.model_copy(update={"settings": dict(multiplied(study))})
+            _remove(data, error["loc"])
+        with suppress(ValidationError):  # what is left may be checked
+            check(Study.model_validate(data), report)
+        report.raise_any()
+        raise AssertionError("an invalid study has a problem") from None
+    check(study, report)
+    return study.model_copy(update={"settings": dict(multiplied(study))}), report
+
+
+def _remove(data: Any, path: tuple[int | str, ...]) -> None:
+    """Remove a key, all of a list, unless other sections may speak of it: `arms`, or an arm."""
+    depth = 1
+    while depth < len(path) and isinstance(data.get(path[depth - 1]), dict):
+        data, depth = data[path[depth - 1]], depth + 1
+    if path[0] != "arms" or depth > 2:
+        data.pop(path[depth - 1], None)
 
 
 def _rename_old_keys(data: dict[str, Any], report: Report) -> None:

@@ -76,11 +76,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """The rows of a study, by setting and in the grid's order."""
+    """The rows of a study, by setting and in the grid's order; `tuned` by trials in no row."""
 
     rows: tuple[Row, ...]
     baseline: str
     errors: bool
+    tuned: bool = False
 
     @property
     def settings(self) -> list[str]:

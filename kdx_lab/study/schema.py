@@ -46,21 +46,27 @@ Heading = Annotated[StrictStr, AfterValidator(heading)]
 Overrides = dict[StrictStr, Any]
 """Values by dotted key, as on the command line: `data.limit: 4000`."""
 
-Value = StrictInt | StrictFloat | StrictBool | StrictStr
+
+def _scalar(given: object) -> object:
+    if not isinstance(given, int | float | bool | str):
+        raise ValueError(f"{show(given)}: values are numbers, true/false or strings")
+    return given
+
+
+Value = Annotated[StrictInt | StrictFloat | StrictBool | StrictStr, BeforeValidator(_scalar)]
 Axes = dict[StrictStr, Annotated[list[Value], Field(min_length=1, max_length=MOST)]]
 
 
-def _space(given: dict[str, Any]) -> dict[str, Any]:
-    for key, value in given.items():
-        try:
-            parsed(value)
-        except ValueError as error:
-            raise ValueError(f"{key}: {error}") from None
+def _space(given: object) -> object:
+    for value in given if isinstance(given, list) else ():
+        _scalar(value)
+    parsed(given)
     return given
 
 
 Space = Annotated[
-    dict[StrictStr, StrictStr | list[Value]], AfterValidator(_space), BeforeValidator(whole)
+    dict[StrictStr, Annotated[StrictStr | list[Value], BeforeValidator(_space)]],
+    BeforeValidator(whole),
 ]
 """What to search by dotted key: `optimizer.lr: log(1e-3, 1e-1)`, or a list of values."""
 

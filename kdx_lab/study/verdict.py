@@ -17,7 +17,7 @@ def verdict(results: Results) -> list[str]:
     """
     best = [text for n in results.settings for say in (_best, _apart) for text in say(results, n)]
     chance = [text for row in results.rows for text in _at_chance(row)]
-    return [*best, *chance, *_cost(results.runs)]
+    return [*best, *chance, *_cost(results.runs, results.tuned)]
 
 
 def _best(results: Results, setting: str) -> Iterator[str]:
@@ -77,7 +77,7 @@ def _at_chance(row: Row) -> Iterator[str]:
         yield f"{where} is at chance ({mean:.2%}; chance is {chance:.2%}): it did not learn."
 
 
-def _cost(runs: Sequence[Summary]) -> Iterator[str]:
+def _cost(runs: Sequence[Summary], tuned: bool) -> Iterator[str]:
     """Add up the hours of GPUs and of CPU cores that training took."""
     hours: dict[str, float] = {}
     for run in runs:
@@ -87,4 +87,5 @@ def _cost(runs: Sequence[Summary]) -> Iterator[str]:
         hours[unit] = hours.get(unit, 0) + each * run.seconds / 3600
     if hours:
         parts = " and ".join(f"{value:,.3g} {unit}" for unit, value in hours.items())
-        yield f"Training of the finished runs took {parts}."
+        rest = ", without the trials of `tune`" if tuned else ""
+        yield f"Training of the finished runs took {parts}{rest}."

@@ -1,7 +1,6 @@
 """The space of a search, as a study's file has it: `log(1e-3, 1e-1)`, `[adam, sgd]`."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
@@ -19,13 +18,15 @@ class Range:
     high: float
 
 
-def parsed(given: str | Sequence[object]) -> Range | tuple[object, ...]:
+def parsed(given: object) -> Range | tuple[object, ...]:
     """Return a range, or the values of a list; ValueError for what is neither."""
-    if not isinstance(given, str):
+    if isinstance(given, list | tuple):
         if len(given) < 2:
             raise ValueError(f"{list(given)} has fewer than 2 values: use {RULE}")
         return tuple(given)
-    found = re.fullmatch(r"(log|uniform|int)\(\s*([^,\s]+)\s*,\s*([^,\s]+)\s*\)", given)
+    found = isinstance(given, str) and re.fullmatch(
+        r"(log|uniform|int)\(\s*([^,\s]+)\s*,\s*([^,\s]+)\s*\)", given
+    )
     try:
         assert found
         kind, low, high = found[1], float(found[2]), float(found[3])

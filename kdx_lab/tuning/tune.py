@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kdx.recipe import Recipe
 from kdx.util.errors import StudyError
 from kdx.util.files import write_whole
 from kdx_lab.executors.driving import Driver
+from kdx_lab.study.finished import placeless
 from kdx_lab.study.grid import Grid, Pair, label
 from kdx_lab.tuning.search import BATCH, Search, Trial
 
-__all__ = ["FILE", "chosen", "described", "tuned"]
+__all__ = ["FILE", "changed", "chosen", "described", "tuned"]
 
 FILE = "tuned.json"
 
@@ -22,8 +24,29 @@ def chosen(grid: Grid) -> Grid | None:
 
     ValueError if it is damaged.
     """
-    found = _stored(grid)
-    return _with(grid, found["chosen"]) if found.get("tune") == _asked(grid) else None
+    return None if changed(grid) else _with(grid, _stored(grid)["chosen"])
+
+
+def changed(grid: Grid) -> list[str]:
+    """Return how the search differs from that of tuned.json; ValueError if that is damaged."""
+    if not (stored := _stored(grid)):
+        return ["there is none yet"]
+    was, now = stored["tune"], _asked(grid)
+    if isinstance(was.get("recipes"), str):  # of earlier versions, with the places of files
+        recipes = "".join(recipe.portable_yaml() for recipe in grid.recipes.values())
+        now["recipes"] = hashlib.sha256(recipes.encode()).hexdigest()
+    lines = []
+    for key, new in now.items():
+        if (old := was.get(key)) == new:
+            continue
+        if not isinstance(old, dict) or not isinstance(new, dict):
+            told = "" if key == "recipes" else f": was {old}, now {new}"
+            lines.append(f"{key}{told}")
+            continue
+        for name in [name for name in {**old, **new} if old.get(name) != new.get(name)]:
+            told = "" if key == "recipes" else f": was {old.get(name)}, now {new.get(name)}"
+            lines.append(f"{key.removesuffix('s')} of {name}{told}")
+    return lines
 
 
 def _stored(grid: Grid) -> dict[str, Any]:
@@ -122,8 +145,13 @@ def _best(pair: Pair, trials: list[Trial]) -> dict[str, Any]:
 
 def _asked(grid: Grid) -> dict[str, Any]:
     assert grid.study.tune, "the caller has looked"
-    spaces = {label(*pair): grid.space(pair[1]) for pair in grid.recipes}
-    recipes = "".join(recipe.portable_yaml() for recipe in grid.recipes.values())
-    digest = hashlib.sha256(recipes.encode()).hexdigest()
-    plain = {**grid.study.tune.model_dump(), "spaces": spaces, "recipes": digest}
-    return json.loads(json.dumps(plain))
+    told = {
+        "spaces": {label(*pair): grid.space(pair[1]) for pair in grid.recipes},
+        "recipes": {label(*pair): _digest(recipe) for pair, recipe in grid.recipes.items()},
+    }
+    return json.loads(json.dumps({**grid.study.tune.model_dump(exclude={"space"}), **told}))
+
+
+def _digest(recipe: Recipe) -> str:
+    found = placeless(recipe)
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()

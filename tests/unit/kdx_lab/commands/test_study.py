@@ -8,6 +8,7 @@ from kdx_lab.commands import study
 
 
 class _Grid(str):
+    cells = ()
     directory = Path("runs/a")
 
 
@@ -57,6 +58,13 @@ def test_where_runs_train(run, passed):
         "kdx study a.yaml --on slurm --jobs 4 --slurm.mem=4G --slurm.partition=gpu "
         "--slurm.time=1:00:00"
     )
+
+
+def test_a_wrong_option_is_told_before_the_runs(run, passed, capsys):
+    assert run(study, "a.yaml", "--on", "slurm", "--dry-run", "--slurm=patition=gpu") == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: --slurm.patition: not an option of submitit")
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,7 @@ def test_a_run_comes_back_with_its_log_and_the_recipe_of_this_machine(cluster, t
     options, (sent, about, saved, post) = cluster.calls[0]
     assert options == {"num_cpus": 6, "num_gpus": 2, "max_calls": 0, "max_retries": 0}
     assert (sent, about, saved, post) == (task, [], b"", "actor")
+    assert Path(task.log).with_suffix(".yaml").read_text() == "r"
     assert executor.poll() == {}
     executor.post.items.append(Letter("a/b"))
     assert executor.poll() == {"a/b": False}
@@ -173,7 +174,8 @@ def test_weights_are_packed_once(cluster, tmp_path):
     weights.write_bytes(b"w")
     executor = Ray()
     for name in ("a", "b"):
-        executor.submit([Task(name, "", str(tmp_path), "", weights={"teacher.weights": weights})])
+        log = str(tmp_path / f"{name}.txt")
+        executor.submit([Task(name, "", str(tmp_path), log, weights={"teacher.weights": weights})])
     (_, first), (_, second) = cluster.calls[1:]
     assert first[1] == [("teacher.weights", "w.safetensors", first[1][0][2])]
     assert first[4] is second[4]

@@ -41,6 +41,8 @@ def test_the_script_is_an_array_that_is_signalled_before_its_end(tmp_path):
 def test_an_unknown_option_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"^--slurm.patition: not an option of submitit; sbatch's"):
         script(tmp_path, {"patition": "gpu"}, 1)
+    with pytest.raises(ValueError, match=r"^--slurm.cluster=foo: use one of slurm, local, debug"):
+        script(tmp_path, {"cluster": "foo"}, 1)
 
 
 def test_a_name_of_jobs_replaces_ours(tmp_path):

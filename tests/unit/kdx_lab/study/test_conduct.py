@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from kdx.util.errors import Stopped, StudyError
+from kdx.util.files import locked
 from kdx_lab.executors.driving import asked_to_stop
 from kdx_lab.executors.task import task_of
 from kdx_lab.study.conduct import conduct, report
@@ -210,6 +211,16 @@ def test_a_study_in_the_directory_of_a_run_is_refused(study, tmp_path):
     with pytest.raises(FileExistsError, match=r"seed_0 lies in the run .*/runs/studies/digits, w"):
         conduct()
     assert not grid.directory.exists()
+
+
+def test_a_study_that_runs_already_is_refused(study):
+    grid, conduct = study()
+    grid.directory.parent.mkdir(parents=True)
+    with (
+        locked(grid.directory.with_name(".two.lock")),
+        pytest.raises(FileExistsError, match=r"runs/studies/digits/two: another `kdx study` runs"),
+    ):
+        conduct()
 
 
 def test_a_title_like_markup_is_printed_and_plots_of_others_stay(study, console):

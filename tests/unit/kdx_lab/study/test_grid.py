@@ -4,6 +4,7 @@ import pytest
 
 from kdx.recipe import RecipeError, load
 from kdx_lab.study.grid import open_study
+from kdx_lab.study.reading import read_study
 
 BASE = """\
 data: {use: digits, limit: 64, batch_size: 16}
@@ -114,29 +115,30 @@ arms:
   kc:
   fc: {overrides: {epohcs: 3}}
 """
-    (shared,) = problems(grid, text)
-    assert shared == "arms.yaml: overrides.log_every: log_every: 'often' is not an integer"
+    unknown, shared = problems(grid, text)
+    assert shared == "arms.yaml:2: overrides.log_every: 'often' is not an integer"
     found = problems(grid, text, "overrides.log_every=3")
-    assert found[0] == "arms.yaml: arms.ck.overrides.epochs: ck: epochs: 0.5 is not an integer"
-    assert found[1] == "arms.yaml: ck+kd: the recipe has no teacher, which this arm needs"
-    assert found[2].startswith("arms.yaml: kc: 'kc' is not a built-in arm. Known: ck, ")
-    assert found[3].startswith("arms.yaml: arms.fc.overrides.epohcs: fc: epohcs: unknown key. Did")
-    assert len(found) == 4
+    assert found.pop(0) == unknown
+    assert unknown.startswith("arms.yaml:7: arms.kc: 'kc' is not a built-in arm. Known: ck, ")
+    assert found[0] == "arms.yaml:5: arms.ck.overrides.epochs: 0.5 is not an integer"
+    assert found[1] == "arms.yaml:6: ck+kd: the recipe has no teacher, which this arm needs"
+    assert found[2].startswith("arms.yaml:8: arms.fc.overrides.epohcs: unknown key. Did")
+    assert len(found) == 3
 
 
 def test_a_whole_setting_is_named_once(grid):
     text = STUDY + "settings: {a: {}, b: {overrides: {epochs: 0}}}\n"
     (found,) = problems(grid, text)
-    assert found.startswith("arms.yaml: settings.b.overrides.epochs: b: epochs: 0 should be")
+    assert found.startswith("arms.yaml:4: settings.b.overrides.epochs: 0 should be")
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("arms: {compact: , c k: {arm: ck}, c-k: {arm: fc}}",
-         "arms.yaml: c-k: 'c k' and 'c-k' would use the same directory: rename one of them"),
+         "arms.yaml:2: c-k: 'c k' and 'c-k' would use the same directory: rename one of them"),
         ("arms: {compact: , plots: {arm: ck}}",
-         "arms.yaml: plots: 'plots' is reserved for the study: rename the arm or setting"),
+         "arms.yaml:2: plots: 'plots' is reserved for the study: rename the arm or setting"),
         ("arms: [compact]\nname: ../out", "arms.yaml: name: '../out' is not a relative path"),
         ("arms: {compact: , '..': {arm: ck}}", "'studies/digits/arms/../seed_0' is not a relative"),
     ],
@@ -191,11 +193,38 @@ def test_axes_multiply_settings(grid):
     assert (cells[0].recipe.epochs, cells[0].recipe.data.batch_size) == (2, 16)
 
 
-def test_axes_of_the_same_last_part_have_their_whole_keys(grid):
-    text = AXES + "grid: {student.transforms.0.rate: [2], optimizer.rate: [1]}\n"
-    assert any(
-        "student.transforms.0.rate = 2, optimizer.rate = 1" in each for each in problems(grid, text)
+def test_axes_of_the_same_last_part_have_their_whole_keys(tmp_path):
+    path = tmp_path / "arms.yaml"
+    path.write_text(AXES + "grid: {student.transforms.0.rate: [2], optimizer.rate: [1]}\n")
+    assert [*read_study(path).settings] == ["student.transforms.0.rate = 2, optimizer.rate = 1"]
+
+
+def test_a_mistake_in_an_axis_is_told_once_with_its_line(grid):
+    text = AXES + "settings: {a: {}, b: {}}\ngrid:\n  student.kernel_sise: [3, 5, 7]\n"
+    (found,) = problems(grid, text)
+    assert found.startswith("arms.yaml:6: grid.'student.kernel_sise': unknown argument. Did you")
+    text = AXES + "grid:\n  data.batch_size: [16, 0]\n  epochs: [1, 2]\n"
+    (found,) = problems(grid, text)
+    assert found.startswith(
+        "arms.yaml:5: grid.'data.batch_size': batch_size = 0, epochs = 1; batch"
     )
+    text = AXES + "settings: {a: {overrides: {log_every: x}}, b: {}}\ngrid: {epochs: [1, 2]}\n"
+    assert problems(grid, text) == [
+        "arms.yaml:4: settings.a.overrides.log_every: 'x' is not an integer"
+    ]
+
+
+def test_problems_of_the_study_hide_none_of_its_recipes(grid):
+    text = "recipe: base.yaml\nseeds: [0, 0]\narms: [compact, kc]\noverrides: {epohcs: 3}\n"
+    found = problems(grid, text)
+    assert found[0] == "arms.yaml:2: seeds: 0: listed twice"
+    assert found[1].startswith("arms.yaml:3: arms.kc: 'kc' is not a built-in arm.")
+    assert found[2].startswith("arms.yaml:4: overrides.epohcs: unknown key.")
+    assert len(found) == 3
+    assert problems(grid, "seeds: [0, 0]\narms: [compact]\n") == [
+        "arms.yaml:1: seeds: 0: listed twice",
+        "arms.yaml:1: recipe: is missing: name the recipe that the arms are made of",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,22 @@ def test_a_dry_run_says_what_is_trained_and_how(tmp_path, capsys):
     ]
 
 
+def test_a_search_is_told_with_the_number_of_its_runs(tmp_path, capsys):
+    overrides = [
+        "seeds=[7, 8]", "arms={compact: , ck: {space: {student.transforms.0.rate: [2, 4]}}}",
+        "overrides.data.validation=100",
+        "tune={trials: 8, space: {optimizer.lr: 'log(1e-3, 1e-1)'}}",
+    ]  # fmt: skip
+    show(
+        open_study(STUDIES / "digits/arms.yaml", overrides, output_root=tmp_path),
+        Console(width=200),
+    )
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "tuning: 8 trials for each of 2 arms, 16 runs with seed 7: optimizer.lr log(1e-3, 1e-1); "
+        "ck: student.transforms.0.rate [2, 4], by tpe, pruned"
+    )
+
+
 def test_an_arm_of_several_stages_has_one_line(tmp_path, capsys):
     overrides = ["seeds=[7]", "arms=[compact, cl+fc+init+kd]"]
     grid = open_study(STUDIES / "digits/arms.yaml", overrides, output_root=tmp_path)

@@ -1,5 +1,7 @@
 """The sentences below a table."""
 
+from dataclasses import replace
+
 from kdx_lab.study.rows import collect
 from kdx_lab.study.verdict import verdict
 from tests.unit.kdx_lab.study.made import finished
@@ -65,6 +67,8 @@ def test_hours_on_gpus_are_apart(tmp_path):
         "device": "cuda: H200", "processes": 4, "threads": 8})]  # fmt: skip
     lines = verdict(collect(cells, baseline="compact"))
     assert lines == ["Training of the finished runs took 8 GPU hours."]
+    (line,) = verdict(replace(collect(cells, baseline="compact"), tuned=True))
+    assert line.endswith(" took 8 GPU hours, without the trials of `tune`.")
 
 
 def test_no_arm_differs_when_several_are_compared(tmp_path):

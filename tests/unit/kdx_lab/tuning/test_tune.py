@@ -1,18 +1,22 @@
 """A study that is tuned: which trials run, what is chosen, and that a resumed search is equal."""
 
+import hashlib
 import json
 import shutil
 from math import nan
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from kdx.recipe import RecipeError
 from kdx.util.errors import StudyError
 from kdx_lab.study.cell import Cell
+from kdx_lab.study.conduct import report
+from kdx_lab.study.finished import changed_since
 from kdx_lab.study.grid import open_study
 from kdx_lab.tuning.search import Search, Trial
-from kdx_lab.tuning.tune import FILE, _best, chosen, described, tuned
+from kdx_lab.tuning.tune import FILE, _best, changed, chosen, described, tuned
 from tests.unit.kdx_lab.study import made
 
 pytest.importorskip("optuna", reason="needs pip install 'kdx[tune]'")
@@ -35,10 +39,10 @@ def grid(tmp_path):
     (tmp_path / "base.yaml").write_text(BASE)
     (tmp_path / "study.yaml").write_text(STUDY)
 
-    def grid(*overrides):
+    def grid(*overrides, root="runs"):
         words = ["name=s", *overrides]
         return open_study(tmp_path / "study.yaml", words, plugins=["tests"],
-                          output_root=tmp_path / "runs")  # fmt: skip
+                          output_root=tmp_path / root)  # fmt: skip
 
     return grid
 
@@ -116,6 +120,54 @@ def test_what_was_chosen_is_kept_until_the_search_changes(grid):
     assert chosen(grid("overrides.epochs=4")) is None
 
 
+def test_a_study_that_was_moved_is_still_tuned(grid, tmp_path):
+    taught = (
+        "overrides.teacher={use: tests.toys.plain, weights: runs/t/t.safetensors}",
+        "arms={compact+kd: }", "baseline=compact+kd", "overrides.losses=[{use: kd}]",
+    )  # fmt: skip
+    search(grid(*taught))
+    (tmp_path / "runs").rename(tmp_path / "moved")
+    moved = grid(*taught, root="moved")
+    assert chosen(moved) is not None
+    assert search(moved)[1] == []
+    trial = moved.trial(("", "compact+kd"), 0, {"optimizer.lr": 0.01})
+    trial.run_dir.mkdir(parents=True, exist_ok=True)
+    before = grid(*taught).trial(("", "compact+kd"), 0, {"optimizer.lr": 0.01})
+    (trial.run_dir / "recipe.yaml").write_text(before.portable_yaml())
+    assert changed_since(trial) == []
+    other = grid(*taught, "overrides.teacher.weights=runs/u/t.safetensors", root="moved")
+    assert changed(other) == ["recipe of compact+kd"]
+    recipe = other.trial(("", "compact+kd"), 0, {"optimizer.lr": 0.01})
+    assert [line.partition(":")[0] for line in changed_since(recipe)] == ["teacher.weights"]
+
+
+def test_it_says_how_a_search_differs(grid):
+    assert changed(grid()) == ["there is none yet"]
+    search(grid())
+    assert changed(grid("tune.trials=7", "tune.sampler=random", "overrides.epochs=4")) == [
+        "trials: was 6, now 7", "sampler: was tpe, now random", "recipe of compact",
+        "recipe of other",
+    ]  # fmt: skip
+    assert changed(grid("tune.space={optimizer.lr: [0.1, 0.2]}"))[0] == (
+        "space of compact: was {'optimizer.lr': 'log(1e-3, 1e-1)'}, "
+        "now {'optimizer.lr': [0.1, 0.2]}"
+    )
+    with pytest.raises(ValueError, match=r"as the study asks: trials: was 6, now 7. Run"):
+        report(grid("tune.trials=7"), Console())
+
+
+def test_the_digest_of_earlier_versions_is_read(grid, tmp_path):
+    search(plain := grid())
+    path = tmp_path / "runs/s" / FILE
+    content = json.loads(path.read_text())
+    recipes = "".join(recipe.portable_yaml() for recipe in plain.recipes.values())
+    content["tune"]["recipes"] = hashlib.sha256(recipes.encode()).hexdigest()
+    content["tune"]["space"] = plain.study.tune.space
+    path.write_text(json.dumps(content))
+    assert chosen(grid()) is not None
+    assert changed(grid("overrides.epochs=4")) == ["recipes"]
+
+
 def test_trials_of_another_recipe_are_refused(grid):
     recipe = grid().trial(("", "compact"), 3, {"optimizer.lr": 0.01})
     recipe.run_dir.mkdir(parents=True)
@@ -162,6 +214,11 @@ def test_an_arm_whose_trials_all_fail_ends_the_study(grid):
         ("tune.space={seed: 'int(1, 3)'}", "the study sets the seeds"),
         ("tune.space={optimizer.lr: 'log(0, 1)'}", "a logarithmic range needs numbers above 0"),
         ("tune.trials=0", "trials"),
+        ("tune.space={data.limit.train: [32, 64]}", "would be compared on different images"),
+        ("tune.space={data.validation: [8, 16]}", "would be compared on different images: set"),
+        ("tune.space={data.use: [digits, fake]}", "would be compared on different images"),
+        ("tune.space={select: [best, last]}", "trials would be compared by different epochs"),
+        ("arms={compact: {space: {evaluate_every: [1, 2]}}}", "compared by different epochs"),
         ("tune=null", "without `tune:` nothing is searched: add it, or remove this"),
     ],
 )
@@ -175,12 +232,14 @@ def test_every_listed_value_is_tried_and_the_arm_is_told_once(grid):
     with pytest.raises(RecipeError) as refused:
         grid(f"arms={space}")
     (problem,) = refused.value.problems
-    assert problem.place.endswith("study.yaml: arms.other.space.optimizer.use")
-    assert problem.where.startswith("other: ")
+    assert problem.place.endswith(": arms.other.space.'optimizer.use'")
+    assert problem.where == ""
     wrong = "{compact: , other: {arm: compact, space: {optimizer.rate: [1, 2]}}}"
     with pytest.raises(RecipeError) as refused:
         grid(f"arms={wrong}")
-    assert {problem.where.partition(": ")[0] for problem in refused.value.problems} == {"other"}
+    assert {problem.place.rpartition(": ")[2] for problem in refused.value.problems} == {
+        "arms.other.space.'optimizer.rate'"
+    }
 
 
 class Asked:
