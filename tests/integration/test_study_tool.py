@@ -61,7 +61,7 @@ def test_a_report_of_nothing_says_so_and_what_runs_the_study(tool, tmp_path):
         (
             "study",
             ["study.yaml", "arms.1=compct"],
-            "study.yaml: compct: 'compct' is not a built-in arm",
+            "arms.compct: 'compct' is not a built-in arm",
         ),
         ("study", ["study.yaml", "seed=[1]"], "unknown key. Did you mean 'seeds'?"),
     ],
