@@ -70,9 +70,11 @@ def _table(file: str, setting: str, wanted: str) -> str:
     rows = [row for _, row in sorted(done, key=lambda each: each[0], reverse=not results.errors)]
     every = columns(results.outcomes, results.baseline)
     names = [name.strip() for name in wanted.split(",")]
-    shown = [next(c for c in every if c.heading.startswith(n)) for n in names if n != "ece"]
+    shown = [c for n in names for c in every if c.heading.startswith(n)]
+    if not rows or len(shown) != len({*names} - {"ece"}):
+        raise ValueError(f"docs/results/{file}: no setting {setting!r}, or columns {wanted!r}")
     headings = ["arm", "n", *(column.heading for column in shown)]
-    lines = [cells_of(row.arm, row.runs, row.runs, row.outcome, shown) for row in rows]
+    lines = [cells_of(row.arm, row.runs, row.planned, row.outcome, shown) for row in rows]
     if "ece" in names:
         headings.append("calibration error (%)")
         lines = [[*line, _calibration(row)] for line, row in zip(lines, rows, strict=True)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdx.models.certificate import Certificate, certify
 from kdx.models.modes import eval_mode
@@ -141,8 +142,8 @@ def rehearse_restoring(
     where a transform starts, a wrong `restore` is often right. Costs a moment before training,
     where finding out afterwards costs the training.
     """
-    student = _disturbed(student)
     try:
+        student = _disturbed(student)
         restored = restore(copied(student), transforms)
     except Exception as error:  # the transform may be anybody's
         raise ValueError(f"student.transforms: after the last stage: {reason(error)}") from error
@@ -166,15 +167,18 @@ def rehearse_restoring(
 
 @torch.no_grad()
 def _disturbed(student: nn.Module) -> nn.Module:
-    """Return a copy whose parameters are a tenth off, and floating-point buffers a little more."""
+    """Return a copy whose trained parameters and BatchNorm statistics are about a tenth off."""
     student, generator = copied(student), torch.Generator().manual_seed(0)
     for parameter in student.parameters():
-        noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-        size = parameter.square().mean().sqrt()
-        parameter.add_(noise * torch.where(size > 0, 0.1 * size, 0.01))
-    for buffer in student.buffers():
-        if buffer.is_floating_point():
-            buffer.mul_(1 + 0.1 * torch.rand(buffer.shape, generator=generator).to(buffer))
+        if parameter.requires_grad and parameter.is_floating_point():
+            noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+            size = parameter.square().mean().sqrt()
+            parameter.data = parameter + noise * torch.where(size > 0, 0.1 * size, 0.01)
+    for module in student.modules():
+        if isinstance(module, _BatchNorm):
+            for buffer in module.buffers(recurse=False):
+                if buffer.is_floating_point():
+                    buffer.mul_(1 + 0.1 * torch.rand(buffer.shape, generator=generator).to(buffer))
     return student
 
 

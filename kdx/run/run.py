@@ -25,10 +25,11 @@ from kdx.run.fork import Fork, check_origin, open_fork
 from kdx.run.resume import chosen, circumstances, compare, flat
 from kdx.run.teacher_run import check_teachers, teacher_recipes
 from kdx.tasks import answers_of, numbers_of, primary_metric
-from kdx.training.job import Job, StageJob, build
+from kdx.training.job import Job, build
 from kdx.training.log import RunLog
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.schedules import TABLE
+from kdx.training.stage_jobs import StageJob
 from kdx.training.state import TrainState
 from kdx.training.trackers import check_installed
 from kdx.training.tracking import Tracking

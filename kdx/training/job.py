@@ -154,6 +154,11 @@ def build(
     builder = StageBuilder(recipe, task, known, trial, compact, transforms, teachers, probe)
     stages = each_of(builder.build, enumerate(recipe.resolved_stages()))
     check_average(recipe, transforms)
+    scaled = any(each.stage.optimizer.factor_lr != 1 for each in stages)
+    if scaled and not products(student, transforms):
+        notes.append(
+            "optimizer.factor_lr: no layer is computed from factors, so it changes nothing"
+        )
     check_teachers_used(recipe, task, [stage.objective for stage in stages])
     for teacher in teachers.values():
         teacher.settle(images)

@@ -25,7 +25,8 @@ class Spread:
 class Difference:
     """Differences by seed, their mean, and the ends of its interval, None for one value.
 
-    `p` is the probability of a mean at least as far from 0 if there is no difference.
+    `p` is the probability of a mean at least as far from 0 if there is no difference, None also if
+    all values are equal.
     """
 
     values: Mapping[int, float]
@@ -58,7 +59,7 @@ def paired_difference(arm: Mapping[int, float], baseline: Mapping[int, float]) -
     n, mean = len(found.values), found.mean
     error = found.std / sqrt(n)
     half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
-    p = 2 * float(stdtr(n - 1, -abs(mean) / error)) if error else float(mean == 0)
+    p = 2 * float(stdtr(n - 1, -abs(mean) / error)) if error else None
     return Difference(found.values, mean, mean - half, mean + half, p)
 
 

@@ -101,6 +101,15 @@ def test_factors_have_a_rate_of_their_own(recipe):
         assert rates[id(parameter)] == pytest.approx(3 if grouped else rate), name
 
 
+def test_a_rate_of_factors_without_factors_is_noted(recipe):
+    said = "optimizer={use: SGD, lr: 0.8, factor_lr: 0.25}"
+    assert not any("factor_lr" in note for note in build(recipe(EXPAND, said)).notes)
+    for transforms in ("student.transforms=[]", "student.transforms=[{use: expand.DBB}]"):
+        assert any(
+            "factor_lr: no layer is" in note for note in build(recipe(transforms, said)).notes
+        )
+
+
 def test_layer_decay_equals_timms_for_its_networks():
     network = timm.create_model("resnet18", num_classes=10)
     groups = timm.optim.param_groups_layer_decay(network, layer_decay=0.75)
