@@ -16,10 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from expand.network import Hold
 from kdx.util.copies import copied
 
-__all__ = ["Calls", "Cost", "calls", "kept_bytes", "multiply_adds"]
+__all__ = ["Calls", "Cost", "Uncountable", "calls", "kept_bytes", "multiply_adds"]
 
 Calls = Sequence[tuple[int, ...]]
 """The shapes of a layer's input, without the batch, for each call in a forward pass."""
+
+
+class Uncountable(Exception):
+    """A layer's forward wants values, which the meta device has not, or is called unbatched."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ def kept_bytes(layer: nn.Module, calls: Calls, batch: int) -> float:
     """Return what a layer's calls keep for the backward pass, a sample.
 
     On the meta device, in train mode, on a `batch`, of two at least where a BatchNorm wants them.
+    Raises Uncountable.
     """
     kept: dict[int, UntypedStorage] = {}
     own = {value.untyped_storage()._cdata for value in layer.state_dict().values()}
@@ -112,4 +117,9 @@ def _run(layer: nn.Module, calls: Calls, batch: int) -> tuple[int, list[Tensor]]
     if any(isinstance(module, _BatchNorm) for module in layer.modules()):
         batch = max(2, batch)
     like = next(layer.parameters())
-    return batch, [layer.train()(like.new_empty(batch, *shape)) for shape in calls]
+    if any(len(shape) <= len(getattr(layer, "kernel_size", ())) for shape in calls):
+        raise Uncountable("unbatched")
+    try:
+        return batch, [layer.train()(like.new_empty(batch, *shape)) for shape in calls]
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:  # of a user's forward
+        raise Uncountable(str(error)) from error
