@@ -5,7 +5,7 @@ A backward pass costs twice a forward pass in all three, so that their ratios ar
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, UntypedStorage, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from expand.network import Hold
+from expand.network import Hold, units
 from kdx.util.copies import copied
 
 __all__ = ["Calls", "Cost", "Uncountable", "calls", "kept_bytes", "multiply_adds"]
@@ -31,7 +31,8 @@ class Cost:
     """Multiply-adds a sample. `folded` has the sample's share of folding once for the batch.
 
     `unfolded` is None for a layer that is always folded, since its class has a forward of its own
-    or its parts are no layers; `folded` for one that is never.
+    or its parts are no layers, and in sums it counts folded; `folded` for one that is never, and
+    for its sums.
     """
 
     compact: float
@@ -46,15 +47,12 @@ class Cost:
         return "unfolded" if self.unfolded < self.folded else "folded"
 
     def __add__(self, other: "Cost") -> "Cost":
-        unfolded, folded = (
-            self._either(mode) + other._either(mode) for mode in ("unfolded", "folded")
+        folded = [each.folded for each in (self, other) if each.folded is not None]
+        ways = [each.folded if each.unfolded is None else each.unfolded for each in (self, other)]
+        unfolded = sum(each for each in ways if each is not None)  # there is one mode at least
+        return Cost(
+            self.compact + other.compact, unfolded, sum(folded) if len(folded) == 2 else None
         )
-        return Cost(self.compact + other.compact, unfolded, folded)
-
-    def _either(self, mode: str) -> float:
-        """Those in this mode, or in the only one that there is."""
-        found = (self.folded, self.unfolded) if mode == "folded" else (self.unfolded, self.folded)
-        return next(each for each in found if each is not None)
 
 
 @torch.no_grad()
@@ -105,9 +103,13 @@ def kept_bytes(layer: nn.Module, calls: Calls, batch: int) -> float:
         kept[storage._cdata] = storage
         return tensor
 
+    for _, unit in units(layer):  # each product once, as in training, which holds it: `Hold` ...
+        unit.__dict__["_fold_now"] = cache(unit._fold_now)  # ... does not where there are hooks
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with hooks, torch.enable_grad():
         batch, outputs = _run(layer, calls, batch)
+    for _, unit in units(layer):
+        del unit.__dict__["_fold_now"]
     size = sum(storage.nbytes() for key, storage in kept.items() if key not in own)
     del outputs  # whose graphs hold what is kept
     return size / batch

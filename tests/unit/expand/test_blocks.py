@@ -135,7 +135,14 @@ def test_the_plan_of_repvgg_by_hand():
     conv = nn.Conv2d(4, 4, 3, padding=1, bias=False)
     (row,) = expand.RepVGG(input_shape=(8, 4, 6, 6)).plan(conv).rows
     assert row.cost == Cost(36 * 4 * 4 * 9, 36 * 4 * 4 * (9 + 1), None)
-    plan = str(expand.DBB(input_shape=(8, 3, 32, 32)).plan(SmallNet(7)))
+    planned = expand.DBB(input_shape=(8, 3, 32, 32)).plan(SmallNet(7))
+    plan = str(planned)
+    assert planned.cost.folded is None
+    unfolded = sum(row.cost.unfolded for row in planned)
+    assert planned.cost.unfolded == unfolded > planned.cost.compact
+    lines = plan.splitlines()
+    assert lines[-2].split()[-3:-1] == [f"{unfolded:,}", "-"]
+    assert {line.split()[-1] for line in lines[2:7]} == {"-"}
     assert "multiply-adds of a forward pass, and bytes more kept" in plan
 
 

@@ -93,6 +93,20 @@ def test_what_is_kept_is_counted_apart_from_the_cost():
     assert "without 1 layer that cannot be counted" in str(planned)
 
 
+def test_a_product_is_kept_once_however_often_it_is_used():
+    class Thrice(nn.Conv2d):
+        def forward(self, input):
+            shape = self.weight.shape
+            return self._conv_forward(input, self.weight.view(shape), self.bias)
+
+    conv, reads = nn.Conv2d(4, 4, 3, padding=1, bias=False), Thrice(4, 4, 3, padding=1, bias=False)
+    kept = []
+    for model in (nn.Sequential(conv), nn.Sequential(*[conv] * 4), nn.Sequential(reads)):
+        kept.append(expand.plan(model, "cl", input_shape=(2, 4, 8, 8)).rows[0].kept)
+    product = 4 * 4 * 9  # of the last two factors [4, 4, 3, 3], and of all
+    assert kept == [4 * 2 * product / 2] * 3
+
+
 def test_layers_that_are_called_unbatched_have_no_cost():
     class Each(nn.Sequential):
         def forward(self, input):
