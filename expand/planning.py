@@ -46,13 +46,15 @@ class LayerPlan:
 class Plan:
     """Every linear layer of a network, expanded or left alone. `str(plan)` is a table.
 
-    `other_parameters` counts those of all other layers, so that the totals are the network's.
-    `batch` is that of the `input_shape` that costs were counted for, 0 without one.
+    `other_parameters` counts those of all other layers. `batch` is that of the `input_shape` that
+    costs were counted for, 0 without one. `compact_parameters` are the network's, of which two rows
+    may have the same: layers that share a weight, a layer and another in its branches.
     """
 
     rows: tuple[LayerPlan, ...]
     other_parameters: int = 0
     batch: int = 0
+    compact_parameters: int = 0
 
     def __iter__(self) -> Iterator[LayerPlan]:
         return iter(self.rows)
@@ -65,9 +67,8 @@ class Plan:
     @property
     def parameters(self) -> tuple[int, int]:
         """The network's parameters: compact, expanded."""
-        before = sum(row.parameters_before for row in self.rows)
-        after = sum(row.parameters_after for row in self.rows)
-        return before + self.other_parameters, after + self.other_parameters
+        more = sum(row.parameters_after - row.parameters_before for row in self.rows)
+        return self.compact_parameters, self.compact_parameters + more
 
     @property
     def cost(self) -> Cost:

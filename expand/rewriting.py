@@ -99,11 +99,11 @@ class Rewriting(ABC):
 
     def _plan(self, student: nn.Module, shape: Sequence[int] | None) -> Plan:
         inside = tuple(f"{path}.factors." if path else "factors." for path, _ in units(student))
+        named = [p for p in self.select or () if self.inside and ".factors." in f".{p}"]
         sites = [
             each
             for each in linear_layers(student)
-            if not each.path.startswith(inside)
-            or (self.inside and matches(each, self.select or ()))
+            if not each.path.startswith(inside) or matches(each, named)
         ]
         check_patterns(self._patterns(), sites)
         shared = shared_weights(student)
@@ -118,7 +118,7 @@ class Rewriting(ABC):
             rows.append(self._counted(site.layer, row, seen.get(site.path, ()), batch))
         counted = {id(p) for site in sites for p in _own(site.layer)}
         other = count(p for p in student.parameters() if id(p) not in counted)
-        return Plan(tuple(rows), other, batch)
+        return Plan(tuple(rows), other, batch, count(student.parameters()))
 
     def _counted(self, layer: nn.Module, row: LayerPlan, seen: Calls, batch: int) -> LayerPlan:
         """Return the row with what the layer and the unit have and cost."""
