@@ -22,6 +22,10 @@ Calls = Sequence[tuple[int, ...]]
 """The shapes of a layer's input, without the batch, for each call in a forward pass."""
 
 
+_OF_META = (RuntimeError, TypeError, ValueError, IndexError, AssertionError)
+"""What a user's forward, which ran on values, may raise on the meta device."""
+
+
 class Uncountable(Exception):
     """A layer's forward wants values, which the meta device has not, or is called unbatched."""
 
@@ -47,12 +51,17 @@ class Cost:
         return "unfolded" if self.unfolded < self.folded else "folded"
 
     def __add__(self, other: "Cost") -> "Cost":
-        folded = [each.folded for each in (self, other) if each.folded is not None]
-        ways = [each.folded if each.unfolded is None else each.unfolded for each in (self, other)]
-        unfolded = sum(each for each in ways if each is not None)  # there is one mode at least
-        return Cost(
-            self.compact + other.compact, unfolded, sum(folded) if len(folded) == 2 else None
-        )
+        folded = None
+        if self.folded is not None and other.folded is not None:
+            folded = self.folded + other.folded
+        return Cost(self.compact + other.compact, self._unfolded + other._unfolded, folded)
+
+    @property
+    def _unfolded(self) -> float:
+        """Those unfolded, or folded where there is no other mode."""
+        found = self.folded if self.unfolded is None else self.unfolded
+        assert found is not None
+        return found
 
 
 @torch.no_grad()
@@ -106,10 +115,12 @@ def kept_bytes(layer: nn.Module, calls: Calls, batch: int) -> float:
     for _, unit in units(layer):  # each product once, as in training, which holds it: `Hold` ...
         unit.__dict__["_fold_now"] = cache(unit._fold_now)  # ... does not where there are hooks
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with hooks, torch.enable_grad():
-        batch, outputs = _run(layer, calls, batch)
-    for _, unit in units(layer):
-        del unit.__dict__["_fold_now"]
+    try:
+        with hooks, torch.enable_grad():
+            batch, outputs = _run(layer, calls, batch)
+    finally:
+        for _, unit in units(layer):
+            del unit.__dict__["_fold_now"]
     size = sum(storage.nbytes() for key, storage in kept.items() if key not in own)
     del outputs  # whose graphs hold what is kept
     return size / batch
@@ -123,5 +134,5 @@ def _run(layer: nn.Module, calls: Calls, batch: int) -> tuple[int, list[Tensor]]
         raise Uncountable("unbatched")
     try:
         return batch, [layer.train()(like.new_empty(batch, *shape)) for shape in calls]
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:  # of a user's forward
+    except _OF_META as error:
         raise Uncountable(str(error)) from error
