@@ -5,7 +5,7 @@ A backward pass costs twice a forward pass in all three, so that their ratios ar
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import torch
@@ -13,13 +13,21 @@ from torch import Tensor, UntypedStorage, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from expand.network import Hold
+from expand.network import Hold, units
 from kdx.util.copies import copied
 
-__all__ = ["Calls", "Cost", "calls", "kept_bytes", "multiply_adds"]
+__all__ = ["Calls", "Cost", "Uncountable", "calls", "kept_bytes", "multiply_adds"]
 
 Calls = Sequence[tuple[int, ...]]
 """The shapes of a layer's input, without the batch, for each call in a forward pass."""
+
+
+_OF_META = (RuntimeError, TypeError, ValueError, IndexError, AssertionError)
+"""What a user's forward, which ran on values, may raise on the meta device."""
+
+
+class Uncountable(Exception):
+    """A layer's forward wants values, which the meta device has not, or is called unbatched."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,8 @@ class Cost:
     """Multiply-adds a sample. `folded` has the sample's share of folding once for the batch.
 
     `unfolded` is None for a layer that is always folded, since its class has a forward of its own
-    or its parts are no layers; `folded` for one that is never.
+    or its parts are no layers, and in sums it counts folded; `folded` for one that is never, and
+    for its sums.
     """
 
     compact: float
@@ -42,15 +51,17 @@ class Cost:
         return "unfolded" if self.unfolded < self.folded else "folded"
 
     def __add__(self, other: "Cost") -> "Cost":
-        unfolded, folded = (
-            self._either(mode) + other._either(mode) for mode in ("unfolded", "folded")
-        )
-        return Cost(self.compact + other.compact, unfolded, folded)
+        folded = None
+        if self.folded is not None and other.folded is not None:
+            folded = self.folded + other.folded
+        return Cost(self.compact + other.compact, self._unfolded + other._unfolded, folded)
 
-    def _either(self, mode: str) -> float:
-        """Those in this mode, or in the only one that there is."""
-        found = (self.folded, self.unfolded) if mode == "folded" else (self.unfolded, self.folded)
-        return next(each for each in found if each is not None)
+    @property
+    def _unfolded(self) -> float:
+        """Those unfolded, or folded where there is no other mode."""
+        found = self.folded if self.unfolded is None else self.unfolded
+        assert found is not None
+        return found
 
 
 @torch.no_grad()
@@ -91,6 +102,7 @@ def kept_bytes(layer: nn.Module, calls: Calls, batch: int) -> float:
     """Return what a layer's calls keep for the backward pass, a sample.
 
     On the meta device, in train mode, on a `batch`, of two at least where a BatchNorm wants them.
+    Raises Uncountable.
     """
     kept: dict[int, UntypedStorage] = {}
     own = {value.untyped_storage()._cdata for value in layer.state_dict().values()}
@@ -100,9 +112,15 @@ def kept_bytes(layer: nn.Module, calls: Calls, batch: int) -> float:
         kept[storage._cdata] = storage
         return tensor
 
+    for _, unit in units(layer):  # each product once, as in training, which holds it: `Hold` ...
+        unit.__dict__["_fold_now"] = cache(unit._fold_now)  # ... does not where there are hooks
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with hooks, torch.enable_grad():
-        batch, outputs = _run(layer, calls, batch)
+    try:
+        with hooks, torch.enable_grad():
+            batch, outputs = _run(layer, calls, batch)
+    finally:
+        for _, unit in units(layer):
+            del unit.__dict__["_fold_now"]
     size = sum(storage.nbytes() for key, storage in kept.items() if key not in own)
     del outputs  # whose graphs hold what is kept
     return size / batch
@@ -112,4 +130,9 @@ def _run(layer: nn.Module, calls: Calls, batch: int) -> tuple[int, list[Tensor]]
     if any(isinstance(module, _BatchNorm) for module in layer.modules()):
         batch = max(2, batch)
     like = next(layer.parameters())
-    return batch, [layer.train()(like.new_empty(batch, *shape)) for shape in calls]
+    if any(len(shape) <= len(getattr(layer, "kernel_size", ())) for shape in calls):
+        raise Uncountable("unbatched")
+    try:
+        return batch, [layer.train()(like.new_empty(batch, *shape)) for shape in calls]
+    except _OF_META as error:
+        raise Uncountable(str(error)) from error

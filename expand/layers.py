@@ -44,8 +44,8 @@ def linear_layers(model: nn.Module) -> list[Site]:
 
     But not the convolutions in its branches, where it has such.
     """
-    folded = [u.factors for _, u in units(model) if getattr(u.factors, "linear", True)]
-    factors = {id(m) for each in folded for m in cast("nn.Module", each).modules()}
+    folded = [u.factors for _, u in units(model) if u.factors.linear]
+    factors = {id(m) for each in folded for m in each.modules()}
     paths: dict[int, list[str]] = {}
     layers: dict[int, nn.Module] = {}
     for path, module in model.named_modules(remove_duplicate=False):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from expand.chains import Geometry, by
 from expand.costs import Cost
+from expand.units import Mode
 
 __all__ = ["LayerPlan", "Plan"]
 
@@ -17,7 +18,8 @@ class LayerPlan:
     `identity` says if the layer's input is added, or why not: "yes", "" if it is not asked for.
     `without`: a branch that is impossible, and why. `cost`, and the bytes a sample that the
     backward pass keeps in the cheapest mode beyond those of the layer, `kept`, are known where the
-    plan was told an `input_shape` and the network calls the layer.
+    plan was told an `input_shape`, the network calls the layer, and its forward runs on the meta
+    device; else they are None.
     """
 
     path: str
@@ -32,35 +34,41 @@ class LayerPlan:
     identity: str = ""
     branches: tuple[str, ...] = ()
     without: str = ""
-    kept: float = 0
+    kept: float | None = None
+
+    @property
+    def auto(self) -> Mode:
+        """The mode that `mode: auto` takes: the cheapest, folded where costs are not known."""
+        return self.cost.cheapest if self.cost else "folded"
 
 
 @dataclass(frozen=True)
 class Plan:
     """Every linear layer of a network, expanded or left alone. `str(plan)` is a table.
 
-    `other_parameters` counts those of all other layers, so that the totals are the network's.
-    `batch` is that of the `input_shape` that costs were counted for, 0 without one.
+    `other_parameters` counts those of all other layers. `batch` is that of the `input_shape` that
+    costs were counted for, 0 without one. `compact_parameters` are the network's, of which two rows
+    may have the same: layers that share a weight, a layer and another in its branches.
     """
 
     rows: tuple[LayerPlan, ...]
     other_parameters: int = 0
     batch: int = 0
+    compact_parameters: int = 0
 
     def __iter__(self) -> Iterator[LayerPlan]:
         return iter(self.rows)
 
     @property
     def expanded(self) -> tuple[LayerPlan, ...]:
-        """The rows that become chains."""
+        """The rows that are rewritten, as chains or branches."""
         return tuple(row for row in self.rows if row.strategy)
 
     @property
     def parameters(self) -> tuple[int, int]:
         """The network's parameters: compact, expanded."""
-        before = sum(row.parameters_before for row in self.rows)
-        after = sum(row.parameters_after for row in self.rows)
-        return before + self.other_parameters, after + self.other_parameters
+        more = sum(row.parameters_after - row.parameters_before for row in self.rows)
+        return self.compact_parameters, self.compact_parameters + more
 
     @property
     def cost(self) -> Cost:
@@ -75,11 +83,14 @@ class Plan:
         other = f"{self.other_parameters:,}"
         lines.append(("(other layers)", "", "-", "", other, other, *blank))
         totals = f"{self.parameters[0]:,}", f"{self.parameters[1]:,}"
-        summed = (*_figures(self.cost), f"{sum(row.kept for row in self):,.0f}", "")
+        summed = (*_figures(self.cost), f"{sum(row.kept or 0 for row in self):,.0f}", "")
         lines.append(("total", "", "", "", *totals, *summed[: len(costs)]))
         text = _table(lines, right=range(4, 10))
         note = "\nmultiply-adds of a forward pass, and bytes more kept for the backward, a sample"
-        return text + f"{note}; folding shared by {self.batch}" if costs else text
+        known = [row.cost and (row.kept is not None or not row.strategy) for row in self]
+        left = len(known) - sum(map(bool, known))
+        less = f"; without {left} layer{'s'[: left - 1]} that cannot be counted" if left else ""
+        return text + f"{note}; folding shared by {self.batch}{less}" if costs else text
 
 
 def _line(row: LayerPlan, *, costs: bool) -> tuple[str, ...]:
@@ -88,8 +99,8 @@ def _line(row: LayerPlan, *, costs: bool) -> tuple[str, ...]:
         what += " + identity" if row.identity == "yes" else f"; no identity: {row.identity}"
     what += f" (no {row.without})" if row.without else ""
     counts = f"{row.parameters_before:,}", f"{row.parameters_after:,}"
-    rewritten = (f"{row.kept:,.0f}", row.cost.cheapest) if row.strategy and row.cost else ("-", "-")
-    more = (*_figures(row.cost), *rewritten) if costs else ()
+    kept = "-" if row.kept is None else f"{row.kept:,.0f}"
+    more = (*_figures(row.cost), kept, row.auto if row.factors else "-") if costs else ()
     return (row.path or "(the model)", row.layer, row.strategy or "-", what, *counts, *more)
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, TypedDict, Unpack, cast
 
 from torch import Tensor, nn
 
-from expand.costs import Calls, Cost, calls, kept_bytes, multiply_adds
+from expand.costs import Calls, Cost, Uncountable, calls, kept_bytes, multiply_adds
 from expand.factors import Factors
 from expand.initialise import INITS, Init
 from expand.layers import Site, count, linear_layers, shared_weights, unfit
@@ -74,8 +74,7 @@ class Rewriting(ABC):
             raise ValueError(f"no layer of {name} is {self.done}:\n{planned}")
         rewritten, self.modes = copied(student), {}
         for row in planned.expanded:
-            auto = row.cost.cheapest if row.cost else "folded"
-            mode = self.modes[row.path] = auto if self.mode == "auto" else self.mode
+            mode = self.modes[row.path] = row.auto if self.mode == "auto" else self.mode
             self._rewrite(rewritten.get_submodule(row.path), row, self.init).mode = mode
         return rewritten
 
@@ -100,11 +99,11 @@ class Rewriting(ABC):
 
     def _plan(self, student: nn.Module, shape: Sequence[int] | None) -> Plan:
         inside = tuple(f"{path}.factors." if path else "factors." for path, _ in units(student))
+        named = [p for p in self.select or () if self.inside and ".factors." in f".{p}"]
         sites = [
             each
             for each in linear_layers(student)
-            if not each.path.startswith(inside)
-            or (self.inside and matches(each, self.select or ()))
+            if not each.path.startswith(inside) or matches(each, named)
         ]
         check_patterns(self._patterns(), sites)
         shared = shared_weights(student)
@@ -119,7 +118,7 @@ class Rewriting(ABC):
             rows.append(self._counted(site.layer, row, seen.get(site.path, ()), batch))
         counted = {id(p) for site in sites for p in _own(site.layer)}
         other = count(p for p in student.parameters() if id(p) not in counted)
-        return Plan(tuple(rows), other, batch)
+        return Plan(tuple(rows), other, batch, count(student.parameters()))
 
     def _counted(self, layer: nn.Module, row: LayerPlan, seen: Calls, batch: int) -> LayerPlan:
         """Return the row with what the layer and the unit have and cost."""
@@ -129,25 +128,24 @@ class Rewriting(ABC):
         if row.strategy:
             after = count(_own(self._rewrite(copied(layer), row, "default")))
         row = replace(row, parameters_before=before, parameters_after=after)
-        with suppress(Exception):  # of a forward that wants values: then the cost is unknown
-            row = self._measured(layer, row, seen, batch) if seen else row
-        return row
+        return self._measured(layer, row, seen, batch) if seen else row
 
     def _measured(self, layer: nn.Module, row: LayerPlan, seen: Calls, batch: int) -> LayerPlan:
-        compact = multiply_adds(layer, seen, batch)
+        """Return the row with its cost, and with what it keeps; None where that is uncountable."""
         if not row.strategy:
-            return replace(row, cost=Cost(compact, compact, compact))
+            with suppress(Uncountable):
+                compact = multiply_adds(layer, seen, batch)
+                row = replace(row, cost=Cost(compact, compact, compact))
+            return row
         light = replace(row, factors=tuple(replace(each, bias=False) for each in row.factors))
         unit = self._rewrite(copied(layer), light, "default")
-        linear = unit.factors.linear
-        ways: dict[Mode, bool] = {"unfolded": unit.is_chain or not linear, "folded": linear}
-        costs: list[float | None] = []
-        for unit.mode, possible in ways.items():
-            costs.append(multiply_adds(unit, seen, batch) if possible else None)
-        cost = Cost(compact, *costs)
-        unit.mode = cost.cheapest
-        kept = kept_bytes(unit, seen, batch) - kept_bytes(layer, seen, batch)
-        return replace(row, cost=cost, kept=kept)
+        with suppress(Uncountable):
+            row = replace(row, cost=_cost(layer, unit, seen, batch))
+        unit.mode = row.auto
+        with suppress(Uncountable):
+            kept = kept_bytes(unit, seen, batch) - kept_bytes(layer, seen, batch)
+            row = replace(row, kept=kept)
+        return row
 
 
 class Branched(Rewriting):
@@ -183,6 +181,15 @@ class Folded(Rewriting):
     def products(self, student: nn.Module) -> dict[str, Tensor]:
         """Return the compact weights and biases of the units by name, differentiably."""
         return products(student, self.modes or ())
+
+
+def _cost(layer: nn.Module, unit: ExpandedUnit, seen: Calls, batch: int) -> Cost:
+    linear = unit.factors.linear
+    ways: dict[Mode, bool] = {"unfolded": unit.is_chain or not linear, "folded": linear}
+    costs: list[float | None] = []
+    for unit.mode, possible in ways.items():
+        costs.append(multiply_adds(unit, seen, batch) if possible else None)
+    return Cost(multiply_adds(layer, seen, batch), *costs)
 
 
 def _own(layer: nn.Module) -> list[nn.Parameter]:

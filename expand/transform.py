@@ -84,7 +84,7 @@ class ExpandNet(Folded):
         self.mode = mode
         self.settings, self.options = complete(conv, options)
         self.overrides: Mapping[str, Mapping[str, Any]] = self.options["overrides"] or {}
-        self.names_pointwise = "pointwise" not in options
+        self.expands_named_pointwise = "pointwise" not in options
         choice: dict[str, Any] = {
             name: self.options[name] for name in ("select", "exclude", "input_shape")
         }
@@ -112,7 +112,7 @@ class ExpandNet(Folded):
         """The settings of a layer. A kernel of 1 that `select` or a `conv` names is expanded."""
         found = replace(self.settings, keep_input=site.is_stem and self.options["stem"] == "keep")
         named = not site.path or not set(site.paths).isdisjoint(self.select or ())
-        if named and self.names_pointwise:
+        if named and self.expands_named_pointwise:
             found = replace(found, pointwise="expand")
         for pattern, changes in self.overrides.items():
             if matches(site, [pattern]):

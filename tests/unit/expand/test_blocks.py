@@ -11,7 +11,7 @@ from torch import nn
 import expand
 from expand.branch import ScaleNorm
 from expand.costs import Cost
-from tests.unit.expand.networks import SmallNet, relative_error, warm_up
+from tests.unit.expand.networks import SmallNet, parameters, relative_error, warm_up
 
 BLOCKS = {name: getattr(expand, name) for name in ("RepVGG", "ACNet", "DBB", "MobileOne")}
 each_block = pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
@@ -135,7 +135,14 @@ def test_the_plan_of_repvgg_by_hand():
     conv = nn.Conv2d(4, 4, 3, padding=1, bias=False)
     (row,) = expand.RepVGG(input_shape=(8, 4, 6, 6)).plan(conv).rows
     assert row.cost == Cost(36 * 4 * 4 * 9, 36 * 4 * 4 * (9 + 1), None)
-    plan = str(expand.DBB(input_shape=(8, 3, 32, 32)).plan(SmallNet(7)))
+    planned = expand.DBB(input_shape=(8, 3, 32, 32)).plan(SmallNet(7))
+    plan = str(planned)
+    assert planned.cost.folded is None
+    unfolded = sum(row.cost.unfolded for row in planned)
+    assert planned.cost.unfolded == unfolded > planned.cost.compact
+    lines = plan.splitlines()
+    assert lines[-2].split()[-3:-1] == [f"{unfolded:,.0f}", "-"]
+    assert {line.split()[-1] for line in lines[2:7]} == {"-"}
     assert "multiply-adds of a forward pass, and bytes more kept" in plan
 
 
@@ -180,8 +187,18 @@ def test_layers_inside_of_branches_are_left_alone_unless_they_are_named():
     chains = expand.ExpandNet("cl", classifier="expand")
     assert not [row.path for row in chains.plan(student) if "factors" in row.path]
     inside = "features.0.factors.branches.0.kernel"
-    named = expand.ExpandNet("cl", select=inside).plan(student)
-    assert [row.path for row in named.expanded] == [inside]
+    for select in (inside, ["features.*", "*", "features.*.factors.*.0.kernel"]):
+        rows = expand.ExpandNet("cl", select=select).plan(student).expanded
+        assert [row.path for row in rows if "factors" in row.path] == [inside]
+    chains = expand.ExpandNet("cl", select=inside)
+    counts = parameters(student), parameters(chains.apply(student))
+    assert chains.plan(student).parameters == counts
+    alone = expand.DBB().apply(nn.Conv2d(2, 3, 3, stride=2))
+    for select in ("*", "@strided"):
+        with pytest.raises(ValueError, match="already expanded"):
+            expand.ExpandNet("cl", select=select).apply(alone)
+    (_, row) = expand.ExpandNet("cl", select="factors.branches.0.kernel").plan(alone).rows
+    assert row.strategy == "cl"
 
 
 def test_the_1x1_before_a_kernel_is_the_identity_when_it_is_drawn_again():

@@ -72,12 +72,57 @@ def test_a_forward_that_wants_values_has_no_cost():
         def forward(self, input):
             return super().forward(input if input.sum().item() < 1e9 else 0 * input)
 
-    first, second = expand.plan(
+    planned = expand.plan(
         nn.Sequential(Asks(3, 4, 3), nn.Conv2d(4, 4, 3)), "cl", input_shape=(2, 3, 8, 8)
     )
+    assert str(planned).endswith("folding shared by 2; without 1 layer that cannot be counted")
+    assert str(planned).splitlines()[2].split()[-5:] == ["-", "-", "-", "-", "folded"]
+    first, second = planned
     assert (first.cost, first.parameters_after > first.parameters_before) == (None, True)
     assert second.cost.compact == 4 * 4 * 4 * 4 * 9
     assert second.kept > 0
+
+
+def test_what_is_kept_is_counted_apart_from_the_cost():
+    class Asks(nn.Conv2d):
+        def forward(self, input):
+            return super().forward(input.sum().item() + input if torch.is_grad_enabled() else input)
+
+    planned = expand.plan(nn.Sequential(Asks(3, 4, 3)), "cl", input_shape=(2, 3, 8, 8))
+    assert (planned.cost.compact, planned.rows[0].kept) == (36 * 4 * 3 * 9, None)
+    assert "without 1 layer that cannot be counted" in str(planned)
+
+
+def test_a_product_is_kept_once_however_often_it_is_used():
+    class Thrice(nn.Conv2d):
+        def forward(self, input):
+            shape = self.weight.shape
+            return self._conv_forward(input, self.weight.view(shape), self.bias)
+
+    conv, reads = nn.Conv2d(4, 4, 3, padding=1, bias=False), Thrice(4, 4, 3, padding=1, bias=False)
+    kept = []
+    for model in (nn.Sequential(conv), nn.Sequential(*[conv] * 4), nn.Sequential(reads)):
+        kept.append(expand.plan(model, "cl", input_shape=(2, 4, 8, 8)).rows[0].kept)
+    product = 4 * 4 * 9  # of the last two factors [4, 4, 3, 3], and of all
+    assert kept == [4 * 2 * product / 2] * 3
+
+
+def test_layers_that_are_called_unbatched_have_no_cost():
+    class Each(nn.Sequential):
+        def forward(self, input):
+            return torch.stack([super(Each, self).forward(image) for image in input])
+
+    model = Each(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    for batch in (3, 8):  # the first is a number of channels, too
+        planned = expand.plan(model, "cl", input_shape=(batch, 3, 8, 8))
+        assert [row.cost for row in planned] == [None, None]
+        assert "without 2 layers that cannot be counted" in str(planned)
+
+
+def test_errors_of_ours_are_not_hidden(monkeypatch):
+    monkeypatch.setattr("expand.rewriting.kept_bytes", None)
+    with pytest.raises(TypeError, match="not callable"):
+        expand.plan(SmallNet(3), "cl", input_shape=(8, 3, 32, 32))
 
 
 def test_auto_runs_each_layer_in_its_cheapest_mode():
