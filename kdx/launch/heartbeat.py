@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
 from typing import Protocol
@@ -31,12 +32,20 @@ class _Store(Protocol):
 class Heartbeat:
     """This machine's beats, and when those of the others were last seen to change."""
 
-    def __init__(self, store: _Store, me: int, count: int, *, now: float) -> None:
-        self.store, self.me, self.beats = store, me, 0
+    def __init__(
+        self,
+        store: _Store,
+        me: int,
+        count: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.store, self.me, self.beats, self.clock = store, me, 0, clock
+        now = clock()
         self.seen = {other: ("", now) for other in range(count) if other != me}
         self.answered = now  # when the store last did
 
-    def beat(self, now: float) -> None:
+    def beat(self) -> None:
         """Beat once, and look at the others; blocks for as long as the store does not answer."""
         try:
             self.beats += 1
@@ -45,13 +54,14 @@ class Heartbeat:
                 key = f"kdx/beat/{other}"
                 found = self.store.get(key).decode() if self.store.check([key]) else ""
                 if found != value:
-                    self.seen[other] = found, now
-            self.answered = now
+                    self.seen[other] = found, self.clock()
+            self.answered = self.clock()
         except RuntimeError:  # the store is gone, and with it its machine
             pass
 
-    def silent(self, now: float) -> list[int]:
+    def silent(self) -> list[int]:
         """Return the machines that have been silent for too long; the store's alone if it is."""
+        now = self.clock()
         if self.me and now - self.answered > SILENT:
             return [0]
         return [other for other, (_, at) in self.seen.items() if now - at > SILENT]
@@ -78,11 +88,11 @@ def _watch(me: int, count: int) -> None:
     timeout = timedelta(seconds=EVERY)
     options = {"is_master": False, "wait_for_workers": False, "timeout": timeout}
     store = distributed.TCPStore(*where, **options)  # pyright: ignore[reportPrivateImportUsage]
-    heart = Heartbeat(store, me, count, now=time.monotonic())
+    heart = Heartbeat(store, me, count)
     # In a thread of its own: torch's `check` waits without a timeout for a machine that is silent.
     threading.Thread(target=_beat, args=(heart,), daemon=True).start()
     while not _ended.wait(EVERY):
-        if silent := heart.silent(time.monotonic()):
+        if silent := heart.silent():
             name = ", ".join(map(str, silent))
             print(
                 f"error: machine {name} of {count} has not answered for {SILENT:g} s: this run "
@@ -94,4 +104,4 @@ def _watch(me: int, count: int) -> None:
 
 def _beat(heart: Heartbeat) -> None:
     while not _ended.wait(EVERY):
-        heart.beat(time.monotonic())
+        heart.beat()

@@ -13,7 +13,7 @@ from kdx.launch.stopping import SIGNALS
 from kdx.recipe import Recipe
 from kdx.run.teacher_run import teacher_recipes
 from kdx.training.job import build
-from kdx.util.errors import Stopped, StudyError
+from kdx.util.errors import Stopped, StudyError, reason
 from kdx_lab.executors.task import Executor, task_of
 
 __all__ = ["Driver", "asked_to_stop", "check_alone"]
@@ -38,16 +38,14 @@ class Driver:
     asked: Sequence[int]
     teaching: Callable[[str], object] = _nothing
 
-    def teach(self, recipes: Sequence[Recipe]) -> None:
+    def teach(self, recipes: Sequence[Recipe]) -> dict[str, str]:
         """Train the teachers whose weights are missing, and theirs before; StudyError if one fails.
 
-        First mistakes of the students are looked for, of one run of each folder: ValueError as
-        `build`, and as `teacher_recipes`.
+        First mistakes of the students are looked for, until one run of each folder is without:
+        returns why others failed, by name. ValueError as `teacher_recipes`; Stopped after a signal.
         """
-        folders = {recipe.run_dir.parent: recipe for recipe in reversed(recipes)}
-        for recipe in folders.values() if _missing(recipes) else ():
-            if teacher_recipes(recipe):
-                _check(recipe)
+        wrong = self._mistakes(recipes)
+        recipes = [recipe for recipe in recipes if recipe.name not in wrong]
         while missing := _missing(recipes):
             for name in missing:
                 self.teaching(name)
@@ -55,6 +53,20 @@ class Driver:
             self.run(list(missing.values()), ended=failed.__setitem__)
             if lines := [f"{name}: {why}" for name, why in failed.items() if why]:
                 raise StudyError(f"teacher {'; '.join(lines)}")
+        return wrong
+
+    def _mistakes(self, recipes: Sequence[Recipe]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        right = set()
+        for recipe in recipes if _missing(recipes) else ():
+            if recipe.run_dir.parent not in right and teacher_recipes(recipe):
+                if why := _mistake(recipe):
+                    found[recipe.name] = f"before its teacher is trained: {why}"
+                else:
+                    right.add(recipe.run_dir.parent)
+                if self.asked:
+                    raise Stopped
+        return found
 
     def run(
         self,
@@ -95,13 +107,14 @@ class Driver:
             executor.cancel()
 
 
-def _check(recipe: Recipe) -> None:
-    """Build a student and its losses, with random teachers; ValueError names the run."""
+def _mistake(recipe: Recipe) -> str:
+    """Build a student and its losses, with random teachers; return what is wrong, "" if nothing."""
     try:
         with generators_kept():  # of no GPU, which the runs may want for themselves
             build(recipe, teacher_weights=False)
-    except ValueError as error:
-        raise ValueError(f"{recipe.name}, before its teacher is trained: {error}") from error
+    except Exception as error:  # of a plug-in, too
+        return reason(error)
+    return ""
 
 
 def _missing(recipes: Sequence[Recipe]) -> dict[str, Recipe]:

@@ -12,7 +12,7 @@ from kdx.memo.plan import readable
 from kdx.models.weights import FILE_IN_RUN
 from kdx_lab.executors.task import Task
 
-__all__ = ["digest", "needed_by", "packed", "unpacked"]
+__all__ = ["digest", "needed_by", "packed", "take_back", "unpacked"]
 
 PASSING = (".partial", ".lock")  # what is not part of a run
 
@@ -31,27 +31,39 @@ def packed(path: Path) -> bytes:
 def unpacked(content: bytes, place: Path, *, keep: bool = False) -> None:
     """Make a directory of an archive, in place of what is there.
 
-    With `keep`, what another process has made there meanwhile stays: it may be in use.
+    With `keep`, what another process has made there meanwhile stays: it may be in use. What was
+    there comes back if this fails; `take_back` does it if the process was killed.
     """
-    arriving, leaving = (
-        place.with_name(f".{place.name}.{os.getpid()}{state}.partial") for state in ("", ".old")
-    )
-    for left in (arriving, leaving):
-        shutil.rmtree(left, ignore_errors=True)
+    take_back(place)
+    arriving = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    shutil.rmtree(arriving, ignore_errors=True)
     arriving.mkdir(parents=True)
     try:
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             archive.extractall(arriving, filter="data")
         if place.exists() and not keep:
-            place.rename(leaving)
+            place.rename(_aside(place))
         try:
             arriving.rename(place)
         except OSError:
             if not (keep and place.is_dir()):
                 raise
     finally:
-        for left in (arriving, leaving):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(arriving, ignore_errors=True)
+        take_back(place)
+
+
+def take_back(place: Path) -> None:
+    """Rename what `unpacked` moved aside to `place` again if that is missing; else remove it."""
+    left = _aside(place)
+    if place.exists():
+        shutil.rmtree(left, ignore_errors=True)
+    elif left.exists():
+        left.rename(place)
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f".{place.name}.old.partial")
 
 
 def digest(content: bytes) -> str:

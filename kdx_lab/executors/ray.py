@@ -9,7 +9,7 @@ from typing import Any
 
 from kdx.util.files import write_whole
 from kdx_lab.executors.away import Letter, Parcel, train
-from kdx_lab.executors.parcels import digest, needed_by, packed, unpacked
+from kdx_lab.executors.parcels import digest, needed_by, packed, take_back, unpacked
 from kdx_lab.executors.task import STOPPED, Task, needed
 
 __all__ = ["Ray"]
@@ -61,6 +61,7 @@ class Ray:
             remote = self.ray.remote(max_retries=0, **resources)(_train)
             parcels = [self._parcel(*each) for each in needed_by(task)]
             about, contents = [each[:3] for each in parcels], [each[3] for each in parcels]
+            take_back(task.run_dir)
             saved = self.ray.put(packed(task.run_dir) if task.run_dir.is_dir() else b"")
             self.results[task.name] = remote.remote(task, about, saved, self.post.actor, *contents)
 

@@ -68,8 +68,12 @@ def _conduct(grid: Grid, console: Console, driver: Driver, command: str) -> Disp
     say(console, f"study    {grid.name}: {counted(len(grid.cells), 'run')}, of which {done}")
     display, recipes = Display(grid, console), [cell.recipe for cell in todo]
     try:
-        driver.teach(recipes)
+        wrong = driver.teach(recipes)
         with display.shown():
+            for name, why in wrong.items():
+                display.begin(name)
+                display.end(name, why)
+            recipes = [recipe for recipe in recipes if recipe.name not in wrong]
             driver.run(recipes, begun=display.begin, ended=display.end)
     except Stopped as stopped:
         done = f"{len(display.results.runs)} of {counted(len(grid.cells), 'run')} done"

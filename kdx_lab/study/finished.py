@@ -1,13 +1,19 @@
 """Whether the finished runs of a study used the recipes that it has now."""
 
+import json
+from contextlib import suppress
 from typing import Any
 
+from kdx import checkpoints
+from kdx.data.digests import digest_of_weights
 from kdx.recipe import Recipe
 from kdx.recipe.errors import Report
 from kdx.recipe.resuming import resume_rule
 from kdx.recipe.yaml_source import parse, read_mapping
 from kdx.run.directory import is_finished
+from kdx.run.interface import load_student
 from kdx.run.resume import compare_recipes, flat
+from kdx.training.state import RUN
 from kdx_lab.study.grid import Grid
 
 __all__ = ["changed_since", "check_finished", "placeless"]
@@ -42,7 +48,8 @@ def changed_since(recipe: Recipe) -> list[str]:
     trained = flat(read_mapping(path, Report(str(path)), "the recipe of a run is a mapping"))
     asked = flat(parse(recipe.to_yaml(), Report(str(path))))
     for key, file in _left_by_runs(recipe).items():
-        if str(trained.get(key)).endswith(file.removeprefix("runs")):  # the output root was moved
+        same = str(trained.get(key)).endswith(file.removeprefix("runs"))
+        if same and _has_taught(recipe, key):  # the output root was moved
             trained[key] = asked[key]
     return compare_recipes(trained, asked, equal=_told(recipe)).refused
 
@@ -59,6 +66,23 @@ def placeless(recipe: Recipe) -> dict[str, Any]:
 
 def _told(recipe: Recipe) -> set[str]:
     return TOLD | {f"teachers.{name}.weights" for name in recipe.teachers}
+
+
+def _has_taught(recipe: Recipe, key: str) -> bool:
+    """Whether the run's newest checkpoint was trained with a teacher's weights as they are now.
+
+    False also if there is no checkpoint, and for the student's own weights.
+    """
+    name = key.removeprefix("teachers.").rpartition(".weights")[0]
+    file = recipe.all_teachers[name].file if name in recipe.all_teachers else None
+    with suppress(OSError, ValueError, KeyError):
+        saved, _ = checkpoints.newest(recipe.run_dir / "checkpoints", checkpoints.read)
+        if file and saved:
+            found = json.loads(saved[RUN])["teacher"]
+            network = load_student(file.path, plugins=recipe.locations.plugins)
+            known = found[name] if isinstance(found, dict) else found
+            return digest_of_weights(network) == known
+    return False
 
 
 def _left_by_runs(recipe: Recipe) -> dict[str, str]:

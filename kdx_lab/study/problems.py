@@ -25,7 +25,8 @@ class Problems:
 
     def raise_any(self) -> None:
         """Raise RecipeError with all problems, those of the study first, if there are any."""
-        found = [self._spelt(each, [*arms]) for each, arms in self._found.items()]
+        told = {f"{each.place}: {each.where}" for each in self._report.problems}
+        found = [self._spelt(p, [*arms]) for p, arms in self._found.items() if p.place not in told]
         if all_of_them := [*self._report.problems, *found]:
             raise RecipeError(all_of_them)
 

@@ -14,7 +14,7 @@ from kdx.recipe.wording import explain, show, unknown
 from kdx.recipe.yaml_source import parse, read_mapping
 from kdx_lab.study.checking import check
 from kdx_lab.study.multiplying import multiplied
-from kdx_lab.study.schema import Arm, Setting, Study, Tune
+from kdx_lab.study.schema import ANY_HEADING, Arm, Setting, Study, Tune
 
 __all__ = ["read_located", "read_study"]
 
@@ -58,11 +58,22 @@ def read_located(
             report.add(tuple(place) if last == "[key]" else error["loc"], _message(error))
             _remove(data, error["loc"])
         with suppress(ValidationError):  # what is left may be checked
-            check(Study.model_validate(data), report)
+            check(_left(data), report)
         report.raise_any()
         raise AssertionError("an invalid study has a problem") from None
     check(study, report)
     return study.model_copy(update={"settings": dict(multiplied(study))}), report
+
+
+def _left(data: dict[str, Any]) -> Study:
+    """Return a study without the sections that now lack a key; ValidationError if it has others."""
+    try:
+        return Study.model_validate(data, context=ANY_HEADING)
+    except ValidationError as invalid:
+        for error in invalid.errors():
+            if error["type"] == "missing":
+                _remove(data, error["loc"][:-1])
+    return Study.model_validate(data, context=ANY_HEADING)
 
 
 def _remove(data: Any, path: tuple[int | str, ...]) -> None:

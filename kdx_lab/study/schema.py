@@ -20,6 +20,7 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
+    ValidationInfo,
 )
 
 from kdx.recipe.fields import Natural
@@ -40,7 +41,12 @@ def heading(value: str) -> str:
     return value
 
 
-Heading = Annotated[StrictStr, AfterValidator(heading)]
+def _heading(value: str, info: ValidationInfo) -> str:
+    return value if info.context == ANY_HEADING else heading(value)
+
+
+ANY_HEADING = "any heading"  # the context in which names that have been reported are accepted
+Heading = Annotated[StrictStr, AfterValidator(_heading)]
 """The name of a setting or an arm, in tables and directories."""
 
 Overrides = dict[StrictStr, Any]

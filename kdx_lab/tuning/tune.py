@@ -32,9 +32,6 @@ def changed(grid: Grid) -> list[str]:
     if not (stored := _stored(grid)):
         return ["there is none yet"]
     was, now = stored["tune"], _asked(grid)
-    if isinstance(was.get("recipes"), str):  # of earlier versions, with the places of files
-        recipes = "".join(recipe.portable_yaml() for recipe in grid.recipes.values())
-        now["recipes"] = hashlib.sha256(recipes.encode()).hexdigest()
     lines = []
     for key, new in now.items():
         if (old := was.get(key)) == new:
@@ -112,7 +109,7 @@ def _run(
     batch: Mapping[str, tuple[Pair, Trial]], driver: Driver, say: Callable[[str], object]
 ) -> None:
     todo = [trial.recipe for _, trial in batch.values() if not trial.is_over()]
-    driver.teach(todo)
+    wrong = driver.teach(todo)
 
     def ended(name: str, reason: str) -> None:
         pair, trial = batch[name]
@@ -122,6 +119,9 @@ def _run(
         result = "pruned" if trial.watch() else reason or f"{score} on validation"
         say(f"tuning   {label(*pair)}: {Path(name).name}: {result} ({values})")
 
+    for name, why in wrong.items():
+        ended(name, why)
+    todo = [recipe for recipe in todo if recipe.name not in wrong]
     driver.run(todo, ended=ended, is_over=lambda name: batch[name][1].watch())
 
 

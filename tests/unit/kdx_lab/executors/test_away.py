@@ -1,6 +1,7 @@
 """A run on a machine without shared files: what goes there, what comes back, what is resumed."""
 
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from kdx_lab.executors import away
 from kdx_lab.executors.away import Parcel, train
-from kdx_lab.executors.parcels import digest, needed_by, packed, unpacked
+from kdx_lab.executors.parcels import digest, needed_by, packed, take_back, unpacked
 from kdx_lab.executors.task import Task
 
 
@@ -156,3 +157,29 @@ def test_archives_replace_a_directory_and_leave_locks_out(tmp_path):
     assert (place / "deep/file").read_text() == "new"
     assert list(tmp_path.glob("*.partial")) == []
     assert digest(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_what_was_there_comes_back_if_what_arrives_cannot_take_its_place(tmp_path, monkeypatch):
+    source, place = tmp_path / "source", tmp_path / "seed_1"
+    for each, text in ((source, "new"), (place, "old")):
+        each.mkdir()
+        (each / "file").write_text(text)
+    rename = Path.rename
+
+    def renamed(path, to):
+        if path.name.endswith(f"{os.getpid()}.partial"):
+            raise OSError("no space left")
+        return rename(path, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", renamed)
+        with pytest.raises(OSError, match="no space left"):
+            unpacked(packed(source), place)
+    assert (place / "file").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["seed_1", "source"]
+    place.rename(tmp_path / ".seed_1.old.partial")  # as a process that is killed leaves it
+    take_back(place)
+    assert (place / "file").read_text() == "old"
+    unpacked(packed(source), place)
+    assert (place / "file").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["seed_1", "source"]

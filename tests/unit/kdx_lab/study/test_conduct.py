@@ -5,12 +5,15 @@ import shutil
 import signal
 
 import pytest
+from safetensors.torch import load_file
 
+from kdx.models.weights import read_metadata, read_spec, save
 from kdx.util.errors import Stopped, StudyError
 from kdx.util.files import locked
 from kdx_lab.executors.driving import asked_to_stop
 from kdx_lab.executors.task import task_of
 from kdx_lab.study.conduct import conduct, report
+from kdx_lab.study.finished import changed_since
 from kdx_lab.study.grid import open_study
 from tests.unit.kdx_lab.study import made
 
@@ -152,16 +155,56 @@ def test_a_teacher_is_trained_once_and_first(study, tmp_path, console):
     assert results(grid)["finished"] == 2
 
 
+def test_a_teacher_in_a_moved_output_root_is_known_by_its_weights(study, tmp_path):
+    (tmp_path / "digits/teacher.yaml").write_text(f"{BASE}name: t\n")
+    more = ("overrides.losses=[{use: kd}]", "arms=[compact+kd]", "seeds=[0]")
+    words = [f"{TEACHER[:-1]}, allow_chance: true}}", *more, "baseline=compact+kd"]
+    study(*words)[1]()
+    (tmp_path / "runs").rename(tmp_path / "moved")
+    options = {"plugins": ("tests",), "output_root": tmp_path / "moved"}
+    grid = open_study(tmp_path / "digits/two.yaml", words, **options)
+    recipe, weights = grid.cells[0].recipe, tmp_path / "moved/t/student.safetensors"
+    assert changed_since(recipe) == []
+    spec, other = (
+        read_spec(weights),
+        {name: value + 1 for name, value in load_file(weights).items()},
+    )
+    save(other, weights, input=spec, classes=10, extra=read_metadata(weights)["extra"])
+    was, now = tmp_path / "runs/t", tmp_path / "moved/t"  # another teacher of that ending
+    assert changed_since(recipe) == [f'teacher.weights: "{was}", now "{now}"']
+    shutil.rmtree(recipe.run_dir / "checkpoints")
+    assert changed_since(recipe) != []
+
+
+WRONG = "overrides.losses=[{use: hint, student_layer: nowhere, teacher_layer: nowhere}]"
+
+
 def test_a_mistake_in_a_students_losses_is_found_before_its_teacher_is_trained(study, tmp_path):
     (tmp_path / "digits/teacher.yaml").write_text(f"{BASE}name: t\n")
-    losses = "overrides.losses=[{use: hint, student_layer: nowhere, teacher_layer: nowhere}]"
-    _, run = study(TEACHER, losses, "arms=[compact, compact+kd]", "seeds=[0]")
+    grid, run = study(TEACHER, WRONG, "arms=[compact, compact+kd]", "seeds=[0]")
     executor = made.Here()
-    with pytest.raises(
-        ValueError, match=r"/compact-kd/seed_0, before its teacher is trained: .*no"
-    ):
+    failed = r"1 run of .*\n  compact\+kd, seed 0: before its teacher is trained: .*nowhere"
+    with pytest.raises(StudyError, match=failed):
         run(executor)
-    assert executor.seen == []
+    assert [task.name[-15:] for task in executor.seen] == ["/compact/seed_0"]
+    assert results(grid)["finished"] == 1
+    assert "seed 0: before its teacher is trained: " in (grid.directory / "results.md").read_text()
+
+
+def test_a_signal_stops_the_search_for_mistakes(study, tmp_path, monkeypatch):
+    (tmp_path / "digits/teacher.yaml").write_text(f"{BASE}name: t\n")
+    built = []
+
+    def build(recipe, **options):
+        built.append(recipe.name)
+        signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("of a plug-in")
+
+    monkeypatch.setattr("kdx_lab.executors.driving.build", build)
+    _, run = study(TEACHER, WRONG, "arms={compact+kd: , b: {arm: compact+kd}}", "baseline=b")
+    with pytest.raises(Stopped, match=r"with 0 of 4 runs done$"):
+        run(executor := made.Here())
+    assert (len(built), executor.seen) == (1, [])
 
 
 def test_a_teacher_that_fails_ends_the_study(study, tmp_path):

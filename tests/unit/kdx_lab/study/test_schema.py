@@ -3,6 +3,7 @@
 import pytest
 
 from kdx.recipe import RecipeError
+from kdx_lab.study.grid import open_study
 from kdx_lab.study.reading import read_study
 from kdx_lab.study.schema import Arm, Setting
 
@@ -201,3 +202,22 @@ settings: {a: {alone: [{use: kd}]}, b: {}}
     assert problems(read, text + "losses_without_teacher: []\n") == [
         ":3: alone: is the old name of `losses_without_teacher`, which is given as well: remove one"
     ]
+
+
+def test_a_bad_name_or_a_section_that_lacks_a_key_hides_nothing(read):
+    text = (
+        "recipe: b.yaml\narms: {compact: , 'b/d': {arm: compact}}\nbaseline: nix\nseeds: [1, 1]\n"
+    )
+    found = problems(read, text + "tune: {trials: 0, space: {}}\n")
+    assert [each.split(": ")[1] for each in found] == [
+        "arms.'b/d'", "baseline", "seeds", "tune.trials",
+    ]  # fmt: skip
+    assert found[3].endswith("0 should be greater than or equal to 1")
+
+
+@pytest.mark.parametrize("section", ["grid: {a=b: [1, 2]}", "overrides: {a=b: 1}"])
+def test_a_key_with_an_equals_sign_is_told_once(tmp_path, section):
+    (tmp_path / "base.yaml").write_text("student: {use: tests.toys.plain}\ndata: {use: digits}\n")
+    (tmp_path / "study.yaml").write_text(f"recipe: base.yaml\narms: [compact]\n{section}\n")
+    with pytest.raises(RecipeError, match=r"^\S+: \S+a=b\S*: a key cannot contain '='$"):
+        open_study(tmp_path / "study.yaml", plugins=["tests"])
