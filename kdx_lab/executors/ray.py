@@ -35,9 +35,8 @@ class Ray:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        self.post = Queue(
-            actor_options={"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
-        )
+        office = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
+        self.post = Queue(actor_options=office)
         self.gpus = int(ray.cluster_resources().get("GPU", 0) > 0)
         self.tasks: dict[str, Task] = {}
         self.results: dict[str, Any] = {}  # references
@@ -53,12 +52,10 @@ class Ray:
             self.tasks[task.name] = task
             task.write_recipe()
             self.attempts[task.name] = self.attempts.get(task.name, 0) + 1
-            resources = {
-                "max_calls": 0,  # a worker trains run after run, also on GPUs: it holds none itself
-                "num_cpus": (task.threads or 1) * task.processes,
-                "num_gpus": task.processes * self.gpus,
-            }
-            remote = self.ray.remote(max_retries=0, **resources)(_train)
+            cores, gpus = (task.threads or 1) * task.processes, task.processes * self.gpus
+            # A worker trains run after run, also on GPUs, of which it holds none itself.
+            often = {"max_calls": 0, "max_retries": 0}
+            remote = self.ray.remote(**often, num_cpus=cores, num_gpus=gpus)(_train)
             parcels = [self._parcel(*each) for each in needed_by(task)]
             about, contents = [each[:3] for each in parcels], [each[3] for each in parcels]
             take_back(task.run_dir)

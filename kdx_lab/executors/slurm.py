@@ -20,6 +20,7 @@ DEFAULTS = {"time": "24:00:00", "job_name": "kdx"}
 PAUSE = 1.0  # seconds between two looks at jobs that were cancelled
 PATIENCE = 180.0  # seconds for their ends: Slurm waits for checkpoints, and sacct is asked seldom
 LOOKS = 100  # at jobs in a second: each changes a mode on the shared file system
+WAITING = ("PENDING", "UNKNOWN", "REQUEUED")
 SELDOM = 10.0  # seconds between two looks at many
 
 
@@ -56,7 +57,7 @@ class Slurm:
         """Return what sacct says; submitit asks it seldom."""
         time.sleep(min(len(self.jobs) / LOOKS, SELDOM))
         ended = {name: job.done() for name, job in self.jobs.items()}
-        return {name: over for name, over in ended.items() if over or _begun(self.jobs[name])}
+        return {n: over for n, over in ended.items() if over or self.jobs[n].state not in WAITING}
 
     def fetch(self, name: str) -> str:
         """Return why a run failed; its files are on the shared file system."""
@@ -139,10 +140,6 @@ def minutes(time: str) -> int:
     given = zip(numbers, units, strict=False)  # "1-12" is days and hours only
     seconds = int(days or 0) * 86_400 + sum(number * unit for number, unit in given)
     return max(1, -(-seconds // 60))
-
-
-def _begun(job: Any) -> bool:
-    return job.state not in ("PENDING", "UNKNOWN", "REQUEUED")
 
 
 def _value(text: str) -> Any:

@@ -197,7 +197,7 @@ def test_a_signal_stops_the_search_for_mistakes(study, tmp_path, monkeypatch):
 
     def build(recipe, **options):
         built.append(recipe.name)
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
         raise RuntimeError("of a plug-in")
 
     monkeypatch.setattr("kdx_lab.executors.driving.build", build)
