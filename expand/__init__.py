@@ -7,6 +7,7 @@ Needs torch alone, and of kdx how networks are copied.
 """
 
 from expand.blocks import DBB, ACNet, MobileOne, RepVGG
+from expand.copying import copied
 from expand.doconv import DOConv
 from expand.making import compress
 from expand.network import Hold, set_mode, units
@@ -16,7 +17,6 @@ from expand.presets import PRESETS
 from expand.settings import Options, Settings
 from expand.transform import ExpandNet, expand, plan
 from expand.units import ExpandedUnit
-from kdx.util.copies import copied
 
 __all__ = [
     "DBB",

@@ -16,12 +16,12 @@ from torch import nn
 
 from expand.branch import Branch, BranchFactors
 from expand.chains import by
+from expand.copying import copied
 from expand.factors import Factors
 from expand.initialise import Init
 from expand.planning import LayerPlan
 from expand.rewriting import Branched, Choice
 from expand.running import is_chainable
-from kdx.util.copies import copied
 
 __all__ = ["DBB", "ACNet", "MobileOne", "RepVGG"]
 

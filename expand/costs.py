@@ -13,8 +13,8 @@ from torch import Tensor, UntypedStorage, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
+from expand.copying import copied
 from expand.network import Hold, units
-from kdx.util.copies import copied
 
 __all__ = ["Calls", "Cost", "Uncountable", "calls", "kept_bytes", "multiply_adds"]
 

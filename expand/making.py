@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from expand.algebra import identity_weight, taps, weight
 from expand.chains import Geometry
+from expand.copying import copied
 from expand.factors import Chain, Factors
 from expand.initialise import Init, initialise
 from expand.network import units
 from expand.running import CONVOLUTIONS, pads_in_convolution
 from expand.units import OWN_NAMES, ExpandedUnit, unit_class
-from kdx.util.copies import copied
 
 __all__ = ["become_unit", "compress", "make_chain"]
 

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, TypedDict, Unpack, cast
 
 from torch import Tensor, nn
 
+from expand.copying import copied
 from expand.costs import Calls, Cost, Uncountable, calls, kept_bytes, multiply_adds
 from expand.factors import Factors
 from expand.initialise import INITS, Init
@@ -19,7 +20,6 @@ from expand.running import CONVOLUTIONS
 from expand.selection import check_patterns, matches, patterns, unselected
 from expand.settings import check
 from expand.units import ExpandedUnit, Mode
-from kdx.util.copies import copied
 
 __all__ = ["Branched", "Choice", "Folded", "Rewriting"]
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from kdx.util.copies import copied
+from expand.copying import copied
 from quantize.layers import layers, linear_layers, restore_layer, wrap_layer
 
 __all__ = ["QAT"]

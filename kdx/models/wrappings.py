@@ -172,5 +172,5 @@ def _prefixes(entries: list[Entry], own: Mapping[str, Tensor]) -> list[Keys]:
 
 def _shared(first: Keys, second: Keys) -> Keys:
     """Return what both begin with."""
-    pairs = enumerate(zip(first, second, strict=False))
+    pairs = enumerate(zip(first, second, strict=False))  # as far as the shorter one goes
     return first[: next((at for at, (a, b) in pairs if a != b), min(len(first), len(second)))]

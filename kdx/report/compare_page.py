@@ -37,7 +37,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
     if len(set(names)) < len(names):
         return [str(run.path) for run in runs]
     parts = [name.split("/") for name in names]
-    levels = zip(*(folders for *folders, _ in parts), strict=False)
+    levels = zip(*(folders for *folders, _ in parts), strict=False)  # down to the shallowest
     shared = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))
     return ["/".join(each[shared:]) for each in parts]
 

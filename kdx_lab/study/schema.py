@@ -34,7 +34,7 @@ _SECTION = ConfigDict(extra="forbid", frozen=True)
 
 
 def heading(value: str) -> str:
-    """Return the name of a setting or an arm; ValueError for what is none."""
+    """Return the name of a setting or an arm; ValueError if it cannot be one."""
     if not re.fullmatch(r"[\w .,:=%+-]{1,60}", value):
         rule = "1 to 60 letters, digits, spaces and any of .,:=%+-"
         raise ValueError(f"{show(value)} is not a heading: {rule}")

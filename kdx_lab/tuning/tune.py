@@ -30,7 +30,7 @@ def chosen(grid: Grid) -> Grid | None:
 def changed(grid: Grid) -> list[str]:
     """Return how the search differs from that of tuned.json; ValueError if that is damaged."""
     if not (stored := _stored(grid)):
-        return ["there is none yet"]
+        return ["nothing has been searched yet"]
     was, now = stored["tune"], _asked(grid)
     lines = []
     for key, new in now.items():

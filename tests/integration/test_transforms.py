@@ -24,7 +24,7 @@ DECAY = {"optimizer": {"use": "SGD", "lr": 0.01, "weight_decay": 0.1, "decay": "
 
 def layer_by_layer(*names: str, **options) -> dict:
     """One transform for each convolution of a SmallNet."""
-    places = zip(names, ("conv1", "conv2", "conv3"), strict=False)
+    places = zip(names, ("conv1", "conv2", "conv3"), strict=False)  # one to three names
     return {
         "student.transforms": [
             {"use": f"expand.{name}", "select": place} | options.get(name, {})

@@ -12,8 +12,8 @@ from kdx.commands.main import VERBS
 ROOT = Path(__file__).parents[2]
 MAY_IMPORT = {
     "tools": {"kdx", "kdx_lab", "rich"},
-    "expand": {"expand", "kdx.util.copies", "torch"},
-    "quantize": {"quantize", "kdx.util.copies", "torch"},
+    "expand": {"expand", "torch"},
+    "quantize": {"quantize", "expand.copying", "torch"},
     "teachers": {"teachers", "torch", "torchvision", "timm"},
 }
 OUTSIDE = ("benchmarks", "expand", "kdx_lab", "quantize", "teachers", "tools")

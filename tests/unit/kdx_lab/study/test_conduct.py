@@ -50,7 +50,10 @@ def study(tmp_path, monkeypatch, console):
         options = {"plugins": ("tests",), "output_root": str(tmp_path / "runs")}
         path = str(folder / "two.yaml")
         grid = open_study(path, overrides, **options)
-        run = lambda executor=None: conduct(grid, console, executor or made.Here(), command=COMMAND)  # noqa: E731
+
+        def run(executor=None):
+            return conduct(grid, console, executor or made.Here(), command=COMMAND)
+
         return grid, run
 
     return study

@@ -136,7 +136,7 @@ def test_a_study_that_was_moved_is_still_tuned(grid, tmp_path):
 
 
 def test_it_says_how_a_search_differs(grid):
-    assert changed(grid()) == ["there is none yet"]
+    assert changed(grid()) == ["nothing has been searched yet"]
     search(grid())
     assert changed(grid("tune.trials=7", "tune.sampler=random", "overrides.epochs=4")) == [
         "trials: was 6, now 7", "sampler: was tpe, now random", "recipe of compact",
