@@ -3,12 +3,13 @@
     expanded = expand.expand(model, conv="ck", linear=True, rate=4)
     compact = expand.compress(expanded)
 
-Needs torch alone, and of kdx how networks are copied.
+Needs torch alone.
 """
 
 from expand.blocks import DBB, ACNet, MobileOne, RepVGG
 from expand.copying import copied
 from expand.doconv import DOConv
+from expand.leaves import Leaves
 from expand.making import compress
 from expand.network import Hold, set_mode, units
 from expand.orepa import OREPA
@@ -28,6 +29,7 @@ __all__ = [
     "ExpandedUnit",
     "Hold",
     "LayerPlan",
+    "Leaves",
     "MobileOne",
     "Options",
     "Plan",

@@ -13,6 +13,7 @@ from expand.costs import Calls, Cost, Uncountable, calls, kept_bytes, multiply_a
 from expand.factors import Factors
 from expand.initialise import INITS, Init
 from expand.layers import Site, count, linear_layers, shared_weights, unfit
+from expand.leaves import Leaves
 from expand.making import become_unit, compress
 from expand.network import Hold, products, units
 from expand.planning import LayerPlan, Plan
@@ -177,6 +178,10 @@ class Folded(Rewriting):
     def hold(self, student: nn.Module) -> Hold:
         """Return a context in which the units' weights are made once: see `expand.Hold`."""
         return Hold(student, self.modes)
+
+    def leaves(self, student: nn.Module) -> Leaves:
+        """Return the compact weights and biases of the units as leaves: see `expand.Leaves`."""
+        return Leaves(student, self.modes)
 
     def products(self, student: nn.Module) -> dict[str, Tensor]:
         """Return the compact weights and biases of the units by name, differentiably."""

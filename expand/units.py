@@ -22,8 +22,11 @@ __all__ = ["MODES", "OWN_NAMES", "ExpandedUnit", "Mode", "unit_class"]
 Mode = Literal["folded", "unfolded", "nonlinear"]
 MODES: tuple[Mode, ...] = ("folded", "unfolded", "nonlinear")
 
-OWN_NAMES = ("factors", "fold", "layer_class", "mode", "_held", "_running")
+OWN_NAMES = ("factors", "fold", "layer_class", "mode", "_held", "_leaves", "_running")
 """The attributes of a unit, which a layer that is to become one must not have."""
+
+
+_PASSING = ("_held", "_leaves", "_running")
 
 
 class ExpandedUnit(nn.Module):
@@ -42,6 +45,7 @@ class ExpandedUnit(nn.Module):
     mode: Mode
     layer_class: type[nn.Module]
     _held: dict[object, Product] | None = None  # inside `hold`: by what the product depends on
+    _leaves: Product | None = None  # inside `Leaves.held`
     _running: dict[int, Product] | None = None  # by thread, while a subclass's forward runs
 
     @property
@@ -64,7 +68,7 @@ class ExpandedUnit(nn.Module):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
         """Pickle by the layer's class: the unit's own class exists in this process alone."""
-        state = {name: v for name, v in self.__dict__.items() if name not in ("_held", "_running")}
+        state = {name: v for name, v in self.__dict__.items() if name not in _PASSING}
         return _empty_unit, (self.layer_class,), state
 
     def fold(self, dtype: torch.dtype) -> Product:
@@ -77,6 +81,16 @@ class ExpandedUnit(nn.Module):
     def is_chain(self) -> bool:
         """Whether the factors can run one by one."""
         return isinstance(self.factors, Chain) and is_chainable(self.layer_class)
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether the layer runs on the product of its factors."""
+        return self.factors.linear and not (self.mode != "folded" and self.is_chain)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether any of the factors is."""
+        return any(each.requires_grad for each in self.factors.parameters())
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """Run the layer in the unit's mode."""
@@ -116,6 +130,8 @@ class ExpandedUnit(nn.Module):
         Inside `hold` it is made once. A product is never kept beyond: what changes a factor
         (a fused optimizer, `.data`, a collective) need not leave a trace on it.
         """
+        if self._leaves is not None:
+            return self._leaves
         held = self._held
         if held is None or torch.compiler.is_compiling() or _recomputes():
             return self._fold_now()

@@ -12,8 +12,10 @@ from kdx.protocols.images import Located as Located
 from kdx.protocols.images import Prepared as Prepared
 from kdx.protocols.images import SceneSource as SceneSource
 from kdx.protocols.images import Whole as Whole
+from kdx.protocols.networks import Detaching as Detaching
 from kdx.protocols.networks import Folding as Folding
 from kdx.protocols.networks import Holding as Holding
+from kdx.protocols.networks import Leaves as Leaves
 from kdx.protocols.networks import Loss as Loss
 from kdx.protocols.networks import NetworkFactory as NetworkFactory
 from kdx.protocols.networks import Outputs as Outputs

@@ -90,6 +90,33 @@ class Holding(Protocol):
         ...
 
 
+class Leaves(Protocol):
+    """An nn.Module whose parameters stand for others while its context lasts.
+
+    `replaced` are the names of the student's parameters and buffers that they stand for; `pairs`,
+    in the context, each leaf with the weight that it stands for, as a function of those.
+    """
+
+    replaced: Sequence[str]
+    pairs: Sequence[tuple[nn.Parameter, Tensor]]
+
+    def held(self) -> AbstractContextManager[object]:
+        """Return the context of a step's passes; at its end those others get their gradients."""
+        ...
+
+
+@runtime_checkable
+class Detaching(Protocol):
+    """A transform whose parameters can get their gradients from compact weights; optional.
+
+    Then processes send the gradients of the compact weights alone.
+    """
+
+    def leaves(self, student: nn.Module) -> Leaves:
+        """Return the compact weights, for the phase that the transform is in: an nn.Module."""
+        ...
+
+
 @runtime_checkable
 class Folding(Protocol):
     """A transform that can return what its parameters stand for, for `decay: product`; optional."""

@@ -10,7 +10,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from kdx.training.objective import Objective
+from kdx.training.leaves import Detached
 from kdx.training.runtime import Runtime
 
 NORM, COSINE, SUGGESTED = "gradient", "cosine", "suggested"
@@ -28,8 +28,9 @@ class Diagnostics:
     teacher, of those that have a weight at all; if each reads it, the first.
     """
 
-    def __init__(self, runtime: Runtime, objective: Objective, *, every: int) -> None:
-        self.accelerator, self.objective, self.every = runtime.accelerator, objective, every
+    def __init__(self, runtime: Runtime, detached: Detached, *, every: int) -> None:
+        self.accelerator, self.detached, self.every = runtime.accelerator, detached, every
+        objective = self.objective = detached.objective
         self.parameters = [p for p in objective.student.parameters() if p.requires_grad]
         summed, taught = objective.summed, objective.taught
         self.task = next((name for name in summed if name not in taught), summed[0])
@@ -94,7 +95,5 @@ class Diagnostics:
         scaler = self.accelerator.scaler
         # In fp16 it passes the layers as large as in training: smaller, it would underflow.
         factor = 1.0 if scaler is None else scaler.get_scale() * (self.objective.weights[name] or 1)
-        gradients = torch.autograd.grad(
-            term * factor, self.parameters, retain_graph=True, materialize_grads=True
-        )
+        gradients = self.detached.gradients(term * factor, self.parameters)
         return torch.cat([gradient.flatten() for gradient in gradients]).div_(factor)

@@ -58,7 +58,7 @@ class Term:
 
 
 class Objective(nn.Module):
-    """The weighted sum of the terms, as the one module that DDP wraps.
+    """The weighted sum of the terms.
 
     The teacher is not part of it: its outputs are an argument. Parameters of losses are in
     `adaptors`, by the term's name. `known` are the module paths of the compact network, which
@@ -94,7 +94,7 @@ class Objective(nn.Module):
         self.tapped = Tapped(student, role="student", known=known)
         self.reads: list[str] = []
         self.taught: list[str] = []
-        self._ddp_params_and_buffers_to_ignore = [  # DDP would broadcast them at every step
+        self.ignored_by_ddp = [  # it would broadcast them at every step
             f"adaptors.{term.name}.{name}"
             for term in terms
             if isinstance(term.loss, SharedState)
@@ -103,7 +103,7 @@ class Objective(nn.Module):
 
     def own_buffers(self) -> dict[str, Tensor]:
         """Return the buffers that may differ between processes, by name."""
-        shared = self._ddp_params_and_buffers_to_ignore
+        shared = self.ignored_by_ddp
         return {name: each for name, each in self.named_buffers() if name not in shared}
 
     def enter(self, epoch: int) -> None:

@@ -14,6 +14,7 @@ from kdx.data import Batch, cut, side
 from kdx.training.clipping import clip_gradients
 from kdx.training.diagnostics import Diagnostics
 from kdx.training.health import GRADIENT, Health, bad_gradients
+from kdx.training.leaves import Detached, leaves_of
 from kdx.training.log import RunLog
 from kdx.training.optimizers import product_decay, stage_optimizer
 from kdx.training.runtime import Runtime
@@ -62,14 +63,15 @@ class StageRunner:
         self.base = [group["lr"] for group in optimizer.param_groups]
         self.rate = optimizer.defaults.get("lr", self.base[0])
         accelerator = runtime.accelerator
-        self.wrapped, prepared = accelerator.prepare(self.objective, optimizer)
+        self.detached = Detached(self.objective, leaves_of(runtime, self.objective.student))
+        self.wrapped, prepared = accelerator.prepare(self.detached, optimizer)
         # Accelerate's optimizer looks for a package on the disk at every step (benchmarks/LOG.md):
         # only fp16's scaler and strategies other than DDP need it.
         plain = accelerator.distributed_type in ("NO", "MULTI_CPU", "MULTI_GPU")
         self.optimizer = optimizer if plain and accelerator.scaler is None else prepared
         rank = f", rank {runtime.rank}" if runtime.world > 1 else ""
         self.health = Health(self.objective, place=f"stage {stage.stage.name!r}{rank}")
-        self.diagnostics = Diagnostics(runtime, self.objective, every=recipe.diagnose)
+        self.diagnostics = Diagnostics(runtime, self.detached, every=recipe.diagnose)
         # fp16's scaler skips steps itself; otherwise a step waits until its gradient is checked.
         self._scaler = accelerator.scaler
         default = 0 if self._scaler is None else SCALED
@@ -102,6 +104,7 @@ class StageRunner:
         self.objective.enter(within)
         self.followers = [*self.teaching, *self._averages(epoch, "ema")]
         runtime.batches.set_epoch(epoch, first_step=first_step)
+        runtime.share(self.detached.replaced)  # equal at first, and should processors round unlike
         started = time.perf_counter() - stats.seconds
         with log.progress(self.stage.stage.name, epoch + 1, steps) as progress:
             for step, batch in enumerate(runtime.loader, first_step):
@@ -154,7 +157,8 @@ class StageRunner:
         runtime, recipe, step = self.runtime, self.runtime.job.recipe, number - 1
         size = side(recipe.data.augment.sizes, seed=recipe.seed, epoch=self.epoch, step=step)
         self.diagnostics.start(number)
-        sums = self._backward(batch, whole, size)
+        with self.detached.held():
+            sums = self._backward(batch, whole, size)
         norm = self._gradient_norm()
         if self._checks_first and not norm.isfinite() and bad_gradients(self.objective):
             for buffer, before in zip(self.objective.buffers(), buffers, strict=True):
@@ -208,7 +212,7 @@ class StageRunner:
         """Return the norm of the gradient before it is clipped, as the recipe says."""
         clip, accelerator = self.runtime.job.recipe.clip, self.runtime.accelerator
         if isinstance(clip, int | float):
-            norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), clip)
+            norm = accelerator.clip_grad_norm_(self.trained, clip)
             assert norm is not None, "None is for FSDP and DeepSpeed only"
             return norm
         if clip is not None:

@@ -8,6 +8,7 @@ from torch._functorch import config as functorch
 
 from kdx.training.diagnostics import Diagnostics
 from kdx.training.job import build
+from kdx.training.leaves import Detached
 from kdx.training.log import RunLog
 from kdx.training.objective import Objective, Term
 from kdx.training.runtime import Runtime, accelerator_for, caller_unchanged
@@ -68,7 +69,7 @@ def objective():
 def measured(objective, scaler=None, parts=1):
     """Return what is found on one batch, and the summary."""
     images = torch.randn(BATCH, INPUTS, dtype=torch.float64, generator=torch.manual_seed(1))
-    diagnostics = Diagnostics(runtime(scaler), objective, every=1)
+    diagnostics = Diagnostics(runtime(scaler), Detached(objective), every=1)
     diagnostics.start(1)
     for part in images.tensor_split(parts):
         total, terms = objective(part, torch.zeros(len(part)))
@@ -126,7 +127,7 @@ def test_what_has_no_gradient_or_an_infinite_one_has_no_suggestion(objective):
 
 
 def test_an_epoch_has_the_medians_and_two_digits(objective):
-    diagnostics = Diagnostics(runtime(), objective(2.0, 1.0), every=1)
+    diagnostics = Diagnostics(runtime(), Detached(objective(2.0, 1.0)), every=1)
     found = {
         "gradient/squares": [1.0, 9.0, 3.0],
         "gradient/linear": [0.07, 0.001, 0.5],
@@ -146,7 +147,7 @@ def test_an_epoch_has_the_medians_and_two_digits(objective):
 def test_steps_are_every_so_many_of_an_epoch(objective):
     made = objective(1.0, 1.0)
     for every, expected in ((0, []), (1, [1, 2, 3, 4, 5, 6, 7]), (3, [1, 4, 7]), (9, [1])):
-        diagnostics, due = Diagnostics(runtime(), made, every=every), []
+        diagnostics, due = Diagnostics(runtime(), Detached(made), every=every), []
         for number in range(1, 8):
             found = {}
             diagnostics.start(number)
@@ -160,7 +161,7 @@ def test_steps_are_every_so_many_of_an_epoch(objective):
 def test_a_frozen_student_is_not_diagnosed(objective):
     made = objective(1.0, 0.0)
     made.student.requires_grad_(False)
-    diagnostics = Diagnostics(runtime(), made, every=1)
+    diagnostics = Diagnostics(runtime(), Detached(made), every=1)
     diagnostics.start(1)
     diagnostics.add(made(torch.ones(2, INPUTS, dtype=torch.float64), torch.zeros(2))[1], 1.0)
     diagnostics.record(found := {})

@@ -125,7 +125,7 @@ def test_the_probe_leaves_the_banks_as_new(batch, teacher):
 def test_banks_are_neither_broadcast_nor_saved_for_each_process():
     network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     objective = Objective(network, [term(CRD(train_images=9, dim=3), name="crd")])
-    ignored = objective._ddp_params_and_buffers_to_ignore
+    ignored = objective.ignored_by_ddp
     assert ignored == [f"adaptors.crd.{name}" for name in ("student_bank", "teacher_bank", "log_z")]
     assert set(ignored) <= dict(objective.named_buffers()).keys()
     own = ("running_mean", "running_var", "num_batches_tracked")
