@@ -1,16 +1,19 @@
 """Expanded networks under DistributedDataParallel: two real processes against one."""
 
 import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
 import expand
-from tests.unit.expand.networks import relative_error
+from tests.unit.expand.networks import parameters, relative_error
 
 WORLD = 2
 
@@ -31,11 +34,30 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(8, 1, 8, 8), torch.randint(5, (8,))
 
 
-def train(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
+class OnLeaves(nn.Module):
+    """A network with its leaves, as its docstring says that DDP takes them."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.leaves = network, expand.Leaves(network)
+        replaced = self.leaves.replaced
+        self._ddp_params_and_buffers_to_ignore = [f"network.{name}" for name in replaced]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network(images)
+
+
+def train(
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    held: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for _ in range(3):
         optimizer.zero_grad()
-        F.cross_entropy(model(images), labels).backward()
+        with held():
+            F.cross_entropy(model(images), labels).backward()
         optimizer.step()
 
 
@@ -49,7 +71,19 @@ def work(rank: int, folder: str) -> None:
     model = DistributedDataParallel(network())
     train(model, images, labels)
     torch.save(model.module.state_dict(), f"{folder}/{rank}.pth")
+    on_leaves = OnLeaves(network())
+    model, sent = DistributedDataParallel(on_leaves), []
+    model.register_comm_hook(sent, counted)
+    train(model, images, labels, on_leaves.leaves.held)
+    assert sum(sent) == 3 * parameters(expand.compress(on_leaves.network))
+    torch.save(on_leaves.network.state_dict(), f"{folder}/{rank}_leaves.pth")
     dist.destroy_process_group()
+
+
+def counted(sent: list[int], bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+    """Sum the gradients over the processes, as DDP does, and count them."""
+    sent.append(bucket.buffer().numel())
+    return allreduce_hook(dist.group.WORLD, bucket)
 
 
 def test_two_processes_follow_one(tmp_path: Path):
@@ -57,6 +91,7 @@ def test_two_processes_follow_one(tmp_path: Path):
     alone = network()
     train(alone, *batch())
     for rank in range(WORLD):
-        state = torch.load(tmp_path / f"{rank}.pth", weights_only=True)
-        for name, value in alone.state_dict().items():
-            assert relative_error(state[name], value) < 1e-5, name
+        for kind in ("", "_leaves"):
+            state = torch.load(tmp_path / f"{rank}{kind}.pth", weights_only=True)
+            for name, value in alone.state_dict().items():
+                assert relative_error(state[name], value) < 1e-5, name

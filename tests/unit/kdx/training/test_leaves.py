@@ -1,0 +1,58 @@
+"""Where an objective runs on leaves, a batch in parts makes one product and learns the same."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+
+from kdx.training.job import build
+from kdx.training.leaves import leaves_of
+from kdx.training.runtime import Runtime, accelerator_for
+from kdx.training.stage import EpochStats, StageRunner
+from tests.unit.kdx.training.test_speed_options import largest_difference
+
+EXPANDED = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true}]"
+
+
+@pytest.mark.parametrize(
+    ("more", "leaves"),
+    [
+        (("accumulate=2",), 1),
+        ((), 0),
+        (("accumulate=2", "compile=true"), 0),
+        (("accumulate=2", "student.transforms=[]"), 0),
+    ],
+    ids=["parts", "whole batches", "compiled", "not expanded"],
+)
+def test_where_there_are_leaves(recipe, more, leaves):
+    job = build(recipe(EXPANDED, *more))
+    assert len(leaves_of(Runtime(job, accelerator_for(job)), job.student)) == leaves
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        ("clip=0.5", "diagnose=1"),
+        ("optimizer.decay=product", "optimizer.weight_decay=0.01"),
+        ("average={use: ema, decay: 0.5}",),
+    ],
+    ids=["plain", "clipped and diagnosed", "decay of products", "average"],
+)
+def test_parts_of_a_batch_share_a_product_and_learn_the_same(recipe, monkeypatch, more):
+    fits: list[dict[str, torch.Tensor]] = []
+    made: list[int] = []
+    for leaves in (leaves_of, lambda *_: []):
+        monkeypatch.setattr("kdx.training.stage.leaves_of", leaves)
+        job = build(recipe(EXPANDED, "accumulate=4", *more))
+        runtime = Runtime(job, accelerator_for(job))
+        runner = StageRunner(runtime, job.stages[0])
+        fold, folds = job.student.conv1._fold_now, []
+        job.student.conv1._fold_now = lambda fold=fold, folds=folds: folds.append(1) or fold()
+        for _ in range(3):
+            runner.step(next(iter(runtime.loader)), runtime.batches.size(0), EpochStats())
+        made.append(len(folds))
+        del job.student.conv1._fold_now
+        fits.append(deepcopy(job.student.state_dict()))
+    assert largest_difference(*fits) < 1e-5
+    assert made[0] < made[1]
