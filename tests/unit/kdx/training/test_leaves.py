@@ -11,7 +11,8 @@ from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.stage import EpochStats, StageRunner
 from tests.unit.kdx.training.test_speed_options import largest_difference
 
-EXPANDED = "student.transforms=[{use: expand.ExpandNet, conv: cl, linear: true}]"
+CHAINS = "{use: expand.ExpandNet, conv: cl, linear: true}"
+EXPANDED = f"student.transforms=[{CHAINS}]"
 
 
 @pytest.mark.parametrize(
@@ -36,8 +37,9 @@ def test_where_there_are_leaves(recipe, more, leaves):
         ("clip=0.5", "diagnose=1"),
         ("optimizer.decay=product", "optimizer.weight_decay=0.01"),
         ("average={use: ema, decay: 0.5}",),
+        (f"student.transforms=[{CHAINS}, {{use: quantize.QAT}}]",),
     ],
-    ids=["plain", "clipped and diagnosed", "decay of products", "average"],
+    ids=["plain", "clipped and diagnosed", "decay of products", "average", "for int8"],
 )
 def test_parts_of_a_batch_share_a_product_and_learn_the_same(recipe, monkeypatch, more):
     fits: list[dict[str, torch.Tensor]] = []
