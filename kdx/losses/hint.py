@@ -1,5 +1,6 @@
 """Hint-based transfer (FitNets: Romero et al. 2015). B: batch, C, D: channels, T: tokens."""
 
+from functools import partial
 from typing import Literal, Unpack
 
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ class Hint(PairLoss):
     def _regressed(self, guided: Tensor, out: int, index: int) -> Tensor:
         inside = channels_of(guided)
         if self.wants_regressor:
-            make = pointwise if guided.ndim == 4 else _linear
+            make = pointwise if guided.ndim == 4 else partial(nn.Linear, bias=False)
             return self.connector(index, (inside, out), guided, make)(guided)
         if inside != out:
             advice = "set `regressor: true`, or choose layers of equal width"
@@ -64,7 +65,3 @@ def _align(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     if student.ndim == teacher.ndim and student.ndim in (2, 3) and same_positions:
         return student, teacher
     return maps_of_one_size(student, teacher)
-
-
-def _linear(inside: int, out: int) -> nn.Linear:
-    return nn.Linear(inside, out, bias=False)

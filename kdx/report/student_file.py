@@ -1,6 +1,5 @@
 """What the exported student's file tells: the ranges of its weights, and what its outputs are."""
 
-import re
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -10,7 +9,7 @@ from torch import Tensor
 from kdx.models.weight_files import about_of, read
 from kdx.models.weights import FILE_IN_RUN
 from kdx.report.contents import Content, checked
-from kdx.util.words import listed
+from kdx.util.words import listed, naturally
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def weight_ranges(run_dir: Path) -> dict[str, WeightRange]:
         for name, weight in ((".".join(entry.keys), entry.value) for entry in entries)
         if name.endswith("weight") and weight.ndim > 1 and weight.numel()
     }
-    return {name: _range(layers[name]) for name in sorted(layers, key=_counting)}
+    return {name: _range(layers[name]) for name in sorted(layers, key=naturally)}
 
 
 def _range(weight: Tensor) -> WeightRange:
@@ -63,11 +62,6 @@ def _range(weight: Tensor) -> WeightRange:
     std = weight.double().std(correction=0).item()
     in_stds, spread = (largest / each if each else nan for each in (std, middle))
     return WeightRange(largest, std, in_stds, spread)
-
-
-def _counting(name: str) -> list[tuple[str, int]]:
-    """Return what sorts conv10 behind conv2."""
-    return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", name)]
 
 
 def outputs_in_words(run_dir: Path) -> str:

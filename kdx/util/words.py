@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 SHOWN = 10
 
@@ -56,3 +57,8 @@ def of_windows(path: str) -> str:
 def printable(text: str) -> str:
     """Return `text` with escapes for what does not print, such as a terminal's control codes."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def naturally(name: str | Path) -> list[tuple[str, int]]:
+    """Return a key that sorts conv2 before conv10."""
+    return [(text, int(number or -1)) for text, number in re.findall(r"(\D*)(\d*)", str(name))]

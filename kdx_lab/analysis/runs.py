@@ -15,6 +15,7 @@ from kdx.report.summary import FILE as SUMMARY
 from kdx.report.summary import Summary, read_summary
 from kdx.run.directory import is_finished
 from kdx.training.log import METRICS
+from kdx.util.words import naturally
 
 __all__ = ["Group", "Run", "find_runs", "grouped", "output_of"]
 
@@ -114,24 +115,17 @@ def _finished(place: Path) -> Iterator[Path]:
     """Yield the finished runs at or below a place; ValueError if there are none."""
     if not place.is_dir():
         raise ValueError(f"{place}: no such directory: give one that is or contains a run")
-    below = sorted((path.parent for path in place.rglob(SUMMARY)), key=_naturally)
-    found = [path for path in below if is_finished(path) and not _stands_aside(path)]
+    found = [
+        path
+        for path in sorted((path.parent for path in place.rglob(SUMMARY)), key=naturally)
+        if is_finished(path) and not any(part.endswith(REPLACED) for part in path.parts)
+    ]
     if not found:
         raise ValueError(
             f"{place}: no finished run (with summary.json and student.safetensors): finish it with "
             "`kdx distill`, or with --resume if it was interrupted"
         )
     yield from found
-
-
-def _stands_aside(path: Path) -> bool:
-    return any(part.endswith(REPLACED) for part in path.parts)
-
-
-def _naturally(path: Path) -> list[tuple[str, int]]:
-    """Sort seed_2 before seed_10."""
-    pieces = re.findall(r"(\D*)(\d*)", str(path))
-    return [(text, int(number or -1)) for text, number in pieces]
 
 
 def _labels(names: Sequence[str]) -> list[str]:

@@ -79,7 +79,7 @@ def measure(
     steps, one or more: the first allocates gradients and momentum.
     """
     steps = {c.name: c.build() for c in contenders}
-    lasts = {name: _warmed(step, warmup) for name, step in steps.items()}
+    lasts = {n: [_timed(step, 1) for _ in range(warmup)][-1] for n, step in steps.items()}
     counts = {name: repeats or max(1, round(seconds / lasts[name])) for name in steps}
     images = {c.name: c.images * counts[c.name] for c in contenders}
 
@@ -97,11 +97,6 @@ def interleave(run: Callable[[str], float], names: Sequence[str], *, rounds: int
             name = names[(start + position) % len(names)]
             speeds[name].append(run(name))
     return Rounds(speeds)
-
-
-def _warmed(step: Step, warmup: int) -> float:
-    """Return the seconds of the last of `warmup` calls."""
-    return [_timed(step, 1) for _ in range(warmup)][-1]
 
 
 def _timed(step: Step, calls: int) -> float:

@@ -68,7 +68,8 @@ def train(
         run.wait()
     found = [memo for memo in _memos(root) - memos if _bytes(memo) <= MOST]
     sent = [Letter(task.name, f"memos/{memo.name}", packed(memo)) for memo in found]
-    last = _last(task)
+    archive = packed(task.run_dir) if task.run_dir.is_dir() else b""
+    last = Letter(task.name, task.name, archive, Path(task.log).read_bytes())
     shutil.rmtree(task.run_dir, ignore_errors=True)  # or a long study fills this machine's disk
     return run.reason(), [last, *sent]
 
@@ -82,11 +83,6 @@ def _watch(run: Run, task: Task, send: Callable[[Letter], object]) -> None:
             with suppress(FileNotFoundError):  # a checkpoint that was removed meanwhile
                 send(Letter(task.name, task.name, packed(task.run_dir)))
                 seen = now
-
-
-def _last(task: Task) -> Letter:
-    archive = packed(task.run_dir) if task.run_dir.is_dir() else b""
-    return Letter(task.name, task.name, archive, Path(task.log).read_bytes())
 
 
 def _bytes(directory: Path) -> int:

@@ -53,16 +53,14 @@ def write_scenes(
         voc.save_sets(names, staging)
         shown = min(SHOWN, plan.images[0])
         sheet([_scene(plan, items, "train", i) for i in range(shown)]).save(staging / "preview.png")
-        write_whole(staging / ABOUT, f"{json.dumps(_about(plan), indent=2)}\n")
+        images = dict(zip(SPLITS, plan.images, strict=True))
+        about = {**asdict(plan), "images": images, **class_map()}
+        write_whole(staging / ABOUT, f"{json.dumps(about, indent=2)}\n")
 
 
 def _scene(plan: ScenePlan, items: dict[str, Items], split: str, index: int) -> Scene:
     key = (plan.seed, SPLITS.index(split), index)
     return compose(items[split], plan.size, objects=plan.objects, key=key)
-
-
-def _about(plan: ScenePlan) -> dict[str, object]:
-    return {**asdict(plan), "images": dict(zip(SPLITS, plan.images, strict=True)), **class_map()}
 
 
 def _names(plan: ScenePlan) -> dict[str, list[str]]:

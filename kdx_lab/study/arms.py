@@ -66,7 +66,9 @@ def arm_overrides(
         stages = [
             _named(stage, phase) for phase in ("nonlinear", "linear") for stage in stages or [{}]
         ]
-    changes["stages"] = [_set(stage) for stage in stages]
+    changes["stages"] = [  # what each stage sets itself
+        {key: value for key, value in stage.items() if value is not None} for stage in stages
+    ]
     return written(changes)
 
 
@@ -78,8 +80,3 @@ def written(changes: Mapping[str, Any]) -> list[str]:
 def _named(stage: Mapping[str, Any], phase: str) -> dict[str, Any]:
     name = f"{phase}.{stage['name']}" if stage.get("name") else phase
     return {**stage, "phase": phase, "name": name}
-
-
-def _set(stage: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys that a stage sets itself."""
-    return {key: value for key, value in stage.items() if value is not None}

@@ -10,7 +10,7 @@ from kdx.report.contents import checked
 from kdx.report.files import read
 from kdx.util.words import counted
 from kdx_lab.study.page_figures import dot_plots, mean_curves, run_places
-from kdx_lab.study.stored import FILE, StoredResults, StoredRow
+from kdx_lab.study.stored import FILE, StoredResults
 from kdx_lab.study.tables import cells_of, columns
 
 __all__ = ["is_study", "study_page"]
@@ -28,7 +28,9 @@ def study_page(directory: Path) -> Page:
     places = run_places(directory)
     sections = [_setting(results, setting, places) for setting in results.settings]
     failures = [
-        [_named(row), str(seed), why] for row in results.rows for seed, why in row.failures.items()
+        [", ".join(filter(None, (row.setting, row.arm))), str(seed), why]
+        for row in results.rows
+        for seed, why in row.failures.items()
     ]
     table = Table(["arm", "seed", "why"], failures, words=3)
     command = Text(results.command, code=True)
@@ -53,10 +55,6 @@ def _setting(results: StoredResults, setting: str, places: Mapping[str, Path]) -
     lines = [cells_of(row.arm, row.runs, row.planned, row.outcome, shown) for row in rows]
     table = Table(["arm", "n", *(column.heading for column in shown)], lines)
     return Section(setting or "Results", [table, *figures])
-
-
-def _named(row: StoredRow) -> str:
-    return ", ".join(filter(None, (row.setting, row.arm)))
 
 
 def _meaning(results: StoredResults) -> list[str]:

@@ -1,16 +1,17 @@
 """The results of a study's runs: a row for each arm in a setting."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite, nan
 from statistics import median
+from typing import Generic, TypeVar
 
 from kdx.report.summary import Summary, read_summary
 from kdx.run.directory import is_finished
 from kdx_lab.study.cell import Cell
 from kdx_lab.study.statistics import Difference, Spread, paired_difference, spread
 
-__all__ = ["Outcome", "Results", "Row", "TrainingCost", "collect"]
+__all__ = ["ArmRow", "Outcome", "Results", "Row", "Rows", "TrainingCost", "collect"]
 
 
 @dataclass(frozen=True)
@@ -62,26 +63,31 @@ class Outcome:
         return f"{self.scale * value:{plus}.{places}f}"
 
 
-@dataclass(frozen=True)
-class Row:
-    """An arm in a setting: its cells, and their runs or failures, all by seed."""
+@dataclass(frozen=True, kw_only=True)
+class ArmRow:
+    """An arm in a setting; failures are by seed."""
 
     setting: str
     arm: str
+    failures: Mapping[int, str] = field(default_factory=dict)
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(ArmRow):
+    """A row's cells, and the runs of those that have finished, by seed."""
+
     cells: Mapping[int, Cell]
     runs: Mapping[int, Summary]
-    failures: Mapping[int, str]
-    outcome: Outcome | None
 
 
-@dataclass(frozen=True)
-class Results:
-    """The rows of a study, by setting and in the grid's order; `tuned` by trials in no row."""
+AnyRow = TypeVar("AnyRow", bound=ArmRow)
 
-    rows: tuple[Row, ...]
-    baseline: str
-    errors: bool
-    tuned: bool = False
+
+class Rows(Generic[AnyRow]):
+    """Rows by setting, in the grid's order."""
+
+    rows: Sequence[AnyRow]
 
     @property
     def settings(self) -> list[str]:
@@ -98,6 +104,20 @@ class Results:
         """The outcomes of the rows that have one."""
         return [row.outcome for row in self.rows if row.outcome]
 
+    def of(self, setting: str) -> list[AnyRow]:
+        """Return the rows of a setting."""
+        return [row for row in self.rows if row.setting == setting]
+
+
+@dataclass(frozen=True)
+class Results(Rows[Row]):
+    """The results of a study; `tuned` by trials in no row."""
+
+    rows: Sequence[Row]
+    baseline: str
+    errors: bool
+    tuned: bool = False
+
     @property
     def runs(self) -> list[Summary]:
         """All finished runs."""
@@ -107,10 +127,6 @@ class Results:
     def planned(self) -> int:
         """The number of all cells."""
         return sum(len(row.cells) for row in self.rows)
-
-    def of(self, setting: str) -> list[Row]:
-        """Return the rows of a setting."""
-        return [row for row in self.rows if row.setting == setting]
 
 
 def collect(
@@ -138,7 +154,9 @@ def collect(
         for arm, (runs, failed) in read.items():
             other = reference if arm != baseline else {}
             outcome = _outcome(runs, arms[arm], reference=other, errors=errors) if runs else None
-            rows.append(Row(setting, arm, arms[arm], runs, failed, outcome))
+            row = Row(setting=setting, arm=arm, failures=failed, outcome=outcome,
+                      cells=arms[arm], runs=runs)  # fmt: skip
+            rows.append(row)
     return Results(tuple(rows), baseline, errors)
 
 

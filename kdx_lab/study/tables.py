@@ -121,7 +121,7 @@ def columns(outcomes: Sequence[Outcome], baseline: str) -> list[Column]:
     splits = {o.evaluated_on for o in outcomes}
     split = splits.pop() if len(splits) == 1 else "evaluated"
     chosen = " (chosen on test)" if split == "test" else ""
-    same = all(_last_is_test(o) for o in outcomes)
+    same = all(o.evaluated_on == "test" and o.selected == "last epoch" for o in outcomes)
     return [
         Column(f"test {what}{unit_of(outcomes, ' (%)')}", lambda o: _value(o, o.test)),
         Column(f"Δ to {baseline} [{CONFIDENCE:.0%} CI]", _points),
@@ -136,10 +136,6 @@ def columns(outcomes: Sequence[Outcome], baseline: str) -> list[Column]:
         Column("parameters", lambda o: f"{o.cost.shipped:,}"),
         Column("in training", lambda o: f"{o.cost.trained:,}"),
     ]
-
-
-def _last_is_test(outcome: Outcome) -> bool:
-    return outcome.evaluated_on == "test" and outcome.selected == "last epoch"
 
 
 def _state(row: Row, running: Collection[str]) -> str:

@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from kdx.util.words import counted, in_bytes, listed, measured, of_windows
+from kdx.util.words import counted, in_bytes, listed, measured, naturally, of_windows
 
 
 def test_one_is_singular_and_thousands_are_grouped():
@@ -58,3 +60,10 @@ def test_paths_of_windows(path, advice, tmp_path, monkeypatch):
     assert of_windows("c:/") == ""  # it is here
     monkeypatch.setattr("os.name", "nt")
     assert of_windows(path) == ""
+
+
+def test_numbers_in_names_are_sorted_by_value():
+    assert sorted(["conv10", "conv2", "conv", "bn3"], key=naturally) == [
+        "bn3", "conv", "conv2", "conv10",
+    ]  # fmt: skip
+    assert max(Path("a/seed_2"), Path("a/seed_10"), key=naturally) == Path("a/seed_10")
