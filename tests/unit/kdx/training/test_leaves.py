@@ -58,3 +58,15 @@ def test_parts_of_a_batch_share_a_product_and_learn_the_same(recipe, monkeypatch
         fits.append(deepcopy(job.student.state_dict()))
     assert largest_difference(*fits) < 1e-5
     assert made[0] < made[1]
+
+
+def test_processes_share_the_factors_before_a_teacher_averages_them(recipe, monkeypatch):
+    """DDP, which makes others equal when it wraps them, ignores them."""
+    done: list[str] = []
+    monkeypatch.setattr(Runtime, "share", lambda self, given: done.append(f"shares {len(given)}"))
+    monkeypatch.setattr(Runtime, "follow", lambda self, averages: done.append("averages"))
+    teacher = ("teacher={use: ema}", "losses=[{use: cross_entropy}, {use: kd}]")
+    job = build(recipe(EXPANDED, "accumulate=2", *teacher))
+    runner = StageRunner(Runtime(job, accelerator_for(job)), job.stages[0])
+    assert runner.detached.replaced
+    assert done == [f"shares {len(runner.detached.replaced)}", "averages"]
