@@ -59,8 +59,10 @@ class Leaves(nn.Module):
         """Let the units run on the leaves; at the end the factors get their gradients.
 
         Those are added to gradients that are there. The factors must not change inside. After an
-        exception they get none.
+        exception they get none. RuntimeError for units that run on leaves already.
         """
+        if any(unit._leaves is not None for unit in self._units):
+            raise RuntimeError("a unit runs on a leaf already: hold one set of leaves at a time")
         leaves = iter(self.products)
         try:
             with torch.enable_grad():

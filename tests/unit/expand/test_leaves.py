@@ -194,6 +194,21 @@ def test_a_unit_that_is_frozen_later_gets_no_gradients():
         assert (gradient is None) == name.startswith("3."), name
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_a_unit_has_one_leaf_at_a_time(same):
+    model, x = network(), batch()
+    leaves = expand.Leaves(model)
+    inner = leaves if same else expand.Leaves(model, paths=["0"])
+    expected = copy.deepcopy(model)
+    expected(x).sum().backward()
+    with leaves.held():
+        model(x).sum().backward()
+        with pytest.raises(RuntimeError, match="already"), inner.held():
+            pass
+    for one, two in zip(gradients(expected), gradients(model), strict=True):
+        torch.testing.assert_close(two, one)
+
+
 def test_a_copy_made_inside_runs_on_factors_of_its_own():
     model, x = network(), batch()
     leaves = expand.Leaves(model)
