@@ -4,9 +4,12 @@ from copy import deepcopy
 
 import pytest
 import torch
+from torch import nn
 
+import expand
 from kdx.training.job import build
-from kdx.training.leaves import leaves_of
+from kdx.training.leaves import Detached, leaves_of
+from kdx.training.objective import Objective, Term
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.stage import EpochStats, StageRunner
 from tests.unit.kdx.training.test_speed_options import largest_difference
@@ -70,3 +73,14 @@ def test_processes_share_the_factors_before_a_teacher_averages_them(recipe, monk
     runner = StageRunner(Runtime(job, accelerator_for(job)), job.stages[0])
     assert runner.detached.replaced
     assert done == [f"shares {len(runner.detached.replaced)}", "averages"]
+
+
+def test_factors_that_two_layers_share_are_found():
+    layers = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3))
+    student = expand.expand(layers, "cl", rate=2)
+    student[1].factors[2].bias = student[0].factors[2].bias
+    objective = Objective(student, [Term("size", 1.0, lambda *_: torch.zeros(()), "losses[0]")])
+    leaves = expand.Leaves(student)
+    detached = Detached(objective, [leaves])
+    found = dict(zip(leaves.replaced, detached.replaced, strict=True))
+    assert found["1.factors.2.bias"] is found["0.factors.2.bias"]
