@@ -19,18 +19,22 @@ EXPANDED = f"student.transforms=[{CHAINS}]"
 
 
 @pytest.mark.parametrize(
-    ("more", "leaves"),
+    ("more", "world", "leaves"),
     [
-        (("accumulate=2",), 1),
-        ((), 0),
-        (("accumulate=2", "compile=true"), 0),
-        (("accumulate=2", "student.transforms=[]"), 0),
+        (("accumulate=2",), 1, 1),
+        ((), 1, 0),
+        ((), 2, 1),
+        (("compile=true",), 2, 0),
+        (("accumulate=2", "compile=true"), 1, 0),
+        (("accumulate=2", "student.transforms=[]"), 2, 0),
     ],
-    ids=["parts", "whole batches", "compiled", "not expanded"],
+    ids=["parts", "whole batches", "processes", "both compiled", "compiled", "not expanded"],
 )
-def test_where_there_are_leaves(recipe, more, leaves):
+def test_where_there_are_leaves(recipe, more, world, leaves):
     job = build(recipe(EXPANDED, *more))
-    assert len(leaves_of(Runtime(job, accelerator_for(job)), job.student)) == leaves
+    runtime = Runtime(job, accelerator_for(job))
+    runtime.world = world
+    assert len(leaves_of(runtime, job.student)) == leaves
 
 
 @pytest.mark.parametrize(
