@@ -26,10 +26,11 @@ class Leaves(nn.Module):
         optimizer.step()  # the factors have their gradients
 
     Of the units at `paths` (default: of all) those that run on the product of their factors, of
-    which one is trained. `replaced` are the names of the parameters and buffers of `model` that
-    they stand for; `pairs`, while they are held, each trained leaf with what it stands for,
-    differentiably. For DDP wrap a module that holds `model` and these, and let it ignore
-    `replaced`, which must be equal on all processes.
+    which at least one is trained: by the modes and `requires_grad` of now, so make others when
+    those change. `replaced` are the names of the parameters and buffers of `model` that they stand
+    for; `pairs`, while they are held, each trained leaf with what it stands for, differentiably.
+    For DDP wrap a module that holds `model` and these, and let it ignore `replaced`, which must be
+    equal on all processes.
     """
 
     def __init__(self, model: nn.Module, paths: Collection[str] | None = None) -> None:
@@ -46,7 +47,9 @@ class Leaves(nn.Module):
                 self._units.append(unit)
                 own = (*unit.factors.named_parameters(), *unit.factors.named_buffers())
                 self.replaced += [start + name for name, _ in own]
-                for each in unit._fold_now():
+                with torch.enable_grad():
+                    made = unit._fold_now()
+                for each in made:
                     if each is not None:
                         leaf = nn.Parameter(each.detach().clone(), each.requires_grad)
                         self.products.append(leaf)
@@ -56,15 +59,17 @@ class Leaves(nn.Module):
         """Let the units run on the leaves; at the end the factors get their gradients.
 
         Those are added to gradients that are there. The factors must not change inside. After an
-        exception they get none.
+        exception they get none. RuntimeError for units that run on leaves already.
         """
+        if any(unit._leaves is not None for unit in self._units):
+            raise RuntimeError("a unit runs on a leaf already: hold one set of leaves at a time")
         leaves = iter(self.products)
-        with torch.enable_grad():
-            for unit in self._units:
-                weight, bias = unit._fold_now()
-                own = self._leaf(weight, leaves)
-                unit._leaves = own, None if bias is None else self._leaf(bias, leaves)
         try:
+            with torch.enable_grad():
+                for unit in self._units:
+                    weight, bias = unit._fold_now()
+                    own = self._leaf(weight, leaves)
+                    unit._leaves = own, None if bias is None else self._leaf(bias, leaves)
             yield
             self._pull_back()
         finally:
@@ -78,7 +83,7 @@ class Leaves(nn.Module):
         """Return the next leaf, with the value of the product that it stands for."""
         leaf = next(leaves)
         leaf.data = product.detach()
-        if leaf.requires_grad:
+        if leaf.requires_grad and product.requires_grad:
             self.pairs.append((leaf, product))
         return leaf
 

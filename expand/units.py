@@ -22,11 +22,11 @@ __all__ = ["MODES", "OWN_NAMES", "ExpandedUnit", "Mode", "unit_class"]
 Mode = Literal["folded", "unfolded", "nonlinear"]
 MODES: tuple[Mode, ...] = ("folded", "unfolded", "nonlinear")
 
-OWN_NAMES = ("factors", "fold", "layer_class", "mode", "_held", "_leaves", "_running")
-"""The attributes of a unit, which a layer that is to become one must not have."""
-
-
 _PASSING = ("_held", "_leaves", "_running")
+_SAID = ("check_factors", "is_chain", "is_folded", "is_trained")
+
+OWN_NAMES = ("factors", "fold", "layer_class", "mode", *_PASSING, *_SAID)
+"""The attributes of a unit, which a layer that is to become one must not have."""
 
 
 class ExpandedUnit(nn.Module):

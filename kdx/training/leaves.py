@@ -38,7 +38,8 @@ class Detached(nn.Module):
         self.objective, self.leaves = objective, nn.ModuleList(cast("Any", leaves))
         names = [name for each in leaves for name in each.replaced]
         student = objective.student
-        state = {**dict(student.named_parameters()), **dict(student.named_buffers())}
+        state: dict[str, Tensor] = dict(student.named_parameters(remove_duplicate=False))
+        state |= dict(student.named_buffers(remove_duplicate=False))  # factors may be tied
         self.replaced: list[Tensor] = [state[name] for name in names]
         ignored = [*objective.ignored_by_ddp, *(f"student.{name}" for name in names)]
         self._ddp_params_and_buffers_to_ignore = [f"objective.{name}" for name in ignored]

@@ -65,6 +65,7 @@ class StageRunner:
         accelerator = runtime.accelerator
         self.detached = Detached(self.objective, leaves_of(runtime, self.objective.student))
         self.wrapped, prepared = accelerator.prepare(self.detached, optimizer)
+        runtime.share(self.detached.replaced)  # as DDP does with the others
         # Accelerate's optimizer looks for a package on the disk at every step (benchmarks/LOG.md):
         # only fp16's scaler and strategies other than DDP need it.
         plain = accelerator.distributed_type in ("NO", "MULTI_CPU", "MULTI_GPU")
@@ -104,7 +105,7 @@ class StageRunner:
         self.objective.enter(within)
         self.followers = [*self.teaching, *self._averages(epoch, "ema")]
         runtime.batches.set_epoch(epoch, first_step=first_step)
-        runtime.share(self.detached.replaced)  # equal at first, and should processors round unlike
+        runtime.share(self.detached.replaced)  # should processors round unlike
         started = time.perf_counter() - stats.seconds
         with log.progress(self.stage.stage.name, epoch + 1, steps) as progress:
             for step, batch in enumerate(runtime.loader, first_step):

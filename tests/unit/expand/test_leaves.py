@@ -163,6 +163,52 @@ def test_after_an_exception_the_factors_have_no_gradients():
     assert None not in gradients(model)
 
 
+def test_after_a_fold_that_fails_no_unit_runs_on_a_leaf():
+    model, x = network(), batch()
+    leaves = expand.Leaves(model)
+    factor, model[3].factors[1] = model[3].factors[1], nn.Identity()
+    with pytest.raises(TypeError, match="factor 1"), leaves.held():
+        pass
+    model[3].factors[1] = factor
+    assert not leaves.pairs
+    model(x).sum().backward()
+    assert None not in gradients(model)
+
+
+def test_they_are_trained_where_they_are_made_without_gradients():
+    model = network()
+    with torch.no_grad():
+        leaves = expand.Leaves(model)
+    with leaves.held():
+        model(batch()).sum().backward()
+    assert None not in gradients(model)
+
+
+def test_a_unit_that_is_frozen_later_gets_no_gradients():
+    model = network()
+    leaves = expand.Leaves(model)
+    model[3].requires_grad_(False)
+    with leaves.held():
+        model(batch()).sum().backward()
+    for (name, _), gradient in zip(model.named_parameters(), gradients(model), strict=True):
+        assert (gradient is None) == name.startswith("3."), name
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_unit_has_one_leaf_at_a_time(same):
+    model, x = network(), batch()
+    leaves = expand.Leaves(model)
+    inner = leaves if same else expand.Leaves(model, paths=["0"])
+    expected = copy.deepcopy(model)
+    expected(x).sum().backward()
+    with leaves.held():
+        model(x).sum().backward()
+        with pytest.raises(RuntimeError, match="already"), inner.held():
+            pass
+    for one, two in zip(gradients(expected), gradients(model), strict=True):
+        torch.testing.assert_close(two, one)
+
+
 def test_a_copy_made_inside_runs_on_factors_of_its_own():
     model, x = network(), batch()
     leaves = expand.Leaves(model)

@@ -199,14 +199,12 @@ def test_torch_fx_takes_a_unit_for_a_layer():
     assert torch.equal(traced(x), model(x))
 
 
-def test_names_that_a_unit_needs_are_a_reason():
-    class Mode(nn.Conv2d):
-        def __init__(self, *args):
-            super().__init__(*args)
-            self.mode = "double"
-
-    (row,) = expand.plan(Mode(3, 4, 3), "cl").rows
-    assert row.reason == "it has a 'mode' of its own, which an expanded layer needs"
+@pytest.mark.parametrize("name", ["mode", "is_chain", "is_folded", "is_trained", "check_factors"])
+def test_names_that_a_unit_needs_are_a_reason(name):
+    layer = nn.Conv2d(3, 4, 3)
+    setattr(layer, name, "double")
+    (row,) = expand.plan(layer, "cl").rows
+    assert row.reason == f"it has a {name!r} of its own, which an expanded layer needs"
 
 
 def test_a_weight_that_the_layer_denies_is_a_reason():

@@ -4,9 +4,12 @@ from copy import deepcopy
 
 import pytest
 import torch
+from torch import nn
 
+import expand
 from kdx.training.job import build
-from kdx.training.leaves import leaves_of
+from kdx.training.leaves import Detached, leaves_of
+from kdx.training.objective import Objective, Term
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.stage import EpochStats, StageRunner
 from tests.unit.kdx.training.test_speed_options import largest_difference
@@ -16,18 +19,22 @@ EXPANDED = f"student.transforms=[{CHAINS}]"
 
 
 @pytest.mark.parametrize(
-    ("more", "leaves"),
+    ("more", "world", "leaves"),
     [
-        (("accumulate=2",), 1),
-        ((), 0),
-        (("accumulate=2", "compile=true"), 0),
-        (("accumulate=2", "student.transforms=[]"), 0),
+        (("accumulate=2",), 1, 1),
+        ((), 1, 0),
+        ((), 2, 1),
+        (("compile=true",), 2, 0),
+        (("accumulate=2", "compile=true"), 1, 0),
+        (("accumulate=2", "student.transforms=[]"), 2, 0),
     ],
-    ids=["parts", "whole batches", "compiled", "not expanded"],
+    ids=["parts", "whole batches", "processes", "both compiled", "compiled", "not expanded"],
 )
-def test_where_there_are_leaves(recipe, more, leaves):
+def test_where_there_are_leaves(recipe, more, world, leaves):
     job = build(recipe(EXPANDED, *more))
-    assert len(leaves_of(Runtime(job, accelerator_for(job)), job.student)) == leaves
+    runtime = Runtime(job, accelerator_for(job))
+    runtime.world = world
+    assert len(leaves_of(runtime, job.student)) == leaves
 
 
 @pytest.mark.parametrize(
@@ -58,3 +65,26 @@ def test_parts_of_a_batch_share_a_product_and_learn_the_same(recipe, monkeypatch
         fits.append(deepcopy(job.student.state_dict()))
     assert largest_difference(*fits) < 1e-5
     assert made[0] < made[1]
+
+
+def test_processes_share_the_factors_before_a_teacher_averages_them(recipe, monkeypatch):
+    """DDP, which makes others equal when it wraps them, ignores them."""
+    done: list[str] = []
+    monkeypatch.setattr(Runtime, "share", lambda self, given: done.append(f"shares {len(given)}"))
+    monkeypatch.setattr(Runtime, "follow", lambda self, averages: done.append("averages"))
+    teacher = ("teacher={use: ema}", "losses=[{use: cross_entropy}, {use: kd}]")
+    job = build(recipe(EXPANDED, "accumulate=2", *teacher))
+    runner = StageRunner(Runtime(job, accelerator_for(job)), job.stages[0])
+    assert runner.detached.replaced
+    assert done == [f"shares {len(runner.detached.replaced)}", "averages"]
+
+
+def test_factors_that_two_layers_share_are_found():
+    layers = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3))
+    student = expand.expand(layers, "cl", rate=2)
+    student[1].factors[2].bias = student[0].factors[2].bias
+    objective = Objective(student, [Term("size", 1.0, lambda *_: torch.zeros(()), "losses[0]")])
+    leaves = expand.Leaves(student)
+    detached = Detached(objective, [leaves])
+    found = dict(zip(leaves.replaced, detached.replaced, strict=True))
+    assert found["1.factors.2.bias"] is found["0.factors.2.bias"]
