@@ -59,10 +59,13 @@ class Leaves(nn.Module):
         """Let the units run on the leaves; at the end the factors get their gradients.
 
         Those are added to gradients that are there. The factors must not change inside. After an
-        exception they get none. RuntimeError for units that run on leaves already.
+        exception they get none. RuntimeError for units that run on leaves already, or no longer on
+        their product.
         """
         if any(unit._leaves is not None for unit in self._units):
             raise RuntimeError("a unit runs on a leaf already: hold one set of leaves at a time")
+        if not all(unit.is_folded for unit in self._units):
+            raise RuntimeError("a unit's mode has changed: make new leaves")
         leaves = iter(self.products)
         try:
             with torch.enable_grad():

@@ -209,6 +209,14 @@ def test_a_unit_has_one_leaf_at_a_time(same):
         torch.testing.assert_close(two, one)
 
 
+def test_units_that_have_another_mode_since_are_refused():
+    model = network()
+    leaves = expand.Leaves(model)
+    expand.set_mode(model, "unfolded")
+    with pytest.raises(RuntimeError, match="mode has changed: make new leaves"):
+        leaves.held().__enter__()
+
+
 def test_a_copy_made_inside_runs_on_factors_of_its_own():
     model, x = network(), batch()
     leaves = expand.Leaves(model)
