@@ -88,7 +88,7 @@ def resolve(use: str, kind: str, allowed: Iterable[str]) -> Any:
     package, dot, _ = use.partition(".")
     is_timm = kind == "optimizer" and package == "timm" and bool(dot)
     if dot and not is_timm:
-        factory = _dotted(use, allowed)
+        factory = _dotted(use, kind, allowed)
     elif not (known := timm_optimizers() if is_timm else table(kind)):
         raise ValueError(f"{not_one}: use a dotted name, as expand.ExpandNet")
     elif (factory := known.get(use)) is None:
@@ -134,7 +134,7 @@ def timm_optimizers() -> dict[str, Any]:
     return found
 
 
-def _dotted(use: str, allowed: Iterable[str]) -> Any:
+def _dotted(use: str, kind: str, allowed: Iterable[str]) -> Any:
     parts = use.split(".")
     if len(use) > _LONGEST or not all(part.isidentifier() for part in parts):
         raise ValueError(f"{show(use)} is not a dotted name such as expand.ExpandNet")
@@ -147,11 +147,16 @@ def _dotted(use: str, allowed: Iterable[str]) -> Any:
     if not any(f"{module}.".startswith(f"{root}.") for root in allowed):
         outside = f"outside the modules that a recipe may use ({', '.join(sorted(allowed))})"
         raise ValueError(f"{show(use)} is {outside}: allow it with --plugin {parts[0]}")
-    public = vars(_import(module)).get("__all__")
+    found = _import(module)
+    public = vars(found).get("__all__")
     if public is None:
         raise ValueError(f"{show(use)}: module {module!r} has no __all__ that makes names public")
     if name not in public:
-        raise ValueError(f"{name!r} is not in __all__ of {module!r}.{unknown(name, public)}")
+        from kdx.recipe.kinds import lack  # here, because it brings torch
+
+        house = parts[0] in _HOUSE
+        fit = [n for n in public if not lack(getattr(found, n, None), kind, annotated=house)]
+        raise ValueError(f"{name!r} is not in __all__ of {module!r}.{unknown(name, fit or public)}")
     return _import(module, name)
 
 

@@ -32,6 +32,12 @@ def test_a_name_outside_the_allowed_modules_is_refused(plugin, use):
         resolve(use, "network", ALLOWED)
 
 
+def test_what_is_known_fits():
+    known = "Known: ACNet, DBB, DOConv, ExpandNet, MobileOne, OREPA, RepVGG"
+    with pytest.raises(ValueError, match=rf"not in __all__ of 'expand'\. {known}$"):
+        resolve("expand.Int8", "transform", ALLOWED)
+
+
 def test_a_module_that_is_not_allowed_is_not_even_imported(tmp_path, monkeypatch):
     (tmp_path / "hostile_plugin.py").write_text("__all__ = ['net']\ndef net(): ...\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -46,7 +52,7 @@ def test_a_module_that_is_not_allowed_is_not_even_imported(tmp_path, monkeypatch
     ("use", "message"),
     [
         ("kdx.recipe.registry.importlib", "module 'kdx.recipe.registry' has no __all__ that"),
-        ("recipe_plugin.os", "'os' is not in __all__ of 'recipe_plugin'. Known: Bad, Blur, Cross"),
+        ("recipe_plugin.os", "'os' is not in __all__ of 'recipe_plugin'. Known: Net, Picky,"),
         ("recipe_plugin.Nett", "not in __all__ of 'recipe_plugin'. Did you mean 'Net'?"),
         ("recipe_plugin.absent", "cannot import 'absent' from 'recipe_plugin': AttributeError"),
         ("recipe_plugin.os.system", "cannot import 'recipe_plugin.os': ModuleNotFoundError"),
