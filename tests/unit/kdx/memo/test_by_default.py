@@ -29,7 +29,8 @@ BY_DEFAULT = (
     "what",
     [
         (GUIDES["kd"], "data.limit=58", "epochs=4", EXPAND),
-        (GUIDES["hint"], "accumulate=3", "epochs=3"),
+        # parts of one size: some processors round a sample otherwise among 10 than among 11
+        (GUIDES["hint"], "accumulate=2", "epochs=3"),
         (GUIDES["pkt"], "precision=bf16", "epochs=3"),
         (HINT_THEN_KD, "epochs=2", "data.workers=1"),
     ],
