@@ -8,23 +8,21 @@ and the batch in four parts. An expanded network trains on its factors, or on `e
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, distributed, nn
-from torch.multiprocessing.spawn import spawn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 import expand
 from benchmarks.cases import CASES, Case
 from benchmarks.output import TableRow, options, selected, show, write
+from benchmarks.processes import side_by_side
 from benchmarks.training import sgd
 from kdx.commands.shared import guarded
 from kdx_lab.complexity.rounds import Contender, Rounds, Step, measure
@@ -55,7 +53,8 @@ def _row(name: str, args: argparse.Namespace, threads: int) -> TableRow:
     case = CASES[name]
     expanded = _network(case, "leaves")
     compact, factors = (_megabytes(each) for each in (expand.compress(expanded), expanded))
-    two = _side_by_side(case, args.rounds, threads)
+    alike = partial(_measure, case, args.rounds, repeats=REPEATS)
+    two = side_by_side(alike, PROCESSES, threads)
     parts = _measure(case, args.rounds, parts=PARTS)
     return {
         "network": name,
@@ -122,24 +121,6 @@ def _step(case: Case, way: str, parts: int) -> Step:
         optimizer.zero_grad()
 
     return step
-
-
-def _side_by_side(case: Case, rounds: int, threads: int) -> Rounds:
-    """Measure in several processes in lockstep, by the clock of rank 0."""
-    with TemporaryDirectory() as directory:
-        spawn(_process, (case, rounds, threads, directory), nprocs=PROCESSES)
-        speeds: Mapping[str, list[float]] = torch.load(Path(directory, "speeds"))
-        return Rounds(speeds)
-
-
-def _process(rank: int, case: Case, rounds: int, threads: int, directory: str) -> None:
-    torch.set_num_threads(max(1, threads // PROCESSES))
-    where = {"init_method": f"file://{directory}/meet", "rank": rank, "world_size": PROCESSES}
-    distributed.init_process_group("gloo", **where)
-    measured = _measure(case, rounds, repeats=REPEATS)
-    if rank == 0:
-        torch.save(dict(measured.speeds), Path(directory, "speeds"))
-    distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

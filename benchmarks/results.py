@@ -1,7 +1,7 @@
 """The tables of docs/results.md, from the studies' results that are committed beside it.
 
     python -m benchmarks.results runs/studies/fashion_mnist/transforms   # keep its results.json
-    python -m benchmarks.results                                         # write the tables anew
+    python -m benchmarks.results                                         # write the tables again
 
 A table stands below a line `<!-- table NAME.json | setting | columns -->`, its rows ordered by the
 test metric, the best first: columns are headings, or how they begin, of `kdx study`'s own tables,

@@ -13,20 +13,18 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 import torch
 from rich.console import Console
 from rich.progress import track
 from torch import distributed, nn
-from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 import expand
 from benchmarks.memory import peak_memory
 from benchmarks.output import TableRow, options, selected, show, write
+from benchmarks.processes import side_by_side
 from benchmarks.training import training_step
 from kdx.commands.shared import guarded
 from kdx.models.students import smallnet
@@ -87,7 +85,8 @@ def _row(name: str, args: argparse.Namespace, threads: int) -> TableRow:
     if args.batch_size:
         size = replace(size, batch=args.batch_size)
     several = size.processes > 1
-    rounds = _side_by_side(size, args.rounds, threads) if several else _measure(size, args.rounds)
+    run = partial(_measure, size, args.rounds, repeats=REPEATS if several else None)
+    rounds = side_by_side(run, size.processes, threads) if several else run()
     device = _device(size)
     peaks = {mode: peak_memory(partial(_step, size, mode), device) for mode in MODES}
     return {
@@ -119,23 +118,6 @@ def _step(size: Size, mode: Mode) -> Step:
 
 def _device(size: Size) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() and size.processes == 1 else "cpu")
-
-
-def _side_by_side(size: Size, rounds: int, threads: int) -> Rounds:
-    """Measure in several processes in lockstep, by the clock of rank 0."""
-    with TemporaryDirectory() as directory:
-        spawn(_process, (size, rounds, threads, directory), nprocs=size.processes)
-        return Rounds(torch.load(Path(directory, "speeds")))
-
-
-def _process(rank: int, size: Size, rounds: int, threads: int, directory: str) -> None:
-    torch.set_num_threads(max(1, threads // size.processes))
-    where = {"init_method": f"file://{directory}/meet", "rank": rank, "world_size": size.processes}
-    distributed.init_process_group("gloo", **where)
-    measured = _measure(size, rounds, repeats=REPEATS)
-    if rank == 0:
-        torch.save(dict(measured.speeds), Path(directory, "speeds"))
-    distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

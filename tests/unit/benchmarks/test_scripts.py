@@ -1,6 +1,7 @@
 """The benchmarks run from end to end, on next to nothing."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from benchmarks import (
     operations,
     peers,
     pipeline,
+    processes,
     scaling,
     startup,
     teacher,
@@ -144,7 +146,7 @@ def test_scaling(tmp_path):
 
 
 def test_one_of_several_processes(tmp_path):
-    size = scaling.Size(batch=4)
-    scaling._process(0, size, 2, 1, str(tmp_path))
+    measure = partial(scaling._measure, scaling.Size(batch=4), 2, repeats=1)
+    processes._process(0, measure, 1, 1, str(tmp_path))
     assert {len(v) for v in torch.load(tmp_path / "speeds").values()} == {2}
     assert not torch.distributed.is_initialized()
