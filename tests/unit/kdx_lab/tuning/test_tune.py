@@ -2,8 +2,6 @@
 
 import json
 import shutil
-from math import nan
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -16,8 +14,7 @@ from kdx_lab.study.cell import Cell
 from kdx_lab.study.conduct import report
 from kdx_lab.study.finished import placeless
 from kdx_lab.study.grid import open_study
-from kdx_lab.tuning.search import Search, Trial
-from kdx_lab.tuning.tune import FILE, _best, changed, chosen, described, tuned
+from kdx_lab.tuning.tune import FILE, changed, chosen, described, tuned
 from tests.unit.kdx_lab.study import made
 
 pytest.importorskip("optuna", reason="needs pip install 'kdx[tune]'")
@@ -168,30 +165,6 @@ def test_a_trial_that_cannot_be_built_fails_and_the_others_go_on(grid):
     assert len(found.cells) == 4
 
 
-def test_trials_of_another_recipe_are_refused(grid):
-    recipe = grid().trial(("", "compact"), 3, {"optimizer.lr": 0.01})
-    recipe.run_dir.mkdir(parents=True)
-    (recipe.run_dir / "recipe.yaml").write_text(recipe.portable_yaml())
-    assert not Trial(Asked(), {}, recipe).is_over()
-    changed = grid("overrides.epochs=4").trial(("", "compact"), 3, {"optimizer.lr": 0.01})
-    with pytest.raises(ValueError, match=r"a trial of another recipe:\n  epochs: 3, now 4\n"):
-        Trial(Asked(), {}, changed).is_over()
-
-
-def test_a_trial_that_is_not_a_number_is_never_the_best(grid, monkeypatch):
-    values = {0: nan, 1: 0.3, 2: 0.7, 3: 0.7}
-    plain, pair = grid(), ("", "compact")
-    trials = [Trial(Asked(), {}, plain.trial(pair, n, {})) for n in values]
-    for trial, score in zip(trials, values.values(), strict=True):
-        run = made.summary(0.1, best={"top1": score}, last={"top1": score})
-        made.finish(Cell("", "compact", 5, trial.recipe), run)
-    metrics = trials[1].recipe.run_dir / "metrics.jsonl"
-    metrics.write_text('{"epoch": 1, "seconds": 6.5}\n{"epoch": 2, "sec')  # killed while it wrote
-    best = _best(pair, trials)
-    assert (best["trial"], best["validation"], best["seconds"]) == (2, 0.7, 6.5)
-    assert trials[0].value() is None
-
-
 @pytest.mark.parametrize("content", ["{", "{}", "[]", '{"tune": 1, "chosen": [1]}'])
 def test_a_damaged_choice_is_refused(grid, content):
     plain = grid()
@@ -240,46 +213,3 @@ def test_every_listed_value_is_tried_and_the_arm_is_told_once(grid):
     assert {problem.place.rpartition(": ")[2] for problem in refused.value.problems} == {
         "arms.other.space.'optimizer.rate'"
     }
-
-
-class Asked:
-    """Optuna's trial: prunes at the second epoch."""
-
-    def __init__(self):
-        self.reported = []
-
-    def report(self, value, step):
-        self.reported.append((step, value))
-
-    def should_prune(self):
-        return len(self.reported) == 2
-
-
-def test_epochs_are_reported_once_and_none_after_pruning(grid):
-    recipe = grid().trial(("", "compact"), 3, {"optimizer.lr": 0.01})
-    trial = Trial(Asked(), {}, recipe)
-    assert not trial.watch()
-    recipe.run_dir.mkdir(parents=True)
-    file, line = recipe.run_dir / "metrics.jsonl", '{"epoch": 1, "validation/top1": 0.%d}\n'
-    file.write_text(line % 5)
-    assert not trial.watch()
-    file.write_text(line % 5 + line % 6 + line % 7 + '{"epo')
-    assert trial.watch()
-    assert trial.watch()
-    assert trial.asked.reported == [(1, 0.5), (2, 0.6)]
-    assert trial.value() is None
-
-
-def test_trials_below_the_median_of_the_earlier_ones_are_pruned(tmp_path):
-    tune = SimpleNamespace(sampler="tpe", prune=True)
-    search = Search(tune, {"a": "uniform(0, 1)", "b": "int(1, 3)", "c": ["x", "y"]})
-    for _ in range(4):
-        asked, values = search.ask()
-        assert 0 <= values["a"] <= 1
-        assert values["b"] in (1, 2, 3)
-        assert values["c"] in ("x", "y")
-        asked.report(0.5, 1)
-        search.study.tell(asked, 0.5)
-    asked, _ = search.ask()
-    asked.report(0.4, 1)
-    assert asked.should_prune()
