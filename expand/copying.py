@@ -1,4 +1,7 @@
-"""Copies of networks, also of those that keep a tensor of their last forward pass."""
+"""Copies of networks, also of those that keep a tensor of their last forward pass.
+
+As kdx/util/copies.py, which names what cannot be copied: neither package imports the other.
+"""
 
 import copy
 from collections.abc import Callable, Iterable, Mapping

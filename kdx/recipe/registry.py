@@ -152,12 +152,20 @@ def _dotted(use: str, kind: str, allowed: Iterable[str]) -> Any:
     if public is None:
         raise ValueError(f"{show(use)}: module {module!r} has no __all__ that makes names public")
     if name not in public:
-        from kdx.recipe.kinds import lack  # here, because it brings torch
-
-        house = parts[0] in _HOUSE
-        fit = [n for n in public if not lack(getattr(found, n, None), kind, annotated=house)]
+        fit = [each for each in public if _fits(found, each, kind)]
         raise ValueError(f"{name!r} is not in __all__ of {module!r}.{unknown(name, fit or public)}")
     return _import(module, name)
+
+
+def _fits(module: Any, name: str, kind: str) -> bool:
+    """Whether what is called `name` in a module can be of a kind; not if it cannot be read."""
+    from kdx.recipe.kinds import lack  # here, because it brings torch
+
+    try:
+        house = module.__name__.partition(".")[0] in _HOUSE
+        return lack(getattr(module, name), kind, annotated=house) is None
+    except Exception:  # a module's __getattr__ may import what is not installed
+        return False
 
 
 def _import(module: str, name: str = "") -> Any:

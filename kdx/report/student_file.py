@@ -72,6 +72,7 @@ def outputs_in_words(run_dir: Path) -> str:
         found = checked(_Scales, extra)
     except ValueError:  # another task, of a plug-in
         return ""
+    # Lists of unequal length are told as far as they go: the file may be anybody's.
     names, mean, std = found.class_names, found.facts.target_mean, found.facts.target_std
     if all(each == (0, 1) for each in zip(mean, std, strict=False)):
         return f"Its outputs are the numbers themselves: {listed(names)}."

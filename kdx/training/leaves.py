@@ -17,7 +17,8 @@ __all__ = ["Detached", "leaves_of"]
 def leaves_of(runtime: Runtime, student: nn.Module) -> list[Leaves]:
     """Return the leaves of a run's student, where they pay: see `Detached`.
 
-    That is with several processes or parts of a batch; torch.compile sees through the computation.
+    That is with several processes or parts of a batch. Not with torch.compile: the storage of a
+    leaf changes at each step, and a CUDA graph would be recorded again.
     """
     job, recipe = runtime.job, runtime.job.recipe
     if recipe.compile or (runtime.world == 1 and recipe.accumulate == 1):

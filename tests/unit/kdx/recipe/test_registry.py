@@ -38,6 +38,16 @@ def test_what_is_known_fits():
         resolve("expand.Int8", "transform", ALLOWED)
 
 
+def test_a_public_name_that_cannot_be_read_is_not_among_the_known(tmp_path, monkeypatch):
+    source = "__all__ = ['Net', 'Extra']\nfrom torch.nn import Identity as Net\n"
+    source += "def __getattr__(name): raise ImportError(name)\n"
+    (tmp_path / "partial_plugin.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"'Nought' is not in __all__ .* Known: Net$"):
+        resolve("partial_plugin.Nought", "network", {"partial_plugin"})
+    sys.modules.pop("partial_plugin")
+
+
 def test_a_module_that_is_not_allowed_is_not_even_imported(tmp_path, monkeypatch):
     (tmp_path / "hostile_plugin.py").write_text("__all__ = ['net']\ndef net(): ...\n")
     monkeypatch.syspath_prepend(tmp_path)

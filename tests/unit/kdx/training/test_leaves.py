@@ -1,5 +1,6 @@
 """Where an objective runs on leaves, a batch in parts makes one product and learns the same."""
 
+from contextlib import closing
 from copy import deepcopy
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 import expand
 from kdx.training.job import build
 from kdx.training.leaves import Detached, leaves_of
+from kdx.training.log import RunLog
 from kdx.training.objective import Objective, Term
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.stage import EpochStats, StageRunner
@@ -88,3 +90,16 @@ def test_factors_that_two_layers_share_are_found():
     detached = Detached(objective, [leaves])
     found = dict(zip(leaves.replaced, detached.replaced, strict=True))
     assert found["1.factors.2.bias"] is found["0.factors.2.bias"]
+
+
+def test_an_epoch_starts_with_the_factors_of_rank_0(recipe, console, monkeypatch):
+    shared: list[list[torch.Tensor]] = []
+    monkeypatch.setattr(Runtime, "share", lambda self, tensors: shared.append([*tensors]))
+    job = build(recipe(EXPANDED, "accumulate=2"))
+    runner = StageRunner(Runtime(job, accelerator_for(job)), job.stages[0])
+    shared.clear()
+    job.recipe.run_dir.mkdir(parents=True)
+    with closing(RunLog(job.recipe.run_dir, console, epochs=1)) as log:
+        runner.run(0, 0, log)
+    factors = {id(p) for name, p in job.student.named_parameters() if ".factors." in name}
+    assert {id(each) for each in shared[0]} == factors
