@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,13 +25,18 @@ def measure(module: str, path: Path, images: np.ndarray, *, threads: int = 1) ->
     """
     if not (PROCESS / "clear_refs").exists():
         return None
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
     try:
-        with ProcessPoolExecutor(1, context) as pool:
-            return pool.submit(_measure, module, path, images, threads).result()
+        return in_fresh_process(_measure, module, path, images, threads)
     except Exception:  # the runtimes raise anything
         return None
+
+
+def in_fresh_process(function: Callable[..., int], *given: Any) -> int:
+    """Return `function(*given)` of a process that has run nothing before."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(function, *given).result()
 
 
 def _measure(module: str, path: Path, images: np.ndarray, threads: int) -> int:
