@@ -1,13 +1,9 @@
 """`kdx.export`: write an artefact, run it in its own runtime, compare, and only then keep it."""
 
-import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -17,13 +13,13 @@ from kdx.exporting import FORMATS
 from kdx.exporting.artefact import check, described
 from kdx.exporting.formats import Format, Options, Write, load, quiet, runtime
 from kdx.exporting.int8 import check_format, quantising
+from kdx.exporting.keeping import beside, check_free, keep, name_in_certificate, read_certificate
 from kdx.exporting.source import CERTIFICATE, Source, open_source
 from kdx.exporting.tracing import other_size, shape, takes
 from kdx.recipe.paths import RECIPE
 from kdx.report import write_report_page
 from kdx.tasks import numbers_of
-from kdx.util.errors import CertificateError, reason
-from kdx.util.files import locked, move, placed, write_whole
+from kdx.util.errors import reason
 
 EXAMPLES = 4  # images that a network is traced on
 CALIBRATION = 512  # training images that int8 is calibrated on
@@ -88,24 +84,24 @@ def export(
     write = quantising(to, source.calibration(CALIBRATION)) if int8 else format.write
     final = _place(output, format, source, int8=int8)
     certificate = (source.run or final.parent) / CERTIFICATE
-    exports = _certificate(certificate)["exports"]
+    exports = read_certificate(certificate)["exports"]
     if output:
-        _check_free(final, _shown(final, source), exports)
+        check_free(final, name_in_certificate(final, source), exports)
     about = source.about() | (source.results() if to == "timm" else {})
     about |= {"license": license} if license else {}
     output_name = "output" if "anchors" in source.opened.task.facts else "logits"
     options = Options(batch, output=output_name, about=about)
     tolerance = source.opened.recipe.tolerance.float32 if tolerance is None else tolerance
-    with _beside(final) as candidate:
+    with beside(final) as candidate:
         options, notes = _write(format, write, source, candidate, options)
-        row = {"format": to, "file": _shown(final, source)}
+        row = {"format": to, "file": name_in_certificate(final, source)}
         row |= {"runtime": runtime(format), "input": source.dtype}
         row |= described(candidate) | check(
             format.open, candidate, source.network, source.views, source.opened.task,
             prepare=source.prepare, batch=batch, images=images, threads=threads,
             tolerance=tolerance, lost=max_loss / 100 if int8 else None,
         )  # fmt: skip
-        _keep(candidate, final, certificate, row | {"notes": notes})
+        keep(candidate, final, certificate, row | {"notes": notes})
     if source.run and (source.run / RECIPE).is_file():
         write_report_page([source.run])
     if push_to_hub:
@@ -138,14 +134,6 @@ def _place(
         must = f"must be an existing folder or end in {name.suffix}"
         raise ValueError(f"output: {str(given)!r} {must}")
     return given
-
-
-def _check_free(path: Path, shown: str, exports: Sequence[Mapping[str, Any]]) -> None:
-    """Raise ValueError if an export would replace something that is no export of the student."""
-    place = path.parent if path.name == "model.safetensors" else path  # timm's is the folder
-    taken = any(place.iterdir()) if place.is_dir() else place.exists()
-    if taken and shown not in (each["file"] for each in exports):
-        raise ValueError(f"output: {place} exists: remove it, or choose another name")
 
 
 def _write(
@@ -188,42 +176,6 @@ def _follows(format: Format, source: Source, path: Path, images: Tensor, within:
     return found.shape == expected.shape and bool((found - expected).abs().max() <= within * scale)
 
 
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """Yield a path of the same name in a new hidden folder beside it, which is removed at the end.
-
-    A format may write several files, which know each other by name.
-    """
-    new = not path.parent.exists()
-    with placed(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-    try:
-        yield folder / path.name
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if new:
-            with suppress(OSError):  # it is not empty
-                path.parent.rmdir()
-
-
-def _keep(candidate: Path, final: Path, certificate: Path, row: dict[str, Any]) -> None:
-    """Move the files beside `candidate` beside `final`, and put the row into certificate.json.
-
-    It has no row of the file while that is replaced: so it says nothing of one that is half there.
-    """
-    with locked(certificate.with_name(f".{certificate.name}.lock")):
-        found = _certificate(certificate)
-        others = [each for each in found["exports"] if each["file"] != row["file"]]
-        if len(others) < len(found["exports"]):
-            _write_json(certificate, found | {"exports": others})
-        for file in sorted(each for each in candidate.parent.rglob("*") if each.is_file()):
-            target = final.parent / file.relative_to(candidate.parent)
-            target.parent.mkdir(exist_ok=True)
-            move(file, target)
-        _write_json(certificate, found | {"exports": [*others, row]})
-
-
 def _pushed(folder: Path, repository: str) -> str:
     """Upload a folder to the Hugging Face Hub; return the address. ValueError if that fails."""
     from huggingface_hub import HfApi
@@ -235,24 +187,3 @@ def _pushed(folder: Path, repository: str) -> str:
     except Exception as error:  # the hub's, the network's
         kept = f"{folder} is written; log in with `hf auth login` and try again"
         raise ValueError(f"push_to_hub: {repository}: {reason(error)}. {kept}") from error
-
-
-def _shown(path: Path, source: Source) -> str:
-    """Return a path as in certificate.json: relative to the run, if it lies in it."""
-    place = (source.run or path.parent).resolve()
-    whole = path.resolve()
-    return whole.relative_to(place).as_posix() if whole.is_relative_to(place) else str(whole)
-
-
-def _certificate(path: Path) -> dict[str, Any]:
-    """Return the content of certificate.json, with "exports"; CertificateError if it is damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        rows = [each for each in found.get("exports", []) if each["file"]]
-    except (ValueError, AttributeError, TypeError, KeyError) as error:
-        raise CertificateError(f"{path}: cannot be read: {error}") from error
-    return found | {"exports": rows}
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_whole(path, json.dumps(content, indent=2) + "\n")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from kdx.data import Views
@@ -19,11 +18,12 @@ from kdx.models.transforms import exact, restore, simulations
 from kdx.protocols import StudentTransform
 from kdx.report import write_report_page
 from kdx.report.summary import Summary, write_summary
-from kdx.run.class_tables import in_brief, to_log
+from kdx.run.class_tables import to_log
 from kdx.run.classes import Classes, Judge, write_classes
 from kdx.run.compared import metric_tolerances, spread_images
 from kdx.run.environment import environment
 from kdx.run.pictures import with_pictures, write_pictures
+from kdx.run.printed import print_result
 from kdx.run.report import write_report
 from kdx.tasks import numbers_of
 from kdx.training.health import diverged, is_finite
@@ -33,8 +33,6 @@ from kdx.training.runtime import Runtime
 from kdx.util.copies import copied
 from kdx.util.errors import CertificateError
 from kdx.util.files import move, write_whole
-from kdx.util.printing import say
-from kdx.util.words import counted, measured
 
 UNCERTIFIED = "student.uncertified.safetensors"  # the exported file until its certificate holds
 
@@ -102,7 +100,7 @@ def finish(
         write_report(run_dir, job.recipe, summary, certificate, **about)
         write_report_page([run_dir], summary=summary)
         write_summary(run_dir, summary)  # last: it marks the run as finished
-        _conclude(summary, certificate, classes, run_dir, log.console)
+        print_result(summary, certificate, classes, run_dir, log.console)
     return runtime.agree(certificate.problems)
 
 
@@ -225,41 +223,3 @@ def _exported(
     network.to(runtime.accelerator.device)
     runtime.share(network.state_dict().values())
     return network
-
-
-def _conclude(
-    summary: Summary,
-    certificate: Certificate,
-    classes: Classes | None,
-    run_dir: Path,
-    console: Console,
-) -> None:
-    first = summary.primary_metric
-    test, best = (measured(first, m[first], summary.numbers) for m in (summary.test, summary.best))
-    lines = [
-        f"compact  {summary.parameters['compact']:,} parameters, {test} "
-        f"{summary.headings[first]} on {counted(summary.test_images, 'test image')} (best epoch on "
-        f"{summary.evaluated_on}: {best}, epoch {summary.best_epoch})"
-    ]
-    if summary.exported == "average":
-        lines.append("         it is the average of the student's compact weights")
-        if summary.average and summary.last[first] > summary.average[first]:
-            own = measured(first, summary.last[first], summary.numbers)
-            lines[-1] += f"; the student itself reached {own}: with data.validation the better of "
-            lines[-1] += "the two is exported"
-    elif summary.parameters["trained"] != summary.parameters["compact"]:
-        single, double = certificate.float32, certificate.float64
-        changed = f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
-        changed = f"; predictions changed: {changed}" if certificate.predictions else ""
-        lines.append(
-            f"         differs from the trained network by {single.max_rel_error:.1e} (float32), "
-            f"{double.max_rel_error:.1e} (float64) of the largest logit{changed}"
-        )
-    lines += [
-        f"{name:8} {measured(first, metrics[first], summary.numbers)} {summary.headings[first]}, "
-        "simulated, on the test images"
-        for name, metrics in summary.simulated.items()
-    ]
-    lines += in_brief(classes) if classes else []
-    lines += [f"student  {run_dir / weights.FILE_IN_RUN}", f"report   {run_dir / 'report.html'}"]
-    say(console, *lines)

@@ -219,7 +219,7 @@ def test_rows_of_exports_that_end_meanwhile_are_kept(run_dir, tmp_path, monkeypa
     assert files.count("exports/student.pt2") == 1
     assert rows[-1]["sha256"] == hashlib.sha256(made.path.read_bytes()).hexdigest()
     lost = mock.Mock(side_effect=OSError(28, "No space left on device"))
-    monkeypatch.setattr(export_module, "move", lost)
+    monkeypatch.setattr("kdx.exporting.keeping.move", lost)
     with pytest.raises(OSError, match="No space"):
         kdx.export(copy, "torch-export", images=8)
     rows = json.loads(certificate.read_text())["exports"]  # says nothing of a file half there
