@@ -115,11 +115,12 @@ class StageRunner:
                 if step % runtime.job.recipe.log_every == 0 or step + 1 == steps:
                     self.health.check(epoch + 1)
                     progress(step + 1, stats.sums, stats.seen)
+                if step + 1 == steps:  # before a stop: a resume has nothing left of the epoch
+                    runtime.follow(self._averages(epoch, "swa"))
                 after(step + 1)
         if not stats.samples:
             what = "every gradient contains NaN or Inf"
             raise self.health.diverged(what, f"all steps of epoch {epoch + 1} were skipped")
-        runtime.follow(self._averages(epoch, "swa"))
         reduce, summed = runtime.accelerator.reduce, stats.sums.items()
         means = {n: cast("Tensor", reduce(v, "sum")).item() / stats.samples for n, v in summed}
         weighted = self.objective.weighted(means)

@@ -62,6 +62,8 @@ def _of_run(run: Run, grid: LandscapeGrid, console: Console) -> Landscapes:
     made_from = {
         **asdict(grid), "student": student, "checkpoint": checkpoints.digest_of(checkpoint)
     }  # fmt: skip
+    if run.summary.exported == "average":
+        made_from["exported"] = "average"
     path = run.analysis / f"losses_{grid.dims}d.json"
     kept = _kept(path, made_from)
     if kept is None:
@@ -86,7 +88,7 @@ def _measure(run: Run, checkpoint: Path, grid: LandscapeGrid, console: Console) 
     compact = opened.job.compact
     weights.load(compact, run.path)
     networks = {"compact": compact.to(opened.runtime.accelerator.device)}
-    if opened.job.transforms:
+    if opened.job.transforms and run.summary.exported == "student":  # an average is compact
         networks["trained"] = opened.job.student
     what = f"{counted(len(grid.places), 'point')} around {counted(len(networks), 'network')}"
     say(console, f"measure  {run.path}: {what}")

@@ -28,7 +28,7 @@ class Opened:
         return self.runtime.job
 
     def load(self, checkpoint: Path) -> tuple[StageJob, int]:
-        """Load student and adaptors from a checkpoint; return its stage and epoch.
+        """Load networks, adaptors and averages from a checkpoint; return its stage and epoch.
 
         The epoch counts from 0, over all stages. ValueError if the checkpoint is damaged, or does
         not fit the recipe.
@@ -39,6 +39,8 @@ class Opened:
             self.job.enter(stage.stage.phase)
         state.load_student(self.job.student)
         state.load_adaptors(stages[-1].objective.adaptors)
+        state.load_averages(self.runtime.averages)  # they may teach
+        stages[-1].objective.enter(state.progress.epoch - 1)
         return stages[-1], state.progress.epochs - 1
 
 

@@ -14,7 +14,7 @@ class Local:
 
     def __init__(self, jobs: int = 1) -> None:
         self.jobs = jobs
-        self.threads: int | None = max(1, cores() // jobs)
+        self.threads = None if jobs == 1 else max(1, cores() // jobs)
         self.queue: list[Task] = []
         self.runs: dict[str, tuple[int, Run]] = {}  # with their slots
 

@@ -89,9 +89,10 @@ class Executor(Protocol):
 
 
 def task_of(recipe: Recipe, logs: Path, *, threads: int | None = None) -> Task:
-    """Return the task of a recipe; `threads` are used if the recipe has no number of its own."""
-    if recipe.threads is None:
-        recipe = recipe.model_copy(update={"threads": threads})
+    """Return the task of a recipe; if it has no `threads` of its own, its processes share these."""
+    if recipe.threads is None and threads:
+        each = max(1, threads // (recipe.processes or 1))
+        recipe = recipe.model_copy(update={"threads": each})
     overrides = []
     for teacher in recipe.all_teachers.values():
         if (memo := teacher.memo) and memo.directory:

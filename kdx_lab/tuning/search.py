@@ -60,11 +60,12 @@ class Trial:
         return self.watch() or is_finished(run_dir)
 
     def value(self) -> float | None:
-        """Return the validation metric by which the run is chosen; None if it failed or is NaN."""
+        """Return the validation metric of what the run exported; None if it failed or is NaN."""
         if not is_finished(self.recipe.run_dir):
             return None
         summary = read_summary(self.recipe.run_dir)
-        metrics = summary.best if self.recipe.select == "best" else summary.last
+        last = (summary.average if summary.exported == "average" else None) or summary.last
+        metrics = summary.best if self.recipe.select == "best" else last
         value = metrics[summary.primary_metric]
         return value if isfinite(value) else None
 
@@ -114,11 +115,17 @@ def _suggested(asked: Any, key: str, space: Range | tuple[object, ...]) -> Any:
 
 
 def _curve(recipe: Recipe) -> Iterator[float]:
-    """Yield the primary validation metric of each evaluated epoch: the first of its line."""
+    """Yield the primary validation metric of each evaluated epoch: the first of its line.
+
+    Of the student or of its average, whichever is better, as in what is exported.
+    """
     for epoch in _epochs(recipe):
-        found = [value for key, value in epoch.items() if key.startswith("validation/")]
-        if found:
-            yield found[0]
+        of_each = (
+            [value for key, value in epoch.items() if key.startswith(start)]
+            for start in ("validation/", "validation_average/")
+        )
+        if firsts := [found[0] for found in of_each if found]:
+            yield max(firsts)
 
 
 def _epochs(recipe: Recipe) -> Iterator[dict[str, Any]]:

@@ -70,6 +70,7 @@ CASES = {
     "several teachers, the student's moving average": ([TWO, EXPAND, *TEACHERS], False),
     "an average of an ExpandNet": ([TWO, EXPAND, "average={use: ema, decay: 0.9}"], False),
     "an average of the last epochs": (["epochs=3", "average={use: swa, start: 1}"], False),
+    "an average of all epochs": ([TWO, "average={use: swa, start: 0}"], False),
     "mixup, cutmix, RandAugment": ([TWO, *MODERN, "data.repeats=3"], True),
     "mixup, cutmix, RandAugment, a memo, two workers": (
         [TWO, *MODERN, "data.workers=2", "teacher.memo={views: 2}"],
@@ -139,6 +140,7 @@ def test_stopped_after_every_step(unbroken_and_recipe, monkeypatch):
     ("unbroken_and_recipe", "call"),
     [
         ("plain", 5),
+        ("an average of all epochs", 5),
         ("best, of a validation split, label noise", 6),
     ],  # 4 steps, then a batch of images of each split
     indirect=["unbroken_and_recipe"],

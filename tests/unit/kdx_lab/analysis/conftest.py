@@ -43,3 +43,13 @@ def compact(study):
 @pytest.fixture
 def expanded(study):
     return opened(study / "init" / "seed_0")
+
+
+@pytest.fixture(scope="session")
+def averaged(tmp_path_factory):
+    """An expanded run that exports an average; another one teaches, more in each epoch."""
+    weight = "{from: 0, to: 1, epochs: 2}"
+    losses = f"losses=[{{use: cross_entropy}}, {{use: kd, teacher: mean, weight: {weight}}}]"
+    more = ("teachers={mean: {use: ema}}", losses, "average={use: ema, decay: 0.9}")
+    root = tmp_path_factory.mktemp("averaged")
+    return opened(run(loaded(root, "keep_checkpoints=9", SGD, "epochs=2", EXPAND, *more), silent()))

@@ -39,6 +39,17 @@ def test_similarities_are_those_of_plain_autograd(compact, measured):
     assert abs(found[0]) < 0.999
 
 
+def test_averages_that_teach_and_weights_are_those_of_the_epoch(averaged):
+    opened, weights, steps = open_run(averaged), [], []
+    for checkpoint in kept_epochs(averaged).values():
+        stage, _ = opened.load(checkpoint)
+        weights.append(stage.objective.weights["kd"])
+        steps.append(int(opened.runtime.averages["mean"].n_averaged))
+    assert weights == [stage.objective.terms[1].weight_at(epoch, 2) for epoch in (0, 1)]
+    assert weights[0] < weights[1]
+    assert steps == [5, 9]
+
+
 def test_the_student_is_left_as_it_was_with_its_buffers(expanded, measured):
     opened, checkpoint = open_run(expanded), kept_epochs(expanded)[2]
     opened.load(checkpoint)

@@ -41,6 +41,13 @@ def test_in_the_middle_both_networks_have_the_loss_of_the_runs_own_evaluation(
     assert found["trained"]["parameters"] == expanded.summary.parameters["trained"]
 
 
+def test_an_exported_average_is_what_was_trained(averaged, landscape, tmp_path):
+    found = landscape(averaged, tmp_path, **SMALL)
+    own = evaluate(averaged.path, split="train")
+    assert found["compact"]["loss"][1] == pytest.approx(own.metrics["loss"], rel=1e-4)
+    assert found["trained"] == found["compact"]
+
+
 def test_refitted_statistics_are_those_of_the_images(compact, landscape, tmp_path):
     fixed = landscape(compact, tmp_path, **SMALL)
     refit = landscape(compact, tmp_path, **SMALL, batchnorm="refit")

@@ -51,6 +51,22 @@ def test_a_trial_that_is_not_a_number_is_never_the_best(grid, monkeypatch):
     assert trials[0].value() is None
 
 
+def test_the_average_counts_where_it_is_what_is_exported(grid):
+    recipe = grid().trial(("", "compact"), 3, {"optimizer.lr": 0.01})
+    trial = Trial(Asked(), {}, recipe)
+    recipe.run_dir.mkdir(parents=True)
+    line = '{"epoch": 1, "validation/top1": 0.%d, "validation_average/top1": 0.%d}\n'
+    (recipe.run_dir / "metrics.jsonl").write_text(line % (5, 7) + line % (6, 4))
+    trial.watch()
+    assert trial.asked.reported == [(1, 0.7), (2, 0.6)]
+    scores = {"last": {"top1": 0.6}, "average": {"top1": 0.7}}
+    for number, exported, score in ((4, "average", 0.7), (5, "student", 0.6)):
+        other = grid().trial(("", "compact"), number, {})
+        run = made.summary(0.1, exported=exported, **scores)
+        made.finish(Cell("", "compact", 5, other), run)
+        assert Trial(Asked(), {}, other).value() == score
+
+
 def test_epochs_are_reported_once_and_none_after_pruning(grid):
     recipe = grid().trial(("", "compact"), 3, {"optimizer.lr": 0.01})
     trial = Trial(Asked(), {}, recipe)
