@@ -4,57 +4,19 @@ B: batch, C: classes.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from inspect import signature
 from types import MappingProxyType
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from kdx.models.ensemble import Mean, Watched
+from kdx.models.ensemble import Watched
 from kdx.models.features import FeatureWanted, Tapped
 from kdx.models.modes import as_it_was
-from kdx.protocols import Loss, Outputs, SharedState
+from kdx.protocols import Outputs, SharedState
+from kdx.training.terms import Term
 
 NO_TEACHERS: Mapping[str, Outputs] = MappingProxyType({})
-
-
-@dataclass(frozen=True)
-class Term:
-    """One loss of the mixture. `place` is where the recipe names it, for error messages.
-
-    `shares` are those of the teachers, by name, in what it learns from. `weight` is that of an
-    epoch of a stage, both counted in epochs: weight(0, 30) is the first of 30; or the same for all.
-    """
-
-    name: str
-    weight: float | Callable[[int, int], float]
-    loss: Loss
-    place: str
-    shares: Mapping[str, float] = field(default_factory=partial(dict, teacher=1.0))
-
-    def weight_at(self, epoch: int, epochs: int) -> float:
-        """Return the weight in an epoch, counted from 0, of `epochs`."""
-        return self.weight(epoch, epochs) if callable(self.weight) else self.weight
-
-    @cached_property
-    def wants(self) -> list[str]:
-        """What the loss asks for by its signature: "indices" [B] of the samples, "epoch"."""
-        call = self.loss.forward if isinstance(self.loss, nn.Module) else self.loss
-        return [name for name in ("indices", "epoch") if name in signature(call).parameters]
-
-    def teacher(self, teachers: Mapping[str, Outputs]) -> Outputs | None:
-        """Return what it learns from: the outputs of a teacher, or of several as `Mean`.
-
-        None without a teacher among `teachers`, the outputs by name.
-        """
-        names = [name for name in self.shares if name in teachers]
-        if len(names) < 2:
-            return teachers[names[0]] if names else None
-        shares = {name: self.shares[name] for name in names}
-        return cast("Outputs", Mean(teachers, shares, at=getattr(self.loss, "mean_at", None)))
 
 
 class Objective(nn.Module):
@@ -124,9 +86,7 @@ class Objective(nn.Module):
         names, `indices` [B] of the samples if a loss asks.
         """
         outputs, given = self.tapped(images), {"indices": indices, "epoch": self.epoch}
-        values = {
-            t.name: _value(t, outputs, t.teacher(teachers), target, given) for t in self.terms
-        }
+        values = {t.name: t.value(outputs, t.teacher(teachers), target, given) for t in self.terms}
         total = torch.stack([self.weights[name] * values[name] for name in self.summed]).sum()
         if self.penalty is not None:
             total = total + self.penalty()
@@ -143,7 +103,7 @@ class Objective(nn.Module):
 
         Buffers and gradients are unchanged, and BatchNorm of adaptors is as new. Raises ValueError
         that names the loss: an unknown module path, shapes that do not fit, a result that is not a
-        scalar.
+        scalar, or has no gradient.
         """
         given = {"indices": indices, "epoch": 0}
         place = ""  # of the loss that reads the newest tap
@@ -179,7 +139,13 @@ class Objective(nn.Module):
         """Return the names of the teachers that a term reads."""
         watched = {name: Watched(outputs) for name, outputs in teachers.items()}
         taught = term.teacher(cast("Mapping[str, Outputs]", watched))
-        _value(term, student, taught, target, given)
+        value = term.value(student, taught, target, given)
+        trained = any(p.requires_grad for p in self.parameters())
+        if term.name in self.summed and trained and not value.requires_grad:
+            raise ValueError(
+                f"{term.place}: the loss has no gradient: it must depend on the student's outputs, "
+                "not detached; with `weight: 0` it is only logged"
+            )
         return [name for name, outputs in watched.items() if outputs.reads]
 
     def unused(
@@ -228,22 +194,3 @@ def _check(terms: Sequence[Term], summed: Sequence[str]) -> None:
                 f"{term.place}: name: {term.name!r} cannot name a term: "
                 "use letters, digits and _, as in hint_fc1"
             )
-
-
-def _value(
-    term: Term,
-    student: Outputs,
-    teacher: Outputs | None,
-    target: Tensor,
-    given: Mapping[str, Any],
-) -> Tensor:
-    try:
-        value = term.loss(student, teacher, target, **{name: given[name] for name in term.wants})
-    except FeatureWanted as wanted:
-        wanted.place = term.place
-        raise
-    except ValueError as error:
-        raise ValueError(f"{term.place}: {error}") from error
-    if value.dim():
-        raise ValueError(f"{term.place}: a loss must be a scalar, not of shape {list(value.shape)}")
-    return value

@@ -16,9 +16,10 @@ from kdx.recipe.errors import Problem, RecipeError, each_of
 from kdx.recipe.stages import LossTerm
 from kdx.tasks import check_loss
 from kdx.training.checks import lack_of_compact
-from kdx.training.objective import Objective, Term
+from kdx.training.objective import Objective
 from kdx.training.optimizers import rehearse, stage_optimizer
 from kdx.training.schedules import Schedule
+from kdx.training.terms import Term
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from torch import nn
 
 from kdx.training.diagnostics import Diagnostics
 from kdx.training.leaves import Detached
-from kdx.training.objective import Objective, Term
+from kdx.training.objective import Objective
+from kdx.training.terms import Term
 
 BATCH, CLASSES, INPUTS = 5, 3, 4
 

@@ -11,9 +11,10 @@ import expand
 from kdx.training.job import build
 from kdx.training.leaves import Detached, leaves_of
 from kdx.training.log import RunLog
-from kdx.training.objective import Objective, Term
+from kdx.training.objective import Objective
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.stage import EpochStats, StageRunner
+from kdx.training.terms import Term
 from tests.unit.kdx.training.test_speed_options import largest_difference
 
 CHAINS = "{use: expand.ExpandNet, conv: cl, linear: true}"

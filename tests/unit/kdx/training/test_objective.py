@@ -6,7 +6,8 @@ from torch import nn
 from kdx.losses import CRD, KD, PKT, VID, CrossEntropy, Hint
 from kdx.models.students import smallnet
 from kdx.models.teacher import Teacher
-from kdx.training.objective import Objective, Term
+from kdx.training.objective import Objective
+from kdx.training.terms import Term
 from tests.unit.kdx.models.test_teacher import GREY
 
 BATCH = 4
@@ -178,8 +179,23 @@ def test_a_module_that_the_network_never_calls_is_refused(batch):
 
 def test_losses_that_are_no_scalar_are_refused(batch):
     objective = Objective(student(), [term(lambda outputs, *_: outputs.logits)])
-    with pytest.raises(ValueError, match=r"term: a loss must be a scalar, not of shape \[4, 10\]"):
+    with pytest.raises(
+        ValueError, match=r"term: a loss must be a scalar tensor, not of shape \[4, 10\]"
+    ):
         objective(*batch)
+
+
+def test_a_loss_that_teaches_nothing_is_refused(batch):
+    """By its gradient; one that is only logged needs none."""
+
+    def nothing(outputs, *_):
+        return outputs.logits.detach().mean()
+
+    with pytest.raises(ValueError, match="term: the loss has no gradient: it must depend on the"):
+        Objective(student(), [term(nothing)]).probe(*batch, {})
+    with pytest.raises(ValueError, match="term: a loss must be a scalar tensor, not float"):
+        Objective(student(), [term(lambda *_: 0.5)]).probe(*batch, {})
+    Objective(student(), [term(mean_square), term(nothing, 0, "logged")]).probe(*batch, {})
 
 
 def test_an_in_place_relu_does_not_reach_the_feature_before_it(batch):
