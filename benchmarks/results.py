@@ -20,8 +20,9 @@ from kdx.commands.shared import guarded
 from kdx.report.contents import checked
 from kdx.report.files import read
 from kdx.util.files import write_whole
+from kdx.util.markdown import markdown_table
 from kdx_lab.study.stored import FILE, StoredResults, StoredRow
-from kdx_lab.study.tables import cells_of, columns, markdown, overview
+from kdx_lab.study.tables import cells_of, columns, overview
 
 __all__ = ["PAGE", "main", "rewritten"]
 
@@ -78,7 +79,7 @@ def _table(file: str, setting: str, wanted: str) -> str:
     if "ece" in names:
         headings.append("calibration error (%)")
         lines = [[*line, _calibration(row)] for line, row in zip(lines, rows, strict=True)]
-    return markdown(headings, lines)
+    return markdown_table(headings, lines)
 
 
 def _calibration(row: StoredRow) -> str:

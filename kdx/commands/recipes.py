@@ -21,6 +21,7 @@ from rich.text import Text
 
 from kdx.commands.shared import terminal
 from kdx.recipe.errors import Report
+from kdx.recipe.shipped import folder, shipped
 from kdx.recipe.wording import unknown
 from kdx.recipe.yaml_source import read_mapping
 from kdx.util.printing import say
@@ -51,19 +52,6 @@ def run(args: argparse.Namespace) -> None:
     say(console, *(f"wrote {path}" for path in copied))
     verb = "study" if copied[0].parts[len(args.to.parts)] == "studies" else "distill"
     say(console, f"run it: kdx {verb} {shlex.quote(str(copied[0]))}")
-
-
-def folder() -> Path:
-    """Return the folder of the shipped recipes: in the installed package, or in the checkout."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "configs"
-    return installed if installed.is_dir() else package.parent / "configs"
-
-
-def shipped() -> dict[str, Path]:
-    """Return the files of all recipes and studies, by name: `digits/smallnet3`."""
-    paths = sorted(folder().glob("**/*.yaml"), key=lambda path: ("studies" in path.parts, path))
-    return {path.relative_to(folder()).with_suffix("").as_posix(): path for path in paths}
 
 
 def copy(name: str, to: Path, *, overwrite: bool = False) -> list[Path]:

@@ -7,10 +7,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from rich.console import Console
 
 from kdx.recipe import Recipe, RecipeError, allow, load
+from kdx.recipe.shipped import shipped
 from kdx.util.errors import CertificateError, Stopped, StudyError, TrainingError
 from kdx.util.printing import escape_unencodable
 from kdx.util.words import printable
@@ -45,8 +47,19 @@ def add_recipe(parser: argparse.ArgumentParser, *, example: str = "epochs=30") -
 
 
 def load_recipe(args: argparse.Namespace) -> Recipe:
-    """Return the recipe that the arguments of `add_recipe` name; RecipeError if it is wrong."""
+    """Return the recipe that the arguments of `add_recipe` name; RecipeError if it is wrong.
+
+    ValueError, with its path, for the bare name of a shipped recipe.
+    """
     allow(args.plugins)
+    if not Path(args.recipe).exists():
+        name = args.recipe.removesuffix(".yaml").removeprefix("configs/")
+        if path := shipped().get(name):
+            path = os.path.relpath(path)
+            raise ValueError(
+                f"{args.recipe}: no such file; a shipped recipe has that name: name "
+                f"its file, {path}, or copy it: kdx recipes copy {name}"
+            )
     return load(args.recipe, args.overrides, plugins=args.plugins, output_root=args.output_root)
 
 

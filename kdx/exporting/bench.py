@@ -99,7 +99,7 @@ def _teacher(
         if section.weights and has_weights(section.weights):
             opened = source.opened
             teacher = build_teacher(section, opened.data, opened.student, load=True)
-            made[f"teacher {name}".strip()] = _Seeing(teacher).eval()
+            made["teacher" if name == "teacher" else f"teacher {name}"] = _Seeing(teacher).eval()
     return made
 
 

@@ -43,7 +43,8 @@ def _of_metrics(run: Run) -> list[Figure | None]:
 
 def _of_training(run: Run) -> list[Figure | None]:
     terms, total, rate = _terms(run, "loss/"), {"total": "loss/total"}, "learning rate"
-    several = len(terms) > 2
+    terms = {label: key for label, key in terms.items() if key not in total.values()}
+    several = len(terms) > 1
     weighted = _terms(run, "weighted/") if several else {}
     norms = _terms(run, "gradient/")
     return [

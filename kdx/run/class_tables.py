@@ -7,6 +7,7 @@ import torch
 
 from kdx.report.contents import nouns
 from kdx.run.classes import Classes
+from kdx.util.markdown import markdown_table
 from kdx.util.words import counted, measured, printable
 
 MOST_ROWS, MOST_COLUMNS = 50, 20  # of the table of classes, and of the confusion matrix
@@ -89,14 +90,14 @@ def _by_class(classes: Classes) -> str:
          *(_shown(name, values[n], classes.numbers) for name, values in classes.values.items())]
         for n in numbers
     ]  # fmt: skip
-    return before + _table([named(classes)[0], "count", *headings], rows)
+    return before + markdown_table([named(classes)[0], "count", *headings], rows)
 
 
 def _matrix(classes: Classes) -> str:
     names = [_name(classes, number) for number in range(len(classes.names))]
     pairs = zip(names, classes.confusion or (), strict=True)
     rows = [[name, *(f"{count:,}" for count in counts)] for name, counts in pairs]
-    return f"Confusion, truth by row, prediction by column:\n\n{_table(['', *names], rows)}"
+    return f"Confusion, truth by row, prediction by column:\n\n{markdown_table(['', *names], rows)}"
 
 
 def _list(classes: Classes) -> str:
@@ -106,7 +107,7 @@ def _list(classes: Classes) -> str:
         for count, true, said in confusions(classes, SHOWN)
     ]  # fmt: skip
     heading = ["class", "predicted", "count", "of the class"]
-    return f"The most frequent confusions:\n\n{_table(heading, rows)}"
+    return f"The most frequent confusions:\n\n{markdown_table(heading, rows)}"
 
 
 def _name(classes: Classes, number: int) -> str:
@@ -115,16 +116,3 @@ def _name(classes: Classes, number: int) -> str:
 
 def _shown(name: str, value: float | None, numbers: Sequence[str]) -> str:
     return "" if value is None else measured(name, value, numbers)
-
-
-def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table whose columns are as wide as their widest cell, numbers to the right."""
-    lines = [[cell.replace("|", r"\|") for cell in line] for line in (heading, *rows)]
-    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
-    padded = [
-        [cell.ljust(width) if not n else cell.rjust(width)
-         for n, (cell, width) in enumerate(zip(line, widths, strict=True))]
-        for line in lines
-    ]  # fmt: skip
-    return "\n".join(f"| {' | '.join(line)} |" for line in (padded[0], rule, *padded[1:]))

@@ -17,6 +17,7 @@ from kdx.report.trained import manner_in_words
 from kdx.run.class_tables import named, section
 from kdx.run.classes import Classes
 from kdx.util.files import write_whole
+from kdx.util.markdown import markdown_table
 from kdx.util.words import counted
 
 PICTURES = f"## Pictures\n\n{SIDES}"
@@ -72,7 +73,7 @@ def write_report(
         *([f"{PICTURES}\n\n{shown}"] if pictures else []),
         f"## Epochs\n\n{_epochs(epochs, summary.primary_metric)}",
         *([f"## Gradients\n\n{gradients}"] if gradients else []),
-        f"## Environment\n\n{_table(('', ''), environment)}",
+        f"## Environment\n\n{markdown_table(('', ''), environment)}",
         f"## Load it\n\n{_load(recipe, run_dir, input, summary)}",
     ]
     path = run_dir / "report.md"
@@ -113,7 +114,7 @@ def _result(summary: Summary) -> str:
         text += f"\nStopped early: {summary.stopped_early}."
     if summary.evaluated_on == "test":
         text += f"\n{OPTIMISTIC}"
-    return f"{_table(*result_table(summary))}\n\n{text}"
+    return f"{markdown_table(*result_table(summary))}\n\n{text}"
 
 
 def _certificate(certificate: Certificate) -> str:
@@ -122,7 +123,9 @@ def _certificate(certificate: Certificate) -> str:
          f"{errors.tolerance:g}", str(errors.images))
         for name, errors in (("float32", certificate.float32), ("float64", certificate.float64))
     ]  # fmt: skip
-    table = _table(("dtype", "largest error", "of the largest logit", "tolerance", "images"), rows)
+    table = markdown_table(
+        ("dtype", "largest error", "of the largest logit", "tolerance", "images"), rows
+    )
     changed = f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
     decided = f"\n\nPredictions changed by compression: {changed}."
     return table + (decided if certificate.predictions else "")
@@ -136,7 +139,7 @@ def _epochs(epochs: Sequence[Mapping[str, Any]], primary_metric: str) -> str:
          *(f"{e[name]:.4f}" if name in e else "" for name in names))
         for e in epochs
     ]  # fmt: skip
-    return _table(("epoch", "stage", "learning rate", *names), rows)
+    return markdown_table(("epoch", "stage", "learning rate", *names), rows)
 
 
 def _gradients(recipe: Recipe, epochs: Sequence[Mapping[str, Any]]) -> str:
@@ -159,7 +162,7 @@ def _gradients(recipe: Recipe, epochs: Sequence[Mapping[str, Any]]) -> str:
             ))  # fmt: skip
     heading = ("stage", "term", "weight", "gradient", "weight x gradient", "cosine",
                "suggested weight", "over all epochs")  # fmt: skip
-    return f"{_table(heading, rows)}\n{GRADIENTS}" if rows else ""
+    return f"{markdown_table(heading, rows)}\n{GRADIENTS}" if rows else ""
 
 
 def _load(recipe: Recipe, run_dir: Path, input: InputSpec, summary: Summary) -> str:
@@ -184,8 +187,3 @@ def _optimizer(section: Optimizer) -> str:
 def _called(component: Component) -> str:
     inside = ", ".join(f"{name}={value!r}" for name, value in component.arguments.items())
     return f"`{component.use}`" + (f"({inside})" if inside else "")
-
-
-def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -11,6 +11,7 @@ from kdx_lab.analysis.bands import write_numbers
 from kdx_lab.analysis.figures import available
 from kdx_lab.study.cell import named
 from kdx_lab.study.document import document
+from kdx_lab.study.meaning import meaning
 from kdx_lab.study.plots import draw
 from kdx_lab.study.rows import Results, Row
 from kdx_lab.study.statistics import CONFIDENCE
@@ -81,6 +82,7 @@ def _plain(results: Results) -> dict[str, Any]:
         "planned": results.planned,
         "finished": len(results.runs),
         "verdict": verdict(results),
+        "meaning": meaning(results),
         "rows": [_plain_row(row) for row in results.rows],
     }
 

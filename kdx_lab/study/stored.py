@@ -32,5 +32,6 @@ class StoredResults(Rows[StoredRow]):
     description: str = ""
     command: str = ""
     verdict: Sequence[str] = ()
+    meaning: Sequence[str] = ()
     errors: bool = False
     confidence: float = CONFIDENCE

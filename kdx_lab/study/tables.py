@@ -12,12 +12,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from kdx.util.markdown import markdown_table
 from kdx_lab.study.rows import Outcome, Results, Row
 from kdx_lab.study.statistics import CONFIDENCE, Spread
 from kdx_lab.study.stored import StoredResults
 
 __all__ = [
-    "cells_of", "columns", "heading_of", "live_table", "markdown", "overview", "setting_table",
+    "cells_of", "columns", "heading_of", "live_table", "overview", "setting_table",
     "unit_of",
 ]  # fmt: skip
 
@@ -48,7 +49,7 @@ def setting_table(results: Results, setting: str) -> str:
     shown = [c for c in every if any(c.cell(o) for o in results.outcomes)]
     rows = results.of(setting)
     lines = [cells_of(row.arm, row.runs, row.cells, row.outcome, shown) for row in rows]
-    return markdown(["arm", "n", *(column.heading for column in shown)], lines)
+    return markdown_table(["arm", "n", *(column.heading for column in shown)], lines)
 
 
 def overview(results: Results | StoredResults) -> str:
@@ -65,7 +66,7 @@ def overview(results: Results | StoredResults) -> str:
         return _value(outcome, outcome.test) if outcome else "..."
 
     lines = [[arm, *(cell(setting, arm) for setting in results.settings)] for arm in results.arms]
-    return markdown(["arm", *results.settings], lines)
+    return markdown_table(["arm", *results.settings], lines)
 
 
 def live_table(results: Results, *, running: Collection[str] = (), title: str = "") -> Table:
@@ -91,20 +92,6 @@ def live_table(results: Results, *, running: Collection[str] = (), title: str = 
             table.add_row(*map(Text, cells), _state(row, running))
         table.add_section()
     return table
-
-
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table whose source is aligned, too: the first column to the left."""
-    lines = [[cell.replace("|", "\\|") for cell in line] for line in (headings, *rows)]
-    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    rule = [f"{'-' * (width - 1)}{':' if i else '-'}" for i, width in enumerate(widths)]
-    lines.insert(1, rule)
-    return "\n".join(f"| {' | '.join(_padded(line, widths))} |" for line in lines)
-
-
-def _padded(line: Sequence[str], widths: Sequence[int]) -> list[str]:
-    first, *rest = zip(line, widths, strict=True)
-    return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
 
 
 def cells_of(

@@ -151,8 +151,9 @@ def test_where_runs_differ_every_place_is_named(tmp_path, written):
 
 def test_the_json_holds_every_value(tmp_path, written):
     _, data = written(grid(tmp_path), description="What for.", command="x")
+    assert data["meaning"][0].startswith("n: finished seeds. Metrics are in percent: mean over")
     assert data["verdict"][0].startswith("cl is best, 52.50, +1.50 [-4.85, +7.85] to the next, com")
-    assert {k: v for k, v in data.items() if k not in ("rows", "verdict")} == {
+    assert {k: v for k, v in data.items() if k not in ("rows", "verdict", "meaning")} == {
         "format": 1, "title": "A study", "description": "What for.", "command": "x",
         "baseline": "compact", "errors": False, "confidence": 0.95, "planned": 4, "finished": 4,
     }  # fmt: skip
