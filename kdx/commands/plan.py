@@ -153,7 +153,7 @@ def _print_stages(runtime: Runtime, memos: Mapping[str, Plan], console: Console)
         stage, seconds, training = trial.stage, trial.seconds, trial.steps * trial.seconds
         total += training
         table.add_row(
-            plain(console, stage.name + (f"\n+ {trial.guide}" if trial.guide else "")),
+            plain(console, stage.name + (f"\n+ {trial.source}" if trial.source else "")),
             plain(console, "\n+ ".join(t.shown for t in stage.losses)),
             f"{trial.epochs:.1f}".removesuffix(".0"),
             f"{trial.steps:,.0f}",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kdx.memo.plan import Plan
-from kdx.models.teacher import Guide
+from kdx.models.teacher import TeacherFn
 from kdx.protocols import Outputs
 from kdx.recipe import Stage
 from kdx.training.runtime import Runtime
@@ -27,12 +27,12 @@ FEWEST = 0.05  # epochs worth a line
 class Trial:
     """What a step costs in some of a stage's epochs.
 
-    If there is a memo, `guide` says where the teacher's outputs come from in these: "teacher" or
+    If there is a memo, `source` says where the teacher's outputs come from in these: "teacher" or
     "memo"; else it is "". `steps` are those of all `epochs`, `seconds` those of one step.
     """
 
     stage: Stage
-    guide: str
+    source: str
     epochs: float
     steps: float
     seconds: float
@@ -58,31 +58,31 @@ def trials(runtime: Runtime, memos: Mapping[str, Plan]) -> Iterator[Trial]:
             parts = {"teacher": asked, "memo": len(epochs) - asked}
         runtime.job.enter(stage.stage.phase)
         runner = StageRunner(runtime, stage)
-        for guide, count in parts.items():
+        for source, count in parts.items():
             if count >= FEWEST:
-                with _repeating(runtime, memos) if guide == "memo" else nullcontext():
+                with _repeating(runtime, memos) if source == "memo" else nullcontext():
                     seconds = _seconds_per_step(runtime, runner)
-                yield Trial(stage.stage, guide, count, count * runtime.batches.steps, seconds)
+                yield Trial(stage.stage, source, count, count * runtime.batches.steps, seconds)
         runner.finish()
 
 
 @contextmanager
 def _repeating(runtime: Runtime, names: Collection[str]) -> Iterator[None]:
     """Replace teachers' outputs by those of the first part of a batch of the same size."""
-    guides = runtime.guides
-    runtime.guides = {n: _repeated(g) if n in names else g for n, g in guides.items()}
+    teacher_fns = runtime.teacher_fns
+    runtime.teacher_fns = {n: _repeated(g) if n in names else g for n, g in teacher_fns.items()}
     try:
         yield
     finally:
-        runtime.guides = guides
+        runtime.teacher_fns = teacher_fns
 
 
-def _repeated(guide: Guide) -> Guide:
+def _repeated(teacher: TeacherFn) -> TeacherFn:
     first: dict[int, Outputs] = {}
 
     def repeat(images: Tensor, indices: Tensor, *, view: int) -> Outputs:
         if len(images) not in first:
-            first[len(images)] = guide(images, indices, view=view)
+            first[len(images)] = teacher(images, indices, view=view)
         return first[len(images)]
 
     return repeat

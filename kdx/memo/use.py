@@ -75,14 +75,14 @@ def remembering(
     A memo by default that cannot be opened is left out, with a note. Prints at the end how many
     rows were damaged, over all processes: all must come there.
     """
-    guides, views = runtime.guides, runtime.batches.views
+    teacher_fns, views = runtime.teacher_fns, runtime.batches.views
     with ExitStack() as stack:
         opened = {name: _open(runtime, name, plan, console) for name, plan in plans.items()}
         memos = {name: memo for name, memo in opened.items() if memo}
         for memo in memos.values():
             stack.callback(memo.close)
             runtime.batches.views = memo.plan.views
-        runtime.guides = {**guides, **memos}
+        runtime.teacher_fns = {**teacher_fns, **memos}
         try:
             yield memos
             for memo in memos.values():
@@ -91,7 +91,7 @@ def remembering(
                     text = f"{damaged:,} of {rows:,} rows of the memo were damaged"
                     say(console, f"note     {text} and computed again")
         finally:
-            runtime.guides, runtime.batches.views = guides, views
+            runtime.teacher_fns, runtime.batches.views = teacher_fns, views
 
 
 def _open(runtime: Runtime, name: str, plan: Plan, console: Console) -> Memo | None:

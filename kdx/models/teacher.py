@@ -94,7 +94,7 @@ class Teacher:
             self._tapped.clone_overwritten(self.see(images))
 
 
-class Guide(Protocol):
+class TeacherFn(Protocol):
     """What the training loop calls for the teacher's outputs, computed or from a memo."""
 
     def __call__(self, images: Tensor, indices: Tensor, *, view: int) -> Outputs:
@@ -105,8 +105,8 @@ class Guide(Protocol):
         ...
 
 
-def live(teacher: Teacher) -> Guide:
-    """Return a guide that runs the teacher every time."""
+def live(teacher: Teacher) -> TeacherFn:
+    """Return a function that runs the teacher every time."""
     return lambda images, indices, *, view: teacher(images)
 
 

@@ -22,7 +22,7 @@ from kdx.launch.processes import join
 from kdx.launch.stopping import Stop
 from kdx.models.average import average_of
 from kdx.models.modes import eval_mode
-from kdx.models.teacher import Guide, live
+from kdx.models.teacher import TeacherFn, live
 from kdx.models.transforms import restore
 from kdx.protocols import Holding, ImageSource, Outputs
 from kdx.recipe import Recipe
@@ -84,8 +84,8 @@ def caller_unchanged() -> Iterator[None]:
 class Runtime:
     """A job on the devices of an Accelerator.
 
-    `guides` are the teachers by name, or the memos that stand in for them. `averages` are those of
-    the student by name, which `follow` updates: of teachers, and `average`, the recipe's.
+    `teacher_fns` are the teachers by name, or the memos that stand in for them. `averages` are
+    those of the student by name, which `follow` updates: of teachers, and `average`, the recipe's.
     """
 
     def __init__(self, job: Job, accelerator: Accelerator) -> None:
@@ -101,7 +101,9 @@ class Runtime:
             repeats=recipe.data.repeats,
             labels=job.splits.train.labels if recipe.data.sampling == "balanced" else None,
         )
-        self.guides: dict[str, Guide] = {name: live(each) for name, each in job.teachers.items()}
+        self.teacher_fns: dict[str, TeacherFn] = {
+            name: live(each) for name, each in job.teachers.items()
+        }
         self.averages = {name: t.average for name, t in job.teachers.items() if t.average}
         self.average: AveragedModel | None = None
         if recipe.average:
@@ -147,7 +149,7 @@ class Runtime:
     def taught(self, names: Iterable[str], images: Tensor, indices: Tensor) -> dict[str, Outputs]:
         """Return the outputs of some teachers for images [B, C, H, W] of samples [B], by name."""
         view = self.batches.view
-        return {name: self.guides[name](images, indices, view=view) for name in names}
+        return {name: self.teacher_fns[name](images, indices, view=view) for name in names}
 
     @torch.no_grad()
     def follow(self, averages: Collection[AveragedModel]) -> None:

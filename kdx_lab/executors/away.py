@@ -7,17 +7,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kdx_lab.executors.parcels import packed, unpacked
+from kdx_lab.executors.artifacts import packed, unpacked
 from kdx_lab.executors.task import Run, Task
 
-__all__ = ["Letter", "Parcel", "train"]
+__all__ = ["Artifact", "Update", "train"]
 
 PAUSE = 1.0  # seconds between two looks
 MOST = 2**30  # bytes of a memo that is sent back
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Artifact:
     """What a run needs: weights for a `key` of the recipe, or the memo called `name`."""
 
     key: str
@@ -27,7 +27,7 @@ class Parcel:
 
 
 @dataclass(frozen=True)
-class Letter:
+class Update:
     """What comes back of a task: an archive for a place below the output root, and the log."""
 
     task: str
@@ -38,11 +38,11 @@ class Letter:
 
 def train(
     task: Task,
-    parcels: Sequence[Parcel],
+    artifacts: Sequence[Artifact],
     saved: bytes,
     root: Path,
-    send: Callable[[Letter], object],
-) -> tuple[str, list[Letter]]:
+    send: Callable[[Update], object],
+) -> tuple[str, list[Update]]:
     """Train or resume a run below `root`, sending its checkpoints while it trains.
 
     Returns why it failed, "" if not, and what it leaves. `saved` is the archive of its directory so
@@ -54,9 +54,9 @@ def train(
     shutil.rmtree(task.run_dir, ignore_errors=True)
     if saved:
         unpacked(saved, task.run_dir)
-    task = replace(task, overrides=(*task.overrides, *_placed(parcels, root)))
+    task = replace(task, overrides=(*task.overrides, *_placed(artifacts, root)))
     memos = _memos(root)
-    send(Letter(task.name))
+    send(Update(task.name))
     visible = {n: os.environ[n] for n in ("CUDA_VISIBLE_DEVICES",) if n in os.environ}
     run = Run(task, visible)
     try:
@@ -67,21 +67,21 @@ def train(
         run.stop()
         run.wait()
     found = [memo for memo in _memos(root) - memos if _bytes(memo) <= MOST]
-    sent = [Letter(task.name, f"memos/{memo.name}", packed(memo)) for memo in found]
+    sent = [Update(task.name, f"memos/{memo.name}", packed(memo)) for memo in found]
     archive = packed(task.run_dir) if task.run_dir.is_dir() else b""
-    last = Letter(task.name, task.name, archive, Path(task.log).read_bytes())
+    last = Update(task.name, task.name, archive, Path(task.log).read_bytes())
     shutil.rmtree(task.run_dir, ignore_errors=True)  # or a long study fills this machine's disk
     return run.reason(), [last, *sent]
 
 
-def _watch(run: Run, task: Task, send: Callable[[Letter], object]) -> None:
+def _watch(run: Run, task: Task, send: Callable[[Update], object]) -> None:
     """Send the run's directory after each of its checkpoints and epochs, until it ends."""
     seen = None
     while run.running:
         run.wait(PAUSE)
         if (now := _stamp(task.run_dir)) != seen:
             with suppress(FileNotFoundError):  # a checkpoint that was removed meanwhile
-                send(Letter(task.name, task.name, packed(task.run_dir)))
+                send(Update(task.name, task.name, packed(task.run_dir)))
                 seen = now
 
 
@@ -89,15 +89,17 @@ def _bytes(directory: Path) -> int:
     return sum(file.stat().st_size for file in directory.iterdir())
 
 
-def _placed(parcels: Sequence[Parcel], root: Path) -> list[str]:
+def _placed(artifacts: Sequence[Artifact], root: Path) -> list[str]:
     """Unpack what this machine lacks; return the overrides for where the weights are."""
     overrides = []
-    for parcel in parcels:
-        place = root / (f"artefacts/{parcel.digest}" if parcel.key else f"memos/{parcel.name}")
+    for artifact in artifacts:
+        place = root / (
+            f"artefacts/{artifact.digest}" if artifact.key else f"memos/{artifact.name}"
+        )
         if not place.exists():
-            unpacked(parcel.content, place, keep=True)
-        if parcel.key:
-            overrides.append(f"{parcel.key}={place / parcel.name}")
+            unpacked(artifact.content, place, keep=True)
+        if artifact.key:
+            overrides.append(f"{artifact.key}={place / artifact.name}")
     return overrides
 
 

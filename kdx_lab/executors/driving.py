@@ -38,7 +38,7 @@ class Driver:
     asked: Sequence[int]
     teaching: Callable[[str], object] = _nothing
 
-    def teach(self, recipes: Sequence[Recipe]) -> dict[str, str]:
+    def train_teachers(self, recipes: Sequence[Recipe]) -> dict[str, str]:
         """Train the teachers whose weights are missing, and theirs before; StudyError if one fails.
 
         First mistakes of the students are looked for, until one run of each folder is without:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kdx.util.files import write_whole
-from kdx_lab.executors.away import Letter, Parcel, train
-from kdx_lab.executors.parcels import digest, needed_by, packed, take_back, unpacked
+from kdx_lab.executors.artifacts import digest, needed_by, packed, take_back, unpacked
+from kdx_lab.executors.away import Artifact, Update, train
 from kdx_lab.executors.task import STOPPED, Task, needed
 
 __all__ = ["Ray"]
@@ -35,8 +35,8 @@ class Ray:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        office = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
-        self.post = Queue(actor_options=office)
+        options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
+        self.queue = Queue(actor_options=options)
         self.gpus = int(ray.cluster_resources().get("GPU", 0) > 0)
         self.tasks: dict[str, Task] = {}
         self.results: dict[str, Any] = {}  # references
@@ -56,13 +56,13 @@ class Ray:
             # A worker trains run after run, also on GPUs, of which it holds none itself.
             often = {"max_calls": 0, "max_retries": 0}
             remote = self.ray.remote(**often, num_cpus=cores, num_gpus=gpus)(_train)
-            parcels = [self._parcel(*each) for each in needed_by(task)]
-            about, contents = [each[:3] for each in parcels], [each[3] for each in parcels]
+            artifacts = [self._artifact(*each) for each in needed_by(task)]
+            about, contents = [each[:3] for each in artifacts], [each[3] for each in artifacts]
             take_back(task.run_dir)
             saved = self.ray.put(packed(task.run_dir) if task.run_dir.is_dir() else b"")
-            self.results[task.name] = remote.remote(task, about, saved, self.post.actor, *contents)
+            self.results[task.name] = remote.remote(task, about, saved, self.queue.actor, *contents)
 
-    def _parcel(self, key: str, path: Path) -> tuple[str, str, str, Any]:
+    def _artifact(self, key: str, path: Path) -> tuple[str, str, str, Any]:
         at = (path, path.stat().st_mtime_ns)
         if at not in self.packed:
             content = packed(path)
@@ -85,8 +85,8 @@ class Ray:
         lost = (errors.NodeDiedError, errors.WorkerCrashedError, errors.OutOfMemoryError,
                 errors.ObjectLostError)  # fmt: skip
         try:
-            self.reasons[name], letters = self.ray.get(self.results[name])
-            self._deliver(letters)
+            self.reasons[name], updates = self.ray.get(self.results[name])
+            self._deliver(updates)
             self.done.add(name)
         except errors.TaskCancelledError:
             self.reasons[name] = STOPPED
@@ -101,21 +101,21 @@ class Ray:
 
     def _receive(self) -> None:
         with suppress(self.ray.exceptions.RayActorError):  # it is started again
-            self._deliver(self.post.get_nowait_batch(self.post.qsize()))
+            self._deliver(self.queue.get_nowait_batch(self.queue.qsize()))
 
-    def _deliver(self, letters: Sequence[Letter]) -> None:
-        for letter in letters:
-            if letter.task in self.done:  # overtaken by what the task has returned
+    def _deliver(self, updates: Sequence[Update]) -> None:
+        for update in updates:
+            if update.task in self.done:  # overtaken by what the task has returned
                 continue
-            task = self.tasks[letter.task]
-            self.begun.add(letter.task)
-            if letter.log:
+            task = self.tasks[update.task]
+            self.begun.add(update.task)
+            if update.log:
                 Path(task.log).parent.mkdir(parents=True, exist_ok=True)
                 with open(task.log, "ab") as file:
-                    file.write(letter.log)
-            is_run, place = letter.place == task.name, Path(task.root) / letter.place
-            if letter.archive and (is_run or not place.exists()):
-                unpacked(letter.archive, place)
+                    file.write(update.log)
+            is_run, place = update.place == task.name, Path(task.root) / update.place
+            if update.archive and (is_run or not place.exists()):
+                unpacked(update.archive, place)
                 if is_run:  # its paths are those of this machine
                     write_whole(place / "recipe.yaml", task.portable)
 
@@ -136,7 +136,7 @@ class Ray:
 
 
 def _train(
-    task: Task, about: Sequence[tuple[str, str, str]], saved: bytes, post: Any, *contents: bytes
+    task: Task, about: Sequence[tuple[str, str, str]], saved: bytes, queue: Any, *contents: bytes
 ) -> Any:
     """Train a run on the machine where this is called; its files are below a folder of its own.
 
@@ -146,5 +146,5 @@ def _train(
 
     node = ray.get_runtime_context().get_node_id()[:16]
     root = Path(tempfile.gettempdir()) / f"kdx-{os.getuid()}-{node}" / "runs"
-    parcels = [Parcel(*each, content) for each, content in zip(about, contents, strict=True)]
-    return train(task, parcels, saved, root, post.put.remote)
+    artifacts = [Artifact(*each, content) for each, content in zip(about, contents, strict=True)]
+    return train(task, artifacts, saved, root, queue.put.remote)

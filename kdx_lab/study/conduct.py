@@ -68,7 +68,7 @@ def _conduct(grid: Grid, console: Console, driver: Driver, command: str) -> Disp
     say(console, f"study    {grid.name}: {counted(len(grid.cells), 'run')}, of which {done}")
     display, recipes = Display(grid, console), [cell.recipe for cell in todo]
     try:
-        wrong = driver.teach(recipes)
+        wrong = driver.train_teachers(recipes)
         with display.shown():
             for name, why in wrong.items():
                 display.begin(name)

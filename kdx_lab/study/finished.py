@@ -18,7 +18,7 @@ from kdx_lab.study.grid import Grid
 
 __all__ = ["changed_since", "check_finished", "placeless"]
 
-TOLD = {"select", "evaluate_every", "train_metrics", "teacher.weights"}
+MUST_MATCH = {"select", "evaluate_every", "train_metrics", "teacher.weights"}
 """Keys that may change when a run resumes, but that the results of a finished run depend on."""
 
 
@@ -51,21 +51,21 @@ def changed_since(recipe: Recipe) -> list[str]:
         same = str(trained.get(key)).endswith(file.removeprefix("runs"))
         if same and _has_taught(recipe, key):  # the output root was moved
             trained[key] = asked[key]
-    return compare_recipes(trained, asked, equal=_told(recipe)).refused
+    return compare_recipes(trained, asked, equal=_must_match(recipe)).refused
 
 
 def placeless(recipe: Recipe) -> dict[str, Any]:
     """Return what the results of a run depend on, by dotted key, without where files lie."""
-    told, found = _told(recipe), {}
+    equal, found = _must_match(recipe), {}
     for key, value in flat(recipe.plain()).items():
         rule = resume_rule(key, Recipe)
-        if key in told or not (rule.may_differ or value == rule.absent):
+        if key in equal or not (rule.may_differ or value == rule.absent):
             found[key] = value
     return found | _left_by_runs(recipe)
 
 
-def _told(recipe: Recipe) -> set[str]:
-    return TOLD | {f"teachers.{name}.weights" for name in recipe.teachers}
+def _must_match(recipe: Recipe) -> set[str]:
+    return MUST_MATCH | {f"teachers.{name}.weights" for name in recipe.teachers}
 
 
 def _has_taught(recipe: Recipe, key: str) -> bool:

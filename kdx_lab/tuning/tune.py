@@ -109,7 +109,7 @@ def _run(
     batch: Mapping[str, tuple[Pair, Trial]], driver: Driver, say: Callable[[str], object]
 ) -> None:
     todo = [trial.recipe for _, trial in batch.values() if not trial.is_over()]
-    wrong = driver.teach(todo)
+    wrong = driver.train_teachers(todo)
 
     def ended(name: str, reason: str) -> None:
         pair, trial = batch[name]

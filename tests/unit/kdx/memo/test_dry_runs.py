@@ -36,7 +36,7 @@ def quoted(loop_of):
     def quoted(recipe):
         runtime = loop_of(recipe)
         found = trials(runtime, plan_memos(runtime))
-        return [(t.stage.name, t.guide, round(t.epochs, 3), t.steps) for t in found]
+        return [(t.stage.name, t.source, round(t.epochs, 3), t.steps) for t in found]
 
     return quoted
 
@@ -75,10 +75,10 @@ def test_a_dry_run_quotes_a_filled_memo_without_the_teacher(guided, loop_of, ask
     runtime = loop_of(guided("epochs=5", "data.limit=58"))
     steps = trials(runtime, plan_memos(runtime))
     asked.clear()
-    assert next(steps).guide == "teacher"
+    assert next(steps).source == "teacher"
     assert asked == [16, 16, 16, 10, 16, 16]
     asked.clear()
-    assert next(steps).guide == "memo"
+    assert next(steps).source == "memo"
     assert asked == [16, 10]
 
 

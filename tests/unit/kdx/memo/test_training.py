@@ -205,6 +205,6 @@ def test_a_teacher_beyond_half_precision(guided, loop_of, console):
         remembering(runtime, plan_memo(runtime), console),
         pytest.raises(ValueError, match=r"teacher's logits: 1e\+05 is beyond float16's range: set"),
     ):
-        runtime.guides["teacher"](images, indices, view=0)
-    said = runtime.guides["teacher"](images, indices, view=0)  # the teacher itself, again
+        runtime.teacher_fns["teacher"](images, indices, view=0)
+    said = runtime.teacher_fns["teacher"](images, indices, view=0)  # the teacher itself, again
     assert said.logits.max() > 9e4

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from kdx_lab.executors import away
-from kdx_lab.executors.away import Parcel, train
-from kdx_lab.executors.parcels import digest, needed_by, packed, take_back, unpacked
+from kdx_lab.executors.artifacts import digest, needed_by, packed, take_back, unpacked
+from kdx_lab.executors.away import Artifact, train
 from kdx_lab.executors.task import Task
 
 
@@ -66,16 +66,16 @@ def test_a_run_resumes_what_it_gets_and_sends_what_it_leaves(task, tmp_path, mon
     root, sent = tmp_path / "there", []
     weights = tmp_path / "w.safetensors"
     weights.write_bytes(b"weights")
-    parcel = Parcel("teacher.weights", weights.name, "d1", packed(weights))
-    reason, (last, memo) = train(task, [parcel], packed(old), root, sent.append)
+    artifact = Artifact("teacher.weights", weights.name, "d1", packed(weights))
+    reason, (last, memo) = train(task, [artifact], packed(old), root, sent.append)
     assert reason == ""
     assert (root / "artefacts/d1/w.safetensors").read_bytes() == b"weights"
-    assert [letter.place for letter in sent] == ["", "a/b", "a/b"]
+    assert [update.place for update in sent] == ["", "a/b", "a/b"]
     assert (last.task, last.place, last.log) == ("a/b", "a/b", b"trained\n")
     assert names(last.archive, tmp_path / "back") == ["checkpoints/2", "metrics.jsonl"]
     assert (memo.place, names(memo.archive, tmp_path / "m")) == ("memos/new", ["memo.json"])
-    _, letters = train(task, [], b"", root, sent.append)  # the memo is no news any more
-    (left,) = letters
+    _, updates = train(task, [], b"", root, sent.append)  # the memo is no news any more
+    (left,) = updates
     assert (left.place, left.log) == ("a/b", b"trained\n")
     assert names(left.archive, tmp_path / "again") == [
         "checkpoints/2"
@@ -86,10 +86,10 @@ def test_a_run_resumes_what_it_gets_and_sends_what_it_leaves(task, tmp_path, mon
 def test_an_interrupt_stops_with_a_checkpoint(task, tmp_path, monkeypatch):
     monkeypatch.setattr(away, "Run", Fake)
     monkeypatch.setattr(Fake, "interrupted", True)
-    reason, letters = train(task, [], b"", tmp_path / "there", lambda letter: None)
+    reason, updates = train(task, [], b"", tmp_path / "there", lambda update: None)
     assert reason == "stopped"
-    assert letters[0].place == "a/b"
-    assert names(letters[0].archive, tmp_path / "back") == ["checkpoints/2"]  # after the signal
+    assert updates[0].place == "a/b"
+    assert names(updates[0].archive, tmp_path / "back") == ["checkpoints/2"]  # after the signal
 
 
 def test_a_run_that_nobody_hears_of_is_stopped(task, tmp_path, monkeypatch):
@@ -100,8 +100,8 @@ def test_a_run_that_nobody_hears_of_is_stopped(task, tmp_path, monkeypatch):
             super().__init__(*args)
             runs.append(self)
 
-    def send(letter):
-        if letter.archive:
+    def send(update):
+        if update.archive:
             raise OSError("no space left")
 
     monkeypatch.setattr(away, "Run", Kept)

@@ -7,8 +7,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from kdx_lab.executors.away import Letter
-from kdx_lab.executors.parcels import packed
+from kdx_lab.executors.artifacts import packed
+from kdx_lab.executors.away import Update
 from kdx_lab.executors.ray import ATTEMPTS, Ray
 from kdx_lab.executors.task import STOPPED, Task
 
@@ -22,7 +22,7 @@ NAMES = ("NodeDiedError", "WorkerCrashedError", "OutOfMemoryError", "ObjectLostE
 
 
 class Queue:
-    """The post: a list."""
+    """The queue: a list."""
 
     def __init__(self, actor_options):
         self.items, self.actor = deque(), "actor"
@@ -77,37 +77,37 @@ def task(tmp_path):
 
 
 @pytest.fixture
-def letter(tmp_path):
-    """Return a function: the name of a checkpoint to a letter with it."""
+def update(tmp_path):
+    """Return a function: the name of a checkpoint to a update with it."""
 
-    def letter(name: str, place="a/b", log=b""):
+    def update(name: str, place="a/b", log=b""):
         source = tmp_path / "sources" / name
         source.mkdir(parents=True, exist_ok=True)
         (source / name).touch()
         (source / "recipe.yaml").write_text("theirs: 1\n")
-        return Letter("a/b", place, packed(source), log)
+        return Update("a/b", place, packed(source), log)
 
-    return letter
+    return update
 
 
-def test_a_run_comes_back_with_its_log_and_the_recipe_of_this_machine(cluster, task, letter):
+def test_a_run_comes_back_with_its_log_and_the_recipe_of_this_machine(cluster, task, update):
     executor = Ray("head:6379")
     assert cluster.calls.pop()["address"] == "head:6379"
     executor.submit([task])
-    options, (sent, about, saved, post) = cluster.calls[0]
+    options, (sent, about, saved, queue) = cluster.calls[0]
     assert options == {"num_cpus": 6, "num_gpus": 2, "max_calls": 0, "max_retries": 0}
-    assert (sent, about, saved, post) == (task, [], b"", "actor")
+    assert (sent, about, saved, queue) == (task, [], b"", "actor")
     assert Path(task.log).with_suffix(".yaml").read_text() == "r"
     assert executor.poll() == {}
-    executor.post.items.append(Letter("a/b"))
+    executor.queue.items.append(Update("a/b"))
     assert executor.poll() == {"a/b": False}
-    executor.post.items.append(letter("epoch_1"))
+    executor.queue.items.append(update("epoch_1"))
     executor.poll()
     assert (task.run_dir / "epoch_1").exists()
-    memo = letter("memo.json", place="memos/m")
-    cluster.started["call 1"] = ("", [letter("epoch_2", log=b"done\n"), memo])
+    memo = update("memo.json", place="memos/m")
+    cluster.started["call 1"] = ("", [update("epoch_2", log=b"done\n"), memo])
     assert executor.poll() == {"a/b": True}
-    executor.post.items.append(letter("epoch_1"))  # late
+    executor.queue.items.append(update("epoch_1"))  # late
     assert executor.poll() == {"a/b": True}
     assert executor.fetch("a/b") == ""
     assert sorted(path.name for path in task.run_dir.iterdir()) == ["epoch_2", "recipe.yaml"]
@@ -118,11 +118,11 @@ def test_a_run_comes_back_with_its_log_and_the_recipe_of_this_machine(cluster, t
 
 
 @pytest.mark.parametrize("name", NAMES[:4])
-def test_a_lost_machine_resumes_the_run_from_what_came_back(cluster, task, letter, name):
+def test_a_lost_machine_resumes_the_run_from_what_came_back(cluster, task, update, name):
     executor = Ray()
     cluster.outcomes.append(getattr(cluster.exceptions, name)("gone"))
     executor.submit([task])
-    executor.post.items.append(letter("epoch_1"))
+    executor.queue.items.append(update("epoch_1"))
     assert executor.poll() == {"a/b": False}
     assert len(cluster.calls) == 3  # init, and two attempts
     assert cluster.calls[2][1][2] == packed(task.run_dir)
@@ -145,10 +145,10 @@ def test_a_run_that_failed_is_not_tried_again(cluster, task):
     assert executor.fetch("a/b") == "Error: a bug"
 
 
-def test_what_is_stopped_is_here_afterwards(cluster, task, letter):
+def test_what_is_stopped_is_here_afterwards(cluster, task, update):
     executor = Ray()
     executor.submit([task])
-    cluster.cancel = lambda reference: cluster.started.update({reference: (STOPPED, [letter("e")])})
+    cluster.cancel = lambda reference: cluster.started.update({reference: (STOPPED, [update("e")])})
     executor.cancel()
     assert (task.run_dir / "e").exists()
     assert executor.fetch("a/b") == STOPPED
@@ -165,7 +165,7 @@ def test_a_post_that_is_lost_is_used_again(cluster, task):
     def lost():
         raise cluster.exceptions.RayActorError
 
-    executor.post.qsize = lost
+    executor.queue.qsize = lost
     assert executor.poll() == {}
 
 

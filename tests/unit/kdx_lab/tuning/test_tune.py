@@ -51,7 +51,7 @@ class Driver:
     def __init__(self):
         self.ran, self.wrong = [], {}
 
-    def teach(self, recipes):
+    def train_teachers(self, recipes):
         return {each.name: self.wrong[each.name] for each in recipes if each.name in self.wrong}
 
     def run(self, recipes, *, ended, is_over):
