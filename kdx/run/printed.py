@@ -47,6 +47,11 @@ def print_result(
         "simulated, on the test images"
         for name, metrics in summary.simulated.items()
     ]
+    if (teacher := (summary.teacher or {}).get(first)) and summary.best[first] >= teacher:
+        lines.append(
+            f"teacher  {measured(first, teacher, summary.numbers)} {summary.headings[first]} on "
+            f"{summary.evaluated_on}: no better than the student; a better teacher may help more"
+        )
     lines += in_brief(classes) if classes else []
     lines += [f"student  {run_dir / weights.FILE_IN_RUN}", f"report   {run_dir / 'report.html'}"]
     say(console, *lines)

@@ -1,0 +1,25 @@
+"""What the console shows at the end of a run."""
+
+from dataclasses import replace
+
+import pytest
+
+from kdx.run.printed import print_result
+from tests.unit.conftest import silent
+from tests.unit.kdx.report.test_summary import SUMMARY
+from tests.unit.kdx.run.test_report import CERTIFICATE
+
+
+@pytest.mark.parametrize(
+    ("teacher", "is_shown"), [(0.6, True), (0.59, True), (0.61, False), (None, False)]
+)
+def test_a_teacher_that_is_no_better_than_the_student_is_pointed_out(teacher, is_shown, tmp_path):
+    summary = replace(
+        SUMMARY, best={"top1": 0.6}, teacher=None if teacher is None else {"top1": teacher}
+    )
+    console = silent()
+    print_result(summary, CERTIFICATE, None, tmp_path, console)
+    printed = " ".join(console.file.getvalue().split())
+    said = f"{100 * (teacher or 0):.2f}% top-1 on validation: no better than the student; a better"
+    assert (said in printed) == is_shown
+    assert ("no better" in printed) == is_shown
