@@ -1,12 +1,13 @@
 """The plots of a study: differences to the baseline, every seed's result, curves."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
-from math import ceil, isfinite, nan, sqrt
+from math import ceil, isfinite, sqrt
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, TypeVar
 
+from kdx.report.curves import points
+from kdx.report.files import read_epochs
 from kdx_lab.analysis.figures import COLORS, panels, write
 from kdx_lab.study.rows import Outcome, Results, Row
 from kdx_lab.study.statistics import CONFIDENCE, Spread, spread
@@ -33,7 +34,7 @@ _ROW, _AROUND, _LETTER = 0.36, 0.9, 0.085  # inches of an arm, of what is around
 _Found = TypeVar("_Found")
 _Place = tuple[str, str]  # setting, arm
 _Dots = tuple[float, float | None, list[float]]  # mean, half of the bar, the seeds' own values
-_Curve = list[tuple[int, Spread]]  # epochs and their values
+_Curve = list[tuple[float, Spread]]  # epochs and their values
 
 
 def draw(directory: Path, results: Results) -> list[Path]:
@@ -103,10 +104,8 @@ def _curve(row: Row, name: str) -> _Curve:
     return curve if len(curve) > 1 else []
 
 
-def _history(path: Path, name: str) -> dict[int, float]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    values = [json.loads(line) for line in lines]
-    return {each["epoch"]: each[name] for each in values if isfinite(each.get(name, nan))}
+def _history(path: Path, name: str) -> dict[float, float]:
+    return {epoch: value for epoch, value in points(read_epochs(path), name) if isfinite(value)}
 
 
 def _rows(results: Results, dots: dict[_Place, _Dots], label: str) -> "Figure":
