@@ -53,9 +53,8 @@ def load_recipe(args: argparse.Namespace) -> Recipe:
     """
     allow(args.plugins)
     if not Path(args.recipe).exists():
-        name = args.recipe.removesuffix(".yaml").removeprefix("configs/")
-        if path := shipped().get(name):
-            path = os.path.relpath(path)
+        name = Path(args.recipe).with_suffix("").as_posix().removeprefix("configs/")
+        if (path := shipped().get(name)) and not name.startswith("studies/"):
             raise ValueError(
                 f"{args.recipe}: no such file; a shipped recipe has that name: name "
                 f"its file, {path}, or copy it: kdx recipes copy {name}"

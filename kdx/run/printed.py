@@ -47,7 +47,12 @@ def print_result(
         "simulated, on the test images"
         for name, metrics in summary.simulated.items()
     ]
-    if (teacher := (summary.teacher or {}).get(first)) and summary.best[first] >= teacher:
+    teacher, chosen = (summary.teacher or {}).get(first), summary.last
+    if summary.exported_epoch == summary.best_epoch:
+        chosen = summary.best
+    elif summary.exported == "average" and summary.average:
+        chosen = summary.average
+    if teacher is not None and chosen[first] >= teacher:
         lines.append(
             f"teacher  {measured(first, teacher, summary.numbers)} {summary.headings[first]} on "
             f"{summary.evaluated_on}: no better than the student; a better teacher may help more"

@@ -190,7 +190,7 @@ def ensure_teachers(recipe: Recipe, console: Console) -> None:
     for name, first in missing.items():
         role = trial.teachers[name].role
         say(console, f"The {role} has no weights yet: training {first.name} first", style="bold")
-        run(first, console, resume=first.run_dir.exists())
+        run(first, console, resume=decided(first.run_dir.exists()))
     bring(files)
 
 

@@ -141,10 +141,11 @@ class Objective(nn.Module):
         taught = term.teacher(cast("Mapping[str, Outputs]", watched))
         value = term.value(student, taught, target, given)
         trained = any(p.requires_grad for p in self.parameters())
-        if term.name in self.summed and trained and not value.requires_grad:
+        off = not value and len(self.summed) > 1  # a loss may be 0 where it does not apply
+        if term.name in self.summed and trained and not value.requires_grad and not off:
             raise ValueError(
-                f"{term.place}: the loss has no gradient: it must depend on the student's outputs, "
-                "not detached; with `weight: 0` it is only logged"
+                f"{term.place}: the loss has no gradient: it must depend on what is trained, by "
+                "the student's outputs, not detached; with `weight: 0` it is only logged"
             )
         return [name for name, outputs in watched.items() if outputs.reads]
 

@@ -87,8 +87,8 @@ class StageBuilder:
         if unknown := [name for name in shares if name not in self.teachers]:
             raise part.refusal(f"the recipe has no teacher {unknown[0]!r}: it has no `teachers:`")
         networks = [self.teachers[name].module for name in shares]
-        guide = networks[0] if len(networks) == 1 else None
-        loss = part.build(**self.known, teacher_network=guide)
+        network = networks[0] if len(networks) == 1 else None
+        loss = part.build(**self.known, teacher_network=network)
         try:
             check_loss(self.task, loss)
         except ValueError as error:

@@ -38,6 +38,7 @@ class Kept:
     of: Of
     parameters: dict[str, int] = field(default_factory=dict)
     checkpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
+    format: int = 2  # 1 had the weights of the last epoch, and averages as at the start
 
     @classmethod
     def of_run(cls, directory: Path, of: Of) -> "Kept":
@@ -45,9 +46,11 @@ class Kept:
         path = directory / f"similarities_{of}.json"
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
-            return cls(path, of, known["parameters"], known["checkpoints"])
+            if known["format"] == cls.format:
+                return cls(path, of, known["parameters"], known["checkpoints"])
         except (OSError, ValueError, KeyError, TypeError):
-            return cls(path, of)
+            pass
+        return cls(path, of)
 
     def similarities(self, checkpoint: Path) -> list[float]:
         """Return what is stored of a checkpoint; empty if it has changed since."""

@@ -16,6 +16,9 @@ from kdx_lab.study.tables import cells_of, columns
 __all__ = ["is_study", "study_page"]
 
 
+_UNKNOWN = "Written by an earlier kdx: `kdx study --report` adds what the numbers mean."
+
+
 def is_study(directory: Path) -> bool:
     """Return whether a directory has the results of a study."""
     return (directory / FILE).is_file()
@@ -36,7 +39,7 @@ def study_page(directory: Path) -> Page:
     command = Text(results.command, code=True)
     sections += [
         Section("What it says", [Text(text) for text in results.verdict]),
-        Section("What the numbers mean", [Text(text) for text in results.meaning]),
+        Section("What the numbers mean", [Text(text) for text in results.meaning or [_UNKNOWN]]),
         Section("Failures", [table] if failures else []),
         Section("Where it ran", _where(results)),
         Section("Command", [command] if results.command else []),

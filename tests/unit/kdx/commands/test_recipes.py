@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -78,7 +77,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(capsys):
 def test_the_name_of_a_shipped_recipe_is_not_a_file(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["distill", "digits/smallnet3"]) == 2
-    path = os.path.relpath(folder() / "digits" / "smallnet3.yaml")
+    path = folder() / "digits" / "smallnet3.yaml"
     said = f"digits/smallnet3: no such file; a shipped recipe has that name: name its file, {path},"
     assert f"{said} or copy it: kdx recipes copy digits/smallnet3" in capsys.readouterr().err
     assert main(["distill", "digits/other"]) == 2

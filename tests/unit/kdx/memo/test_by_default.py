@@ -14,7 +14,7 @@ from kdx.protocols import InputSpec
 from kdx.run.run import run
 from tests.unit.kdx.data.test_views import Plain
 from tests.unit.kdx.memo.oracle import plan, plan_memo
-from tests.unit.kdx.memo.test_training import GUIDES, HINT_THEN_KD, losses, memos
+from tests.unit.kdx.memo.test_training import HINT_THEN_KD, TEACHER_FNS, losses, memos
 
 FIXED = ("teacher.memo=null", "data.augment={}")
 FILE = "student.safetensors"
@@ -28,10 +28,10 @@ BY_DEFAULT = (
 @pytest.mark.parametrize(
     "what",
     [
-        (GUIDES["kd"], "data.limit=58", "epochs=4", EXPAND),
+        (TEACHER_FNS["kd"], "data.limit=58", "epochs=4", EXPAND),
         # parts of one size: some processors round a sample otherwise among 10 than among 11
-        (GUIDES["hint"], "accumulate=2", "epochs=3"),
-        (GUIDES["pkt"], "precision=bf16", "epochs=3"),
+        (TEACHER_FNS["hint"], "accumulate=2", "epochs=3"),
+        (TEACHER_FNS["pkt"], "precision=bf16", "epochs=3"),
         (HINT_THEN_KD, "epochs=2", "data.workers=1"),
     ],
 )

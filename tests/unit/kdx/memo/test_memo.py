@@ -214,9 +214,9 @@ def test_values_beyond_half_precision_name_the_output(tmp_path):
 
 def test_a_live_guide_asks_every_time():
     teacher = Oracle()
-    guide = live(teacher)
+    teacher_fn = live(teacher)
     for _ in range(2):
-        assert torch.equal(ask(guide).logits, teacher(images(SOME)).logits)
+        assert torch.equal(ask(teacher_fn).logits, teacher(images(SOME)).logits)
     assert len(teacher.asked) == 4
 
 

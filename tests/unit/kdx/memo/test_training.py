@@ -12,7 +12,7 @@ from kdx.run.run import run
 from tests.unit.kdx.memo.oracle import plan_memo, remembering
 from tests.unit.runs import contents, same
 
-GUIDES = {
+TEACHER_FNS = {
     "kd": "losses=[{use: kd, temperature: 4}]",
     "hint": "losses=[{use: hint, student_layer: pool3, teacher_layer: relu_fc1}]",
     "pkt": "losses=[{use: pkt, student_layer: fc1, teacher_layer: pool3}]",
@@ -40,9 +40,9 @@ MIXED = (
 )
 
 
-@pytest.mark.parametrize(("name", "mixed"), [*((n, ()) for n in GUIDES), ("kd", MIXED)])
+@pytest.mark.parametrize(("name", "mixed"), [*((n, ()) for n in TEACHER_FNS), ("kd", MIXED)])
 def test_losses_are_those_of_the_live_teacher(guided, loop_of, console, name, mixed):
-    runtime = loop_of(guided(GUIDES[name], *mixed))
+    runtime = loop_of(guided(TEACHER_FNS[name], *mixed))
     job, objective = runtime.job, runtime.job.stages[0].objective
     objective.tapped.attach()
     objective.eval()
@@ -58,7 +58,8 @@ def test_losses_are_those_of_the_live_teacher(guided, loop_of, console, name, mi
 
 
 @pytest.mark.parametrize(
-    "what", [(GUIDES["kd"],), (GUIDES["hint"], "accumulate=3"), (HINT_THEN_KD, "epochs=2")]
+    "what",
+    [(TEACHER_FNS["kd"],), (TEACHER_FNS["hint"], "accumulate=3"), (HINT_THEN_KD, "epochs=2")],
 )
 def test_a_filled_memo_changes_nothing_and_asks_nobody(guided, console, asked, what):
     first = run(guided(*what, *MANY, name="first"), console)
@@ -127,7 +128,7 @@ def test_a_partly_filled_memo_is_completed(guided, console, asked, tmp_path):
 
 
 def test_damaged_rows_are_counted_at_the_end_of_the_run(guided, console, asked, tmp_path):
-    what = (GUIDES["hint"], "epochs=3")
+    what = (TEACHER_FNS["hint"], "epochs=3")
     run(guided(*what, name="first"), console)
     assert "rows of the memo" not in console.file.getvalue()
     (memo,) = memos(tmp_path)
@@ -145,13 +146,13 @@ def test_damaged_rows_are_counted_at_the_end_of_the_run(guided, console, asked, 
 
 
 def test_a_kd_run_and_a_hint_run_share_the_logits(guided, console, asked, tmp_path):
-    run(guided(GUIDES["kd"], "epochs=2", name="kd"), console)
+    run(guided(TEACHER_FNS["kd"], "epochs=2", name="kd"), console)
     (memo,) = memos(tmp_path)
     logits = (memo / "logits.rows").read_bytes()
-    run(guided(GUIDES["hint"], "epochs=2", name="hint"), console)
+    run(guided(TEACHER_FNS["hint"], "epochs=2", name="hint"), console)
     assert memos(tmp_path) == [memo]
     assert (memo / "logits.rows").read_bytes() == logits
-    run(guided(GUIDES["kd"], "epochs=2", name="kd2"), console)
+    run(guided(TEACHER_FNS["kd"], "epochs=2", name="kd2"), console)
     assert asked == []
 
 

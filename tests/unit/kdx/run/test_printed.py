@@ -15,7 +15,12 @@ from tests.unit.kdx.run.test_report import CERTIFICATE
 )
 def test_a_teacher_that_is_no_better_than_the_student_is_pointed_out(teacher, is_shown, tmp_path):
     summary = replace(
-        SUMMARY, best={"top1": 0.6}, teacher=None if teacher is None else {"top1": teacher}
+        SUMMARY,
+        best={"top1": 0.7},
+        last={"top1": 0.6},  # which is exported
+        best_epoch=2,
+        exported_epoch=3,
+        teacher=None if teacher is None else {"top1": teacher},
     )
     console = silent()
     print_result(summary, CERTIFICATE, None, tmp_path, console)

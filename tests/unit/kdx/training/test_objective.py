@@ -191,8 +191,14 @@ def test_a_loss_that_teaches_nothing_is_refused(batch):
     def nothing(outputs, *_):
         return outputs.logits.detach().mean()
 
-    with pytest.raises(ValueError, match="term: the loss has no gradient: it must depend on the"):
-        Objective(student(), [term(nothing)]).probe(*batch, {})
+    def later(outputs, *_):
+        return outputs.logits.new_zeros(())
+
+    said = "term: the loss has no gradient: it must depend on what is trained"
+    for terms in ([term(nothing)], [term(nothing), term(mean_square, name="b")], [term(later)]):
+        with pytest.raises(ValueError, match=said):
+            Objective(student(), terms).probe(*batch, {})
+    Objective(student(), [term(later), term(mean_square, name="b")]).probe(*batch, {})
     with pytest.raises(ValueError, match="term: a loss must be a scalar tensor, not float"):
         Objective(student(), [term(lambda *_: 0.5)]).probe(*batch, {})
     Objective(student(), [term(mean_square), term(nothing, 0, "logged")]).probe(*batch, {})

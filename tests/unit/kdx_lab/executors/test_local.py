@@ -39,14 +39,14 @@ def started(monkeypatch):
 def test_a_process_gets_the_resolved_recipe_and_options(started, tmp_path):
     teacher = "{use: tests.toys.plain, allow_chance: true, memo: {views: 1, directory: /elsewhere}}"
     more = (f"teacher={teacher}", "losses=[{use: kd}]", "processes=2", "name=a/done/seed_0")
-    made = task_of(cell(tmp_path, *more).recipe, tmp_path / "logs", threads=3)
+    made = task_of(cell(tmp_path, *more).recipe, tmp_path / "logs", threads=6)
     Run(made)
     file, root = tmp_path / "logs/a--done--seed_0.yaml", tmp_path / "runs"
     assert started[0].words == [
         "distill", str(file), "--resume", 'teacher.memo.directory="/elsewhere"',
         "--plugin=tests.toys", f"--output-root={root}", "--processes=2",
     ]  # fmt: skip
-    asked = cell(tmp_path, *more, "threads=1").recipe  # of two processes
+    asked = cell(tmp_path, *more, "threads=3").recipe  # of two processes
     assert (
         load(file, [started[0].words[3]], plugins=["tests.toys"], output_root=root).plain()
         == asked.plain()
@@ -130,7 +130,7 @@ def test_jobs_run_at_a_time_and_gpus_are_shared(monkeypatch, tmp_path):
 
 def test_cores_are_shared(monkeypatch):
     monkeypatch.setattr(local, "cores", lambda: 6)
-    assert [Local(n).threads for n in (1, 4, 8)] == [None, 1, 1]
+    assert [Local(n).threads for n in (1, 2, 4, 8)] == [None, 3, 1, 1]
 
 
 def test_a_missing_package_is_named_with_its_extra():

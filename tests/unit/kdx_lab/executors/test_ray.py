@@ -78,7 +78,7 @@ def task(tmp_path):
 
 @pytest.fixture
 def update(tmp_path):
-    """Return a function: the name of a checkpoint to a update with it."""
+    """Return a function: the name of a checkpoint to an update with it."""
 
     def update(name: str, place="a/b", log=b""):
         source = tmp_path / "sources" / name
@@ -159,7 +159,7 @@ def test_what_is_stopped_is_here_afterwards(cluster, task, update):
     assert executor.fetch("a/b") == STOPPED
 
 
-def test_a_post_that_is_lost_is_used_again(cluster, task):
+def test_a_queue_that_is_lost_is_used_again(cluster, task):
     executor = Ray()
 
     def lost():
