@@ -14,7 +14,7 @@ from kdx_lab.analysis.similarity import cosine, pair_of_batches
 
 @pytest.fixture
 def measured(tmp_path):
-    """Return a function: the similarities of a checkpoint, anew, and how many were computed."""
+    """Return a function: the similarities of a checkpoint, and how many it computed."""
 
     def measured(opened, checkpoint, *, of="trained", pairs=2, folder=tmp_path):
         kept, steps = Kept.of_run(folder, of), []
@@ -69,8 +69,8 @@ def test_what_is_kept_is_not_computed_again_and_can_be_added_to(compact, measure
     assert (len(two), steps) == (2, 2)
     three, steps = measured(opened, checkpoint, pairs=3)
     assert (three[:2], steps) == (two, 1)
-    anew, _ = measured(opened, checkpoint, pairs=3, folder=tmp_path / "other")
-    assert anew == three
+    again, _ = measured(opened, checkpoint, pairs=3, folder=tmp_path / "other")
+    assert again == three
     damaged = tmp_path / "similarities_trained.json"
     damaged.write_text(damaged.read_text().replace('"digest": "', '"digest": "0'))
     assert Kept.of_run(tmp_path, "trained").similarities(checkpoint) == []

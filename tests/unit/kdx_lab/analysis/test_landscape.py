@@ -13,7 +13,7 @@ SMALL = {"points": 3, "images": 64}
 
 @pytest.fixture
 def landscape(console, monkeypatch):
-    """Return a function: the landscapes of a run, measured anew, without their figure."""
+    """Return a function: the landscapes of a run, measured again, without their figure."""
 
     def measured(run, tmp_path, **options):
         caught = []
