@@ -1,7 +1,7 @@
 """Quantisation-aware training: a student that computes as it will in int8, while it trains.
 
     qat = quantize.QAT()
-    student = qat.apply(network)  # then train it; in eval mode, too, it answers as in int8
+    student = qat.apply(network)  # then train it; in eval mode, too, it computes as in int8
     network = qat.restore(student)  # in float again, with the weights that int8 suits
 
 Needs torch alone.

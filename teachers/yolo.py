@@ -64,5 +64,5 @@ class Yolo(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the answer on the grid, raw."""
+        """Return the output on the grid, raw."""
         return self.head(self.backbone(images)[-1])

@@ -124,13 +124,13 @@ def segmentation(
         images = weights.transforms()
         network.pretrained_cfg = _preparation(images, images.resize_size)
         network.aux_classifier = None
-    network.register_forward_hook(_answer_alone)
+    network.register_forward_hook(_logits_only)
     return network
 
 
-def _answer_alone(_network: nn.Module, _images: object, answers: dict[str, Tensor]) -> Tensor:
+def _logits_only(_network: nn.Module, _images: object, outputs: dict[str, Tensor]) -> Tensor:
     """Return the logits, of the several outputs of torchvision's networks."""
-    return answers["out"]
+    return outputs["out"]
 
 
 def _check(name: str, in_channels: int, known: list[str]) -> None:

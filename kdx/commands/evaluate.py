@@ -59,7 +59,7 @@ class Assessment:
     """Metrics of a compact student on a split, as of `kdx.training.evaluation`, and the counts.
 
     `headings` are the titles of the task's metrics by name. `notes`: class names that differ from
-    the data's, or an order of classes that the answers suggest. `numbers`: metrics that are not
+    the data's, or an order of classes that the predictions suggest. `numbers`: metrics that are not
     shares in [0, 1]. `classes`, if asked for, is what classes.json of a run has, without pictures;
     None if the task cannot judge class by class.
     """

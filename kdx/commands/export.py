@@ -1,6 +1,7 @@
 """Export the compact student of a run, a weight file or a checkpoint, and check the artefact.
 
-It is run in its own runtime on test images, and kept only if it answers as the compact student.
+It is run in its own runtime on test images, and kept only if its outputs are those of the
+compact student.
 
 kdx export runs/<name> --to onnx [key=value ...]
 """

@@ -22,7 +22,7 @@ from kdx.report.trained import manner_in_words
 from kdx.run.run import describe
 from kdx.run.teacher_input import seen_by
 from kdx.run.teacher_run import teacher_recipes
-from kdx.tasks import answers_of
+from kdx.tasks import counted_outputs
 from kdx.training.job import Job, build
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.util.printing import plain, rule, say
@@ -46,7 +46,10 @@ def dry_run(recipe: Recipe, console: Console, *, machines: int = 1, gpus: int = 
     held_out = f"{len(splits.validation):,} validation, " if splits.validation else ""
     sizes = f"{len(splits.train):,} training, {held_out}{len(splits.test):,} test"
     name = recipe.data.component.use
-    say(console, f"data: {name}, {job.data.input}, {answers_of(job.task, job.classes)}: {sizes}")
+    say(
+        console,
+        f"data: {name}, {job.data.input}, {counted_outputs(job.task, job.classes)}: {sizes}",
+    )
     if manner := manner_in_words(recipe.plain()):
         say(console, f"trained: {manner}")
     for note in (*job.data.notes, *job.notes):

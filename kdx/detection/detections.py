@@ -27,7 +27,7 @@ class Detections(NamedTuple):
 
 @torch.no_grad()
 def detect(
-    answer: Tensor,
+    output: Tensor,
     *,
     num_classes: int,
     anchors: Tensor,
@@ -44,8 +44,8 @@ def detect(
     """
     from torchvision.ops import box_convert, clip_boxes_to_image
 
-    parts = split(answer, num_classes=num_classes)
-    boxes = box_convert(decode(parts, anchors.to(answer)).flatten(1, 3), "cxcywh", "xyxy")
+    parts = split(output, num_classes=num_classes)
+    boxes = box_convert(decode(parts, anchors.to(output)).flatten(1, 3), "cxcywh", "xyxy")
     boxes = clip_boxes_to_image(boxes, (1, 1))
     scores = parts.objectness.sigmoid()[..., None] * parts.classes.softmax(-1)
     return [

@@ -27,17 +27,17 @@ class Parts(NamedTuple):
     classes: Tensor
 
 
-def split(answer: Tensor, *, num_classes: int) -> Parts:
+def split(output: Tensor, *, num_classes: int) -> Parts:
     """Return the parts of an output [B, A * (5 + C), GH, GW], as views of it.
 
     Channel a * (5 + C) + k is (tx, ty, tw, th, objectness, classes...)[k] of anchor a. ValueError
     if the channels are not a multiple of 5 + C.
     """
     values = 5 + num_classes
-    if answer.ndim != 4 or answer.shape[1] == 0 or answer.shape[1] % values:
+    if output.ndim != 4 or output.shape[1] == 0 or output.shape[1] % values:
         wanted = f"[B, A * {values}, rows, columns] with A anchors of 5 + {num_classes} values"
-        raise ValueError(f"the output {list(answer.shape)} has no boxes: it must be {wanted}")
-    boxes = answer.unflatten(1, (-1, values)).movedim(2, -1)
+        raise ValueError(f"the output {list(output.shape)} has no boxes: it must be {wanted}")
+    boxes = output.unflatten(1, (-1, values)).movedim(2, -1)
     return Parts(boxes[..., 0:2], boxes[..., 2:4], boxes[..., 4], boxes[..., 5:])
 
 

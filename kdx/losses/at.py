@@ -29,8 +29,8 @@ class AT(PairLoss):
 
     def distance(self, student: Tensor, teacher: Tensor, index: int) -> Tensor:
         """Return the scalar from features of any layout; see `align.as_map`."""
-        own, guide = map(self._attention, maps_of_one_size(student, teacher))
-        return (own - guide).square().mean()
+        student, teacher = map(self._attention, maps_of_one_size(student, teacher))
+        return (student - teacher).square().mean()
 
     def _attention(self, feature: Tensor) -> Tensor:
         return unit_rows(scaled(feature).abs().pow(self.p).mean(1).flatten(1))

@@ -97,8 +97,8 @@ class CRD(nn.Module):
         return self._contrast(*features, indices, epoch)
 
     @full_precision
-    def _contrast(self, own: Tensor, guide: Tensor, indices: Tensor, epoch: int) -> Tensor:
-        features, banks = (own, guide), (self.student_bank, self.teacher_bank)
+    def _contrast(self, student: Tensor, teacher: Tensor, indices: Tensor, epoch: int) -> Tensor:
+        features, banks = (student, teacher), (self.student_bank, self.teacher_bank)
         rows = [
             unit_rows(embed(each.flatten(1)))
             for embed, each in zip(self.embeddings, features, strict=True)
@@ -114,7 +114,7 @@ class CRD(nn.Module):
         # P / (P + K / N) is the sigmoid of log P - log(K / N).
         odds = [
             each - z - log(self.negatives / self.images)
-            for each, z in zip(scores, self.log_z.to(own), strict=True)
+            for each, z in zip(scores, self.log_z.to(student), strict=True)
         ]
         values = [F.logsigmoid(each[:, 0]) + F.logsigmoid(-each[:, 1:]).sum(1) for each in odds]
         return -torch.stack(values).sum(0).mean()

@@ -35,6 +35,6 @@ class CWD(PairLoss):
         widths = student.shape[1], teacher.shape[1]
         if widths[0] != widths[1]:
             student = self.connector(index, widths, student, pointwise)(student)
-        own, guide = (each.flatten(2) for each in (student, teacher))
-        values = kl_divergence(own, guide, temperature=self.temperature, dim=2)
+        student, teacher = (each.flatten(2) for each in (student, teacher))
+        values = kl_divergence(student, teacher, temperature=self.temperature, dim=2)
         return self.temperature**2 * values.mean()

@@ -33,8 +33,8 @@ def kl_divergence(student: Tensor, teacher: Tensor, *, temperature: float, dim: 
     class of -inf in both counts as absent; in the student's only the value is Inf. Logits of NaN or
     +Inf give NaN. The teacher gets no gradient.
     """
-    own, guide = student.movedim(dim, -1), teacher.detach().movedim(dim, -1)
-    return _Divergence.apply(own, guide, temperature)  # pyright: ignore
+    student, teacher = student.movedim(dim, -1), teacher.detach().movedim(dim, -1)
+    return _Divergence.apply(student, teacher, temperature)  # pyright: ignore
 
 
 class _Divergence(torch.autograd.Function):
@@ -45,7 +45,7 @@ class _Divergence(torch.autograd.Function):
         shape, classes = student.shape, student.shape[-1]
         rows = max(1, PIECE // classes) if student.device.type == "cpu" else student.numel()
         pieces = [each.reshape(-1, classes).split(rows) for each in (student, teacher)]
-        parts = [_parts(own, guide, temperature) for own, guide in zip(*pieces, strict=True)]
+        parts = [_parts(s, t, temperature) for s, t in zip(*pieces, strict=True)]
         value, excess = (torch.cat(each).to(student.dtype) for each in zip(*parts, strict=True))
         ctx.save_for_backward(student, excess.view(shape))
         ctx.temperature = temperature
@@ -63,14 +63,14 @@ class _Divergence(torch.autograd.Function):
 def _parts(student: Tensor, teacher: Tensor, t: float) -> tuple[Tensor, Tensor]:
     """Return the divergences [N] of rows [N, C], and q - p [N, C]."""
     wide = torch.float32 if student.device.type == "mps" else torch.float64
-    own, guide = student.to(wide) / t, teacher.to(wide) / t
-    log_p, apart = guide.log_softmax(-1), own - guide
+    student, teacher = student.to(wide) / t, teacher.to(wide) / t
+    log_p, apart = teacher.log_softmax(-1), student - teacher
     p = log_p.exp()
     if student.device.type == "cpu" and apart.abs().amax() < CLOSE:  # elsewhere it would wait
         u = apart - (p * apart.expm1()).sum(-1, keepdim=True).log1p()
         excess = p * u.expm1()
         return (excess - p * u).sum(-1).clamp(min=0), excess
-    log_q = own.log_softmax(-1)
+    log_q = student.log_softmax(-1)
     u, q = log_q - log_p, log_q.exp()
     near = u.abs() < NEAR
     excess = torch.where(near, p * u.expm1(), q - p)

@@ -39,8 +39,10 @@ class FSP:
 
 
 @full_precision
-def _distance(own: Tensor, guide: Tensor, next_own: Tensor, next_guide: Tensor) -> Tensor:
-    student, teacher = _flow(own, next_own), _flow(guide, next_guide)
+def _distance(
+    student: Tensor, teacher: Tensor, next_student: Tensor, next_teacher: Tensor
+) -> Tensor:
+    student, teacher = _flow(student, next_student), _flow(teacher, next_teacher)
     if student.shape != teacher.shape:
         found = f"{list(student.shape[1:])} for the student, {list(teacher.shape[1:])}"
         raise ValueError(f"fsp: channels {found} for the teacher: choose layers of equal width")

@@ -38,6 +38,6 @@ class NKD(LogitLoss):
         target = hard(target)
         t, index = self.temperature, target[:, None]
         hit = teacher.softmax(1).gather(1, index) * student.log_softmax(1).gather(1, index)
-        own, guide = (others(logits, target) / t for logits in (student, teacher))
-        missed = (guide.softmax(1) * own.log_softmax(1)).sum(1, keepdim=True)
+        student, teacher = (others(logits, target) / t for logits in (student, teacher))
+        missed = (teacher.softmax(1) * student.log_softmax(1)).sum(1, keepdim=True)
         return -(hit + self.gamma * t**2 * missed).mean()

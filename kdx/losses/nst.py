@@ -20,13 +20,17 @@ class NST(PairLoss):
 
     def distance(self, student: Tensor, teacher: Tensor, index: int) -> Tensor:
         """Return the scalar from features of any layout; see `align.as_map`."""
-        own, guide = (unit_rows(each.flatten(2)) for each in maps_of_one_size(student, teacher))
+        student, teacher = (
+            unit_rows(each.flatten(2)) for each in maps_of_one_size(student, teacher)
+        )
         # (a . b)^2 is the product of the matrices a a^T and b b^T, and so the discrepancy is the
         # distance of their means [B, N, N]. The other form has [B, C, C].
-        if own.shape[2] <= max(own.shape[1], guide.shape[1]):
-            first, second = (each.transpose(1, 2) @ each / each.shape[1] for each in (own, guide))
+        if student.shape[2] <= max(student.shape[1], teacher.shape[1]):
+            first, second = (
+                each.transpose(1, 2) @ each / each.shape[1] for each in (student, teacher)
+            )
             return (first - second).square().sum((1, 2)).mean()
-        return _kernel(guide, guide) + _kernel(own, own) - 2 * _kernel(own, guide)
+        return _kernel(teacher, teacher) + _kernel(student, student) - 2 * _kernel(student, teacher)
 
 
 def _kernel(first: Tensor, second: Tensor) -> Tensor:

@@ -75,11 +75,11 @@ def read_pairs(
     loss: str, pairs: Sequence[tuple[str, str]], student: Outputs, teacher: Outputs | None
 ) -> list[tuple[Tensor, Tensor]]:
     """Return the features of each pair, the teacher's detached; ValueError without a teacher."""
-    guide = need_teacher(teacher, loss)
+    outputs = need_teacher(teacher, loss)
     return [
-        (student.logits, guide.logits.detach())
+        (student.logits, outputs.logits.detach())
         if (path, other) == LOGITS
-        else (student.features[path], guide.features[other].detach())
+        else (student.features[path], outputs.features[other].detach())
         for path, other in pairs
     ]
 

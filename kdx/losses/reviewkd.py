@@ -39,23 +39,23 @@ class ReviewKD(nn.Module):
     def forward(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         """Return the scalar; `target` is not read. ValueError for features that are not maps."""
         features = read_pairs("reviewkd", self.pairs, student, teacher)
-        own = [as_map(s, like=t) for s, t in features]
-        guide = [as_map(t, like=s) for s, t in features]
+        student_maps = [as_map(s, like=t) for s, t in features]
+        teacher_maps = [as_map(t, like=s) for s, t in features]
         if not self.stages:
-            deepest = len(own) - 1
-            for index, (s, t) in enumerate(zip(own, guide, strict=True)):
+            deepest = len(student_maps) - 1
+            for index, (s, t) in enumerate(zip(student_maps, teacher_maps, strict=True)):
                 stage = _Fusion(s.shape[1], self.width, t.shape[1], deeper=index < deepest)
                 self.stages.append(stage.to(s.device, torch.promote_types(s.dtype, torch.float32)))
-        return self._distance(*own, *guide)
+        return self._distance(*student_maps, *teacher_maps)
 
     @full_precision
     def _distance(self, *maps: Tensor) -> Tensor:
         count, values = len(self.stages), []
         fused: Tensor | None = None
         for index in reversed(range(count)):
-            guide = maps[count + index]
-            restored, fused = self.stages[index](maps[index], fused, guide.shape[2:])
-            values.append(_hierarchical(restored, guide))
+            teacher = maps[count + index]
+            restored, fused = self.stages[index](maps[index], fused, teacher.shape[2:])
+            values.append(_hierarchical(restored, teacher))
         return torch.stack(values).sum()
 
 
@@ -71,24 +71,24 @@ class _Fusion(nn.Module):
         )
 
     def forward(
-        self, own: Tensor, deeper: Tensor | None, size: Sequence[int]
+        self, student: Tensor, deeper: Tensor | None, size: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """Return the restored map of the teacher's width and `size`, and the fused map."""
-        fused = self.enter(own)
+        fused = self.enter(student)
         if self.attend is not None and deeper is not None:
-            deeper = F.interpolate(deeper, own.shape[2:])
-            mine, theirs = self.attend(torch.cat([fused, deeper], 1)).split(1, 1)
-            fused = fused * mine + deeper * theirs
+            deeper = F.interpolate(deeper, student.shape[2:])
+            kept, added = self.attend(torch.cat([fused, deeper], 1)).split(1, 1)
+            fused = fused * kept + deeper * added
         if fused.shape[2:] != size:
             fused = F.interpolate(fused, list(size))
         return self.leave(fused), fused
 
 
-def _hierarchical(own: Tensor, guide: Tensor) -> Tensor:
-    total, weight, weights = F.mse_loss(own, guide), 1.0, 1.0
+def _hierarchical(student: Tensor, teacher: Tensor) -> Tensor:
+    total, weight, weights = F.mse_loss(student, teacher), 1.0, 1.0
     for size in POOLED:
-        if size < own.shape[2]:
+        if size < student.shape[2]:
             weight /= 2
-            mine, theirs = (F.adaptive_avg_pool2d(each, size) for each in (own, guide))
-            total, weights = total + weight * F.mse_loss(mine, theirs), weights + weight
+            s, t = (F.adaptive_avg_pool2d(each, size) for each in (student, teacher))
+            total, weights = total + weight * F.mse_loss(s, t), weights + weight
     return total / weights

@@ -39,9 +39,9 @@ class RKD(PairLoss):
 
     def distance(self, student: Tensor, teacher: Tensor, index: int) -> Tensor:
         """Return the scalar from features [B, ...]; ValueError for too many angles."""
-        own, guide = (scaled(gathered(features)) for features in (student, teacher))
+        student, teacher = (scaled(gathered(features)) for features in (student, teacher))
         values = [
-            weight * F.huber_loss(relation(own), relation(guide))
+            weight * F.huber_loss(relation(student), relation(teacher))
             for weight, relation in self.relations
             if weight
         ]

@@ -57,21 +57,20 @@ class SRRL(nn.Module):
         logits = need_teacher(teacher, "srrl").logits.detach()
         if not self.heads:
             raise ValueError("srrl needs the network of one teacher: pass `teacher_network`")
-        ((own, guide),) = read_pairs("srrl", self.pairs, student, teacher)
+        ((student_map, teacher_map),) = read_pairs("srrl", self.pairs, student, teacher)
         if not len(self.regressor):
-            widths = as_map(own, like=guide).shape[1], as_map(guide, like=own).shape[1]
+            pooled = _pooled(student_map, teacher_map)
+            widths = [each.shape[1] for each in pooled]
             layers = nn.Linear(*widths, bias=False), nn.BatchNorm1d(widths[1])
-            dtype = torch.promote_types(own.dtype, torch.float32)
-            self.regressor.extend(layers).to(own.device, dtype)
-        return self._distance(own, guide, logits)
+            dtype = torch.promote_types(student_map.dtype, torch.float32)
+            self.regressor.extend(layers).to(student_map.device, dtype)
+        return self._distance(student_map, teacher_map, logits)
 
     @full_precision
-    def _distance(self, own: Tensor, guide: Tensor, logits: Tensor) -> Tensor:
+    def _distance(self, student: Tensor, teacher: Tensor, logits: Tensor) -> Tensor:
         head = self.heads[0]
-        own, guide = (
-            as_map(each, like=other).mean((2, 3)) for each, other in ((own, guide), (guide, own))
-        )
-        mapped = self.regressor(own)
+        student, teacher = _pooled(student, teacher)
+        mapped = self.regressor(student)
         if isinstance(head, nn.Linear) and head.in_features != mapped.shape[1]:
             path, wide = self.pairs[0][1], mapped.shape[1]
             reads = f"the teacher's classifier reads {head.in_features} numbers"
@@ -82,7 +81,13 @@ class SRRL(nn.Module):
             shapes = f"{list(again.shape)}, the teacher's logits are {list(logits.shape)}"
             raise ValueError(f"srrl: the head's output is {shapes}: name the classifier by `head`")
         regression = F.mse_loss(again.to(logits.dtype), logits)
-        return self.scales["alpha"] * F.mse_loss(mapped, guide) + self.scales["beta"] * regression
+        return self.scales["alpha"] * F.mse_loss(mapped, teacher) + self.scales["beta"] * regression
+
+
+def _pooled(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both as vectors: the means of their maps."""
+    s, t = as_map(student, like=teacher), as_map(teacher, like=student)
+    return s.mean((2, 3)), t.mean((2, 3))
 
 
 def _head(network: nn.Module, path: str | None, classes: int | None) -> nn.Module:

@@ -59,13 +59,13 @@ class Yolo:
 
 
 @full_precision
-def _loss(answer: Tensor, target: Tensor, given: Yolo) -> Tensor:
-    parts, anchors = split(answer, num_classes=given.num_classes), given.anchors.to(answer)
+def _loss(output: Tensor, target: Tensor, given: Yolo) -> Tensor:
+    parts, anchors = split(output, num_classes=given.num_classes), given.anchors.to(output)
     if parts.objectness.shape[1] != len(anchors):
-        found = f"output {list(answer.shape)} has A = {parts.objectness.shape[1]} anchors"
+        found = f"output {list(output.shape)} has A = {parts.objectness.shape[1]} anchors"
         raise ValueError(f"yolo: the {found}, but the data have A = {len(anchors)}")
-    target = F.pad(target.to(answer.dtype), (0, 0, 0, 1), value=-1)  # one row at least
-    found = assign(target, anchors, grid=(answer.shape[2], answer.shape[3]))
+    target = F.pad(target.to(output.dtype), (0, 0, 0, 1), value=-1)  # one row at least
+    found = assign(target, anchors, grid=(output.shape[2], output.shape[3]))
     overlaps = _overlaps(parts, anchors, target).masked_fill(~found.real[:, None], 0)
     terms = {
         "coord_scale": _coordinates(parts, found, target),

@@ -45,22 +45,24 @@ class YoloKD:
 
         ValueError without a teacher, or if its grid or its anchors are not the student's.
         """
-        guide = need_teacher(teacher, "yolo_kd").logits
-        if guide.shape != student.logits.shape:
-            shapes = f"{list(student.logits.shape)}, the teacher's {list(guide.shape)}"
+        logits = need_teacher(teacher, "yolo_kd").logits
+        if logits.shape != student.logits.shape:
+            shapes = f"{list(student.logits.shape)}, the teacher's {list(logits.shape)}"
             same = "both must have the same grid, anchors and classes"
             raise ValueError(f"yolo_kd: the student's output is {shapes}: {same}")
-        return _distance(student.logits, guide.detach(), self)
+        return _distance(student.logits, logits.detach(), self)
 
 
 @full_precision
-def _distance(student: Tensor, teacher: Tensor, given: YoloKD) -> Tensor:
-    own, guide = (split(each, num_classes=given.num_classes) for each in (student, teacher))
-    sure = guide.objectness.sigmoid()
+def _distance(student_logits: Tensor, teacher_logits: Tensor, given: YoloKD) -> Tensor:
+    student, teacher = (
+        split(each, num_classes=given.num_classes) for each in (student_logits, teacher_logits)
+    )
+    sure = teacher.objectness.sigmoid()
     scales, t = given.scales, given.temperature
-    far = coordinates(guide) - coordinates(own)
+    far = coordinates(teacher) - coordinates(student)
     boxes = (sure.sqrt()[..., None] * far).square().sum(-1) / 2  # 0 where far overflows unseen
-    kl = kl_divergence(own.classes, guide.classes, temperature=t, dim=-1)
-    seen = (sure - own.objectness.sigmoid()).square() / 2
+    kl = kl_divergence(student.classes, teacher.classes, temperature=t, dim=-1)
+    seen = (sure - student.objectness.sigmoid()).square() / 2
     total = scales["coord_scale"] * boxes + scales["class_scale"] * t**2 * sure * kl
     return (total + scales["object_scale"] * seen).flatten(1).sum(1).mean()

@@ -1,4 +1,4 @@
-"""Whether another order of the classes explains what a network answers. C: classes."""
+"""Whether another order of the classes explains the predictions of a network. C: classes."""
 
 from dataclasses import dataclass
 from math import sqrt
@@ -17,7 +17,7 @@ LIKELY = 0.75  # of the classes of a cycle
 
 
 class Confusion:
-    """Counts of (class, answer) in two halves of the images [2, C, C], a batch at a time.
+    """Counts of (class, prediction) in two halves of the images [2, C, C], a batch at a time.
 
     Takes logits [B, C, ...] and classes [B, ...], images or pixels; others leave it empty.
     """
@@ -68,9 +68,9 @@ class Order:
         )
         raised = f"right instead of {self.before:.2%}"
         return (
-            f"by its answers, its classes are in another order than the data's: {pairs}. Taken so, "
-            f"{self.after:.2%} of the images of these classes are {raised} (each half of the "
-            "images judged by the order that the other half suggests)"
+            f"by its predictions, its classes are in another order than the data's: {pairs}. "
+            f"Taken so, {self.after:.2%} of the images of these classes are {raised} (each half "
+            "of the images judged by the order that the other half suggests)"
         )
 
 
@@ -79,7 +79,7 @@ def another_order(counts: Tensor, images: int) -> Order | None:
 
     A permutation is fitted to each half and judged on the other, so that luck does not count: it
     must be right more often than the identity by three standard errors, pixels of an image
-    counting as one. Only cycles of classes whose commonest answers it names, at least three in
+    counting as one. Only cycles of classes whose commonest predictions it names, at least three in
     four, are taken: a weak network that says a few classes for all others has none.
     """
     if not images:

@@ -60,12 +60,12 @@ def read_pickled(path: Path) -> tuple[Any, list[str]]:
         raise ValueError(_refusal(error)) from error
 
 
-def _add_inert(inert: dict[str, Any], said: str) -> bool:
+def _add_inert(inert: dict[str, Any], message: str) -> bool:
     """Add a stand-in for what torch refused; return whether another attempt may help."""
-    if named := re.search(r"Unsupported global: GLOBAL (\S+) was", said):
+    if named := re.search(r"Unsupported global: GLOBAL (\S+) was", message):
         name = named[1] if "." in named[1] else f"builtins.{named[1]}"
         kind = type(name, (_Object,), {"__module__": "inert"})
-    elif named := re.search(r"Can only SETITEMS? for .*got <class 'inert\.(.+)'>", said):
+    elif named := re.search(r"Can only SETITEMS? for .*got <class 'inert\.(.+)'>", message):
         name, kind = named[1], type(named[1], (_Mapping,), {})
     else:
         return False

@@ -17,10 +17,10 @@ IGNORED = -100  # the class of a pixel that does not count, as in torch's cross-
 
 
 class Meter(Protocol):
-    """Adds up how good the answers are, a batch at a time, each sample once."""
+    """Adds up metrics, a batch at a time, each sample once."""
 
-    def update(self, answer: Tensor, target: Tensor) -> None:
-        """Take a network's answer to a batch, in float32, and the batch's target."""
+    def update(self, output: Tensor, target: Tensor) -> None:
+        """Take a network's output for a batch, in float32, and the batch's target."""
         ...
 
     def compute(self) -> Mapping[str, float]:
@@ -30,7 +30,7 @@ class Meter(Protocol):
 
 @dataclass(frozen=True)
 class ClassReport:
-    """How good the answers are, class by class: C classes, labels or outputs.
+    """How good the outputs are, class by class: C classes, labels or outputs.
 
     `metrics` are (heading, a value for each class, None if undefined) by name. `count`:
     samples (pixels, boxes) of each class. `confusion` [C, C]: truth by row, prediction by column.
@@ -46,8 +46,8 @@ class ClassReport:
 class ClassMeter(Protocol):
     """Adds up metrics of each class, a batch at a time, each sample once."""
 
-    def update(self, answer: Tensor, target: Tensor) -> None:
-        """Take a network's answer to a batch, in float32, and the batch's target."""
+    def update(self, output: Tensor, target: Tensor) -> None:
+        """Take a network's output for a batch, in float32, and the batch's target."""
         ...
 
     def compute(self) -> ClassReport:
@@ -56,14 +56,14 @@ class ClassMeter(Protocol):
 
 
 class Task(Protocol):
-    """What the networks of a data set answer, and how an answer is judged.
+    """What the networks of a data set output, and how it is judged.
 
     `metrics` are headings of shares in [0, 1] by name, the one that chooses the best epoch first.
     `facts` are what networks and losses may ask to know, as JSON holds it, `num_classes` among it.
-    `chance` is the first metric of random guessing. `spatial`: answers are of places in the image,
+    `chance` is the first metric of random guessing. `spatial`: outputs are of places in the image,
     so that a teacher sees images of the student's size.
 
-    Answers and targets are one tensor each, batch first. Classification: [B, C], and classes [B].
+    Outputs and targets are one tensor each, batch first. Classification: [B, C], and classes [B].
     Multi-label: [B, C], and float [B, C] of 1, 0, or -1 for unknown. Regression of D numbers:
     [B, D], and float [B, D].
     Segmentation: [B, C, H, W], and classes [B, H, W], -100 where a pixel does not count.
@@ -76,8 +76,8 @@ class Task(Protocol):
     chance: float
     spatial: bool
 
-    def check(self, answer: object, images: Tensor) -> None:
-        """Raise ValueError if `answer` is not an output of the right shape for `images`."""
+    def check(self, output: object, images: Tensor) -> None:
+        """Raise ValueError if `output` has the wrong shape for `images`."""
         ...
 
     def check_source(self, source: ImageSource) -> None:
@@ -88,12 +88,12 @@ class Task(Protocol):
         """Return an empty meter that works on a device."""
         ...
 
-    def decide(self, answer: Tensor) -> Tensor:
+    def decide(self, output: Tensor) -> Tensor:
         """Return predictions, int64, such as classes: [B], or [B, ...] if the task is spatial."""
         ...
 
-    def draw(self, image: Tensor, target: Tensor, answer: Tensor) -> Tensor | None:
-        """Draw target and answer, without batch, on an image, uint8 [3, H, W]; None: no picture."""
+    def draw(self, image: Tensor, target: Tensor, output: Tensor) -> Tensor | None:
+        """Draw target and output, without batch, on an image, uint8 [3, H, W]; None: no picture."""
         ...
 
 
@@ -110,7 +110,7 @@ class Numeric(Protocol):
 
 @runtime_checkable
 class ByClass(Protocol):
-    """A task that can judge answers class by class, too; a task need not."""
+    """A task that can judge outputs class by class, too; a task need not."""
 
     def class_meter(self, device: torch.device) -> ClassMeter | None:
         """Return an empty meter that works on a device; None if there would be too many classes."""

@@ -95,8 +95,8 @@ def _mistakes(run: Run, classes: Classes) -> list[Block]:
     for each in classes.worst:
         true, predicted = classes.names[each.true], classes.names[each.predicted]
         if each.picture:
-            said = f"{true}, predicted {predicted} ({each.confidence:.1%}) · {each.name}"
-            pictures.append(embedded(run.path, each.picture, said))
+            caption = f"{true}, predicted {predicted} ({each.confidence:.1%}) · {each.name}"
+            pictures.append(embedded(run.path, each.picture, caption))
         rows.append([each.name, true, predicted, f"{each.confidence:.2%}"])
     if not rows:
         return []

@@ -129,8 +129,8 @@ def reliability(bins: Sequence[tuple[float, float, int, float | None, float | No
             continue
         bar = add(svg, "rect", "c0 bar", x=x, y=to_y(accuracy), width=width,
                    height=to_y(0) - to_y(accuracy))  # fmt: skip
-        said = f"confidence {confidence:.3f}, accuracy {accuracy:.3f}, {count:,} images"
-        text(bar, "title", said)
+        tooltip = f"confidence {confidence:.3f}, accuracy {accuracy:.3f}, {count:,} images"
+        text(bar, "title", tooltip)
         y = to_y(confidence)
         add(svg, "line", "line c1", x1=x, x2=x + width, y1=y, y2=y)
         y = to_share(count / most)

@@ -36,8 +36,8 @@ def heat(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
             cell = add(svg, "rect", hue, x=x, y=y, width=size, height=size,
                         **{"fill-opacity": round(0.08 + 0.92 * share, 3)})  # fmt: skip
             if count <= 30:
-                said = f"{names[row]} as {names[column]}: {value:,} ({share:.1%})"
-                text(cell, "title", said)
+                tooltip = f"{names[row]} as {names[column]}: {value:,} ({share:.1%})"
+                text(cell, "title", tooltip)
             if count <= 12:
                 kind = "cell strong" if share > 0.55 else "cell"
                 text(svg, "text", f"{value:,}", kind, x=x + size / 2, y=y + size / 2 + 4)

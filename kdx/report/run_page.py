@@ -103,13 +103,13 @@ def _remarks(summary: Summary) -> list[Block]:
 def _certificate(certificate: Certificate) -> list[Block]:
     holds, is_trained = certificate.holds, "the trained one, up to rounding"
     verdict = "holds" if holds else "does not hold"
-    said = (
+    detail = (
         f"the exported network is {is_trained}" if holds else f"nothing exported: not {is_trained}"
     )
     changed = f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
     single = certificate.float32
     tiles = [
-        ("certificate", verdict, said),
+        ("certificate", verdict, detail),
         ("largest error, float32", f"{single.max_rel_error:.2g}", "of the largest logit"),
         *([("predictions changed", changed, "by compression")] * bool(certificate.predictions)),
     ]

@@ -1,4 +1,4 @@
-"""What is said of a student's classes: tables, lines on the terminal, values to log."""
+"""Reports of a student's classes: tables, lines on the terminal, values to log."""
 
 import re
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ def in_brief(classes: Classes) -> list[str]:
     )
     lines = [f"{plural}  lowest {classes.metrics[main]['heading']}: {low}"] if low else []
     found = [
-        f"{_name(classes, true)} as {_name(classes, said)} ({count:,})"
-        for count, true, said in confusions(classes, FEW)
+        f"{_name(classes, true)} as {_name(classes, predicted)} ({count:,})"
+        for count, true, predicted in confusions(classes, FEW)
     ]
     return lines + ([f"         confused: {', '.join(found)}"] if found else [])
 
@@ -102,9 +102,9 @@ def _matrix(classes: Classes) -> str:
 
 def _list(classes: Classes) -> str:
     rows = [
-        [_name(classes, true), _name(classes, said), f"{count:,}",
+        [_name(classes, true), _name(classes, predicted), f"{count:,}",
          f"{count / classes.count[true]:.2%}"]
-        for count, true, said in confusions(classes, SHOWN)
+        for count, true, predicted in confusions(classes, SHOWN)
     ]  # fmt: skip
     heading = ["class", "predicted", "count", "of the class"]
     return f"The most frequent confusions:\n\n{markdown_table(heading, rows)}"

@@ -58,7 +58,7 @@ def write_classes(run_dir: Path, classes: Classes) -> None:
 
 
 class Judge:
-    """Judges a network's answers class by class while it is evaluated, if the task can do that."""
+    """Judges predictions class by class while a network is evaluated, if the task can do that."""
 
     def __init__(self, task: Task, names: Sequence[str], device: torch.device) -> None:
         self.task, self.names = task, [str(name) for name in names]
@@ -115,9 +115,9 @@ class Judge:
         self.meter.update(outputs, targets)
         is_label = targets.ndim == 1 and not targets.is_floating_point()
         if is_label and per_class(outputs, targets, len(self.names)):
-            confidence, said = outputs.softmax(1).max(1)
-            sure = (confidence.nan_to_num(0.0) * UNIT).long().where(said != targets, -1)
-            rows = torch.stack([sure, indices.to(said.device), targets, said], dim=1)
+            confidence, predicted = outputs.softmax(1).max(1)
+            sure = (confidence.nan_to_num(0.0) * UNIT).long().where(predicted != targets, -1)
+            rows = torch.stack([sure, indices.to(predicted.device), targets, predicted], dim=1)
             self.worst = _surest(torch.cat([self.worst.to(rows.device), rows]))
 
 

@@ -45,7 +45,7 @@ class Lowered:
             raise ValueError("outputs are NaN or Inf: use 'no'")
         changed, images = (int(count) for count in found[:, 2:].sum(0))
         share = error / largest if largest else error
-        said = f"outputs differ from float32 by at most {share:.1e} of the largest"
+        difference = f"outputs differ from float32 by at most {share:.1e} of the largest"
         if decisions_of(self.task) is None:
-            return said
-        return f"{said}; {changed:,} of {counted(images, 'prediction')} changed"
+            return difference
+        return f"{difference}; {changed:,} of {counted(images, 'prediction')} changed"

@@ -24,7 +24,7 @@ from kdx.run.finish import finish
 from kdx.run.fork import Fork, check_origin, open_fork
 from kdx.run.resume import chosen, circumstances, compare, flat
 from kdx.run.teacher_run import check_teachers, teacher_recipes
-from kdx.tasks import answers_of, numbers_of, primary_metric
+from kdx.tasks import counted_outputs, numbers_of, primary_metric
 from kdx.training.job import Job, build
 from kdx.training.log import RunLog
 from kdx.training.runtime import Runtime, accelerator_for
@@ -211,7 +211,7 @@ def _introduce(job: Job, runtime: Runtime, console: Console, notes: list[str]) -
     trained = manner_in_words(job.recipe.plain())
     lines = [
         f"data     {job.recipe.data.component.use}: {images}{held}, "
-        f"{counted(len(splits.test), 'test image')}, {answers_of(job.task, job.classes)}",
+        f"{counted(len(splits.test), 'test image')}, {counted_outputs(job.task, job.classes)}",
         f"student  {job.recipe.student.component.use}: {counts['compact']:,} parameters, "
         f"trained with {counts['trained']:,}",
         *([f"trained  {trained}"] if trained else []),

@@ -72,7 +72,7 @@ def better_input(runtime: Runtime, teacher: Teacher, source: ImageSource, own: R
     count = min(MOST, len(source))
     chosen = torch.arange(count) * len(source) // count
     images, before = source.subset(chosen), own.shares[chosen].double()
-    best, said = SURE, None
+    best, note = SURE, None
     for name, spec in _others(teacher.own, teacher.given).items():
         right = Right(count, own.classes)
         runtime.evaluate(teacher.seeing(spec), images, [right])
@@ -80,13 +80,13 @@ def better_input(runtime: Runtime, teacher: Teacher, source: ImageSource, own: R
         gain = after - before
         errors = float(gain.sum()) / sqrt(max(float(gain.square().sum()), 1e-12))
         if errors > best:
-            best, said = errors, (
+            best, note = errors, (
                 f"teacher.input: normalised by {name}, {float(after.mean()):.2%} instead of "
                 f"{float(before.mean()):.2%} is right on {count:,} images, {errors:.1f} standard "
                 "errors more. If it was trained so, set teacher.input: {mean: "
                 f"{list(spec.mean)}, std: {list(spec.std)}}}"
             )  # fmt: skip
-    return said
+    return note
 
 
 def _others(own: InputSpec, data: InputSpec) -> Mapping[str, InputSpec]:

@@ -72,7 +72,7 @@ def check_teachers(runtime: Runtime, console: Console) -> dict[str, dict[str, fl
 
     Of several, also of the mean of their probabilities, under "". The student's moving average has
     none yet. Raises ValueError for a teacher that is no better than chance, or if another order of
-    the classes explains most of its answers.
+    the classes explains most of its predictions.
     """
     teachers = {name: t for name, t in runtime.job.teachers.items() if not t.average}
     found = {name: _check(runtime, name, console) for name in teachers}

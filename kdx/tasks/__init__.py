@@ -22,8 +22,8 @@ def primary_metric(task: Task) -> str:
     return next(iter(task.metrics))
 
 
-def answers_of(task: Task, count: int) -> str:
-    """Return what the networks of a task answer, counted: "10 classes", "1 label", "2 outputs"."""
+def counted_outputs(task: Task, count: int) -> str:
+    """Return what the networks of a task output, counted: "10 classes", "1 label", "2 outputs"."""
     if isinstance(task, Regression):
         return counted(count, "output")
     return counted(count, *(("label",) if isinstance(task, MultiLabel) else ("class", "classes")))

@@ -1,4 +1,4 @@
-"""Answers judged class by class. N: samples or pixels, C: classes."""
+"""Outputs judged class by class. N: samples or pixels, C: classes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,20 +15,20 @@ UNIT = 2**30  # confidences are added up as whole numbers of 1 / UNIT: in any or
 Ratio = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 RATIOS: dict[str, tuple[str, Ratio]] = {
-    "recall": ("recall", lambda right, truth, said: (right, truth)),
-    "precision": ("precision", lambda right, truth, said: (right, said)),
-    "f1": ("F1", lambda right, truth, said: (2 * right, truth + said)),
-    "iou": ("IoU", lambda right, truth, said: (right, truth + said - right)),
+    "recall": ("recall", lambda right, truth, predicted: (right, truth)),
+    "precision": ("precision", lambda right, truth, predicted: (right, predicted)),
+    "f1": ("F1", lambda right, truth, predicted: (2 * right, truth + predicted)),
+    "iou": ("IoU", lambda right, truth, predicted: (right, truth + predicted - right)),
 }
-"""Heading, numerator and denominator of counts [C]: right, of the class, said to be of it."""
+"""Heading, numerator and denominator of counts [C]: right, of the class, predicted to be of it."""
 
 
 class ConfusionMeter:
     """Counts (truth, decision), and from them the metrics of the names `metrics` in `RATIOS`.
 
-    Targets of -100 do not count. A class that neither occurs nor is said has no value, nor has a
-    class that does not occur a recall; the precision of one that is never said is 0. With
-    `calibrated`, answers are logits [B, C], whose confidence is judged as well.
+    Targets of -100 do not count. A class that neither occurs nor is predicted has no value, nor
+    has a class that does not occur a recall; the precision of one that is never predicted is 0.
+    With `calibrated`, outputs are logits [B, C], whose confidence is judged as well.
     """
 
     def __init__(
@@ -44,22 +44,22 @@ class ConfusionMeter:
         self.confusion = Confusion(classes, device)
         self.calibration = Calibration(device) if calibrated else None
 
-    def update(self, answer: Tensor, target: Tensor) -> None:
-        """Take answers [B, C, ...] and classes [B, ...]."""
-        decided = self.decide(answer)
+    def update(self, output: Tensor, target: Tensor) -> None:
+        """Take outputs [B, C, ...] and classes [B, ...]."""
+        decided = self.decide(output)
         self.confusion.update(decided, target)
         if self.calibration:
-            self.calibration.update(answer.softmax(1).max(1).values, decided == target)
+            self.calibration.update(output.softmax(1).max(1).values, decided == target)
 
     def compute(self) -> ClassReport:
         """Return the report, over all processes."""
         confusion = self.confusion.compute().cpu()
-        right, truth, said = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+        right, truth, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
         values = {}
         for name in self.metrics:
             heading, ratio = RATIOS[name]
-            over, under = ratio(right, truth, said)
-            known = truth > 0 if name == "recall" else truth + said > 0
+            over, under = ratio(right, truth, predicted)
+            known = truth > 0 if name == "recall" else truth + predicted > 0
             shares = (over.double() / under.clamp(min=1)).tolist()
             pairs = zip(shares, known.tolist(), strict=True)
             values[name] = (heading, [share if there else None for share, there in pairs])

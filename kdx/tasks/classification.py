@@ -24,11 +24,11 @@ class Classification:
         self.facts: Mapping[str, Any] = {"num_classes": num_classes}
         self.chance = 1 / num_classes
 
-    def check(self, answer: object, images: Tensor) -> None:
-        """Raise ValueError unless `answer` is logits [B, C]."""
+    def check(self, output: object, images: Tensor) -> None:
+        """Raise ValueError unless `output` is logits [B, C]."""
         classes = self.facts["num_classes"]
-        if not isinstance(answer, Tensor) or answer.shape != (len(images), classes):
-            n, found = len(images), shape_of(answer)
+        if not isinstance(output, Tensor) or output.shape != (len(images), classes):
+            n, found = len(images), shape_of(output)
             wanted = f"logits [{n}, {classes}] for the data's {classes} classes"
             raise ValueError(f"its output for {n} images is {found}, not {wanted}")
 
@@ -46,11 +46,11 @@ class Classification:
         how = {"decide": self.decide, "metrics": metrics, "calibrated": True}
         return ConfusionMeter(classes, device, **how) if classes <= MOST else None
 
-    def decide(self, answer: Tensor) -> Tensor:
+    def decide(self, output: Tensor) -> Tensor:
         """Return the likeliest class of each image [B]."""
-        return answer.argmax(1)
+        return output.argmax(1)
 
-    def draw(self, image: Tensor, target: Tensor, answer: Tensor) -> None:
+    def draw(self, image: Tensor, target: Tensor, output: Tensor) -> None:
         """Draw nothing."""
 
 
@@ -75,13 +75,13 @@ class _Meter:
         self.first = min(5, classes)
         self.means = {name: Mean(device) for name in ("top1", "top5", "loss")}
 
-    def update(self, answer: Tensor, target: Tensor) -> None:
-        likeliest = answer.topk(self.first).indices
-        top1 = answer.argmax(1) == target
+    def update(self, output: Tensor, target: Tensor) -> None:
+        likeliest = output.topk(self.first).indices
+        top1 = output.argmax(1) == target
         found = {
             "top1": top1,
             "top5": top1 | (likeliest == target[:, None]).any(1),  # of ties, topk may choose others
-            "loss": F.cross_entropy(answer, target, reduction="none"),
+            "loss": F.cross_entropy(output, target, reduction="none"),
         }
         for name, values in found.items():
             self.means[name].update(values)

@@ -51,17 +51,17 @@ class Detection:
         self.metrics |= {"map_coco": "mAP (COCO)"} if is_there else {}
         self.notes: Sequence[str] = [] if is_there else [missing]
 
-    def check(self, answer: object, images: Tensor) -> None:
-        """Raise ValueError if `answer` is not on a grid of the images' shape, or has other C."""
+    def check(self, output: object, images: Tensor) -> None:
+        """Raise ValueError if `output` is not on a grid of the images' shape, or has other C."""
         height, width = images.shape[2:]
         channels = len(self.anchors) * (5 + len(self.classes))
-        shape = shape_of(answer)
-        if not isinstance(answer, Tensor) or shape[:2] != [len(images), channels]:
+        shape = shape_of(output)
+        if not isinstance(output, Tensor) or shape[:2] != [len(images), channels]:
             n, classes = len(images), counted(len(self.classes), "class", "classes")
             wanted = f"[{n}, {channels}, rows, columns]"
             each = f"{counted(len(self.anchors), 'anchor')} of 5 + {classes}"
             raise ValueError(f"its output for {n} images is {shape}, not {wanted}: {each}")
-        if len(shape) != 4 or not _square_cells((height, width), answer.shape[2:]):
+        if len(shape) != 4 or not _square_cells((height, width), output.shape[2:]):
             raise ValueError(
                 f"its output for images of {height} x {width} is {shape}: the cells of a grid must "
                 "be square, of whole pixels: use sides that are multiples of the network's stride"
@@ -98,18 +98,18 @@ class Detection:
         """Return a meter of the average precision of each class (VOC 2007)."""
         return _ClassMeter(self, device)
 
-    def detect(self, answer: Tensor, **how: Any) -> list[Detections]:
+    def detect(self, output: Tensor, **how: Any) -> list[Detections]:
         """Return the detections of each image: see `kdx.detection.detect`."""
-        return detect(answer, num_classes=len(self.classes), anchors=self.anchors, **how)
+        return detect(output, num_classes=len(self.classes), anchors=self.anchors, **how)
 
-    def decide(self, answer: Tensor) -> Tensor:
+    def decide(self, output: Tensor) -> Tensor:
         """Return the likeliest class of each box, -1 below an objectness of 0.3: [B, A, GH, GW]."""
-        parts = split(answer, num_classes=len(self.classes))
+        parts = split(output, num_classes=len(self.classes))
         return parts.classes.argmax(-1).where(parts.objectness.sigmoid() >= SURE, -1)
 
-    def draw(self, image: Tensor, target: Tensor, answer: Tensor) -> Tensor:
+    def draw(self, image: Tensor, target: Tensor, output: Tensor) -> Tensor:
         """Draw the objects in green, and beside them what is found in yellow, with its scores."""
-        found = self.detect(answer[None].float(), score=SURE)[0]
+        found = self.detect(output[None].float(), score=SURE)[0]
         rows = _objects(target)
         truth = [self.classes[int(row[0])] + "?" * bool(row[1] > 0) for row in rows]
         pairs = zip(found.classes, found.scores, strict=True)
@@ -156,8 +156,8 @@ class _Meter:
         self.metric = MeanAveragePrecision(num_classes=classes, by_class=by_class).to(device)
         self.metric.update([], [])
 
-    def update(self, answer: Tensor, target: Tensor) -> None:
-        found = self.task.detect(answer, score=0.005)
+    def update(self, output: Tensor, target: Tensor) -> None:
+        found = self.task.detect(output, score=0.005)
         rows = [torch.column_stack([each.classes, each.scores, each.boxes]) for each in found]
         self.metric.update(rows, [_objects(each) for each in target])
 

@@ -30,9 +30,9 @@ class MultiLabel:
         self.facts: Mapping[str, Any] = {"num_classes": num_classes}
         self.labels, self.chance = num_classes, chance
 
-    def check(self, answer: object, images: Tensor) -> None:
-        """Raise ValueError unless `answer` is logits [B, C]."""
-        check_vector(answer, images, self.labels, "labels")
+    def check(self, output: object, images: Tensor) -> None:
+        """Raise ValueError unless `output` is logits [B, C]."""
+        check_vector(output, images, self.labels, "labels")
 
     def check_source(self, source: ImageSource) -> None:
         """Raise ValueError naming the first sample with a label other than 1, 0 and -1."""
@@ -52,11 +52,11 @@ class MultiLabel:
         """Return a meter of each label: average precision, precision, recall, F1; calibration."""
         return _LabelMeter(self.labels, device)
 
-    def decide(self, answer: Tensor) -> Tensor:
+    def decide(self, output: Tensor) -> Tensor:
         """Return 1 for the labels of each image, 0 for others, int64 [B, C]."""
-        return (answer > 0).long()
+        return (output > 0).long()
 
-    def draw(self, image: Tensor, target: Tensor, answer: Tensor) -> None:
+    def draw(self, image: Tensor, target: Tensor, output: Tensor) -> None:
         """Draw nothing."""
 
 
@@ -78,11 +78,11 @@ class _Labels:
         self.precision.update(wide(empty), empty)
         self.counts.update(empty, empty + UNKNOWN)
 
-    def update(self, answer: Tensor, target: Tensor) -> None:
+    def update(self, output: Tensor, target: Tensor) -> None:
         known = target.long()
         # In [0, 1], in the order of the logits: sigmoid, which torchmetrics would use, ends in 1.
-        self.precision.update((1 + wide(answer) / (1 + wide(answer).abs())) / 2, known)
-        self.counts.update((answer > 0).long(), known)
+        self.precision.update((1 + wide(output) / (1 + wide(output).abs())) / 2, known)
+        self.counts.update((output > 0).long(), known)
 
     def compute(self) -> dict[str, Tensor]:
         """Return "ap", "precision", "recall", "f1", NaN if undefined, and "count" [C]."""
@@ -105,9 +105,9 @@ class _Meter:
         self.labels = _Labels(labels, device)
         self.loss = Mean(device)
 
-    def update(self, answer: Tensor, target: Tensor) -> None:
-        self.labels.update(answer, target)
-        self.loss.update(image_bce(answer, target))
+    def update(self, output: Tensor, target: Tensor) -> None:
+        self.labels.update(output, target)
+        self.loss.update(image_bce(output, target))
 
     def compute(self) -> dict[str, float]:
         found = self.labels.compute()
@@ -125,11 +125,11 @@ class _LabelMeter:
     def __init__(self, labels: int, device: torch.device) -> None:
         self.labels, self.calibration = _Labels(labels, device), Calibration(device)
 
-    def update(self, answer: Tensor, target: Tensor) -> None:
-        self.labels.update(answer, target)
-        said, known = answer > 0, target != UNKNOWN
-        sure = answer.float().abs().sigmoid()  # of the decision, for or against the label
-        self.calibration.update(sure[known], (said == target)[known])
+    def update(self, output: Tensor, target: Tensor) -> None:
+        self.labels.update(output, target)
+        predicted, known = output > 0, target != UNKNOWN
+        sure = output.float().abs().sigmoid()  # of the decision, for or against the label
+        self.calibration.update(sure[known], (predicted == target)[known])
 
     def compute(self) -> ClassReport:
         found = {name: value.tolist() for name, value in self.labels.compute().items()}

@@ -38,9 +38,9 @@ class Regression:
             "num_classes": len(self.outputs), "target_mean": self.mean, "target_std": self.std
         }  # fmt: skip
 
-    def check(self, answer: object, images: Tensor) -> None:
-        """Raise ValueError unless `answer` is [B, D]."""
-        check_vector(answer, images, len(self.outputs), "outputs")
+    def check(self, output: object, images: Tensor) -> None:
+        """Raise ValueError unless `output` is [B, D]."""
+        check_vector(output, images, len(self.outputs), "outputs")
 
     def check_source(self, source: ImageSource) -> None:
         """Raise ValueError naming the first sample whose target is NaN or Inf."""
@@ -59,11 +59,11 @@ class Regression:
         """Return a meter of each output: MAE, R2."""
         return _OutputMeter(self, device)
 
-    def decide(self, answer: Tensor) -> Tensor:
+    def decide(self, output: Tensor) -> Tensor:
         """Return no decision, int64 [B, 0]: numbers are compared by their errors alone."""
-        return torch.empty(len(answer), 0, dtype=torch.int64, device=answer.device)
+        return torch.empty(len(output), 0, dtype=torch.int64, device=output.device)
 
-    def draw(self, image: Tensor, target: Tensor, answer: Tensor) -> None:
+    def draw(self, image: Tensor, target: Tensor, output: Tensor) -> None:
         """Draw nothing."""
 
 
@@ -74,8 +74,8 @@ class _Outputs:
         self.std = wide(torch.tensor(task.std, device=device))
         self.sums = Sums(self.std.new_zeros(5, len(task.outputs)))
 
-    def update(self, answer: Tensor, target: Tensor) -> None:
-        error, goal = wide(answer) - wide(target), wide(target)
+    def update(self, output: Tensor, target: Tensor) -> None:
+        error, goal = wide(output) - wide(target), wide(target)
         each = [error.abs(), error.square(), goal, goal.square(), torch.ones_like(goal)]
         self.sums.update(torch.stack(each).sum(1))
 
@@ -94,8 +94,8 @@ class _Meter:
     def __init__(self, task: Regression, device: torch.device) -> None:
         self.task, self.outputs = task, _Outputs(task, device)
 
-    def update(self, answer: Tensor, target: Tensor) -> None:
-        self.outputs.update(answer, target)
+    def update(self, output: Tensor, target: Tensor) -> None:
+        self.outputs.update(output, target)
 
     def compute(self) -> dict[str, float]:
         found = self.outputs.compute()
@@ -109,8 +109,8 @@ class _OutputMeter:
     def __init__(self, task: Regression, device: torch.device) -> None:
         self.outputs = _Outputs(task, device)
 
-    def update(self, answer: Tensor, target: Tensor) -> None:
-        self.outputs.update(answer, target)
+    def update(self, output: Tensor, target: Tensor) -> None:
+        self.outputs.update(output, target)
 
     def compute(self) -> ClassReport:
         found = self.outputs.compute()

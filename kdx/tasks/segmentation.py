@@ -39,12 +39,12 @@ class Segmentation:
         self.facts: Mapping[str, Any] = {"num_classes": len(classes)}
         self.chance = 1 / len(classes)  # the most of one class everywhere, where all occur
 
-    def check(self, answer: object, images: Tensor) -> None:
-        """Raise ValueError unless `answer` is logits [B, C, H, W] of the images' size."""
+    def check(self, output: object, images: Tensor) -> None:
+        """Raise ValueError unless `output` is logits [B, C, H, W] of the images' size."""
         wanted = [len(images), len(self.classes), *images.shape[2:]]
-        if not isinstance(answer, Tensor) or list(answer.shape) != wanted:
+        if not isinstance(output, Tensor) or list(output.shape) != wanted:
             raise ValueError(
-                f"its output for images {list(images.shape)} is {shape_of(answer)}, not logits "
+                f"its output for images {list(images.shape)} is {shape_of(output)}, not logits "
                 f"{wanted}: one for each of the data's {len(self.classes)} classes at every pixel"
             )
 
@@ -64,13 +64,13 @@ class Segmentation:
         how = {"decide": self.decide, "metrics": ("iou", "recall", "precision")}
         return ConfusionMeter(len(self.classes), device, **how)
 
-    def decide(self, answer: Tensor) -> Tensor:
+    def decide(self, output: Tensor) -> Tensor:
         """Return the likeliest class of each pixel [B, H, W]."""
-        return answer.max(1).indices  # on the CPU twice as fast as argmax
+        return output.max(1).indices  # on the CPU twice as fast as argmax
 
-    def draw(self, image: Tensor, target: Tensor, answer: Tensor) -> Tensor:
-        """Draw image, truth [H, W] and answer [C, H, W] side by side, above the classes' names."""
-        masks = {"truth": target, "answer": self.decide(answer[None])[0]}
+    def draw(self, image: Tensor, target: Tensor, output: Tensor) -> Tensor:
+        """Draw image, truth [H, W] and prediction [C, H, W] side by side, above the classes."""
+        masks = {"truth": target, "prediction": self.decide(output[None])[0]}
         return draw_masks(image, masks, classes=self.classes, colors=self.colors)
 
 
@@ -107,9 +107,9 @@ class _Meter:
         self.confusion = Confusion(len(task.classes), device)
         self.loss = Mean(device)
 
-    def update(self, answer: Tensor, target: Tensor) -> None:
-        self.confusion.update(self.task.decide(answer), target)
-        self.loss.update(image_cross_entropy(answer, target))
+    def update(self, output: Tensor, target: Tensor) -> None:
+        self.confusion.update(self.task.decide(output), target)
+        self.loss.update(image_cross_entropy(output, target))
 
     def compute(self) -> dict[str, float]:
         found = scores(self.confusion.compute(), self.task.classes)

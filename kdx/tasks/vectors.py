@@ -1,4 +1,4 @@
-"""Checks for tasks whose answers and targets are a vector for each image. N: samples, B: batch."""
+"""Checks for tasks whose outputs and targets are a vector for each image. N: samples, B: batch."""
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
@@ -16,11 +16,11 @@ class VectorSource(Protocol):
     targets: Tensor
 
 
-def check_vector(answer: object, images: Tensor, count: int, what: str) -> None:
-    """Raise ValueError unless `answer` is [B, count]."""
+def check_vector(output: object, images: Tensor, count: int, what: str) -> None:
+    """Raise ValueError unless `output` is [B, count]."""
     wanted = [len(images), count]
-    if not isinstance(answer, Tensor) or list(answer.shape) != wanted:
-        found = f"its output for {len(images)} images is {shape_of(answer)}"
+    if not isinstance(output, Tensor) or list(output.shape) != wanted:
+        found = f"its output for {len(images)} images is {shape_of(output)}"
         raise ValueError(f"{found}, not {wanted}, one for each of the data's {count} {what}")
 
 

@@ -153,11 +153,11 @@ def check_answer(
     mode = as_it_was(network) if train else eval_mode(network)
     try:
         with mode, generators_kept():
-            answer = network(images)
+            output = network(images)
     except Exception as error:  # the network may be anybody's
         failed = f"forward failed on images of {list(images.shape[1:])}: {reason(error)}"
         raise ValueError(f"{place}: {failed}{also}") from error
     try:
-        task.check(answer, images)
+        task.check(output, images)
     except ValueError as error:
         raise ValueError(f"{place}: {error}{also}") from error

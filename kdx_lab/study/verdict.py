@@ -59,10 +59,10 @@ def _apart(results: Results, setting: str) -> Iterator[str]:
         for arm, p in corrected.items()
         if p < 1 - CONFIDENCE and sign * of * known[arm][0] > 0
     ]
-    said = ", ".join(parts) or f"no arm differs (smallest p = {min(corrected.values()):.2g})"
+    findings = ", ".join(parts) or f"no arm differs (smallest p = {min(corrected.values()):.2g})"
     where = f"{setting}: " if setting else ""
     count = f"corrected for {len(known)} comparisons (Holm)"
-    yield f"{where}against {results.baseline}, {count}: {said}."
+    yield f"{where}against {results.baseline}, {count}: {findings}."
 
 
 def _at_chance(row: Row) -> Iterator[str]:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from kdx.data.decode import read_annotated
-from kdx.data.sets.answers import many_labels
 from kdx.data.sets.boxed import ANCHORS, Sample, box_data, fit, other_classes, read_samples
 from kdx.data.sets.coco_json import Entry, read_categories, read_content, read_entries
 from kdx.data.sets.coco_panoptic import panoptic_data, read_panoptic
 from kdx.data.sets.labelling import repeated
 from kdx.data.sets.reading import MEAN, STD, every_of, shared_images
 from kdx.data.sets.stored import sift_sources
+from kdx.data.sets.targets import many_labels
 from kdx.data.sets.voc_xml import VocObject
 from kdx.data.sources import FileImages
 from kdx.data.vectors import VectorImages
@@ -122,8 +122,8 @@ def _labelled(
         shown = {name for _, name, *_ in entry.objects}
         return [name for name in classes if name in shown]
 
-    said = {part: [(each.path, labels(each)) for each in es] for part, es in parts.items()}
-    found = many_labels("coco", said, classes)
+    samples = {part: [(each.path, labels(each)) for each in es] for part, es in parts.items()}
+    found = many_labels("coco", samples, classes)
     images = [
         FileImages([each.path for each in part], labels)
         for part, labels in zip(parts.values(), found.labels, strict=True)

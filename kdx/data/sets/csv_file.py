@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kdx.data.sets.answers import many_labels, numbers, one_label
 from kdx.data.sets.csv_rows import Row, every_row, read_rows
 from kdx.data.sets.labelling import repeated
 from kdx.data.sets.reading import MEAN, STD, check_numbers, read_each, shared_images
 from kdx.data.sets.stored import opens_headers, sift
+from kdx.data.sets.targets import many_labels, numbers, one_label
 from kdx.data.sources import FileImages
 from kdx.data.vectors import VectorImages
 from kdx.protocols import ImageData, ImageSource, InputSpec
@@ -75,20 +75,20 @@ def csv(
     kept = _without_repeats(parts.values(), notes)
     kept = _readable(kept, notes, verify=verify, skip_bad=skip_bad)
     notes += shared_images("csv", *([row.image for row in part] for part in kept))
-    said = {
+    samples = {
         name: [(row.place, _cut(row.cells, separator)) for row in part]
         for name, part in zip(("train", "test"), kept, strict=True)
     }
     if targets:
-        answers = numbers("csv", said, targets, standardize=standardize)
+        encoded = numbers("csv", samples, targets, standardize=standardize)
     else:
-        answers = (many_labels if separator else one_label)("csv", said, classes)
+        encoded = (many_labels if separator else one_label)("csv", samples, classes)
     train_images, test_images = (
         _source([row.image for row in part], labels, vectors)
-        for part, labels, vectors in zip(kept, answers.labels, answers.targets, strict=True)
+        for part, labels, vectors in zip(kept, encoded.labels, encoded.targets, strict=True)
     )
-    spec, notes = InputSpec(3, size, MEAN, STD), [*notes, *answers.notes]
-    return ImageData(train_images, test_images, answers.names, spec, notes=notes, task=answers.task)
+    spec, notes = InputSpec(3, size, MEAN, STD), [*notes, *encoded.notes]
+    return ImageData(train_images, test_images, encoded.names, spec, notes=notes, task=encoded.task)
 
 
 def _source(paths: Sequence[str], labels: Tensor, targets: Tensor | None) -> ImageSource:

@@ -87,8 +87,8 @@ def sift(
     if not bad:
         return [], notes
     share = f"{len(bad):,} of {counted(len(images), 'file')}"
-    said = [f"{places[i]}: {problem}" if places else problem for i, problem in bad.items()]
-    faulty = listed(said, "; ")
+    problems = [f"{places[i]}: {problem}" if places else problem for i, problem in bad.items()]
+    faulty = listed(problems, "; ")
     if len(bad) > skip_bad:
         raise ValueError(
             f"{origin}: {share} cannot be read: {faulty}. Repair or remove them, or leave them "

@@ -6,11 +6,11 @@ import teachers
 
 
 @pytest.mark.parametrize("anchors", [2, [[1, 1], [2, 2]]])
-def test_an_answer_for_each_cell_of_32_pixels(anchors):
+def test_an_output_for_each_cell_of_32_pixels(anchors):
     network = teachers.yolo(num_classes=3, anchors=anchors, in_channels=1).eval()
-    answer = network(torch.randn(2, 1, 96, 160))
-    assert answer.shape == (2, 16, 3, 5)
-    assert not torch.equal(answer[:, :, 0], answer[:, :, 1])
+    output = network(torch.randn(2, 1, 96, 160))
+    assert output.shape == (2, 16, 3, 5)
+    assert not torch.equal(output[:, :, 0], output[:, :, 1])
 
 
 def test_other_backbones():

@@ -66,7 +66,7 @@ def test_another_split_is_refused(distilled):
 
 
 def test_the_classes_of_the_student_are_those_of_the_data(distilled, teacher_run, tmp_path, capsys):
-    """By name where the file says them, else by its answers."""
+    """By name where the file says them, else by its predictions."""
     about = weights.read_metadata(teacher_run)
     spec, state = weights.read_spec(teacher_run), contents(teacher_run)
     path, beside = tmp_path / "student.safetensors", distilled[1] / "recipe.yaml"
@@ -88,6 +88,8 @@ def test_the_classes_of_the_student_are_those_of_the_data(distilled, teacher_run
     turned = {name: state[name].roll(1, 0) for name in ("fc2.weight", "fc2.bias")}
     torch.save(state | turned, unnamed)
     (note,) = kdx.evaluate(unnamed, beside, data={"limit": 360}).notes
-    assert note.startswith("student: by its answers, its classes are in another order than the dat")
+    assert note.startswith(
+        "student: by its predictions, its classes are in another order than the dat"
+    )
     main(["evaluate", str(unnamed), "--recipe", str(beside), "data.limit=360"])
-    assert "\nnote: student: by its answers" in capsys.readouterr().out
+    assert "\nnote: student: by its predictions" in capsys.readouterr().out

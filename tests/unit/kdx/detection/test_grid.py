@@ -6,11 +6,11 @@ import torch
 from kdx.detection import anchor_table, coordinates, decode, shape_iou, split
 
 
-def test_an_answers_channels_are_anchor_by_anchor():
-    answer = torch.arange(2 * 16 * 3 * 4.0).reshape(2, 16, 3, 4)
-    parts = split(answer, num_classes=3)
+def test_the_channels_are_anchor_by_anchor():
+    output = torch.arange(2 * 16 * 3 * 4.0).reshape(2, 16, 3, 4)
+    parts = split(output, num_classes=3)
     for anchor in (0, 1):
-        cell = answer[1, anchor * 8 : anchor * 8 + 8, 2, 3]
+        cell = output[1, anchor * 8 : anchor * 8 + 8, 2, 3]
         assert parts.offsets[1, anchor, 2, 3].equal(cell[0:2])
         assert parts.sizes[1, anchor, 2, 3].equal(cell[2:4])
         assert parts.objectness[1, anchor, 2, 3] == cell[4]
@@ -25,9 +25,9 @@ def test_other_channels_are_no_boxes(shape):
 
 def test_a_box_worked_by_hand():
     """sigmoid(0) is half a cell; sigmoid(log 3) three quarters of one; exp(log 2) doubles."""
-    answer = torch.zeros(1, 12, 2, 4)
-    answer[0, 6:10, 1, 2] = torch.tensor([0, math.log(3), math.log(2), 0])
-    parts = split(answer, num_classes=1)
+    output = torch.zeros(1, 12, 2, 4)
+    output[0, 6:10, 1, 2] = torch.tensor([0, math.log(3), math.log(2), 0])
+    parts = split(output, num_classes=1)
     boxes = decode(parts, torch.tensor([[9.0, 9.0], [1.0, 0.5]]))
     assert boxes.shape == (1, 2, 2, 4, 4)
     expected = torch.tensor([2.5 / 4, 1.75 / 2, 2 / 4, 0.5 / 2])

@@ -14,15 +14,15 @@ ROWS, COLUMNS = 3, 4
 yolo = partial(Yolo, num_classes=CLASSES, anchors=ANCHORS)
 
 
-def random_answer(images=1):
+def random_output(images=1):
     torch.manual_seed(0)
     shape = (images, 2 * VALUES, ROWS, COLUMNS)
     return torch.randn(shape, dtype=torch.float64, requires_grad=True)
 
 
 def made():
-    """Return an answer and objects: some difficult, some in one slot, the last image without."""
-    answer = random_answer(images=4)
+    """Return an output and objects: some difficult, some in one slot, the last image without."""
+    output = random_output(images=4)
     target = torch.rand(4, 5, 6)
     target[..., 0] = torch.randint(0, CLASSES, (4, 5))
     target[..., 3:5] = target[..., 3:5] * 0.8 + 0.05
@@ -30,7 +30,7 @@ def made():
     target[0, 1, 1:5] = target[0, 0, 1:5]
     target[1, 2:] = -1
     target[-1] = -1
-    return answer, target
+    return output, target
 
 
 def test_contract():
@@ -101,8 +101,8 @@ def region_layer(values, objects, *, rescore, threshold):
 @pytest.mark.parametrize("rescore", [True, False])
 @pytest.mark.parametrize("threshold", [0.6, 0.2])
 def test_against_a_loop_over_boxes(rescore, threshold):
-    answer, target = made()
-    nested = answer.unflatten(1, (2, VALUES)).movedim(2, -1).tolist()
+    output, target = made()
+    nested = output.unflatten(1, (2, VALUES)).movedim(2, -1).tolist()
     scales = {"coord": 2.0, "object": 5.0, "noobject": 0.5, "class": 3.0}
     images = [
         region_layer(
@@ -117,33 +117,33 @@ def test_against_a_loop_over_boxes(rescore, threshold):
         )
         expected = sum(used[n] * terms[n] for terms in images for n in terms) / len(images)
         assert expected > 0.1
-        assert loss(Outputs(answer), None, target).item() == pytest.approx(expected, rel=1e-12)
+        assert loss(Outputs(output), None, target).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_perfect_answer_costs_nothing():
-    answer = torch.full((1, 2 * VALUES, ROWS, COLUMNS), -30.0)
+def test_a_perfect_output_costs_nothing():
+    output = torch.full((1, 2 * VALUES, ROWS, COLUMNS), -30.0)
     row = [2, 1.75 / COLUMNS, 2.5 / ROWS, 3.6 / COLUMNS, 2.0 / ROWS, 0]  # the second anchor's
     right = [math.log(3), 0, math.log(1.2), 0, 30, -30, -30, 30]  # sigmoid(log 3) is 0.75
-    answer[0, VALUES:, 2, 1] = torch.tensor(right)
+    output[0, VALUES:, 2, 1] = torch.tensor(right)
     for rescore in (True, False):
-        value = yolo(rescore=rescore)(Outputs(answer), None, torch.tensor([[row]]))
+        value = yolo(rescore=rescore)(Outputs(output), None, torch.tensor([[row]]))
         assert value.item() == pytest.approx(0, abs=1e-10)
-    answer[0, VALUES + 2, 2, 1] += 0.5  # a wrong width: half of 0.5^2, and little for the IoU
-    value = yolo(object_scale=0)(Outputs(answer), None, torch.tensor([[row]]))
+    output[0, VALUES + 2, 2, 1] += 0.5  # a wrong width: half of 0.5^2, and little for the IoU
+    value = yolo(object_scale=0)(Outputs(output), None, torch.tensor([[row]]))
     assert value.item() == pytest.approx((2 - row[3] * row[4]) * 0.125, rel=1e-5)
 
 
 def test_images_without_objects_cost_their_objectness():
-    answer = torch.zeros(2, 2 * VALUES, ROWS, COLUMNS)
+    output = torch.zeros(2, 2 * VALUES, ROWS, COLUMNS)
     for target in (torch.zeros(2, 0, 6), torch.full((2, 3, 6), -1.0)):
-        value = yolo(noobject_scale=2)(Outputs(answer), None, target)
+        value = yolo(noobject_scale=2)(Outputs(output), None, target)
         assert value.item() == pytest.approx(2 * ROWS * COLUMNS * 2 * 0.25 / 2)
 
 
 def test_difficult_objects_are_held_against_no_box():
-    answer = random_answer()
+    output = random_output()
     row = torch.tensor([[[0, 0.4, 0.4, 0.3, 0.5, 1]]])
-    (gradient,) = torch.autograd.grad(yolo()(Outputs(answer), None, row), answer)
+    (gradient,) = torch.autograd.grad(yolo()(Outputs(output), None, row), output)
     values = gradient[0].unflatten(0, (2, VALUES))
     objectness = values[:, 4]
     assert objectness[0, 1, 1] == 0
@@ -153,11 +153,11 @@ def test_difficult_objects_are_held_against_no_box():
 
 def test_the_gradient_is_darknets_in_the_raw_values():
     """scale (goal - sigmoid) sigmoid' for objectness, scale (goal - tw) for tw."""
-    answer = random_answer()
+    output = random_output()
     row = torch.tensor([[[1, 0.4, 0.4, 0.3, 0.5, 0]]])
     loss = yolo(rescore=False)
-    (gradient,) = torch.autograd.grad(loss(Outputs(answer), None, row), answer)
-    said, gradient = answer[0, :VALUES, 1, 1], gradient[0, :VALUES, 1, 1]
+    (gradient,) = torch.autograd.grad(loss(Outputs(output), None, row), output)
+    said, gradient = output[0, :VALUES, 1, 1], gradient[0, :VALUES, 1, 1]
     s = said.sigmoid()
     torch.testing.assert_close(gradient[4], -5 * (1 - s[4]) * s[4] * (1 - s[4]))
     small = 2 - row[0, 0, 3].double() * row[0, 0, 4].double()
@@ -171,24 +171,24 @@ def test_gradient_against_differences():
     def value(logits):
         return yolo(rescore=False)(Outputs(logits), None, made()[1][:2])
 
-    assert torch.autograd.gradcheck(value, (random_answer(images=2),), fast_mode=True)
+    assert torch.autograd.gradcheck(value, (random_output(images=2),), fast_mode=True)
 
 
 def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
-    answer, target = made()
-    whole = torch.autograd.grad(yolo()(Outputs(answer), None, target), answer)[0]
+    output, target = made()
+    whole = torch.autograd.grad(yolo()(Outputs(output), None, target), output)[0]
     loss = yolo()
     parts = sum(
         n / 4 * loss(Outputs(part), None, rows)
-        for n, part, rows in zip((1, 3), answer.split((1, 3)), target.split((1, 3)), strict=True)
+        for n, part, rows in zip((1, 3), output.split((1, 3)), target.split((1, 3)), strict=True)
     )
-    torch.testing.assert_close(torch.autograd.grad(parts, answer)[0], whole, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(torch.autograd.grad(parts, output)[0], whole, rtol=1e-12, atol=1e-14)
 
 
 def test_the_order_of_padding_and_its_length_do_not_count():
-    answer, target = made()
+    output, target = made()
     longer = torch.cat([torch.full((4, 2, 6), -1.0), target], dim=1)
-    values = [yolo()(Outputs(answer), None, each).item() for each in (target, longer)]
+    values = [yolo()(Outputs(output), None, each).item() for each in (target, longer)]
     assert values[0] == pytest.approx(values[1], rel=1e-14)
 
 

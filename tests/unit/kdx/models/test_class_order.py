@@ -8,12 +8,12 @@ from kdx.models.class_order import HASH, Confusion, another_order
 BY_NAME = [0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9]  # how folders named 0 to 11 are sorted
 
 
-def judged(classes, images, answer, *, seed=0):
-    """Return the order that answers [N] to labels [N] suggest: `answer(labels, generator)`."""
+def judged(classes, images, predict, *, seed=0):
+    """Return the order that predictions [N] to labels [N] suggest: `predict(labels, generator)`."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(images) % classes
     confusion = Confusion(classes)
-    logits = torch.nn.functional.one_hot(answer(labels, generator), classes).float()
+    logits = torch.nn.functional.one_hot(predict(labels, generator), classes).float()
     for part in torch.arange(images).split(64):
         confusion(logits[part], labels[part], part)
     return another_order(confusion.counts, confusion.images)
@@ -22,13 +22,13 @@ def judged(classes, images, answer, *, seed=0):
 def knows(share, outputs=None):
     """Answer right for a share of the images, else at random, by outputs in another order."""
 
-    def answer(labels, generator):
+    def predict(labels, generator):
         known = torch.rand(len(labels), generator=generator) < share
         guessed = torch.randint(int(labels.max()) + 1, labels.shape, generator=generator)
         said = torch.where(known, labels, guessed)
         return said if outputs is None else torch.tensor(outputs)[said]
 
-    return answer
+    return predict
 
 
 @pytest.mark.parametrize(("share", "certain"), [(1, True), (0.9, True), (0.3, False)])
@@ -41,7 +41,7 @@ def test_folders_that_are_sorted_by_name(share, certain):
     assert found.after == pytest.approx(expected, abs=0.06)
     assert found.before == pytest.approx((1 - share) / 12, abs=0.04)
     assert found.explain([str(n) for n in sorted(map(str, range(12)))]).startswith(
-        "by its answers, its classes are in another order than the data's: "
+        "by its predictions, its classes are in another order than the data's: "
         "'10' is its output 10, not 2, '11' is its output 11, not 3, '2' is its output 2, not 4"
     )
 

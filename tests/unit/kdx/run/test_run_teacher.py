@@ -107,21 +107,21 @@ INVERSE = [ORDER.index(n) for n in range(10)]
 def test_a_teacher_whose_classes_are_in_another_order_is_refused(
     recipe, console, tmp_path, teacher_run
 ):
-    """A .pth that does not name its classes, so that only its answers tell."""
+    """A .pth that does not name its classes, so that only its predictions tell."""
     torch.save(turned(teacher_run, INVERSE), tmp_path / "turned.pth")
     teacher = f"teacher={{use: smallnet, weights: {tmp_path}/turned.pth}}"
     limit = "data.limit={train: 64, test: 360}"
     with pytest.raises(
         ValueError,
-        match=r"^teacher: by its answers, its classes are in another order than the data's: "
+        match=r"^teacher: by its predictions, its classes are in another order than the data's: "
         r"'2' is its output 4, not 2, .*Its outputs are, in order: 0, 1, 8, 9, 2, 3, 4, 5, 6, 7\. "
         r"Name the data's .* take the rows \[0, 1, 4, 5, 6, 7, 8, 9, 2, 3\] of the teacher's last "
         r"layer\. To train with it anyway: `teacher\.allow_chance: true`$",
     ):
         run(recipe(teacher, KD, limit), console)
-    assert "by its answers" not in console.file.getvalue()
+    assert "by its predictions" not in console.file.getvalue()
     run(recipe(teacher, KD, limit, "teacher.allow_chance=true"), console)
-    assert "note     teacher: by its answers, its classes are" in console.file.getvalue()
+    assert "note     teacher: by its predictions, its classes are" in console.file.getvalue()
 
 
 @pytest.mark.parametrize("rows", [list(range(10)), [3, 1, 2, 0, *range(4, 10)]])

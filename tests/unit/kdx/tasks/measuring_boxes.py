@@ -14,7 +14,7 @@ SIZES = (1, 2, 7)  # of one image, the second of two processes gets none
 
 
 def scenes(n: int) -> tuple[Tensor, Tensor]:
-    """Return answers that are about right, and one to three objects an image; the fifth has none.
+    """Return outputs that are about right, and one to three objects an image; the fifth has none.
 
     Some objects are difficult.
     """
@@ -30,7 +30,7 @@ def scenes(n: int) -> tuple[Tensor, Tensor]:
 
 
 def about(target: Tensor) -> Tensor:
-    """Return the answer that says exactly what there is."""
+    """Return the output that says exactly what there is."""
     found = assign(target, TASK.anchors, grid=(4, 4))
     places, sizes = found.coordinates.split(2, dim=-1)
     classes = 3 * F.one_hot(target[..., 0].long().clamp(min=0), 2)
@@ -42,11 +42,11 @@ def about(target: Tensor) -> Tensor:
 
 def measured(n: int, *, rank: int = 0, world: int = 1) -> dict[str, float]:
     """Return the metrics of every world-th of n images, taken in batches of two."""
-    answers, target = scenes(n)
+    outputs, target = scenes(n)
     meter = TASK.meter(torch.device("cpu"))
     for batch in range(rank, n, 2 * world):
         mine = slice(batch, batch + 2 * world, world)
-        meter.update(answers[mine], target[mine])
+        meter.update(outputs[mine], target[mine])
     return dict(meter.compute())
 
 

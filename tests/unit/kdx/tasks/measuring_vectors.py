@@ -27,9 +27,9 @@ def numbers() -> tuple[Tensor, Tensor]:
 def parts(rank: int) -> list[dict[str, float]]:
     """Measure all of the samples in the first of two processes, none in the other."""
     found = []
-    for task, (answer, target) in ((MultiLabel(num_classes=4), labels()), (NUMBERS, numbers())):
+    for task, (output, target) in ((MultiLabel(num_classes=4), labels()), (NUMBERS, numbers())):
         meter = task.meter(torch.device("cpu"))
-        for each in zip(answer.split(7), target.split(7), strict=True):
+        for each in zip(output.split(7), target.split(7), strict=True):
             if rank == 0:
                 meter.update(*each)
         found.append(dict(meter.compute()))

@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 KINDS = 6  # of which 4 never occurs, and 5 neither occurs nor is said
 
 
-def answers():
+def outputs():
     generator = torch.Generator().manual_seed(1)
     targets = torch.randint(4, (300,), generator=generator)
     logits = torch.randn(300, KINDS, generator=generator) * 3
@@ -25,14 +25,14 @@ def answers():
 
 def reported():
     meter = Classification(num_classes=KINDS).class_meter(CPU)
-    logits, targets = answers()
+    logits, targets = outputs()
     for part, truth in zip(logits.split(70), targets.split(70), strict=True):
         meter.update(part, truth)
     return meter.compute()
 
 
 def test_classification_is_scored_as_by_scikit_learn():
-    logits, targets = answers()
+    logits, targets = outputs()
     said, report = logits.argmax(1), reported()
     kinds = list(range(KINDS))
     assert report.confusion == confusion_matrix(targets, said, labels=kinds).tolist()
@@ -51,7 +51,7 @@ def test_classification_is_scored_as_by_scikit_learn():
 
 
 def test_calibration_is_that_of_torchmetrics_and_its_bins_add_up():
-    logits, targets = answers()
+    logits, targets = outputs()
     calibration = reported().calibration
     reference = MulticlassCalibrationError(KINDS, n_bins=15, norm="l1")(logits, targets)
     assert calibration["ece"] == pytest.approx(float(reference), abs=1e-6) != 0
@@ -81,7 +81,7 @@ def test_of_a_huge_number_of_classes_there_is_no_report():
 
 
 def test_segmentation_is_scored_by_the_pixels_that_count():
-    logits, targets = measuring.answers()
+    logits, targets = measuring.outputs()
     meter = measuring.TASK.class_meter(CPU)
     meter.update(logits, targets)
     report, counts = meter.compute(), targets != -100
@@ -100,10 +100,10 @@ def test_segmentation_is_scored_by_the_pixels_that_count():
 
 
 def test_of_detections_the_average_precision_is_that_of_the_mean():
-    answer, target = scenes(6)
+    output, target = scenes(6)
     meter, mean = BOXES.class_meter(CPU), BOXES.meter(CPU)
     for each in (meter, mean):
-        each.update(answer, target)
+        each.update(output, target)
     report = meter.compute()
     (heading, values) = report.metrics["ap"]
     there = [value for value in values if value is not None]

@@ -25,7 +25,7 @@ def test_a_data_set_without_a_task_is_classified():
     assert task_of(ImageData(data.train, data.test, "ab", data.input, task=TASK)) is TASK
 
 
-def test_answers_are_logits():
+def test_outputs_are_logits():
     TASK.check(torch.zeros(2, 3), IMAGES)
     with pytest.raises(ValueError, match=r"output for 2 images is \[2, 4\], not logits \[2, 3"):
         TASK.check(torch.zeros(2, 4), IMAGES)
@@ -49,7 +49,7 @@ def test_of_equal_logits_the_top_five_have_the_likeliest():
 
 
 def test_it_decides_for_the_likeliest_class_and_draws_nothing():
-    answer = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 1.0]])
-    assert TASK.decide(answer).tolist() == [1, 0]
+    output = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 1.0]])
+    assert TASK.decide(output).tolist() == [1, 0]
     pixels = torch.zeros(3, 4, 4, dtype=torch.uint8)
-    assert TASK.draw(pixels, torch.tensor(1), answer[0]) is None
+    assert TASK.draw(pixels, torch.tensor(1), output[0]) is None

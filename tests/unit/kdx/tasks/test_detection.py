@@ -18,14 +18,14 @@ def task():
 
 
 def saying(objects, *, rows=4, columns=4, images=None):
-    """Return an answer that sees (image, anchor, row, column, class) and nothing else."""
+    """Return an output that sees (image, anchor, row, column, class) and nothing else."""
     images = images or 1 + max(each[0] for each in objects)
-    answer = torch.full((images, 16, rows, columns), -20.0)
+    output = torch.full((images, 16, rows, columns), -20.0)
     for image, anchor, row, column, kind in objects:
-        values = answer[image, anchor * 8 : anchor * 8 + 8, row, column]
+        values = output[image, anchor * 8 : anchor * 8 + 8, row, column]
         values[:] = torch.tensor([0, 0, 0, 0, 3, -20, -20, -20])
         values[5 + kind] = 20
-    return answer
+    return output
 
 
 def cell(row, column, kind, *, size=0.25, difficult=0):
@@ -77,12 +77,12 @@ def test_two_processes_measure_what_one_does(tmp_path):
             assert found[n] == pytest.approx(alone, abs=1e-9)
 
 
-def test_it_accepts_answers_of_any_scale_on_a_square_grid(task):
+def test_it_accepts_outputs_of_any_scale_on_a_square_grid(task):
     task.check(torch.zeros(2, 16, 3, 5), torch.zeros(2, 3, 96, 160))
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("output", "said"),
     [
         (torch.zeros(2, 16), r"output for images of 96 x 160 is \[2, 16\]: the cells of a grid"),
         (torch.zeros(2, 16, 5, 3), r"\[2, 16, 5, 3\]: the cells of a grid must be square"),
@@ -92,9 +92,9 @@ def test_it_accepts_answers_of_any_scale_on_a_square_grid(task):
         ((torch.zeros(2, 16, 3, 5),), r"output for 2 images is tuple"),
     ],
 )
-def test_it_refuses_other_answers(task, answer, said):
+def test_it_refuses_other_outputs(task, output, said):
     with pytest.raises(ValueError, match=said):
-        task.check(answer, torch.zeros(2, 3, 96, 160))
+        task.check(output, torch.zeros(2, 3, 96, 160))
 
 
 @dataclass

@@ -7,8 +7,8 @@ from kdx.tasks import (
     MultiLabel,
     Regression,
     Segmentation,
-    answers_of,
     check_loss,
+    counted_outputs,
 )
 
 ONE = Classification(num_classes=2)
@@ -53,7 +53,7 @@ def test_losses_on_features_suit_all():
         check_loss(task, PKT(student_layer="a", teacher_layer="b"))
 
 
-def test_what_networks_answer_is_counted_in_its_own_words():
-    found = [answers_of(task, 2) for task in (ONE, PIXELS, BOXES, MANY, NUMBERS)]
+def test_what_networks_output_is_counted_in_its_own_words():
+    found = [counted_outputs(task, 2) for task in (ONE, PIXELS, BOXES, MANY, NUMBERS)]
     assert found == ["2 classes"] * 3 + ["2 labels", "2 outputs"]
-    assert answers_of(ONE, 1) == "1 class"
+    assert counted_outputs(ONE, 1) == "1 class"

@@ -10,8 +10,8 @@ CPU = torch.device("cpu")
 IMAGES = torch.zeros(2, 1, 4, 4)
 
 
-def measured(meter, answer, target):
-    for each in zip(answer.split(7), target.split(7), strict=True):
+def measured(meter, output, target):
+    for each in zip(output.split(7), target.split(7), strict=True):
         meter.update(*each)
     return meter.compute()
 
@@ -23,12 +23,12 @@ def in_units():
 
 def test_metrics_against_sklearn():
     found = measured(NUMBERS.meter(CPU), *numbers())
-    answer, target = in_units()
-    mae = mean_absolute_error(target, answer, multioutput="raw_values")
-    rmse = root_mean_squared_error(target, answer, multioutput="raw_values")
+    output, target = in_units()
+    mae = mean_absolute_error(target, output, multioutput="raw_values")
+    rmse = root_mean_squared_error(target, output, multioutput="raw_values")
     standard = [each.double() for each in numbers()]
     expected = {
-        "r2": r2_score(target, answer),
+        "r2": r2_score(target, output),
         "mae": mae.mean(),
         "rmse": rmse.mean(),
         "mae/a": mae[0],
@@ -40,9 +40,9 @@ def test_metrics_against_sklearn():
 
 def test_each_output_against_sklearn():
     report = measured(NUMBERS.class_meter(CPU), *numbers())
-    answer, target = in_units()
-    r2 = r2_score(target, answer, multioutput="raw_values")
-    mae = mean_absolute_error(target, answer, multioutput="raw_values")
+    output, target = in_units()
+    r2 = r2_score(target, output, multioutput="raw_values")
+    mae = mean_absolute_error(target, output, multioutput="raw_values")
     assert report.metrics["r2"] == ("R2", pytest.approx(r2.tolist()))
     assert report.metrics["mae"] == ("MAE", pytest.approx(mae.tolist()))
     assert (report.count, report.confusion, report.calibration) == ([40, 40], None, None)
@@ -58,8 +58,8 @@ def test_equal_targets(error, r2):
 
 def test_targets_far_from_zero_keep_their_digits():
     target = 1e6 + torch.arange(8.0)[:, None]
-    answer = target + torch.tensor([1.0, 0, 0, 0, -1, 0, 0, 0])[:, None]
-    found = measured(Regression(outputs=["x"]).meter(CPU), answer, target)
+    output = target + torch.tensor([1.0, 0, 0, 0, -1, 0, 0, 0])[:, None]
+    found = measured(Regression(outputs=["x"]).meter(CPU), output, target)
     assert found["r2"] == pytest.approx(1 - 2 / 42, abs=1e-4)
 
 

@@ -8,7 +8,7 @@ from kdx.losses import CrossEntropy
 from kdx.protocols import Outputs
 from kdx.tasks import Segmentation
 from kdx.tasks.segmentation import scores
-from tests.unit.kdx.tasks.measuring import NAMES, TASK, answers, by_class, measured, part
+from tests.unit.kdx.tasks.measuring import NAMES, TASK, by_class, measured, outputs, part
 from tests.unit.kdx.tasks.worlds import shared
 
 
@@ -26,7 +26,7 @@ def test_scores_by_hand():
     )
 
 
-def test_a_class_that_is_answered_and_never_true_has_no_recall():
+def test_a_class_that_is_predicted_and_never_true_has_no_recall():
     matrix = torch.tensor([[6, 0, 2, 0], [0, 4, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
     found = scores(matrix, NAMES)
     assert found["iou/sky"] == 0
@@ -35,7 +35,7 @@ def test_a_class_that_is_answered_and_never_true_has_no_recall():
     assert found["mprec"] == pytest.approx((1 + 1 + 0) / 3)
 
 
-def test_a_class_that_is_true_and_never_answered_has_a_precision_of_zero():
+def test_a_class_that_is_true_and_never_predicted_has_a_precision_of_zero():
     matrix = torch.tensor([[6, 0, 0, 0], [0, 4, 0, 0], [2, 0, 0, 0], [0, 0, 0, 0]])
     found = scores(matrix, NAMES)
     assert found["miou"] == pytest.approx((6 / 8 + 1 + 0) / 3)
@@ -49,7 +49,7 @@ def test_without_pixels_there_is_nothing_right():
 
 
 def test_the_meter_against_sklearn():
-    logits, target = answers()
+    logits, target = outputs()
     counted = target != -100
     truth, said = target[counted], logits.argmax(1)[counted]
     found = measured(logits, target)
@@ -65,38 +65,38 @@ def test_the_meter_against_sklearn():
 
 
 def test_the_meters_loss_is_that_of_training():
-    logits, target = answers()
+    logits, target = outputs()
     expected = CrossEntropy()(Outputs(logits), None, target).item()
     assert measured(logits, target)["loss"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_loss_that_is_not_a_number_is_shown():
-    logits, target = answers()
+    logits, target = outputs()
     logits[0, :, 4, 5] = torch.nan
     assert torch.tensor(measured(logits, target)["loss"]).isnan()
 
 
 def test_two_processes_measure_what_one_does(tmp_path):
-    alone = measured(*answers())
+    alone = measured(*outputs())
     for found, classes in shared(part, tmp_path):
         assert found == pytest.approx(alone, rel=1e-6)
-        assert classes == by_class(*answers())
+        assert classes == by_class(*outputs())
 
 
 def test_what_networks_and_losses_are_told():
     assert TASK.facts == {"num_classes": 4}
     assert TASK.chance == 0.25
     assert next(iter(TASK.metrics)) == "miou"
-    assert set(TASK.metrics) <= set(measured(*answers()))
+    assert set(TASK.metrics) <= set(measured(*outputs()))
 
 
 def test_the_likeliest_class_of_each_pixel():
-    logits, _ = answers()
+    logits, _ = outputs()
     assert torch.equal(TASK.decide(logits), logits.argmax(1))
 
 
 @pytest.mark.parametrize(
-    ("answer", "got"),
+    ("output", "got"),
     [
         (torch.zeros(2, 5, 8, 8), r"\[2, 5, 8, 8\]"),
         (torch.zeros(2, 4, 4, 4), r"\[2, 4, 4, 4\]"),
@@ -104,12 +104,12 @@ def test_the_likeliest_class_of_each_pixel():
         ({"out": torch.zeros(2, 4, 8, 8)}, "dict"),
     ],
 )
-def test_answers_of_another_shape(answer, got):
+def test_outputs_of_another_shape(output, got):
     images = torch.zeros(2, 3, 8, 8)
     TASK.check(torch.zeros(2, 4, 8, 8), images)
     message = rf"images \[2, 3, 8, 8\] is {got}, not logits \[2, 4, 8, 8\]: one for each"
     with pytest.raises(ValueError, match=message):
-        TASK.check(answer, images)
+        TASK.check(output, images)
 
 
 def test_sources_without_masks():
@@ -133,8 +133,8 @@ def test_a_picture():
     image = torch.full((3, 64, 96), 255, dtype=torch.uint8)
     target = torch.zeros(64, 96, dtype=torch.int64)
     target[:, 48:] = -100
-    answer = F.one_hot(torch.ones(64, 96, dtype=torch.int64), 4).permute(2, 0, 1).float()
-    picture = task.draw(image, target, answer)
+    output = F.one_hot(torch.ones(64, 96, dtype=torch.int64), 4).permute(2, 0, 1).float()
+    picture = task.draw(image, target, output)
     assert picture.dtype == torch.uint8
     assert picture.shape == (3, 49 + 256 + 8 + 49, 3 * (8 + 384) + 8)
     row = picture[:, 150]

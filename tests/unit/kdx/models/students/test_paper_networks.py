@@ -82,7 +82,7 @@ def test_yolo_lites_anchors_in_a_recipe():
         students.yolo_lite(anchors=[])
 
 
-def test_unet_answers_every_pixel():
+def test_unet_labels_every_pixel():
     network = students.unet(num_classes=5, widths=(4, 8, 16), in_channels=1)
     assert network(torch.zeros(2, 1, 12, 20)).shape == (2, 5, 12, 20)
     with pytest.raises(ValueError, match=r"images of 12 x 18: .* halves them 2 times, so 4 must"):
