@@ -30,8 +30,8 @@ def main() -> None:
     console = terminal()
     with console.status("importing torch"):
         from kdx_lab.executors.local import Local
+        from kdx_lab.study.collecting import collect
         from kdx_lab.study.conduct import conduct
-        from kdx_lab.study.rows import collect
     conduct(grid, console, Local(), command="make demo")
     results = collect(grid.cells, baseline=grid.study.baseline)
     run = next(cell.run_dir for cell in grid.cells if cell.arm == "ck+kd")

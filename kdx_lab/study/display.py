@@ -13,8 +13,9 @@ from kdx.training.log import METRICS
 from kdx.util.printing import plain, say
 from kdx.util.words import counted
 from kdx_lab.study.cell import Cell
+from kdx_lab.study.collecting import collect
 from kdx_lab.study.grid import Grid
-from kdx_lab.study.rows import Results, collect
+from kdx_lab.study.rows import Results
 from kdx_lab.study.tables import live_table
 
 __all__ = ["Display", "collected"]

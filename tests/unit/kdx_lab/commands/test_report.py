@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from kdx.commands.main import main
+from kdx_lab.study.collecting import collect
 from kdx_lab.study.results import write_results
-from kdx_lab.study.rows import collect
 from tests.unit.kdx.report.made import made
 from tests.unit.kdx_lab.study.made import cell
 

@@ -5,9 +5,9 @@ import pytest
 from kdx.report import write_page
 from kdx.report.scales import scale_of
 from kdx.report.svg import RIGHT, WIDTH
+from kdx_lab.study.collecting import collect
 from kdx_lab.study.page import study_page
 from kdx_lab.study.results import write_results
-from kdx_lab.study.rows import collect
 from tests.unit.kdx.report.made import SCRIPT, cells, figures, section, texts
 from tests.unit.kdx_lab.study.made import cell, finished
 

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from kdx_lab.study import plots
+from kdx_lab.study.collecting import collect
 from kdx_lab.study.results import write_results
-from kdx_lab.study.rows import collect
 from tests.unit.kdx_lab.study.made import cell, finished
 
 CURVES = {"compact": [(0.25, 0.5), (0.25, 0.75)], "cl": [(0.5, 0.75)] * 2}

@@ -3,8 +3,8 @@ from math import sqrt
 
 import pytest
 
+from kdx_lab.study.collecting import collect
 from kdx_lab.study.results import kept_failures, write_results
-from kdx_lab.study.rows import collect
 from tests.unit.kdx_lab.study.made import cell, finished
 
 

@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
+from kdx_lab.study.collecting import collect
 from kdx_lab.study.document import document
-from kdx_lab.study.rows import collect
 from kdx_lab.study.tables import live_table, overview, setting_table
 from tests.unit.kdx_lab.study.made import cell, finished
 

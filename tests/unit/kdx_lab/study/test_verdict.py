@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from kdx_lab.study.rows import collect
+from kdx_lab.study.collecting import collect
 from kdx_lab.study.verdict import verdict
 from tests.unit.kdx_lab.study.made import finished
 

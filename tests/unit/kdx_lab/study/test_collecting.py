@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from kdx_lab.study.rows import collect
+from kdx_lab.study.collecting import collect
 from tests.unit.kdx_lab.study.made import cell, finished
 
 
