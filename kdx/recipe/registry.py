@@ -47,6 +47,9 @@ _OTHERS = {
 """Of torchvision's augmentations: those of transforms, and those not called Random."""
 
 _HOUSE = frozenset({"kdx", "expand", "quantize", "teachers"})
+_PACKAGES = {"network": ("teachers",), "transform": ("expand", "quantize")}
+"""The packages beside kdx that have components of a kind."""
+
 _GROUP = "kdx.plugins"
 _LONGEST = 200
 
@@ -89,10 +92,8 @@ def resolve(use: str, kind: str, allowed: Iterable[str]) -> Any:
     is_timm = kind == "optimizer" and package == "timm" and bool(dot)
     if dot and not is_timm:
         factory = _dotted(use, kind, allowed)
-    elif not (known := timm_optimizers() if is_timm else table(kind)):
-        raise ValueError(f"{not_one}: use a dotted name, as expand.ExpandNet")
-    elif (factory := known.get(use)) is None:
-        raise ValueError(f"{not_one}.{unknown(use, known)}")
+    elif (factory := (known := timm_optimizers() if is_timm else table(kind)).get(use)) is None:
+        raise ValueError(f"{not_one}.{unknown(use, [*known, *_house_names(kind)])}")
     if reason := lack(factory, kind, annotated=bool(dot) and package in _HOUSE):
         raise ValueError(f"{not_one}: {reason}")
     return factory
@@ -155,6 +156,12 @@ def _dotted(use: str, kind: str, allowed: Iterable[str]) -> Any:
         fit = [each for each in public if _fits(found, each, kind)]
         raise ValueError(f"{name!r} is not in __all__ of {module!r}.{unknown(name, fit or public)}")
     return _import(module, name)
+
+
+def _house_names(kind: str) -> list[str]:
+    """Return the dotted names of a kind that come with kdx."""
+    modules = [_import(name) for name in _PACKAGES.get(kind, ())]
+    return [f"{m.__name__}.{name}" for m in modules for name in m.__all__ if _fits(m, name, kind)]
 
 
 def _fits(module: Any, name: str, kind: str) -> bool:

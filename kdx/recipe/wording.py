@@ -1,13 +1,14 @@
 """How problems are worded."""
 
-import difflib
 from collections.abc import Iterable
+from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
 from kdx.util.words import counted, printable
 
 _LONGEST = 1000  # characters of a message
 _MANY = 30  # known names, of which only the nearest are shown
+_LIKE = 0.6  # ratio of equal characters from which a name is suggested, as in difflib
 
 _TYPES = {
     "bool": "true or false",
@@ -39,16 +40,22 @@ def plain(text: str) -> str:
 
 
 def unknown(name: str, known: Iterable[str]) -> str:
-    """Return the tail of a message on an unknown name: the nearest, and all (of many, some)."""
+    """Return the tail of a message on an unknown name: the nearest, and all (of many, some).
+
+    A name is compared with whole names and with the last parts of dotted ones; case counts last.
+    """
     known = sorted(known)
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    nearest = difflib.get_close_matches(name, known, n=1) or [
-        by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=1)
-    ]
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    likeness, nearest = max(((_likeness(name, each), each) for each in known), default=((0,), ""))
+    hint = f" Did you mean {nearest!r}?" if likeness[0] >= _LIKE else ""
     if more := len(known) > _MANY:
-        known = difflib.get_close_matches(name, known, n=5, cutoff=0.3) or known[:5]
+        known = get_close_matches(name, known, n=5, cutoff=0.3) or known[:5]
     return f"{hint} Known: {', '.join(known) or 'none'}{', ...' if more else ''}"
+
+
+def _likeness(name: str, candidate: str) -> tuple[float, ...]:
+    forms = (candidate, candidate.rpartition(".")[2])
+    pairs = [((name.lower(), form.lower()), (name, form)) for form in forms]
+    return max(tuple(SequenceMatcher(None, *each).ratio() for each in both) for both in pairs)
 
 
 def explain(error: Any) -> str:

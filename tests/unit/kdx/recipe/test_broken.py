@@ -62,7 +62,7 @@ ADDED = {
     ),
     "bare transform": (
         "student: {use: smallnet, transforms: [{use: expandnet}]}",
-        "'expandnet' is not a transform: use a dotted name, as expand.ExpandNet",
+        "'expandnet' is not a transform. Did you mean 'expand.ExpandNet'?",
     ),
     "unknown argument": (
         "losses: [{use: kd, temprature: 4}]",
