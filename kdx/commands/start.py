@@ -62,8 +62,8 @@ def _starts(
     stage.objective.tapped.attach()
     try:
         with as_it_was(stage.objective):
-            taught = {name: job.teachers[name](images) for name in stage.objective.reads}
-            total, _ = stage.objective(images, targets, taught, indices)
+            outputs = {name: job.teachers[name](images) for name in stage.objective.reads}
+            total, _ = stage.objective(images, targets, outputs, indices)
             trained = [p for p in network.parameters() if p.requires_grad]
             gradients = torch.autograd.grad(total, trained, allow_unused=True)
     finally:

@@ -103,7 +103,7 @@ def _limit(value: Any) -> Any:
     return value
 
 
-def _taught(value: Any) -> Any:
+def _teacher_shares(value: Any) -> Any:
     shares = value if isinstance(value, dict) else {}
     are_shares = all(
         isinstance(share, int | float) and not isinstance(share, bool) and 0 < share < inf
@@ -117,7 +117,7 @@ def _taught(value: Any) -> Any:
 
 Count = Annotated[int, Strict(), Field(ge=1, le=10**6)]
 Limit = Annotated[int | dict[str, int] | None, PlainValidator(_limit)]
-Taught = Annotated[str | dict[str, float] | None, PlainValidator(_taught)]
+TeacherShares = Annotated[str | dict[str, float] | None, PlainValidator(_teacher_shares)]
 Precision = Literal["no", "bf16", "fp16"]
 Natural = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
 Finite = Annotated[float, Strict(), Field(allow_inf_nan=False)]

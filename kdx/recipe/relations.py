@@ -39,7 +39,7 @@ def check_relations(data: dict[str, Any], report: Report) -> None:
     stages = data["stages"] if isinstance(data.get("stages"), list) else []
     parts = [((), data), *((("stages", index), stage) for index, stage in enumerate(stages))]
     for path, part in parts if data.get("teacher") or data.get("teachers") else ():
-        _check_taught(part, path, data.get("teachers"), report)
+        _check_teacher_names(part, path, data.get("teachers"), report)
     for index, stage in enumerate(stages):
         if (phase := _get(stage, "phase")) and not _get(data, "student", "transforms"):
             message = f"phase {show(phase)} but the student has no transforms"
@@ -61,7 +61,7 @@ def check_paths(value: Any, report: Report, path: KeyPath = ()) -> None:
         check_paths(each, report, (*path, key))
 
 
-def _check_taught(part: Any, path: KeyPath, teachers: Any, report: Report) -> None:
+def _check_teacher_names(part: Any, path: KeyPath, teachers: Any, report: Report) -> None:
     """Report losses of a recipe or a stage that name teachers which there are not."""
     losses = _get(part, "losses")
     for index, term in enumerate(losses if isinstance(losses, list) else ()):

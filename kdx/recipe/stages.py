@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, Field, InstanceOf
 
 from kdx.recipe.arguments import Component
-from kdx.recipe.fields import Count, Finite, Label, Name, Taught, either
+from kdx.recipe.fields import Count, Finite, Label, Name, TeacherShares, either
 from kdx.recipe.optimizing import Optimizer
 from kdx.recipe.resuming import Resume
 from kdx.recipe.sections import MOST, Section
@@ -44,7 +44,7 @@ class LossTerm(Section):
     component: InstanceOf[Component]
     weight: Annotated[_Weight | Ramp, either(Ramp, _Weight, off=())] = 1.0
     until: Annotated[_Epochs | None, _NEW] = None
-    teacher: Annotated[Taught, _NEW] = None
+    teacher: Annotated[TeacherShares, _NEW] = None
     name: Name = ""
 
     def shares(self, teachers: Collection[str]) -> dict[str, float]:
@@ -73,8 +73,8 @@ class LossTerm(Section):
         until = "" if self.until is None else f" until {_shown_epochs(self.until)}"
         shares = self.shares(()).items()
         alone = len(shares) < 2
-        taught = " and ".join(n if alone or s == 1 else f"{n} x {s:g}" for n, s in shares)
-        return f"{text} {self.name}{taught and f' of {taught}'}{until}"
+        teachers = " and ".join(n if alone or s == 1 else f"{n} x {s:g}" for n, s in shares)
+        return f"{text} {self.name}{teachers and f' of {teachers}'}{until}"
 
 
 def _in_epochs(given: float, epochs: int) -> float:

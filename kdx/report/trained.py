@@ -48,13 +48,14 @@ def manner_in_words(recipe: Mapping[str, object]) -> str:
 
 
 def in_a_sentence(run: Run) -> str:
-    """Return what was trained on what, and by whom it was taught."""
+    """Return what was trained on what, and what it was distilled from."""
     student, teachers = mapping(run.recipe.get("student")), _teachers(run)
     text = f"{student.get('use')} on {mapping(run.recipe.get('data')).get('use')}"
     if transforms := entries(student.get("transforms")):
         text += f", trained as {' and '.join(mapping(t).get('use', '?') for t in transforms)}"
     if teachers:
-        text += f", taught by {' and '.join(mapping(t).get('use', '?') for t in teachers.values())}"
+        names = [mapping(each).get("use", "?") for each in teachers.values()]
+        text += f", distilled from {' and '.join(names)}"
     return text
 
 

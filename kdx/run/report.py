@@ -88,7 +88,7 @@ def _what(recipe: Recipe, forked_from: str | None) -> str:
     for transform in recipe.student.transforms:
         text += f", trained as {_called(transform)}"
     if teachers := recipe.all_teachers:
-        text += f", taught by {' and '.join(_called(t.component) for t in teachers.values())}"
+        text += f", distilled from {' and '.join(_called(t.component) for t in teachers.values())}"
     if forked_from:
         text += f", started from the student of `{forked_from}`"
     stages = []

@@ -25,9 +25,9 @@ def check_loss(task: Task, loss: Loss) -> None:
     wanted = _kind(loss)
     if None in (own, wanted) or own == wanted:
         return
-    _, has, use, taught = KINDS[own or 0]
+    _, has, use, distilling = KINDS[own or 0]
     needs = f"a loss for {KINDS[wanted or 0][1]}, but the data set has {has}"
-    raise ValueError(f"{needs}: use {use}, or {taught} to learn from a teacher")
+    raise ValueError(f"{needs}: use {use}, or {distilling} to learn from a teacher")
 
 
 def _kind(loss: Loss) -> int | None:

@@ -32,8 +32,8 @@ class Diagnostics:
         self.accelerator, self.detached, self.every = runtime.accelerator, detached, every
         objective = self.objective = detached.objective
         self.parameters = [p for p in objective.student.parameters() if p.requires_grad]
-        summed, taught = objective.summed, objective.taught
-        self.task = next((name for name in summed if name not in taught), summed[0])
+        summed, distilling = objective.summed, objective.distilling
+        self.task = next((name for name in summed if name not in distilling), summed[0])
         self._on = False
         self._gradients: dict[str, Tensor] = {}
 

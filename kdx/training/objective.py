@@ -25,7 +25,7 @@ class Objective(nn.Module):
     The teacher is not part of it: its outputs are an argument. Parameters of losses are in
     `adaptors`, by the term's name. `known` are the module paths of the compact network, which
     losses may read; default: all of the student's. `tapped` is the student as the losses see it:
-    its taps are on during a stage. `reads` and `taught` are set by `probe`: the names of the
+    its taps are on during a stage. `reads` and `distilling` are set by `probe`: the names of the
     teachers whose outputs the losses read, and of these losses. `weights` are those of the epoch
     that `enter` named, at first the last one's; a term whose weight is always 0 is only logged, and
     `varying` ones change. `penalty`, if there is one, returns a scalar that is added to the total.
@@ -55,7 +55,7 @@ class Objective(nn.Module):
         self.penalty: Callable[[], Tensor] | None = None
         self.tapped = Tapped(student, role="student", known=known)
         self.reads: list[str] = []
-        self.taught: list[str] = []
+        self.distilling: list[str] = []
         self.ignored_by_ddp = [  # it would broadcast them at every step
             f"adaptors.{term.name}.{name}"
             for term in terms
@@ -124,7 +124,7 @@ class Objective(nn.Module):
                     _tap(wanted)
                     place = f"{wanted.place}: "
             self.reads = [name for name in teachers if any(name in each for each in found.values())]
-            self.taught = list(found)
+            self.distilling = list(found)
             if self.tapped.paths:
                 self.tapped.clone_overwritten(images)
 
@@ -138,8 +138,8 @@ class Objective(nn.Module):
     ) -> list[str]:
         """Return the names of the teachers that a term reads."""
         watched = {name: Watched(outputs) for name, outputs in teachers.items()}
-        taught = term.teacher(cast("Mapping[str, Outputs]", watched))
-        value = term.value(student, taught, target, given)
+        teacher = term.teacher(cast("Mapping[str, Outputs]", watched))
+        value = term.value(student, teacher, target, given)
         trained = any(p.requires_grad for p in self.parameters())
         off = not value and len(self.summed) > 1  # a loss may be 0 where it does not apply
         if term.name in self.summed and trained and not value.requires_grad and not off:

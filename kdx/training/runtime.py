@@ -146,7 +146,9 @@ class Runtime:
             images = images.contiguous(memory_format=torch.channels_last)
         return images
 
-    def taught(self, names: Iterable[str], images: Tensor, indices: Tensor) -> dict[str, Outputs]:
+    def teacher_outputs(
+        self, names: Iterable[str], images: Tensor, indices: Tensor
+    ) -> dict[str, Outputs]:
         """Return the outputs of some teachers for images [B, C, H, W] of samples [B], by name."""
         view = self.batches.view
         return {name: self.teacher_fns[name](images, indices, view=view) for name in names}

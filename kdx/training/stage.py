@@ -197,7 +197,7 @@ class StageRunner:
             last = index + 1 == len(parts)
             with nullcontext() if last else accelerator.no_sync(self.wrapped):
                 with accelerator.autocast():
-                    outputs = runtime.taught(self.objective.reads, images, indices)
+                    outputs = runtime.teacher_outputs(self.objective.reads, images, indices)
                 with runtime.held():
                     total, terms = self.wrapped(images, targets, outputs, asked)
                 self.diagnostics.add(terms, len(targets) / whole)

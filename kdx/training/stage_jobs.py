@@ -66,8 +66,8 @@ class StageBuilder:
         images, targets, indices = self.probe
         objective.probe(images, targets, self.teachers, indices)
         lack = self._lack_of_compact(index, objective)
-        taught = {name: each(images) for name, each in self.teachers.items()}
-        unused = objective.unused(images, targets, taught, indices)
+        outputs = {name: each(images) for name, each in self.teachers.items()}
+        unused = objective.unused(images, targets, outputs, indices)
         self._rehearse(stage, objective)  # fails now, not in training
         return StageJob(stage, objective, stage.schedule.build(), unused, is_compact=not lack)
 

@@ -135,10 +135,10 @@ def _gradient(
     total = torch.zeros(sum(p.numel() for p in parameters))
     for images, targets, indices in cut(batch, opened.job.recipe.accumulate):
         images = runtime.to_device(images, size=size)
-        taught = runtime.taught(objective.reads, images, indices)
+        outputs = runtime.teacher_outputs(objective.reads, images, indices)
         with runtime.held():
             where = runtime.accelerator.device
-            loss, _ = objective(images, targets.to(where), taught, indices.to(where))
+            loss, _ = objective(images, targets.to(where), outputs, indices.to(where))
         grads = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         share = len(targets) / len(batch.targets)
         total += share * torch.cat([grad.flatten() for grad in grads]).float().cpu()

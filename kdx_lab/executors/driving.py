@@ -29,7 +29,7 @@ def _nothing(name: str) -> None:
 class Driver:
     """Runs recipes by an executor; their output goes to files below `logs`.
 
-    `asked` gets a number when a signal asks for a stop. `begun` and `teaching` are told the names
+    `asked` gets a number when a signal asks for a stop. `started` and `teaching` are told the names
     of the runs and of the teachers that begin.
     """
 
@@ -72,7 +72,7 @@ class Driver:
         self,
         recipes: Sequence[Recipe],
         *,
-        begun: Callable[[str], object] = _nothing,
+        started: Callable[[str], object] = _nothing,
         ended: Callable[[str, str], object],
         is_over: Callable[[str], bool] = lambda name: False,
     ) -> None:
@@ -94,7 +94,7 @@ class Driver:
                 for name, over in found.items():
                     if name not in running:
                         running.add(name)
-                        begun(name)
+                        started(name)
                     if over:
                         why = executor.fetch(name)
                         left.remove(name)

@@ -42,7 +42,7 @@ class Ray:
         self.results: dict[str, Any] = {}  # references
         self.attempts: dict[str, int] = {}
         self.reasons: dict[str, str] = {}  # of what has ended
-        self.begun: set[str] = set()
+        self.started: set[str] = set()
         self.done: set[str] = set()
         self.packed: dict[tuple[Path, int], tuple[str, Any]] = {}
 
@@ -73,7 +73,7 @@ class Ray:
         """Take what has arrived, and submit again what a machine took down with it."""
         self._receive()
         ended = {name: self._ended(name) for name in list(self.results)}
-        return {name: over for name, over in ended.items() if over or name in self.begun}
+        return {name: over for name, over in ended.items() if over or name in self.started}
 
     def _ended(self, name: str) -> bool:
         if name in self.reasons:
@@ -108,7 +108,7 @@ class Ray:
             if update.task in self.done:  # overtaken by what the task has returned
                 continue
             task = self.tasks[update.task]
-            self.begun.add(update.task)
+            self.started.add(update.task)
             if update.log:
                 Path(task.log).parent.mkdir(parents=True, exist_ok=True)
                 with open(task.log, "ab") as file:

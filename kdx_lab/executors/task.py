@@ -76,7 +76,7 @@ class Executor(Protocol):
         ...
 
     def poll(self) -> Mapping[str, bool]:
-        """Return which tasks have begun; True if they have ended, too, and not been fetched."""
+        """Return which tasks have started; True if they have ended, too, and not been fetched."""
         ...
 
     def fetch(self, name: str) -> str:

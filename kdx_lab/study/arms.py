@@ -44,11 +44,11 @@ def arm_overrides(
     if arm not in BUILT_IN:
         raise ValueError(f"{show(arm)} is not a built-in arm.{unknown(arm, BUILT_IN)}")
     student = arm.removesuffix("+kd").removesuffix("+init")
-    taught, initialised = arm.endswith("+kd"), "+init" in arm
+    has_teacher, initialised = arm.endswith("+kd"), "+init" in arm
     stages = recipe.plain()["stages"]
     if student != "compact" and not recipe.student.transforms:
         raise ValueError("the recipe's student has no transforms, which this arm needs")
-    if taught and not recipe.all_teachers:
+    if has_teacher and not recipe.all_teachers:
         raise ValueError("the recipe has no teacher, which this arm needs")
     if any(stage["phase"] for stage in stages):
         raise ValueError(
@@ -59,7 +59,7 @@ def arm_overrides(
         changes["student.transforms"] = []
     for key, value in _STRATEGIES.get(student, {}).items():
         changes[f"{_FIRST}.{key}"] = value
-    if not taught:
+    if not has_teacher:
         changes |= {"teacher": None, "teachers": {}, "losses": list(losses_without_teacher)}
         stages = []
     if initialised:

@@ -74,7 +74,7 @@ def _conduct(grid: Grid, console: Console, driver: Driver, command: str) -> Disp
                 display.begin(name)
                 display.end(name, why)
             recipes = [recipe for recipe in recipes if recipe.name not in wrong]
-            driver.run(recipes, begun=display.begin, ended=display.end)
+            driver.run(recipes, started=display.begin, ended=display.end)
     except Stopped as stopped:
         done = f"{len(display.results.runs)} of {counted(len(grid.cells), 'run')} done"
         raise Stopped(stopped.checkpoint, where=f"with {done}") from stopped

@@ -49,7 +49,7 @@ def changed_since(recipe: Recipe) -> list[str]:
     asked = flat(parse(recipe.to_yaml(), Report(str(path))))
     for key, file in _left_by_runs(recipe).items():
         same = str(trained.get(key)).endswith(file.removeprefix("runs"))
-        if same and _has_taught(recipe, key):  # the output root was moved
+        if same and _teacher_is_unchanged(recipe, key):  # the output root was moved
             trained[key] = asked[key]
     return compare_recipes(trained, asked, equal=_must_match(recipe)).refused
 
@@ -68,7 +68,7 @@ def _must_match(recipe: Recipe) -> set[str]:
     return MUST_MATCH | {f"teachers.{name}.weights" for name in recipe.teachers}
 
 
-def _has_taught(recipe: Recipe, key: str) -> bool:
+def _teacher_is_unchanged(recipe: Recipe, key: str) -> bool:
     """Whether the run's newest checkpoint was trained with a teacher's weights as they are now.
 
     False also if there is no checkpoint, and for the student's own weights.

@@ -23,10 +23,10 @@ def test_every_study_loads_and_has_the_runs_that_are_documented(name, tmp_path):
     row = re.search(rf"^\| `{re.escape(name)}` \|.*\| (\d+) \|$", TEXT, re.M)
     assert row is not None
     assert len(grid.cells) == int(row.group(1))
-    assert all((cell.recipe.teacher is not None) == taught(cell) for cell in grid.cells)
+    assert all((cell.recipe.teacher is not None) == has_teacher(cell) for cell in grid.cells)
 
 
-def taught(cell) -> bool:
+def has_teacher(cell) -> bool:
     """Return whether its arm is named as one with a teacher."""
     name = cell.arm.rpartition("+")[2]
     return name != "tf_kd" and (name.partition("_")[0] in TABLE or name == "today")

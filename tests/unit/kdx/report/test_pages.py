@@ -53,7 +53,9 @@ def test_what_was_trained(page):
         "train", "0.5 cross_entropy + (0 to 1 over 5 epochs) kd (temperature: 4)",
         "SGD (lr: 0.01)", "cosine (warmup: 3)", "3",
     ]  # fmt: skip
-    assert "smallnet on digits, trained as expand.ExpandNet, taught by teachers.resnet18" in page
+    assert (
+        "smallnet on digits, trained as expand.ExpandNet, distilled from teachers.resnet18" in page
+    )
     assert "use: cross_entropy, weight: 0.5" in section(page, "Recipe")
 
 

@@ -116,7 +116,7 @@ def test_the_report_of_a_real_run(distilled):
     text = (run_dir / "report.md").read_text()
     begin = f"# {recipe.name}\n\n`smallnet` on `digits`, trained as `expand.ExpandNet`("
     assert text.startswith(begin)
-    assert "taught by `smallnet`. Batch 16, seed 0." in text
+    assert "distilled from `smallnet`. Batch 16, seed 0." in text
     losses = "0.5 cross_entropy + 0.25 kd + 0.125 hint"
     assert f"- nonlinear: {losses}, 1 epoch, `SGD`(lr=0.01, momentum=0.9), `constant`" in text
     assert f"- linear: {losses}, 2 epochs, " in text

@@ -72,12 +72,12 @@ def test_the_probe_leaves_the_banks_as_new():
     objective = Objective(student(), [term(crd, name="crd")])
     indices = torch.arange(len(IMAGES))
     objective.probe(*BATCH, {"teacher": teacher}, indices)
-    taught = {"teacher": teacher(IMAGES)}
-    assert not [n for n in objective.unused(*BATCH, taught, indices) if "crd" in n]
+    outputs = {"teacher": teacher(IMAGES)}
+    assert not [n for n in objective.unused(*BATCH, outputs, indices) if "crd" in n]
     assert torch.equal(crd.student_bank, fresh.student_bank)
     assert torch.equal(crd.teacher_bank, fresh.teacher_bank)
     assert crd.log_z.isnan().all()
-    objective(*BATCH, taught, indices)
+    objective(*BATCH, outputs, indices)
     assert not torch.equal(crd.student_bank, fresh.student_bank)
 
 

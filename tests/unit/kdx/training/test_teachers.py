@@ -57,11 +57,11 @@ def test_losses_get_the_teachers_that_they_name(two):
     (stage,) = job.stages
     assert stage.objective.reads == ["big", "small"]
     images, targets, _ = job.train_views.__getitems__([(0, i) for i in range(8)])
-    taught = {name: each(images) for name, each in job.teachers.items()}
-    soft = sum((each.logits / 2).softmax(1) for each in taught.values()) / 2
+    outputs = {name: each(images) for name, each in job.teachers.items()}
+    soft = sum((each.logits / 2).softmax(1) for each in outputs.values()) / 2
     stage.objective.eval()
     stage.objective.tapped.attach()
-    _, values = stage.objective(images, targets, taught)
+    _, values = stage.objective(images, targets, outputs)
     own = (stage.objective.student(images) / 2).log_softmax(1)
     expected = 4 * (soft * (soft.log() - own)).sum(1).mean()
     assert values["kd"].item() == pytest.approx(expected.item(), rel=1e-4)
