@@ -124,9 +124,9 @@ def check_origin(run_dir: Path, fork: Path | None, origin: Mapping[str, str | No
     meant = fork, *(fork / "checkpoints").glob("epoch_*")  # a run's may have been replaced since
     if found and any(_is_origin(place, origin) for place in meant):
         return
-    origin = f"from {found}" if found else "without --fork"
+    how = f"from {found}" if found else "without --fork"
     raise ValueError(
-        f"--fork {fork}: {run_dir} was started {origin}: resume it without --fork, or start a new "
+        f"--fork {fork}: {run_dir} was started {how}: resume it without --fork, or start a new "
         "run from this checkpoint (name=..., without --resume)"
     )
 
