@@ -1,4 +1,4 @@
-# make demo: install, and compare five ways to train on 100 digits (3 minutes). make test: install, and run all tests.
+# make demo: install, and compare five ways to train on 100 digits (3 minutes). make test: install, and run the fast tests.
 # make bench: what expanding a SmallNet and a whole recipe cost, on an otherwise idle machine.
 # make faults: kill, damage and fuzz at length (half an hour).
 # make gpu: the tests that need CUDA, and the tables of benchmarks.gpu (9 minutes).

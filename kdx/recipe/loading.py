@@ -16,11 +16,10 @@ from kdx.recipe.overrides import override
 from kdx.recipe.paths import Locations
 from kdx.recipe.registry import allowed_modules, resolve
 from kdx.recipe.relations import born_again, check_memos, check_paths, check_relations
-from kdx.recipe.resuming import sections_in
 from kdx.recipe.schema import Recipe
 from kdx.recipe.sections import Data, Student, Teacher
 from kdx.recipe.stages import LossTerm
-from kdx.recipe.wording import explain, show, unknown
+from kdx.recipe.wording import explain, show
 from kdx.recipe.yaml_source import read_mapping
 
 Section = TypeVar("Section", bound=BaseModel)
@@ -107,21 +106,10 @@ def _checked(
     except ValidationError as invalid:
         for error in invalid.errors():
             path = (part for part in error["loc"] if part != "[key]")  # of a mapping's key
-            report.add((*at, *path), _message(error, model))
+            report.add((*at, *path), explain(error, model))
     report.raise_any()
     assert checked is not None, "data without problems are valid"
     return checked
-
-
-def _message(error: Any, model: type[BaseModel]) -> str:
-    if error["type"] != "extra_forbidden":
-        return explain(error)
-    *section, key = error["loc"]
-    for part in section:
-        if isinstance(part, str):
-            model = next(sections_in(model.model_fields[part].annotation))
-    known = [field.alias or name for name, field in model.model_fields.items()]
-    return f"unknown key.{unknown(key, known)}"
 
 
 class _Binder:

@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
+from pydantic import BaseModel
+
+from kdx.recipe.resuming import sections_in
 from kdx.util.words import counted, printable
 
 _LONGEST = 1000  # characters of a message
@@ -58,8 +61,18 @@ def _likeness(name: str, candidate: str) -> tuple[float, ...]:
     return max(tuple(SequenceMatcher(None, *each).ratio() for each in both) for both in pairs)
 
 
-def explain(error: Any) -> str:
-    """Return what one of pydantic's `errors()` says, in a recipe's terms and with the value."""
+def explain(error: Any, model: type[BaseModel] | None = None) -> str:
+    """Return what one of pydantic's `errors()` says, in a recipe's terms and with the value.
+
+    `model` is what was validated, if it forbids other keys: its own are named.
+    """
+    if model and error["type"] == "extra_forbidden":
+        *path, key = error["loc"]
+        for part in path:
+            if part in model.model_fields:  # no index, and no name in a mapping
+                model = next(sections_in(model.model_fields[part].annotation), model)
+        known = [field.alias or name for name, field in model.model_fields.items()]
+        return f"unknown key.{unknown(key, known)}"
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     stem = kind.removesuffix("_type").removesuffix("_parsing")
     if kind == "missing":

@@ -12,7 +12,7 @@ from kdx_lab.study.arms import BUILT_IN
 from kdx_lab.study.cell import Cell, Pair, label
 from kdx_lab.study.making import Maker, slug
 from kdx_lab.study.problems import Problems
-from kdx_lab.study.reading import read_located
+from kdx_lab.study.reading import read_study
 from kdx_lab.study.schema import Study
 from kdx_lab.tuning.space import Range, parsed
 
@@ -67,7 +67,7 @@ def open_study(
     of the study and of its recipes.
     """
     file, root = Path(path), Path(output_root)
-    study, report = read_located(file, list(overrides))
+    study, report = read_study(file, list(overrides))
     name = _name(study, file, root)
     pairs = list(_pairs(study))
     maker = Maker(study, file, tuple(plugins), root, name, report)

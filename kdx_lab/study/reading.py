@@ -10,35 +10,26 @@ from pydantic import ValidationError
 
 from kdx.recipe.errors import Report
 from kdx.recipe.overrides import override
-from kdx.recipe.wording import explain, show, unknown
+from kdx.recipe.wording import explain, show
 from kdx.recipe.yaml_source import parse, read_mapping
 from kdx_lab.study.checking import check
 from kdx_lab.study.multiplying import multiplied
-from kdx_lab.study.schema import ANY_HEADING, Arm, Setting, Study, Tune
+from kdx_lab.study.schema import ANY_HEADING, Study
 
-__all__ = ["read_located", "read_study"]
+__all__ = ["read_study"]
 
 _OLD, _NEW = "alone", "losses_without_teacher"
 """A key of older studies, and its name today."""
 _OLD_OVERRIDE = re.compile(rf"^(settings\.[^.=]+\.|){_OLD}([.=])")
 
 
-def read_study(path: str | os.PathLike[str], overrides: list[str] | None = None) -> Study:
-    """Return the study in the YAML file at `path`, with `key=value` overrides of its own keys.
-
-    Raises RecipeError with all its problems; its recipes are not read yet.
-    """
-    study, report = read_located(path, overrides)
-    report.raise_any()
-    return study
-
-
-def read_located(
+def read_study(
     path: str | os.PathLike[str], overrides: list[str] | None = None
 ) -> tuple[Study, Report]:
-    """Return a study as `read_study`, with the contradictions in it and the lines of its values.
+    """Return the study in the YAML file at `path`, with `key=value` overrides of its own keys.
 
-    Raises RecipeError only for a file that is no study.
+    The report has the contradictions in it, and the lines of its values; the study's recipes are
+    not read yet. Raises RecipeError for a file that is no study.
     """
     report = Report(os.fspath(path))
     data = read_mapping(Path(path), report, "a study is a mapping, with `recipe:` and `arms:`")
@@ -55,7 +46,7 @@ def read_located(
     except ValidationError as invalid:
         for error in invalid.errors():
             *place, last = error["loc"]  # "[key]" where a name itself is wrong
-            report.add(tuple(place) if last == "[key]" else error["loc"], _message(error))
+            report.add(tuple(place) if last == "[key]" else error["loc"], explain(error, Study))
             _remove(data, error["loc"])
         with suppress(ValidationError):  # what is left may be checked
             check(_left(data), report)
@@ -130,12 +121,3 @@ def _filled(given: Any) -> Any:
         return given
     return {name: {} if section is None else section for name, section in given.items()}
 
-
-def _message(error: Any) -> str:
-    if error["type"] != "extra_forbidden":
-        return explain(error)
-    *section, key = error["loc"]
-    model = {"arms": Arm, "settings": Setting, "tune": Tune}.get(
-        section[0] if section else "", Study
-    )
-    return f"unknown key.{unknown(key, model.model_fields)}"

@@ -34,7 +34,7 @@ def has_teacher(cell) -> bool:
 
 @pytest.mark.parametrize("name", [name for name in STUDIES if name.endswith("/methods.yaml")])
 def test_a_study_of_methods_has_all_of_them(name):
-    arms = read_study(FOLDER / name).arms
+    arms = read_study(FOLDER / name)[0].arms
     methods = {path.stem for path in (ROOT / "configs/methods").glob("*.yaml")}
     methods -= {"kd_born_again"}  # it needs the run of another arm
     assert {arm for arm in arms if arm != "compact"} == methods

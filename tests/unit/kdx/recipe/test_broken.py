@@ -45,6 +45,10 @@ ADDED = {
         "teacher: {use: recipe_plugin.Net, memo: {views: 1, topk: 5}}",
         "3: teacher.memo.topk: unknown key. Did you mean 'top'? Known: directory, dtype, limit",
     ),
+    "unknown key of the memo of one of several teachers": (
+        "teachers: {big: {use: recipe_plugin.Net, memo: {views: 1, topk: 5}}}",
+        "3: teachers.big.memo.topk: unknown key. Did you mean 'top'? Known: directory, dtype",
+    ),
     "text for section": ("teacher: net", "3: teacher: 'net' is not a mapping"),
     "text for component": ("optimizer: SGD", "optimizer: 'SGD' is not a mapping"),
     "mapping for list": ("losses: {use: kd}", "3: losses: {'use': 'kd'} is not a list"),

@@ -196,7 +196,7 @@ def test_axes_multiply_settings(grid):
 def test_axes_of_the_same_last_part_have_their_whole_keys(tmp_path):
     path = tmp_path / "arms.yaml"
     path.write_text(AXES + "grid: {student.transforms.0.rate: [2], optimizer.rate: [1]}\n")
-    assert [*read_study(path).settings] == ["student.transforms.0.rate = 2, optimizer.rate = 1"]
+    assert [*read_study(path)[0].settings] == ["student.transforms.0.rate = 2, optimizer.rate = 1"]
 
 
 def test_a_mistake_in_an_axis_is_told_once_with_its_line(grid):

@@ -21,7 +21,9 @@ def read(tmp_path):
     def read(text: str = STUDY, *overrides: str):
         path = tmp_path / "study.yaml"
         path.write_text(text)
-        return read_study(path, list(overrides))
+        study, report = read_study(path, list(overrides))
+        report.raise_any()
+        return study
 
     return read
 
