@@ -95,7 +95,7 @@ def make_plan(
         parts=parts,
         samples=len(views),
         views=memo.views,
-        codecs=_codecs(_probe(teacher, views), memo),
+        codecs=_codecs(_probe(teacher, views), memo, f"{section.component.where}.memo.top"),
         limit=memo.limit * 10**9,
         unlike=_unlike(memos, parts) if is_new else (),
         asked=bool(section.memo),
@@ -140,15 +140,18 @@ def _probe(teacher: Teacher, views: Views) -> Outputs:
     return teacher(images.to(device))
 
 
-def _codecs(outputs: Outputs, memo: MemoSection) -> dict[str, Codec]:
+def _codecs(outputs: Outputs, memo: MemoSection, place: str) -> dict[str, Codec]:
     shape = tuple(outputs.logits.shape[1:])
     codecs: dict[str, Codec] = {LOGITS: Whole(shape, memo.dtype)}
     if memo.top is not None:
         if len(shape) != 1:
             found = f"the teacher's output for an image is {codecs[LOGITS]}"
             problem = f"{memo.top}, but {found} and not one logit per class"
-            raise ValueError(f"teacher.memo.top: {problem}: leave it out")
-        codecs[LOGITS] = TopK(*shape, memo.top, memo.dtype)
+            raise ValueError(f"{place}: {problem}: leave it out")
+        try:
+            codecs[LOGITS] = TopK(*shape, memo.top, memo.dtype)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
     for path, value in outputs.features.items():
         codecs[feature(path)] = Whole(tuple(value.shape[1:]), memo.dtype)
     return codecs

@@ -55,7 +55,7 @@ class TopK:
     def __post_init__(self) -> None:
         if not 0 < self.top < self.classes:
             use = f"use {self.classes - 1} or fewer, or null to keep them all"
-            raise ValueError(f"teacher.memo.top: {self.top} of {self.classes} logits: {use}")
+            raise ValueError(f"{self.top} of {self.classes} logits: {use}")
 
     @property
     def width(self) -> int:

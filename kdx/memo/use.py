@@ -2,11 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import cast
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from kdx.data import DatasetImages, Views
 from kdx.memo.memo import Memo
@@ -59,7 +57,7 @@ def _plan_one(runtime: Runtime, name: str, say: Callable[[str], None]) -> Plan |
         plan, problem = _plan(runtime, name), ""
     except ValueError as error:
         plan, problem = None, str(error)
-    if _over_processes(runtime, int(plan is None)):
+    if runtime.sum(torch.tensor(plan is None, dtype=torch.int64)):
         reason = problem.removeprefix(f"{section.component.where}.memo: ")
         say(f"{OFF}: {reason or 'another process cannot have it'}")
         return None
@@ -86,7 +84,7 @@ def remembering(
         try:
             yield memos
             for memo in memos.values():
-                if damaged := _over_processes(runtime, memo.damaged()):
+                if damaged := int(runtime.sum(torch.tensor(memo.damaged()))):
                     rows = memo.plan.views * memo.plan.samples
                     text = f"{damaged:,} of {rows:,} rows of the memo were damaged"
                     say(console, f"note     {text} and computed again")
@@ -105,7 +103,7 @@ def _open(runtime: Runtime, name: str, plan: Plan, console: Console) -> Memo | N
             if plan.asked:
                 raise
             problem = str(error)
-    if _over_processes(runtime, int(memo is None)) or memo is None:
+    if runtime.sum(torch.tensor(memo is None, dtype=torch.int64)) or memo is None:
         if memo:
             memo.close()
         say(console, f"note     {OFF}: {problem}")
@@ -132,11 +130,7 @@ def _plan(runtime: Runtime, name: str) -> Plan:
     if not (section.memo or job.recipe.locations.holds("runs/memos")):
         raise ValueError(f"{place} leads out of the output root")
     teacher, views = job.teachers[name], job.train_views
-    try:
-        plan = make_plan(section, teacher, views, directory=place, precision=precision)
-    except ValueError as error:  # of "teacher.memo.top", which may be "teachers.big.memo.top"
-        key = f"{section.component.where}.memo.top"
-        raise ValueError(str(error).replace("teacher.memo.top", key)) from error
+    plan = make_plan(section, teacher, views, directory=place, precision=precision)
     check_room(plan)
     return plan
 
@@ -148,8 +142,3 @@ def _recur(views: Views) -> bool:
     indices = range(min(PROBED, len(views)))
     seen = [views.__getitems__([(epoch, i) for i in indices]).images for epoch in range(EPOCHS)]
     return all(torch.equal(seen[0], images) for images in seen[1:])
-
-
-def _over_processes(runtime: Runtime, count: int) -> int:
-    counts = torch.tensor(count, device=runtime.accelerator.device)
-    return int(cast("Tensor", runtime.accelerator.reduce(counts, "sum")))

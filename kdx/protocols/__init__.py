@@ -1,6 +1,5 @@
 """The contracts between kdx and what plugs into it. Imports nothing else of kdx."""
 
-from kdx.protocols.data import DatasetFactory as DatasetFactory
 from kdx.protocols.data import ImageData as ImageData
 from kdx.protocols.images import Batched as Batched
 from kdx.protocols.images import Comparable as Comparable
@@ -10,14 +9,12 @@ from kdx.protocols.images import Key as Key
 from kdx.protocols.images import Labelled as Labelled
 from kdx.protocols.images import Located as Located
 from kdx.protocols.images import Prepared as Prepared
-from kdx.protocols.images import SceneSource as SceneSource
 from kdx.protocols.images import Whole as Whole
 from kdx.protocols.networks import Detaching as Detaching
 from kdx.protocols.networks import Folding as Folding
 from kdx.protocols.networks import Holding as Holding
 from kdx.protocols.networks import Leaves as Leaves
 from kdx.protocols.networks import Loss as Loss
-from kdx.protocols.networks import NetworkFactory as NetworkFactory
 from kdx.protocols.networks import Outputs as Outputs
 from kdx.protocols.networks import Planned as Planned
 from kdx.protocols.networks import SharedState as SharedState

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from kdx.protocols.images import ImageSource, InputSpec
 from kdx.protocols.tasks import Task
@@ -22,11 +21,3 @@ class ImageData:
     input: InputSpec
     notes: Sequence[str] = ()
     task: Task | None = None
-
-
-class DatasetFactory(Protocol):
-    """Opens a data set; every problem that can be seen without decoding is raised here."""
-
-    def __call__(self, *args: Any, **arguments: Any) -> ImageData:
-        """Return the data set; ValueError names the place and the value that is wrong."""
-        ...

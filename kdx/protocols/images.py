@@ -80,9 +80,6 @@ class ImageSource(Protocol):
         ...
 
 
-SceneSource = ImageSource  # its name in kdx 0.1
-
-
 @runtime_checkable
 class Batched(Protocol):
     """A source that makes the views of a whole batch faster than one by one; optional."""

@@ -140,15 +140,3 @@ class Simulating(Protocol):
     def about(self, student: nn.Module) -> Mapping[str, Any]:
         """Return metadata for the exported file, JSON by a name such as "int8"; empty in float."""
         ...
-
-
-class NetworkFactory(Protocol):
-    """Builds a network: images [B, channels, H, W] to the one tensor that its task asks for.
-
-    `in_channels`, `image_size` and the facts of the task (`num_classes` for all) are filled in from
-    the data set if its signature names them, unless the recipe sets them.
-    """
-
-    def __call__(self, *args: Any, **arguments: Any) -> nn.Module:
-        """Return a new network with random weights, or with published ones where asked."""
-        ...

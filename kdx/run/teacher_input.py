@@ -6,7 +6,6 @@ N: images.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import sqrt
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -55,12 +54,13 @@ class Right:
 
     def gather(self, runtime: Runtime) -> "Right":
         """Take the images of all processes; return self."""
-        whole = torch.stack([self.shares, self.seen]).to(runtime.accelerator.device)
-        self.shares, self.seen = cast("Tensor", runtime.accelerator.reduce(whole)).cpu()
+        self.shares, self.seen = runtime.sum(torch.stack([self.shares, self.seen])).cpu()
         return self
 
 
-def better_input(runtime: Runtime, teacher: Teacher, source: ImageSource, own: Right) -> str | None:
+def better_input(
+    runtime: Runtime, teacher: Teacher, source: ImageSource, own: Right, place: str
+) -> str | None:
     """Say which usual normalisation serves the teacher better than its own, if one does.
 
     Tried on at most 2,048 of the images; better by more than two standard errors of the paired
@@ -81,9 +81,9 @@ def better_input(runtime: Runtime, teacher: Teacher, source: ImageSource, own: R
         errors = float(gain.sum()) / sqrt(max(float(gain.square().sum()), 1e-12))
         if errors > best:
             best, note = errors, (
-                f"teacher.input: normalised by {name}, {float(after.mean()):.2%} instead of "
+                f"{place}.input: normalised by {name}, {float(after.mean()):.2%} instead of "
                 f"{float(before.mean()):.2%} is right on {count:,} images, {errors:.1f} standard "
-                "errors more. If it was trained so, set teacher.input: {mean: "
+                f"errors more. If it was trained so, set {place}.input: {{mean: "
                 f"{list(spec.mean)}, std: {list(spec.std)}}}"
             )  # fmt: skip
     return note

@@ -3,7 +3,6 @@
 import os
 from math import sqrt
 from pathlib import Path
-from typing import cast
 
 import torch
 from rich.console import Console
@@ -110,8 +109,8 @@ def _check(runtime: Runtime, name: str, console: Console) -> Evaluation:
     anyway = ANYWAY.format(place)
     if order and order.certain and not section.allow_chance:
         raise ValueError(f"{notes[0]}. {_remedy(order, job.data.classes)}. {anyway}")
-    if better := better_input(runtime, teacher, source, right.gather(runtime)):
-        notes.append(better.replace("teacher.input", f"{place}.input"))
+    if better := better_input(runtime, teacher, source, right.gather(runtime), place):
+        notes.append(better)
     for note in (*teacher.notes, *notes):
         say(console, f"note     {note}")
     first, numbers = primary_metric(job.task), numbers_of(job.task)
@@ -137,10 +136,7 @@ def _scored(runtime: Runtime, evaluation: Evaluation) -> str:
 
 def _whole(confusion: Confusion, runtime: Runtime) -> tuple[Tensor, int]:
     """Return the counts [2, C, C] and the images of all processes."""
-    device, images = runtime.accelerator.device, torch.tensor(confusion.images)
-    parts = (confusion.counts.to(device), images.to(device))
-    counts, images = (cast("Tensor", runtime.accelerator.reduce(each)) for each in parts)
-    return counts, int(images)
+    return runtime.sum(confusion.counts), int(runtime.sum(torch.tensor(confusion.images)))
 
 
 def _remedy(order: Order, names: Names) -> str:

@@ -216,6 +216,10 @@ class Runtime:
         """Return the tensors of all processes, which are of one shape, one after the other."""
         return cast("Tensor", self.accelerator.gather(tensor.to(self.accelerator.device)))
 
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Return the sum of the tensors of all processes, which are of one shape."""
+        return cast("Tensor", self.accelerator.reduce(tensor.to(self.accelerator.device), "sum"))
+
     def compile(self) -> None:
         """Compile student and teacher, at their first batch, if the recipe says so."""
         if self.job.recipe.compile:

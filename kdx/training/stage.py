@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -121,8 +120,7 @@ class StageRunner:
         if not stats.samples:
             what = "every gradient contains NaN or Inf"
             raise self.health.diverged(what, f"all steps of epoch {epoch + 1} were skipped")
-        reduce, summed = runtime.accelerator.reduce, stats.sums.items()
-        means = {n: cast("Tensor", reduce(v, "sum")).item() / stats.samples for n, v in summed}
+        means = {n: runtime.sum(v).item() / stats.samples for n, v in stats.sums.items()}
         weighted = self.objective.weighted(means)
         return {
             "learning_rate": self._set_rate(within * steps + steps - 1, steps),

@@ -120,4 +120,3 @@ def _filled(given: Any) -> Any:
     if not isinstance(given, dict):
         return given
     return {name: {} if section is None else section for name, section in given.items()}
-

@@ -86,7 +86,7 @@ def judged(runtime, own, module=None, **how):
     teacher = Teacher(module, own=own or given, given=given, **how)
     right = Right(len(source), 10)
     runtime.evaluate(teacher, source, [right])
-    return better_input(runtime, teacher, source, right.gather(runtime))
+    return better_input(runtime, teacher, source, right.gather(runtime), "teacher")
 
 
 def test_a_teacher_trained_with_one_half(runtime):
