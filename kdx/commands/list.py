@@ -28,12 +28,10 @@ from kdx.commands.shared import add_plugins, terminal
 from kdx.recipe import allow
 from kdx.recipe.arguments import LEARNING_RATE, PROVIDED, parameters_of
 from kdx.recipe.optimizing import AVERAGES, Average
-from kdx.recipe.registry import TABLES, allowed_modules, table, timm_optimizers
+from kdx.recipe.registry import HOUSE, PACKAGES, TABLES, allowed_modules, table, timm_optimizers
 from kdx.util.printing import say
 
 KINDS = {"losses" if kind == "loss" else f"{kind}s": kind for kind in (*TABLES, "average")}
-_HOUSE = {"network": ("teachers",), "transform": ("expand", "quantize")}
-"""The packages of kdx that dotted names of a kind come from."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +126,8 @@ def catalogue(kind: str, *, plugins: Sequence[str] = ()) -> list[Entry]:
     if kind == "average":  # sections of a recipe, which no plug-in adds to
         return [_average(name, *about) for name, about in AVERAGES.items()]
     factories = dict(table(kind)) | (timm_optimizers() if kind == "optimizer" else {})
-    installed = sorted(allowed_modules(plugins) - {"kdx", "expand", "quantize", "teachers"})
-    for name in (*_HOUSE.get(kind, ()), *installed):
+    installed = sorted(allowed_modules(plugins) - HOUSE)
+    for name in (*PACKAGES.get(kind, ()), *installed):
         for module in _modules(name):
             for public in vars(module).get("__all__", ()):
                 factory = getattr(module, public, None)
@@ -152,8 +150,7 @@ def _modules(name: str) -> Iterator[ModuleType]:
     with suppress(Exception):  # a plug-in may raise anything
         module = importlib.import_module(name)
         yield module
-        is_house = name in ("expand", "quantize", "teachers")
-        inside = [] if is_house else getattr(module, "__path__", [])
+        inside = [] if name in HOUSE else getattr(module, "__path__", [])
         for found in pkgutil.iter_modules(inside, f"{name}."):
             if not found.name.rpartition(".")[2].startswith("_"):
                 yield from _modules(found.name)

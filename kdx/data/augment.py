@@ -77,6 +77,12 @@ def flip(images: Tensor, which: NDArray) -> Tensor:
     return images
 
 
+def to_pixels(images: Tensor, spec: InputSpec) -> Tensor:
+    """Return the pixels, uint8, of images that are normalised as `spec`; rounded if need be."""
+    mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (spec.mean, spec.std))
+    return ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
 def normalise(images: Tensor, spec: InputSpec, *, channels_last: bool = False) -> Tensor:
     """Return float32 [B, spec.channels, H, W]: (x / 255 - mean) / std; grey is repeated.
 

@@ -1,7 +1,7 @@
 """What the network sees of a sample: a pure function of (seed, epoch, index). B: batch."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -64,6 +64,12 @@ class Views(Dataset[Batch]):
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return the views at `keys`; ValueError names a file that cannot be decoded."""
         return self.finished(self.drawn(keys))
+
+    def spread(self, count: int, size: int) -> Iterator[Batch]:
+        """Yield up to `count` views of epoch 0, spread over all, in batches of `size`."""
+        count = min(count, len(self))
+        keys = [(0, i * len(self) // count) for i in range(count)]
+        yield from (self.__getitems__(keys[i : i + size]) for i in range(0, count, size))
 
     def drawn(self, keys: Sequence[Key]) -> Batch:
         """Return the views at `keys` as workers pass them on: bytes are not normalised yet.

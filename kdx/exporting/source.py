@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from kdx.data import Views, preparation
-from kdx.exporting.tracing import FromPixels, to_pixels
+from kdx.data.augment import to_pixels
+from kdx.exporting.tracing import FromPixels
 from kdx.models import weights
 from kdx.protocols import ImageSource
 from kdx.training.opening import Opened, is_checkpoint, open_student, recipe_of
@@ -77,11 +78,7 @@ class Source:
         return self._batches(self.opened.splits.train, count)
 
     def _batches(self, split: ImageSource, count: int) -> list[Tensor]:
-        views = self._views(split)
-        count = min(count, len(views))
-        keys = [(0, i * len(views) // count) for i in range(count)]
-        parts = (keys[start : start + BATCH] for start in range(0, count, BATCH))
-        return [self.prepare(views.__getitems__(part).images) for part in parts]
+        return [self.prepare(part.images) for part in self._views(split).spread(count, BATCH)]
 
     def about(self) -> dict[str, Any]:
         """Return what an artefact says of itself: classes, task, preprocessing; ranges of int8."""

@@ -28,12 +28,6 @@ class FromPixels(nn.Module):
         return self.network((pixels.float() / 255 - self.mean) / self.std)
 
 
-def to_pixels(images: Tensor, input: InputSpec) -> Tensor:
-    """Return the pixels, uint8, of images that are normalised as `input`; rounded if need be."""
-    mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (input.mean, input.std))
-    return ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
-
-
 def trace(
     network: nn.Module,
     images: Tensor,

@@ -46,8 +46,8 @@ _OTHERS = {
 }  # fmt: skip
 """Of torchvision's augmentations: those of transforms, and those not called Random."""
 
-_HOUSE = frozenset({"kdx", "expand", "quantize", "teachers"})
-_PACKAGES = {"network": ("teachers",), "transform": ("expand", "quantize")}
+HOUSE = frozenset({"kdx", "expand", "quantize", "teachers"})
+PACKAGES = {"network": ("teachers",), "transform": ("expand", "quantize")}
 """The packages beside kdx that have components of a kind."""
 
 _GROUP = "kdx.plugins"
@@ -57,7 +57,7 @@ _LONGEST = 200
 def allowed_modules(plugins: Iterable[str] = ()) -> frozenset[str]:
     """Return the modules that dotted names may resolve into; so may their submodules."""
     declared = (point.value.partition(":")[0].strip() for point in entry_points(group=_GROUP))
-    return _HOUSE | {*plugins, *declared}
+    return HOUSE | {*plugins, *declared}
 
 
 def allow(plugins: Sequence[str]) -> None:
@@ -94,7 +94,7 @@ def resolve(use: str, kind: str, allowed: Iterable[str]) -> Any:
         factory = _dotted(use, kind, allowed)
     elif (factory := (known := timm_optimizers() if is_timm else table(kind)).get(use)) is None:
         raise ValueError(f"{not_one}.{unknown(use, [*known, *_house_names(kind)])}")
-    if reason := lack(factory, kind, annotated=bool(dot) and package in _HOUSE):
+    if reason := lack(factory, kind, annotated=bool(dot) and package in HOUSE):
         raise ValueError(f"{not_one}: {reason}")
     return factory
 
@@ -160,7 +160,7 @@ def _dotted(use: str, kind: str, allowed: Iterable[str]) -> Any:
 
 def _house_names(kind: str) -> list[str]:
     """Return the dotted names of a kind that come with kdx."""
-    modules = [_import(name) for name in _PACKAGES.get(kind, ())]
+    modules = [_import(name) for name in PACKAGES.get(kind, ())]
     return [f"{m.__name__}.{name}" for m in modules for name in m.__all__ if _fits(m, name, kind)]
 
 
@@ -169,7 +169,7 @@ def _fits(module: Any, name: str, kind: str) -> bool:
     from kdx.recipe.kinds import lack  # here, because it brings torch
 
     try:
-        house = module.__name__.partition(".")[0] in _HOUSE
+        house = module.__name__.partition(".")[0] in HOUSE
         return lack(getattr(module, name), kind, annotated=house) is None
     except Exception:  # a module's __getattr__ may import what is not installed
         return False

@@ -1,5 +1,6 @@
 """What each key of a recipe means for a resume, as metadata of its field in the schema."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
@@ -56,3 +57,19 @@ def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for part in get_args(annotation):
         yield from sections_in(part)
+
+
+def flat(value: Any) -> dict[str, Any]:
+    """Return the leaves of nested mappings and lists by dotted paths, as JSON holds them.
+
+    An empty list has none.
+    """
+    return json.loads(json.dumps(dict(_leaves(value, "")), default=str))
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, list) and not (value and isinstance(value, dict)):
+        yield path, value
+        return
+    for key, part in enumerate(value) if isinstance(value, list) else value.items():
+        yield from _leaves(part, f"{path}.{key}" if path else str(key))

@@ -1,10 +1,10 @@
 """The page that compares several runs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import takewhile
-from typing import Any
 
+from kdx.recipe.resuming import flat
 from kdx.report.blocks import Block, Figure, Page, Section, Table, Text
 from kdx.report.charts import Line
 from kdx.report.curves import drawn, headings_of, points, primary_of
@@ -113,23 +113,11 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Figure]:
 
 def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[Block]:
     absent = ("null", "[]", "{}")
-    flat = [{k: v for k, v in _flat(run.recipe).items() if v not in absent} for run in runs]
-    keys = [key for key in dict.fromkeys(key for each in flat for key in each) if key != "name"]
-    rows = [[key, *(each.get(key, "-") for each in flat)] for key in keys
-            if len({each.get(key) for each in flat}) > 1]  # fmt: skip
+    texts = [{k: flow(v) for k, v in flat(run.recipe).items()} for run in runs]
+    shown = [{k: text for k, text in each.items() if text not in absent} for each in texts]
+    keys = [key for key in dict.fromkeys(key for each in shown for key in each) if key != "name"]
+    rows = [[key, *(each.get(key, "-") for each in shown)] for key in keys
+            if len({each.get(key) for each in shown}) > 1]  # fmt: skip
     if not rows:
         return [Text("Nothing but their names.")]
     return [Table(["key", *names], rows, words=1 + len(names))]
-
-
-def _flat(value: Any, place: str = "") -> dict[str, str]:
-    """Return the values of a recipe by dotted keys: "losses.0.weight"."""
-    inside = value if isinstance(value, Mapping) else {}
-    if isinstance(value, list):
-        inside = dict(enumerate(value))
-    if not inside:
-        return {place: flow(value)}
-    found = {}
-    for key, each in inside.items():
-        found |= _flat(each, f"{place}.{key}" if place else str(key))
-    return found

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
+from kdx.models.certificate import Errors
 from kdx.recipe.wording import explain
 
 _Kind = TypeVar("_Kind")
@@ -26,15 +27,6 @@ class Content(BaseModel):
     """What a file holds; what is not named is ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Errors(Content):
-    """Errors of the compact network in a dtype."""
-
-    max_abs_error: float
-    max_rel_error: float
-    tolerance: float
-    images: int
 
 
 class Latency(Content):

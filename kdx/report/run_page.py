@@ -20,7 +20,7 @@ from kdx.report.exports import exports
 from kdx.report.files import Run
 from kdx.report.images import embedded
 from kdx.report.student_file import outputs_in_words, weight_ranges
-from kdx.report.summary import OPTIMISTIC, SIDES, Summary, result_table
+from kdx.report.summary import OPTIMISTIC, SIDES, Summary, errors_table, result_table
 from kdx.report.trained import in_a_sentence, what
 from kdx.report.weights import weight_blocks
 from kdx.report.wording import (
@@ -113,13 +113,7 @@ def _certificate(certificate: Certificate) -> list[Block]:
         ("largest error, float32", f"{single.max_rel_error:.2g}", "of the largest logit"),
         *([("predictions changed", changed, "by compression")] * bool(certificate.predictions)),
     ]
-    rows = [
-        [name, f"{each.max_abs_error:.3g}", f"{each.max_rel_error:.3g}", f"{each.tolerance:g}",
-         f"{each.images:,}"]
-        for name, each in (("float32", single), ("float64", certificate.float64))
-    ]  # fmt: skip
-    heading = ["dtype", "largest error", "of the largest logit", "tolerance", "images"]
-    return [Tiles(tiles), Table(heading, rows)]
+    return [Tiles(tiles), Table(*errors_table(single, certificate.float64))]
 
 
 def _pictures(run: Run) -> list[Block]:

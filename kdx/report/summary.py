@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
+from kdx.models.certificate import Errors
 from kdx.report.contents import checked
 from kdx.tasks import Classification
 from kdx.util.files import write_whole
@@ -109,6 +110,16 @@ def result_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
         if m
     ]
     return ["network", "on", *headings.values()], rows
+
+
+def errors_table(float32: Errors, float64: Errors) -> tuple[list[str], list[list[str]]]:
+    """Return the heading and rows of the table of a certificate's errors."""
+    rows = [
+        [name, f"{each.max_abs_error:.3g}", f"{each.max_rel_error:.3g}", f"{each.tolerance:g}",
+         f"{each.images:,}"]
+        for name, each in (("float32", float32), ("float64", float64))
+    ]  # fmt: skip
+    return ["dtype", "largest error", "of the largest logit", "tolerance", "images"], rows
 
 
 def write_summary(run_dir: Path, summary: Summary) -> None:

@@ -18,10 +18,8 @@ PRECISIONS = {"no": 2**-24, "fp16": 2**-11, "bf16": 2**-8, "fp8": 2**-4}  # rela
 
 def spread_images(views: Views) -> list[Tensor]:
     """Return images spread over the views, in batches: two images or more, if there are two."""
-    count = min(CERTIFIED, max(2, MOST_PIXELS // prod(views.shape[1:])), len(views))
-    keys = [(0, index * len(views) // count) for index in range(count)]
-    size = min(BATCH, at_once(views.shape))
-    return [views.__getitems__(keys[i : i + size]).images for i in range(0, len(keys), size)]
+    count = min(CERTIFIED, max(2, MOST_PIXELS // prod(views.shape[1:])))
+    return [each.images for each in views.spread(count, min(BATCH, at_once(views.shape)))]
 
 
 def metric_tolerances(

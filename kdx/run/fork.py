@@ -14,7 +14,8 @@ from kdx import checkpoints
 from kdx.models.transforms import restore
 from kdx.models.weights import load_tensors
 from kdx.recipe import Recipe, load
-from kdx.run.resume import check_digest, compare, flat
+from kdx.recipe.resuming import flat
+from kdx.run.resume import check_digest, compare
 from kdx.training.optimizers import load_optimizer, rehearse
 from kdx.training.runtime import Runtime
 from kdx.training.stage import StageRunner

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from kdx.data import Views
+from kdx.data.augment import to_pixels
 from kdx.models.modes import eval_mode
 from kdx.protocols import Task
 from kdx.util.files import write_whole
@@ -30,7 +31,9 @@ def write_pictures(run_dir: Path, network: nn.Module, task: Task, views: Views) 
         images, targets, _ = views.__getitems__([(0, index)])
         with eval_mode(network):
             outputs = network(images.to(device)).float().cpu()
-        picture = task.draw(_pixels(views, images).expand(3, -1, -1), targets[0], outputs[0])
+        picture = task.draw(
+            to_pixels(images, views.input)[0].expand(3, -1, -1), targets[0], outputs[0]
+        )
         if picture is None:
             break
         written.append(_write(run_dir, index, picture))
@@ -49,15 +52,9 @@ def with_pictures(
     found = []
     for each in mistakes:
         index = each["index"]
-        pixels = _pixels(views, views.__getitems__([(0, index)]).images)
+        pixels = to_pixels(views.__getitems__([(0, index)]).images, views.input)[0]
         found.append({**each, "picture": _write(run_dir, index, pixels, most=SMALL)})
     return found
-
-
-def _pixels(views: Views, images: Tensor) -> Tensor:
-    """Return the first of the views before normalisation, uint8 [C, H, W]."""
-    mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (views.input.mean, views.input.std))
-    return (images[0] * std + mean).mul(255).round().clamp(0, 255).byte()
 
 
 def _write(run_dir: Path, index: int, picture: Tensor, *, most: int | None = None) -> str:

@@ -11,11 +11,13 @@ from kdx.models.certificate import Certificate
 from kdx.protocols import InputSpec
 from kdx.recipe import Component, Recipe
 from kdx.recipe.optimizing import Optimizer
+from kdx.report.files import read_epochs
 from kdx.report.student_file import outputs_in_words
-from kdx.report.summary import OPTIMISTIC, SIDES, Summary, result_table
+from kdx.report.summary import OPTIMISTIC, SIDES, Summary, errors_table, result_table
 from kdx.report.trained import manner_in_words
 from kdx.run.class_tables import named, section
 from kdx.run.classes import Classes
+from kdx.training.log import METRICS
 from kdx.util.files import write_whole
 from kdx.util.markdown import markdown_table
 from kdx.util.words import counted
@@ -59,8 +61,7 @@ def write_report(
 
     `input` is the student's, `pictures` are files below the run directory.
     """
-    lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    epochs = [json.loads(line) for line in lines]
+    epochs = read_epochs(run_dir / METRICS)
     shown = "\n".join(f"![test image]({name})" for name in pictures)
     environment = [(key, str(value)) for key, value in summary.environment.items()]
     gradients = _gradients(recipe, epochs)
@@ -118,14 +119,7 @@ def _result(summary: Summary) -> str:
 
 
 def _certificate(certificate: Certificate) -> str:
-    rows = [
-        (name, f"{errors.max_abs_error:.3g}", f"{errors.max_rel_error:.3g}",
-         f"{errors.tolerance:g}", str(errors.images))
-        for name, errors in (("float32", certificate.float32), ("float64", certificate.float64))
-    ]  # fmt: skip
-    table = markdown_table(
-        ("dtype", "largest error", "of the largest logit", "tolerance", "images"), rows
-    )
+    table = markdown_table(*errors_table(certificate.float32, certificate.float64))
     changed = f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
     decided = f"\n\nPredictions changed by compression: {changed}."
     return table + (decided if certificate.predictions else "")

@@ -13,7 +13,7 @@ from kdx import checkpoints
 from kdx.data.digests import digest_of_images, digest_of_weights
 from kdx.launch.machines import bring
 from kdx.recipe import Recipe
-from kdx.recipe.resuming import ABSENT, resume_rule
+from kdx.recipe.resuming import ABSENT, flat, resume_rule
 from kdx.training.job import Job
 from kdx.training.runtime import Runtime
 from kdx.training.state import TrainState
@@ -128,22 +128,6 @@ def compare_recipes(
         line = f"{key}: {_shown(before)}, now {_shown(now)}"
         (changes.accepted if accepted else changes.refused).append(line)
     return changes
-
-
-def flat(value: Any) -> dict[str, Any]:
-    """Return the leaves of nested mappings and lists by dotted paths, as JSON holds them.
-
-    An empty list has none.
-    """
-    return json.loads(json.dumps(dict(_leaves(value, "")), default=str))
-
-
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, list) and not (value and isinstance(value, dict)):
-        yield path, value
-        return
-    for key, part in enumerate(value) if isinstance(value, list) else value.items():
-        yield from _leaves(part, f"{path}.{key}" if path else str(key))
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -17,12 +17,13 @@ from kdx.memo.plan import Plan
 from kdx.memo.use import plan_memos, remembering
 from kdx.models.weights import FILE_IN_RUN
 from kdx.recipe import Recipe
+from kdx.recipe.resuming import flat
 from kdx.report.summary import read_summary
 from kdx.report.trained import manner_in_words
 from kdx.run.directory import FORK, check_free, claimed, discard, is_finished, moved
 from kdx.run.finish import finish
 from kdx.run.fork import Fork, check_origin, open_fork
-from kdx.run.resume import chosen, circumstances, compare, flat
+from kdx.run.resume import chosen, circumstances, compare
 from kdx.run.teacher_run import check_teachers, teacher_recipes
 from kdx.tasks import counted_outputs, numbers_of, primary_metric
 from kdx.training.job import Job, build

@@ -11,6 +11,7 @@ from typing import Any
 
 from kdx.recipe import Recipe, load
 from kdx.recipe.paths import REPLACED
+from kdx.report.files import read_epochs
 from kdx.report.summary import FILE as SUMMARY
 from kdx.report.summary import Summary, read_summary
 from kdx.run.directory import is_finished
@@ -46,11 +47,7 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl, one per epoch; ValueError if they cannot be read."""
-        path = self.path / METRICS
-        try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: cannot read the metrics: {error}") from error
+        return read_epochs(self.path / METRICS)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from kdx import checkpoints
 from kdx.data.digests import digest_of_weights
 from kdx.recipe import Recipe
 from kdx.recipe.errors import Report
-from kdx.recipe.resuming import resume_rule
+from kdx.recipe.resuming import flat, resume_rule
 from kdx.recipe.yaml_source import parse, read_mapping
 from kdx.run.directory import is_finished
 from kdx.run.interface import load_student
-from kdx.run.resume import compare_recipes, flat
+from kdx.run.resume import compare_recipes
 from kdx.training.state import RUN
 from kdx_lab.study.grid import Grid
 

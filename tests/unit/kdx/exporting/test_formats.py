@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from kdx.data.augment import to_pixels
 from kdx.exporting import onnx as onnx_format
 from kdx.exporting.formats import Options
-from kdx.exporting.tracing import FromPixels, to_pixels, trace
+from kdx.exporting.tracing import FromPixels, trace
 from kdx.protocols import InputSpec
 
 

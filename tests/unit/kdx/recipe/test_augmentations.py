@@ -13,7 +13,8 @@ from kdx.commands.main import main
 from kdx.commands.schema import schema_of
 from kdx.recipe import RecipeError, load
 from kdx.recipe.registry import resolve, table
-from kdx.run.resume import compare_recipes, flat
+from kdx.recipe.resuming import flat
+from kdx.run.resume import compare_recipes
 
 LIST = "data.augment=[{use: RandomResizedCrop, scale: [0.35, 1]}, {use: RandAugment, num_ops: 1}]"
 

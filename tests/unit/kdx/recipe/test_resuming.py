@@ -5,9 +5,9 @@ from typing import Annotated
 import pytest
 from pydantic import BaseModel
 
-from kdx.recipe.resuming import ABSENT, MAY_DIFFER, Resume, resume_rule
+from kdx.recipe.resuming import ABSENT, MAY_DIFFER, Resume, flat, resume_rule
 from kdx.recipe.schema import Recipe
-from kdx.run.resume import Changes, compare, compare_recipes, flat
+from kdx.run.resume import Changes, compare, compare_recipes
 
 MAY = {
     "name", "processes", "threads", "compile", "channels_last", "tolerance.float32",
