@@ -26,6 +26,7 @@ from kdx.tasks import counted_outputs
 from kdx.training.job import Job, build
 from kdx.training.runtime import Runtime, accelerator_for
 from kdx.util.printing import plain, rule, say
+from kdx.util.words import in_time
 
 
 def dry_run(recipe: Recipe, console: Console, *, machines: int = 1, gpus: int = 0) -> None:
@@ -67,8 +68,8 @@ def dry_run(recipe: Recipe, console: Console, *, machines: int = 1, gpus: int = 
     seconds = _print_stages(runtime, memos, console)
     training = sum(map(_training_of, first.values()))
     whom = "the teacher" if len(first) == 1 else f"{len(first)} teachers"
-    before = f", after {_duration(training)} for {whom}" if first else ""
-    cost = f"about {_duration(seconds)} of training{before}; {_memory(runtime)} of memory"
+    before = f", after {in_time(training)} for {whom}" if first else ""
+    cost = f"about {in_time(seconds)} of training{before}; {_memory(runtime)} of memory"
     say(console, f"cost: {cost}")
     if gpus:
         for line in scaled(_measured(runtime, memos, seconds), machines, gpus):
@@ -162,7 +163,7 @@ def _print_stages(runtime: Runtime, memos: Mapping[str, Plan], console: Console)
             f"{trial.steps:,.0f}",
             f"{seconds * 1000:.1f}",
             f"{runtime.batches.batch_size / seconds:,.0f}",
-            _duration(training),
+            in_time(training),
         )
     for stage in runtime.job.stages:
         if stage.unused:
@@ -186,11 +187,3 @@ def _memory(runtime: Runtime) -> str:
     on_gpu = runtime.accelerator.device.type == "cuda"
     used = torch.cuda.max_memory_allocated() if on_gpu else peak()
     return f"{used / 2**30:.2f} GiB{' GPU' * on_gpu}" if used else "an unknown amount"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

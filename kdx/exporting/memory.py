@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from kdx.exporting.formats import Call, by_torch, load
+from kdx.launch.memory import proc_bytes
 
 PROCESS = Path("/proc/self")
 NETWORK = "network"  # a file of torch.save, in place of a format's module
@@ -57,12 +58,7 @@ def peak(opened: Callable[[], Call], images: np.ndarray) -> int:
     opened()(images)
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    before = _status("VmRSS")
+    before = proc_bytes("/proc/self/status", "VmRSS")
     (PROCESS / "clear_refs").write_text("5")
     opened()(images)
-    return max(0, _status("VmHWM") - before)
-
-
-def _status(name: str) -> int:
-    lines = (PROCESS / "status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
+    return max(0, proc_bytes("/proc/self/status", "VmHWM") - before)

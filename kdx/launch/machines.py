@@ -1,6 +1,5 @@
 """A run over machines that share no files: what the main process decides and has, others get."""
 
-import hashlib
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import TypeVar
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
+
+from kdx.checkpoints.store import MANIFEST, digest_of
 
 T = TypeVar("T")
 
@@ -42,9 +43,8 @@ def bring(places: Iterable[Path]) -> None:
 
 def _mark(place: Path) -> str:
     """Return the digest of a checkpoint's manifest, and of a file that it is there."""
-    manifest = place / "manifest.json"
-    if manifest.is_file():
-        return hashlib.sha256(manifest.read_bytes()).hexdigest()
+    if (place / MANIFEST).is_file():
+        return digest_of(place)
     return "there" if place.is_file() else ""
 
 

@@ -61,12 +61,14 @@ def limited() -> Iterator[None]:
 def _room() -> int | None:
     """Return the bytes that this process has and may still have, None if that is unknown."""
     try:
-        return _field("/proc/self/status", "VmData") + _field("/proc/meminfo", "MemAvailable")
+        return proc_bytes("/proc/self/status", "VmData") + proc_bytes(
+            "/proc/meminfo", "MemAvailable"
+        )
     except (OSError, ValueError, IndexError, StopIteration):
         return None
 
 
-def _field(file: str, name: str) -> int:
-    """Return the bytes in a line of a file in /proc: `VmData:   360 kB`."""
+def proc_bytes(file: str, name: str) -> int:
+    """Return the bytes in the line `name` of a file in /proc, such as `VmData:   360 kB`."""
     lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()
     return 1024 * int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from kdx.losses.align import MAX_LEADING
+
 LAYOUTS = {1: "b", 2: "bc", 3: "bnc", 4: "bchw"}  # by rank, as losses read features
 POSSIBLE = {3: ("bnc", "bcn"), 4: ("bchw", "bhwc")}  # if no other size tells
 AXES = {"b": "b", "h": "h", "w": "w", "hw": "n", "": "c"}  # by what an axis changes with
-LEADING = 9  # a class token and up to eight registers come before the patch tokens
 
 Shapes = Mapping[str, tuple[int, ...]]  # of features, by their names
 
@@ -95,7 +96,7 @@ def _fits(sizes: Mapping[str, int], image: tuple[int, int, int], one_size: bool)
     if "n" in sizes:
         sides = [p for p in range(1, height + 1) if height % p == 0 == width % p]
         grids = [(height // p) * (width // p) for p in sides] if one_size else []
-        return sizes["n"] == 1 or any(0 <= sizes["n"] - grid <= LEADING for grid in grids)
+        return sizes["n"] == 1 or any(0 <= sizes["n"] - grid <= MAX_LEADING for grid in grids)
     h, w = sizes["h"], sizes["w"]
     has_shape = h * width == w * height
     return has_shape and height % h == 0 if one_size else has_shape or h == w

@@ -31,7 +31,7 @@ from kdx.report.wording import (
     standard_error,
     wilson,
 )
-from kdx.util.words import counted, in_bytes, measured
+from kdx.util.words import counted, in_bytes, in_time, measured
 
 STUDENT = "student.safetensors"
 SHOWN = 16  # pictures
@@ -130,19 +130,12 @@ def _pictures(run: Run) -> list[Block]:
 def _cost(run: Run, summary: Summary) -> list[Block]:
     per_epoch = f"{summary.seconds / max(1, summary.epochs):.2g} s an epoch"
     tiles = [
-        ("training", _duration(summary.seconds), f"{summary.epochs:,} epochs, {per_epoch}"),
+        ("training", in_time(summary.seconds), f"{summary.epochs:,} epochs, {per_epoch}"),
         ("images a second", f"{summary.images_per_second:,.0f}", "training only"),
     ]
     if (file := run.path / STUDENT).is_file():
         tiles.append(("exported file", in_bytes(file.stat().st_size), STUDENT))
     return [Tiles(tiles), Facts([(key, str(v)) for key, v in summary.environment.items()])]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def _load(run: Run, summary: Summary) -> list[Block]:

@@ -1,6 +1,7 @@
 """Outputs judged class by class. N: samples or pixels, C: classes."""
 
 from collections.abc import Callable, Sequence
+from math import isnan
 from typing import Any
 
 import torch
@@ -26,9 +27,8 @@ RATIOS: dict[str, tuple[str, Ratio]] = {
 class ConfusionMeter:
     """Counts (truth, decision), and from them the metrics of the names `metrics` in `RATIOS`.
 
-    Targets of -100 do not count. A class that neither occurs nor is predicted has no value, nor
-    has a class that does not occur a recall; the precision of one that is never predicted is 0.
-    With `calibrated`, outputs are logits [B, C], whose confidence is judged as well.
+    Targets of -100 do not count. A class has no value where `class_ratio` has none. With
+    `calibrated`, outputs are logits [B, C], whose confidence is judged as well.
     """
 
     def __init__(
@@ -54,18 +54,25 @@ class ConfusionMeter:
     def compute(self) -> ClassReport:
         """Return the report, over all processes."""
         confusion = self.confusion.compute().cpu()
-        right, truth, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
         values = {}
         for name in self.metrics:
-            heading, ratio = RATIOS[name]
-            over, under = ratio(right, truth, predicted)
-            known = truth > 0 if name == "recall" else truth + predicted > 0
-            shares = (over.double() / under.clamp(min=1)).tolist()
-            pairs = zip(shares, known.tolist(), strict=True)
-            values[name] = (heading, [share if there else None for share, there in pairs])
+            ratios = class_ratio(confusion, name).tolist()
+            values[name] = (RATIOS[name][0], [None if isnan(each) else each for each in ratios])
         calibration = self.calibration.compute() if self.calibration else None
-        listed = confusion.tolist() if len(truth) <= LISTED else None
-        return ClassReport(values, truth.tolist(), listed, calibration)
+        listed = confusion.tolist() if len(confusion) <= LISTED else None
+        return ClassReport(values, confusion.sum(1).tolist(), listed, calibration)
+
+
+def class_ratio(confusion: Tensor, name: str) -> Tensor:
+    """Return a metric of `RATIOS` [C] (float64) of a confusion matrix [C, C], truth by row.
+
+    NaN for a class that neither occurs nor is predicted, and for the recall of one that does not
+    occur; the precision of one that occurs and is never predicted is 0.
+    """
+    right, truth, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    over, under = RATIOS[name][1](right, truth, predicted)
+    known = truth > 0 if name == "recall" else truth + predicted > 0
+    return (over.double() / under.clamp(min=1)).where(known, torch.nan)
 
 
 class Calibration:

@@ -1,6 +1,7 @@
 """Segmentation: a class per pixel. B: batch, C: classes, H, W: height and width in pixels."""
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from kdx.losses.cross_entropy import image_cross_entropy
 from kdx.protocols import ClassMeter, ImageSource, Labelled, Meter
-from kdx.tasks.by_class import ConfusionMeter
+from kdx.tasks.by_class import ConfusionMeter, class_ratio
 from kdx.tasks.classification import shape_of
 from kdx.tasks.masks import Color, draw_masks, palette
 from kdx.tasks.sums import Confusion, Mean
@@ -83,20 +84,13 @@ def scores(confusion: Tensor, classes: Sequence[str]) -> dict[str, float]:
     it is 0, so that leaving a class out does not pay. accuracy is the share of the pixels that are
     right; iou/<class> is there for each class that has one. Without pixels all are 0.
     """
-    matrix = confusion.double()
-    right, truth, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
-    union = truth + predicted - right
-    return {
-        "miou": _mean(right, union, of=union > 0),
-        "mrec": _mean(right, truth, of=truth > 0),
-        "mprec": _mean(right, predicted, of=union > 0),
-        "accuracy": float(right.sum() / truth.sum().clamp(min=1)),
-        **{f"iou/{classes[n]}": float(right[n] / union[n]) for n in union.nonzero()[:, 0].tolist()},
-    }
-
-
-def _mean(right: Tensor, whole: Tensor, *, of: Tensor) -> float:
-    return float((right / whole.clamp(min=1))[of].sum() / of.sum().clamp(min=1))
+    confusion = confusion.cpu()
+    found = {name: class_ratio(confusion, name) for name in ("iou", "recall", "precision")}
+    miou, mrec, mprec = (float(ratio.nanmean().nan_to_num()) for ratio in found.values())
+    accuracy = int(confusion.trace()) / max(1, int(confusion.sum()))
+    iou = zip(classes, found["iou"].tolist(), strict=True)
+    each = {f"iou/{name}": share for name, share in iou if not isnan(share)}
+    return {"miou": miou, "mrec": mrec, "mprec": mprec, "accuracy": accuracy, **each}
 
 
 class _Meter:

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 SHOWN = 10
@@ -19,6 +20,11 @@ def listed(names: Sequence[str], separator: str = ", ") -> str:
     return separator.join(names[:SHOWN]) + more
 
 
+def repeated(names: Iterable[object]) -> list[str]:
+    """Return the names that come more than once."""
+    return [str(name) for name, times in Counter(names).items() if times > 1]
+
+
 def measured(name: str, value: float, numbers: Collection[str] = ("loss",)) -> str:
     """Return a metric as it is printed: in percent, or with four digits if it is in `numbers`."""
     if name == "loss":
@@ -32,6 +38,15 @@ def in_bytes(size: float) -> str:
         if size >= worth:
             return f"{size / worth:,.1f} {unit}".replace(".0 ", " ")
     return f"{size:.0f} bytes"
+
+
+def in_time(seconds: float) -> str:
+    """Return a duration: "4.2 s", "3 min 20 s", "2 h 5 min"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def check_text(path: str) -> None:

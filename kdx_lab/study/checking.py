@@ -1,12 +1,10 @@
 """Contradictions between the parts of a study."""
 
-from collections import Counter
-from collections.abc import Iterable
 from math import prod
 
 from kdx.recipe.errors import KeyPath, Report
 from kdx.recipe.wording import show, unknown
-from kdx.util.words import listed
+from kdx.util.words import listed, repeated
 from kdx_lab.study.arms import BUILT_IN
 from kdx_lab.study.multiplying import multiplied
 from kdx_lab.study.schema import Overrides, Study, heading
@@ -39,7 +37,7 @@ def check(study: Study, report: Report) -> None:
         default = "" if "baseline" in study.model_fields_set else ", the default,"
         known = unknown(study.baseline, study.arms)
         report.add(("baseline",), f"{show(study.baseline)}{default} is not an arm.{known}")
-    if twice := _twice(map(str, study.seeds)):
+    if twice := repeated(map(str, study.seeds)):
         report.add(("seeds",), f"{listed(twice)}: listed twice")
     _check_overrides(("overrides",), study.overrides, report)
     for name, arm in study.arms.items():
@@ -83,7 +81,7 @@ def _check_headings(study: Study, report: Report) -> None:
             heading(name)
         except ValueError as error:
             report.add(("grid",), str(error))
-    if twice := _twice(names):
+    if twice := repeated(names):
         report.add(("grid",), f"two settings would be called {show(twice[0])}: a value is repeated")
 
 
@@ -107,7 +105,3 @@ def _check_overrides(path: KeyPath, overrides: Overrides, report: Report) -> Non
             report.add((*path, key), instead)
         elif "=" in key:
             report.add((*path, key), "a key cannot contain '='")
-
-
-def _twice(names: Iterable[str]) -> list[str]:
-    return [name for name, count in Counter(names).items() if count > 1]

@@ -9,7 +9,6 @@ from kdx.data.decode import read_annotated
 from kdx.data.sets.boxed import ANCHORS, Sample, box_data, fit, other_classes, read_samples
 from kdx.data.sets.coco_json import Entry, read_categories, read_content, read_entries
 from kdx.data.sets.coco_panoptic import panoptic_data, read_panoptic
-from kdx.data.sets.labelling import repeated
 from kdx.data.sets.reading import MEAN, STD, every_of, shared_images
 from kdx.data.sets.stored import sift_sources
 from kdx.data.sets.targets import many_labels
@@ -17,7 +16,7 @@ from kdx.data.sets.voc_xml import VocObject
 from kdx.data.sources import FileImages
 from kdx.data.vectors import VectorImages
 from kdx.protocols import ImageData, InputSpec
-from kdx.util.words import counted, listed
+from kdx.util.words import counted, listed, repeated
 
 __all__ = ["coco"]
 

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdx.data.sets.labelling import repeated
 from kdx.data.sets.reading import beside
-from kdx.util.words import counted, listed
+from kdx.util.words import counted, listed, repeated
 
 SIDES = ("height", "width")
 NOWHERE = 0.0, 0.0, 0.0, 0.0

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kdx.data.sets.labelling import repeated
-from kdx.util.words import counted, listed, of_windows
+from kdx.util.words import counted, listed, of_windows, repeated
 
 NOT_UTF8 = re.compile("[\udc80-\udcff]")  # bytes that Python's surrogateescape could not decode
 

@@ -1,20 +1,14 @@
 """Labels as data sets have them, names or integers, to class names and class numbers."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from kdx.util.words import counted, listed
+from kdx.util.words import counted, listed, repeated
 
 Placed = tuple[str, str | int]  # the place of a label, for errors, and the label
-
-
-def repeated(names: Sequence[object]) -> list[str]:
-    """Return the names that come more than once."""
-    return [str(name) for name, times in Counter(names).items() if times > 1]
 
 
 def number_classes(

@@ -8,11 +8,10 @@ from typing import Literal
 
 from kdx.data.decode import read_header, suffixes
 from kdx.data.sets.boxed import ANCHORS, Sample, Samples, box_data, objects_of, read_samples
-from kdx.data.sets.labelling import repeated
 from kdx.data.sets.reading import every_of
 from kdx.data.sets.voc_xml import given_size, read_annotation
 from kdx.protocols import ImageData
-from kdx.util.words import listed
+from kdx.util.words import listed, repeated
 
 __all__ = ["voc"]
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdx.data.decode import suffixes
-from kdx.data.sets.labelling import repeated
 from kdx.data.sets.reading import check_numbers, read_each
 from kdx.data.sets.stored import stored_data
 from kdx.data.sets.tar_index import Member, Shards, read_member, read_members
 from kdx.protocols import ImageData
-from kdx.util.words import counted, listed
+from kdx.util.words import counted, listed, repeated
 
 __all__ = ["webdataset"]
 

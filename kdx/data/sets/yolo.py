@@ -10,11 +10,10 @@ import yaml
 
 from kdx.data.decode import read_annotated
 from kdx.data.sets.boxed import ANCHORS, Sample, Samples, box_data, read_samples
-from kdx.data.sets.labelling import repeated
 from kdx.data.sets.reading import beside, every_of, is_image, walk
 from kdx.data.sets.yolo_txt import Labels, label_file, read_labels
 from kdx.protocols import ImageData
-from kdx.util.words import counted, listed, of_windows
+from kdx.util.words import counted, listed, of_windows, repeated
 
 __all__ = ["yolo"]
 
