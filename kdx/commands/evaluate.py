@@ -103,9 +103,9 @@ def evaluate(
     from kdx.data import Views, eval_loader
     from kdx.launch.memory import at_once
     from kdx.models.certificate import count_parameters
-    from kdx.models.class_order import Confusion, another_order
+    from kdx.models.class_order import SplitConfusion, another_order
     from kdx.models.modes import eval_mode
-    from kdx.run.classes import Judge
+    from kdx.run.classes import ClassObserver
     from kdx.run.interface import overrides_of
     from kdx.tasks import numbers_of
     from kdx.training import evaluation
@@ -121,8 +121,8 @@ def evaluate(
         raise ValueError("no validation split: the recipe holds nothing out (data.validation)")
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     views = Views(images, data.input, seed=opened.recipe.seed)
-    size, confusion = min(256, at_once(views.shape)), Confusion(len(data.classes))
-    judge = Judge(task, data.classes, device)
+    size, confusion = min(256, at_once(views.shape)), SplitConfusion(len(data.classes))
+    classes_seen = ClassObserver(task, data.classes, device)
     with eval_mode(student.to(device)):
         metrics = evaluation.evaluate(
             lambda batch: student(opened.see(batch)),
@@ -132,11 +132,11 @@ def evaluate(
             task=task,
             samples=len(views),
             device=device,
-            observe=[confusion, *(judge.observers if classes else [])],
+            observe=[confusion, *(classes_seen.observers if classes else [])],
         ).metrics
     if order := another_order(confusion.counts, confusion.images):
         notes.append(f"student: {order.explain(data.classes)}")
     parameters = count_parameters(student)
-    found_classes = judge.report(split, images) if classes else None
+    found_classes = classes_seen.report(split, images) if classes else None
     counts, numbers = (len(views), parameters), numbers_of(task)
     return Assessment(metrics, dict(task.metrics), split, *counts, notes, numbers, found_classes)

@@ -16,7 +16,7 @@ HASH = 2654435761  # Knuth's multiplier
 LIKELY = 0.75  # of the classes of a cycle
 
 
-class Confusion:
+class SplitConfusion:
     """Counts of (class, prediction) in two halves of the images [2, C, C], a batch at a time.
 
     Takes logits [B, C, ...] and classes [B, ...], images or pixels; others leave it empty.

@@ -29,7 +29,7 @@ class Watched:
         return self._outputs.features
 
 
-class Mean:
+class TeacherMean:
     """What losses read of several teachers by name: `logits`, whose softmax is the mean of theirs.
 
     `at` temperature T: T log sum_k s_k softmax(z_k / T), for `shares` s that are brought to a sum

@@ -6,7 +6,7 @@ from math import inf
 from kdx.report.blocks import Bar, Block, Cell, Figure, Fold, Pictures, Section, Table, Text
 from kdx.report.charts import reliability
 from kdx.report.contents import Calibration, Classes, nouns
-from kdx.report.files import Run
+from kdx.report.files import RunFiles
 from kdx.report.images import embedded
 from kdx.report.matrix import heat
 from kdx.util.words import counted, measured
@@ -17,7 +17,7 @@ OPEN = 30  # of them that are not folded
 WORST = 20  # classes, or confusions, that are listed of more
 
 
-def class_sections(run: Run) -> list[Section]:
+def class_sections(run: RunFiles) -> list[Section]:
     """Return the sections on classes, confusions, mistakes and calibration; [] without the file."""
     classes = run.classes
     if classes is None:
@@ -90,7 +90,7 @@ def _confusions(classes: Classes) -> list[Block]:
     return blocks
 
 
-def _mistakes(run: Run, classes: Classes) -> list[Block]:
+def _mistakes(run: RunFiles, classes: Classes) -> list[Block]:
     pictures, rows = [], []
     for each in classes.worst:
         true, predicted = classes.names[each.true], classes.names[each.predicted]

@@ -8,7 +8,7 @@ from kdx.recipe.resuming import flat
 from kdx.report.blocks import Block, Figure, Page, Section, Table, Text
 from kdx.report.charts import Line
 from kdx.report.curves import drawn, headings_of, points, primary_of
-from kdx.report.files import Run
+from kdx.report.files import RunFiles
 from kdx.report.student_file import weight_ranges
 from kdx.report.trained import in_a_sentence
 from kdx.report.weights import weight_blocks
@@ -16,7 +16,7 @@ from kdx.report.wording import OF_IMAGES, flow, standard_error
 from kdx.util.words import counted, measured
 
 
-def compare_page(runs: Sequence[Run]) -> Page:
+def compare_page(runs: Sequence[RunFiles]) -> Page:
     """Return the page of several runs: their results, curves, and in what their recipes differ."""
     names = _names(runs)
     students = {name: weight_ranges(run.path) for name, run in zip(names, runs, strict=True)}
@@ -31,7 +31,7 @@ def compare_page(runs: Sequence[Run]) -> Page:
     return Page("Comparison", title, lead, [s for s in sections if s.blocks])
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
+def _names(runs: Sequence[RunFiles]) -> list[str]:
     """Return the runs' names below the folder of all, or their directories if two are the same."""
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
@@ -42,9 +42,9 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return ["/".join(each[shared:]) for each in parts]
 
 
-def _results(runs: Sequence[Run], names: Sequence[str]) -> list[Block]:
+def _results(runs: Sequence[RunFiles], names: Sequence[str]) -> list[Block]:
     headings = {name: text for run in runs for name, text in headings_of(run)[0].items()}
-    columns: list[tuple[str, Callable[[Run], str]]] = [
+    columns: list[tuple[str, Callable[[RunFiles], str]]] = [
         ("trained", in_a_sentence),
         *((f"test {text}", partial(_test, name)) for name, text in headings.items()),
         ("test images", lambda run: f"{run.summary.test_images:,}" if run.summary else ""),
@@ -72,7 +72,7 @@ def _results(runs: Sequence[Run], names: Sequence[str]) -> list[Block]:
     return blocks
 
 
-def _test(name: str, run: Run) -> str:
+def _test(name: str, run: RunFiles) -> str:
     if run.summary is None or name not in run.summary.test:
         return ""
     value, n = run.summary.test[name], run.summary.test_images
@@ -80,7 +80,7 @@ def _test(name: str, run: Run) -> str:
     return f"{measured(name, value, run.summary.numbers)}{error}"
 
 
-def _count(run: Run, which: str) -> str:
+def _count(run: RunFiles, which: str) -> str:
     return (
         f"{run.summary.parameters[which]:,}"
         if run.summary and which in run.summary.parameters
@@ -88,7 +88,7 @@ def _count(run: Run, which: str) -> str:
     )
 
 
-def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Figure]:
+def _curves(runs: Sequence[RunFiles], names: Sequence[str]) -> list[Figure]:
     """A run has the same colour in every figure."""
     named, found = list(zip(names, runs, strict=True)), []
     for metric in dict.fromkeys(map(primary_of, runs)):
@@ -111,7 +111,7 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[Figure]:
     return [figure for figure in found if figure]
 
 
-def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[Block]:
+def _differences(runs: Sequence[RunFiles], names: Sequence[str]) -> list[Block]:
     absent = ("null", "[]", "{}")
     texts = [{k: flow(v) for k, v in flat(run.recipe).items()} for run in runs]
     shown = [{k: text for k, text in each.items() if text not in absent} for each in texts]

@@ -6,17 +6,17 @@ from math import isfinite
 
 from kdx.report.blocks import Figure
 from kdx.report.charts import Line, lines
-from kdx.report.files import Run
+from kdx.report.files import RunFiles
 
 WIDE = 50  # times the smallest value: then an axis of losses is logarithmic
 
 
-def curves(run: Run) -> list[Figure]:
+def curves(run: RunFiles) -> list[Figure]:
     """Return the figures that there are numbers for: metrics, losses, learning rate, weights."""
     return [figure for figure in (*_of_metrics(run), *_of_training(run)) if figure]
 
 
-def _of_metrics(run: Run) -> list[Figure | None]:
+def _of_metrics(run: RunFiles) -> list[Figure | None]:
     """Return the metric that chooses the epoch on every split, and the others on one."""
     split, primary, (headings, numbers) = run.split, primary_of(run), headings_of(run)
     every = {**headings, "agreement": "agreement with the teacher"}
@@ -41,7 +41,7 @@ def _of_metrics(run: Run) -> list[Figure | None]:
     ]
 
 
-def _of_training(run: Run) -> list[Figure | None]:
+def _of_training(run: RunFiles) -> list[Figure | None]:
     terms, total, rate = _terms(run, "loss/"), {"total": "loss/total"}, "learning rate"
     terms = {label: key for label, key in terms.items() if key not in total.values()}
     several = len(terms) > 1
@@ -57,14 +57,14 @@ def _of_training(run: Run) -> list[Figure | None]:
     ]
 
 
-def _splits(run: Run, name: str) -> dict[str, str]:
+def _splits(run: RunFiles, name: str) -> dict[str, str]:
     """Return the keys of a metric on each split, by label."""
     split = run.split
     keys = {split: split, f"{split}, average": f"{split}_average", "train": "train"}
     return {label: f"{key}/{name}" for label, key in keys.items()}
 
 
-def headings_of(run: Run) -> tuple[Mapping[str, str], Sequence[str]]:
+def headings_of(run: RunFiles) -> tuple[Mapping[str, str], Sequence[str]]:
     """Return the headings of the metrics by name, and which of them are not shares."""
     if run.summary:
         return run.summary.headings, run.summary.numbers
@@ -76,7 +76,7 @@ def headings_of(run: Run) -> tuple[Mapping[str, str], Sequence[str]]:
     return {name: name for name in named}, ()
 
 
-def primary_of(run: Run) -> str:
+def primary_of(run: RunFiles) -> str:
     """Return the name of the metric that chooses the best epoch; "" if none was measured."""
     return run.summary.primary_metric if run.summary else next(iter(headings_of(run)[0]), "")
 
@@ -90,7 +90,7 @@ def points(
             if isinstance(e, int) and isinstance(v, int | float)]  # fmt: skip
 
 
-def stage_ends(run: Run) -> list[float]:
+def stage_ends(run: RunFiles) -> list[float]:
     """Return where, between two epochs, another stage begins."""
     return [
         one["epoch"] + 0.5
@@ -99,14 +99,20 @@ def stage_ends(run: Run) -> list[float]:
     ]
 
 
-def _terms(run: Run, prefix: str) -> dict[str, str]:
+def _terms(run: RunFiles, prefix: str) -> dict[str, str]:
     """Return the keys with a prefix, by the rest of their names."""
     keys = dict.fromkeys(key for line in run.epochs for key in line if key.startswith(prefix))
     return {key.removeprefix(prefix): key for key in keys}
 
 
 def _figure(
-    run: Run, title: str, keys: Mapping[str, str], y: str, *, scale: float = 1, log: bool = False
+    run: RunFiles,
+    title: str,
+    keys: Mapping[str, str],
+    y: str,
+    *,
+    scale: float = 1,
+    log: bool = False,
 ) -> Figure | None:
     """Draw keys of metrics.jsonl by their labels; None without any number."""
     found = [Line(label, points(run.epochs, key, scale)) for label, key in keys.items()]

@@ -22,7 +22,7 @@ _Kind = TypeVar("_Kind")
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFiles:
     """A run directory: what its files hold, None or empty for those that are missing."""
 
     path: Path
@@ -48,7 +48,7 @@ class Run:
         return "validation" if held_out else "test"
 
 
-def read_run(path: Path, *, summary: Summary | None = None) -> Run:
+def read_run(path: Path, *, summary: Summary | None = None) -> RunFiles:
     """Read the files of a run; `summary` is its summary, if it is not on disk yet.
 
     ValueError (RecipeError for the recipe) for a directory without a recipe, and damaged files.
@@ -59,7 +59,7 @@ def read_run(path: Path, *, summary: Summary | None = None) -> Run:
     if not recipe.is_file():
         raise ValueError(f"{path}: not a run: it has no {RECIPE}, and no results.json of a study")
     content = read_mapping(recipe, Report(str(recipe)), "a recipe is a mapping")
-    return Run(
+    return RunFiles(
         path,
         content,
         recipe.read_text(encoding="utf-8-sig"),

@@ -17,7 +17,7 @@ from kdx.report.by_class import class_sections
 from kdx.report.contents import Certificate
 from kdx.report.curves import curves
 from kdx.report.exports import exports
-from kdx.report.files import Run
+from kdx.report.files import RunFiles
 from kdx.report.images import embedded
 from kdx.report.student_file import outputs_in_words, weight_ranges
 from kdx.report.summary import OPTIMISTIC, SIDES, Summary, errors_table, result_table
@@ -37,7 +37,7 @@ STUDENT = "student.safetensors"
 SHOWN = 16  # pictures
 
 
-def run_page(run: Run) -> Page:
+def run_page(run: RunFiles) -> Page:
     """Return the page of a run, finished or not; ValueError for pictures that cannot be read."""
     summary, certificate = run.summary, run.certificate
     sections = [
@@ -58,7 +58,7 @@ def run_page(run: Run) -> Page:
     return Page(kicker, run.name, in_a_sentence(run), [s for s in sections if s.blocks])
 
 
-def _unfinished(run: Run) -> str:
+def _unfinished(run: RunFiles) -> str:
     done = counted(len(run.epochs), "epoch is done", "epochs are done")
     return f"This run is not finished: {done}. It has no summary and no exported student yet."
 
@@ -116,7 +116,7 @@ def _certificate(certificate: Certificate) -> list[Block]:
     return [Tiles(tiles), Table(*errors_table(single, certificate.float64))]
 
 
-def _pictures(run: Run) -> list[Block]:
+def _pictures(run: RunFiles) -> list[Block]:
     mistakes = {each.picture for each in run.classes.worst} if run.classes else set()
     names = sorted(f"pictures/{path.name}" for path in (run.path / "pictures").glob("*.png"))
     shown = [name for name in names if name not in mistakes][:SHOWN]
@@ -127,7 +127,7 @@ def _pictures(run: Run) -> list[Block]:
     return [Text(SIDES), Pictures(found)]
 
 
-def _cost(run: Run, summary: Summary) -> list[Block]:
+def _cost(run: RunFiles, summary: Summary) -> list[Block]:
     per_epoch = f"{summary.seconds / max(1, summary.epochs):.2g} s an epoch"
     tiles = [
         ("training", in_time(summary.seconds), f"{summary.epochs:,} epochs, {per_epoch}"),
@@ -138,7 +138,7 @@ def _cost(run: Run, summary: Summary) -> list[Block]:
     return [Tiles(tiles), Facts([(key, str(v)) for key, v in summary.environment.items()])]
 
 
-def _load(run: Run, summary: Summary) -> list[Block]:
+def _load(run: RunFiles, summary: Summary) -> list[Block]:
     use = str(mapping(run.recipe.get("student")).get("use", ""))
     more = f", network={use[7:]}(...)" if use.startswith("object:") else ""
     if not more and (plugins := plugins_of(run.recipe)):

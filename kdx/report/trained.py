@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from kdx.report.blocks import Block, Facts, Table
-from kdx.report.files import Run
+from kdx.report.files import RunFiles
 from kdx.report.wording import called, entries, flow, mapping, term
 
 MIXING = ("mixup", "cutmix")
@@ -47,7 +47,7 @@ def manner_in_words(recipe: Mapping[str, object]) -> str:
     return "; ".join(f"{name}: {what}" for name, what in manner(recipe))
 
 
-def in_a_sentence(run: Run) -> str:
+def in_a_sentence(run: RunFiles) -> str:
     """Return what was trained on what, and what it was distilled from."""
     student, teachers = mapping(run.recipe.get("student")), _teachers(run)
     text = f"{student.get('use')} on {mapping(run.recipe.get('data')).get('use')}"
@@ -59,12 +59,12 @@ def in_a_sentence(run: Run) -> str:
     return text
 
 
-def _teachers(run: Run) -> Mapping[str, object]:
+def _teachers(run: RunFiles) -> Mapping[str, object]:
     one = run.recipe.get("teacher")
     return {**({"teacher": one} if one else {}), **mapping(run.recipe.get("teachers"))}
 
 
-def what(run: Run) -> list[Block]:
+def what(run: RunFiles) -> list[Block]:
     """Return the parts of the recipe, and a row for each stage."""
     recipe = run.recipe
     data, student = mapping(recipe.get("data")), mapping(recipe.get("student"))

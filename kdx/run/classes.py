@@ -57,7 +57,7 @@ def write_classes(run_dir: Path, classes: Classes) -> None:
     write_whole(run_dir / FILE, json.dumps(asdict(classes)) + "\n")
 
 
-class Judge:
+class ClassObserver:
     """Judges predictions class by class while a network is evaluated, if the task can do that."""
 
     def __init__(self, task: Task, names: Sequence[str], device: torch.device) -> None:

@@ -19,7 +19,7 @@ from kdx.protocols import StudentTransform
 from kdx.report import write_report_page
 from kdx.report.summary import Summary, write_summary
 from kdx.run.class_tables import to_log
-from kdx.run.classes import Classes, Judge, write_classes
+from kdx.run.classes import Classes, ClassObserver, write_classes
 from kdx.run.compared import metric_tolerances, spread_images
 from kdx.run.environment import environment
 from kdx.run.pictures import with_pictures, write_pictures
@@ -120,8 +120,8 @@ def _restored(
     compact = _exported(
         runtime, file, lambda: restore(copied(trained).to("cpu"), transforms), about
     )
-    judge = Judge(job.task, job.data.classes, runtime.accelerator.device)
-    test = runtime.evaluate(compact, job.splits.test, judge.observers).metrics
+    classes_seen = ClassObserver(job.task, job.data.classes, runtime.accelerator.device)
+    test = runtime.evaluate(compact, job.splits.test, classes_seen.observers).metrics
     simulated = runtime.evaluate(trained, job.splits.test).metrics if about else {}
     _, source = runtime.evaluation_source()
     same = source is job.splits.test
@@ -130,7 +130,7 @@ def _restored(
             "trained": runtime.evaluate(trained, source).metrics,
             "compact": test if same else runtime.evaluate(compact, source).metrics,
         }
-    classes = judge.report("test", job.splits.test, gather=runtime.gather)
+    classes = classes_seen.report("test", job.splits.test, gather=runtime.gather)
     simulated = dict.fromkeys(about, simulated)
     return _Student(trained, transforms, is_average, compact, test, metrics, simulated, classes)
 

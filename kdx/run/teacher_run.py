@@ -9,14 +9,14 @@ from rich.console import Console
 from torch import Tensor
 
 from kdx.models.class_names import Names
-from kdx.models.class_order import Confusion, Order, another_order
-from kdx.models.ensemble import Mean
+from kdx.models.class_order import Order, SplitConfusion, another_order
+from kdx.models.ensemble import TeacherMean
 from kdx.models.networks import has_weights
 from kdx.protocols import Outputs
 from kdx.recipe import Recipe, beside
 from kdx.recipe.sections import Teacher as TeacherSection
 from kdx.run.directory import moved
-from kdx.run.lowered import Lowered
+from kdx.run.precision_check import PrecisionCheck
 from kdx.run.teacher_input import Right, better_input, seen_by
 from kdx.tasks import Classification, Segmentation, numbers_of, primary_metric
 from kdx.training.evaluation import Evaluation
@@ -80,7 +80,7 @@ def check_teachers(runtime: Runtime, console: Console) -> dict[str, dict[str, fl
 
         def mean(images: Tensor) -> Outputs:
             outputs = {name: teacher(images) for name, teacher in teachers.items()}
-            return Outputs(Mean(outputs, shares, at=1.0).logits)
+            return Outputs(TeacherMean(outputs, shares, at=1.0).logits)
 
         _, source = runtime.evaluation_source()
         found[""] = runtime.evaluate(mean, source)
@@ -94,16 +94,16 @@ def _check(runtime: Runtime, name: str, console: Console) -> Evaluation:
     job, teacher = runtime.job, runtime.job.teachers[name]
     section = job.recipe.all_teachers[name]
     _, source = runtime.evaluation_source()
-    confusion, right = Confusion(job.classes), Right(len(source), job.classes)
-    lowered = Lowered(teacher, runtime) if section.precision not in (None, "no") else None
-    evaluation = runtime.evaluate(lowered or teacher, source, [confusion, right])
+    confusion, right = SplitConfusion(job.classes), Right(len(source), job.classes)
+    check = PrecisionCheck(teacher, runtime) if section.precision not in (None, "no") else None
+    evaluation = runtime.evaluate(check or teacher, source, [confusion, right])
     scored, place = _scored(runtime, evaluation), section.component.where
     say(console, f"{teacher.role:8} {scored}; {seen_by(teacher)}")
     order = another_order(*_whole(confusion, runtime))
     notes = [f"{place}: {order.explain(job.data.classes)}"] if order else []
-    if lowered:
+    if check:
         try:
-            notes.append(f"{place}.precision: {lowered.described()}")
+            notes.append(f"{place}.precision: {check.described()}")
         except ValueError as error:
             raise ValueError(f"{place}.precision: {error}") from error
     anyway = ANYWAY.format(place)
@@ -134,7 +134,7 @@ def _scored(runtime: Runtime, evaluation: Evaluation) -> str:
     return f"{share} {runtime.job.task.metrics[first]} on {images}"
 
 
-def _whole(confusion: Confusion, runtime: Runtime) -> tuple[Tensor, int]:
+def _whole(confusion: SplitConfusion, runtime: Runtime) -> tuple[Tensor, int]:
     """Return the counts [2, C, C] and the images of all processes."""
     return runtime.sum(confusion.counts), int(runtime.sum(torch.tensor(confusion.images)))
 

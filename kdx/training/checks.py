@@ -139,7 +139,7 @@ def check_teachers_used(recipe: Recipe, task: Task, objectives: Sequence[Objecti
 
 
 @torch.no_grad()
-def check_answer(
+def check_outputs(
     network: nn.Module, images: Tensor, task: Task, role: str, *, train: bool = False
 ) -> None:
     """Raise ValueError if `network` fails on images [B, C, H, W], or returns another shape.

@@ -25,10 +25,10 @@ from kdx.recipe import Recipe
 from kdx.recipe.errors import each_of
 from kdx.tasks import MultiLabel, task_of
 from kdx.training.checks import (
-    check_answer,
     check_average,
     check_batches,
     check_objects,
+    check_outputs,
     check_sampling,
     check_teachers_used,
     class_counts,
@@ -136,16 +136,16 @@ def build(
     count = min(PROBE, len(views), max(2, at_once(views.shape)))
     probe = views.checked([(0, i) for i in range(count)])
     images = probe.images
-    check_answer(student, images, task, "student")
+    check_outputs(student, images, task, "student")
     for teacher in teachers.values():
-        check_answer(teacher.module, teacher.see(images), task, teacher.role)
+        check_outputs(teacher.module, teacher.see(images), task, teacher.role)
     if views.shape != data.input.shape:  # trained on windows, evaluated on the whole
-        check_answer(compact, torch.zeros(1, *data.input.shape), task, "student")
+        check_outputs(compact, torch.zeros(1, *data.input.shape), task, "student")
     pretrained = recipe.student.component.arguments.get("pretrained")
     if load_compact or recipe.student.weights or pretrained:
         check_kept(compact, student, images)
     trial = copied(student)  # for the phases and the probes; training starts without them
-    check_answer(trial, images, task, "student", train=True)
+    check_outputs(trial, images, task, "student", train=True)
     known |= {"train_images": len(splits.train), "run_seed": recipe.seed}
     if isinstance(task, MultiLabel):
         known["label_shares"] = label_shares(splits.train)

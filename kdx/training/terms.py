@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from kdx.models.ensemble import Mean
+from kdx.models.ensemble import TeacherMean
 from kdx.models.features import FeatureWanted
 from kdx.protocols import Loss, Outputs
 
@@ -38,7 +38,7 @@ class Term:
         return [name for name in ("indices", "epoch") if name in signature(call).parameters]
 
     def teacher(self, teachers: Mapping[str, Outputs]) -> Outputs | None:
-        """Return what it learns from: the outputs of a teacher, or of several as `Mean`.
+        """Return what it learns from: the outputs of a teacher, or of several as `TeacherMean`.
 
         None without a teacher among `teachers`, the outputs by name.
         """
@@ -46,7 +46,9 @@ class Term:
         if len(names) < 2:
             return teachers[names[0]] if names else None
         shares = {name: self.shares[name] for name in names}
-        return cast("Outputs", Mean(teachers, shares, at=getattr(self.loss, "mean_at", None)))
+        return cast(
+            "Outputs", TeacherMean(teachers, shares, at=getattr(self.loss, "mean_at", None))
+        )
 
     def value(
         self,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kdx_lab.executors.artifacts import packed, unpacked
-from kdx_lab.executors.task import Run, Task
+from kdx_lab.executors.task import RunProcess, Task
 
 __all__ = ["Artifact", "Update", "train"]
 
@@ -58,7 +58,7 @@ def train(
     memos = _memos(root)
     send(Update(task.name))
     visible = {n: os.environ[n] for n in ("CUDA_VISIBLE_DEVICES",) if n in os.environ}
-    run = Run(task, visible)
+    run = RunProcess(task, visible)
     try:
         _watch(run, task, send)
     except KeyboardInterrupt:
@@ -74,7 +74,7 @@ def train(
     return run.reason(), [last, *sent]
 
 
-def _watch(run: Run, task: Task, send: Callable[[Update], object]) -> None:
+def _watch(run: RunProcess, task: Task, send: Callable[[Update], object]) -> None:
     """Send the run's directory after each of its checkpoints and epochs, until it ends."""
     seen = None
     while run.running:

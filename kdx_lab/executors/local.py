@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from kdx.training.runtime import cores
-from kdx_lab.executors.task import Run, Task
+from kdx_lab.executors.task import RunProcess, Task
 
 __all__ = ["Local"]
 
@@ -16,7 +16,7 @@ class Local:
         self.jobs = jobs
         self.threads = None if jobs == 1 else max(1, cores() // jobs)
         self.queue: list[Task] = []
-        self.runs: dict[str, tuple[int, Run]] = {}  # with their slots
+        self.runs: dict[str, tuple[int, RunProcess]] = {}  # with their slots
 
     def submit(self, tasks: Sequence[Task]) -> None:
         """Queue tasks."""
@@ -28,7 +28,7 @@ class Local:
         for slot in set(range(self.jobs)) - taken:
             if self.queue:
                 task = self.queue.pop(0)
-                self.runs[task.name] = slot, Run(task, _gpus(slot, task.processes))
+                self.runs[task.name] = slot, RunProcess(task, _gpus(slot, task.processes))
         return {name: not run.running for name, (_, run) in self.runs.items()}
 
     def fetch(self, name: str) -> str:

@@ -11,7 +11,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from kdx_lab.executors.task import Run, Task, last_line, needed
+from kdx_lab.executors.task import RunProcess, Task, last_line, needed
 
 __all__ = ["Slurm", "minutes", "script"]
 
@@ -80,12 +80,12 @@ class Slurm:
 class Requeued:
     """What a job of the array calls, and what it calls before it is preempted or times out."""
 
-    run: Run | None = None
+    run: RunProcess | None = None
 
     def __call__(self, task: Task) -> str:
         """Train or resume the run; return why it failed, "" if not."""
         usual = signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm sends it to all processes
-        self.run = Run(task)
+        self.run = RunProcess(task)
         signal.signal(signal.SIGUSR2, usual)
         self.run.wait()
         return self.run.reason()

@@ -19,7 +19,7 @@ from kdx.recipe import Recipe
 from kdx.util.files import write_whole
 from kdx_lab.study.arms import written
 
-__all__ = ["STOPPED", "Executor", "Run", "Task", "last_line", "needed", "task_of"]
+__all__ = ["STOPPED", "Executor", "RunProcess", "Task", "last_line", "needed", "task_of"]
 
 WIDTH = 160  # of the lines in a log
 PRELOADED = ["kdx.commands.main", "kdx.commands.distill", "kdx.run.run", "torch._dynamo",
@@ -123,7 +123,7 @@ def _weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
             yield f"{section.component.where}.weights{part}", os.path.abspath(section.file.path)
 
 
-class Run:
+class RunProcess:
     """The process that trains or resumes a task's run; its output is appended to the log.
 
     It is forked from a server that has imported torch, so that it starts in a moment; and it stops

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean, stdev
 
 from kdx.report.blocks import Figure
 from kdx.report.charts import Dots, Line, dots, lines
 from kdx.report.curves import points
 from kdx.report.files import read_epochs
+from kdx_lab.analysis.bands import together
 from kdx_lab.study.stored import StoredResults, StoredRow
 from kdx_lab.study.tables import heading_of, unit_of
 
@@ -88,14 +88,13 @@ def _line(
         dict(points(read_epochs(places[name] / "metrics.jsonl"), key, scale))
         for name in names if name in places
     ]  # fmt: skip
-    common = sorted(set.intersection(*map(set, runs))) if runs else []
-    found = [
-        (epoch, [scale - run[epoch] if flip else run[epoch] for run in runs]) for epoch in common
-    ]
-    means = [(epoch, fmean(values)) for epoch, values in found]
-    deviations = [stdev(values) if len(values) > 1 else 0.0 for _, values in found]
-    band = [(e, m - d, m + d) for (e, m), d in zip(means, deviations, strict=True)]
-    return Line(row.arm, means, band if len(runs) > 1 else ())
+    if not runs:
+        return Line(row.arm, [])
+    found = together(runs)
+    epochs, mean, std = found.x.tolist(), scale - found.mean if flip else found.mean, found.std
+    means = zip(epochs, mean.tolist(), strict=True)
+    band = zip(epochs, (mean - std).tolist(), (mean + std).tolist(), strict=True)
+    return Line(row.arm, list(means), list(band) if len(runs) > 1 else ())
 
 
 def run_places(directory: Path) -> dict[str, Path]:

@@ -1,16 +1,19 @@
 """The plots of a study: differences to the baseline, every seed's result, curves."""
 
 from collections.abc import Callable, Iterable, Sequence
-from math import ceil, isfinite, sqrt
+from math import ceil, sqrt
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, TypeVar
 
+from numpy.typing import NDArray
+
 from kdx.report.curves import points
 from kdx.report.files import read_epochs
+from kdx_lab.analysis.bands import Band, together
 from kdx_lab.analysis.figures import COLORS, panels, write
 from kdx_lab.study.rows import Outcome, Results, Row
-from kdx_lab.study.statistics import CONFIDENCE, Spread, spread
+from kdx_lab.study.statistics import CONFIDENCE
 from kdx_lab.study.tables import heading_of, unit_of
 
 if TYPE_CHECKING:
@@ -34,7 +37,6 @@ _ROW, _AROUND, _LETTER = 0.36, 0.9, 0.085  # inches of an arm, of what is around
 _Found = TypeVar("_Found")
 _Place = tuple[str, str]  # setting, arm
 _Dots = tuple[float, float | None, list[float]]  # mean, half of the bar, the seeds' own values
-_Curve = list[tuple[float, Spread]]  # epochs and their values
 
 
 def draw(directory: Path, results: Results) -> list[Path]:
@@ -65,7 +67,7 @@ def draw(directory: Path, results: Results) -> list[Path]:
         scale = (lambda x: by - by * x) if results.errors else (lambda x: by * x)
         figures["curves"] = _epochs(results, measured, f"{split} {what}{percent}", scale)
     if losses := _by_place(results, lambda row, o: _curve(row, "loss/total")):
-        figures["losses"] = _epochs(results, losses, "training loss (weighted sum)", float)
+        figures["losses"] = _epochs(results, losses, "training loss (weighted sum)", lambda x: x)
     return [write(figure, directory / f"{name}.png") for name, figure in figures.items()]
 
 
@@ -92,20 +94,11 @@ def _value(row: Row, outcome: Outcome) -> _Dots:
     return by * test.mean, half, [by * value for value in test.values.values()]
 
 
-def _curve(row: Row, name: str) -> _Curve:
-    """Return the values of a name in metrics.jsonl, for the epochs that all finished runs have.
-
-    Empty for fewer than two epochs.
-    """
-    runs = {seed: _history(row.cells[seed].run_dir / "metrics.jsonl", name) for seed in row.runs}
-    epochs = sorted(set.intersection(*map(set, runs.values())))
-    found = [(epoch, spread({seed: run[epoch] for seed, run in runs.items()})) for epoch in epochs]
-    curve = [(epoch, values) for epoch, values in found if values]
-    return curve if len(curve) > 1 else []
-
-
-def _history(path: Path, name: str) -> dict[float, float]:
-    return {epoch: value for epoch, value in points(read_epochs(path), name) if isfinite(value)}
+def _curve(row: Row, name: str) -> Band | None:
+    """Return the band of a name in metrics.jsonl; None for fewer than two epochs."""
+    files = [row.cells[seed].run_dir / "metrics.jsonl" for seed in row.runs]
+    band = together([dict(points(read_epochs(file), name)) for file in files])
+    return band if len(band.x) > 1 else None
 
 
 def _rows(results: Results, dots: dict[_Place, _Dots], label: str) -> "Figure":
@@ -136,20 +129,20 @@ def _around_zero(panels: list["Axes"]) -> None:
 
 
 def _epochs(
-    results: Results, curves: dict[_Place, _Curve], label: str, scale: Callable[[float], float]
+    results: Results, curves: dict[_Place, Band], label: str, scale: Callable[[NDArray], NDArray]
 ) -> "Figure":
     """Draw a panel per setting with a curve per arm, and a legend beside them."""
     arms = [arm for arm in results.arms if any(arm == of for _, of in curves)]
     margin = 0.6 + _LETTER * max(map(len, arms))
     figure, panel, _ = _panels(curves, height=_HEIGHT, margin=margin)
     lines, looks = {}, _looks(results.arms)
-    for (setting, arm), curve in curves.items():
-        epochs, (color, style) = [epoch for epoch, _ in curve], looks[arm]
-        middle, low, high = (
-            [scale(at.mean + sign * (at.std or 0)) for _, at in curve] for sign in (0, -1, 1)
+    for (setting, arm), band in curves.items():
+        color, style = looks[arm]
+        (lines[arm],) = panel[setting].plot(
+            band.x, scale(band.mean), style, color=color, linewidth=1.2
         )
-        (lines[arm],) = panel[setting].plot(epochs, middle, style, color=color, linewidth=1.2)
-        panel[setting].fill_between(epochs, low, high, color=color, alpha=0.12, linewidth=0)
+        low, high = scale(band.mean - band.std), scale(band.mean + band.std)
+        panel[setting].fill_between(band.x, low, high, color=color, alpha=0.12, linewidth=0)
     for axes in panel.values():
         axes.locator_params(axis="x", integer=True)
     figure.supxlabel("epoch\nmean over the seeds, band: one standard deviation", fontsize=10)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from kdx.util.words import listed
 
 
-class Opened(NamedTuple):
+class OpenedSplit(NamedTuple):
     """A split as it was given, its map-style Dataset, and its rows: name, first, end."""
 
     split: str
@@ -20,7 +20,7 @@ class Opened(NamedTuple):
 
 def open_split(
     path: str, name: str | None, split: str, cache_dir: str | None, streamed: Sequence[str]
-) -> Opened:
+) -> OpenedSplit:
     """Return a split, of which columns may be `streamed`; ValueError says why it cannot be read."""
     try:
         import datasets  # here: an extra, and it takes as long to import as torch
@@ -31,7 +31,7 @@ def open_split(
     more: dict[str, Any]
     try:
         if (folder / "state.json").is_file():
-            return Opened(split, datasets.load_from_disk(str(folder)), ranges)
+            return OpenedSplit(split, datasets.load_from_disk(str(folder)), ranges)
         if (saved := Path(path, "dataset_dict.json")).is_file():
             known = listed(json.loads(saved.read_text(encoding="utf-8"))["splits"])
             raise ValueError(f"save_to_disk wrote the splits {known}, which are taken whole")
@@ -46,7 +46,7 @@ def open_split(
             sizes = {each: info.num_examples for each, info in dataset.info.splits.items()}
             found = datasets.ReadInstruction.from_spec(split).to_absolute(sizes)
             ranges = [(each.splitname, each.from_, each.to) for each in found]
-        return Opened(split, dataset, ranges)
+        return OpenedSplit(split, dataset, ranges)
     except MemoryError:
         raise
     except Exception as error:  # of datasets, pyarrow, huggingface_hub, requests
@@ -55,7 +55,7 @@ def open_split(
 
 def _streamed(
     builder: Any, split: str, part: str, columns: Sequence[str], cache_dir: str | None
-) -> Opened:
+) -> OpenedSplit:
     """Write columns of a split to Arrow files, unless they are there; see `open_split`.
 
     The key of the files is the builder's, which changes with the data, the rows and the columns.
@@ -82,7 +82,7 @@ def _streamed(
         fingerprint=key,
     )
     known = [(found[1], first, first + len(dataset))] if part == split else []
-    return Opened(split, dataset, known)
+    return OpenedSplit(split, dataset, known)
 
 
 def check_columns(place: str, features: Any, image: str, label: str) -> None:

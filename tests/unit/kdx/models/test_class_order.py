@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdx.models.class_order import HASH, Confusion, another_order
+from kdx.models.class_order import HASH, SplitConfusion, another_order
 
 BY_NAME = [0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9]  # how folders named 0 to 11 are sorted
 
@@ -12,7 +12,7 @@ def judged(classes, images, predict, *, seed=0):
     """Return the order that predictions [N] to labels [N] suggest: `predict(labels, generator)`."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(images) % classes
-    confusion = Confusion(classes)
+    confusion = SplitConfusion(classes)
     logits = torch.nn.functional.one_hot(predict(labels, generator), classes).float()
     for part in torch.arange(images).split(64):
         confusion(logits[part], labels[part], part)
@@ -80,7 +80,7 @@ def test_the_halves_follow_no_order_of_the_data():
 def test_pixels_of_an_image_count_as_one():
     """Two images do not prove what a million pixels seem to."""
     for images, outputs in ((2, None), (60, [1, 2, 0])):
-        confusion = Confusion(3)
+        confusion = SplitConfusion(3)
         masks = torch.arange(3).repeat(images, 8, 4)  # [N, 8, 12]
         masks[:, 0, 0] = -100
         logits = torch.eye(3)[(masks.clamp(min=0) + 1) % 3].movedim(-1, 1)
@@ -91,10 +91,10 @@ def test_pixels_of_an_image_count_as_one():
 
 
 def test_outputs_that_are_not_for_each_class_are_left_alone():
-    confusion = Confusion(3)
+    confusion = SplitConfusion(3)
     confusion(torch.zeros(2, 5, 4, 4), torch.zeros(2, 3, 6), torch.arange(2))
     assert another_order(confusion.counts, confusion.images) is None
-    huge = Confusion(5000)
+    huge = SplitConfusion(5000)
     huge(torch.zeros(2, 5000), torch.zeros(2, dtype=torch.int64), torch.arange(2))
     assert huge.counts.numel() == 0
     assert another_order(huge.counts, huge.images) is None

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from kdx.models.average import ema
-from kdx.models.ensemble import Mean, Watched
+from kdx.models.ensemble import TeacherMean, Watched
 from kdx.protocols import Outputs
 
 
@@ -23,7 +23,7 @@ def outputs():
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 @pytest.mark.parametrize("shares", [{"a": 1, "b": 1}, {"c": 3, "a": 1, "b": 0.5}])
 def test_the_softmax_of_the_mean_is_the_mean_of_the_softmaxes(outputs, shares, temperature):
-    mean = Mean(outputs, shares, at=temperature).logits.double().numpy() / temperature
+    mean = TeacherMean(outputs, shares, at=temperature).logits.double().numpy() / temperature
     total = sum(shares.values())
     for row in range(3):
         expected = np.zeros(5)
@@ -36,21 +36,21 @@ def test_the_softmax_of_the_mean_is_the_mean_of_the_softmaxes(outputs, shares, t
 
 def test_teachers_that_agree_have_the_same_mean(outputs):
     same = {"a": outputs["a"], "b": outputs["a"]}
-    mean = Mean(same, {"a": 1, "b": 1}, at=2.0).logits
+    mean = TeacherMean(same, {"a": 1, "b": 1}, at=2.0).logits
     torch.testing.assert_close(mean.softmax(1), outputs["a"].logits.softmax(1))
 
 
 def test_extreme_logits_stay_finite():
     far = {"a": Outputs(torch.tensor([[1e4, -1e4]])), "b": Outputs(torch.tensor([[-1e4, 1e4]]))}
-    mean = Mean(far, {"a": 1, "b": 3}, at=1.0).logits
+    mean = TeacherMean(far, {"a": 1, "b": 3}, at=1.0).logits
     assert mean.softmax(1).tolist() == [[pytest.approx(0.25), pytest.approx(0.75)]]
     half = {name: Outputs(each.logits.half()) for name, each in far.items()}
-    assert Mean(half, {"a": 1, "b": 1}, at=1.0).logits.dtype == torch.float32
+    assert TeacherMean(half, {"a": 1, "b": 1}, at=1.0).logits.dtype == torch.float32
 
 
 def test_of_pixels_too():
     maps = {name: Outputs(logits(2, 3, 4, 4)) for name in "ab"}
-    mean = Mean(maps, {"a": 1, "b": 1}, at=1.0).logits
+    mean = TeacherMean(maps, {"a": 1, "b": 1}, at=1.0).logits
     expected = (maps["a"].logits.softmax(1) + maps["b"].logits.softmax(1)) / 2
     torch.testing.assert_close(mean.softmax(1), expected)
 
@@ -58,13 +58,13 @@ def test_of_pixels_too():
 def test_what_has_no_mean_is_refused(outputs):
     shares = {"a": 1.0, "b": 1.0}
     with pytest.raises(ValueError, match=r"a layer is of one of them: name one, `teacher: a` \(of"):
-        assert Mean(outputs, shares, at=1.0).features
+        assert TeacherMean(outputs, shares, at=1.0).features
     other = outputs | {"b": Outputs(logits(3, 5, 2, 2))}
     message = r"their logits differ in shape, \{'a': \[3, 5\], 'b': \[3, 5, 2, 2\]\}: name one"
     with pytest.raises(ValueError, match=message):
-        assert Mean(other, shares, at=1.0).logits is None
+        assert TeacherMean(other, shares, at=1.0).logits is None
     with pytest.raises(ValueError, match=r"teachers: this loss has no mean of several: name one"):
-        assert Mean(outputs, shares, at=None).logits is None
+        assert TeacherMean(outputs, shares, at=None).logits is None
 
 
 def test_reading_is_noted(outputs):

@@ -8,7 +8,7 @@ from PIL import Image
 from kdx.data import MemoryImages, Views
 from kdx.protocols import ClassReport, InputSpec
 from kdx.run.class_tables import in_brief, section, to_log
-from kdx.run.classes import Classes, Judge, write_classes
+from kdx.run.classes import Classes, ClassObserver, write_classes
 from kdx.run.pictures import with_pictures
 from kdx.tasks import Classification
 
@@ -37,7 +37,7 @@ def many(n):
 
 
 def judged(logits, labels, indices):
-    judge = Judge(Classification(num_classes=3), "abc", CPU)
+    judge = ClassObserver(Classification(num_classes=3), "abc", CPU)
     (observe,) = judge.observers
     for part in indices.split(20):
         observe(logits[part], labels[part], part)
@@ -69,7 +69,7 @@ def test_the_worst_mistakes_are_the_most_confident_whichever_process_sees_them()
 def test_without_mistakes_or_classes_there_are_none():
     labels = torch.tensor([0, 1, 2])
     assert judged(torch.eye(3), labels, labels).report("test", source(labels)).worst == []
-    judge = Judge(type("Plain", (), {})(), "abc", CPU)
+    judge = ClassObserver(type("Plain", (), {})(), "abc", CPU)
     assert judge.observers == []
     assert judge.report("test", source(labels)) is None
 
@@ -173,6 +173,6 @@ class Other:
     ],
 )
 def test_a_report_of_other_classes_than_the_datas(report, message):
-    judge = Judge(Other(report), "abc", CPU)
+    judge = ClassObserver(Other(report), "abc", CPU)
     with pytest.raises(ValueError, match=f"^class_meter of Other: .*{message}"):
         judge.report("test", source(torch.zeros(1, dtype=torch.int64)))

@@ -11,7 +11,7 @@ import torch
 from kdx.recipe import load
 from kdx_lab.executors import local, task
 from kdx_lab.executors.local import Local
-from kdx_lab.executors.task import Run, Task, needed, task_of
+from kdx_lab.executors.task import RunProcess, Task, needed, task_of
 from tests.unit.kdx_lab.study.made import cell
 
 
@@ -40,7 +40,7 @@ def test_a_process_gets_the_resolved_recipe_and_options(started, tmp_path):
     teacher = "{use: tests.toys.plain, allow_chance: true, memo: {views: 1, directory: /elsewhere}}"
     more = (f"teacher={teacher}", "losses=[{use: kd}]", "processes=2", "name=a/done/seed_0")
     made = task_of(cell(tmp_path, *more).recipe, tmp_path / "logs", threads=6)
-    Run(made)
+    RunProcess(made)
     file, root = tmp_path / "logs/a--done--seed_0.yaml", tmp_path / "runs"
     assert started[0].words == [
         "distill", str(file), "--resume", 'teacher.memo.directory="/elsewhere"',
@@ -66,20 +66,20 @@ def test_a_process_gets_the_resolved_recipe_and_options(started, tmp_path):
 )
 def test_why_a_run_failed(started, tmp_path, code, reason):
     (tmp_path / "log.txt").write_text("error: an earlier one\n")
-    run = Run(Task("a", "", str(tmp_path), str(tmp_path / "log.txt")))
+    run = RunProcess(Task("a", "", str(tmp_path), str(tmp_path / "log.txt")))
     run.process.exitcode = code
     assert run.reason() == reason
 
 
 def test_a_failure_without_a_message_has_its_last_line(started, tmp_path):
-    run = Run(Task("a", "", str(tmp_path), str(tmp_path / "log.txt")))
+    run = RunProcess(Task("a", "", str(tmp_path), str(tmp_path / "log.txt")))
     (tmp_path / "log.txt").write_text("Traceback:\nRuntimeError: a bug\n")
     run.process.exitcode = 1
     assert run.reason() == "its process ended with exit code 1: RuntimeError: a bug"
 
 
 def test_a_process_that_ends_before_it_writes_a_log_has_failed(started, tmp_path):
-    run = Run(Task("a", "", str(tmp_path), str(tmp_path / "log.txt")))
+    run = RunProcess(Task("a", "", str(tmp_path), str(tmp_path / "log.txt")))
     (tmp_path / "log.txt").unlink()
     run.process.exitcode = 255
     assert run.reason() == "its process ended with exit code 255: "
@@ -111,7 +111,7 @@ class Fake:
 
 
 def test_jobs_run_at_a_time_and_gpus_are_shared(monkeypatch, tmp_path):
-    monkeypatch.setattr(local, "Run", Fake)
+    monkeypatch.setattr(local, "RunProcess", Fake)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7,9")
     executor = Local(2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kdx.protocols import Outputs
-from kdx.run.lowered import Lowered
+from kdx.run.precision_check import PrecisionCheck
 from kdx.tasks import Classification
 
 IMAGES = torch.zeros(3, 1, 2, 2)
@@ -18,7 +18,7 @@ def compared(found, exact):
     accelerator = SimpleNamespace(device=torch.device("cpu"))
     job = SimpleNamespace(task=Classification(num_classes=2))
     runtime = SimpleNamespace(job=job, accelerator=accelerator, gather=lambda values: values)
-    lowered = Lowered(own, runtime)
+    lowered = PrecisionCheck(own, runtime)
     for _ in range(2):
         lowered(IMAGES)
     return lowered.described()

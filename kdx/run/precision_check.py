@@ -12,7 +12,7 @@ from kdx.training.runtime import Runtime
 from kdx.util.words import counted
 
 
-class Lowered:
+class PrecisionCheck:
     """A teacher in its own precision, compared with itself in float32."""
 
     def __init__(self, teacher: Teacher, runtime: Runtime) -> None:
