@@ -51,7 +51,7 @@ def test_the_report_says_what_came_out(recipe, tmp_path):
     assert "15,050 parameters (314,654 while training), 12.3 s of training" in text
     assert "optimistic" not in text
     assert rows(text, "Certificate")[2:] == [
-        ["float32", "0.00123", "4.56e-07", "0.0001", "1024"],
+        ["float32", "0.00123", "4.56e-07", "0.0001", "1,024"],
         ["float64", "1e-14", "2e-16", "1e-09", "256"],
     ]
     assert "Predictions changed by compression: 3 of 1,024." in text

@@ -59,7 +59,7 @@ def names(archive: bytes, place: Path) -> list[str]:
 
 
 def test_a_run_resumes_what_it_gets_and_sends_what_it_leaves(task, tmp_path, monkeypatch):
-    monkeypatch.setattr(away, "Run", Fake)
+    monkeypatch.setattr(away, "RunProcess", Fake)
     old = tmp_path / "old"
     old.mkdir()
     (old / "metrics.jsonl").write_text("1\n")
@@ -84,7 +84,7 @@ def test_a_run_resumes_what_it_gets_and_sends_what_it_leaves(task, tmp_path, mon
 
 
 def test_an_interrupt_stops_with_a_checkpoint(task, tmp_path, monkeypatch):
-    monkeypatch.setattr(away, "Run", Fake)
+    monkeypatch.setattr(away, "RunProcess", Fake)
     monkeypatch.setattr(Fake, "interrupted", True)
     reason, updates = train(task, [], b"", tmp_path / "there", lambda update: None)
     assert reason == "stopped"
@@ -104,7 +104,7 @@ def test_a_run_that_nobody_hears_of_is_stopped(task, tmp_path, monkeypatch):
         if update.archive:
             raise OSError("no space left")
 
-    monkeypatch.setattr(away, "Run", Kept)
+    monkeypatch.setattr(away, "RunProcess", Kept)
     with pytest.raises(OSError, match="no space left"):
         train(task, [], b"", tmp_path / "there", send)
     assert runs[0].stopped

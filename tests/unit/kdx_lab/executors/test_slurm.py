@@ -134,7 +134,7 @@ class Stoppable:
 
 
 def test_a_job_that_is_preempted_stops_its_run_and_is_submitted_again(monkeypatch):
-    monkeypatch.setattr(slurm, "Run", Stoppable)
+    monkeypatch.setattr(slurm, "RunProcess", Stoppable)
     job, task, before = Requeued(), Task("a", "", "", ""), signal.getsignal(signal.SIGUSR2)
     assert job(task) == "why"
     assert job.run.ignored == signal.SIG_IGN
