@@ -4,7 +4,7 @@
     student = qat.apply(network)  # then train it; in eval mode, too, it computes as in int8
     network = qat.restore(student)  # in float again, with the weights that int8 suits
 
-Needs torch alone.
+Needs torch and expand.
 """
 
 from quantize.fake import fake_input, fake_weight

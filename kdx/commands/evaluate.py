@@ -122,7 +122,7 @@ def evaluate(
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     views = Views(images, data.input, seed=opened.recipe.seed)
     size, confusion = min(256, at_once(views.shape)), SplitConfusion(len(data.classes))
-    classes_seen = ClassObserver(task, data.classes, device)
+    observer = ClassObserver(task, data.classes, device)
     with eval_mode(student.to(device)):
         metrics = evaluation.evaluate(
             lambda batch: student(opened.see(batch)),
@@ -132,11 +132,11 @@ def evaluate(
             task=task,
             samples=len(views),
             device=device,
-            observe=[confusion, *(classes_seen.observers if classes else [])],
+            observe=[confusion, *(observer.observers if classes else [])],
         ).metrics
     if order := another_order(confusion.counts, confusion.images):
         notes.append(f"student: {order.explain(data.classes)}")
     parameters = count_parameters(student)
-    found_classes = classes_seen.report(split, images) if classes else None
+    found_classes = observer.report(split, images) if classes else None
     counts, numbers = (len(views), parameters), numbers_of(task)
     return Assessment(metrics, dict(task.metrics), split, *counts, notes, numbers, found_classes)

@@ -48,7 +48,7 @@ def load(
 ) -> Recipe:
     """Return the recipe in the YAML file at `path`, with `key=value` overrides.
 
-    `plugins` are modules, besides kdx, expand and teachers, that `use:` may name. Runs are
+    `plugins` are modules, besides those of kdx, that `use:` may name. Runs are
     written below `output_root`. Raises RecipeError with all problems, each with its line.
     """
     return read(Locations(Path(path), Path(output_root), tuple(plugins)), overrides)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel
 
@@ -48,8 +48,9 @@ def unknown(name: str, known: Iterable[str]) -> str:
     A name is compared with whole names and with the last parts of dotted ones; case counts last.
     """
     known = sorted(known)
-    likeness, nearest = max(((_likeness(name, each), each) for each in known), default=((0,), ""))
-    hint = f" Did you mean {nearest!r}?" if likeness[0] >= _LIKE else ""
+    nearest = max(known, key=lambda each: (_likeness(name, each), -len(each)), default="")
+    is_like = _likeness(name, nearest)[0] >= _LIKE
+    hint = f" Did you mean {nearest!r}?" if is_like else ""
     if more := len(known) > _MANY:
         known = get_close_matches(name, known, n=5, cutoff=0.3) or known[:5]
     return f"{hint} Known: {', '.join(known) or 'none'}{', ...' if more else ''}"
@@ -68,9 +69,13 @@ def explain(error: Any, model: type[BaseModel] | None = None) -> str:
     """
     if model and error["type"] == "extra_forbidden":
         *path, key = error["loc"]
-        for part in path:
-            if part in model.model_fields:  # no index, and no name in a mapping
-                model = next(sections_in(model.model_fields[part].annotation), model)
+        parts = iter(path)
+        for part in parts:
+            if part in model.model_fields:  # no index
+                annotation = model.model_fields[part].annotation
+                model = next(sections_in(annotation), model)
+                if get_origin(annotation) is dict:
+                    next(parts, None)  # a name
         known = [field.alias or name for name, field in model.model_fields.items()]
         return f"unknown key.{unknown(key, known)}"
     kind, value, context = error["type"], error["input"], error.get("ctx", {})

@@ -20,7 +20,14 @@ from kdx.report.exports import exports
 from kdx.report.files import RunFiles
 from kdx.report.images import embedded
 from kdx.report.student_file import outputs_in_words, weight_ranges
-from kdx.report.summary import OPTIMISTIC, SIDES, Summary, errors_table, result_table
+from kdx.report.summary import (
+    OPTIMISTIC,
+    SIDES,
+    Summary,
+    environment_rows,
+    errors_table,
+    result_table,
+)
 from kdx.report.trained import in_a_sentence, what
 from kdx.report.weights import weight_blocks
 from kdx.report.wording import (
@@ -135,7 +142,7 @@ def _cost(run: RunFiles, summary: Summary) -> list[Block]:
     ]
     if (file := run.path / STUDENT).is_file():
         tiles.append(("exported file", in_bytes(file.stat().st_size), STUDENT))
-    return [Tiles(tiles), Facts([(key, str(v)) for key, v in summary.environment.items()])]
+    return [Tiles(tiles), Facts(environment_rows(summary.environment))]
 
 
 def _load(run: RunFiles, summary: Summary) -> list[Block]:

@@ -1,6 +1,7 @@
 """The results of a run, as numbers on disk."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from kdx.util.files import write_whole
 from kdx.util.words import measured
 
 FILE = "summary.json"
+PRECISIONS = {"no": "float32"}  # Accelerate's name, and the usual one
 SIDES = (
     "Test images: on the left of each the targets, on the right the student's outputs (no box: "
     "nothing was found)."
@@ -85,6 +87,12 @@ class Summary:
     def primary_metric(self) -> str:
         """The name of the metric that chose the best epoch."""
         return next(iter(self.headings))
+
+
+def environment_rows(environment: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Return what `Summary.environment` holds, as it is shown: the precision "no" is float32."""
+    named = {"precision": PRECISIONS}
+    return [(key, named.get(key, {}).get(str(v), str(v))) for key, v in environment.items()]
 
 
 def result_table(summary: Summary) -> tuple[list[str], list[list[str]]]:

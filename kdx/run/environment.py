@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from kdx.launch.precision import in_words
 from kdx.training.runtime import Runtime
 
 
@@ -19,7 +18,7 @@ def environment(runtime: Runtime) -> dict[str, str | int]:
         "device": f"{device.type}: {name}",
         "processes": runtime.world,
         "threads": torch.get_num_threads(),
-        "precision": in_words(runtime.job.recipe.precision, runtime.accelerator.mixed_precision),
+        "precision": runtime.accelerator.mixed_precision,
         "python": platform.python_version(),
         **{name: sys.modules[name].__version__ for name in ("kdx", "torch", "accelerate")},
     }

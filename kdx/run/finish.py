@@ -120,8 +120,8 @@ def _restored(
     compact = _exported(
         runtime, file, lambda: restore(copied(trained).to("cpu"), transforms), about
     )
-    classes_seen = ClassObserver(job.task, job.data.classes, runtime.accelerator.device)
-    test = runtime.evaluate(compact, job.splits.test, classes_seen.observers).metrics
+    observer = ClassObserver(job.task, job.data.classes, runtime.accelerator.device)
+    test = runtime.evaluate(compact, job.splits.test, observer.observers).metrics
     simulated = runtime.evaluate(trained, job.splits.test).metrics if about else {}
     _, source = runtime.evaluation_source()
     same = source is job.splits.test
@@ -130,7 +130,7 @@ def _restored(
             "trained": runtime.evaluate(trained, source).metrics,
             "compact": test if same else runtime.evaluate(compact, source).metrics,
         }
-    classes = classes_seen.report("test", job.splits.test, gather=runtime.gather)
+    classes = observer.report("test", job.splits.test, gather=runtime.gather)
     simulated = dict.fromkeys(about, simulated)
     return _Student(trained, transforms, is_average, compact, test, metrics, simulated, classes)
 

@@ -13,7 +13,14 @@ from kdx.recipe import Component, Recipe
 from kdx.recipe.optimizing import Optimizer
 from kdx.report.files import read_epochs
 from kdx.report.student_file import outputs_in_words
-from kdx.report.summary import OPTIMISTIC, SIDES, Summary, errors_table, result_table
+from kdx.report.summary import (
+    OPTIMISTIC,
+    SIDES,
+    Summary,
+    environment_rows,
+    errors_table,
+    result_table,
+)
 from kdx.report.trained import manner_in_words
 from kdx.run.class_tables import named, section
 from kdx.run.classes import Classes
@@ -63,7 +70,6 @@ def write_report(
     """
     epochs = read_epochs(run_dir / METRICS)
     shown = "\n".join(f"![test image]({name})" for name in pictures)
-    environment = [(key, str(value)) for key, value in summary.environment.items()]
     gradients = _gradients(recipe, epochs)
     sections = [
         f"# {summary.name}",
@@ -74,7 +80,7 @@ def write_report(
         *([f"{PICTURES}\n\n{shown}"] if pictures else []),
         f"## Epochs\n\n{_epochs(epochs, summary.primary_metric)}",
         *([f"## Gradients\n\n{gradients}"] if gradients else []),
-        f"## Environment\n\n{markdown_table(('', ''), environment)}",
+        f"## Environment\n\n{markdown_table(('', ''), environment_rows(summary.environment))}",
         f"## Load it\n\n{_load(recipe, run_dir, input, summary)}",
     ]
     path = run_dir / "report.md"

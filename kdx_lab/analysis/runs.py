@@ -47,7 +47,10 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl, one per epoch; ValueError if they cannot be read."""
-        return read_epochs(self.path / METRICS)
+        path = self.path / METRICS
+        if not (epochs := read_epochs(path)):
+            raise ValueError(f"{path}: missing or empty: it has the metrics of each epoch")
+        return epochs
 
 
 @dataclass(frozen=True)

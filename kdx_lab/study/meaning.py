@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from kdx.recipe import Recipe
+from kdx.report.summary import environment_rows
 from kdx.util.words import counted
 from kdx_lab.study.rows import Results
 from kdx_lab.study.statistics import CONFIDENCE
@@ -85,7 +86,7 @@ def _costing(results: Results) -> str:
 
 def where_it_ran(environments: Iterable[Mapping[str, object]]) -> dict[str, str]:
     """Return hardware and versions; if runs differ, each with its number of runs."""
-    every, facts = list(environments), {}
+    every, facts = [dict(environment_rows(each)) for each in environments], {}
     for key in dict.fromkeys(key for each in every for key in each):
         found = Counter(str(each.get(key, "unknown")) for each in every)
         shown = [f"{value} ({counted(n, 'run')})" for value, n in found.items()]

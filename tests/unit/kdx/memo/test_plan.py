@@ -21,7 +21,7 @@ class Everywhere(nn.Module):
         return images[:, :1].expand(-1, 10, -1, -1)
 
 
-def test_answers_of_more_than_one_place(guided, loop_of):
+def test_outputs_of_more_than_one_place(guided, loop_of):
     job = loop_of(guided()).job
     size = job.data.input.size
     teacher = Teacher(Everywhere(), own=job.data.input, given=job.data.input)

@@ -37,11 +37,11 @@ def many(n):
 
 
 def judged(logits, labels, indices):
-    judge = ClassObserver(Classification(num_classes=3), "abc", CPU)
-    (observe,) = judge.observers
+    observer = ClassObserver(Classification(num_classes=3), "abc", CPU)
+    (observe,) = observer.observers
     for part in indices.split(20):
         observe(logits[part], labels[part], part)
-    return judge
+    return observer
 
 
 def test_the_worst_mistakes_are_the_most_confident_whichever_process_sees_them():
@@ -69,9 +69,9 @@ def test_the_worst_mistakes_are_the_most_confident_whichever_process_sees_them()
 def test_without_mistakes_or_classes_there_are_none():
     labels = torch.tensor([0, 1, 2])
     assert judged(torch.eye(3), labels, labels).report("test", source(labels)).worst == []
-    judge = ClassObserver(type("Plain", (), {})(), "abc", CPU)
-    assert judge.observers == []
-    assert judge.report("test", source(labels)) is None
+    observer = ClassObserver(type("Plain", (), {})(), "abc", CPU)
+    assert observer.observers == []
+    assert observer.report("test", source(labels)) is None
 
 
 def test_mistakes_have_small_pictures_of_their_pixels(tmp_path):
@@ -173,6 +173,6 @@ class Other:
     ],
 )
 def test_a_report_of_other_classes_than_the_datas(report, message):
-    judge = ClassObserver(Other(report), "abc", CPU)
+    observer = ClassObserver(Other(report), "abc", CPU)
     with pytest.raises(ValueError, match=f"^class_meter of Other: .*{message}"):
-        judge.report("test", source(torch.zeros(1, dtype=torch.int64)))
+        observer.report("test", source(torch.zeros(1, dtype=torch.int64)))

@@ -18,10 +18,10 @@ def compared(found, exact):
     accelerator = SimpleNamespace(device=torch.device("cpu"))
     job = SimpleNamespace(task=Classification(num_classes=2))
     runtime = SimpleNamespace(job=job, accelerator=accelerator, gather=lambda values: values)
-    lowered = PrecisionCheck(own, runtime)
+    check = PrecisionCheck(own, runtime)
     for _ in range(2):
-        lowered(IMAGES)
-    return lowered.described()
+        check(IMAGES)
+    return check.described()
 
 
 def test_the_largest_error_and_all_changed_predictions_are_told():

@@ -11,7 +11,7 @@ from tests.unit.kdx.tasks.measuring_boxes import TASK as BOXES
 from tests.unit.kdx.tasks.measuring_boxes import scenes
 
 CPU = torch.device("cpu")
-KINDS = 6  # of which 4 never occurs, and 5 neither occurs nor is said
+KINDS = 6  # of which 4 never occurs, and 5 neither occurs nor is predicted
 
 
 def outputs():
@@ -33,11 +33,11 @@ def reported():
 
 def test_classification_is_scored_as_by_scikit_learn():
     logits, targets = outputs()
-    said, report = logits.argmax(1), reported()
+    predicted, report = logits.argmax(1), reported()
     kinds = list(range(KINDS))
-    assert report.confusion == confusion_matrix(targets, said, labels=kinds).tolist()
+    assert report.confusion == confusion_matrix(targets, predicted, labels=kinds).tolist()
     precision, recall, f1, count = precision_recall_fscore_support(
-        targets, said, labels=kinds, zero_division=np.nan
+        targets, predicted, labels=kinds, zero_division=np.nan
     )
     found = {name: values for name, (_, values) in report.metrics.items()}
     assert list(found) == ["recall", "precision", "f1"]
@@ -85,13 +85,13 @@ def test_segmentation_is_scored_by_the_pixels_that_count():
     meter = measuring.TASK.class_meter(CPU)
     meter.update(logits, targets)
     report, counts = meter.compute(), targets != -100
-    truth, said = targets[counts], logits.argmax(1)[counts]
-    assert report.confusion == confusion_matrix(truth, said).tolist()
+    truth, predicted = targets[counts], logits.argmax(1)[counts]
+    assert report.confusion == confusion_matrix(truth, predicted).tolist()
     assert report.count == truth.bincount().tolist()
     assert report.calibration is None
     heading, values = report.metrics["iou"]
     assert heading == "IoU"
-    assert values == pytest.approx(jaccard_score(truth, said, average=None))
+    assert values == pytest.approx(jaccard_score(truth, predicted, average=None))
     mean = measuring.TASK.meter(CPU)
     mean.update(logits, targets)
     measured = mean.compute()

@@ -78,8 +78,11 @@ def test_what_is_no_finished_run_is_refused(tmp_path):
         found(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["{", "\n"])
-def test_a_run_of_damaged_metrics_is_refused(compact, tmp_path, content):
-    (tmp_path / "metrics.jsonl").write_text(content)
-    with pytest.raises(ValueError, match=r"metrics.jsonl: damaged: "):
+@pytest.mark.parametrize(
+    ("content", "problem"), [(None, "missing or empty"), ("{", "damaged"), ("\n", "damaged")]
+)
+def test_a_run_without_metrics_is_refused(compact, tmp_path, content, problem):
+    if content:
+        (tmp_path / "metrics.jsonl").write_text(content)
+    with pytest.raises(ValueError, match=rf"metrics.jsonl: {problem}: "):
         replace(compact, path=tmp_path).metrics()

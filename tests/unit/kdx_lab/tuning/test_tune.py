@@ -7,8 +7,7 @@ import pytest
 from rich.console import Console
 
 from kdx.recipe import Recipe, RecipeError
-from kdx.recipe.resuming import resume_rule
-from kdx.run.resume import flat
+from kdx.recipe.resuming import flat, resume_rule
 from kdx.util.errors import StudyError
 from kdx_lab.study.cell import Cell
 from kdx_lab.study.conduct import report
