@@ -187,7 +187,7 @@ def test_only_what_shows_its_kind_is_taken_from_kdx_itself(use, kind, returned):
 
 
 def test_functions_of_kdx_must_say_what_they_return(plugin, monkeypatch):
-    monkeypatch.setattr(names, "_HOUSE", {"recipe_plugin"})
+    monkeypatch.setattr(names, "HOUSE", {"recipe_plugin"})
     for use in ("anything", "multistep", "untold"):
         with pytest.raises(ValueError, match=r"is not a schedule: it has no return annotation"):
             resolve(f"recipe_plugin.{use}", "schedule", ALLOWED)
