@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -16,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from kdx.data import EpochBatches, Views, eval_loader, most_batches, resized, train_loader
 from kdx.data.counter import generators_kept
+from kdx.launch.cores import share_of_cores
 from kdx.launch.memory import at_once
 from kdx.launch.precision import check_compiler
 from kdx.launch.processes import join
@@ -239,19 +239,3 @@ class Runtime:
         if self.world > 1:
             for tensor in tensors:
                 tensor.copy_(cast("Tensor", broadcast(tensor)))
-
-
-def share_of_cores(world: int) -> int:
-    """Return the cores for each of `world` processes, as far as they are on this machine."""
-    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", str(world))))
-
-
-def cores() -> int:
-    """Return the cores that this process may use, by its affinity and its container's quota."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup, or no quota ("max")
-        return cores

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import torch
 
+from kdx.launch.cores import share_of_cores
 from kdx.launch.memory import at_once
 from kdx.models.modes import eval_mode
-from kdx.training.runtime import Runtime, set_threads, share_of_cores
+from kdx.training.runtime import Runtime, set_threads
 from kdx.util.words import counted
 
 TRIED = 32  # images

@@ -45,7 +45,7 @@ def console():
 def _one_thread():
     """Tiny networks gain nothing from threads, which crawl where the cores are busy."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kdx.training.runtime.cores", lambda: 1)
+        patch.setattr("kdx.launch.cores.cores", lambda: 1)
         torch.set_num_threads(1)
         yield
 

@@ -190,7 +190,7 @@ def test_the_number_of_workers_changes_nothing(fit):
 
 def test_threads_are_shared_by_the_processes_of_a_machine(recipe, monkeypatch):
     job = build(recipe())
-    monkeypatch.setattr("kdx.training.runtime.cores", lambda: 6)
+    monkeypatch.setattr("kdx.launch.cores.cores", lambda: 6)
     accelerator_for(job)
     assert torch.get_num_threads() == 6
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
@@ -199,7 +199,7 @@ def test_threads_are_shared_by_the_processes_of_a_machine(recipe, monkeypatch):
 
 
 def test_the_recipe_sets_the_threads(recipe, monkeypatch):
-    monkeypatch.setattr("kdx.training.runtime.cores", lambda: 6)
+    monkeypatch.setattr("kdx.launch.cores.cores", lambda: 6)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     for asked, threads in (("threads=2", 2), ("threads=null", 4), ("threads=1", 1)):
         accelerator_for(build(recipe(asked)))

@@ -128,7 +128,7 @@ def test_the_fastest_way_goes_the_same_steps(recipe, use):
 
 
 def test_loader_workers_count_as_threads(recipe, monkeypatch):
-    monkeypatch.setattr("kdx.training.runtime.cores", lambda: 6)
+    monkeypatch.setattr("kdx.launch.cores.cores", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for workers, threads in ((0, 6), (2, 4), (9, 1)):
         accelerator_for(build(recipe(f"data.workers={workers}")))

@@ -42,7 +42,7 @@ def threads():
 @pytest.fixture
 def runtime(recipe, monkeypatch, threads):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("kdx.training.runtime.cores", lambda: 4)
+    monkeypatch.setattr("kdx.launch.cores.cores", lambda: 4)
     monkeypatch.setattr("torch._utils.cpu_count", lambda: 4)  # else the loader warns
     job = build(recipe(AUTO))
     return Runtime(job, accelerator_for(job))
