@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 
-from kdx.training.runtime import cores
+from kdx.launch.cores import cores
 from kdx_lab.executors.task import RunProcess, Task
 
 __all__ = ["Local"]
