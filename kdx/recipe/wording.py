@@ -48,9 +48,14 @@ def unknown(name: str, known: Iterable[str]) -> str:
     A name is compared with whole names and with the last parts of dotted ones; case counts last.
     """
     known = sorted(known)
-    nearest = max(known, key=lambda each: (_likeness(name, each), -len(each)), default="")
-    is_like = _likeness(name, nearest)[0] >= _LIKE
-    hint = f" Did you mean {nearest!r}?" if is_like else ""
+    forms: dict[str, list[str]] = {}
+    for each in known:
+        for form in {each, each.rpartition(".")[2]}:
+            forms.setdefault(form.lower(), []).append(each)
+    like = get_close_matches(name.lower(), forms, n=len(forms) or 1, cutoff=_LIKE)
+    likest = (each for form in like for each in forms[form])
+    nearest = max(likest, key=lambda each: (_likeness(name, each), -len(each)), default=None)
+    hint = f" Did you mean {nearest!r}?" if nearest else ""
     if more := len(known) > _MANY:
         known = get_close_matches(name, known, n=5, cutoff=0.3) or known[:5]
     return f"{hint} Known: {', '.join(known) or 'none'}{', ...' if more else ''}"
