@@ -95,13 +95,14 @@ class Tune(BaseModel):
     """A search for the values of each arm, by Optuna, on validation images.
 
     Each arm gets the same number of `trials`, with the first seed; `prune` ends those that are
-    below the median of the earlier ones.
+    below the median of the earlier ones. `sampler`: "tpe" learns from the trials after the first
+    half (at most 10), "qmc" spreads them evenly (quasi-random), "random" does not.
     """
 
     model_config = _SECTION
     trials: Annotated[Natural, Field(ge=1, le=MOST)]
     space: Space
-    sampler: Literal["tpe", "random"] = "tpe"
+    sampler: Literal["tpe", "qmc", "random"] = "tpe"
     prune: StrictBool = True
 
 

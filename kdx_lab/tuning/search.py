@@ -7,9 +7,11 @@ takes the same course on one machine and on many, and when it is resumed.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from math import isfinite
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 from kdx.recipe import Recipe
 from kdx.report.summary import read_summary
@@ -24,6 +26,7 @@ __all__ = ["BATCH", "Search", "Trial"]
 
 BATCH = 4  # trials of an arm that may run at the same time
 SEED = 0  # of the sampler
+MOST_AT_RANDOM = 10  # trials at random before TPE begins to learn; of few, half
 
 
 @dataclass
@@ -80,12 +83,20 @@ class Search:
     def __init__(self, tune: Tune, space: Mapping[str, Any]) -> None:
         optuna = needed("optuna", "tune")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
+        spread = max(BATCH, min(tune.trials // 2, MOST_AT_RANDOM))
+        samplers = {
+            "tpe": partial(optuna.samplers.TPESampler, n_startup_trials=spread),
+            "qmc": partial(optuna.samplers.QMCSampler, warn_independent_sampling=False),
+            "random": optuna.samplers.RandomSampler,
+        }
         prunes = optuna.pruners.MedianPruner(n_startup_trials=BATCH)
         self.states, self.space = optuna.trial.TrialState, {k: parsed(v) for k, v in space.items()}
+        with catch_warnings():  # that Optuna may still change QMCSampler's arguments
+            simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = samplers[tune.sampler](seed=SEED)
         self.study = optuna.create_study(
             direction="maximize",
-            sampler=samplers[tune.sampler](seed=SEED),
+            sampler=sampler,
             pruner=prunes if tune.prune else optuna.pruners.NopPruner(),
         )
 

@@ -1,11 +1,12 @@
 """Trials: of which recipe they are, what they report, which are pruned, and the best of them."""
 
+from itertools import pairwise
 from math import nan
-from types import SimpleNamespace
 
 import pytest
 
 from kdx_lab.study.cell import Cell
+from kdx_lab.study.schema import Tune
 from kdx_lab.tuning.search import Search, Trial
 from kdx_lab.tuning.tune import _best
 from tests.unit.kdx_lab.study import made
@@ -25,6 +26,30 @@ class Asked:
 
     def should_prune(self):
         return len(self.reported) == 2
+
+
+def drawn(sampler, trials):
+    """Return the values of a search whose best is the largest."""
+    space = {"x": "uniform(0, 1)", "y": [1, 2]}
+    search = Search(Tune(trials=trials, space=space, sampler=sampler), space)
+    found = []
+    for _ in range(trials):
+        asked, values = search.ask()
+        search.study.tell(asked, values["x"])
+        found.append(values["x"])
+    return found
+
+
+def test_quasi_random_trials_leave_no_hole():
+    values = sorted(drawn("qmc", 8))
+    assert max(after - before for before, after in pairwise([0, *values, 1])) <= 0.25
+    assert drawn("qmc", 8) == drawn("qmc", 8)
+
+
+def test_tpe_learns_from_the_first_half_of_a_short_search():
+    assert drawn("tpe", 8)[:4] == drawn("random", 8)[:4]
+    assert drawn("tpe", 8)[4:] != drawn("random", 8)[4:]
+    assert drawn("tpe", 30)[:10] == drawn("random", 30)[:10]
 
 
 def test_trials_of_another_recipe_are_refused(grid):
@@ -83,8 +108,8 @@ def test_epochs_are_reported_once_and_none_after_pruning(grid):
 
 
 def test_trials_below_the_median_of_the_earlier_ones_are_pruned(tmp_path):
-    tune = SimpleNamespace(sampler="tpe", prune=True)
-    search = Search(tune, {"a": "uniform(0, 1)", "b": "int(1, 3)", "c": ["x", "y"]})
+    space = {"a": "uniform(0, 1)", "b": "int(1, 3)", "c": ["x", "y"]}
+    search = Search(Tune(trials=20, space=space), space)
     for _ in range(4):
         asked, values = search.ask()
         assert 0 <= values["a"] <= 1
