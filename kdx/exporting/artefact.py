@@ -66,13 +66,15 @@ def check(
     than a share of 10 times that of the predictions changed. With `lost` neither counts: the first
     metric may be lower by so much, and "tolerance" is None.
     """
-    with eval_mode(network.cpu()), torch_threads(threads), _must_run(path, batch):
-        call = fitted(open_runtime(path, threads=threads), batch)
+    with eval_mode(network.cpu()), torch_threads(threads):
+        with _must_run(path, batch):
+            call = fitted(open_runtime(path, threads=threads), batch)
         size = min(BATCH, at_once(views.shape), len(views))
         first = prepare(_batch(views, size).images)
         started = time.perf_counter()
         network(first)
-        call(first.numpy())
+        with _must_run(path, batch):
+            call(first.numpy())
         seconds = (time.perf_counter() - started) / size * len(views)
         count = min(len(views), images or (len(views) if seconds < CHEAP else IMAGES))
         meters, seen = {n: task.meter(torch.device("cpu")) for n in ("compact", "export")}, []
@@ -80,7 +82,9 @@ def check(
         for part in (sizes := list(_sizes(count, size))):
             made = views.__getitems__(list(islice(keys, part)))
             given = prepare(made.images)
-            expected, found = network(given).float(), torch.from_numpy(call(given.numpy()))
+            expected = network(given).float()
+            with _must_run(path, batch):
+                found = torch.from_numpy(call(given.numpy()))
             if found.shape != expected.shape:
                 shapes = f"{list(found.shape)}, the compact student's {list(expected.shape)}"
                 raise CertificateError(f"{path.name}: its outputs are {shapes}")

@@ -154,10 +154,12 @@ def _write(
                 within = 1e-3 if write is format.write else 0.5
                 if free_size and not _follows(format, source, path, larger, within):
                     continue
-        except ValueError:
-            if not free_size:
+        except Exception as error:  # the exporters raise anything
+            if free_size:
+                continue
+            if isinstance(error, ValueError):
                 raise
-            continue
+            raise ValueError(f"{path.name} cannot be written: {reason(error)}") from error
         break
     names = shape(images, batch=options.batch, free_size=options.free_size)
     limit = f", at most {format.MOST}" if format.MOST and options.batch is None else ""

@@ -35,6 +35,14 @@ def quantising(to: str, calibration: Sequence[Tensor]) -> Write:
     return partial({"onnx": _onnx, "executorch": _executorch}[to], calibration)
 
 
+def _sized(batches: Sequence[Tensor], size: int | None) -> Sequence[Tensor]:
+    """Return the images in batches of what a graph takes; the last one fills the last up."""
+    if size is None:
+        return batches
+    images = torch.cat(list(batches))
+    return torch.cat([images, images[-1:].repeat(-len(images) % size, 1, 1, 1)]).split(size)
+
+
 def _onnx(
     calibration: Sequence[Tensor], network: nn.Module, images: Tensor, path: Path, options: Options
 ) -> None:
@@ -60,7 +68,9 @@ def _onnx(
         quantization.quantize_static(
             prepared,
             path,
-            _Images(model.graph.input[0].name, calibration),  # pyright: ignore[reportArgumentType]
+            _Images(  # pyright: ignore[reportArgumentType]
+                model.graph.input[0].name, _sized(calibration, options.batch)
+            ),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
@@ -133,7 +143,7 @@ def _executorch(
     graph = trace(network, images, batch=options.batch, most=format.MOST).module()
     prepared = prepare_pt2e(graph, XNNPACKQuantizer().set_global(config))
     with torch.no_grad():
-        for batch in calibration:
+        for batch in _sized(calibration, options.batch):
             prepared(batch)
     made = convert_pt2e(prepared)
     made.eval = lambda: made  # it is, and torch's refuses

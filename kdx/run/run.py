@@ -91,7 +91,8 @@ def run(
     if source:
         source.load_student(runtime)
     if recipe.data.workers == "auto":
-        notes.append(choose_workers(runtime, saved.run.get("workers") if saved else None))
+        before = saved.run.get("workers") if saved else None
+        notes.append(choose_workers(runtime, before, memos=memos))
     about = circumstances(runtime) if main else {}
     if saved:
         check_origin(run_dir, fork, saved.run.get("forked_from", {}))

@@ -195,3 +195,5 @@ def _check(terms: Sequence[Term], summed: Sequence[str]) -> None:
                 f"{term.place}: name: {term.name!r} cannot name a term: "
                 "use letters, digits and _, as in hint_fc1"
             )
+        if term.name == "total":
+            raise ValueError(f"{term.place}: name: 'total' is that of the sum: choose another")

@@ -159,7 +159,8 @@ class Runtime:
         if not averages:
             return
         self.share_buffers()  # from which a transform may compute weights
-        compact = restore(self.job.student, self.job.transforms)
+        transforms, student = self.job.transforms, self.job.student
+        compact = restore(student, transforms) if transforms else student
         for average in averages:
             average.update_parameters(compact)
 

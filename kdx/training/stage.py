@@ -110,9 +110,11 @@ class StageRunner:
             for step, batch in enumerate(runtime.loader, first_step):
                 self._set_rate(within * steps + step, steps)
                 self.step(batch, runtime.batches.size(step), stats, number=step + 1)
+                is_shown = step % runtime.job.recipe.log_every == 0 or step + 1 == steps
+                if is_shown:
+                    self.health.check(epoch + 1)  # waits for a GPU
                 stats.seconds = time.perf_counter() - started
-                if step % runtime.job.recipe.log_every == 0 or step + 1 == steps:
-                    self.health.check(epoch + 1)
+                if is_shown:
                     progress(step + 1, stats.sums, stats.seen)
                 if step + 1 == steps:  # before a stop: a resume has nothing left of the epoch
                     runtime.follow(self._averages(epoch, "swa"))

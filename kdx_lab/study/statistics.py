@@ -10,6 +10,7 @@ from scipy.special import stdtr, stdtrit
 __all__ = ["CONFIDENCE", "Difference", "Spread", "holm", "paired_difference", "spread"]
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-12  # of the values: differences that vary by less are equal
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def paired_difference(arm: Mapping[int, float], baseline: Mapping[int, float]) -
     if found.std is None:
         return Difference(found.values, found.mean, None, None)
     n, mean = len(found.values), found.mean
-    error = found.std / sqrt(n)
+    largest = max(abs(value) for values in (arm, baseline) for value in values.values())
+    error = found.std / sqrt(n) if found.std > ROUNDING * largest else 0.0
     half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
     p = 2 * float(stdtr(n - 1, -abs(mean) / error)) if error else None
     return Difference(found.values, mean, mean - half, mean + half, p)

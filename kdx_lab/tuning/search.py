@@ -122,7 +122,8 @@ def _suggested(asked: Any, key: str, space: Range | tuple[object, ...]) -> Any:
     if space.kind == "int":
         return asked.suggest_int(key, int(space.low), int(space.high))
     number = asked.suggest_float(key, space.low, space.high, log=space.kind == "log")
-    return float(f"{number:.4g}")  # what tables show is what runs
+    shown = (float(f"{number:.{digits}g}") for digits in (4, 8))  # what tables show is what runs
+    return next((each for each in shown if space.low < each < space.high), number)
 
 
 def _curve(recipe: Recipe) -> Iterator[float]:

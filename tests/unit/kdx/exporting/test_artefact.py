@@ -51,3 +51,22 @@ def test_a_wrong_runtime_is_refused(run_dir, tmp_path, answers, message):
 
     with pytest.raises(CertificateError, match=message):
         check(opened, tmp_path / "a", student, Views(), task)
+
+
+def test_an_image_that_cannot_be_read_is_no_fault_of_the_artefact(run_dir, tmp_path):
+    source = open_source(run_dir, None)
+
+    class Views:
+        shape = (1, 1, 3)
+
+        def __len__(self):
+            return 4
+
+        def __getitems__(self, keys):
+            raise ValueError("a.jpg is damaged")
+
+    def opened(path, threads):
+        return lambda images: images
+
+    with pytest.raises(ValueError, match=r"^a\.jpg is damaged"):
+        check(opened, tmp_path / "a", nn.Flatten(), Views(), source.opened.task)

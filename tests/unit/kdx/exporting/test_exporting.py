@@ -77,6 +77,22 @@ def test_a_changed_weight_is_refused_and_the_earlier_file_stays(run_dir, monkeyp
     kdx.export(run_dir, "torch-export", tolerance=1e9)
 
 
+def test_what_an_exporter_raises_is_told_after_a_fixed_size_was_tried(run_dir, monkeypatch, capsys):
+    from kdx.exporting import torch_export
+
+    tried = []
+
+    def broken(network, images, path, options):
+        tried.append(options.free_size)
+        raise RuntimeError("No conversion rule for aten::fft_fft2")
+
+    monkeypatch.setattr(torch_export, "write", broken)
+    assert main(["export", str(run_dir), "--to", "torch-export"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "student.pt2 cannot be written: RuntimeError: No conversion rule for aten::fft" in said
+    assert tried[-1] is False
+
+
 def test_timm_opens_its_own_and_no_others(run_dir, tmp_path):
     with pytest.raises(ValueError, match=r"not an architecture of timm: SmallNet"):
         kdx.export(run_dir, "timm", tmp_path / "refused")

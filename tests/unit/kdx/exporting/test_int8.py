@@ -37,14 +37,14 @@ def images():
     return [torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(4)]
 
 
-def written(network, images, folder, about):
+def written(network, images, folder, about, batch=None):
     """Write the int8 ONNX file; return its model and its path."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             path = folder / "int8.onnx"
-            options = Options(about=about)
+            options = Options(batch, about=about)
             int8.quantising("onnx", images)(network, images[0][:4], path, options)
     finally:
         logging.disable(logging.NOTSET)
@@ -75,6 +75,14 @@ def test_onnx_answers_as_the_network_with_fake_quantisation(network, images, tra
     assert off.max() < 3 * step
     assert off.mean() < 0.05 * np.abs(exact - simulated).mean()
     assert 0 < np.abs(found - exact).max() < 0.2 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("batch", [1, 24])
+def test_a_fixed_batch_is_calibrated_on_the_same_images(network, images, trained, tmp_path, batch):
+    about = {"classes": ["a", "b"], "int8": {"input_ranges": RANGES}}
+    _, path = written(network, images, tmp_path, about, batch=batch)
+    given = torch.cat(images)[:batch].numpy()
+    assert format.open(path)(given) == pytest.approx(format.open(trained[1])(given), abs=1e-6)
 
 
 def test_onnx_weights_are_int8_a_scale_a_channel_and_fold_the_batchnorm(network, trained):

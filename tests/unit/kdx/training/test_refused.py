@@ -69,6 +69,11 @@ def test_a_term_has_a_name_that_a_module_can_have(recipe, name):
         build(recipe(f"losses=[{hint}]", "teacher.use=smallnet"))
 
 
+def test_a_term_has_another_name_than_the_sum(recipe):
+    with pytest.raises(ValueError, match=r"losses\[0\]: name: 'total' is that of the sum"):
+        build(recipe("losses=[{use: cross_entropy, name: total}]"))
+
+
 def test_half_of_a_teachers_normalisation_must_fit_the_other(recipe, teacher_run):
     given = f"teacher={{use: smallnet, weights: {teacher_run}, input: {{mean: [0.1, 0.2, 0.3]}}}}"
     with pytest.raises(ValueError, match=r"teacher\.input: 3 means but 1 standard"):

@@ -50,7 +50,7 @@ def runtime(recipe, monkeypatch, threads):
 
 def test_workers_and_threads_share_the_cores(runtime, monkeypatch):
     assert (runtime.loading["workers"], torch.get_num_threads()) == (0, 4)
-    monkeypatch.setattr(module, "_trial", lambda runtime: (0.006, 0.002))
+    monkeypatch.setattr(module, "_trial", lambda runtime, memos: (0.006, 0.002))
     said = choose_workers(runtime)
     assert said == (
         "data.workers: auto: 2, of 4 cores: an image takes 6.00 ms to read and 2.00 ms to train on"
@@ -60,7 +60,7 @@ def test_workers_and_threads_share_the_cores(runtime, monkeypatch):
 
 
 def test_a_resumed_run_keeps_its_workers_where_there_are_the_cores(runtime, monkeypatch):
-    monkeypatch.setattr(module, "_trial", lambda runtime: (0.0, 1.0))
+    monkeypatch.setattr(module, "_trial", lambda runtime, memos: (0.0, 1.0))
     assert choose_workers(runtime, 3) == "data.workers: auto: 3, as before"
     assert torch.get_num_threads() == 1
     assert choose_workers(runtime, 4).startswith("data.workers: auto: 0, of 4 cores")
@@ -68,7 +68,7 @@ def test_a_resumed_run_keeps_its_workers_where_there_are_the_cores(runtime, monk
 
 
 def test_machines_with_more_cores_choose_as_the_smallest(runtime, monkeypatch):
-    monkeypatch.setattr(module, "_trial", lambda runtime: (0.3, 0.1))
+    monkeypatch.setattr(module, "_trial", lambda runtime, memos: (0.3, 0.1))
     monkeypatch.setattr(runtime, "gather", lambda own: torch.cat([own, torch.tensor([2])]))
     assert choose_workers(runtime, 3).startswith("data.workers: auto: 1, of 2 cores")
     assert torch.get_num_threads() == 3  # of its own four cores
@@ -76,13 +76,24 @@ def test_machines_with_more_cores_choose_as_the_smallest(runtime, monkeypatch):
 
 def test_the_trial_changes_nothing(runtime):
     before, random = deepcopy(runtime.job.student.state_dict()), torch.get_rng_state()
-    draw, step = module._trial(runtime)
+    draw, step = module._trial(runtime, ())
     assert 0 < draw < 1
     assert 0 < step < 1
     after = runtime.job.student.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     assert torch.equal(torch.get_rng_state(), random)
     assert runtime.job.student.training
+
+
+def test_a_teacher_with_a_memo_costs_no_time(recipe, threads):
+    job = build(recipe(AUTO, "teacher.use=tests.toys.plain", "losses=[{use: kd}]"))
+    calls = []
+    job.teachers["teacher"].module.register_forward_hook(lambda *given: calls.append(given))
+    runtime = Runtime(job, accelerator_for(job))
+    module._trial(runtime, ["teacher"])
+    assert not calls
+    module._trial(runtime, [])
+    assert len(calls) == 2
 
 
 def test_others_are_refused(recipe):

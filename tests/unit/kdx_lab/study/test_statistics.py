@@ -85,3 +85,7 @@ def test_the_p_value_is_scipys_and_equal_differences_have_none():
     assert paired_difference(arm, base).p == pytest.approx(expected, rel=1e-9)
     assert paired_difference({0: 2.0, 1: 2.0}, {0: 1.0, 1: 1.0}).p is None
     assert paired_difference({0: 1.0}, {0: 1.0}).p is None
+    shares = {seed: images / 2000 for seed, images in enumerate((793, 1789, 694))}
+    equal = {seed: (images + 3) / 2000 for seed, images in enumerate((793, 1789, 694))}
+    found = paired_difference(equal, shares)  # equal but for rounding
+    assert (found.p, found.low) == (None, found.high)

@@ -46,6 +46,14 @@ def test_quasi_random_trials_leave_no_hole():
     assert drawn("qmc", 8) == drawn("qmc", 8)
 
 
+def test_values_are_short_but_stay_within_their_range():
+    space = {"decay": "uniform(0.999, 0.99999)"}
+    search = Search(Tune(trials=20, space=space, sampler="random"), space)
+    found = [search.ask()[1]["decay"] for _ in range(20)]
+    assert all(0.999 < value < 0.99999 for value in found)
+    assert sum(len(str(value)) <= 6 for value in found) > 10
+
+
 def test_tpe_learns_from_the_first_half_of_a_short_search():
     assert drawn("tpe", 8)[:4] == drawn("random", 8)[:4]
     assert drawn("tpe", 8)[4:] != drawn("random", 8)[4:]
