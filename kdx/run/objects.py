@@ -123,7 +123,9 @@ def _made(kind: str, given: Any, known: Mapping[str, Any]) -> Any:
 def _part(kind: str, value: Any, place: str) -> dict[str, Any]:
     """Return the section of an object, which is copied whenever it is built."""
     if lacking := lack(type(value), kind):
-        raise ValueError(f"{place}: {_name(value)} is not a {kind}: {lacking}")
+        of_images = type(value).__module__.startswith("torchvision.")
+        hint = ". What transforms images belongs in the dataset" if of_images else ""
+        raise ValueError(f"{place}: {_name(value)} is not a {kind}: {lacking}{hint}")
 
     def factory(**_: Any) -> Any:
         made = copied(value) if isinstance(value, nn.Module) else copy.deepcopy(value)

@@ -70,11 +70,19 @@ def class_counts(task: Task, labels: Tensor) -> dict[str, Any]:
 
 
 def check_batches(recipe: Recipe, views: Views, teachers: Iterable[Teacher]) -> None:
-    """Refuse a batch whose images exceed the memory, padded or as input of a network."""
+    """Refuse padding that leaves nothing of an image, and a batch that exceeds the memory.
+
+    As it is padded, or as input of a network.
+    """
     batch = min(recipe.data.batch_size, len(views))
     crop, (channels, height, width) = recipe.data.augment.crop, views.shape
     padded = batch * channels * (height + 2 * crop) * (width + 2 * crop)
     check_fits(padded, f"data.augment.crop: {batch:,} images padded by {crop} pixels")
+    if crop >= min(height, width):
+        raise ValueError(
+            f"data.augment.crop: {crop} pads images of {height} x {width} by {crop} pixels on each "
+            "side, so that crops may see nothing of them: it is torchvision's `padding`, often 4"
+        )
     for shape in (views.shape, *(teacher.own.shape for teacher in teachers)):
         text = f"data.batch_size: {batch:,} images of {' x '.join(map(str, shape))} at once"
         check_fits(4 * batch * prod(shape), text)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.transforms import v2
 
 import expand
 import kdx
@@ -229,6 +230,7 @@ def test_losses_are_objects_mappings_and_pairs():
         ({"teacher": nn.Linear(1, 1)}, r"losses: missing: with a teacher, .*KD\(temperature=4\)"),
         ({"losses": [(kdx.losses.KD, 0.5)]}, r"losses\[0\]: float is not a loss"),
         ({"losses": [nn.Linear(1, 1)]}, r"losses\[0\]: Linear is not a loss"),
+        ({"transforms": [v2.Identity()]}, r"\[0\]: Identity is not .* belongs in the dataset"),
         ({"transforms": Conditional(read=False)}, r"transforms\[0\]: Conditional is not a trans"),
         ({"transforms": [Conditional(read=False)]}, r"transforms\[0\]: Conditional is not a trans"),
         ({"teacher": torch.zeros(1), "losses": []}, r"teacher: Tensor is not a network"),

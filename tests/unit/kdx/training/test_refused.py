@@ -69,6 +69,13 @@ def test_a_term_has_a_name_that_a_module_can_have(recipe, name):
         build(recipe(f"losses=[{hint}]", "teacher.use=smallnet"))
 
 
+def test_padding_leaves_something_of_the_images_in_every_crop(recipe):
+    with pytest.raises(
+        ValueError, match=r"crop: 32 pads images of 32 x 32 .* torchvision's `padding`"
+    ):
+        build(recipe("data.augment.crop=32"))
+
+
 def test_a_term_has_another_name_than_the_sum(recipe):
     with pytest.raises(ValueError, match=r"losses\[0\]: name: 'total' is that of the sum"):
         build(recipe("losses=[{use: cross_entropy, name: total}]"))
