@@ -33,7 +33,7 @@ VERBS = {
     "anchors": ("kdx.commands.anchors", "find anchors for the boxes of a data set"),
     "study": ("kdx_lab.commands.study", "run a study: recipes in variants and seeds"),
     "analyze": ("kdx_lab.commands.analyze", "analyze finished runs: curves, gradients, landscapes"),
-    "complexity": ("kdx_lab.commands.complexity", "count parameters and FLOPs, measure speed"),
+    "complexity": ("kdx_lab.commands.complexity", "count parameters and MACs, measure speed"),
     "scenes": ("kdx_lab.commands.scenes", "make images for detection and segmentation"),
 }
 """Each verb, its module (those of kdx_lab as strings: kdx does not import it), a line of help."""

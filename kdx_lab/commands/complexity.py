@@ -1,4 +1,4 @@
-"""Count parameters, FLOPs and memory of a recipe's networks, and measure their speed.
+"""Count parameters, MACs and memory of a recipe's networks, and measure their speed.
 
 Of the compact network, and of the expanded one in training.
 

@@ -1,6 +1,6 @@
 """Parameters and operations of a network, by two rules.
 
-`flops` follow the ExpandNets paper's Table 13, computed with ptflops as of 2020:
+`paper_flops` follow the ExpandNets paper's Table 13, computed with ptflops as of 2020:
 - a convolution: its multiply-adds, each counted once, and with a bias an addition per output; for
   a transposed one, height times height instead of height times width additions;
 - a fully-connected layer: its multiply-adds, without its bias;
@@ -42,7 +42,7 @@ class Counts:
     """A network's parameters, and its operations per image in a forward pass, rounded."""
 
     parameters: int
-    flops: int
+    paper_flops: int
     macs: int
 
 

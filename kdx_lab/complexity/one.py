@@ -1,12 +1,11 @@
 """The costs of the networks of one recipe, as a table and as JSON."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from rich.console import Console
-from torch import nn
 
 from kdx.launch.memory import check_fits
 from kdx.util.printing import say
@@ -23,12 +22,12 @@ BUDGET = 100e9
 """Multiply-adds of a training step above which speed is only measured with `--measure`."""
 ON_GPU = 100  # times as many
 FEWEST = 2  # images in a batch, for BatchNorm
-HEADINGS = ("", "parameters", "FLOPs", "MACs", "MACs to train", "peak memory")
+HEADINGS = ("", "parameters", "MACs", "MACs to train", "peak memory")
 SPEEDS = ("forward img/s", "training img/s")
 NOTE = """\
-FLOPs (by the rules of the ExpandNets paper) and MACs (multiply-adds, by torch's counter): forward,
-per image. MACs to train: forward and backward, per image. Peak memory: of tensors in a training
-step, without the optimizer's state. These are counted, not measured."""
+MACs (multiply-adds, half of the FLOPs of torch's counter): forward, per image. MACs to train:
+forward and backward, per image. Peak memory: of tensors in a training step, without the optimizer's
+state. These are counted, not measured."""
 
 
 def examine(
@@ -46,7 +45,7 @@ def examine(
     title = f"{name}, batches of {size(variants.batch)}"
     say(console, title, style="bold")
     _print(variants.batch, counted, measured, console)
-    notes = [NOTE, *_notes(variants.functional)]
+    notes = [NOTE]
     if measured and batch:
         over = in_words(rounds, "round")
         notes.append(f"Speeds: on {size(batch)}, {where()}, median of {over}.")
@@ -90,7 +89,6 @@ def _print(
         made.add_row(
             name if name in (COMPACT, "trained") else f"trained, {name}",
             f"{cost.counts.parameters:,}",
-            in_units(cost.counts.flops),
             in_units(cost.counts.macs),
             in_units(cost.step.macs / batch[0]),
             in_bytes(cost.step.peak),
@@ -100,10 +98,3 @@ def _print(
             ),
         )
     print_wide(made, console)
-
-
-def _notes(functional: Collection[type[nn.Module]]) -> list[str]:
-    if not functional:
-        return []
-    names = " and ".join(kind.__name__ for kind in functional)
-    return [f"FLOPs do not count {names}, which the paper's network calls as functions."]

@@ -105,8 +105,8 @@ class Line:
         return [
             Printed(f"{name}: parameters", f"{printed.parameters}M", train.parameters),
             Printed(f"{name}: parameters at test", f"{row.parameters}M", test.parameters),
-            Printed(f"{name}: FLOPs", printed.flops, train.flops),
-            Printed(f"{name}: FLOPs at test", row.flops, test.flops),
+            Printed(f"{name}: FLOPs", printed.flops, train.paper_flops),
+            Printed(f"{name}: FLOPs at test", row.flops, test.paper_flops),
         ]
 
 

@@ -45,7 +45,7 @@ def test_more_digits_than_are_printed(rebuilt):
     flops = {
         (line["network"], line["expansion"]): line["networks"][
             "unfolded" if line["expansion"] else "compact"
-        ]["counts"]["flops"]
+        ]["counts"]["paper_flops"]
         for line in rebuilt[0]["lines"]
     }
     assert [round(count / 1e3) for count in list(flops.values())[:5]] == [
