@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLORS", "available", "check_available", "panels", "write"]
+__all__ = ["COLORS", "check_available", "panels", "write"]
 
 COLORS = (
     "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#222255",
@@ -25,14 +25,9 @@ _PANEL = (5.5, 4.0)  # inches
 _DPI = 140
 
 
-def available() -> bool:
-    """Whether matplotlib is installed."""
-    return find_spec("matplotlib") is not None
-
-
 def check_available() -> None:
     """Raise ValueError, which says how to install it, if matplotlib is missing."""
-    if not available():
+    if find_spec("matplotlib") is None:
         raise ValueError("figures need matplotlib: pip install 'kdx[plots]'")
 
 

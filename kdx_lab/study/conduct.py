@@ -84,7 +84,7 @@ def _conduct(grid: Grid, console: Console, driver: Driver, command: str) -> Disp
 
 
 def report(grid: Grid, console: Console, *, command: str = "") -> None:
-    """Write the tables and plots of the finished runs, and print the table.
+    """Write tables and figures of the finished runs, and print the table.
 
     ValueError for finished runs of another recipe, and for a study that has not been tuned.
     """

@@ -10,11 +10,13 @@ from kdx_lab.study.verdict import verdict
 
 __all__ = ["document"]
 
+FIGURES = "Figures: [report.html](report.html)"
+
 
 def document(
-    results: Results, *, title: str, description: str, command: str, plots: str, tuning: str = ""
+    results: Results, *, title: str, description: str, command: str, tuning: str = ""
 ) -> str:
-    """Return the text of results.md; `plots` and `tuning` are the contents of their sections."""
+    """Return the text of results.md; `tuning` is the content of its section."""
     sections = [
         f"# {title}",
         description.strip(),
@@ -23,7 +25,7 @@ def document(
         _section("Chosen values", tuning),
         _section("What the numbers mean", "\n\n".join(meaning(results))),
         _section("Failures", _failures(results.rows)),
-        _section("Plots", plots),
+        FIGURES,
         _section("Where it ran", _where(results)),
         _section("Command", f"```bash\n{command}\n```" if command else ""),
     ]

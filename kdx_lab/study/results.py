@@ -1,18 +1,17 @@
-"""The files of a study: results.md, results.json and plots."""
+"""The files of a study: results.md, results.json and report.html."""
 
 import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from kdx.report.page import FILE, write_page
 from kdx.util.files import write_whole
 from kdx_lab.analysis.bands import write_numbers
-from kdx_lab.analysis.figures import available
 from kdx_lab.study.cell import named
 from kdx_lab.study.document import document
 from kdx_lab.study.meaning import meaning
-from kdx_lab.study.plots import draw
+from kdx_lab.study.page import study_page
 from kdx_lab.study.rows import Results, Row
 from kdx_lab.study.statistics import CONFIDENCE
 from kdx_lab.study.verdict import verdict
@@ -20,7 +19,6 @@ from kdx_lab.study.verdict import verdict
 __all__ = ["kept_failures", "write_results"]
 
 FORMAT = 1
-NO_PLOTS = "Plots need matplotlib: pip install 'kdx[plots]'"
 
 
 def write_results(
@@ -32,9 +30,9 @@ def write_results(
     command: str = "",
     tuning: str = "",
 ) -> Path:
-    """Write results.json, plots/*.png and results.md below `directory`; return the last.
+    """Write results.json, results.md and report.html, with figures; return results.md.
 
-    The study may be incomplete. Without matplotlib, a line says how to install it.
+    The study may be incomplete.
     """
     about = {"format": FORMAT, "title": title, "description": description, "command": command}
     write_numbers(directory / "results.json", about | _plain(results))
@@ -45,9 +43,9 @@ def write_results(
         description=description,
         command=command,
         tuning=tuning,
-        plots=_plots(directory, results) if available() else NO_PLOTS,
     )
     write_whole(path, text)
+    write_page(study_page(directory), directory / FILE)
     return path
 
 
@@ -62,15 +60,6 @@ def kept_failures(directory: Path) -> dict[str, str]:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-
-
-def _plots(directory: Path, results: Results) -> str:
-    """Draw the plots, replacing earlier ones, and return their Markdown."""
-    for earlier in (directory / "plots").glob("*.png"):
-        earlier.unlink()
-    shutil.rmtree(directory / "plots" / "tensorboard", ignore_errors=True)
-    drawn = draw(directory / "plots", results)
-    return "\n\n".join(f"![{path.stem}](plots/{path.name})" for path in drawn)
 
 
 def _plain(results: Results) -> dict[str, Any]:

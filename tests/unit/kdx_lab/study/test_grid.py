@@ -137,8 +137,8 @@ def test_a_whole_setting_is_named_once(grid):
     [
         ("arms: {compact: , c k: {arm: ck}, c-k: {arm: fc}}",
          "arms.yaml:2: c-k: 'c k' and 'c-k' would use the same directory: rename one of them"),
-        ("arms: {compact: , plots: {arm: ck}}",
-         "arms.yaml:2: plots: 'plots' is reserved for the study: rename the arm or setting"),
+        ("arms: {compact: , logs: {arm: ck}}",
+         "arms.yaml:2: logs: 'logs' is reserved for the study: rename the arm or setting"),
         ("arms: [compact]\nname: ../out", "arms.yaml: name: '../out' is not a relative path"),
         ("arms: {compact: , '..': {arm: ck}}", "'studies/digits/arms/../seed_0' is not a relative"),
     ],

@@ -33,16 +33,11 @@ def study(tmp_path, *, setting="", errors=False, **more):
 
 def written(root):
     """Return the HTML of a study's page."""
-    return write_page(study_page(root), root / "page.html").read_text()
+    page = (root / "report.html").read_text()
+    assert page == write_page(study_page(root), root / "page.html").read_text()
+    return page
 
 
-@pytest.fixture
-def no_plots(monkeypatch):
-    """Write no plots: the page has its own."""
-    monkeypatch.setattr("kdx_lab.study.results.available", lambda: False)
-
-
-@pytest.mark.usefixtures("no_plots")
 def test_a_study_has_its_table_with_n_and_intervals(tmp_path):
     root = study(tmp_path, description="What it is.")
     page = written(root)
@@ -62,7 +57,6 @@ def test_a_study_has_its_table_with_n_and_intervals(tmp_path):
     assert "What it is." in page
 
 
-@pytest.mark.usefixtures("no_plots")
 def test_a_study_has_figures_in_the_colours_of_its_arms(tmp_path):
     page = written(study(tmp_path))
     found = figures(section(page, "Results"))
@@ -79,7 +73,6 @@ def test_a_study_has_figures_in_the_colours_of_its_arms(tmp_path):
     assert found["top-1 on validation"].count("<polygon") == 2
 
 
-@pytest.mark.usefixtures("no_plots")
 def test_a_study_of_errors_turns_its_curves(tmp_path):
     page = written(study(tmp_path, errors=True))
     assert cells(page, "Results")[1][2] == "49.50 ± 0.71"
@@ -88,7 +81,6 @@ def test_a_study_of_errors_turns_its_curves(tmp_path):
     assert "lower is better" in page
 
 
-@pytest.mark.usefixtures("no_plots")
 def test_a_study_without_finished_runs_says_so(tmp_path):
     results = collect([cell(tmp_path)], baseline="compact")
     write_results(tmp_path, results, title="Later")
@@ -98,7 +90,6 @@ def test_a_study_without_finished_runs_says_so(tmp_path):
     assert not figures(page)
 
 
-@pytest.mark.usefixtures("no_plots")
 def test_a_damaged_run_of_a_study_is_refused(tmp_path):
     root = study(tmp_path)
     next(root.rglob("summary.json")).write_text("{")

@@ -9,9 +9,8 @@ from tests.unit.kdx_lab.study.made import cell, finished
 
 
 @pytest.fixture
-def written(tmp_path, monkeypatch):
-    """Return a function: the Markdown and the JSON of cells, without plots."""
-    monkeypatch.setattr("kdx_lab.study.results.available", bool)
+def written(tmp_path):
+    """Return a function: the Markdown and the JSON of cells."""
 
     def write(cells, *, failures=None, errors=False, **told):
         results = collect(cells, baseline="compact", failures=failures, errors=errors)
@@ -39,7 +38,7 @@ def test_the_document_of_one_setting(tmp_path, written):
     text, _ = written(grid(tmp_path), description="What for.\n", command="python x.py")
     assert text.startswith("# A study\n\nWhat for.\n\n## Results\n\n| arm     |   n |")
     assert headings(text)[1:] == [
-        "## Results", "## What the numbers mean", "## Plots", "## Where it ran", "## Command",
+        "## Results", "## What the numbers mean", "## Where it ran", "## Command",
     ]  # fmt: skip
     assert "Incomplete" not in text
     assert "the exported student (last epoch) on the 360 test images" in text
@@ -49,10 +48,11 @@ def test_the_document_of_one_setting(tmp_path, written):
     )
 
 
-def test_without_matplotlib_a_line_says_how_to_get_it(tmp_path, written):
+def test_the_figures_are_in_a_page_beside_the_document(tmp_path, written):
     text, _ = written(grid(tmp_path))
-    assert "## Plots\n\nPlots need matplotlib: pip install 'kdx[plots]'\n" in text
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["results.json", "results.md"]
+    assert "\n\nFigures: [report.html](report.html)\n\n" in text
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["report.html", "results.json", "results.md"]
 
 
 def test_several_settings_begin_with_all_at_a_glance(tmp_path, written):

@@ -145,4 +145,4 @@ def test_numbers_are_shown_as_they_are(tmp_path):
     assert found["test R2"] == ["-0.5100 ± 0.0141", "-0.2350 ± 0.3889"]
     # 0.01 and -0.56 apart: s = 0.57 / sqrt(2), t(0.975; 1) = 12.7062
     assert found["Δ to compact [95% CI]"][1] == "+0.2750 [-3.3463, +3.8963]"
-    assert "percent" not in document(results, title="", description="", command="", plots="")
+    assert "percent" not in document(results, title="", description="", command="")
