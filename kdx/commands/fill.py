@@ -17,6 +17,7 @@ from kdx.run.run import describe, ensure_teachers
 from kdx.run.teacher_run import check_teachers
 from kdx.training.job import build
 from kdx.training.runtime import Runtime, accelerator_for
+from kdx.training.workers import choose_workers
 from kdx.util.printing import rule, say
 
 
@@ -44,6 +45,8 @@ def fill(recipe: Recipe, console: Console) -> None:
     console.quiet = not runtime.accelerator.is_main_process
     rule(console, f"{recipe.name}: the teacher's memo")
     say(console, f"device   {describe(runtime)}")
+    if recipe.data.workers == "auto":
+        say(console, f"note     {choose_workers(runtime)}")
     check_teachers(runtime, console)
     with remembering(runtime, plans, console) as memos:
         for name, plan in plans.items():

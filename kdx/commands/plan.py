@@ -25,6 +25,7 @@ from kdx.run.teacher_run import teacher_recipes
 from kdx.tasks import counted_outputs
 from kdx.training.job import Job, build
 from kdx.training.runtime import Runtime, accelerator_for
+from kdx.training.workers import choose_workers
 from kdx.util.printing import plain, rule, say
 from kdx.util.words import in_time
 
@@ -40,6 +41,7 @@ def dry_run(recipe: Recipe, console: Console, *, machines: int = 1, gpus: int = 
     trained = [name for name, t in recipe.all_teachers.items() if has_weights(t.weights)]
     first = teacher_recipes(recipe, named=True)
     job = build(recipe, teacher_weights=trained)
+    starts = start_notes(job)  # on the CPU, as the job is now
     runtime, splits = Runtime(job, accelerator_for(job)), job.splits
     console.quiet = not runtime.accelerator.is_main_process
     rule(console, f"{recipe.name}: dry run")
@@ -56,7 +58,7 @@ def dry_run(recipe: Recipe, console: Console, *, machines: int = 1, gpus: int = 
     for note in (*job.data.notes, *job.notes):
         say(console, f"note: {note}")
     _print_student(job, console)
-    for note in start_notes(job):
+    for note in starts:
         say(console, f"note: {note}")
     for name in job.teachers:
         _print_teacher(job, name, first.get(name), console)
@@ -65,6 +67,8 @@ def dry_run(recipe: Recipe, console: Console, *, machines: int = 1, gpus: int = 
     for name, memo in memos.items():
         heading = f"memo of {job.teachers[name].role}" if len(job.teachers) > 1 else "memo"
         show(memo, console, f"{heading}: ", trained=name in trained)
+    if recipe.data.workers == "auto":
+        say(console, f"note: {choose_workers(runtime, memos=memos)}")
     seconds = _print_stages(runtime, memos, console)
     training = sum(map(_training_of, first.values()))
     whom = "the teacher" if len(first) == 1 else f"{len(first)} teachers"

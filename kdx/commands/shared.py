@@ -13,7 +13,7 @@ from rich.console import Console
 
 from kdx.recipe import Recipe, RecipeError, allow, load
 from kdx.recipe.shipped import shipped
-from kdx.util.errors import CertificateError, Stopped, StudyError, TrainingError
+from kdx.util.errors import CertificateError, Stopped, StudyError, TrainingError, reason
 from kdx.util.printing import escape_unencodable
 from kdx.util.words import printable
 
@@ -114,7 +114,8 @@ def guarded(main: Callable[[], None], *, resumes: bool = False) -> int:
         # By name, so that torch need not be imported.
         known = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
         if known or "DefaultCPUAllocator: can't allocate memory" in str(error):
-            return _print(error, "out of memory: lower data.batch_size", FAILED)
+            said = reason(error) if str(error) else "out of memory"
+            return _print(error, said + "; lower data.batch_size" * resumes, FAILED)
         if lost := lost_peer(error):
             return _print(error, lost, FAILED)
         if not isinstance(error, CertificateError | TrainingError | StudyError):
@@ -123,12 +124,12 @@ def guarded(main: Callable[[], None], *, resumes: bool = False) -> int:
     return 0
 
 
-def _print(error: Exception, reason: str, code: int) -> int:
+def _print(error: Exception, said: str, code: int) -> int:
     if os.environ.get("KDX_DEBUG"):
         traceback.print_exc()
     rank, of_recipe = _rank(), isinstance(error, RecipeError)
     if rank == 0 or not of_recipe or _joined():
-        text = reason if of_recipe else f"error: {reason}"
+        text = said if of_recipe else f"error: {said}"
         print(printable(f"[rank {rank}] {text}" if rank else text), file=sys.stderr)
     return code
 

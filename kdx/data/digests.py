@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import Any
 
@@ -10,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from kdx.protocols import Comparable, ImageSource
+from kdx.util.threads import in_threads
 
 DIGITS = 32  # hexadecimal
-THREADS = 16
 
 Add = Callable[[Any], None]
 
@@ -42,12 +41,12 @@ def digest_of_images(source: ImageSource, *, times: bool = True, labels: bool = 
 
 
 def _add_files(add: Add, paths: Sequence[str], *, times: bool) -> None:
-    folders = [os.path.dirname(path) for path in paths]
-    shared = len(os.path.commonpath(folders)) if folders else 0
-    with ThreadPoolExecutor(THREADS) as threads:
-        for path, about in zip(paths, threads.map(os.stat, paths), strict=True):
-            time = f" {about.st_mtime_ns}" if times else ""
-            add(f"{path[shared:]} {about.st_size}{time}\n".encode())
+    folders = {os.path.dirname(path) for path in paths}
+    alike = len({os.path.isabs(folder) for folder in folders}) == 1
+    shared = len(os.path.commonpath(folders)) if alike else 0
+    for path, about in zip(paths, in_threads(os.stat, paths), strict=True):
+        time = f" {about.st_mtime_ns}" if times else ""
+        add(f"{path[shared:]} {about.st_size}{time}\n".encode())
 
 
 def _add_tensor(add: Add, name: str, value: Tensor) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from kdx.data.counter import Draw, seeded
+from kdx.data.own_copy import OwnCopy, beneath
 from kdx.data.vectors import rarest, tenths
 from kdx.protocols import ImageData, InputSpec
 from kdx.tasks import MultiLabel, Regression
@@ -27,12 +28,14 @@ SEVERAL = '; for several labels or numbers set task="multilabel" or "regression"
 class DatasetImages:
     """Samples of a Dataset with labels [N] (int64); the Dataset's own transforms make the views.
 
+    Each process reads its own copy of the Dataset, which may open files when it is first read.
+
     Random transforms draw from torch's, NumPy's or Python's global generator, which `Views` seeds
-    for each view. `rows` [N] are the samples' places in `dataset`. With `targets` [N, K] (float32)
+    for each view. `rows` [N] are the samples' places in it. With `targets` [N, K] (float32)
     the labels are only what splits are stratified by.
     """
 
-    dataset: Any
+    own: OwnCopy
     labels: Tensor
     origin: str
     rows: Tensor
@@ -66,9 +69,7 @@ class DatasetImages:
 
     def preparation(self, input: InputSpec) -> Mapping[str, Any]:
         """Return the text of the Dataset's own transform; see `kdx.data.preparation`."""
-        dataset = self.dataset
-        while isinstance(dataset, Subset):
-            dataset = dataset.dataset
+        dataset = beneath(self.own.given)
         transform = getattr(dataset, "transform", None)
         text = None if transform is None else re.sub(r" at 0x\w+", "", repr(transform))
         return {"by": f"the Dataset {type(dataset).__name__}", "transform": text}
@@ -79,7 +80,9 @@ class DatasetImages:
         ValueError for an image of another shape than `input`, or another target than the listed.
         """
         goal = (self.labels if self.targets is None else self.targets)[index]
-        image, target = _fetch(self.dataset, int(self.rows[index]), self.origin, goal.ndim > 0)
+        image, target = _fetch(
+            self.own.dataset(), int(self.rows[index]), self.origin, goal.ndim > 0
+        )
         if image.shape != input.shape:
             raise ValueError(
                 f"{self.name(index)}: the image is {list(image.shape)}, but others are "
@@ -102,7 +105,7 @@ class DatasetImages:
         for index in (i * len(self) // count for i in range(count)):
             with seeded(0, 0, index, Draw.SCENE):
                 vector = self.targets is not None
-                yield _fetch(self.dataset, int(self.rows[index]), self.origin, vector)[0]
+                yield _fetch(self.own.dataset(), int(self.rows[index]), self.origin, vector)[0]
 
 
 def from_datasets(
@@ -132,7 +135,7 @@ def from_datasets(
     first, other = (next(source.sampled()) for source in sources)
     if first.dtype != other.dtype:
         raise ValueError(f"test: images are {other.dtype}, but those of train are {first.dtype}")
-    names = [str(name) for name in getattr(train, "classes", None) or ()]
+    names = [str(name) for name in getattr(beneath(train), "classes", None) or ()]
     listed = sources[0].targets
     most = max(int(each.labels.max()) for each in sources)
     count = num_classes or (len(names) or 1 + most if listed is None else listed.shape[1])
@@ -163,13 +166,13 @@ def _source(dataset: Any, origin: str, task: Kind) -> DatasetImages:
     if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and len(dataset)):
         kind = type(dataset).__name__
         raise ValueError(f"{origin}: {kind} is empty, or no map-style Dataset: it needs samples")
-    rows = torch.arange(len(dataset))
+    rows, own = torch.arange(len(dataset)), OwnCopy(dataset)
     if task == "classification":
-        source = DatasetImages(dataset, _listed(dataset, origin, False), origin, rows)
+        source = DatasetImages(own, _listed(own.dataset(), origin, False), origin, rows)
     else:
-        targets = _listed(dataset, origin, True)
+        targets = _listed(own.dataset(), origin, True)
         strata = rarest(targets) if task == "multilabel" else tenths(targets)
-        source = DatasetImages(dataset, strata, origin, rows, targets=targets)
+        source = DatasetImages(own, strata, origin, rows, targets=targets)
     if not torch.equal(next(source.sampled()), next(source.sampled())):
         raise ValueError(
             f"{origin}: random transforms are not reproducible: two views from the same seed "

@@ -158,7 +158,7 @@ class Loader:
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
             generator=torch.Generator(),  # leaves torch's global generator alone, as of dropout
-            worker_init_fn=_leave_signals,
+            worker_init_fn=partial(_leave_signals, os.getpid()),
         )
 
     def __len__(self) -> int:
@@ -219,14 +219,14 @@ class _Drawn(Dataset[Batch]):
         return self.views.drawn(keys)
 
 
-def _leave_signals(worker: int) -> None:
-    """Leave signals to the main process, whose own SIGTERM still ends the worker."""
+def _leave_signals(main: int, worker: int) -> None:
+    """Leave signals to the process `main`, whose own SIGTERM still ends the worker."""
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):  # not all on Windows
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_by, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_end_by, args=(main,), daemon=True).start()
 
 
 def _end_by(parent: int) -> None:

@@ -6,6 +6,7 @@ Partner, share and box are pure functions of (seed, epoch, index), and so is the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from kdx.data.counter import Draw, integers
+from kdx.data.counter import Draw, integers, uniform
 from kdx.protocols import Key
 
 
@@ -32,7 +33,8 @@ class Mix(NamedTuple):
 class Mixing:
     """The parameters of Beta, 0 for none, and the number of classes C, of samples with one each.
 
-    `unknown` is the target that stays itself when it is mixed, if there is one.
+    `unknown` is the target that stays itself when it is mixed, if there is one. With `labels` [n]
+    of all samples, partners are of each class as often, for samples that are drawn so.
 
     `mixup`: share * image + (1 - share) * partner (Zhang et al. 2018). `cutmix`: a box of the
     partner's pixels is pasted at its place (Yun et al. 2019). Shares are from Beta(a, a), a box has
@@ -45,12 +47,30 @@ class Mixing:
     cutmix: float
     classes: int
     unknown: float | None = None
+    labels: Tensor | None = None
+
+    @cached_property
+    def _classes(self) -> tuple[NDArray, NDArray]:
+        """The samples ordered by their class, and the number of each class that occurs."""
+        assert self.labels is not None
+        _, counts = self.labels.unique(return_counts=True)
+        return self.labels.argsort(stable=True).numpy(), counts.numpy()
 
     def partners(self, keys: Sequence[Key], samples: int, *, seed: int) -> list[Key]:
-        """Return the keys of the partners of `keys`, out of two `samples` or more; never itself."""
+        """Return the keys of the partners of `keys`, out of two `samples` or more.
+
+        Never the sample itself, unless classes are drawn first.
+        """
         epochs, indices = np.array(keys, np.int64).T
-        steps = 1 + integers(seed, epochs, indices, Draw.PARTNER, samples - 1)
-        partners = (indices + steps) % samples
+        if self.labels is None:
+            steps = 1 + integers(seed, epochs, indices, Draw.PARTNER, samples - 1)
+            partners = (indices + steps) % samples
+        else:
+            by_class, counts = self._classes
+            place = uniform(seed, epochs, indices, Draw.PARTNER) * len(counts)
+            chosen = place.astype(np.int64)
+            within = ((place - chosen) * counts[chosen]).astype(np.int64)
+            partners = by_class[(counts.cumsum() - counts)[chosen] + within]
         return list(zip(epochs.tolist(), partners.tolist(), strict=True))
 
     def draw(self, keys: Sequence[Key], size: tuple[int, int], *, seed: int) -> list[Mix]:

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf, prod
 from pathlib import Path
 
@@ -15,13 +15,16 @@ except ImportError:  # not POSIX
     resource = None
 
 
+QUOTAS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # v2, v1
+
+
 def check_fits(needed: int, what: str) -> None:
     """Raise ValueError if `what` takes more bytes than this machine's memory has."""
     try:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError):  # not POSIX
         total = inf
-    if needed > total:
+    if needed > (total := min(total, _quota())):
         raise ValueError(f"{what}: {in_bytes(needed)}, but this machine has {in_bytes(total)}")
 
 
@@ -58,12 +61,19 @@ def limited() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
+def _quota() -> float:
+    """Return the bytes that the container may use, infinite outside of one."""
+    for file in QUOTAS:
+        with suppress(OSError, ValueError):  # no cgroup of this version, or no quota ("max")
+            return int(Path(file).read_text(encoding="utf-8"))
+    return inf
+
+
 def _room() -> int | None:
     """Return the bytes that this process has and may still have, None if that is unknown."""
     try:
-        return proc_bytes("/proc/self/status", "VmData") + proc_bytes(
-            "/proc/meminfo", "MemAvailable"
-        )
+        used = proc_bytes("/proc/self/status", "VmData")
+        return int(min(used + proc_bytes("/proc/meminfo", "MemAvailable"), _quota()))
     except (OSError, ValueError, IndexError, StopIteration):
         return None
 

@@ -58,6 +58,8 @@ def ingredients(
     if views.mixing:
         parts["mixing"] = asdict(views.mixing)
         del parts["mixing"]["unknown"]  # of targets, which a teacher does not see
+        if parts["mixing"].pop("labels") is not None:
+            parts["mixing"]["partners"] = "balanced"
     return json.loads(json.dumps(parts, default=str))  # as it is read back
 
 

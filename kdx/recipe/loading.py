@@ -123,7 +123,8 @@ class _Binder:
         self._allowed, self._report = allowed, report
 
     def recipe(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Return `data` with components, as `schema.Recipe` takes it."""
+        """Return `data` with components, as `schema.Recipe` takes it; `~/` is the home folder."""
+        data = _at_home(data)
         bound = self._training(data, ())
         for key, (kind, model) in _SECTIONS.items():
             if key in data:
@@ -199,6 +200,15 @@ class _Binder:
         if overrides := ", ".join(each for each in changed if each != place):
             place = f"{overrides} of {place}"
         return Component(kind, str(use), arguments, factory or dict, place, dotted(path))
+
+
+def _at_home(data: Any) -> Any:
+    """Return data with every text that begins with `~/` as a path."""
+    if isinstance(data, dict):
+        return {key: _at_home(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_at_home(value) for value in data]
+    return os.path.expanduser(data) if isinstance(data, str) and data.startswith("~/") else data
 
 
 def _each(data: dict[str, Any], key: str, path: KeyPath, bind: Any) -> dict[str, Any]:

@@ -46,7 +46,8 @@ class Locations:
     at: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        """Raise ValueError for paths that cannot be written as text."""
+        """Expand `~`; raise ValueError for paths that cannot be written as text."""
+        object.__setattr__(self, "output_root", self.output_root.expanduser())
         for path in (self.file, self.output_root):
             check_text(os.path.abspath(path))
 

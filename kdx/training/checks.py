@@ -24,8 +24,8 @@ from kdx.util.errors import reason
 from kdx.util.words import counted
 
 
-def mixing_of(recipe: Recipe, task: Task, samples: int) -> Mixing | None:
-    """Return how the recipe mixes images; ValueError for a task whose targets do not mix."""
+def mixing_of(recipe: Recipe, task: Task, labels: Tensor) -> Mixing | None:
+    """Return how the recipe mixes images of `labels` [n]; ValueError for other targets."""
     section = recipe.data
     if not section.mixup and not section.cutmix:
         return None
@@ -35,10 +35,11 @@ def mixing_of(recipe: Recipe, task: Task, samples: int) -> Mixing | None:
     if isinstance(task, Regression) and section.cutmix:
         share = "a number does not change by the share of the pixels that are pasted"
         raise ValueError(f"data.cutmix: not for regression: {share}: use data.mixup, or remove it")
-    if samples < 2:
-        raise ValueError(f"{name}: needs two training images to mix, not {samples}")
+    if len(labels) < 2:
+        raise ValueError(f"{name}: needs two training images to mix, not {len(labels)}")
     unknown = UNKNOWN if isinstance(task, MultiLabel) else None
-    return Mixing(section.mixup, section.cutmix, task.facts["num_classes"], unknown)
+    evenly = labels if section.sampling == "balanced" else None
+    return Mixing(section.mixup, section.cutmix, task.facts["num_classes"], unknown, evenly)
 
 
 def check_sampling(recipe: Recipe, task: Task) -> None:

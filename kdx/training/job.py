@@ -119,7 +119,7 @@ def build(
         raise ValueError(f"data.augment: {name} does not support it: {lack}")
     check_sampling(recipe, task)
     check_objects(task, splits.train)
-    mixing = mixing_of(recipe, task, len(splits.train))
+    mixing = mixing_of(recipe, task, splits.train.labels)
     augment, seed = recipe.data.augment, recipe.seed
     views = Views(splits.train, data.input, seed=seed, augment=augment, mixing=mixing)
     notes: list[str] = []

@@ -4,6 +4,7 @@
 uploads files; by the same names.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,7 +51,13 @@ def mlflow(
     """MLflow, at MLFLOW_TRACKING_URI; `project` is the experiment."""
     from accelerate.tracking import MLflowTracker
 
-    return MLflowTracker(
+    class Logging(MLflowTracker):
+        """Accelerate's, with metrics by names that MLflow takes."""
+
+        def log(self, values: dict[str, Any], step: int | None = None, **more: Any) -> None:
+            super().log(_allowed_by_mlflow(values), step, **more)
+
+    return Logging(
         project,
         logging_dir=logging_dir,
         run_id=run_id,
@@ -59,6 +66,17 @@ def mlflow(
         nested_run=nested_run,
         description=description,
     )
+
+
+def _allowed_by_mlflow(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metrics by names that MLflow takes: "mae/height _cm_" for "mae/height (cm)"."""
+    allowed: dict[str, Any] = {}
+    for name, value in values.items():
+        taken = re.sub(r"[^\w.\- :/]", "_", name)
+        while taken in allowed:
+            taken += "_"
+        allowed[taken] = value
+    return allowed
 
 
 def trackio(

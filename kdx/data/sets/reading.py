@@ -2,16 +2,15 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kdx.data.decode import MASKS, SEGMENTS, read_annotated, read_header, suffixes
 from kdx.data.masks import other_size
+from kdx.util.threads import in_threads
 from kdx.util.words import counted, listed
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
-THREADS = 16
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,8 +25,7 @@ def attempt_each(read: Callable[[T], R], items: Sequence[T]) -> list[R | ValueEr
         except ValueError as error:
             return error
 
-    with ThreadPoolExecutor(THREADS) as threads:
-        return list(threads.map(attempt, items))
+    return list(in_threads(attempt, items))
 
 
 def read_each(

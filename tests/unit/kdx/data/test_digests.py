@@ -1,7 +1,9 @@
 import os
+from pathlib import Path
 
 import torch
 
+from kdx.data import FileImages
 from kdx.data.digests import DIGITS, digest_of_images
 from tests.unit.kdx.data.test_boxes import drawn as with_boxes
 from tests.unit.kdx.data.test_masks import drawn as with_masks
@@ -26,6 +28,15 @@ def test_the_folder_may_lie_elsewhere(tmp_path):
         (tmp_path / name).mkdir()
         digests.append(digest_of_images(with_boxes(tmp_path / name, 2), times=False, labels=True))
     assert digests[0] == digests[1]
+
+
+def test_files_by_absolute_and_relative_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = ["a.png", str(tmp_path / "b.png")]
+    for file in files:
+        Path(file).write_bytes(b"x")
+    source = FileImages(files, torch.tensor([0, 1]))
+    assert len(digest_of_images(source)) == DIGITS
 
 
 def test_boxes_and_classes_of_ids_are_labels(tmp_path):

@@ -1,12 +1,13 @@
 """Torch Datasets as data sets: what is taken, what is refused, and that views can be repeated."""
 
+import os
 import random
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from kdx.data import Augment, Views, eval_loader, from_datasets, split, train_loader
 from kdx.data.digests import digest_of_images
@@ -36,6 +37,15 @@ class Noisy(Pairs):
         image = image.clone()
         image[0, 0, :3] = torch.tensor(drawn)
         return image, target
+
+
+class Opening(Pairs, Dataset):
+    """Remembers, as an open file would, in which process it was read first."""
+
+    def __getitem__(self, index):
+        vars(self).setdefault("process", os.getpid())
+        assert self.process == os.getpid(), "opened in another process"
+        return self.samples[index]
 
 
 def pixels(count=6, channels=1, size=4, dtype=torch.float32, seed=0):
@@ -85,6 +95,24 @@ def test_uint8_and_pil_images_are_normalised(mode):
     assert torch.allclose(seen(given).images, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "wrapped", [lambda d: d, lambda d: Subset(d, range(6)), lambda d: ConcatDataset([d])]
+)
+def test_workers_open_files_of_their_own(wrapped):
+    dataset = Opening(pairs(pixels()).samples)
+    data = opened(wrapped(dataset))
+    views = Views(data.train, data.input, seed=0)
+    views.checked([(0, 0)])  # read here first
+    found = [batch.images for batch in eval_loader(views, batch_size=2, workers=2)]
+    assert torch.equal(torch.cat(found), pixels())
+    assert "process" not in vars(dataset)
+
+
+def test_a_subset_has_the_classes_of_its_dataset():
+    whole = pairs(pixels(), classes=["a", "b", "c"])
+    assert list(opened(Subset(Subset(whole, range(5)), [0, 1])).classes) == ["a", "b", "c"]
+
+
 def test_classes_are_names_or_numbers_or_counted():
     images = pixels()
     assert list(opened(pairs(images)).classes) == ["0", "1", "2"]
@@ -94,17 +122,17 @@ def test_classes_are_names_or_numbers_or_counted():
 
 
 def test_listed_targets_spare_the_images():
-    class Counting(Pairs):
-        read = 0
+    read = []
 
+    class Counting(Pairs):
         def __getitem__(self, index):
-            self.read += 1
+            read.append(index)
             return super().__getitem__(index)
 
     samples = pairs(pixels(300)).samples
     listed = Counting(samples, targets=[target for _, target in samples])
     assert opened(listed, Pairs(samples)).train.labels.tolist() == listed.targets
-    assert listed.read == 3  # the first image: twice to compare, and for its type
+    assert len(read) == 3  # the first image: twice to compare, and for its type
     changed = Counting(samples, targets=[0] * 300, target_transform=int)
     assert opened(changed).train.labels.tolist() == [target for _, target in samples]
     part = Subset(listed, [5, 3])

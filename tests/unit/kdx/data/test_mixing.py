@@ -132,6 +132,16 @@ def test_partners_are_others_all_over_the_split():
     assert pairs == {(i, j) for i in range(5) for j in range(5) if i != j}
 
 
+def test_partners_of_balanced_samples_are_balanced():
+    labels = torch.tensor([0] * 90 + [3] * 7 + [5] * 3)[torch.randperm(100)]
+    keys = [(epoch, index) for epoch in range(30) for index in range(100)]
+    partners = Mixing(0.4, 0.0, 10, labels=labels).partners(keys, 100, seed=0)
+    drawn = labels[[index for _, index in partners]]
+    shares = drawn.bincount(minlength=6) / len(drawn)
+    assert shares[[0, 3, 5]].tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
+    assert {index for _, index in partners} == set(range(100))
+
+
 def test_workers_change_nothing():
     assert_workers_change_nothing(views(BOTH, Augment(flip=True)))
 
