@@ -81,9 +81,13 @@ class QAT:
                 layer.quantising = quantising
 
     def about(self, student: nn.Module) -> Mapping[str, Any]:
-        """Return {"int8": {"input_ranges": {path: [low, high]}}}; empty in the float phase."""
+        """Return {"int8": {"input_ranges": {path: [low, high]}}}; empty in the float phase.
+
+        Without layers that have seen no batch: they run in float.
+        """
         found = [(path, layer) for path, layer in layers(student) if layer.quantising]
-        ranges = {path: layer.input_range.tolist() for path, layer in found}
+        ends = {path: layer.input_range.tolist() for path, layer in found}
+        ranges = {path: [low, high] for path, (low, high) in ends.items() if low < high}
         return {"int8": {"input_ranges": ranges}} if found else {}
 
     def _rows(self, student: nn.Module) -> list[tuple[str, nn.Module, str]]:

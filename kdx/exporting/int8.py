@@ -20,6 +20,7 @@ from kdx.exporting.formats import Options, Write
 FORMATS = ("onnx", "executorch")
 MATRICES = ["Gemm", "MatMul"]
 LAYERS = ("Conv", *MATRICES)
+TRANSPOSED = "ConvTranspose"  # which training for int8 leaves in float
 MOVES = ("Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 """Operators whose outputs have the scale of their input."""
 
@@ -48,9 +49,9 @@ def _onnx(
 ) -> None:
     """Write an ONNX model with QuantizeLinear and DequantizeLinear in it.
 
-    Layers that were trained for int8 keep the ranges of their inputs, `options.about["int8"]`;
-    other tensors get the extremes of the calibration images. Fully-connected layers give floats:
-    rounded logits would tie.
+    Layers that were trained for int8 keep the ranges of their inputs, `options.about["int8"]`, and
+    those beside them, which were trained in float, stay in float; other tensors get the extremes of
+    the calibration images. Fully-connected layers give floats: rounded logits would tie.
     """
     import onnx
     from onnxruntime import quantization
@@ -75,6 +76,7 @@ def _onnx(
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
+            nodes_to_exclude=_in_float(model, ranges),
             calibrate_method=quantization.CalibrationMethod.MinMax,
             extra_options={
                 "WeightSymmetric": True,
@@ -98,9 +100,7 @@ def _overrides(model: Any, ranges: Mapping[str, Sequence[float]]) -> dict[str, l
     readers = Counter(name for node in model.graph.node for name in node.input)
     found = {}
     for node in model.graph.node:
-        weight = node.input[1].removeprefix("network.") if node.op_type in LAYERS else ""
-        path = weight.removesuffix(".weight")
-        if path in ranges:
+        if (path := _path(node)) in ranges:
             low, high = (np.float32(end) for end in ranges[path])
             name = node.input[0]
             found[name] = [{"rmin": low, "rmax": high}]
@@ -110,6 +110,18 @@ def _overrides(model: Any, ranges: Mapping[str, Sequence[float]]) -> dict[str, l
                     break
                 found[name] = [{"rmin": low, "rmax": high}]
     return found
+
+
+def _in_float(model: Any, ranges: Mapping[str, Sequence[float]]) -> list[str]:
+    """Return the nodes of layers that training for int8, of others, left in float."""
+    layers = [node for node in model.graph.node if node.op_type in (*LAYERS, TRANSPOSED)]
+    return [node.name for node in layers if _path(node) not in ranges] if ranges else []
+
+
+def _path(node: Any) -> str:
+    """Return the path of the layer that a node is, by its weight; "" for other operators."""
+    weight = node.input[1].removeprefix("network.") if node.op_type in LAYERS else ""
+    return weight.removesuffix(".weight")
 
 
 class _Images:

@@ -77,6 +77,24 @@ def test_onnx_answers_as_the_network_with_fake_quantisation(network, images, tra
     assert 0 < np.abs(found - exact).max() < 0.2 * np.abs(exact).max()
 
 
+def test_layers_that_were_trained_in_float_stay_in_float(images, tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.ConvTranspose2d(4, 2, 3),
+        nn.Flatten(), nn.Linear(72, 5),
+    ).eval()  # fmt: skip
+    about = {"classes": ["a"], "int8": {"input_ranges": {"2": [-3.0, 3.0]}}}
+    model, _ = written(network, images, tmp_path, about)
+    made_by = {name: node.op_type for node in model.graph.node for name in node.output}
+    kinds = ("Conv", "ConvTranspose", "Gemm")
+    found = [
+        (node.op_type, made_by.get(node.input[1]) == "DequantizeLinear")
+        for node in model.graph.node
+        if node.op_type in kinds
+    ]
+    assert found == [("Conv", False), ("Conv", True), ("ConvTranspose", False), ("Gemm", False)]
+
+
 @pytest.mark.parametrize("batch", [1, 24])
 def test_a_fixed_batch_is_calibrated_on_the_same_images(network, images, trained, tmp_path, batch):
     about = {"classes": ["a", "b"], "int8": {"input_ranges": RANGES}}
