@@ -33,11 +33,10 @@ def run(args: argparse.Namespace) -> None:
     output = args.output or place.parent.parent / f"{place.name}.safetensors"
     options = {key: vars(args)[key] for key in ("overwrite", "plugins", "output_root")}
     certificate = compress(args.checkpoint, output, args.recipe, **options)
-    counts, errors = certificate.parameters, (certificate.float32, certificate.float64)
+    counts = certificate.parameters
     print(
         f"{output}: {counts['compact']:,} parameters, from {counts['trained']:,}; differs by "
-        f"{errors[0].max_rel_error:.1e} (float32), {errors[1].max_rel_error:.1e} (float64) "
-        f"of the largest logit"
+        f"{certificate.difference}"
     )
 
 

@@ -1,5 +1,6 @@
 """The certificate: the compact network compared with the one that was trained."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -35,14 +36,15 @@ class Certificate:
     """Trained against compact network, in eval mode, on the same images; made by `certify`.
 
     It holds if `problems` is empty. `float32` are the errors of the exported network, `float64`
-    those of the trained network restored in float64. Of `predictions` (one an image, a pixel or a
+    those of the trained network restored in float64, None if it cannot run in it, since its forward
+    sets a dtype. Of `predictions` (one an image, a pixel or a
     cell of a detector's grid), `predictions_changed` differ. `parameters` counts those of "trained"
     and "compact"; `metrics` are what `certify` was given, those of "trained" and "compact" may
     differ by `metric_tolerances`. `not_repeated` names tensors that differed when restored again.
     """
 
     float32: Errors
-    float64: Errors
+    float64: Errors | None
     predictions_changed: int
     predictions: int
     parameters: dict[str, int]
@@ -51,13 +53,24 @@ class Certificate:
     not_repeated: Sequence[str] = ()
 
     @property
+    def errors(self) -> dict[str, Errors]:
+        """The errors by dtype."""
+        return {"float32": self.float32} | ({"float64": self.float64} if self.float64 else {})
+
+    @property
+    def difference(self) -> str:
+        """The errors in words: "1.2e-07 (float32), 2.1e-16 (float64) of the largest logit"."""
+        found = (f"{each.max_rel_error:.1e} ({name})" for name, each in self.errors.items())
+        return f"{', '.join(found)} of the largest logit"
+
+    @property
     def problems(self) -> list[str]:
         """What is out of tolerance, a sentence each. NaN and Inf of logits always are."""
         differ = "compact and trained network differ in"
         found = [
             f"{differ} {name}: the largest error is "
             f"{errors.max_rel_error:.3g} of the largest logit, the tolerance {errors.tolerance:g}"
-            for name, errors in (("float32", self.float32), ("float64", self.float64))
+            for name, errors in self.errors.items()
             if not errors.max_rel_error <= errors.tolerance
         ]
         most = max(1, int(CHANGED * self.float32.tolerance * self.predictions))
@@ -109,12 +122,20 @@ def certify(
     default 1e-4 in float32 and 1e-9 in float64; of the predictions, a share of 10 times the first
     may change, and one always. `decide` turns logits into predictions, by default the likeliest
     class along dimension 1. `metrics` are those of "trained" and "compact", which may differ by
-    `metric_tolerances`. Raises what `restore` raises, and ValueError for a network that cannot be
-    copied; a network out of tolerance raises nothing, see `Certificate.problems`.
+    `metric_tolerances`. A network whose forward sets a dtype, as `softmax(x, dtype=torch.float32)`
+    does, is compared in float32 alone.
+
+    Raises what `restore` raises, and ValueError for a network that cannot be copied; a network out
+    of tolerance raises nothing, see `Certificate.problems`.
     """
     network = copied(trained).to("cpu", torch.float64).eval()
     compact = restore(network).eval()
-    double, _, _ = _compare(network, compact, batches[:in_float64], tolerance.float64, decide)
+    try:
+        double, _, _ = _compare(network, compact, batches[:in_float64], tolerance.float64, decide)
+    except RuntimeError as error:
+        if not re.search(r"\b(d?type|scalar type)\b", str(error)):
+            raise
+        double = None
     network = copied(trained).to("cpu", torch.float32).eval()
     compact = copied(exported or restore(network)).to("cpu", torch.float32).eval()
     again = restore(network).to("cpu", torch.float32)

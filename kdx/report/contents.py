@@ -59,7 +59,7 @@ class Certificate(Content):
 
     holds: bool
     float32: Errors
-    float64: Errors
+    float64: Errors | None = None
     predictions_changed: int
     predictions: int
     exports: list[Export] = []

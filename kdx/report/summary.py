@@ -120,12 +120,13 @@ def result_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
     return ["network", "on", *headings.values()], rows
 
 
-def errors_table(float32: Errors, float64: Errors) -> tuple[list[str], list[list[str]]]:
+def errors_table(float32: Errors, float64: Errors | None) -> tuple[list[str], list[list[str]]]:
     """Return the heading and rows of the table of a certificate's errors."""
     rows = [
         [name, f"{each.max_abs_error:.3g}", f"{each.max_rel_error:.3g}", f"{each.tolerance:g}",
          f"{each.images:,}"]
         for name, each in (("float32", float32), ("float64", float64))
+        if each
     ]  # fmt: skip
     return ["dtype", "largest error", "of the largest logit", "tolerance", "images"], rows
 

@@ -35,12 +35,10 @@ def print_result(
             lines[-1] += f"; the student itself reached {own}: with data.validation the better of "
             lines[-1] += "the two is exported"
     elif summary.parameters["trained"] != summary.parameters["compact"]:
-        single, double = certificate.float32, certificate.float64
         changed = f"{certificate.predictions_changed:,} of {certificate.predictions:,}"
         changed = f"; predictions changed: {changed}" if certificate.predictions else ""
         lines.append(
-            f"         differs from the trained network by {single.max_rel_error:.1e} (float32), "
-            f"{double.max_rel_error:.1e} (float64) of the largest logit{changed}"
+            f"         differs from the trained network by {certificate.difference}{changed}"
         )
     lines += [
         f"{name:8} {measured(first, metrics[first], summary.numbers)} {summary.headings[first]}, "

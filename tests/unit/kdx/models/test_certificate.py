@@ -54,6 +54,28 @@ def test_it_holds_for_expandnets(trained, batches):
     assert written["float64"]["tolerance"] == 1e-9
 
 
+class InFloat32(nn.Module):
+    """A network that weights its features by a softmax in float32, whatever it runs in."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.fc = smallnet(), nn.Linear(10, 10)
+
+    def forward(self, x):
+        return self.fc(self.features(x).softmax(1, dtype=torch.float32))
+
+
+def test_a_network_that_sets_a_dtype_is_compared_in_float32_alone(batches):
+    expanded = expand.expand(InFloat32())
+    certificate = certify(expanded, expand.compress, batches)
+    assert certificate.problems == []
+    assert certificate.float64 is None
+    assert certificate.difference.endswith(" (float32) of the largest logit")
+    assert certificate.to_json()["float64"] is None
+    with pytest.raises(RuntimeError, match="channels"):
+        certify(expanded, expand.compress, [torch.randn(2, 4, 32, 32)])
+
+
 def test_more_batches_in_float64(trained, batches):
     certificate = certify(trained, expand.compress, batches, Tolerance(), in_float64=2)
     assert certificate.float64.images == 13
