@@ -205,6 +205,11 @@ def _affine(norm: _BatchNorm, dtype: torch.dtype | None = None) -> tuple[Tensor,
     values = norm.weight, norm.running_var, norm.running_mean
     weight, variance, mean = (cast("Tensor", v).to(dtype or norm.weight.dtype) for v in values)
     scale, bias = weight * (variance + norm.eps).rsqrt(), cast("Tensor | None", norm.bias)
+    if bias is None and not isinstance(norm, ScaleNorm):
+        raise TypeError(
+            f"a norm of an expanded layer was replaced by {type(norm).__name__}, which subtracts a "
+            "mean, and the layer has no bias for it: convert the network before it is expanded"
+        )
     return scale, None if bias is None else bias.to(scale.dtype) - mean * scale
 
 

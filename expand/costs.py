@@ -66,10 +66,10 @@ class Cost:
 
 @torch.no_grad()
 def calls(model: nn.Module, paths: Sequence[str], shape: Sequence[int]) -> dict[str, Calls]:
-    """Run a copy of `model` on one sample of a batch of `shape`, in eval mode; note its calls.
+    """Run a copy of `model` on two samples of a batch of `shape`, in eval mode; note its calls.
 
-    Those of the layers at `paths`; one that its parent reads and never calls has none. Raises
-    ValueError where the model cannot take such a sample.
+    Those of the layers at `paths`; one that its parent reads and never calls has none. Two, for
+    norms that have no running statistics. Raises ValueError where the model cannot take them.
     """
     seen: dict[str, list[tuple[int, ...]]] = {path: [] for path in paths}
     trial = copied(model).eval()
@@ -78,10 +78,10 @@ def calls(model: nn.Module, paths: Sequence[str], shape: Sequence[int]) -> dict[
         trial.get_submodule(path).register_forward_pre_hook(note, with_kwargs=True)
     like = next(trial.parameters())  # there is one: the layers' weights
     try:
-        trial(torch.zeros(1, *shape[1:], dtype=like.dtype, device=like.device))
+        trial(torch.zeros(2, *shape[1:], dtype=like.dtype, device=like.device))
     except Exception as error:  # whatever a user's forward may raise
         raise ValueError(
-            f"input_shape: {type(model).__name__} fails on a batch of {list(shape)}: {error}"
+            f"input_shape: {type(model).__name__} fails on a batch of {[2, *shape[1:]]}: {error}"
         ) from error
     return {**seen}
 

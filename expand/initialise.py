@@ -75,7 +75,8 @@ def _preserve(factors: Sequence[nn.Conv2d | nn.Linear], weight: Tensor, groups: 
         raise ValueError(
             f"init='preserve' cannot be exact with inner widths {widths}: the best found is off "
             f"by {approximate(starts, target, groups):.2g} of the weight's norm. Raise the rate "
-            "(4 suffices for kernels of 5 and 7), use conv='cl', or another init"
+            "(4 suffices for kernels of 5 and 7; of the first layer with stem='expand'), use "
+            "conv='cl', or another init"
         )
     for factor, value in zip(factors, values, strict=True):
         factor.weight.copy_(value)

@@ -36,8 +36,10 @@ def make_chain(
     initialise(modules, start, bias, groups=getattr(layer, "groups", 1), init=init)
     for module in modules:
         module.weight.data = _channels_last(module.weight.data)
-        if bias is not None and module.bias is not None:
-            module.bias.requires_grad_(bias.requires_grad)
+    if bias is not None and not bias.requires_grad:  # frozen: it stays what it is
+        for module in modules[:-1]:
+            module.register_parameter("bias", None)
+        modules[-1].bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
     return Chain(modules, identity=identity)
 
 

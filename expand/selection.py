@@ -56,7 +56,7 @@ def _kinds(site: Site) -> set[str]:
     if not shape.kernel:
         return set()
     kinds = {"@stem"} if site.is_stem else set()
-    if shape.groups == shape.inputs == shape.outputs > 1:
+    if shape.groups == shape.inputs > 1:
         kinds.add("@depthwise")
     if max(cast("nn.Conv2d", site.layer).stride) > 1:
         kinds.add("@strided")

@@ -41,6 +41,11 @@ class QuantisedLayer(nn.Module):
         """Run the layer, on its rounded input and weight if it is `quantising`."""
         if not self.quantising:
             return super().forward(input)
+        if getattr(self, "mode", None) == "nonlinear":
+            raise ValueError(
+                "a layer that is expanded nonlinearly cannot be rounded to int8: let this stage's "
+                "quantisation wait, quantize.QAT(start='float') and a later stage `phase: int8`"
+            )
         weight, bias = cast("Tensor", self.weight), cast("Tensor | None", self.bias)
         if self.training:
             self._observe(input)

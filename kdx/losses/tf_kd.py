@@ -17,8 +17,10 @@ class TfKD:
     d is `correct` for the label and (1 - correct) / (C - 1) for each other class: as in the
     authors' code (Tf-KD_reg), these probabilities are softened at `temperature` T as if they were
     logits, and the student is not softened. Of a mixed image the label is the one with the larger
-    share. ValueError for T outside (0, 1e6], and for `correct`
-    outside (0, 1). With `num_classes`, logits of another number of classes are refused.
+    share. Their mean is over batch and classes (nn.KLDivLoss): their weight is C times ours.
+
+    ValueError for T outside (0, 1e6], and for `correct` outside (0, 1). With `num_classes`, logits
+    of another number of classes are refused.
     """
 
     def __init__(

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from kdx.data.counter import generators_kept
 from kdx.models.layouts import find_layouts
@@ -106,4 +107,6 @@ def _outputs(
         for path, value in once.items()
         if read and value.data_ptr() == read[0].data_ptr() and value.numel() == read[0].numel()
     ]
+    # The output of a dropout is another one in training: it is the last choice.
+    same.sort(key=lambda path: not isinstance(module.get_submodule(path), _DropoutNd))
     return once, same[-1] if same else ""

@@ -1,5 +1,6 @@
 """The moving average of a compact network."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from kdx.recipe.optimizing import AVERAGES, Average
+from kdx.util.copies import copied
 
 Decay = Annotated[float, Field(gt=0, lt=1)]
 
@@ -26,14 +28,21 @@ def ema(student_network: nn.Module, decay: Decay = 0.999) -> AveragedModel:
         kept = torch.as_tensor((1 + steps) / (10 + steps)).clamp(max=decay)
         return torch.lerp(now, average, kept.to(average))
 
-    return AveragedModel(student_network, avg_fn=move, use_buffers=True)
+    return _averaged(student_network, move)
 
 
 def average_of(network: nn.Module, section: Average) -> AveragedModel:
     """Return the average of a compact network that a recipe asks for, empty."""
     if section.use == "ema":
         return ema(network, section.decay or AVERAGES["ema"][1]["decay"])
-    return AveragedModel(network, avg_fn=_equally, use_buffers=True)
+    return _averaged(network, _equally)
+
+
+def _averaged(network: nn.Module, move: Callable[..., Tensor]) -> AveragedModel:
+    """Return an average that starts as a copy of a network, made as `copied` does."""
+    average = AveragedModel(nn.Identity(), avg_fn=move, use_buffers=True)
+    average.module = copied(network)
+    return average
 
 
 def _equally(average: Tensor, now: Tensor, epochs: Tensor | int) -> Tensor:

@@ -125,7 +125,8 @@ def layers_of(network: nn.Module) -> Mapping[str, int]:
 
     As timm divides its networks (blocks, by `group_matcher`); of others, the modules in the order
     of their definition, those in an nn.Sequential or nn.ModuleList each; normalisation belongs to
-    the module before it. ValueError if that is one layer.
+    the module before it, and what holds most parameters of all, such as a backbone, is divided into
+    its own modules. ValueError if that is one layer.
     """
     if matcher := getattr(network, "group_matcher", None):
         from timm.models import group_parameters
@@ -133,7 +134,8 @@ def layers_of(network: nn.Module) -> Mapping[str, int]:
         made: Any = group_parameters(network, matcher(coarse=False), reverse=True)
         layers: dict[str, int] = dict(made)
     else:
-        modules, norms = list(_blocks(network)), norm_parameters(network)
+        most = sum(p.numel() for p in network.parameters()) // 2
+        modules, norms = list(_blocks(network, most)), norm_parameters(network)
         layers, number = dict.fromkeys((n for n, _ in network.named_parameters()), 0), -1
         for path, module in modules:
             names = [name for name, _ in module.named_parameters(path)]
@@ -144,14 +146,15 @@ def layers_of(network: nn.Module) -> Mapping[str, int]:
     return layers
 
 
-def _blocks(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yield the paths and modules that are layers; an only child is looked into."""
+def _blocks(network: nn.Module, most: int, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Yield the paths and modules that are layers, of at most so many parameters if they can be."""
     named = network.named_children()
     children = [(f"{prefix}{name}", child) for name, child in named if _has_parameters(child)]
     for path, child in children:
-        only = len(children) == 1 and any(map(_has_parameters, child.children()))
-        if only or isinstance(child, nn.Sequential | nn.ModuleList):
-            yield from _blocks(child, f"{path}.")
+        large = len(children) == 1 or sum(p.numel() for p in child.parameters()) > most
+        inner = large and any(map(_has_parameters, child.children()))
+        if inner or isinstance(child, nn.Sequential | nn.ModuleList):
+            yield from _blocks(child, most, f"{path}.")
         else:
             yield path, child
 

@@ -23,10 +23,10 @@ from kdx.launch.stopping import Stop
 from kdx.models.average import average_of
 from kdx.models.modes import eval_mode
 from kdx.models.teacher import TeacherFn, live
-from kdx.models.transforms import restore
 from kdx.protocols import Holding, ImageSource, Outputs
 from kdx.recipe import Recipe
 from kdx.tasks import primary_metric
+from kdx.training.compact_now import CompactNow
 from kdx.training.evaluation import Evaluation, Observer, evaluate
 from kdx.training.job import Job
 
@@ -109,6 +109,7 @@ class Runtime:
         if recipe.average:
             self.average = average_of(job.compact, recipe.average).to(accelerator.device)
             self.averages[OWN] = self.average
+        self.compact = CompactNow(job.student, job.transforms)
         self.teacher_predictions: Tensor | None = None
         self.stop = Stop(world=self.world)
         job.student.to(accelerator.device)
@@ -159,8 +160,7 @@ class Runtime:
         if not averages:
             return
         self.share_buffers()  # from which a transform may compute weights
-        transforms, student = self.job.transforms, self.job.student
-        compact = restore(student, transforms) if transforms else student
+        compact = self.compact.network()
         for average in averages:
             average.update_parameters(compact)
 

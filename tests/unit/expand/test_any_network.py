@@ -96,6 +96,19 @@ def test_timms_convolutions_keep_their_own_forward(layer):
     assert all(g.isfinite().all() and g.any() for g in direct)
 
 
+def test_a_frozen_bias_stays_what_it_is():
+    layer = nn.Conv2d(3, 4, 3)
+    with torch.no_grad():
+        layer.bias.fill_(5).requires_grad_(False)
+    unit = expand.expand(layer, "cl", stem="expand")
+    for parameter in unit.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.1
+    compact = expand.compress(unit)
+    assert torch.equal(compact.bias, layer.bias)
+    assert not compact.bias.requires_grad
+
+
 def test_frozen_layers_are_left_as_they_are():
     model, x = tricky()
     expanded = expand.expand(model, "cl", stem="expand")
@@ -126,6 +139,8 @@ def test_layers_are_chosen_by_kind():
     assert chosen("@stem") == ["0"]
     assert chosen("@depthwise") == ["1", "2"]
     assert chosen("@strided") == ["0", "2"]
+    multiplied = nn.Sequential(nn.Conv2d(8, 16, 3, groups=8))
+    assert expand.plan(multiplied, "cl", select="@depthwise").expanded
     assert chosen("@stem", "3") == ["0", "3"]
     overrides = {"@depthwise": {"rate": 2}}
     rows = expand.plan(model, "cl", overrides=overrides, pointwise="expand").rows

@@ -77,6 +77,13 @@ def test_the_norm_of_a_layer_without_bias_is_batchnorm_before_another_batchnorm(
     assert torch.allclose(scale.running_var, mean)
 
 
+def test_norms_that_cannot_be_folded_are_refused():
+    student = expand.RepVGG().apply(nn.Sequential(nn.Conv2d(3, 4, 3, bias=False)))
+    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(student)
+    with pytest.raises(TypeError, match=r"replaced by SyncBatchNorm, .* before it is expanded"):
+        expand.compress(synchronised)
+
+
 def test_which_branches_a_layer_has():
     network = nn.Sequential(
         nn.Conv2d(8, 8, 3), nn.Conv2d(8, 16, 3), nn.Conv2d(16, 16, 3, stride=2),

@@ -163,7 +163,7 @@ def test_counting_leaves_the_model_as_it_was():
 
 
 def test_shapes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"SmallNet fails on a batch of \[8, 1, 32, 32\]"):
+    with pytest.raises(ValueError, match=r"SmallNet fails on a batch of \[2, 1, 32, 32\]"):
         expand.plan(SmallNet(3), "cl", input_shape=(8, 1, 32, 32))
     with pytest.raises(ValueError, match=r"input_shape: \(8, -1\) is not \(batch, channels"):
         expand.plan(SmallNet(3), "cl", input_shape=(8, -1))

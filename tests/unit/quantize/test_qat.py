@@ -156,6 +156,12 @@ def test_what_cannot_be_is_refused(arguments, message):
         QAT(**arguments).apply(smallnet())
 
 
+def test_a_nonlinear_layer_is_not_rounded():
+    student = QAT().apply(expand.expand(smallnet(), mode="nonlinear"))
+    with pytest.raises(ValueError, match=r"expanded nonlinearly cannot be .*start='float'"):
+        student(torch.randn(2, 3, 32, 32))
+
+
 def test_layers_with_branches_stay_in_float():
     plan = QAT().plan(expand.RepVGG(select="conv1").apply(smallnet()))
     assert plan.splitlines()[0] == "conv1  its branches have norms, which train on batches"

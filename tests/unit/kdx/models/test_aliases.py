@@ -46,7 +46,12 @@ def test_an_end_of_a_stage_is_not_inside_the_next():
         "features.13",
         "features",
     ]
-    assert found["@pooled"] == "classifier.0"
+    assert found["@pooled"] == "classifier.0"  # its dropout: the pooling before it is a function
+
+
+def test_what_is_pooled_is_not_a_dropout_if_a_module_made_it():
+    found = aliases(torchvision.models.efficientnet_b0(), size=64)
+    assert found["@pooled"] == "avgpool"
 
 
 def test_squeezes_shared_modules_and_functions_do_not_count():

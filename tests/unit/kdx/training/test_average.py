@@ -6,7 +6,9 @@ import re
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
+from kdx.models.average import average_of
 from kdx.models.transforms import restore
 from kdx.recipe import RecipeError
 from kdx.report.summary import read_summary
@@ -140,6 +142,15 @@ def test_an_average_that_never_starts_is_refused(recipe):
         build(recipe("average={use: swa, start: 3}", "epochs=3"))
     build(recipe("average={use: swa, start: 2}", "epochs=3"))
     build(recipe("average={use: swa}", "epochs=1"))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_an_average_of_a_student_with_weight_norm(recipe):
+    student = nn.Sequential(nn.Flatten(), nn.utils.weight_norm(nn.Linear(4, 2)))
+    student(torch.randn(2, 4)).sum().backward()
+    average = average_of(student, recipe("average={use: ema}").average)
+    average.update_parameters(student)
+    assert torch.equal(average.module[1].weight_v, student[1].weight_v)
 
 
 def test_an_average_is_of_the_statistics_that_all_processes_have(recipe, monkeypatch):

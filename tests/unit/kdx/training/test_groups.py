@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from timm.optim import create_optimizer_v2
 from torch import nn
-from torchvision.models import resnet18
+from torchvision.models import VisionTransformer, resnet18
 
 from kdx.recipe import RecipeError
 from kdx.recipe.registry import resolve, timm_optimizers
@@ -86,6 +86,12 @@ def test_the_layers_of_other_networks_are_modules_and_blocks():
     assert [layers[f"{name}.weight"] for name in ("conv1", "bn1", "layer1.0.conv1",
             "layer1.0.bn2", "layer1.1.conv2", "layer2.0.downsample.1", "layer4.1.conv1", "fc")] \
         == [0, 0, 1, 1, 2, 3, 8, 9]  # fmt: skip
+    vit = layers_of(VisionTransformer(32, 16, 3, 2, 8, 16, num_classes=2))
+    blocks = [f"encoder.layers.encoder_layer_{n}.ln_1" for n in (0, 2)]
+    names = ("conv_proj", *blocks, "heads.head")
+    assert [vit[f"{name}.weight"] for name in names] == [0, 1, 3, 4]
+    behind = layers_of(nn.ModuleDict({"backbone": resnet18(), "head": nn.Linear(1000, 2)}))
+    assert max(behind.values()) == 10
     with pytest.raises(ValueError, match="Linear has one layer only: remove layer_decay"):
         layers_of(nn.Linear(2, 2))
 
