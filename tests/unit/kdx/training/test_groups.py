@@ -86,7 +86,7 @@ def test_the_layers_of_other_networks_are_modules_and_blocks():
     assert [layers[f"{name}.weight"] for name in ("conv1", "bn1", "layer1.0.conv1",
             "layer1.0.bn2", "layer1.1.conv2", "layer2.0.downsample.1", "layer4.1.conv1", "fc")] \
         == [0, 0, 1, 1, 2, 3, 8, 9]  # fmt: skip
-    vit = layers_of(VisionTransformer(32, 16, 3, 2, 8, 16, num_classes=2))
+    vit = layers_of(VisionTransformer(8, 2, 3, 2, 8, 16, num_classes=2))
     blocks = [f"encoder.layers.encoder_layer_{n}.ln_1" for n in (0, 2)]
     names = ("conv_proj", *blocks, "heads.head")
     assert [vit[f"{name}.weight"] for name in names] == [0, 1, 3, 4]
