@@ -29,8 +29,8 @@ _NORMS: tuple[type[_BatchNorm], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.Batch
 class ScaleNorm(_BatchNorm):
     """BatchNorm without mean and shift: x [B, C, ...] * weight / sqrt(variance + eps).
 
-    For layers without a bias, which have no place for a shift. The network's own BatchNorm behind
-    such a layer takes away what mean and shift would be.
+    For layers whose bias is absent or frozen, which have no place for a shift. The network's own
+    BatchNorm behind such a layer takes away what mean and shift would be.
     """
 
     bias: None
@@ -89,7 +89,8 @@ class Branch(nn.Module):
         kind = len(self.size) - 1
         like = {"device": conv.weight.device, "dtype": conv.weight.dtype}
         made = partial(cast("Any", CONVOLUTIONS[kind]), groups=conv.groups, bias=False, **like)
-        norm: Any = ScaleNorm if conv.bias is None else _NORMS[kind]
+        shifts = conv.bias is not None and conv.bias.requires_grad
+        norm: Any = _NORMS[kind] if shifts else ScaleNorm
         self.point = made(conv.in_channels, inner, 1) if inner else None
         self.point_norm = norm(inner, **like) if inner else None
         how: dict[str, Any] = {"stride": conv.stride, "dilation": conv.dilation}
@@ -189,7 +190,8 @@ class BranchFactors(Factors):
     def fold(self, dtype: torch.dtype) -> Product:
         """Compute weight and bias of the layer that this is in eval mode, differentiably."""
         weights, shifts = zip(*(cast("Branch", b).fold(dtype) for b in self.branches), strict=True)
-        bias = None if self.bias is None else sum(shifts, start=self.bias.to(dtype))
+        own = [shift for shift in shifts if shift is not None]  # none beside a frozen bias
+        bias = None if self.bias is None else sum(own, start=self.bias.to(dtype))
         return cast("Tensor", sum(weights)), bias
 
     def reset_parameters(self) -> None:

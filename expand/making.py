@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from expand.algebra import identity_weight, taps, weight
 from expand.chains import Geometry
 from expand.copying import copied
-from expand.factors import Chain, Factors
+from expand.factors import Chain, Factors, own_bias
 from expand.initialise import Init, initialise
 from expand.network import units
 from expand.running import CONVOLUTIONS, pads_in_convolution
@@ -39,7 +39,7 @@ def make_chain(
     if bias is not None and not bias.requires_grad:  # frozen: it stays what it is
         for module in modules[:-1]:
             module.register_parameter("bias", None)
-        modules[-1].bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
+        modules[-1].register_parameter("bias", own_bias(layer))
     return Chain(modules, identity=identity)
 
 

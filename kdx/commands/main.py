@@ -38,6 +38,8 @@ VERBS = {
 }
 """Each verb, its module (those of kdx_lab as strings: kdx does not import it), a line of help."""
 
+_BATCHES = ("distill", "memo", "dry-run", "study")  # verbs whose batches are the recipe's
+
 _DOTTED = re.compile(r"^--(\w+)\.(?=\w+=)")
 """`--slurm.time=60` is the option --slurm with time=60."""
 
@@ -87,4 +89,4 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
             check_text(each)
         module.run(args)
 
-    return guarded(run, resumes=verb == "distill")
+    return guarded(run, resumes=verb == "distill", has_batches=verb in _BATCHES)

@@ -81,7 +81,7 @@ class _Terminal(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def guarded(main: Callable[[], None], *, resumes: bool = False) -> int:
+def guarded(main: Callable[[], None], *, resumes: bool = False, has_batches: bool = False) -> int:
     """Run a command; return its exit code: 0, 1 failed, 2 refused, 3 stopped by a signal.
 
     `resumes` says that the command has --resume, to continue what was stopped. Failed: training
@@ -115,7 +115,7 @@ def guarded(main: Callable[[], None], *, resumes: bool = False) -> int:
         known = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
         if known or "DefaultCPUAllocator: can't allocate memory" in str(error):
             said = reason(error) if str(error) else "out of memory"
-            return _print(error, said + "; lower data.batch_size" * resumes, FAILED)
+            return _print(error, said + "; lower data.batch_size" * has_batches, FAILED)
         if lost := lost_peer(error):
             return _print(error, lost, FAILED)
         if not isinstance(error, CertificateError | TrainingError | StudyError):

@@ -163,14 +163,16 @@ def from_datasets(
 
 
 def _source(dataset: Any, origin: str, task: Kind) -> DatasetImages:
+    own = OwnCopy(dataset)
+    dataset = own.dataset()
     if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and len(dataset)):
         kind = type(dataset).__name__
         raise ValueError(f"{origin}: {kind} is empty, or no map-style Dataset: it needs samples")
-    rows, own = torch.arange(len(dataset)), OwnCopy(dataset)
+    rows = torch.arange(len(dataset))
     if task == "classification":
-        source = DatasetImages(own, _listed(own.dataset(), origin, False), origin, rows)
+        source = DatasetImages(own, _listed(dataset, origin, False), origin, rows)
     else:
-        targets = _listed(own.dataset(), origin, True)
+        targets = _listed(dataset, origin, True)
         strata = rarest(targets) if task == "multilabel" else tenths(targets)
         source = DatasetImages(own, strata, origin, rows, targets=targets)
     if not torch.equal(next(source.sampled()), next(source.sampled())):

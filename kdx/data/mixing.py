@@ -5,7 +5,7 @@ Partner, share and box are pure functions of (seed, epoch, index), and so is the
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -47,7 +47,7 @@ class Mixing:
     cutmix: float
     classes: int
     unknown: float | None = None
-    labels: Tensor | None = None
+    labels: Tensor | None = field(default=None, compare=False)
 
     @cached_property
     def _classes(self) -> tuple[NDArray, NDArray]:

@@ -1,6 +1,8 @@
-"""A Dataset of which each process reads a copy: files that it opens at a read are not shared.
+"""A Dataset of which each process reads a copy: a file that it opens later is not shared.
 
 Forked workers would inherit what was opened before them, with one position in the file for all.
+A copy is shallow: what a Dataset keeps in an attribute when it is given, such as a reader of its
+own class, all processes share as before.
 """
 
 import copy
@@ -31,8 +33,14 @@ class OwnCopy:
 
 
 def unopened(dataset: Any) -> Any:
-    """Return a copy of a Dataset and of those within it, as of a Subset's, with the same data."""
-    made = copy.copy(dataset)
+    """Return a copy of a Dataset and of those within it, as of a Subset's, with the same data.
+
+    The Dataset itself where its class cannot be copied.
+    """
+    try:
+        made = copy.copy(dataset)
+    except Exception:  # of a user's __getattr__ or __reduce__, which may do anything
+        return dataset
     for name, value in list(getattr(made, "__dict__", {}).items()):
         if isinstance(value, Dataset):
             made.__dict__[name] = unopened(value)

@@ -157,9 +157,10 @@ def _write(
         except Exception as error:  # the exporters raise anything
             if free_size:
                 continue
-            if isinstance(error, ValueError):
+            if isinstance(error, ValueError | MemoryError | torch.OutOfMemoryError):
                 raise
-            raise ValueError(f"{path.name} cannot be written: {reason(error)}") from error
+            first = reason(error).strip().splitlines()[0]
+            raise ValueError(f"{path.name} cannot be written: {first}") from error
         break
     names = shape(images, batch=options.batch, free_size=options.free_size)
     limit = f", at most {format.MOST}" if format.MOST and options.batch is None else ""

@@ -64,7 +64,8 @@ def _onnx(
         plain, prepared = Path(folder) / "float.onnx", Path(folder) / "prepared.onnx"
         format.write(network, images, plain, options)
         model = onnx.load(plain)
-        overrides = _overrides(model, ranges)
+        paths = _paths(model, network)
+        overrides = _overrides(model, ranges, paths)
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
         quantization.quantize_static(
             prepared,
@@ -76,7 +77,7 @@ def _onnx(
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
-            nodes_to_exclude=_in_float(model, ranges),
+            nodes_to_exclude=_in_float(model, ranges, paths),
             calibrate_method=quantization.CalibrationMethod.MinMax,
             extra_options={
                 "WeightSymmetric": True,
@@ -89,18 +90,19 @@ def _onnx(
     onnx.save(made, path)
 
 
-def _overrides(model: Any, ranges: Mapping[str, Sequence[float]]) -> dict[str, list[dict]]:
+def _overrides(
+    model: Any, ranges: Mapping[str, Sequence[float]], paths: Mapping[str, str]
+) -> dict[str, list[dict]]:
     """Return ONNX Runtime's overrides: the ranges by the tensors that the layers read.
 
-    A layer is found by its weight, which has the name of the network's, or "network." before it
-    where the graph takes pixels. What only moves numbers has one scale with its input: where that
+    What only moves numbers has one scale with its input: where that
     is rounded, ONNX Runtime looks for the scale there.
     """
     made_by = {name: node for node in model.graph.node for name in node.output}
     readers = Counter(name for node in model.graph.node for name in node.input)
     found = {}
     for node in model.graph.node:
-        if (path := _path(node)) in ranges:
+        if (path := paths.get(node.name, "")) in ranges:
             low, high = (np.float32(end) for end in ranges[path])
             name = node.input[0]
             found[name] = [{"rmin": low, "rmax": high}]
@@ -112,16 +114,45 @@ def _overrides(model: Any, ranges: Mapping[str, Sequence[float]]) -> dict[str, l
     return found
 
 
-def _in_float(model: Any, ranges: Mapping[str, Sequence[float]]) -> list[str]:
-    """Return the nodes of layers that training for int8, of others, left in float."""
-    layers = [node for node in model.graph.node if node.op_type in (*LAYERS, TRANSPOSED)]
-    return [node.name for node in layers if _path(node) not in ranges] if ranges else []
+def _in_float(
+    model: Any, ranges: Mapping[str, Sequence[float]], paths: Mapping[str, str]
+) -> list[str]:
+    """Return the nodes that training for int8, of other layers, left in float.
+
+    Also products of two activations, as of attention, which it does not round.
+    """
+    constants = {each.name for each in model.graph.initializer}
+    return [
+        node.name
+        for node in model.graph.node
+        if ranges and node.op_type in (*LAYERS, TRANSPOSED)
+        and (paths[node.name] not in ranges if node.name in paths
+             else node.op_type == TRANSPOSED or node.input[1] not in constants)
+    ]  # fmt: skip
 
 
-def _path(node: Any) -> str:
-    """Return the path of the layer that a node is, by its weight; "" for other operators."""
-    weight = node.input[1].removeprefix("network.") if node.op_type in LAYERS else ""
-    return weight.removesuffix(".weight")
+def _paths(model: Any, network: nn.Module) -> dict[str, str]:
+    """Return the paths of the layers that nodes are, by the nodes' names.
+
+    A layer is found by its weight: by the name, before which "network." stands where the graph
+    takes pixels, or by the values, since those of layers on tokens are transposed.
+    """
+    from onnx import numpy_helper
+
+    linear = {path: each for path, each in network.named_modules() if isinstance(each, nn.Linear)}
+    by_values = {each.weight.detach().T.numpy().tobytes(): path for path, each in linear.items()}
+    constants = {each.name: each for each in model.graph.initializer}
+    found = {}
+    for node in model.graph.node:
+        if node.op_type not in LAYERS or node.input[1] not in constants:
+            continue
+        name = node.input[1]
+        path = name.removesuffix(".weight") if name.endswith(".weight") else None
+        if path is None:
+            path = by_values.get(numpy_helper.to_array(constants[name]).tobytes())
+        if path is not None:
+            found[node.name] = path.removeprefix("network.")
+    return found
 
 
 class _Images:

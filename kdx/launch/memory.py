@@ -73,7 +73,7 @@ def _room() -> int | None:
     """Return the bytes that this process has and may still have, None if that is unknown."""
     try:
         used = proc_bytes("/proc/self/status", "VmData")
-        return int(min(used + proc_bytes("/proc/meminfo", "MemAvailable"), _quota()))
+        return used + proc_bytes("/proc/meminfo", "MemAvailable")
     except (OSError, ValueError, IndexError, StopIteration):
         return None
 

@@ -56,10 +56,10 @@ def ingredients(
     if views.augment and views.augment.resized_crop:
         parts["crops"] = CROPS
     if views.mixing:
-        parts["mixing"] = asdict(views.mixing)
-        del parts["mixing"]["unknown"]  # of targets, which a teacher does not see
-        if parts["mixing"].pop("labels") is not None:
-            parts["mixing"]["partners"] = "balanced"
+        own = ("mixup", "cutmix", "classes")  # not of targets, which a teacher does not see
+        parts["mixing"] = {name: getattr(views.mixing, name) for name in own}
+        if (labels := views.mixing.labels) is not None:  # which choose the partners
+            parts["mixing"]["labels"] = hashlib.sha256(labels.numpy().tobytes()).hexdigest()[:32]
     return json.loads(json.dumps(parts, default=str))  # as it is read back
 
 

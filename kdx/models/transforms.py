@@ -143,7 +143,7 @@ def rehearse_restoring(
     where finding out afterwards costs the training.
     """
     try:
-        student = _disturbed(student)
+        student = disturbed(student)
         restored = restore(copied(student), transforms)
     except Exception as error:  # the transform may be anybody's
         raise ValueError(f"student.transforms: after the last stage: {reason(error)}") from error
@@ -166,7 +166,7 @@ def rehearse_restoring(
 
 
 @torch.no_grad()
-def _disturbed(student: nn.Module) -> nn.Module:
+def disturbed(student: nn.Module) -> nn.Module:
     """Return a copy whose trained parameters and BatchNorm statistics are about a tenth off."""
     student, generator = copied(student), torch.Generator().manual_seed(0)
     for parameter in student.parameters():

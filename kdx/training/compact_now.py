@@ -1,4 +1,7 @@
-"""The compact network of a student in training, as it is after each step."""
+"""The compact network of a student in training, as it is after each step.
+
+It depends on the student alone, not on earlier calls: a resumed run takes the same bits in.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -6,7 +9,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from kdx.models.transforms import products, restore
+from kdx.models.transforms import disturbed, products, restore
 from kdx.protocols import Folding, StudentTransform
 
 __all__ = ["CompactNow"]
@@ -17,34 +20,43 @@ CLOSE = 1e-4  # of a tensor's largest value: how near a product is to what is re
 class CompactNow:
     """Gives the compact network of a student, without restoring it each time where that is slow.
 
-    The first time it is restored. Where all transforms are `Folding`, and their products with the
-    student's other tensors are what was restored, these are written into that network from then on.
+    Where all transforms are `Folding`, and of a disturbed student their products and its other
+    tensors are what is restored, these are written into one network that was restored before.
     """
 
     def __init__(self, student: nn.Module, transforms: Sequence[StudentTransform]) -> None:
         self.student, self.transforms = student, transforms
-        self.folds = all(isinstance(each, Folding) for each in transforms)
         self.kept: nn.Module | None = None
+        self.folds: bool | None = None  # not tried yet
 
     @torch.no_grad()
     def network(self) -> nn.Module:
         """Return it: the student itself without transforms, else valid until the next call."""
         if not self.transforms:
             return self.student
-        if self.kept is None or not self.folds:
+        if self.folds is None:
+            self.folds = self._do_products_suffice()
+        if not self.folds:
+            return restore(self.student, self.transforms)
+        if self.kept is None:
             self.kept = restore(self.student, self.transforms)
-            self.folds = self.folds and all(_are_close(*pair) for pair in self._pairs(self.kept))
-        else:
-            for kept, now in self._pairs(self.kept):
-                assert now is not None, "the tensors are those of the first time"
-                kept.copy_(now)
+        for kept, now in self._pairs(self.kept, self.student):
+            assert now is not None, "the tensors are those of the disturbed student"
+            kept.copy_(now)
         return self.kept
 
-    def _pairs(self, kept: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Yield each tensor of the compact network, and what the student has in its place."""
-        own = dict(self.student.named_parameters(remove_duplicate=False))
-        own |= dict(self.student.named_buffers(remove_duplicate=False))
-        now = own | products(self.student, self.transforms)
+    def _do_products_suffice(self) -> bool:
+        if not all(isinstance(each, Folding) for each in self.transforms):
+            return False
+        student = disturbed(self.student)
+        pairs = self._pairs(restore(student, self.transforms), student)
+        return all(_are_close(*pair) for pair in pairs)
+
+    def _pairs(self, kept: nn.Module, student: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Yield each tensor of a compact network, and what its student has in its place."""
+        own = dict(student.named_parameters(remove_duplicate=False))
+        own |= dict(student.named_buffers(remove_duplicate=False))
+        now = own | products(student, self.transforms)
         for name, tensor in chain(kept.named_parameters(), kept.named_buffers()):
             yield tensor, now.get(name)
 

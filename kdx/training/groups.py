@@ -136,11 +136,14 @@ def layers_of(network: nn.Module) -> Mapping[str, int]:
     else:
         most = sum(p.numel() for p in network.parameters()) // 2
         modules, norms = list(_blocks(network, most)), norm_parameters(network)
-        layers, number = dict.fromkeys((n for n, _ in network.named_parameters()), 0), -1
+        found, number = {}, -1
         for path, module in modules:
             names = [name for name, _ in module.named_parameters(path)]
             number += number < 0 or not norms.issuperset(names)
-            layers |= dict.fromkeys(names, number)
+            found |= dict.fromkeys(names, number)
+        layers, before = {}, number  # a module's own parameters are of the layer after them
+        for name in reversed([name for name, _ in network.named_parameters()]):
+            layers[name] = before = found.get(name, before)
     if len(set(layers.values())) < 2:
         raise ValueError(f"{type(network).__name__} has one layer only: remove layer_decay")
     return layers

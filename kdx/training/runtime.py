@@ -186,7 +186,8 @@ class Runtime:
     ) -> Evaluation:
         """Evaluate a network on a split, over all processes; Stopped after a signal."""
         job = self.job
-        size = min(max(256, job.recipe.data.batch_size), self.world * at_once(job.data.input.shape))
+        each = max(256, job.recipe.data.batch_size // self.world)
+        size = self.world * min(each, at_once(job.data.input.shape))
         views = Views(source, job.data.input, seed=job.recipe.seed)
         loader = eval_loader(
             views, batch_size=size, rank=self.rank, world=self.world, **self.loading

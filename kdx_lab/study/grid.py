@@ -20,7 +20,7 @@ __all__ = ["Grid", "Pair", "label", "open_study"]
 
 FOLDER = "studies"  # of the output root
 TUNE = "tune"  # of trials, in the study's directory
-RESERVED = {"analysis", "logs", "report.html", "results.json", "results.md", TUNE, "tuned.json"}
+RESERVED = {"analysis", "logs", "plots", "results.json", "results.md", TUNE, "tuned.json"}
 
 
 @dataclass(frozen=True)

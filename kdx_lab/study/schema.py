@@ -95,8 +95,8 @@ class Tune(BaseModel):
     """A search for the values of each arm, by Optuna, on validation images.
 
     Each arm gets the same number of `trials`, with the first seed; `prune` ends those that are
-    below the median of the earlier ones. `sampler`: "tpe" learns from the trials after the first
-    half (at most 10), "qmc" spreads them evenly (quasi-random), "random" does not.
+    below the median of the earlier ones. `sampler`: "tpe" draws the first half (at least 4, at
+    most 10) at random and then learns from all before, "qmc" is quasi-random, "random" neither.
     """
 
     model_config = _SECTION

@@ -26,7 +26,7 @@ __all__ = ["BATCH", "Search", "Trial"]
 
 BATCH = 4  # trials of an arm that may run at the same time
 SEED = 0  # of the sampler
-MOST_AT_RANDOM = 10  # trials at random before TPE begins to learn; of few, half
+MOST_AT_RANDOM = 10  # trials before TPE begins to learn; of few, half, and the first batch
 
 
 @dataclass
@@ -86,7 +86,9 @@ class Search:
         spread = max(BATCH, min(tune.trials // 2, MOST_AT_RANDOM))
         samplers = {
             "tpe": partial(optuna.samplers.TPESampler, n_startup_trials=spread),
-            "qmc": partial(optuna.samplers.QMCSampler, warn_independent_sampling=False),
+            "qmc": partial(
+                optuna.samplers.QMCSampler, scramble=True, warn_independent_sampling=False
+            ),
             "random": optuna.samplers.RandomSampler,
         }
         prunes = optuna.pruners.MedianPruner(n_startup_trials=BATCH)

@@ -6,7 +6,6 @@ from pathlib import Path
 from PIL import Image
 
 from kdx.run.run import run
-from kdx.training.trackers import _allowed_by_mlflow
 from tests.faults.resuming import differences
 from tests.integration.trackers.conftest import THREE, close, needs, of_board, points_of
 from tests.unit.conftest import loaded, silent
@@ -75,9 +74,3 @@ def test_an_mlflow_that_goes_away_does_not_end_the_run(tmp_path, store, plain, m
     assert asked == [1, 2, 2, 3]
     (found,) = store.search_runs([store.get_experiment_by_name("kdx").experiment_id])
     assert [m.step for m in store.get_metric_history(found.info.run_id, "test/top1")] == [1, 2, 3]
-
-
-def test_names_that_mlflow_does_not_take():
-    values = {"mae/height (cm)": 1.0, "mae/height [cm]": 2.0, "validation/top1": 3.0}
-    expected = {"mae/height _cm_": 1.0, "mae/height _cm__": 2.0, "validation/top1": 3.0}
-    assert _allowed_by_mlflow(values) == expected

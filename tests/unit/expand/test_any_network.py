@@ -96,17 +96,22 @@ def test_timms_convolutions_keep_their_own_forward(layer):
     assert all(g.isfinite().all() and g.any() for g in direct)
 
 
-def test_a_frozen_bias_stays_what_it_is():
-    layer = nn.Conv2d(3, 4, 3)
+@pytest.mark.parametrize("cls", ["ExpandNet", "OREPA", "DOConv", "RepVGG", "ACNet", "DBB"])
+def test_a_frozen_bias_stays_what_it_is(cls):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1))
     with torch.no_grad():
-        layer.bias.fill_(5).requires_grad_(False)
-    unit = expand.expand(layer, "cl", stem="expand")
-    for parameter in unit.parameters():
+        network[1].bias.fill_(5).requires_grad_(False)
+    transform = getattr(expand, cls)()
+    student = transform.apply(network).train()
+    for _ in range(2):
+        student(torch.randn(4, 3, 9, 9))
+    for parameter in student.parameters():
         if parameter.requires_grad:
             parameter.data += 0.1
-    compact = expand.compress(unit)
-    assert torch.equal(compact.bias, layer.bias)
-    assert not compact.bias.requires_grad
+    compact, images = transform.restore(student).eval(), torch.randn(2, 3, 9, 9)
+    assert torch.equal(compact[1].bias, network[1].bias)
+    assert not compact[1].bias.requires_grad
+    assert torch.allclose(compact(images), student.eval()(images), atol=1e-4)
 
 
 def test_frozen_layers_are_left_as_they_are():

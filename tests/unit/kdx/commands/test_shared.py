@@ -131,16 +131,19 @@ def allocate():
     ("main", "said"),
     [
         (allocate, "out of memory: 4,000 TB more needed"),
-        (raising(torch.OutOfMemoryError("CUDA out of memory. 2 GiB")), "CUDA out of memory. 2 GiB"),
+        (
+            raising(torch.OutOfMemoryError("CUDA out of memory. 2 GiB")),
+            "OutOfMemoryError: CUDA out of memory. 2 GiB",
+        ),
         (raising(MemoryError()), "out of memory"),
     ],
 )
 def test_out_of_memory(main, said, capsys, monkeypatch):
     monkeypatch.delenv("KDX_DEBUG", raising=False)
-    assert guarded(main, resumes=True) == 1
-    assert capsys.readouterr().err.endswith(f"{said}; lower data.batch_size\n")
-    assert guarded(main) == 1  # of a command without batches of its own
-    assert capsys.readouterr().err.endswith(f"{said}\n")
+    assert guarded(main, has_batches=True) == 1
+    assert capsys.readouterr().err == f"error: {said}; lower data.batch_size\n"
+    assert guarded(main) == 1
+    assert capsys.readouterr().err == f"error: {said}\n"
 
 
 def test_mistakes_of_the_program_are_not_hidden():

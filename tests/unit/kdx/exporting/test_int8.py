@@ -95,6 +95,33 @@ def test_layers_that_were_trained_in_float_stay_in_float(images, tmp_path):
     assert found == [("Conv", False), ("Conv", True), ("ConvTranspose", False), ("Gemm", False)]
 
 
+class Tokens(nn.Module):
+    """A convolution, and layers on its pixels [B, N, C]."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 4, 4)
+        self.first, self.second, self.head = nn.Linear(8, 16), nn.Linear(16, 8), nn.Linear(8, 5)
+
+    def forward(self, images):
+        tokens = self.patches(images).flatten(2).transpose(1, 2)
+        return self.head(self.second(self.first(tokens).relu()).mean(1))
+
+
+def test_layers_on_tokens_keep_their_ranges_or_stay_in_float(images, tmp_path):
+    torch.manual_seed(0)
+    ranges = {"patches": [-3.0, 3.0], "second": [0.0, 7.0], "head": [-1.0, 1.0]}
+    about = {"classes": ["a"], "int8": {"input_ranges": ranges}}
+    model, _ = written(Tokens().eval(), images, tmp_path, about)
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    layers = [node for node in model.graph.node if node.op_type == "MatMul"]
+    quantised = [made_by[node.input[1]].op_type == "DequantizeLinear"
+                 if node.input[1] in made_by else False for node in layers]  # fmt: skip
+    assert quantised == [False, True]
+    scale = values(model)[made_by[layers[1].input[0]].input[1]]
+    assert scale == pytest.approx(7 / 255, rel=1e-6)
+
+
 @pytest.mark.parametrize("batch", [1, 24])
 def test_a_fixed_batch_is_calibrated_on_the_same_images(network, images, trained, tmp_path, batch):
     about = {"classes": ["a", "b"], "int8": {"input_ranges": RANGES}}

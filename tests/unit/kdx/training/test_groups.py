@@ -90,6 +90,7 @@ def test_the_layers_of_other_networks_are_modules_and_blocks():
     blocks = [f"encoder.layers.encoder_layer_{n}.ln_1" for n in (0, 2)]
     names = ("conv_proj", *blocks, "heads.head")
     assert [vit[f"{name}.weight"] for name in names] == [0, 1, 3, 4]
+    assert (vit["class_token"], vit["encoder.pos_embedding"]) == (0, 1)
     behind = layers_of(nn.ModuleDict({"backbone": resnet18(), "head": nn.Linear(1000, 2)}))
     assert max(behind.values()) == 10
     with pytest.raises(ValueError, match="Linear has one layer only: remove layer_decay"):
