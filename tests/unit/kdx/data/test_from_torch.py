@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from kdx.data import Augment, Views, eval_loader, from_datasets, split, train_loader
 from kdx.data.digests import digest_of_images
