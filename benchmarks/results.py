@@ -5,13 +5,15 @@
 
 A table stands below a line `<!-- table NAME.json | setting | columns -->`, its rows ordered by the
 test metric, the best first: columns are headings, or how they begin, of `kdx study`'s own tables,
-and `ece`, the calibration error (%). Setting `*` is the test metric of all settings.
+and `ece`, the calibration error (%). Setting `*` is the test metric of all settings, `3x3*` of
+those whose names begin so.
 """
 
 import argparse
 import json
 import re
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -65,8 +67,9 @@ def _table(file: str, setting: str, wanted: str) -> str:
     results = read(PAGE.with_suffix("") / file, partial(checked, StoredResults))
     if results is None:
         raise ValueError(f"docs/results/{file}: missing")
-    if setting == "*":
-        return overview(results)
+    if setting.endswith("*"):
+        rows = [row for row in results.rows if row.setting.startswith(setting[:-1])]
+        return overview(replace(results, rows=rows))
     done = [(row.outcome.test.mean, row) for row in results.of(setting) if row.outcome]
     rows = [row for _, row in sorted(done, key=lambda each: each[0], reverse=not results.errors)]
     every = columns(results.outcomes, results.baseline)
