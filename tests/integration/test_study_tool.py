@@ -21,7 +21,6 @@ def tool(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("base.yaml").write_text(BASE, encoding="utf-8")
     Path("study.yaml").write_text(STUDY, encoding="utf-8")
-    monkeypatch.setattr("kdx_lab.study.results.available", lambda: False)
 
     def tool(name: str, *arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", [name, *arguments])

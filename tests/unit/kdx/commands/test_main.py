@@ -65,16 +65,17 @@ def test_overrides_may_stand_between_options(monkeypatch):
     assert (seen["overrides"], seen["output_root"]) == (["epochs=3", "seed=1"], "x")
 
 
-def test_only_distill_says_that_it_can_resume(monkeypatch):
+def test_which_commands_resume_and_have_batches(monkeypatch):
     asked = []
 
-    def guarded(main, *, resumes):
-        asked.append(resumes)
+    def guarded(main, *, resumes, has_batches):
+        asked.append((resumes, has_batches))
         return 0
 
     monkeypatch.setattr("kdx.commands.main.guarded", guarded)
-    assert main(["distill", "a.yaml"]) == main(["memo", "a.yaml"]) == 0
-    assert asked == [True, False]
+    for verb in ("distill", "memo", "evaluate"):
+        assert main([verb, "a.yaml"]) == 0
+    assert asked == [(True, True), (False, True), (False, False)]
 
 
 def test_exit_codes_are_passed_on(tmp_path, capsys):

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrize import remove_parametrizations
 import expand
 from kdx.models.certificate import certify
 from kdx.models.students import smallnet
-from kdx.models.transforms import _disturbed, apply, enter, restore
+from kdx.models.transforms import apply, disturbed, enter, restore
 from kdx.util.copies import copied
 
 SHAPE = (8, 3, 32, 32)
@@ -99,7 +99,7 @@ def test_the_rehearsal_disturbs_what_training_changes_alone():
     network[2].phase = nn.Parameter(torch.ones(2, dtype=torch.complex64))
     network[2].weight = nn.Parameter(torch.zeros(()).expand(2, 2))
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    after = _disturbed(network).state_dict()
+    after = disturbed(network).state_dict()
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert changed == {"0.weight", "1.weight", "1.bias", "1.running_var", "2.weight", "2.bias"}
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -25,8 +25,7 @@ def test_a_run_and_several_have_their_pages(run, tmp_path, capsys):
     assert capsys.readouterr().out == f"report   {tmp_path / 'comparison.html'}\n"
 
 
-def test_a_study_has_its_page(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("kdx_lab.study.results.available", lambda: False)
+def test_a_study_has_its_page(tmp_path, capsys):
     write_results(tmp_path, collect([cell(tmp_path)], baseline="compact"), title="A study")
     assert main(["report", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"report   {tmp_path / 'report.html'}\n"
