@@ -1,17 +1,15 @@
 """Torch Datasets as data sets: what is taken, what is refused, and that views can be repeated."""
 
-import os
 import random
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+from torch.utils.data import Subset, TensorDataset
 
 from kdx.data import Augment, Views, eval_loader, from_datasets, split, train_loader
 from kdx.data.digests import digest_of_images
-from kdx.data.own_copy import unopened
 from kdx.tasks import MultiLabel, Regression
 
 
@@ -38,37 +36,6 @@ class Noisy(Pairs):
         image = image.clone()
         image[0, 0, :3] = torch.tensor(drawn)
         return image, target
-
-
-class Opening(Pairs, Dataset):
-    """Remembers, as an open file would, in which process it was read first."""
-
-    def opened(self):
-        vars(self).setdefault("process", os.getpid())
-        assert self.process == os.getpid(), "opened in another process"
-        return self.samples
-
-    def __len__(self):
-        return len(self.opened())
-
-    def __getitem__(self, index):
-        return self.opened()[index]
-
-
-class Delegating:
-    """A wrapper that cannot be copied: it looks up all that it lacks in what it wraps."""
-
-    def __init__(self, wrapped):
-        self.wrapped = wrapped
-
-    def __len__(self):
-        return len(self.wrapped)
-
-    def __getitem__(self, index):
-        return self.wrapped[index]
-
-    def __getattr__(self, name):
-        return getattr(self.wrapped, name)
 
 
 def pixels(count=6, channels=1, size=4, dtype=torch.float32, seed=0):
@@ -116,31 +83,6 @@ def test_uint8_and_pil_images_are_normalised(mode):
     given = opened(pairs(made), mean=[0.5] * channels, std=[0.25] * channels)
     expected = (images[:1].float() / 255 - 0.5) / 0.25
     assert torch.allclose(seen(given).images, expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("subsets", [0, 1, 2])
-def test_workers_open_files_of_their_own(subsets):
-    dataset = given = Opening(pairs(pixels()).samples)
-    for _ in range(subsets):
-        given = Subset(given, range(6))
-    data = opened(given)
-    views = Views(data.train, data.input, seed=0)
-    views.checked([(0, 0)])  # read here first
-    found = [batch.images for batch in eval_loader(views, batch_size=2, workers=2)]
-    assert torch.equal(torch.cat(found), pixels())
-    assert "process" not in vars(dataset)
-
-
-def test_all_that_is_concatenated_is_copied():
-    parts = [TensorDataset(pixels()), TensorDataset(pixels())]
-    copies = unopened(ConcatDataset(parts)).datasets
-    assert all(copy is not part for copy, part in zip(copies, parts, strict=True))
-    assert copies[0].tensors is parts[0].tensors
-
-
-def test_what_cannot_be_copied_is_read_itself():
-    images = pixels()
-    assert torch.equal(seen(opened(Delegating(pairs(images)))).images[0], images[0])
 
 
 def test_a_subset_has_the_classes_of_its_dataset():
