@@ -64,7 +64,7 @@ def _onnx(
         plain, prepared = Path(folder) / "float.onnx", Path(folder) / "prepared.onnx"
         format.write(network, images, plain, options)
         model = onnx.load(plain)
-        paths = _paths(model, network)
+        paths = _paths(model, network) if ranges else {}
         overrides = _overrides(model, ranges, paths)
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
         quantization.quantize_static(
