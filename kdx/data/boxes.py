@@ -11,6 +11,7 @@ from kdx.data.augment import Augment, check_changes, check_list
 from kdx.data.decode import Size, decode_annotated, read_header
 from kdx.data.sources import BILINEAR, Files, check_lists, check_rgb, found_in, taken
 from kdx.protocols import InputSpec
+from kdx.util.strings import packed
 
 GREY = 127  # around an image that does not fill its view, as in darknet's letterbox
 LEAST_SEEN = 0.25  # the share of a box that a random view must show, for the box to count
@@ -43,6 +44,7 @@ class BoxImages(Files):
         more = {"annotations": self.annotations, "sizes": self.sizes}
         more = {name: each for name, each in more.items() if each}
         check_lists("images with boxes", self.labels, paths=self.paths, boxes=self.boxes, **more)
+        self.paths = packed(self.paths)
         for path, boxes in zip(self.paths, self.boxes, strict=True):
             if boxes.dtype != torch.float32 or boxes.shape[1:] != (6,):
                 wanted = "float32 [n, 6], rows of (class, x, y, w, h, difficult)"

@@ -13,6 +13,7 @@ from kdx.data.augment import Augment, check_changes, check_list
 from kdx.data.decode import decode_annotated, decode_mask, decode_segments
 from kdx.data.sources import BILINEAR, Files, check_lists, check_rgb, found_in, taken
 from kdx.protocols import IGNORED, InputSpec
+from kdx.util.strings import packed
 from kdx.util.words import counted, listed
 
 IDS = 256
@@ -47,6 +48,7 @@ class MaskImages(Files):
     def __post_init__(self) -> None:
         more = {"segments": self.segments} if self.segments else {}
         check_lists("images with masks", self.labels, paths=self.paths, masks=self.masks, **more)
+        self.paths, self.masks = packed(self.paths), packed(self.masks)
         if self.table.dtype != torch.int64 or self.table.shape != (IDS,):
             wrong = found_in(self.table)
             raise ValueError(f"table: the classes of ids must be int64 [{IDS}], not {wrong}")

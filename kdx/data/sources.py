@@ -15,6 +15,7 @@ from kdx.data.augment import Augment, augmented, check_changes
 from kdx.data.crops import center_crop, draw_numbers, resized_crop, resized_side
 from kdx.data.decode import Crop, Header, decode, read_header
 from kdx.protocols import Batched, InputSpec, Key
+from kdx.util.strings import packed
 
 T = TypeVar("T")
 BILINEAR = {"interpolation": "bilinear", "antialias": True}
@@ -143,6 +144,7 @@ class FileImages(Files):
 
     def __post_init__(self) -> None:
         check_lists("image files", self.labels, paths=self.paths)
+        self.paths = packed(self.paths)
 
     @property
     def files(self) -> Sequence[str]:

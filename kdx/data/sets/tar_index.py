@@ -2,10 +2,13 @@
 
 import os
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
+import numpy as np
+
+from kdx.util.strings import Strings
 from kdx.util.words import counted
 
 BLOCK = 512  # bytes: a tar file consists of such blocks, and ends with blocks of zeros
@@ -19,16 +22,20 @@ class Member(NamedTuple):
     size: int
 
 
-@dataclass(eq=False)
 class Shards:
-    """Image files in tars; `places` has shard and member by the name "<shard>:<member>"."""
+    """Image files in the tars `files`: members, with their shards, by "<shard>:<member>"."""
 
-    files: Sequence[str]
-    places: Mapping[str, tuple[str, Member]]
+    def __init__(self, files: Sequence[str], members: Iterable[tuple[str, Member]]) -> None:
+        self.files, numbers = files, {shard: number for number, shard in enumerate(files)}
+        rows = sorted((f"{s}:{each.name}", numbers[s], *each[1:]) for s, each in members)
+        self._names = Strings(name for name, *_ in rows)
+        self._places = np.array([place for _, *place in rows], dtype=np.int64)
 
     def read(self, name: str) -> bytes:
         """Return the content of a member; ValueError if the shard is gone or was truncated."""
-        return read_member(*self.places[name])
+        index, offset, size = self._places[bisect_left(self._names, name)].tolist()
+        shard = self.files[index]
+        return read_member(shard, Member(name[len(shard) + 1 :], offset, size))
 
 
 def read_member(shard: str, member: Member) -> bytes:

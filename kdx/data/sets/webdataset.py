@@ -63,7 +63,7 @@ def webdataset(
     parts = _samples(shards, image, label)
     placed = {p: [(each.name, each.label) for each in found] for p, found in parts.items()}
     contents = [
-        Shards(shards[part], {each.name: (each.shard, each.image) for each in found})
+        Shards(shards[part], [(each.shard, each.image) for each in found])
         for part, found in parts.items()
     ]
     how = {"size": size, "verify": verify, "skip_bad": skip_bad}

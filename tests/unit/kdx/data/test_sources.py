@@ -28,7 +28,7 @@ def test_a_subset_of_a_subset_keeps_names():
 def test_subset_of_files():
     files = FileImages(["a.png", "b.png", "c.png"], torch.tensor([0, 1, 2]))
     part = files.subset(torch.tensor([2, 0]))
-    assert (part.paths, part.labels.tolist()) == (["c.png", "a.png"], [2, 0])
+    assert (list(part.paths), part.labels.tolist()) == (["c.png", "a.png"], [2, 0])
 
 
 def test_wrong_images_and_counts():
