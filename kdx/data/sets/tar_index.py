@@ -33,7 +33,7 @@ class Shards:
 
     def read(self, name: str) -> bytes:
         """Return the content of a member; ValueError if the shard is gone or was truncated."""
-        index, offset, size = self._places[bisect_left(self._names, name)].tolist()
+        index, offset, size = map(int, self._places[bisect_left(self._names, name)])
         shard = self.files[index]
         return read_member(shard, Member(name[len(shard) + 1 :], offset, size))
 
