@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from expand.algebra import regroup
 from expand.folding import fold
-from expand.preserve import approximate, channelwise, preserve
+from expand.preserve import channelwise, preserve
 
 __all__ = ["INITS", "Init", "check_values", "initialise", "scale"]
 
@@ -31,7 +31,7 @@ def initialise(
     fade from layer to layer.
     scaled: scale all factors alike, so that the product has the root mean square of `weight`.
     preserve: choose factors whose product is `weight`. FC and CL: for any rate of 1 or more; CK:
-    where the inner widths suffice (`expand.preserve`). ValueError, with the error, elsewhere.
+    where the inner widths suffice (`expand.preserve`). ValueError elsewhere.
     Both raise ValueError for weights on the meta device.
 
     With scaled and preserve the inner biases are zero and the last one is the layer's.
@@ -73,9 +73,8 @@ def _preserve(factors: Sequence[nn.Conv2d | nn.Linear], weight: Tensor, groups: 
     if values is None:
         widths = ", ".join(str(start.shape[0]) for start in starts[:-1])
         raise ValueError(
-            f"init='preserve' cannot be exact with inner widths {widths}: the best found is off "
-            f"by {approximate(starts, target, groups):.2g} of the weight's norm. Raise the rate "
-            "(4 suffices for kernels of 5 and 7; of the first layer with stem='expand'), use "
+            f"init='preserve' cannot be exact with inner widths {widths}: raise the rate (4 "
+            "suffices for kernels of 5 and 7; of the first layer with stem='expand'), use "
             "conv='cl', or another init"
         )
     for factor, value in zip(factors, values, strict=True):

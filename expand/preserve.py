@@ -18,9 +18,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from expand.folding import fold
-
-__all__ = ["approximate", "channelwise", "preserve"]
+__all__ = ["channelwise", "preserve"]
 
 
 def preserve(starts: Sequence[Tensor], target: Tensor, groups: int) -> list[Tensor] | None:
@@ -59,24 +57,6 @@ def channelwise(starts: Sequence[Tensor], target: Tensor) -> list[Tensor]:
     wanted = target / inner
     each = each - each.mean(1, keepdim=True) + wanted
     return [torch.ones_like(first), each.reshape(kernels.shape), torch.ones_like(last)]
-
-
-def approximate(starts: Sequence[Tensor], target: Tensor, groups: int, steps: int = 200) -> float:
-    """Return the relative error of the best product found from `starts` by L-BFGS."""
-    factors = [start.clone().requires_grad_() for start in starts]
-    optimizer = torch.optim.LBFGS(factors, max_iter=steps, line_search_fn="strong_wolfe")
-    norm, none = target.norm(), [None] * len(starts)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = ((fold(factors, none, groups=groups)[0] - target) / norm).square().sum()
-        loss.backward()
-        return loss
-
-    with torch.enable_grad():
-        optimizer.step(closure)
-    with torch.no_grad():
-        return float((fold(factors, none, groups=groups)[0] - target).norm() / norm)
 
 
 def _solve(
