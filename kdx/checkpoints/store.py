@@ -83,7 +83,7 @@ def read(place: Path) -> dict[str, bytes]:
 
 def any_at(run_dir: Path) -> bool:
     """Return whether a run directory has checkpoints."""
-    return any((run_dir / "checkpoints").glob(f"epoch_*/{MANIFEST}"))
+    return any((place / MANIFEST).is_file() for place in _checkpoints(run_dir / "checkpoints"))
 
 
 def digest_of(place: Path) -> str:
@@ -132,7 +132,9 @@ def _manifest(place: Path) -> dict[str, dict[str, Any]]:
         known = manifest["format"] == FORMAT
         entries = manifest["files"]
         fit = STATE in entries and all(
-            Path(name).name == name and {"bytes", "sha256"} <= set(entry)
+            Path(name).name == name
+            and isinstance(entry.get("bytes"), int)
+            and isinstance(entry.get("sha256"), str)
             for name, entry in entries.items()
         )
     except OSError as error:

@@ -15,7 +15,10 @@ except ImportError:  # not POSIX
     resource = None
 
 
-QUOTAS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # v2, v1
+CGROUPS = {  # v2, v1: the file of a container's quota, and the line of memory.stat for what is used
+    "/sys/fs/cgroup/memory.max": "anon",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes": "total_rss",
+}
 
 
 def check_fits(needed: int, what: str) -> None:
@@ -24,7 +27,7 @@ def check_fits(needed: int, what: str) -> None:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError):  # not POSIX
         total = inf
-    if needed > (total := min(total, _quota())):
+    if needed > (total := min(total, _quota()[0])):
         raise ValueError(f"{what}: {in_bytes(needed)}, but this machine has {in_bytes(total)}")
 
 
@@ -61,19 +64,22 @@ def limited() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
-def _quota() -> float:
-    """Return the bytes that the container may use, infinite outside of one."""
-    for file in QUOTAS:
+def _quota() -> tuple[float, float]:
+    """Return the bytes that the container may use and those that are free, inf outside of one."""
+    for file, name in CGROUPS.items():
         with suppress(OSError, ValueError):  # no cgroup of this version, or no quota ("max")
-            return int(Path(file).read_text(encoding="utf-8"))
-    return inf
+            quota = int(Path(file).read_text(encoding="utf-8"))
+            lines = Path(file).with_name("memory.stat").read_text(encoding="utf-8").splitlines()
+            used = sum(int(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+            return quota, max(0, quota - used)
+    return inf, inf
 
 
 def _room() -> int | None:
     """Return the bytes that this process has and may still have, None if that is unknown."""
     try:
         used = proc_bytes("/proc/self/status", "VmData")
-        return used + proc_bytes("/proc/meminfo", "MemAvailable")
+        return used + int(min(proc_bytes("/proc/meminfo", "MemAvailable"), _quota()[1]))
     except (OSError, ValueError, IndexError, StopIteration):
         return None
 

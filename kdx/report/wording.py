@@ -12,7 +12,7 @@ OF_IMAGES = ("top1", "top5", "agreement")
 
 
 def flow(value: Any) -> str:
-    """Return a value of a recipe on one line, as in YAML; keys without a value are left out."""
+    """Return a value of a recipe on one line, as in YAML; null and empty ones are left out."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {flow(each)}" for key, each in _given(value)) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -81,5 +81,5 @@ def wilson(share: float, n: int, confidence: float = 0.95) -> tuple[float, float
 
 
 def _given(section: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return the entries of a section that say something: not null, false, zero or empty."""
-    return [(str(key), value) for key, value in section.items() if value]
+    """Return the entries of a section that are not null or empty."""
+    return [(str(key), value) for key, value in section.items() if value not in (None, "", [], {})]

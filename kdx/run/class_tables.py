@@ -1,6 +1,5 @@
 """Reports of a student's classes: tables, lines on the terminal, values to log."""
 
-import re
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +12,6 @@ from kdx.util.words import counted, measured, printable
 MOST_ROWS, MOST_COLUMNS = 50, 20  # of the table of classes, and of the confusion matrix
 SHOWN = 20  # classes, or confusions, where there are more
 FEW = 3  # on the terminal, in one line
-NOT_A_KEY = re.compile(r"[^\w .:/-]")  # what MLflow takes in no name
 
 
 def section(classes: Classes) -> str:
@@ -51,7 +49,7 @@ def to_log(classes: Classes) -> dict[str, float]:
     """
     prefix, few = f"exported/{classes.main}", len(classes.names) <= MOST_ROWS
     pairs = sorted(lowest(classes)) if few else []
-    named = {NOT_A_KEY.sub("_", _name(classes, number)): value for number, value in pairs}
+    named = {_name(classes, number): value for number, value in pairs}
     ece = {"exported/ece": classes.calibration["ece"]} if classes.calibration else {}
     return {f"{prefix}/{name}": value for name, value in named.items()} | ece
 

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
 from kdx import checkpoints
@@ -22,7 +23,7 @@ OWN = TRACES | {
     "exports", "metrics.jsonl", "pictures", "report.html", "report.md", "tensorboard",
     "trackers.json",
 }  # fmt: skip
-OWN_ENDS = ".partial", ".uncertified.safetensors"
+OWN_PATTERNS = "*.partial", "*.uncertified.safetensors", "epoch_*.safetensors", ".DS_Store"
 UNTRAINED = {FORK, RECIPE, "tensorboard", "trackers.json"}  # written before an epoch is done
 
 
@@ -146,11 +147,16 @@ def discard(aside: Path) -> str:
     except FileExistsError as error:
         return f"{aside} is kept: {error}"
     if _is_kept(aside):
-        names = sorted(entry.name for entry in aside.iterdir())
-        if foreign := [name for name in names if name not in OWN and not name.endswith(OWN_ENDS)]:
+        if foreign := _foreign(aside):
             return f"{aside} is kept: kdx did not write {listed(foreign)}"
         shutil.rmtree(aside)
     return ""
+
+
+def _foreign(run_dir: Path) -> list[str]:
+    """Return the names in a run directory that kdx has not written."""
+    names = sorted(entry.name for entry in run_dir.iterdir() if entry.name not in OWN)
+    return [name for name in names if not any(fnmatch(name, each) for each in OWN_PATTERNS)]
 
 
 def _aside(run_dir: Path) -> Path:
@@ -165,6 +171,9 @@ def _move(run_dir: Path, aside: Path) -> None:
     """Move a run aside, and mark it: a directory without the mark is never removed."""
     if _is_kept(aside):
         if not is_finished(run_dir):
+            if foreign := _foreign(run_dir):
+                wrote = f"{run_dir} is to be replaced, but kdx did not write {listed(foreign)}"
+                raise FileExistsError(f"{wrote}: move what is to be kept")
             shutil.rmtree(run_dir)
             return
         if note := discard(aside):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
+from hashlib import sha256
 from types import FunctionType
 from typing import Any, Literal
 
@@ -13,12 +14,14 @@ import torch
 from torch import nn
 
 from kdx.data import from_datasets
+from kdx.data.digests import DIGITS
 from kdx.data.from_torch import Kind
 from kdx.recipe import Component
 from kdx.recipe.kinds import lack
 from kdx.training import schedules
 from kdx.util.copies import copied
 
+LONGEST = 1000  # characters of an argument in recipe.yaml
 IN_DATA = (
     "batch_size", "workers", "validation", "limit", "mixup", "cutmix", "repeats", "sampling",
 )  # fmt: skip
@@ -136,12 +139,17 @@ def _part(kind: str, value: Any, place: str) -> dict[str, Any]:
 
 
 def _component(kind: str, value: Any, place: str, factory: Any, shown: Any = ()) -> Component:
-    """Return a component; its arguments are the public ones of `shown` that a recipe can hold."""
+    """Return a component; its arguments are the public ones of `shown` that a recipe can hold.
+
+    Of a long one that is a digest.
+    """
     arguments: dict[str, Any] = {}
     for name, each in dict(shown).items():
-        if not name.startswith("_") and name != "training":
+        if not name.startswith("_") and name not in ("training", "use"):
             with suppress(TypeError, ValueError):  # of json, for what a recipe cannot hold
-                arguments[name] = json.loads(json.dumps(each))
+                text = json.dumps(each)
+                digest = f"sha256 {sha256(text.encode()).hexdigest()[:DIGITS]}"
+                arguments[name] = json.loads(text) if len(text) <= LONGEST else digest
     return Component(kind, f"object:{_name(value)}", arguments, factory, "kdx.distill", place)
 
 

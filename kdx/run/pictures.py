@@ -16,6 +16,7 @@ from kdx.protocols import Task
 from kdx.util.files import write_whole
 
 SHOWN = 8
+DRAWN = 1, 3  # channels: grey or RGB
 SMALL = 256  # pixels of a mistake's longer side, at most
 
 
@@ -23,8 +24,10 @@ SMALL = 256  # pixels of a mistake's longer side, at most
 def write_pictures(run_dir: Path, network: nn.Module, task: Task, views: Views) -> list[str]:
     """Write pictures/<image>.png for a few of the views; return their paths below `run_dir`.
 
-    They are spread over the data set. Empty if the task draws none.
+    They are spread over the data set. Empty if the task draws none, and as `with_pictures`.
     """
+    if views.input.channels not in DRAWN:
+        return []
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     count, written = min(SHOWN, len(views)), []
     for index in ((2 * i + 1) * len(views) // (2 * count) for i in range(count)):
@@ -47,7 +50,7 @@ def with_pictures(
 
     None are written of images that are neither grey nor RGB.
     """
-    if views.input.channels not in (1, 3):
+    if views.input.channels not in DRAWN:
         return [dict(each) for each in mistakes]
     found = []
     for each in mistakes:

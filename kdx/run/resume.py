@@ -133,7 +133,7 @@ def compare_recipes(
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     for key in {**new, **old}:
         before, now = old.get(key, ABSENT), new.get(key, ABSENT)
-        if before is ABSENT or now is ABSENT or before != now:
+        if before is ABSENT or now is ABSENT or (before != now and _shown(before) != _shown(now)):
             yield key, before, now
 
 

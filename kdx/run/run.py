@@ -189,9 +189,14 @@ def ensure_teachers(recipe: Recipe, console: Console) -> None:
     # Mistakes in this recipe are found before a teacher is trained.
     trial = build(recipe, teacher_weights=False)
     plan_memos(Runtime(trial, accelerator_for(trial)))
+    roles = {name: trial.teachers[name].role for name in missing}
+    del trial  # its data and networks, while others are trained
     for name, first in missing.items():
-        role = trial.teachers[name].role
-        say(console, f"The {role} has no weights yet: training {first.name} first", style="bold")
+        say(
+            console,
+            f"The {roles[name]} has no weights yet: training {first.name} first",
+            style="bold",
+        )
         run(first, console, resume=decided(first.run_dir.exists()))
     bring(files)
 

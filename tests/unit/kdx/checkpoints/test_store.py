@@ -70,6 +70,8 @@ def test_the_newest_that_verifies_is_taken_and_those_passed_over_are_named(tmp_p
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "[" * 9999, '{"format": 1}',
                                      '{"format": 1, "files": {"../x": {"bytes": 1, "sha256": ""}}}',
+                                     '{"format": 1, "files": {"state.json": ["bytes", "sha256"]}}',
+                                     '{"format": 1, "files": {"state.json": {"bytes": null}}}',
                                      '{"format": 1, "files": {}}'])  # fmt: skip
 def test_a_damaged_manifest_is_refused(tmp_path, content):
     place = save(tmp_path)

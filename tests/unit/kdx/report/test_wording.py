@@ -36,6 +36,7 @@ def test_how_a_run_is_trained_in_words():
 
 def test_parts_of_recipes_in_words():
     assert flow({"a": [1.0, 0.25], "b": None, "c": True, "d": {}}) == "{a: [1, 0.25], c: true}"
+    assert called({"use": "AdamW", "decay": 0, "on": False}) == "AdamW (decay: 0, on: false)"
     assert called({"use": "kd", "weight": 2, "top": 3}, "weight") == "kd (top: 3)"
     assert term({"use": "kd", "weight": 0.5, "name": "other"}) == "0.5 kd as other"
     assert [f("text") for f in (called, term, flow)] == ["text"] * 3

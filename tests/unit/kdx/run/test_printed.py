@@ -28,3 +28,12 @@ def test_a_teacher_that_is_no_better_than_the_student_is_pointed_out(teacher, is
     said = f"{100 * (teacher or 0):.2f}% top-1 on validation: no better than the student; a better"
     assert (said in printed) == is_shown
     assert ("no better" in printed) == is_shown
+
+
+@pytest.mark.parametrize("evaluated_on", ["test", "validation"])
+def test_an_average_that_is_not_chosen_by_validation_says_what_would(evaluated_on, tmp_path):
+    averaged = {"exported": "average", "average": {"top1": 0.5}, "last": {"top1": 0.6}}
+    console = silent()
+    summary = replace(SUMMARY, **averaged, evaluated_on=evaluated_on)
+    print_result(summary, CERTIFICATE, None, tmp_path, console)
+    assert ("with data.validation" in console.file.getvalue()) == (evaluated_on == "test")

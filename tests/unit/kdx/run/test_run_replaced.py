@@ -96,3 +96,16 @@ def test_a_finished_run_is_not_removed_for_an_older_one_aside(recipe, console):
         run(recipe("epochs=1", "optimizer.lr=1e20"), console, overwrite=True)
     assert same(contents(aside), finished)
     assert not same(contents(aside), older)
+
+
+def test_files_that_kdx_did_not_write_keep_a_run_that_never_finished(recipe, console):
+    run_dir = run(recipe("epochs=1"), console)
+    with pytest.raises(TrainingError, match="training diverged"):
+        run(recipe("epochs=1", "optimizer.lr=1e20"), console, overwrite=True)
+    (run_dir / "notes.txt").touch()
+    (run_dir / "epoch_0001.safetensors").touch()  # of kdx compress
+    with pytest.raises(FileExistsError, match=r"kdx did not write notes.txt: move what is to be"):
+        run(recipe("epochs=1"), console, overwrite=True)
+    assert (run_dir / "notes.txt").is_file()
+    (run_dir / "notes.txt").unlink()
+    assert listed(run(recipe("epochs=1"), console, overwrite=True)) == FILES
