@@ -88,6 +88,8 @@ def decode_annotated(path: str, given: Size | None) -> Tensor:
     with _opened(path, "the image cannot be decoded: ") as image:
         header = _header(image)
         turned = header.annotated(given) != header.size
+        if not turned and (pixels := _of_jpeg(image)) is not None:
+            return pixels
         rgb = image.convert("RGB")
         return _pixels(rgb.transpose(_TURNS[header.orientation]) if turned else rgb)
 

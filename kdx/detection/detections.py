@@ -40,12 +40,13 @@ def detect(
     A box's score for a class is its objectness times the class's probability (softmax), and a
     box counts for every class with a score above `score`. Of an image's 1,000 best, those are
     removed that overlap a better one of their class by more than `iou`; at most `limit` remain.
-    Boxes are clipped to the image. `anchors` [A, 2] are in cells.
+    Boxes are clipped to the image, in float32. `anchors` [A, 2] are in cells.
     """
     from torchvision.ops import box_convert, clip_boxes_to_image
 
-    parts = split(output, num_classes=num_classes)
-    boxes = box_convert(decode(parts, anchors.to(output)).flatten(1, 3), "cxcywh", "xyxy")
+    parts = split(output.float(), num_classes=num_classes)
+    boxes = decode(parts, anchors.to(parts.objectness)).flatten(1, 3)
+    boxes = box_convert(boxes, "cxcywh", "xyxy")
     boxes = clip_boxes_to_image(boxes, (1, 1))
     scores = parts.objectness.sigmoid()[..., None] * parts.classes.softmax(-1)
     return [

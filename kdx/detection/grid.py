@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 LARGEST = 10.0  # of tw and th when they are decoded: exp(10) anchors are wider than any image
@@ -65,9 +64,8 @@ def decode(parts: Parts, anchors: Tensor) -> Tensor:
 
 def shape_iou(sizes: Tensor, anchors: Tensor) -> Tensor:
     """Return the IoU [N, A] of boxes of `sizes` [N, 2] and `anchors` [A, 2] that share a corner."""
-    from torchvision.ops import box_iou
-
-    return box_iou(F.pad(sizes, (2, 0)), F.pad(anchors, (2, 0)))
+    common = torch.minimum(sizes[:, None], anchors).prod(-1)
+    return common / (sizes.prod(-1)[:, None] + anchors.prod(-1) - common)
 
 
 def anchor_table(anchors: Sequence[Sequence[float]]) -> Tensor:

@@ -21,6 +21,7 @@ from kdx.protocols.networks import SharedState as SharedState
 from kdx.protocols.networks import Simulating as Simulating
 from kdx.protocols.networks import StudentTransform as StudentTransform
 from kdx.protocols.tasks import IGNORED as IGNORED
+from kdx.protocols.tasks import UNKNOWN as UNKNOWN
 from kdx.protocols.tasks import ByClass as ByClass
 from kdx.protocols.tasks import ClassMeter as ClassMeter
 from kdx.protocols.tasks import ClassReport as ClassReport

@@ -14,6 +14,7 @@ from torch import Tensor
 from kdx.protocols.images import ImageSource
 
 IGNORED = -100  # the class of a pixel that does not count, as in torch's cross-entropy
+UNKNOWN = -1  # the class of an id that no mask should have
 
 
 class Meter(Protocol):

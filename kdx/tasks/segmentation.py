@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdx.losses.cross_entropy import image_cross_entropy
-from kdx.protocols import ClassMeter, ImageSource, Labelled, Meter
+from kdx.protocols import IGNORED, UNKNOWN, ClassMeter, ImageSource, Labelled, Meter
 from kdx.tasks.by_class import ConfusionMeter, class_ratio
 from kdx.tasks.classification import shape_of
 from kdx.tasks.masks import Color, draw_masks, palette
@@ -50,11 +50,16 @@ class Segmentation:
             )
 
     def check_source(self, source: ImageSource) -> None:
-        """Raise ValueError for a source whose samples are a class alone, without a mask."""
+        """Raise ValueError for samples that are a class alone, and for a table of other classes."""
         if isinstance(source, Labelled):
             found = f"{type(source).__name__} has a class for each image, not for each pixel"
             advice = "use kdx.data.MaskImages for segmentation"
             raise ValueError(f"{source.name(0)}: {found}: {advice}")
+        table, last = getattr(source, "table", None), len(self.classes) - 1
+        for number, kind in enumerate(table.tolist() if isinstance(table, Tensor) else ()):
+            if kind not in (IGNORED, UNKNOWN) and not 0 <= kind <= last:
+                wanted = f"0 to {last}, {IGNORED} (pixels do not count), {UNKNOWN} (no mask has it)"
+                raise ValueError(f"table[{number}]: {kind} is not a class: {wanted}")
 
     def meter(self, device: torch.device) -> Meter:
         """Return a meter of `scores`, and of loss (cross-entropy, as the loss of that name)."""

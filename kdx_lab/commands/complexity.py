@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from kdx.commands.shared import add_common, terminal
+from kdx.commands.shared import add_common, positive, terminal
 from kdx.recipe import allow
 from kdx.util.files import write_whole
 
@@ -26,9 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--network", metavar="NAME", help="a student network instead of a recipe")
     add("--paper", action="store_true", help="recompute Table 13 of the paper")
     add("--image", type=_image, metavar="CxHxW", help="image size, e.g. 3x224x224")
-    add("--classes", type=int, metavar="N", help="with --image: count without opening the data")
+    add(
+        "--classes", type=positive, metavar="N", help="with --image: count without opening the data"
+    )
     add("--measure", action=argparse.BooleanOptionalAction, help="always or never measure speed")
-    add("--rounds", type=int, default=3, metavar="N", help="rounds of speed measurements (3)")
+    add("--rounds", type=positive, default=3, metavar="N", help="rounds of speed measurements (3)")
     add("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     add_common(parser)
 
@@ -60,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _image(text: str) -> tuple[int, int, int]:
     """Return 3x32x64 as channels, height and width."""
-    channels, height, width = map(int, text.split("x"))
+    channels, height, width = map(positive, text.split("x"))
     return channels, height, width
 
 

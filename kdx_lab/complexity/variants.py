@@ -18,6 +18,7 @@ from kdx.protocols import ImageData, InputSpec
 from kdx.recipe import Component, Recipe, load, load_student
 from kdx.recipe.arguments import check
 from kdx.recipe.sections import Student
+from kdx.tasks.detection import Detection
 from kdx.util.errors import reason
 from kdx_lab.complexity.counting import Shape
 from kdx_lab.complexity.table13 import NETWORKS, Known, expansion
@@ -75,7 +76,7 @@ def of_recipe(
     """
     if bool(image) != bool(classes):
         raise ValueError(f"image {image}, classes {classes}: {WITHOUT_DATA}")
-    data = _assumed(image, classes) if image and classes else _opened(recipe)
+    data = _assumed(recipe, image, classes) if image and classes else _opened(recipe)
     part = recipe.student.component
     arguments = {key: value for key, value in part.arguments.items() if key != "pretrained"}
     section = recipe.student.model_copy(
@@ -112,12 +113,16 @@ def _opened(recipe: Recipe) -> ImageData:
         raise ValueError(f"{error}\n{WITHOUT_DATA}") from error
 
 
-def _assumed(image: Shape, classes: int) -> ImageData:
+def _assumed(recipe: Recipe, image: Shape, classes: int) -> ImageData:
+    part, names = recipe.data.component, [str(index) for index in range(classes)]
+    default = inspect.signature(part.factory).parameters.get("anchors")
+    anchors = part.arguments.get("anchors", default and default.default)
+    task = None if anchors is None else Detection(classes=names, anchors=anchors)
     channels, height, width = image
     size: Any = height if height == width else (height, width)
     input = InputSpec(channels, size, (0.0,) * channels, (1.0,) * channels)
     none = FileImages([], torch.empty(0, dtype=torch.int64))
-    return ImageData(none, none, [str(index) for index in range(classes)], input)
+    return ImageData(none, none, names, input, task=task)
 
 
 def _variants(student: nn.Module, section: Student, batch: Shape) -> Variants:

@@ -11,7 +11,7 @@ from torch import Tensor
 from kdx.data.boxes import CELL, BoxImages, largest_classes
 from kdx.data.decode import Header
 from kdx.data.sets.reading import orientation_notes, read_each, shared_images
-from kdx.data.sets.voc_xml import BEYOND, VocObject
+from kdx.data.sets.voc_xml import VocObject
 from kdx.protocols import ImageData, InputSpec
 from kdx.util.words import counted, listed
 
@@ -22,6 +22,8 @@ ANCHORS = (  # YOLOv2's for VOC (Redmon and Farhadi 2016), in cells: of its yolo
     (9.47112, 4.84053),
     (11.2364, 10.0071),
 )
+
+BEYOND = 1.0  # pixels that a box may reach over the image's border: it is clipped
 
 T = TypeVar("T")
 Edges = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
@@ -60,6 +62,29 @@ def fit(edges: Edges, size: tuple[int, int], *, clip: bool) -> Edges | None:
         found = f"{box}, image {width} wide and {height} high"
         raise ValueError(f"box outside the image: {found} (invalid: clip clips it)")
     return inside if inside[0] < inside[2] and inside[1] < inside[3] else None
+
+
+def fit_objects(
+    objects: Iterable[tuple[str, VocObject]], size: tuple[int, int], *, clip: bool
+) -> tuple[list[VocObject], list[str]]:
+    """Return objects, given with their places, as `fit`, and the places of those left out.
+
+    ValueError lists all that do not fit, by place.
+    """
+    found, empty, problems = [], [], []
+    for place, each in objects:
+        try:
+            edges = fit(each.edges, size, clip=clip)
+        except ValueError as error:
+            problems.append(f"{place}: {error}")
+            continue
+        if edges is None:
+            empty.append(place)
+        else:
+            found.append(each._replace(edges=edges))
+    if problems:
+        raise ValueError(listed(problems))
+    return found, empty
 
 
 def read_samples(
@@ -118,9 +143,10 @@ def _notes(
     oriented = [(s.image, s.size != s.header.size) for s in images if s.header.orientation > 1]
     yield from orientation_notes(origin, oriented, by=by)
     yield from shared_images(origin, *([s.image for s in part] for part in samples.values()))
+    known = set(classes)
     for part, found in samples.items():
         objects = objects_of({part: found})
-        if not any(each.name in classes and not each.difficult for each in objects):
+        if not any(each.name in known and not each.difficult for each in objects):
             lack = "have no objects of these classes, except difficult ones"
             yield f"{origin}: the {part} images {lack}"
 
@@ -129,7 +155,8 @@ def other_classes(
     origin: str, names: Iterable[str], classes: Sequence[str], *, other: str, every: str
 ) -> Iterator[str]:
     """Say which of the objects' class names are not of the classes; ValueError if refused."""
-    counts = Counter(name for name in names if name not in classes)
+    known = set(classes)
+    counts = Counter(name for name in names if name not in known)
     text = listed([f"{name!r} ({counted(n, 'object')})" for name, n in counts.most_common()])
     if text and other == "refuse":
         raise ValueError(

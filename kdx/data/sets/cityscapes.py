@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kdx.data.masks import IDS, UNKNOWN, MaskImages
+from kdx.data.masks import IDS, MaskImages
 from kdx.data.sets.reading import MEAN, STD, every_of, mask_notes
-from kdx.protocols import IGNORED, ImageData, InputSpec
+from kdx.protocols import IGNORED, UNKNOWN, ImageData, InputSpec
 from kdx.util.words import counted, listed
 
 __all__ = ["cityscapes"]

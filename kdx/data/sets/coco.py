@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from kdx.data.decode import read_annotated
-from kdx.data.sets.boxed import ANCHORS, Sample, box_data, fit, other_classes, read_samples
+from kdx.data.sets.boxed import ANCHORS, Sample, box_data, fit_objects, other_classes, read_samples
 from kdx.data.sets.coco_json import Entry, read_categories, read_content, read_entries
 from kdx.data.sets.coco_panoptic import panoptic_data, read_panoptic
 from kdx.data.sets.reading import MEAN, STD, every_of, shared_images
@@ -144,17 +144,8 @@ def _sample(entry: Entry, *, clip: bool) -> Sample:
     if entry.size not in (None, size):
         sizes = "annotated as {} x {}, image {} x {}".format(*entry.size, *size)
         raise ValueError(f"{entry.path}: size mismatch: {sizes} in {entry.file}")
-    objects, empty, problems = [], [], []
-    for place, name, (left, top, width, height), crowd in entry.objects:
-        try:
-            edges = fit((left, top, left + width, top + height), size, clip=clip)
-        except ValueError as error:
-            problems.append(f"{entry.file}: {place}: {error}")
-            continue
-        if edges is None:
-            empty.append(f"{entry.file}: {place}")
-        else:
-            objects.append(VocObject(name, edges, crowd))
-    if problems:
-        raise ValueError(listed(problems))
-    return Sample(entry.path, entry.file, header, size, objects, empty)
+    placed = [
+        (f"{entry.file}: {place}", VocObject(name, (left, top, left + w, top + h), crowd))
+        for place, name, (left, top, w, h), crowd in entry.objects
+    ]
+    return Sample(entry.path, entry.file, header, size, *fit_objects(placed, size, clip=clip))

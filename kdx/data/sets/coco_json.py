@@ -56,9 +56,16 @@ def whole(value: Any) -> int | None:
 
 
 def read_categories(file: Path, content: Content) -> dict[int, str]:
-    """Return the names of categories in the order of their ids."""
+    """Return the names of categories in the order of their ids.
+
+    Without the one that Roboflow writes for the project: it is the others' supercategory, has
+    "none" itself, and no annotation is of it.
+    """
     found, problems = {}, []
+    used = {whole(each.get("category_id")) for each in content["annotations"]}
     for index, each in enumerate(content["categories"]):
+        if _is_project(each, content["categories"]) and whole(each.get("id")) not in used:
+            continue
         number, name = whole(each.get("id")), each.get("name")
         if number is None or not isinstance(name, str) or not name.strip():
             problems.append(f"categories[{index}]: no integer id and name: {each}")
@@ -69,6 +76,11 @@ def read_categories(file: Path, content: Content) -> dict[int, str]:
     if problems or not found:
         raise ValueError(f"coco: {file}: {listed(problems, '; ') or 'no categories'}")
     return dict(sorted(found.items()))
+
+
+def _is_project(category: Mapping[str, Any], categories: Sequence[Mapping[str, Any]]) -> bool:
+    others = (each.get("supercategory") for each in categories if each is not category)
+    return category.get("supercategory") == "none" and category.get("name") in others
 
 
 def read_entries(

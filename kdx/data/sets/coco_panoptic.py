@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kdx.data.masks import IDS, UNKNOWN, MaskImages
+from kdx.data.masks import IDS, MaskImages
 from kdx.data.sets.boxed import other_classes
 from kdx.data.sets.coco_json import Content, invalid, read_images, whole
 from kdx.data.sets.reading import MEAN, STD, beside, mask_notes, shared_images
-from kdx.protocols import IGNORED, ImageData, InputSpec
+from kdx.protocols import IGNORED, UNKNOWN, ImageData, InputSpec
 from kdx.util.words import counted, listed
 
 VOID = IDS - 1  # the number of pixels without a segment, and of those of other classes

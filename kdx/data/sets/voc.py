@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 from kdx.data.decode import read_header, suffixes
-from kdx.data.sets.boxed import ANCHORS, Sample, Samples, box_data, objects_of, read_samples
+from kdx.data.sets.boxed import (
+    ANCHORS,
+    Sample,
+    Samples,
+    box_data,
+    fit_objects,
+    objects_of,
+    read_samples,
+)
 from kdx.data.sets.reading import every_of
 from kdx.data.sets.voc_xml import given_size, read_annotation
 from kdx.protocols import ImageData
@@ -32,6 +40,7 @@ def voc(
     test: str | Sequence[str] = "2007_test",
     classes: Sequence[str] | Literal["auto"] | None = None,
     other: Literal["refuse", "ignore"] = "refuse",
+    invalid: Literal["refuse", "clip"] = "refuse",
 ) -> ImageData:
     """Open images with boxes in VOC's layout, as torchvision's VOCDetection finds them.
 
@@ -39,14 +48,15 @@ def voc(
     `size` is (height, width) or a side, which a network sees, in values from 0 to 1 as YOLO's do;
     `anchors` are widths and heights in cells of the grid. `classes` are VOC's 20, others by name,
     or all that there are, by name ("auto"). Objects of other classes are refused, or left out and
-    counted in the notes (`other: ignore`).
+    counted in the notes (`other: ignore`). Boxes that reach more than a pixel beyond the image are
+    refused, or clipped (`invalid: clip`); those that enclose nothing of it are left out.
 
     Every annotation and the header of every image are read now. ValueError lists what cannot be
-    read, invalid boxes (see `kdx.data.sets.voc_xml`), and unknown classes.
+    read, invalid boxes, and unknown classes.
     """
     listed_train, listed_test = every_of(partial(_listed, root), (train, test))
     parts = {"train": listed_train, "test": listed_test}
-    samples = read_samples("voc", _sample, parts)
+    samples = read_samples("voc", partial(_sample, clip=invalid == "clip"), parts)
     known, by = _classes(classes, samples), "as <size> says"
     return box_data("voc", samples, known, size=size, anchors=anchors, by=by, other=other)
 
@@ -92,16 +102,20 @@ def _existing(images: Sequence[str]) -> Iterator[str]:
         yield image if image in found or not found else found[0]
 
 
-def _sample(files: Files) -> Sample:
-    """Read an annotation, and the header of its image."""
+def _sample(files: Files, *, clip: bool) -> Sample:
+    """Read an annotation, and the header of its image, and fit its objects to it."""
     image, annotation = files
     header = read_header(image)
     try:
         given = given_size(annotation) if header.orientation > 1 else None
         size = header.annotated(given)
-        return Sample(image, annotation, header, size, read_annotation(annotation, size))
+        objects = enumerate(read_annotation(annotation, size), 1)
+        placed = [(f"object {number}, {each.name!r}", each) for number, each in objects]
+        found, empty = fit_objects(placed, size, clip=clip)
     except ValueError as error:
         raise ValueError(f"{annotation}: {error}") from error
+    empty = [f"{annotation}: {place}" for place in empty]
+    return Sample(image, annotation, header, size, found, empty)
 
 
 def _classes(classes: Sequence[str] | Literal["auto"] | None, samples: Samples) -> list[str]:

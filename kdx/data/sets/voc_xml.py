@@ -10,7 +10,6 @@ from defusedxml import DTDForbidden, ElementTree
 
 from kdx.util.words import listed
 
-BEYOND = 1.0  # pixels that a box may reach over the image's border: it is clipped
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -26,9 +25,8 @@ def read_annotation(path: str, size: tuple[int, int]) -> list[VocObject]:
     """Read the objects of an image of `size` (height, width).
 
     VOC's boxes have the numbers of their first and last pixels, from 1; edges lie between pixels,
-    from 0. A box is clipped if it reaches one pixel beyond the image. Other elements are ignored.
-    ValueError, without the path, lists all that is wrong: XML that is invalid or defines entities,
-    another size than the image's, objects without name or box, boxes empty or beyond the image.
+    from 0. Other elements are ignored. ValueError, without the path, lists all that is wrong: XML
+    that is invalid or defines entities, another size than the image's, objects without name or box.
     """
     root = _root(path)
     if root.tag != "annotation":
@@ -39,7 +37,7 @@ def read_annotation(path: str, size: tuple[int, int]) -> list[VocObject]:
     for number, element in enumerate(root.findall("object"), 1):
         name = (element.findtext("name") or "").strip()
         try:
-            objects.append(_object(element, name, size))
+            objects.append(_object(element, name))
         except ValueError as error:
             problems.append(f"object {number}, {name!r}: {error}")
     if problems:
@@ -70,29 +68,14 @@ def _root(path: str) -> Element:
         raise ValueError(f"invalid XML: {error}") from error
 
 
-def _object(element: Element, name: str, size: tuple[int, int]) -> VocObject:
+def _object(element: Element, name: str) -> VocObject:
     box = element.find("bndbox")
     if not name or box is None:
         raise ValueError("no name" if not name else "no bndbox")
     flag = (element.findtext("difficult") or "").strip()  # empty is as if it were not there
     difficult = bool(flag) and _number(element, "difficult") != 0
     xmin, ymin, xmax, ymax = (_number(box, key) for key in EDGES)
-    return VocObject(name, _clipped(xmin, ymin, xmax, ymax, size), difficult)
-
-
-def _clipped(
-    xmin: float, ymin: float, xmax: float, ymax: float, size: tuple[int, int]
-) -> tuple[float, float, float, float]:
-    if xmin > xmax or ymin > ymax:
-        raise ValueError(f"empty box: x from {xmin:g} to {xmax:g}, y from {ymin:g} to {ymax:g}")
-    height, width = size
-    left, top = max(xmin - 1, 0), max(ymin - 1, 0)
-    right, bottom = min(xmax, width), min(ymax, height)
-    over = max(left - (xmin - 1), top - (ymin - 1), xmax - right, ymax - bottom)
-    if over > BEYOND or left >= right or top >= bottom:
-        box = f"x from {xmin:g} to {xmax:g}, y from {ymin:g} to {ymax:g}"
-        raise ValueError(f"box outside the image: {box}, image {width} wide and {height} high")
-    return left, top, right, bottom
+    return VocObject(name, (xmin - 1, ymin - 1, xmax, ymax), difficult)
 
 
 def _number(element: Element, key: str) -> float:

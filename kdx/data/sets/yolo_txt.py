@@ -86,10 +86,10 @@ def _object(
     if not all(map(math.isfinite, numbers)):
         raise ValueError(f"not finite: {' '.join(words)!r}")
     height, width = size
+    if max(numbers, default=0) > 2:
+        raise ValueError(f"in pixels: {' '.join(words)!r}; divide by the image's width, height")
     if len(numbers) == 4:
         x, y, w, h = numbers
-        if max(numbers) > 2:
-            raise ValueError(f"in pixels: {' '.join(words)!r}; divide by the image's width, height")
         if w < 0 or h < 0:
             raise ValueError(f"negative size: {' '.join(words)!r}")
         corners = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]

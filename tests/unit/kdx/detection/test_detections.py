@@ -29,6 +29,15 @@ def test_a_box_by_hand():
     assert found.classes.tolist() == [1]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_outputs_of_half_precision(dtype):
+    output = silent()
+    say(output, 0, 1, 2, objectness=0.8, kind=1)
+    (found,) = detect(output.to(dtype), num_classes=2, anchors=ANCHORS)
+    assert found.boxes.dtype == torch.float32
+    torch.testing.assert_close(found.scores, torch.tensor([0.8]), rtol=0, atol=0.01)
+
+
 def test_overlapping_boxes_of_a_class_are_one():
     """Beside the surest lies one of IoU 1/4, and on it one of IoU 0.6, but of half the width."""
     output = silent()

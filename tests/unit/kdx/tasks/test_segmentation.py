@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import jaccard_score, precision_score, recall_score
 
-from kdx.data import MemoryImages
+from kdx.data import MaskImages, MemoryImages
 from kdx.losses import CrossEntropy
 from kdx.protocols import Outputs
 from kdx.tasks import Segmentation
@@ -115,6 +115,17 @@ def test_outputs_of_another_shape(output, got):
 def test_sources_without_masks():
     source = MemoryImages(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2).long(), "toy")
     with pytest.raises(ValueError, match=r"toy\[0\]: MemoryImages has a class for each image"):
+        TASK.check_source(source)
+
+
+@pytest.mark.parametrize("kind", [4, 255, -7])
+def test_a_table_of_other_classes(kind):
+    table = torch.full((256,), -100)
+    table[:5] = torch.tensor([0, 1, 2, 3, -1])
+    source = MaskImages(["a.png"], ["a_mask.png"], table, torch.zeros(1).long())
+    TASK.check_source(source)
+    table[9] = kind
+    with pytest.raises(ValueError, match=rf"^table\[9\]: {kind} is not a class: 0 to 3, -100"):
         TASK.check_source(source)
 
 

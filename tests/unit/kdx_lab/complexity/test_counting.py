@@ -85,3 +85,12 @@ def test_images_that_a_network_cannot_take():
         count(unet(), (1, 3, 40, 40))
     with pytest.raises(ValueError, match=r"fails on images of 1 x 4 x 8 x 8: .*channel"):
         count(nn.Conv2d(3, 4, 3), (1, 4, 8, 8))
+    with pytest.raises(ValueError, match=r"fails on images of 1 x 3 x 8 x 8: .*AssertionError"):
+        count(Asserting(), (1, 3, 8, 8))
+
+
+class Asserting(nn.Module):
+    """A network that refuses images as timm's do."""
+
+    def forward(self, images):
+        assert images.shape[-1] == 224

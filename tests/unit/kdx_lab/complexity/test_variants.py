@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdx.recipe import RecipeError, load_student
+from kdx.recipe import RecipeError, load, load_student
 from kdx_lab.complexity.variants import named, of_network, of_recipe
 
 
@@ -94,3 +94,13 @@ def test_what_is_wrong_with_a_network_is_said():
         named("smallnet", ["transforms=3"])
     with pytest.raises(RecipeError, match=r"kernel_size: 5 is not one of \(3, 7\)"):
         named("smallnet", ["kernel_size=5"])
+
+
+def test_anchors_count_without_data():
+    anchors = "data.anchors=[[1, 1], [2, 2], [3, 3]]"
+    counts = []
+    for overrides in ((), (anchors,)):
+        found = of_recipe(load("configs/scenes/yolo_lite.yaml", overrides),
+                          image=(3, 160, 160), classes=20)  # fmt: skip
+        counts.append(parameters(found.compact))
+    assert counts[0] - counts[1] == 2 * 25 * 257  # a row of 256 weights and a bias for each value

@@ -136,3 +136,15 @@ def test_paths_of_windows(root):
     (root / "train2017/3.JPG").rename(root / "train2017/deep/3.JPG")
     write(root, "train2017", content([], [{"id": 1, "file_name": "deep\\3.JPG"}]))
     assert opened(root).train.name(0) == str(root / "train2017/deep/3.JPG")
+
+
+def test_the_category_of_a_roboflow_project_is_no_class(root):
+    project = {"id": 0, "name": "owl", "supercategory": "none"}
+    categories = [project, *({**each, "supercategory": "owl"} for each in CATEGORIES)]
+    for split in ("train2017", "val2017"):
+        write(root, split, content([note(1, 3, 90, [2, 3, 18, 21])], categories=categories))
+    assert opened(root).classes == ["dog", "cat", "owl"]
+    used = [project | {"name": "bird"}, {**CATEGORIES[0], "supercategory": "bird"}]
+    for split in ("train2017", "val2017"):
+        write(root, split, content([note(1, 3, 0, [2, 3, 18, 21])], categories=used))
+    assert opened(root).classes == ["bird", "owl"]

@@ -130,7 +130,7 @@ def test_images_that_come_twice(root):
 
 def test_all_problems_at_once(root):
     folder = root / "VOCdevkit" / "VOC2007"
-    add(root, "2007_train", "far", thing((3, 4, 50, 20)), thing((9, 1, 8, 2)))
+    add(root, "2007_train", "far", thing((3, 4, 50, 20)), thing((9, 1, 7, 2)))
     add(root, "2007_train", "gone", thing())
     (folder / "JPEGImages/gone.jpg").unlink()
     add(root, "2007_train", "bare")
@@ -139,11 +139,29 @@ def test_all_problems_at_once(root):
     (folder / "Annotations/2007_test2.xml").write_text("<annotation>")
     message = (
         r"voc: 5 of 7 images cannot be used: .*/far\.xml: object 1, 'dog': box outside .*, "
-        r"object 2, 'dog': empty box: x from 9.*; .*/gone\.jpg: No such file or directory; "
+        r"object 2, 'dog': invalid box: x from 8.*; .*/gone\.jpg: No such file or directory; "
         r".*/bare\.xml: No such file .*; .*test1\.jpg: not an image; .*test2\.xml: invalid XML"
     )
     with pytest.raises(ValueError, match=message):
         opened(root)
+
+
+def test_boxes_beyond_the_image_may_be_clipped(root):
+    far, beside, empty = (0, 0, 41, 31), (35, 4, 50, 20), (0, 5, 0, 9)
+    add(root, "2007_train", "odd", thing(far), thing(empty))
+    data = opened(root)
+    assert boxes(data.train)[2] == [pytest.approx((11, 0.5, 0.5, 1, 1, 0))]
+    left_out = (
+        r"voc: 1 object left out, whose boxes cover nothing of the image: .*odd\.xml: object 2"
+    )
+    assert any(re.match(left_out, note) for note in data.notes)
+    add(root, "2007_train", "beside", thing(beside))
+    with pytest.raises(
+        ValueError, match=r"beside\.xml: object 1, 'dog': box outside the image: x "
+    ):
+        opened(root)
+    (row,) = boxes(opened(root, invalid="clip").train)[3]
+    assert row[1] + row[3] / 2 == pytest.approx(1)
 
 
 def test_a_year_that_is_not_there(root):

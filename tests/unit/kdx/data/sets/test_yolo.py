@@ -100,7 +100,8 @@ def test_boxes_beyond_the_image(root):
 def test_all_invalid_lines_are_told(root):
     lines = (
         "2 0.5 0.5 1 1\n-1 0.5 0.5 1 1\n0.5 0.5 0.5 1 1\n0 0.5 0.5 1\n0 .5 .5 .5 .5 .9\n"
-        "0 20 15 8 8\n0 a 0.5 1 1\n0 nan 0.5 1 1\n\n0 0.5 0.5 -1 1"
+        "0 20 15 8 8\n0 a 0.5 1 1\n0 nan 0.5 1 1\n\n0 0.5 0.5 -1 1\n"
+        "0 9 9 30 9 30 25"
     )
     add(root, "images/val/d.png", lines)
     add(root, "images/train/c.png", b"0 0.5 \xff")
@@ -111,7 +112,8 @@ def test_all_invalid_lines_are_told(root):
         rf"names has 0 to 1, {file}:3: class 0\.5 is not .*, {file}:4: 4 numbers: a line is class "
         rf"x y w h, or class and .*, {file}:5: 6 numbers \(a confidence\? remove it\): .*, "
         rf"{file}:6: in pixels: '0 20 15 8 8'; divide .*, {file}:7: not numbers: '0 a 0\.5 1 1', "
-        rf"{file}:8: not finite: '0 nan 0\.5 1 1', {file}:10: negative size: '0 0\.5 0\.5 -1 1'$"
+        rf"{file}:8: not finite: '0 nan 0\.5 1 1', {file}:10: negative size: '0 0\.5 0\.5 -1 1', "
+        rf"{file}:11: in pixels: '0 9 9 30 9 30 25'; divide by the image's width, height$"
     )
     with pytest.raises(ValueError, match=message):
         opened(root)
