@@ -30,8 +30,8 @@ def print_result(
     ]
     if summary.exported == "average":
         lines.append("         it is the average of the student's compact weights")
-        chosen_last = summary.evaluated_on == "test" and summary.average
-        if chosen_last and summary.last[first] > summary.average[first]:
+        is_behind = summary.average and summary.last[first] > summary.average[first]
+        if is_behind and summary.evaluated_on == "test":
             own = measured(first, summary.last[first], summary.numbers)
             lines[-1] += f"; the student itself reached {own}: with data.validation the better of "
             lines[-1] += "the two is exported"
