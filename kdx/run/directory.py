@@ -19,9 +19,9 @@ MARK = ".replaced"  # in a run that was moved aside
 FORK = "fork.json"  # the checkpoint that the run starts from
 TRACES = {RECIPE, SUMMARY, FILE_IN_RUN, "manifest.json"}  # what runs are recognised by
 OWN = TRACES | {
-    FORK, MARK, ".certificate.json.lock", "certificate.json", "checkpoints", "classes.json",
-    "exports", "metrics.jsonl", "pictures", "report.html", "report.md", "tensorboard",
-    "trackers.json",
+    FORK, MARK, ".certificate.json.lock", "analysis", "certificate.json", "checkpoints",
+    "classes.json", "exports", "metrics.jsonl", "pictures", "report.html", "report.md",
+    "tensorboard", "trackers.json",
 }  # fmt: skip
 OWN_PATTERNS = "*.partial", "*.uncertified.safetensors", "epoch_*.safetensors", ".DS_Store"
 UNTRAINED = {FORK, RECIPE, "tensorboard", "trackers.json"}  # written before an epoch is done

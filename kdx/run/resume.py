@@ -11,6 +11,7 @@ import torch
 
 from kdx import checkpoints
 from kdx.data.digests import digest_of_images, digest_of_weights
+from kdx.data.splits import Splits
 from kdx.launch.machines import bring
 from kdx.recipe import Recipe
 from kdx.recipe.resuming import ABSENT, flat, resume_rule
@@ -60,11 +61,7 @@ def circumstances(runtime: Runtime) -> dict[str, Any]:
         "recipe": flat(recipe.portable()),
         "processes": runtime.world,
         "steps an epoch": runtime.batches.steps,
-        "data": {
-            name: digest_of_images(source, times=False, labels=True)
-            for name in ("train", "validation", "test")
-            if (source := getattr(job.splits, name)) is not None
-        },
+        "data": digests_of(job.splits),
         "input": asdict(job.data.input),
         "classes": list(job.data.classes),
         "student": {name: list(value.shape) for name, value in job.student.state_dict().items()},
@@ -76,6 +73,16 @@ def circumstances(runtime: Runtime) -> dict[str, Any]:
         "torch": torch.__version__,
     }
     return json.loads(json.dumps(found, default=str))
+
+
+def digests_of(splits: Splits) -> dict[str, str]:
+    """Return the digests of the splits' images and labels, by name."""
+    every = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return {
+        name: digest_of_images(source, times=False, labels=True)
+        for name, source in every.items()
+        if source is not None
+    }
 
 
 def _digests(job: Job) -> str | dict[str, str] | None:

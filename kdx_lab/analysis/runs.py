@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from kdx.recipe import Recipe, load
-from kdx.recipe.paths import REPLACED
 from kdx.report.files import read_epochs
 from kdx.report.summary import FILE as SUMMARY
 from kdx.report.summary import Summary, read_summary
 from kdx.run.directory import is_finished
 from kdx.training.log import METRICS
 from kdx.util.words import naturally
+from kdx_lab.tuning.folder import is_aside
 
 __all__ = ["Group", "Run", "find_runs", "grouped", "output_of"]
 
@@ -118,7 +118,7 @@ def _finished(place: Path) -> Iterator[Path]:
     found = [
         path
         for path in sorted((path.parent for path in place.rglob(SUMMARY)), key=naturally)
-        if is_finished(path) and not any(part.endswith(REPLACED) for part in path.parts)
+        if is_finished(path) and not is_aside(path.relative_to(place))
     ]
     if not found:
         raise ValueError(

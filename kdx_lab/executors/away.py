@@ -48,7 +48,7 @@ def train(
     Returns why it failed, "" if not, and what it leaves. `saved` is the archive of its directory so
     far, b"" if there is none. KeyboardInterrupt stops it with a checkpoint.
     """
-    log = root / "logs" / Path(task.log).name
+    log = root / "logs" / f"{task.name.replace('/', '--')}.txt"
     log.unlink(missing_ok=True)
     task = replace(task, root=str(root), log=str(log))
     shutil.rmtree(task.run_dir, ignore_errors=True)

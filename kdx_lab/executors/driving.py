@@ -11,6 +11,7 @@ from pathlib import Path
 from kdx.data.counter import generators_kept
 from kdx.launch.stopping import SIGNALS
 from kdx.recipe import Recipe
+from kdx.run.directory import is_finished
 from kdx.run.teacher_run import teacher_recipes
 from kdx.training.job import build
 from kdx.util.errors import Stopped, StudyError, reason
@@ -19,6 +20,7 @@ from kdx_lab.executors.task import Executor, task_of
 __all__ = ["Driver", "asked_to_stop", "check_alone"]
 
 PAUSE = 0.1  # seconds between two looks at the runs
+DELAY = 10.0  # seconds until files that another machine has written are seen
 
 
 def _nothing(name: str) -> None:
@@ -82,6 +84,7 @@ class Driver:
         Stopped is raised.
         """
         executor, left, running = self.executor, {recipe.name for recipe in recipes}, set()
+        places = {recipe.name: recipe.run_dir for recipe in recipes}
         tasks = [task_of(each, self.logs, threads=executor.threads) for each in recipes]
         logs, stopped = {task.name: task.log for task in tasks}, set()
         try:
@@ -97,6 +100,8 @@ class Driver:
                         started(name)
                     if over:
                         why = executor.fetch(name)
+                        if not why and name not in stopped and not _has_results(places[name]):
+                            why = f"it ended without results in {places[name]}"
                         left.remove(name)
                         ended(name, f"{why} (log: {logs[name]})" if why else "")
                     elif name not in stopped and is_over(name):
@@ -105,6 +110,14 @@ class Driver:
                 time.sleep(PAUSE)
         finally:
             executor.cancel()
+
+
+def _has_results(run_dir: Path) -> bool:
+    """Return whether a run is finished here; a network file system may show its end later."""
+    until = time.monotonic() + DELAY
+    while not (found := is_finished(run_dir)) and time.monotonic() < until:
+        time.sleep(PAUSE)
+    return found
 
 
 def _mistake(recipe: Recipe) -> str:

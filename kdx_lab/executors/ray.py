@@ -1,6 +1,7 @@
 """Runs as tasks of a Ray cluster, whose machines need not share files."""
 
 import os
+import socket
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -58,9 +59,12 @@ class Ray:
             remote = self.ray.remote(**often, num_cpus=cores, num_gpus=gpus)(_train)
             artifacts = [self._artifact(*each) for each in needed_by(task)]
             about, contents = [each[:3] for each in artifacts], [each[3] for each in artifacts]
+            place = f"{socket.gethostname()}:{os.path.abspath(task.root)}".encode()
             take_back(task.run_dir)
             saved = self.ray.put(packed(task.run_dir) if task.run_dir.is_dir() else b"")
-            self.results[task.name] = remote.remote(task, about, saved, self.queue.actor, *contents)
+            self.results[task.name] = remote.remote(
+                task, digest(place), about, saved, self.queue.actor, *contents
+            )
 
     def _artifact(self, key: str, path: Path) -> tuple[str, str, str, Any]:
         at = (path, path.stat().st_mtime_ns)
@@ -117,7 +121,7 @@ class Ray:
             if update.archive and (is_run or not place.exists()):
                 unpacked(update.archive, place)
                 if is_run:  # its paths are those of this machine
-                    write_whole(place / "recipe.yaml", task.portable)
+                    write_whole(place / "recipe.yaml", task.recipe)
 
     def fetch(self, name: str) -> str:
         """Return why a run failed; its directory has come back."""
@@ -136,15 +140,20 @@ class Ray:
 
 
 def _train(
-    task: Task, about: Sequence[tuple[str, str, str]], saved: bytes, queue: Any, *contents: bytes
+    task: Task,
+    study: str,
+    about: Sequence[tuple[str, str, str]],
+    saved: bytes,
+    queue: Any,
+    *contents: bytes,
 ) -> Any:
-    """Train a run on the machine where this is called; its files are below a folder of its own.
+    """Train a run on the machine where this is called; its files are in the folder of a `study`.
 
     It never waits for Ray, which would start another run on the cores of one that waits.
     """
     import ray
 
     node = ray.get_runtime_context().get_node_id()[:16]
-    root = Path(tempfile.gettempdir()) / f"kdx-{os.getuid()}-{node}" / "runs"
+    root = Path(tempfile.gettempdir()) / f"kdx-{os.getuid()}-{node}" / study / "runs"
     artifacts = [Artifact(*each, content) for each, content in zip(about, contents, strict=True)]
     return train(task, artifacts, saved, root, queue.put.remote)

@@ -1,15 +1,16 @@
 """Runs as the tasks of a Slurm array, by submitit. Machines share the output root."""
 
-import json
 import re
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
+
+from pydantic import TypeAdapter
 
 from kdx_lab.executors.task import RunProcess, Task, last_line, needed
 
@@ -21,6 +22,11 @@ PAUSE = 1.0  # seconds between two looks at jobs that were cancelled
 PATIENCE = 180.0  # seconds for their ends: Slurm waits for checkpoints, and sacct is asked seldom
 LOOKS = 100  # at jobs in a second: each changes a mode on the shared file system
 WAITING = ("PENDING", "UNKNOWN", "REQUEUED")
+PASSING = (  # states that submitit takes for ends, and after which a job goes on
+    *("SUSPENDED", "CONFIGURING", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING", "SIGNALING"),
+    *("STAGE_OUT", "STOPPED"),
+)
+OFTEN = 1_000_000  # times that a run may reach the time limit, and be requeued
 SELDOM = 10.0  # seconds between two looks at many
 
 
@@ -36,16 +42,20 @@ class Slurm:
         submitit, cluster = needed("submitit", "slurm"), options.get("cluster", "slurm")
         parameters = _parameters(options)
         try:
-            self.executor = submitit.AutoExecutor(folder=logs / FOLDER, cluster=cluster)
+            self.executor = submitit.AutoExecutor(
+                folder=logs / FOLDER, cluster=cluster, slurm_max_num_timeout=OFTEN
+            )
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"--on slurm: {error}") from error
         common = {"name": parameters.pop("job_name"), "timeout_min": parameters.pop("time")}
-        more = {f"slurm_{key}": value for key, value in parameters.items()}
-        self.executor.update_parameters(**common, **more)
+        self.options = {f"slurm_{key}": value for key, value in parameters.items()}
+        self.executor.update_parameters(**common)
         self.jobs: dict[str, Any] = {}
 
     def submit(self, tasks: Sequence[Task]) -> None:
-        """Submit the tasks as one array; ValueError if sbatch refuses it."""
+        """Submit the tasks as one array, all at once; ValueError if sbatch refuses it."""
+        at_once = {"slurm_array_parallelism": len(tasks)}
+        self.executor.update_parameters(**{**at_once, **self.options})
         try:
             with self.executor.batch():
                 found = [self.executor.submit(Requeued(), task) for task in tasks]
@@ -56,7 +66,7 @@ class Slurm:
     def poll(self) -> Mapping[str, bool]:
         """Return what sacct says; submitit asks it seldom."""
         time.sleep(min(len(self.jobs) / LOOKS, SELDOM))
-        ended = {name: job.done() for name, job in self.jobs.items()}
+        ended = {name: _is_over(job) for name, job in self.jobs.items()}
         return {n: over for n, over in ended.items() if over or self.jobs[n].state not in WAITING}
 
     def fetch(self, name: str) -> str:
@@ -75,6 +85,10 @@ class Slurm:
         until = time.monotonic() + PATIENCE
         while name is None and not all(job.done() for job in stopped) and time.monotonic() < until:
             time.sleep(PAUSE)
+
+
+def _is_over(job: Any) -> bool:
+    return job.done() and (job.paths.result_pickle.exists() or job.state not in PASSING)
 
 
 class Requeued:
@@ -107,7 +121,8 @@ def script(logs: Path, options: Mapping[str, str], count: int) -> str:
 
     words = (sys.executable, "-u", "-m", "submitit.core._submit", str((logs / FOLDER).absolute()))
     about = {"folder": logs / FOLDER, "map_count": count}
-    return _make_sbatch_string(shlex.join(words), **about, **_parameters(options))
+    given = {"array_parallelism": count, **_parameters(options)}
+    return _make_sbatch_string(shlex.join(words), **about, **given)
 
 
 def _parameters(options: Mapping[str, str]) -> dict[str, Any]:
@@ -118,19 +133,26 @@ def _parameters(options: Mapping[str, str]) -> dict[str, Any]:
     if (cluster := options.get("cluster", "slurm")) not in get_executors():
         raise ValueError(f"--slurm.cluster={cluster}: use one of {', '.join(get_executors())}")
     options = {key: text for key, text in options.items() if key != "cluster"}
-    known = signature(_make_sbatch_string).parameters.keys() - {"command", "folder", "map_count"}
-    if unknown := sorted(options.keys() - known):
+    known = {
+        name: parameter.annotation
+        for name, parameter in signature(_make_sbatch_string, eval_str=True).parameters.items()
+        if name not in ("command", "folder", "map_count")
+    }
+    if unknown := sorted(options.keys() - known.keys()):
         raise ValueError(
             f"--slurm.{unknown[0]}: not an option of submitit; sbatch's others go into "
             '--slurm.additional_parameters=\'{"key": "value"}\''
         )
     given = {**DEFAULTS, **options}
-    exact = {"job_name": given["job_name"], "time": minutes(given["time"])}
-    return {key: _value(text) for key, text in given.items()} | exact
+    found = {key: _value(key, text, known[key]) for key, text in given.items() if key != "time"}
+    return found | {"time": minutes(given["time"])}
 
 
 def minutes(time: str) -> int:
-    """Return Slurm's time in minutes, rounded up: "90", "2:30:00", "1-12", "1-12:30"."""
+    """Return Slurm's time in minutes, rounded up: "90", "2:30:00", "1-12", "1-12:30".
+
+    ValueError for another text, and for none: runs are saved and requeued before their time ends.
+    """
     found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time)
     if not found:
         raise ValueError(f"--slurm.time={time}: not minutes, hours:minutes:seconds or days-hours")
@@ -139,12 +161,27 @@ def minutes(time: str) -> int:
     units = [3600, 60, 1] if days or len(numbers) == 3 else [60, 1]
     given = zip(numbers, units, strict=False)  # "1-12" is days and hours only
     seconds = int(days or 0) * 86_400 + sum(number * unit for number, unit in given)
-    return max(1, -(-seconds // 60))
+    if not seconds:
+        raise ValueError(f"--slurm.time={time}: a run needs a limit, before which it is saved")
+    return -(-seconds // 60)
 
 
-def _value(text: str) -> Any:
-    """Return an option as a number or as JSON, if it reads so, else as it is."""
+def _value(key: str, text: str, kind: Any) -> Any:
+    """Return an option as submitit's function is annotated; ValueError if it does not read so.
+
+    A list or a mapping is JSON; words of srun's arguments, and one line of `setup`, need not be.
+    """
+    inner = {get_origin(each) or each for each in (kind, *get_args(kind))}
     try:
-        return json.loads(text)
-    except ValueError:
-        return text
+        if dict in inner:
+            return TypeAdapter(dict[str, Any]).validate_json(text)
+        if inner & {list, Iterable}:
+            if text.startswith("["):
+                return TypeAdapter(list[str]).validate_json(text)
+            return [text] if list in inner else shlex.split(text)
+        if bool in inner and text in ("true", "false"):
+            return text == "true"
+        return TypeAdapter(kind).validate_strings(text)
+    except ValueError as error:  # of pydantic, and of shlex
+        wanted = getattr(kind, "__name__", str(kind)).replace("typing.", "")
+        raise ValueError(f"--slurm.{key}={text}: not {wanted}") from error

@@ -32,9 +32,9 @@ _STOPPED = 3  # the exit code of a run that a signal stopped
 class Task:
     """A run as plain values, which may go to another machine.
 
-    `name` is the run's, `recipe` its YAML, resolved; `root` the output root and `log` the file for
-    what it prints. `weights` are the paths of the teachers' weights by the recipe's key, `teachers`
-    the networks with their arguments, and `portable` is the recipe as the run directory has it.
+    `name` is the run's, `recipe` its YAML, as the run directory has it; `root` the output root and
+    `log` the file for what it prints. `weights` are the paths of the teachers' weights by the
+    recipe's key, `teachers` the networks with their arguments.
     """
 
     name: str
@@ -46,7 +46,6 @@ class Task:
     processes: int = 1
     threads: int | None = None
     weights: Mapping[str, str] = field(default_factory=dict)
-    portable: str = ""
     teachers: tuple[Mapping[str, Any], ...] = ()
     seed: int = 0
 
@@ -100,7 +99,7 @@ def task_of(recipe: Recipe, logs: Path, *, threads: int | None = None) -> Task:
             overrides += written({f"{teacher.component.where}.memo.directory": memo.directory})
     return Task(
         name=recipe.name,
-        recipe=recipe.to_yaml(),
+        recipe=recipe.portable_yaml(),
         root=str(recipe.locations.output_root),
         log=str(logs / f"{'--'.join(recipe.name.split('/')[-3:])}.txt"),
         overrides=tuple(overrides),
@@ -108,7 +107,6 @@ def task_of(recipe: Recipe, logs: Path, *, threads: int | None = None) -> Task:
         processes=recipe.processes or 1,
         threads=recipe.threads,
         weights=dict(_weights(recipe)),
-        portable=recipe.portable_yaml(),
         teachers=tuple(
             {"use": t.component.use, **t.component.arguments} for t in recipe.all_teachers.values()
         ),

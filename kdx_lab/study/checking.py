@@ -37,6 +37,8 @@ def check(study: Study, report: Report) -> None:
         default = "" if "baseline" in study.model_fields_set else ", the default,"
         known = unknown(study.baseline, study.arms)
         report.add(("baseline",), f"{show(study.baseline)}{default} is not an arm.{known}")
+    elif not any(study.baseline in (s.arms or study.arms) for s in study.settings.values()):
+        report.add(("baseline",), f"{show(study.baseline)} is an arm of no setting: add it to one")
     if twice := repeated(map(str, study.seeds)):
         report.add(("seeds",), f"{listed(twice)}: listed twice")
     _check_overrides(("overrides",), study.overrides, report)

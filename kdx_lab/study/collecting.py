@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite, nan
-from statistics import median
+from statistics import mean, median
 
 from kdx.report.summary import Summary, read_summary
 from kdx.run.directory import is_finished
@@ -112,7 +112,7 @@ def _cost(runs: Mapping[int, Summary], reference: Mapping[int, Summary]) -> Trai
         seconds=_known({seed: run.seconds for seed, run in runs.items()}),
         ratio=median(ratios) if ratios else None,
         images_per_second=_known({seed: run.images_per_second for seed, run in runs.items()}),
-        epochs=first.epochs,
+        epochs=mean(run.epochs for run in runs.values()),
         shipped=first.parameters["compact"],
         trained=first.parameters["trained"],
     )

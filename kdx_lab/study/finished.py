@@ -1,6 +1,8 @@
 """Whether the finished runs of a study used the recipes that it has now."""
 
 import json
+import os
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -12,13 +14,14 @@ from kdx.recipe.resuming import flat, resume_rule
 from kdx.recipe.yaml_source import parse, read_mapping
 from kdx.run.directory import is_finished
 from kdx.run.interface import load_student
-from kdx.run.resume import compare_recipes
+from kdx.run.resume import compare_recipes, digests_of
+from kdx.training.job import build_data
 from kdx.training.state import RUN
 from kdx_lab.study.grid import Grid
 
 __all__ = ["changed_since", "check_finished", "placeless"]
 
-MUST_MATCH = {"select", "evaluate_every", "train_metrics", "teacher.weights"}
+MUST_MATCH = {"select", "evaluate_every", "train_metrics", "data.root"}
 """Keys that may change when a run resumes, but that the results of a finished run depend on."""
 
 
@@ -51,21 +54,35 @@ def changed_since(recipe: Recipe) -> list[str]:
         same = str(trained.get(key)).endswith(file.removeprefix("runs"))
         if same and _teacher_is_unchanged(recipe, key):  # the output root was moved
             trained[key] = asked[key]
-    return compare_recipes(trained, asked, equal=_must_match(recipe)).refused
+    root, now = str(trained.get("data.root")), str(asked.get("data.root"))
+    if os.path.realpath(root) != os.path.realpath(now) and _same_images(recipe):
+        trained["data.root"] = asked.get("data.root")  # they were moved
+    equal = {key for key in {**trained, **asked} if key in MUST_MATCH or _is_weights(key)}
+    return compare_recipes(trained, asked, equal=equal).refused
 
 
 def placeless(recipe: Recipe) -> dict[str, Any]:
     """Return what the results of a run depend on, by dotted key, without where files lie."""
-    equal, found = _must_match(recipe), {}
+    equal, found = MUST_MATCH - {"data.root"}, {}
     for key, value in flat(recipe.plain()).items():
         rule = resume_rule(key, Recipe)
-        if key in equal or not (rule.may_differ or value == rule.absent):
+        if key in equal or _is_weights(key) or not (rule.may_differ or value == rule.absent):
             found[key] = value
     return found | _left_by_runs(recipe)
 
 
-def _must_match(recipe: Recipe) -> set[str]:
-    return MUST_MATCH | {f"teachers.{name}.weights" for name in recipe.teachers}
+def _is_weights(key: str) -> bool:
+    """Whether a key is of a teacher's weights: a path, or what `kdx.recipe` takes for one."""
+    return re.match(r"(teacher|teachers\.[^.]+)\.weights(\.|$)", key) is not None
+
+
+def _same_images(recipe: Recipe) -> bool:
+    """Whether the run's newest checkpoint was trained with the images that there are now."""
+    with suppress(OSError, ValueError, KeyError):
+        saved, _ = checkpoints.newest(recipe.run_dir / "checkpoints", checkpoints.read)
+        if saved:
+            return json.loads(saved[RUN])["data"] == digests_of(build_data(recipe)[1])
+    return False
 
 
 def _teacher_is_unchanged(recipe: Recipe, key: str) -> bool:

@@ -14,13 +14,13 @@ from kdx_lab.study.making import Maker, slug
 from kdx_lab.study.problems import Problems
 from kdx_lab.study.reading import read_study
 from kdx_lab.study.schema import Study
+from kdx_lab.tuning.folder import TUNE
 from kdx_lab.tuning.space import Range, parsed
 
 __all__ = ["Grid", "Pair", "label", "open_study"]
 
 FOLDER = "studies"  # of the output root
-TUNE = "tune"  # of trials, in the study's directory
-RESERVED = {"analysis", "logs", "plots", "results.json", "results.md", TUNE, "tuned.json"}
+RESERVED = {"analysis", "logs", "report.html", "results.json", "results.md", TUNE, "tuned.json"}
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Maker:
             **_keys(section.overrides, "settings", given, "overrides"),
             **_keys(axes, "grid"),
         }
-        shared = tuple(written({**study.overrides, **section.overrides}))
+        shared = (*written(study.overrides), *written(section.overrides))
         losses = section.losses_without_teacher
         losses = study.losses_without_teacher if losses is None else losses
         changes = arm_overrides(own.arm or arm, self._shared(path, shared, keys), losses)
@@ -57,8 +57,8 @@ class Maker:
         keys |= dict.fromkeys(written(named), ()) | _keys(values, "tune", "space")
         searched = {key: value for key, value in values.items() if key in own.space}
         keys |= _keys(searched, "arms", arm, "space")
-        last = {**own.overrides, **values, **named}
-        return self._load(path, (*shared, *changes, *written(last)), keys)
+        last = (text for each in (own.overrides, values, named) for text in written(each))
+        return self._load(path, (*shared, *changes, *last), keys)
 
     def _shared(self, path: Path, texts: tuple[str, ...], keys: Mapping[str, KeyPath]) -> Recipe:
         """Return the recipe that arms are made of; it is the same for most of them."""

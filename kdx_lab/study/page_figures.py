@@ -11,6 +11,7 @@ from kdx.report.files import read_epochs
 from kdx_lab.analysis.bands import together
 from kdx_lab.study.stored import StoredResults, StoredRow
 from kdx_lab.study.tables import heading_of, unit_of
+from kdx_lab.tuning.folder import is_aside
 
 __all__ = ["dot_plots", "mean_curves", "run_places"]
 
@@ -98,9 +99,14 @@ def _line(
 
 
 def run_places(directory: Path) -> dict[str, Path]:
-    """Return the directories of the runs below a study's, by the names in their summaries."""
+    """Return the directories of the runs below a study's, by the names in their summaries.
+
+    Without trials, and runs that were replaced.
+    """
     found = {}
     for path in sorted(directory.rglob("summary.json")):
+        if is_aside(path.relative_to(directory)):
+            continue
         try:
             found[json.loads(path.read_text(encoding="utf-8"))["name"]] = path.parent
         except (ValueError, KeyError, TypeError) as error:

@@ -18,7 +18,7 @@ class TrainingCost:
     seconds: Spread
     ratio: float | None
     images_per_second: Spread
-    epochs: int
+    epochs: float
     shipped: int
     trained: int
 

@@ -116,7 +116,7 @@ def columns(outcomes: Sequence[Outcome], baseline: str) -> list[Column]:
         Column("at epoch", lambda o: f"{o.best_epoch.mean:.1f}"),
         Column(f"last {split}", lambda o: "" if same else _value(o, o.last)),
         Column("train", lambda o: _value(o, o.train)),
-        Column("epochs", lambda o: f"{o.cost.epochs:,}"),
+        Column("epochs", lambda o: f"{o.cost.epochs:,.1f}".removesuffix(".0")),
         Column("seconds", lambda o: _seconds(o.cost.seconds.mean)),
         Column(f"x {baseline}", lambda o: f"{o.cost.ratio:.2f}" if o.cost.ratio else ""),
         Column("images/s", lambda o: f"{o.cost.images_per_second.mean:,.0f}"),

@@ -23,7 +23,7 @@ def test_a_directory_stands_for_the_finished_runs_below_it(study, tmp_path):
 
 
 def test_seeds_go_by_number_and_runs_that_stand_aside_are_left_out(study, tmp_path):
-    for name in ("seed_10", "seed_9", "seed_1.replaced"):
+    for name in ("seed_10", "seed_9", "seed_1.replaced", "tune/trial_000"):
         shutil.copytree(study / "compact" / "seed_0", tmp_path / name)
     assert [run.path.name for run in found(tmp_path)] == ["seed_9", "seed_10"]
 

@@ -1,5 +1,6 @@
 """The executor on Ray against a false Ray, which runs a task when it is asked for its end."""
 
+import dataclasses
 import sys
 from collections import deque
 from pathlib import Path
@@ -72,8 +73,8 @@ def cluster(monkeypatch):
 
 @pytest.fixture
 def task(tmp_path):
-    return Task("a/b", "r", str(tmp_path / "runs"), str(tmp_path / "b.txt"), portable="mine: 1\n",
-                processes=2, threads=3)  # fmt: skip
+    return Task("a/b", "mine: 1\n", str(tmp_path / "runs"), str(tmp_path / "b.txt"), processes=2,
+                threads=3)  # fmt: skip
 
 
 @pytest.fixture
@@ -94,10 +95,10 @@ def test_a_run_comes_back_with_its_log_and_the_recipe_of_this_machine(cluster, t
     executor = Ray("head:6379")
     assert cluster.calls.pop()["address"] == "head:6379"
     executor.submit([task])
-    options, (sent, about, saved, queue) = cluster.calls[0]
+    options, (sent, _, about, saved, queue) = cluster.calls[0]
     assert options == {"num_cpus": 6, "num_gpus": 2, "max_calls": 0, "max_retries": 0}
     assert (sent, about, saved, queue) == (task, [], b"", "actor")
-    assert Path(task.log).with_suffix(".yaml").read_text() == "r"
+    assert Path(task.log).with_suffix(".yaml").read_text() == "mine: 1\n"
     assert executor.poll() == {}
     executor.queue.items.append(Update("a/b"))
     assert executor.poll() == {"a/b": False}
@@ -117,6 +118,14 @@ def test_a_run_comes_back_with_its_log_and_the_recipe_of_this_machine(cluster, t
     assert executor.poll() == {}
 
 
+def test_output_roots_are_apart_on_a_machine_of_the_cluster(cluster, task):
+    executor = Ray()
+    for each in (task, dataclasses.replace(task, root=f"{task.root}2"), task):
+        executor.submit([each])
+    first, other, again = (sent[1] for _, sent in cluster.calls[1:])
+    assert first == again != other
+
+
 @pytest.mark.parametrize("name", NAMES[:4])
 def test_a_lost_machine_resumes_the_run_from_what_came_back(cluster, task, update, name):
     executor = Ray()
@@ -125,7 +134,7 @@ def test_a_lost_machine_resumes_the_run_from_what_came_back(cluster, task, updat
     executor.queue.items.append(update("epoch_1"))
     assert executor.poll() == {"a/b": False}
     assert len(cluster.calls) == 3  # init, and two attempts
-    assert cluster.calls[2][1][2] == packed(task.run_dir)
+    assert cluster.calls[2][1][3] == packed(task.run_dir)
     cluster.outcomes.extend([getattr(cluster.exceptions, name)("gone\nmore")] * ATTEMPTS)
     cluster.started["call 3"] = cluster.outcomes.popleft()
     for _ in range(ATTEMPTS):
@@ -177,5 +186,5 @@ def test_weights_are_packed_once(cluster, tmp_path):
         log = str(tmp_path / f"{name}.txt")
         executor.submit([Task(name, "", str(tmp_path), log, weights={"teacher.weights": weights})])
     (_, first), (_, second) = cluster.calls[1:]
-    assert first[1] == [("teacher.weights", "w.safetensors", first[1][0][2])]
-    assert first[4] is second[4]
+    assert first[2] == [("teacher.weights", "w.safetensors", first[2][0][2])]
+    assert first[5] is second[5]

@@ -1,7 +1,9 @@
 """The executor on Slurm: its options and its script; its jobs against submitit's local ones."""
 
+import re
 import signal
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +18,7 @@ submitit = pytest.importorskip("submitit", reason="needs pip install 'kdx[slurm]
 @pytest.mark.parametrize(
     ("time", "expected"),
     [("90", 90), ("1:30", 2), ("2:30:00", 150), ("1-12", 2160), ("1-12:30", 2190),
-     ("1-00:00:01", 1441), ("0", 1)],
+     ("1-00:00:01", 1441), ("0:01", 1)],
 )  # fmt: skip
 def test_times_are_those_of_sbatch(time, expected):
     assert minutes(time) == expected
@@ -25,6 +27,8 @@ def test_times_are_those_of_sbatch(time, expected):
 def test_what_is_no_time_is_refused():
     with pytest.raises(ValueError, match=r"^--slurm.time=soon: not minutes, hours"):
         minutes("soon")
+    with pytest.raises(ValueError, match=r"^--slurm.time=0:00: a run needs a limit"):
+        minutes("0:00")
 
 
 def test_the_script_is_an_array_that_is_signalled_before_its_end(tmp_path):
@@ -36,6 +40,27 @@ def test_the_script_is_an_array_that_is_signalled_before_its_end(tmp_path):
         assert f"#SBATCH {line}" in lines
     assert lines[-1].endswith(f"-u -m submitit.core._submit '{tmp_path}/a b/slurm'")
     assert not (tmp_path / "a b").exists()
+
+
+def test_options_are_what_submitit_says_that_they_are(tmp_path):
+    options = {"setup": "module load cuda", "srun_args": "--mpi=none -l", "account": "1e5",
+               "exclusive": "true", "mem": "8"}  # fmt: skip
+    lines = script(tmp_path, options, 300).splitlines()
+    for line in ("--array=0-299%300", "--account=1e5", "--exclusive", "--mem=8"):
+        assert f"#SBATCH {line}" in lines
+    assert "module load cuda" in lines
+    assert " --mpi=none -l " in lines[-1]
+    assert "a\nb" in script(tmp_path, {"setup": '["a", "b"]'}, 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("array_parallelism", "many"), ("additional_parameters", "[1]"), ("nodes", "1.5"),
+     ("srun_args", "'a"), ("use_srun", "maybe"), ("setup", "[1, {}]")],
+)  # fmt: skip
+def test_options_of_other_types_are_refused(tmp_path, key, text):
+    with pytest.raises(ValueError, match=rf"^--slurm.{key}={re.escape(text)}: not "):
+        script(tmp_path, {key: text}, 1)
 
 
 def test_an_unknown_option_is_refused(tmp_path):
@@ -65,6 +90,7 @@ class Job:
 
     def __init__(self, task):
         self.task, self.state, self.outcome, self.cancelled = task, "PENDING", None, False
+        self.paths = SimpleNamespace(result_pickle=Path("none"))
 
     def done(self):
         return self.outcome is not None
@@ -80,13 +106,18 @@ class Job:
 
 def test_jobs_begin_end_and_are_cancelled(tmp_path, monkeypatch):
     executor = Slurm(tmp_path, {"cluster": "local", "time": "5"})
-    false = SimpleNamespace(batch=nullcontext, submit=lambda function, task: Job(task))
+    given = {}
+    false = SimpleNamespace(
+        batch=nullcontext, submit=lambda f, task: Job(task), update_parameters=given.update
+    )
     monkeypatch.setattr(executor, "executor", false)
     executor.submit([Task(name, "", "", "") for name in "abc"])
     assert executor.poll() == {}
+    assert given["slurm_array_parallelism"] == 3
     jobs = executor.jobs
     jobs["a"].state, jobs["b"].outcome = "RUNNING", "loss is nan"
-    assert executor.poll() == {"a": False, "b": True}
+    jobs["c"].state, jobs["c"].outcome = "SUSPENDED", "submitit takes this for an end"
+    assert executor.poll() == {"a": False, "b": True, "c": False}
     assert executor.fetch("b") == "loss is nan"
     jobs["c"].outcome = RuntimeError("Job not requeued\nbecause: timed-out too many times.")
     assert executor.fetch("c") == "Slurm job 7_1: because: timed-out too many times."
@@ -102,7 +133,11 @@ def test_what_sbatch_refuses_is_told(tmp_path, monkeypatch):
         raise RuntimeError("command failed\nsbatch: error: invalid partition specified: gpuu\n")
 
     executor = Slurm(tmp_path, {"cluster": "local"})
-    monkeypatch.setattr(executor, "executor", SimpleNamespace(batch=nullcontext, submit=submit))
+    monkeypatch.setattr(
+        executor,
+        "executor",
+        SimpleNamespace(batch=nullcontext, submit=submit, update_parameters=lambda **_: None),
+    )
     with pytest.raises(ValueError, match=r"^--on slurm: not submitted: sbatch: error: invalid par"):
         executor.submit([Task("a", "", "", "")])
 

@@ -88,6 +88,9 @@ def test_the_cost_against_the_baselines_by_seed(tmp_path):
     assert (cost.seconds.mean, cost.images_per_second.mean) == (60, 100)
     assert cost.ratio == 3  # the median of 2, 3, 10
     assert (cost.epochs, cost.shipped, cost.trained) == (7, 10, 40)
+    cells += [finished(tmp_path, "early", n, 0.5, epochs=e) for n, e in enumerate((5, 8))]
+    early = outcomes(collect(cells, baseline="compact"))["", "early"].cost
+    assert early.epochs == 6.5
     assert found["", "compact"].cost.ratio is None
 
 

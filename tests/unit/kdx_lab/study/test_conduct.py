@@ -5,6 +5,8 @@ import shutil
 import signal
 
 import pytest
+import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from kdx.models.weights import read_metadata, read_spec, save
@@ -13,7 +15,7 @@ from kdx.util.files import locked
 from kdx_lab.executors.driving import asked_to_stop
 from kdx_lab.executors.task import task_of
 from kdx_lab.study.conduct import conduct, report
-from kdx_lab.study.finished import changed_since
+from kdx_lab.study.finished import changed_since, placeless
 from kdx_lab.study.grid import open_study
 from tests.unit.kdx_lab.study import made
 
@@ -174,6 +176,45 @@ def test_a_teacher_in_a_moved_output_root_is_known_by_its_weights(study, tmp_pat
     assert changed_since(recipe) == [f'teacher.weights: "{was}", now "{now}"']
     shutil.rmtree(recipe.run_dir / "checkpoints")
     assert changed_since(recipe) != []
+
+
+def images(root, *, shift=0):
+    for split in ("train", "val"):
+        for number, name in enumerate(("ant", "bee")):
+            (root / split / name).mkdir(parents=True)
+            for each in range(8):
+                color = (100 * number + 10 * each + shift,) * 3
+                Image.new("RGB", (8 + shift, 8), color).save(root / split / name / f"{each}.png")
+    return root
+
+
+def test_moved_images_are_known_by_their_digests_and_others_refused(study, tmp_path):
+    first = images(tmp_path / "first")
+    data = "overrides.data={{use: image_folder, size: 8, batch_size: 8, root: {}}}"
+    more = ("arms=[compact]", "seeds=[0]")
+    study(data.format(first), *more)[1]()
+    moved = shutil.copytree(first, tmp_path / "moved")
+    recipe = study(data.format(moved), *more)[0].cells[0].recipe
+    assert changed_since(recipe) == []
+    other = images(tmp_path / "other", shift=1)
+    recipe = study(data.format(other), *more)[0].cells[0].recipe
+    assert changed_since(recipe) == [f'data.root: "{first}", now "{other}"']
+
+
+def test_weights_are_compared_however_they_are_written(study, tmp_path):
+    (tmp_path / "digits/teacher.yaml").write_text(f"{BASE}name: t\n")
+    words = ["overrides.losses=[{use: kd}]", "arms=[compact+kd]", "seeds=[0]",
+             "baseline=compact+kd"]  # fmt: skip
+    study(f"{TEACHER[:-1]}, allow_chance: true}}", *words)[1]()
+    for name in ("one", "other"):
+        state = load_file(tmp_path / "runs/t/student.safetensors")
+        torch.save({"model": state}, tmp_path / f"{name}.pth")
+    start = "overrides.teacher={use: tests.toys.plain, allow_chance: true, weights: {path: "
+    one, other = (f"{start}{tmp_path}/{name}.pth, key: model}}}}" for name in ("one", "other"))
+    study(one, *words, "name=named")[1]()
+    recipe = study(other, *words, "name=named")[0].cells[0].recipe
+    assert [line.split(":")[0] for line in changed_since(recipe)] == ["teacher.weights.path"]
+    assert placeless(recipe)["teacher.weights.path"] == f"{tmp_path}/other.pth"
 
 
 WRONG = "overrides.losses=[{use: hint, student_layer: nowhere, teacher_layer: nowhere}]"

@@ -96,6 +96,21 @@ settings: {small: {overrides: {epochs: 3, accumulate: 1}}}
     assert dict(long.student.transforms[0].arguments) == {"conv": "ck", "linear": False, "rate": 3}
 
 
+def test_a_whole_section_replaces_a_key_of_it_that_the_study_gives(grid):
+    text = """\
+recipe: base.yaml
+overrides: {optimizer.lr: 0.2, optimizer: {use: SGD, lr: 0.1}}
+seeds: [0]
+arms: [compact]
+settings:
+  own: {overrides: {optimizer: {use: AdamW, lr: 0.001}}}
+  rate: {overrides: {optimizer.lr: 0.3}}
+"""
+    own, rate = (cell.recipe.optimizer.component for cell in grid(text).cells)
+    assert (own.use, own.arguments["lr"]) == ("AdamW", 0.001)
+    assert (rate.use, rate.arguments["lr"]) == ("SGD", 0.3)
+
+
 def test_what_is_wrong_with_the_shared_recipe_is_told_once(grid, tmp_path):
     (tmp_path / "digits" / "base.yaml").write_text(BASE.replace("epochs: 5", "epochs: five"))
     assert problems(grid, STUDY) == ["base.yaml:5: epochs: 'five' is not an integer"]

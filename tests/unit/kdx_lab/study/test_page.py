@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -71,6 +72,17 @@ def test_a_study_has_figures_in_the_colours_of_its_arms(tmp_path):
     assert f'<circle class="c1" cx="{at(25):.1f}"' in differences
     assert "compact, epoch 2: 50</title>" in found["top-1 on validation"]
     assert found["top-1 on validation"].count("<polygon") == 2
+
+
+def test_runs_that_were_replaced_draw_no_curves(tmp_path):
+    root = study(tmp_path)
+    before = written(root)
+    for summary in sorted(root.rglob("summary.json")):
+        for aside in (summary.parent.with_name(f"{summary.parent.name}.replaced"),
+                      root / "tune" / summary.parent.name):  # fmt: skip
+            shutil.copytree(summary.parent, aside, dirs_exist_ok=True)
+            (aside / "metrics.jsonl").write_text("damaged")
+    assert written(root) == before
 
 
 def test_a_study_of_errors_turns_its_curves(tmp_path):

@@ -104,6 +104,12 @@ tune: {trials: 2, space: {a: 'lg(1)', b: 3}}
         assert any(start in each for each in found)
 
 
+def test_a_baseline_that_no_setting_has(read):
+    text = "recipe: a.yaml\narms: [compact, ck]\nsettings: {a: {arms: [ck]}}"
+    (problem,) = problems(read, text)
+    assert problem.endswith("baseline: 'compact' is an arm of no setting: add it to one")
+
+
 def test_a_setting_names_arms_that_there_are_and_has_a_recipe(read):
     text = """\
 arms: [compact, ck]
