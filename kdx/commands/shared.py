@@ -107,7 +107,10 @@ def guarded(main: Callable[[], None], *, resumes: bool = False, has_batches: boo
             # In order: a launcher that sees one process end signals the others.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             if _rank() == 0:
-                again = "run the same command" + " with --resume" * resumes
+                again = "run the same command"
+                if resumes and not error.of_teacher:
+                    instead = " instead of --overwrite" if "--overwrite" in sys.argv else ""
+                    again += f" with --resume{instead}"
                 print(f"{error}; to continue, {again}", file=sys.stderr)
             _leave()
             return STOPPED

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,6 +10,8 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from kdx.checkpoints.store import MANIFEST, digest_of
+
+FILE = "file "  # before its digest
 
 T = TypeVar("T")
 
@@ -27,14 +30,19 @@ def on_main_machine() -> bool:
 def bring(places: Iterable[Path]) -> None:
     """Copy files and checkpoints of the main process's machine to those that lack them.
 
-    A file that is there stays as it is; a checkpoint that is another one is replaced. All processes
-    call it, with the same number of places; one of each machine writes.
+    A checkpoint that is another one is replaced; another file is a ValueError, on all processes.
+    All call it, with the same number of places; one of each machine writes.
     """
     state = PartialState()
     for place in places if state.num_processes > 1 else ():
         marks = gather_object([_mark(place)])
         if all(mark == marks[0] for mark in marks):
             continue
+        if marks[0].startswith(FILE) and any(mark not in ("", marks[0]) for mark in marks):
+            raise ValueError(
+                f"{place}: another file than on the main process's machine: remove it where it is "
+                "not to be used; then it is copied from there"
+            )
         content = decided(_read(place) if state.is_main_process else {})
         if content and state.is_local_main_process and _mark(place) != marks[0]:
             _write(place, content)
@@ -42,10 +50,10 @@ def bring(places: Iterable[Path]) -> None:
 
 
 def _mark(place: Path) -> str:
-    """Return the digest of a checkpoint's manifest, and of a file that it is there."""
+    """Return the digest of a checkpoint's manifest, or of a file; "" if there is neither."""
     if (place / MANIFEST).is_file():
         return digest_of(place)
-    return "there" if place.is_file() else ""
+    return FILE + sha256(place.read_bytes()).hexdigest() if place.is_file() else ""
 
 
 def _read(place: Path) -> dict[str, bytes]:

@@ -36,7 +36,7 @@ from kdx.training.trackers import check_installed
 from kdx.training.tracking import Tracking
 from kdx.training.trainer import fit
 from kdx.training.workers import choose_workers
-from kdx.util.errors import CertificateError, TrainingError
+from kdx.util.errors import CertificateError, Stopped, TrainingError
 from kdx.util.files import write_whole
 from kdx.util.printing import rule, say
 from kdx.util.words import counted
@@ -74,11 +74,12 @@ def run(
     if on_main_machine():  # others may have copies of its checkpoints
         check_free(run_dir, resume=resume, overwrite=overwrite)
     check_installed(recipe.trackers)
-    if resume and recorded.is_file():
-        origin = json.loads(recorded.read_text(encoding="utf-8"))
+    if origin := decided(_recorded(recorded) if resume else {}):  # the main process's machine's
         check_origin(run_dir, fork, origin)
         if not again:  # ended before its first checkpoint
             fork = Path(origin["checkpoint"])
+    if fork and not again:
+        bring([fork])
     source = open_fork(fork, recipe) if fork and not again else None
     ensure_teachers(recipe, console)
     load_compact = source.load_compact if source and source.compact else None
@@ -120,6 +121,17 @@ def run(
         if aside and (note := discard(aside)):
             say(console, f"note     {note}")
     return run_dir
+
+
+def _recorded(file: Path) -> dict[str, str]:
+    """Return what fork.json says of the origin, {} without one; ValueError if it is damaged."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {"checkpoint": found["checkpoint"], "sha256": found["sha256"]}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file}: damaged: start the run again with --overwrite") from error
 
 
 def _train(
@@ -197,7 +209,11 @@ def ensure_teachers(recipe: Recipe, console: Console) -> None:
             f"The {roles[name]} has no weights yet: training {first.name} first",
             style="bold",
         )
-        run(first, console, resume=decided(first.run_dir.exists()))
+        try:
+            run(first, console, resume=decided(first.run_dir.exists()))
+        except Stopped as stopped:
+            stopped.of_teacher = True
+            raise
     bring(files)
 
 

@@ -19,7 +19,12 @@ class StudyError(Exception):
 
 
 class Stopped(Exception):
-    """A signal asked to stop. `checkpoint` is what to resume from; `where` replaces it in words."""
+    """A signal asked to stop. `checkpoint` is what to resume from; `where` replaces it in words.
+
+    `of_teacher`: it was training a teacher, which the same command continues.
+    """
+
+    of_teacher = False
 
     def __init__(self, checkpoint: Path | None = None, *, where: str = "") -> None:
         self.checkpoint = checkpoint

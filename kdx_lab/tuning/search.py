@@ -26,6 +26,7 @@ __all__ = ["BATCH", "Search", "Trial"]
 
 BATCH = 4  # trials of an arm that may run at the same time
 SEED = 0  # of the sampler
+FAILED = "failed"  # in the directory of a trial
 MOST_AT_RANDOM = 10  # trials before TPE begins to learn; of few, half, and the first batch
 
 
@@ -48,8 +49,14 @@ class Trial:
                 self.pruned = bool(self.asked.should_prune())
         return self.pruned
 
+    def keep_failure(self) -> None:
+        """Let a resumed search take a trial that failed as it was: later ones depend on it."""
+        if self.value() is None and not self.pruned:
+            self.recipe.run_dir.mkdir(parents=True, exist_ok=True)
+            (self.recipe.run_dir / FAILED).touch()
+
     def is_over(self) -> bool:
-        """Whether the run has ended before: it is finished, or was pruned.
+        """Whether the run has ended before: it is finished, failed, or was pruned.
 
         ValueError if it was made with another recipe.
         """
@@ -60,7 +67,7 @@ class Trial:
                 f"{run_dir}: a trial of another recipe:\n  {listed}\nRevert these changes, remove "
                 "the study's directory `tune`, or give it another name (name=...)"
             )
-        return self.watch() or is_finished(run_dir)
+        return self.watch() or is_finished(run_dir) or (run_dir / FAILED).is_file()
 
     def value(self) -> float | None:
         """Return the validation metric of what the run exported; None if it failed or is NaN."""

@@ -86,6 +86,10 @@ def tuned(grid: Grid, driver: Driver, say: Callable[[str], object]) -> Grid:
         _run(batch, driver, say)
         for pair, trial in batch.values():
             searches[pair].tell(trial)
+        for each in trials.values():
+            if any(trial.value() is not None for trial in each):  # else all may be tried again
+                for trial in each:
+                    trial.keep_failure()
     found = [_best(pair, trials[pair]) for pair in searches]
     content = {"tune": _asked(grid), "chosen": found}
     write_whole(grid.directory / FILE, json.dumps(content, indent=2) + "\n")

@@ -52,6 +52,17 @@ def test_a_stopped_command_says_how_to_continue(resumes, again, capsys, monkeypa
     assert capsys.readouterr().err == f"stopped by a signal, before the first step; {again}\n"
 
 
+def test_a_stopped_overwrite_is_resumed_and_a_teacher_continued(capsys, monkeypatch):
+    monkeypatch.setattr("kdx.commands.shared.signal.signal", lambda *_: None)
+    monkeypatch.setattr("sys.argv", ["kdx", "distill", "a.yaml", "--overwrite"])
+    guarded(raising(Stopped()), resumes=True)
+    assert "the same command with --resume instead of --overwrite\n" in capsys.readouterr().err
+    stopped = Stopped()
+    stopped.of_teacher = True
+    guarded(raising(stopped), resumes=True)
+    assert capsys.readouterr().err.endswith("to continue, run the same command\n")
+
+
 def test_a_broken_recipe_is_printed_as_it_says_itself(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("KDX_DEBUG", raising=False)
     path = tmp_path / "broken.yaml"

@@ -1,5 +1,6 @@
 """What machines without shared files exchange, seen from the second one."""
 
+from hashlib import sha256
 from types import SimpleNamespace
 
 import pytest
@@ -59,13 +60,15 @@ def test_a_checkpoint_that_lacks_or_differs_is_brought(world, tmp_path):
 
 def test_a_file_is_brought_once_and_never_replaced(world, tmp_path):
     file = tmp_path / "t/student.safetensors"
-    waited = world("there", {"": b"theirs"})
+    waited = world(machines.FILE + sha256(b"theirs").hexdigest(), {"": b"theirs"})
     bring([file])
     assert file.read_bytes() == b"theirs"
-    file.write_bytes(b"mine")
     bring([file])
-    assert file.read_bytes() == b"mine"
     assert len(waited) == 1
+    file.write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"student.safetensors: another file than on the main"):
+        bring([file])
+    assert file.read_bytes() == b"mine"
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 

@@ -108,6 +108,16 @@ def test_a_search_takes_the_same_course_again(grid, tmp_path):
     assert [recipe.plain() for recipe in other] == [recipe.plain() for recipe in ran]
 
 
+def test_a_trial_that_failed_stays_failed_when_the_search_is_resumed(grid):
+    search(grid())
+    failed = {path.parent.name for path in grid().directory.rglob("failed")}
+    assert failed
+    (grid().directory / "tuned.json").unlink()
+    _, ran, said = search(grid())
+    assert ran == []
+    assert said == []
+
+
 def test_what_was_chosen_is_kept_until_the_search_changes(grid):
     search(grid())
     assert search(grid())[1] == []
