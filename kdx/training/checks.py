@@ -84,7 +84,9 @@ def check_batches(recipe: Recipe, views: Views, teachers: Iterable[Teacher]) -> 
             f"data.augment.crop: {crop} pads images of {height} x {width} by {crop} pixels on each "
             "side, so that crops may see nothing of them: it is torchvision's `padding`, often 4"
         )
-    for shape in (views.shape, *(teacher.own.shape for teacher in teachers)):
+    sides = recipe.data.augment.sizes
+    largest = [(channels, max(sides), max(sides))] if sides else []
+    for shape in (views.shape, *largest, *(teacher.own.shape for teacher in teachers)):
         text = f"data.batch_size: {batch:,} images of {' x '.join(map(str, shape))} at once"
         check_fits(4 * batch * prod(shape), text)
 

@@ -73,6 +73,9 @@ def _names(plan: ScenePlan) -> dict[str, list[str]]:
 
 
 def _check_free(out: Path, overwrite: bool) -> None:
+    if out.is_dir() and (out.samefile(".") or out.is_mount()):
+        which = "a mount point" if out.is_mount() else "the current directory"
+        raise FileExistsError(f"{out} is {which}, which is not replaced: name a folder in it")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not (out / ABOUT).is_file():

@@ -137,6 +137,14 @@ def test_what_is_there_is_not_replaced(out, root, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+def test_the_current_directory_and_mounts_are_not_replaced(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileExistsError, match=r"^\. is the current directory, which is not"):
+        make(Path("."), root)
+    with pytest.raises(FileExistsError, match="^/proc is a mount point, which is not replaced"):
+        make(Path("/proc"), root, overwrite=True)
+
+
 def test_a_set_is_replaced_where_asked(root, tmp_path):
     (tmp_path / "scenes").mkdir()  # empty: no reason to refuse
     first = digests(make(tmp_path / "scenes", root))
