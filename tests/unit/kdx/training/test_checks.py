@@ -33,7 +33,7 @@ def test_a_batch_is_refused_by_the_largest_of_the_sizes_that_it_may_have(monkeyp
     augment = SimpleNamespace(crop=0, sizes=(320, 64))
     recipe = SimpleNamespace(data=SimpleNamespace(batch_size=8, augment=augment))
     views = type("Views", (list,), {"shape": (3, 64, 64)})(range(100))
-    with pytest.raises(ValueError, match="batch_size: 8 images of 3 x 320 x 320 at once: 9.8 MB"):
+    with pytest.raises(ValueError, match=r"batch_size: 8 images of 3 x 320 x 320 at once: 9\.8 MB"):
         check_batches(recipe, views, [])
     augment.sizes = (96, 64)
     check_batches(recipe, views, [])

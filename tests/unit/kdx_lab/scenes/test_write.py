@@ -139,9 +139,9 @@ def test_what_is_there_is_not_replaced(out, root, tmp_path):
 
 def test_the_current_directory_and_mounts_are_not_replaced(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileExistsError, match=r"^\. is the current directory, which is not"):
+    with pytest.raises(FileExistsError, match=r"is the current directory, which is not"):
         make(Path("."), root)
-    with pytest.raises(FileExistsError, match="^/proc is a mount point, which is not replaced"):
+    with pytest.raises(FileExistsError, match=r"^/proc is a mount point, which is not replaced"):
         make(Path("/proc"), root, overwrite=True)
 
 
