@@ -1,5 +1,6 @@
 """Runs as the tasks of a Slurm array, by submitit. Machines share the output root."""
 
+import json
 import re
 import shlex
 import signal
@@ -12,11 +13,13 @@ from typing import Any, get_args, get_origin
 
 from pydantic import TypeAdapter
 
+from kdx.util.files import write_whole
 from kdx_lab.executors.task import RunProcess, Task, last_line, needed
 
 __all__ = ["Slurm", "minutes", "script"]
 
 FOLDER = "slurm"  # below the study's logs: submitit's scripts, pickles and outputs
+JOBS = "jobs.json"  # there: the ids of jobs by the names of their runs, until they have ended
 DEFAULTS = {"time": "24:00:00", "job_name": "kdx"}
 PAUSE = 1.0  # seconds between two looks at jobs that were cancelled
 PATIENCE = 180.0  # seconds for their ends: Slurm waits for checkpoints, and sacct is asked seldom
@@ -33,7 +36,8 @@ SELDOM = 10.0  # seconds between two looks at many
 class Slurm:
     """Trains tasks as one array per submission, each requeued from its checkpoint if preempted.
 
-    `options` are sbatch's, such as `partition`; `cluster` is submitit's, "local" to try it.
+    Jobs that a process left which was killed are waited for, and not submitted again. `options`
+    are sbatch's, such as `partition`; `cluster` is submitit's, "local" to try it.
     """
 
     threads: int | None = None
@@ -51,9 +55,17 @@ class Slurm:
         self.options = {f"slurm_{key}": value for key, value in parameters.items()}
         self.executor.update_parameters(**common)
         self.jobs: dict[str, Any] = {}
+        self.cluster, self.file = cluster, logs / FOLDER / JOBS
 
     def submit(self, tasks: Sequence[Task]) -> None:
         """Submit the tasks as one array, all at once; ValueError if sbatch refuses it."""
+        left = self._left() if self.cluster == "slurm" else {}
+        self.jobs |= {task.name: left[task.name] for task in tasks if task.name in left}
+        if tasks := [task for task in tasks if task.name not in left]:
+            self._submit(tasks)
+        self._keep()
+
+    def _submit(self, tasks: Sequence[Task]) -> None:
         at_once = {"slurm_array_parallelism": len(tasks)}
         self.executor.update_parameters(**{**at_once, **self.options})
         try:
@@ -62,6 +74,22 @@ class Slurm:
         except RuntimeError as error:  # of submitit, with what sbatch has printed
             raise ValueError(f"--on slurm: not submitted: {last_line(error)}") from error
         self.jobs |= {task.name: job for task, job in zip(tasks, found, strict=True)}
+
+    def _left(self) -> dict[str, Any]:
+        """Return the jobs of an earlier process that go on, by the names of their runs."""
+        from submitit.slurm.slurm import SlurmJob
+
+        try:
+            known = json.loads(self.file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        jobs = {name: SlurmJob(self.file.parent, number) for name, number in known.items()}
+        return {n: job for n, job in jobs.items() if not _is_over(job) and job.state != "UNKNOWN"}
+
+    def _keep(self) -> None:
+        known = {name: job.job_id for name, job in self.jobs.items()}
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.file, json.dumps(known, indent=2) + "\n")
 
     def poll(self) -> Mapping[str, bool]:
         """Return what sacct says; submitit asks it seldom."""
@@ -72,6 +100,7 @@ class Slurm:
     def fetch(self, name: str) -> str:
         """Return why a run failed; its files are on the shared file system."""
         job = self.jobs.pop(name)
+        self._keep()
         try:
             return job.result()
         except Exception as error:  # of submitit: no result, or the task's own error

@@ -1,5 +1,6 @@
 """The executor on Slurm: its options and its script; its jobs against submitit's local ones."""
 
+import json
 import re
 import signal
 from contextlib import nullcontext
@@ -126,6 +127,34 @@ def test_jobs_begin_end_and_are_cancelled(tmp_path, monkeypatch):
     assert executor.fetch("d") == "Slurm job 7_1: AssertionError"
     executor.cancel()
     assert jobs["a"].cancelled
+
+
+def test_jobs_of_a_process_that_was_killed_are_not_submitted_again(tmp_path, monkeypatch):
+    states = {"7_0": "RUNNING", "7_1": "COMPLETED", "7_2": "UNKNOWN"}  # sacct forgets
+
+    class Known(Job):
+        def __init__(self, folder, job_id):
+            super().__init__(None)
+            self.job_id, self.state = job_id, states[job_id]
+            self.outcome = "" if self.state == "COMPLETED" else None
+
+    monkeypatch.setattr("submitit.slurm.slurm.SlurmJob", Known)
+    executor, submitted = Slurm(tmp_path, {"cluster": "local"}), []
+    false = SimpleNamespace(
+        batch=nullcontext, submit=lambda f, task: submitted.append(task.name) or Job(task),
+        update_parameters=lambda **_: None,
+    )  # fmt: skip
+    monkeypatch.setattr(executor, "executor", false)
+    executor.cluster = "slurm"
+    file = tmp_path / "slurm/jobs.json"
+    file.write_text('{"a": "7_0", "b": "7_1", "c": "7_2"}')
+    executor.submit([Task(name, "", "", "") for name in "abcd"])
+    assert submitted == ["b", "c", "d"]
+    assert executor.poll() == {"a": False}
+    assert json.loads(file.read_text()) == {"a": "7_0", "b": "7_1", "c": "7_1", "d": "7_1"}
+    executor.jobs["a"].outcome = ""
+    assert executor.fetch("a") == ""
+    assert list(json.loads(file.read_text())) == ["b", "c", "d"]
 
 
 def test_what_sbatch_refuses_is_told(tmp_path, monkeypatch):
