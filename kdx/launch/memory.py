@@ -68,9 +68,10 @@ def _quota() -> tuple[float, float]:
     """Return the bytes that the container may use and those that are free, inf outside of one."""
     for file, name in CGROUPS.items():
         with suppress(OSError, ValueError):  # no cgroup of this version, or no quota ("max")
-            quota = int(Path(file).read_text(encoding="utf-8"))
-            lines = Path(file).with_name("memory.stat").read_text(encoding="utf-8").splitlines()
-            used = sum(int(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+            quota, used = int(Path(file).read_text(encoding="utf-8")), 0
+            with suppress(OSError):
+                lines = Path(file).with_name("memory.stat").read_text(encoding="utf-8").splitlines()
+                used = sum(int(line.split()[1]) for line in lines if line.startswith(f"{name} "))
             return quota, max(0, quota - used)
     return inf, inf
 

@@ -50,6 +50,7 @@ def check_free(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
 
     That is, without `overwrite`: if there is a run, unless it is to be resumed; and if the run that
     an earlier one was to replace is still kept aside, which the success of another would remove.
+    With it: if files that kdx did not write lie in a run that would be removed.
     """
     aside = _aside(run_dir)
     if is_taken(run_dir) and not (resume or overwrite):
@@ -62,6 +63,10 @@ def check_free(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
             f"{aside} is the run that {run_dir} was to replace, and is still kept: move it back, "
             "pass --overwrite to replace it, or give this run another name (name=...)"
         )
+    removes = overwrite and is_taken(run_dir) and _is_kept(aside) and not is_finished(run_dir)
+    if removes and (foreign := _foreign(run_dir)):
+        wrote = f"{run_dir} is to be replaced, but kdx did not write {listed(foreign)}"
+        raise FileExistsError(f"{wrote}: move what is to be kept")
     if not (resume and checkpoints.any_at(run_dir)):
         check_apart(run_dir)
         for place in (run_dir, aside):
@@ -171,9 +176,6 @@ def _move(run_dir: Path, aside: Path) -> None:
     """Move a run aside, and mark it: a directory without the mark is never removed."""
     if _is_kept(aside):
         if not is_finished(run_dir):
-            if foreign := _foreign(run_dir):
-                wrote = f"{run_dir} is to be replaced, but kdx did not write {listed(foreign)}"
-                raise FileExistsError(f"{wrote}: move what is to be kept")
             shutil.rmtree(run_dir)
             return
         if note := discard(aside):

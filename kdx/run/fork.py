@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch import Tensor, nn
 
 from kdx import checkpoints
+from kdx.launch.machines import bring, decided
 from kdx.models.transforms import restore
 from kdx.models.weights import load_tensors
 from kdx.recipe import Recipe, load
@@ -138,6 +140,19 @@ def _is_origin(place: Path, origin: Mapping[str, str | None]) -> bool:
         return True
     known = place.is_dir() and (place / "manifest.json").is_file()
     return known and checkpoints.digest_of(place) == origin.get("sha256")
+
+
+def brought(path: Path) -> Path:
+    """Return the checkpoint that `path` means on the main process, copied to other machines.
+
+    Of a single process the path itself.
+    """
+    if PartialState().num_processes == 1:
+        return path
+    newest = TrainState.newest(path)[0] if checkpoints.any_at(path) else None
+    place = decided(newest.place if newest else path)
+    bring([place])
+    return place
 
 
 def open_fork(path: Path, recipe: Recipe) -> Fork:

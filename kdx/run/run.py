@@ -22,7 +22,7 @@ from kdx.report.summary import read_summary
 from kdx.report.trained import manner_in_words
 from kdx.run.directory import FORK, check_free, claimed, discard, is_finished, moved
 from kdx.run.finish import finish
-from kdx.run.fork import Fork, check_origin, open_fork
+from kdx.run.fork import Fork, brought, check_origin, open_fork
 from kdx.run.resume import chosen, circumstances, compare
 from kdx.run.teacher_run import check_teachers, teacher_recipes
 from kdx.tasks import counted_outputs, numbers_of, primary_metric
@@ -79,7 +79,7 @@ def run(
         if not again:  # ended before its first checkpoint
             fork = Path(origin["checkpoint"])
     if fork and not again:
-        bring([fork])
+        fork = brought(fork)
     source = open_fork(fork, recipe) if fork and not again else None
     ensure_teachers(recipe, console)
     load_compact = source.load_compact if source and source.compact else None

@@ -1,6 +1,7 @@
 """Many strings in one buffer."""
 
 from collections.abc import Iterable, Sequence
+from os import PathLike, fspath
 from typing import overload
 
 import numpy as np
@@ -13,8 +14,8 @@ class Strings(Sequence[str]):
     paths ends with a copy of them, 140 MB. One buffer and its offsets are not copied.
     """
 
-    def __init__(self, strings: Iterable[str]) -> None:
-        encoded = [each.encode(errors="surrogatepass") for each in strings]
+    def __init__(self, strings: Iterable[str | PathLike[str]]) -> None:
+        encoded = [fspath(each).encode(errors="surrogatepass") for each in strings]
         self._text = b"".join(encoded)
         self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
 

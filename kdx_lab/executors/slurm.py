@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from inspect import signature
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -14,12 +15,13 @@ from typing import Any, get_args, get_origin
 from pydantic import TypeAdapter
 
 from kdx.util.files import write_whole
+from kdx_lab.executors.artifacts import digest
 from kdx_lab.executors.task import RunProcess, Task, last_line, needed
 
 __all__ = ["Slurm", "minutes", "script"]
 
 FOLDER = "slurm"  # below the study's logs: submitit's scripts, pickles and outputs
-JOBS = "jobs.json"  # there: the ids of jobs by the names of their runs, until they have ended
+JOBS = "jobs.json"  # there: of runs by name, the job's id and the recipe's digest, until its end
 DEFAULTS = {"time": "24:00:00", "job_name": "kdx"}
 PAUSE = 1.0  # seconds between two looks at jobs that were cancelled
 PATIENCE = 180.0  # seconds for their ends: Slurm waits for checkpoints, and sacct is asked seldom
@@ -29,6 +31,7 @@ PASSING = (  # states that submitit takes for ends, and after which a job goes o
     *("SUSPENDED", "CONFIGURING", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING", "SIGNALING"),
     *("STAGE_OUT", "STOPPED"),
 )
+COUNTS = ("nodes", "gpus_per_node", "gpus_per_task")  # or a range, or with a type: "a100:2"
 OFTEN = 1_000_000  # times that a run may reach the time limit, and be requeued
 SELDOM = 10.0  # seconds between two looks at many
 
@@ -55,14 +58,25 @@ class Slurm:
         self.options = {f"slurm_{key}": value for key, value in parameters.items()}
         self.executor.update_parameters(**common)
         self.jobs: dict[str, Any] = {}
+        self.known: dict[str, tuple[Any, str]] = {}
         self.cluster, self.file = cluster, logs / FOLDER / JOBS
 
     def submit(self, tasks: Sequence[Task]) -> None:
         """Submit the tasks as one array, all at once; ValueError if sbatch refuses it."""
         left = self._left() if self.cluster == "slurm" else {}
-        self.jobs |= {task.name: left[task.name] for task in tasks if task.name in left}
+        digests = {task.name: digest(task.recipe.encode()) for task in tasks}
+        for name in digests.keys() & left.keys():
+            job, recipe = left[name]
+            if recipe != digests[name]:
+                raise ValueError(
+                    f"--on slurm: job {job.job_id} still trains {name} by another recipe: wait for "
+                    f"it, or scancel {job.job_id}"
+                )
+            self.jobs[name] = job
         if tasks := [task for task in tasks if task.name not in left]:
             self._submit(tasks)
+        self.known |= {name: (each, known) for name, (each, known) in left.items()}
+        self.known |= {name: (self.jobs[name], known) for name, known in digests.items()}
         self._keep()
 
     def _submit(self, tasks: Sequence[Task]) -> None:
@@ -75,19 +89,27 @@ class Slurm:
             raise ValueError(f"--on slurm: not submitted: {last_line(error)}") from error
         self.jobs |= {task.name: job for task, job in zip(tasks, found, strict=True)}
 
-    def _left(self) -> dict[str, Any]:
-        """Return the jobs of an earlier process that go on, by the names of their runs."""
+    def _left(self) -> dict[str, tuple[Any, str]]:
+        """Return the jobs of an earlier process that go on, and the digests of their recipes."""
         from submitit.slurm.slurm import SlurmJob
 
         try:
             known = json.loads(self.file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        jobs = {name: SlurmJob(self.file.parent, number) for name, number in known.items()}
-        return {n: job for n, job in jobs.items() if not _is_over(job) and job.state != "UNKNOWN"}
+        jobs = {
+            name: (SlurmJob(self.file.parent, number), recipe)
+            for name, (number, recipe) in known.items()
+            if name not in self.jobs
+        }
+        return {
+            name: (job, recipe)
+            for name, (job, recipe) in jobs.items()
+            if not _is_over(job) and job.state != "UNKNOWN"
+        }
 
     def _keep(self) -> None:
-        known = {name: job.job_id for name, job in self.jobs.items()}
+        known = {name: (job.job_id, recipe) for name, (job, recipe) in self.known.items()}
         self.file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.file, json.dumps(known, indent=2) + "\n")
 
@@ -100,6 +122,7 @@ class Slurm:
     def fetch(self, name: str) -> str:
         """Return why a run failed; its files are on the shared file system."""
         job = self.jobs.pop(name)
+        self.known.pop(name, None)
         self._keep()
         try:
             return job.result()
@@ -205,12 +228,14 @@ def _value(key: str, text: str, kind: Any) -> Any:
         if dict in inner:
             return TypeAdapter(dict[str, Any]).validate_json(text)
         if inner & {list, Iterable}:
-            if text.startswith("["):
+            with suppress(ValueError):
                 return TypeAdapter(list[str]).validate_json(text)
             return [text] if list in inner else shlex.split(text)
+        if key in COUNTS and not text.isdecimal():
+            return text
         if bool in inner and text in ("true", "false"):
             return text == "true"
         return TypeAdapter(kind).validate_strings(text)
     except ValueError as error:  # of pydantic, and of shlex
-        wanted = getattr(kind, "__name__", str(kind)).replace("typing.", "")
-        raise ValueError(f"--slurm.{key}={text}: not {wanted}") from error
+        wanted = str(getattr(kind, "__name__", "") if isinstance(kind, type) else kind)
+        raise ValueError(f"--slurm.{key}={text}: not {wanted.replace('typing.', '')}") from error

@@ -1,6 +1,7 @@
 """Writing a set of scenes in both layouts, atomically."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,8 +74,8 @@ def _names(plan: ScenePlan) -> dict[str, list[str]]:
 
 
 def _check_free(out: Path, overwrite: bool) -> None:
-    if out.is_dir() and (out.samefile(".") or out.is_mount()):
-        which = "a mount point" if out.is_mount() else "the current directory"
+    if out.is_dir() and (out.samefile(".") or os.path.ismount(out)):
+        which = "a mount point" if os.path.ismount(out) else "the current directory"
         raise FileExistsError(f"{out} is {which}, which is not replaced: name a folder in it")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return

@@ -55,8 +55,9 @@ def changed_since(recipe: Recipe) -> list[str]:
         if same and _teacher_is_unchanged(recipe, key):  # the output root was moved
             trained[key] = asked[key]
     root, now = str(trained.get("data.root")), str(asked.get("data.root"))
-    if os.path.realpath(root) != os.path.realpath(now) and _same_images(recipe):
-        trained["data.root"] = asked.get("data.root")  # they were moved
+    moved = os.path.realpath(root) != os.path.realpath(now)
+    if moved and (not os.path.exists(now) or _same_images(recipe)):  # a report needs none
+        trained["data.root"] = asked.get("data.root")
     equal = {key for key in {**trained, **asked} if key in MUST_MATCH or _is_weights(key)}
     return compare_recipes(trained, asked, equal=equal).refused
 

@@ -105,7 +105,7 @@ def run_places(directory: Path) -> dict[str, Path]:
     """
     found = {}
     for path in sorted(directory.rglob("summary.json")):
-        if is_aside(path.relative_to(directory)):
+        if is_aside(path.parent.relative_to(directory)):
             continue
         try:
             found[json.loads(path.read_text(encoding="utf-8"))["name"]] = path.parent

@@ -17,6 +17,7 @@ from kdx.recipe import Recipe
 from kdx.report.summary import read_summary
 from kdx.run.directory import is_finished
 from kdx.training.log import METRICS
+from kdx.util.files import write_whole
 from kdx_lab.executors.task import needed
 from kdx_lab.study.finished import changed_since
 from kdx_lab.study.schema import Tune
@@ -26,7 +27,7 @@ __all__ = ["BATCH", "Search", "Trial"]
 
 BATCH = 4  # trials of an arm that may run at the same time
 SEED = 0  # of the sampler
-FAILED = "failed"  # in the directory of a trial
+FAILED = "failed.txt"  # in the directory of a trial: why
 MOST_AT_RANDOM = 10  # trials before TPE begins to learn; of few, half, and the first batch
 
 
@@ -39,6 +40,7 @@ class Trial:
     recipe: Recipe
     reported: list[float] = field(default_factory=list)
     pruned: bool = False
+    failure: str = ""
 
     def watch(self) -> bool:
         """Report the epochs that the run has evaluated; return whether it is to be pruned."""
@@ -53,7 +55,14 @@ class Trial:
         """Let a resumed search take a trial that failed as it was: later ones depend on it."""
         if self.value() is None and not self.pruned:
             self.recipe.run_dir.mkdir(parents=True, exist_ok=True)
-            (self.recipe.run_dir / FAILED).touch()
+            write_whole(self.recipe.run_dir / FAILED, f"{self.failure or 'not a number'}\n")
+
+    def kept_failure(self) -> str:
+        """Return why the trial failed in an earlier search, and how it is tried again; or ""."""
+        if not (file := self.recipe.run_dir / FAILED).is_file():
+            return ""
+        self.failure = file.read_text(encoding="utf-8").strip()
+        return f"{self.failure} (in an earlier run: remove {file.parent} to try it again)"
 
     def is_over(self) -> bool:
         """Whether the run has ended before: it is finished, failed, or was pruned.

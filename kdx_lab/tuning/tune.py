@@ -112,17 +112,20 @@ def described(grid: Grid) -> str:
 def _run(
     batch: Mapping[str, tuple[Pair, Trial]], driver: Driver, say: Callable[[str], object]
 ) -> None:
-    todo = [trial.recipe for _, trial in batch.values() if not trial.is_over()]
-    wrong = driver.train_teachers(todo)
-
     def ended(name: str, reason: str) -> None:
         pair, trial = batch[name]
+        trial.failure = trial.failure or reason
         values = ", ".join(f"{key} {value}" for key, value in trial.values.items())
         value = trial.value()
         score = "not a number" if value is None else f"{value:.4f}"
         result = "pruned" if trial.watch() else reason or f"{score} on validation"
         say(f"tuning   {label(*pair)}: {Path(name).name}: {result} ({values})")
 
+    for name, (_, trial) in batch.items():
+        if why := trial.kept_failure():
+            ended(name, why)
+    todo = [trial.recipe for _, trial in batch.values() if not trial.is_over()]
+    wrong = driver.train_teachers(todo)
     for name, why in wrong.items():
         ended(name, why)
     todo = [recipe for recipe in todo if recipe.name not in wrong]

@@ -7,7 +7,13 @@ from typing import Literal
 
 from kdx.data.decode import read_annotated
 from kdx.data.sets.boxed import ANCHORS, Sample, box_data, fit_objects, other_classes, read_samples
-from kdx.data.sets.coco_json import Entry, read_categories, read_content, read_entries
+from kdx.data.sets.coco_json import (
+    Entry,
+    read_categories,
+    read_content,
+    read_entries,
+    used_categories,
+)
 from kdx.data.sets.coco_panoptic import panoptic_data, read_panoptic
 from kdx.data.sets.reading import MEAN, STD, every_of, shared_images
 from kdx.data.sets.stored import sift_sources
@@ -63,7 +69,8 @@ def coco(
         place = f"train and test: {train!r}" if train == test else f"annotations: {annotations!r}"
         raise ValueError(f"coco: {place} is the same file twice")
     contents = every_of(read_content, files)
-    categories = every_of(read_categories, files, contents)
+    wanted = {"used": used_categories(contents), "named": classes or ()}
+    categories = every_of(partial(read_categories, **wanted), files, contents)
     known = _known(files, categories, classes)
     if task == "segmentation":
         pairs = every_of(read_panoptic, files, contents, categories, folders, mask_folders)

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,16 +55,29 @@ def whole(value: Any) -> int | None:
     return int(value) if is_whole else None
 
 
-def read_categories(file: Path, content: Content) -> dict[int, str]:
+def used_categories(contents: Iterable[Content]) -> set[int | None]:
+    """Return the ids of the categories that annotations, or their segments, are of."""
+    notes = [each for content in contents for each in content["annotations"]]
+    parts = [part for each in notes for part in _objects_in(each.get("segments_info"))]
+    return {whole(each.get("category_id")) for each in (*notes, *parts)}
+
+
+def _objects_in(value: Any) -> list[Mapping[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def read_categories(
+    file: Path, content: Content, *, used: Collection[int | None], named: Collection[str] = ()
+) -> dict[int, str]:
     """Return the names of categories in the order of their ids.
 
     Without the one that Roboflow writes for the project: it is the others' supercategory, has
-    "none" itself, and no annotation is of it.
+    "none" itself, and is neither `used` by an annotation nor `named`.
     """
     found, problems = {}, []
-    used = {whole(each.get("category_id")) for each in content["annotations"]}
     for index, each in enumerate(content["categories"]):
-        if _is_project(each, content["categories"]) and whole(each.get("id")) not in used:
+        is_wanted = whole(each.get("id")) in used or each.get("name") in named
+        if _is_project(each, content["categories"]) and not is_wanted:
             continue
         number, name = whole(each.get("id")), each.get("name")
         if number is None or not isinstance(name, str) or not name.strip():

@@ -23,8 +23,13 @@ def test_a_containers_memory_counts(tmp_path, monkeypatch, text, fits):
 
 
 def test_what_a_container_has_used_is_not_free(tmp_path, monkeypatch):
-    used = memory.proc_bytes("/proc/self/status", "VmData")
+    free = {"VmData": 5_000_000, "MemAvailable": 900_000}
+    monkeypatch.setattr(memory, "proc_bytes", lambda file, name: free[name])
     in_container(tmp_path, monkeypatch, "1000000\n")
-    assert memory._room() == pytest.approx(used + 700_000, abs=50_000_000)
+    assert memory._room() == 5_700_000
     in_container(tmp_path, monkeypatch, "1000000\n", used=2_000_000)
-    assert memory._room() == pytest.approx(used, abs=50_000_000)
+    assert memory._room() == 5_000_000
+    (tmp_path / "memory.stat").unlink()
+    assert memory._quota() == (1_000_000, 1_000_000)
+    in_container(tmp_path, monkeypatch, "max\n")
+    assert memory._room() == 5_900_000

@@ -1,6 +1,7 @@
 """Strings in one buffer."""
 
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,10 @@ def test_strings_are_returned_as_they_were():
     assert "c" not in strings
     with pytest.raises(IndexError):
         strings[6]
+
+
+def test_paths_are_strings():
+    assert list(Strings([Path("a") / "b.png"])) == [str(Path("a/b.png"))]
 
 
 def test_none():

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from kdx_lab.executors import slurm
+from kdx_lab.executors.artifacts import digest
 from kdx_lab.executors.slurm import Requeued, Slurm, minutes, script
 from kdx_lab.executors.task import Task
 
@@ -52,12 +53,15 @@ def test_options_are_what_submitit_says_that_they_are(tmp_path):
     assert "module load cuda" in lines
     assert " --mpi=none -l " in lines[-1]
     assert "a\nb" in script(tmp_path, {"setup": '["a", "b"]'}, 1)
+    assert "[ -f x ] && . x" in script(tmp_path, {"setup": "[ -f x ] && . x"}, 1)
+    lines = script(tmp_path, {"gpus_per_node": "a100:2", "nodes": "1-2"}, 1).splitlines()
+    assert {"#SBATCH --gpus-per-node=a100:2", "#SBATCH --nodes=1-2"} <= set(lines)
 
 
 @pytest.mark.parametrize(
     ("key", "text"),
-    [("array_parallelism", "many"), ("additional_parameters", "[1]"), ("nodes", "1.5"),
-     ("srun_args", "'a"), ("use_srun", "maybe"), ("setup", "[1, {}]")],
+    [("array_parallelism", "many"), ("additional_parameters", "[1]"), ("cpus_per_task", "1.5"),
+     ("srun_args", "'a"), ("use_srun", "maybe")],
 )  # fmt: skip
 def test_options_of_other_types_are_refused(tmp_path, key, text):
     with pytest.raises(ValueError, match=rf"^--slurm.{key}={re.escape(text)}: not "):
@@ -130,7 +134,8 @@ def test_jobs_begin_end_and_are_cancelled(tmp_path, monkeypatch):
 
 
 def test_jobs_of_a_process_that_was_killed_are_not_submitted_again(tmp_path, monkeypatch):
-    states = {"7_0": "RUNNING", "7_1": "COMPLETED", "7_2": "UNKNOWN"}  # sacct forgets
+    states = {"7_0": "RUNNING", "7_1": "COMPLETED", "7_2": "UNKNOWN",  # sacct forgets
+              "7_5": "RUNNING"}  # fmt: skip
 
     class Known(Job):
         def __init__(self, folder, job_id):
@@ -147,14 +152,19 @@ def test_jobs_of_a_process_that_was_killed_are_not_submitted_again(tmp_path, mon
     monkeypatch.setattr(executor, "executor", false)
     executor.cluster = "slurm"
     file = tmp_path / "slurm/jobs.json"
-    file.write_text('{"a": "7_0", "b": "7_1", "c": "7_2"}')
-    executor.submit([Task(name, "", "", "") for name in "abcd"])
+    same = digest(b"epochs: 1")
+    known = {"a": "7_0", "b": "7_1", "c": "7_2", "e": "7_5"}
+    file.write_text(json.dumps({name: [number, same] for name, number in known.items()}))
+    executor.submit([Task(name, "epochs: 1", "", "") for name in "abcd"])
     assert submitted == ["b", "c", "d"]
     assert executor.poll() == {"a": False}
-    assert json.loads(file.read_text()) == {"a": "7_0", "b": "7_1", "c": "7_1", "d": "7_1"}
+    kept = {name: number for name, (number, _) in json.loads(file.read_text()).items()}
+    assert kept == {"a": "7_0", "b": "7_1", "c": "7_1", "d": "7_1", "e": "7_5"}
     executor.jobs["a"].outcome = ""
     assert executor.fetch("a") == ""
-    assert list(json.loads(file.read_text())) == ["b", "c", "d"]
+    assert set(json.loads(file.read_text())) == set("bcde")
+    with pytest.raises(ValueError, match=r"job 7_5 still trains e by another recipe: wait for it"):
+        executor.submit([Task("e", "epochs: 2", "", "")])
 
 
 def test_what_sbatch_refuses_is_told(tmp_path, monkeypatch):

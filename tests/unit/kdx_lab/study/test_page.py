@@ -79,7 +79,7 @@ def test_runs_that_were_replaced_draw_no_curves(tmp_path):
     before = written(root)
     for summary in sorted(root.rglob("summary.json")):
         for aside in (summary.parent.with_name(f"{summary.parent.name}.replaced"),
-                      root / "tune" / summary.parent.name):  # fmt: skip
+                      root / "tune" / f"trial_{summary.parent.name}"):  # fmt: skip
             shutil.copytree(summary.parent, aside, dirs_exist_ok=True)
             (aside / "metrics.jsonl").write_text("damaged")
     assert written(root) == before

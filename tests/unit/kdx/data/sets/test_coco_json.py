@@ -2,6 +2,7 @@
 
 import pytest
 
+from kdx.data.sets.coco_json import used_categories
 from tests.unit.kdx.data.sets.instances import CATEGORIES, content, note, opened, store, write
 from tests.unit.kdx.data.sets.made import boxes
 
@@ -148,3 +149,13 @@ def test_the_category_of_a_roboflow_project_is_no_class(root):
     for split in ("train2017", "val2017"):
         write(root, split, content([note(1, 3, 0, [2, 3, 18, 21])], categories=used))
     assert opened(root).classes == ["bird", "owl"]
+    write(root, "val2017", content([note(1, 3, 90, [2, 3, 18, 21])], categories=used))
+    assert opened(root).classes == ["bird", "owl"]  # used by one of the files
+    write(root, "train2017", content([note(1, 3, 90, [2, 3, 18, 21])], categories=used))
+    assert opened(root).classes == ["owl"]
+    assert opened(root, classes=["owl", "bird"]).classes == ["owl", "bird"]
+
+
+def test_segments_are_of_categories():
+    notes = [{"segments_info": [{"category_id": 3.0}, 7]}, {"category_id": 5}, {"segments_info": 1}]
+    assert used_categories([content(notes)]) == {None, 3, 5}
