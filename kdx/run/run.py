@@ -127,7 +127,7 @@ def _recorded(file: Path) -> dict[str, str]:
     """Return what fork.json says of the origin, {} without one; ValueError if it is damaged."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        return {"checkpoint": found["checkpoint"], "sha256": found["sha256"]}
+        return {**found, "checkpoint": str(found["checkpoint"])}
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError) as error:

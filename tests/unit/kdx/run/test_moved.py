@@ -160,4 +160,9 @@ def test_a_fork_that_ended_before_its_first_checkpoint_is_no_other_fork(recipe):
     (run_dir / "fork.json").write_text(json.dumps({"checkpoint": str(state.place)}))
     with pytest.raises(ValueError, match=r"was started from .*/s1/checkpoints/epoch_0001"):
         run(recipe(), QUIET, resume=True, fork=two)
+    written = (run_dir / "fork.json").read_text()
+    (run_dir / "fork.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"fork.json: damaged: start the run again with --overwr"):
+        run(recipe(), QUIET, resume=True)
+    (run_dir / "fork.json").write_text(written)
     run(recipe(), QUIET, resume=True)
