@@ -16,9 +16,14 @@ FILE = "file "  # before its digest
 T = TypeVar("T")
 
 
+def is_alone() -> bool:
+    """Return whether there is one process only."""
+    return PartialState().num_processes == 1
+
+
 def decided(value: T) -> T:
     """Return the main process's value on every process; all call it."""
-    return broadcast_object_list([value])[0] if PartialState().num_processes > 1 else value
+    return value if is_alone() else broadcast_object_list([value])[0]
 
 
 def on_main_machine() -> bool:
@@ -34,7 +39,7 @@ def bring(places: Iterable[Path]) -> None:
     All call it, with the same number of places; one of each machine writes.
     """
     state = PartialState()
-    for place in places if state.num_processes > 1 else ():
+    for place in () if is_alone() else places:
         marks = gather_object([_mark(place)])
         if all(mark == marks[0] for mark in marks):
             continue

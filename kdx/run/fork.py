@@ -1,5 +1,6 @@
 """Forking a run: a new run that starts from another run's student."""
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -8,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 
 from kdx import checkpoints
-from kdx.launch.machines import bring, decided
+from kdx.launch.machines import bring, decided, is_alone
 from kdx.models.transforms import restore
 from kdx.models.weights import load_tensors
 from kdx.recipe import Recipe, load
@@ -142,12 +142,23 @@ def _is_origin(place: Path, origin: Mapping[str, str | None]) -> bool:
     return known and checkpoints.digest_of(place) == origin.get("sha256")
 
 
+def recorded_origin(file: Path) -> dict[str, str]:
+    """Return what fork.json has, as `Fork.origin`; {} without it, ValueError if it is damaged."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {**found, "checkpoint": str(found["checkpoint"])}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file}: damaged: start the run again with --overwrite") from error
+
+
 def brought(path: Path) -> Path:
     """Return the checkpoint that `path` means on the main process, copied to other machines.
 
     Of a single process the path itself.
     """
-    if PartialState().num_processes == 1:
+    if is_alone():
         return path
     newest = TrainState.newest(path)[0] if checkpoints.any_at(path) else None
     place = decided(newest.place if newest else path)

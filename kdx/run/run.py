@@ -22,7 +22,7 @@ from kdx.report.summary import read_summary
 from kdx.report.trained import manner_in_words
 from kdx.run.directory import FORK, check_free, claimed, discard, is_finished, moved
 from kdx.run.finish import finish
-from kdx.run.fork import Fork, brought, check_origin, open_fork
+from kdx.run.fork import Fork, brought, check_origin, open_fork, recorded_origin
 from kdx.run.resume import chosen, circumstances, compare
 from kdx.run.teacher_run import check_teachers, teacher_recipes
 from kdx.tasks import counted_outputs, numbers_of, primary_metric
@@ -74,7 +74,7 @@ def run(
     if on_main_machine():  # others may have copies of its checkpoints
         check_free(run_dir, resume=resume, overwrite=overwrite)
     check_installed(recipe.trackers)
-    if origin := decided(_recorded(recorded) if resume else {}):  # the main process's machine's
+    if origin := decided(recorded_origin(recorded) if resume else {}):
         check_origin(run_dir, fork, origin)
         if not again:  # ended before its first checkpoint
             fork = Path(origin["checkpoint"])
@@ -121,17 +121,6 @@ def run(
         if aside and (note := discard(aside)):
             say(console, f"note     {note}")
     return run_dir
-
-
-def _recorded(file: Path) -> dict[str, str]:
-    """Return what fork.json says of the origin, {} without one; ValueError if it is damaged."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return {**found, "checkpoint": str(found["checkpoint"])}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file}: damaged: start the run again with --overwrite") from error
 
 
 def _train(

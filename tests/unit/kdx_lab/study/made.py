@@ -17,7 +17,25 @@ from kdx_lab.study.cell import Cell
 from tests.unit.conftest import loaded
 from tests.unit.kdx.report.test_summary import SUMMARY
 
-__all__ = ["Here", "cell", "finish", "finished", "summary"]
+__all__ = ["BASE", "COMMAND", "STUDY", "TEACHER", "Here", "cell", "finish", "finished", "summary"]
+
+BASE = """\
+data: {use: digits, limit: 64, batch_size: 32}
+student: {use: tests.toys.plain}
+optimizer: {use: SGD, lr: 0.05}
+epochs: 1
+threads: 1
+"""
+STUDY = """\
+title: Two arms
+recipe: base.yaml
+seeds: [0, 1]
+arms:
+  compact:
+  slow: {arm: compact, overrides: {optimizer.lr: 0.01}}
+"""
+COMMAND = "kdx study digits/two.yaml"
+TEACHER = "overrides.teacher={use: tests.toys.plain, recipe: teacher.yaml, weights: runs/t}"
 
 
 class Here:
