@@ -10,7 +10,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from kdx.report.summary import read_summary
-from kdx.run.fork import open_fork
+from kdx.run.fork import brought, open_fork
 from kdx.run.run import run
 from kdx.training.job import build
 from kdx.training.runtime import Runtime, accelerator_for
@@ -203,6 +203,17 @@ def test_a_fork_is_resumed_from_its_own_checkpoint(recipe, console, expanded, mo
     states = [TrainState.read(newest(place)) for place in (unbroken, run_dir)]
     assert states[0].run["forked_from"] == states[1].run["forked_from"]
     assert read_summary(run_dir).forked_from == str(newest(expanded))
+
+
+def test_several_processes_fork_the_checkpoint_of_the_main_one(expanded, monkeypatch):
+    assert brought(expanded) == expanded
+    copied = []
+    monkeypatch.setattr("kdx.run.fork.is_alone", lambda: False)
+    monkeypatch.setattr("kdx.run.fork.bring", copied.extend)
+    assert [brought(place) for place in (expanded, newest(expanded))] == [newest(expanded)] * 2
+    assert copied == [newest(expanded)] * 2
+    monkeypatch.setattr("kdx.run.fork.decided", lambda place: expanded / "theirs")
+    assert brought(expanded) == expanded / "theirs"
 
 
 def test_a_refused_resume_names_the_way_out(recipe, console, expanded):
