@@ -84,6 +84,16 @@ class Signalled(made.Here):
         return "its process was asked to stop"
 
 
+def test_a_run_that_ends_without_results_has_failed(study, console, monkeypatch):
+    monkeypatch.setattr("kdx_lab.executors.driving.DELAY", 0.0)
+    grid, run = study("arms=[compact]", "seeds=[0]")
+    (cell,) = grid.cells
+    with pytest.raises(StudyError):
+        run(made.Here(ends={cell.recipe.name: ""}))
+    said = " ".join(console.file.getvalue().split())
+    assert f"it ended without results in {cell.run_dir}" in said
+
+
 def test_a_signal_stops_the_study_and_its_runs(study):
     grid, run = study()
     before, executor = signal.getsignal(signal.SIGTERM), Signalled()
