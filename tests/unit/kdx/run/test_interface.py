@@ -8,6 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torch import nn
 
 import kdx
 from kdx.models import weights
@@ -222,3 +223,34 @@ def test_files_that_do_not_say_need_a_network(saved, tmp_path):
 def test_what_is_neither_a_path_nor_a_mapping_is_refused(distill):
     with pytest.raises(ValueError, match="recipe: a path or a mapping expected, not a list"):
         distill([1])
+
+
+class Weighted(kdx.losses.CrossEntropy):
+    """A loss with attributes that a recipe cannot hold as they are."""
+
+    def __init__(self):
+        super().__init__()
+        self.use, self.last, self.of_samples = "other", float("nan"), [1.0] * 6000
+
+
+def of_pixels(channels):
+    """Return a student and 24 images of 8 x 8 pixels, of three classes."""
+    data = [(torch.rand(channels, 8, 8), index % 3) for index in range(24)]
+    student = nn.Sequential(nn.Flatten(), nn.Linear(64 * channels, 3))
+    return {"student": student, "train": data, "test": data, "num_classes": 3, "epochs": 1}
+
+
+def test_attributes_of_any_length_are_recorded(distill):
+    given = of_pixels(1)
+    run = distill(losses=[Weighted()], **given)
+    recipe = (run.path / "recipe.yaml").read_text()
+    assert "use: object:Weighted\n" in recipe
+    assert "of_samples: sha256 " in recipe
+    assert "of_samples" in (run.path / "report.html").read_text()
+    assert distill(losses=[Weighted()], resume=True, **given).path == run.path
+
+
+def test_images_of_other_than_one_or_three_channels(distill):
+    run = distill(**of_pixels(4))
+    assert run.summary.test_images == 24
+    assert not (run.path / "pictures").exists()

@@ -254,28 +254,3 @@ def test_problems_of_objects_name_their_place(distill):
         distill(epochs=0)
     with pytest.raises(ValueError, match=r"undertrained, or know other classes"):
         distill(teacher=network(seed=1), losses=[kdx.losses.KD()])
-
-
-class Weighted(kdx.losses.CrossEntropy):
-    """A loss with attributes that a recipe cannot hold as they are."""
-
-    def __init__(self):
-        super().__init__()
-        self.use, self.last, self.of_samples = "other", float("nan"), [1.0] * 6000
-
-
-def test_attributes_of_any_length_are_recorded(distill):
-    run = distill(losses=[Weighted()], epochs=1)
-    recipe = (run.path / "recipe.yaml").read_text()
-    assert "use: object:Weighted\n" in recipe
-    assert "of_samples: sha256 " in recipe
-    assert "of_samples" in (run.path / "report.html").read_text()
-    assert distill(losses=[Weighted()], epochs=1, resume=True).path == run.path
-
-
-def test_images_of_other_than_one_or_three_channels(distill):
-    data = [(torch.rand(4, 8, 8), index % 3) for index in range(24)]
-    student = nn.Sequential(nn.Flatten(), nn.Linear(256, 3))
-    run = distill(student=student, train=data, test=data, num_classes=3, epochs=1)
-    assert run.summary.test_images == 24
-    assert not (run.path / "pictures").exists()
