@@ -94,9 +94,13 @@ class Slurm:
         from submitit.slurm.slurm import SlurmJob
 
         try:
-            known = json.loads(self.file.read_text(encoding="utf-8"))
+            known = TypeAdapter(dict[str, tuple[str, str]]).validate_json(self.file.read_bytes())
         except FileNotFoundError:
             return {}
+        except ValueError as error:
+            raise ValueError(
+                f"{self.file}: damaged: cancel the study's jobs (squeue), and remove it"
+            ) from error
         jobs = {
             name: (SlurmJob(self.file.parent, number), recipe)
             for name, (number, recipe) in known.items()

@@ -165,6 +165,9 @@ def test_jobs_of_a_process_that_was_killed_are_not_submitted_again(tmp_path, mon
     assert set(json.loads(file.read_text())) == set("bcde")
     with pytest.raises(ValueError, match=r"job 7_5 still trains e by another recipe: wait for it"):
         executor.submit([Task("e", "epochs: 2", "", "")])
+    file.write_text('{"a": 7}')
+    with pytest.raises(ValueError, match=r"jobs.json: damaged: cancel the study's jobs \(squeue"):
+        executor.submit([Task("f", "", "", "")])
 
 
 def test_what_sbatch_refuses_is_told(tmp_path, monkeypatch):
