@@ -87,8 +87,8 @@ def calls(model: nn.Module, paths: Sequence[str], shape: Sequence[int]) -> dict[
 
 
 def _note(seen: list[tuple[int, ...]], _: nn.Module, inputs: Any, named: dict[str, Any]) -> None:
-    (input,) = inputs or named.values()
-    seen.append(tuple(input.shape[1:]))
+    given = (*inputs, *named.values())  # a forward of its own may take more than one
+    seen.append(tuple(given[0].shape[1:]))
 
 
 def multiply_adds(layer: nn.Module, calls: Calls, batch: int) -> float:

@@ -11,6 +11,7 @@ from typing import Any, SupportsIndex, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from quantize.fake import fake_input, fake_weight
 
@@ -97,6 +98,8 @@ def linear_layers(network: nn.Module, path: str = "") -> Iterator[tuple[str, nn.
 def _unfit(layer: nn.Module) -> str:
     if isinstance(layer, QuantisedLayer):
         return "already quantised"
+    if isinstance(layer, LazyModuleMixin):
+        return f"{type(layer).__name__} is not supported"
     if not getattr(getattr(layer, "factors", None), "linear", True):
         return "its branches have norms, which train on batches"
     cls = cast("type[nn.Module]", getattr(layer, "layer_class", type(layer)))  # of expanded layers
@@ -111,6 +114,7 @@ def wrap_layer(layer: nn.Module, *, quantising: bool) -> None:
     layer.__class__ = _class_of(type(layer))
     device = next(layer.parameters()).device
     layer.register_buffer(RANGE, torch.zeros(2, device=device))
+    layer.register_forward_pre_hook(_as_called)
     cast("QuantisedLayer", layer).quantising = quantising
 
 
@@ -119,6 +123,16 @@ def restore_layer(layer: QuantisedLayer) -> None:
     cast("nn.Module", layer).__class__ = layer.float_class
     delattr(layer, RANGE)
     del layer.quantising
+    for key, hook in [*layer._forward_pre_hooks.items()]:
+        if hook is _as_called:
+            del layer._forward_pre_hooks[key]
+
+
+def _as_called(layer: nn.Module, inputs: object) -> None:
+    """Do nothing: where a layer has a hook, `nn.TransformerEncoderLayer` calls it in eval mode.
+
+    Its fast path would compute with the float weights.
+    """
 
 
 @cache

@@ -66,7 +66,7 @@ class QAT:
         network = copied(student)
         for _, layer in [*layers(network)]:
             restore_layer(layer)
-        return network
+        return copied(network)  # which gives parametrised layers classes of their own again
 
     @contextmanager
     def exact(self, student: nn.Module) -> Iterator[None]:

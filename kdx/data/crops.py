@@ -26,7 +26,12 @@ N = TypeVar("N", int, float)
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
-    """Resize the shorter side to size * 256/224, keep the middle (Krizhevsky et al. 2012)."""
+    """Resize the shorter side to size * 256/224, keep the middle (Krizhevsky et al. 2012).
+
+    An image that is size x size is returned as it is.
+    """
+    if image.size == (size, size):
+        return image
     target, shorter = resized_side(size), min(image.size)
     width, height = (int(target * side / shorter) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)

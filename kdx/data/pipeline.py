@@ -38,8 +38,11 @@ class Pipeline:
         for trial in range(TRIALS):
             self.applied(sample, (trial, 0), seed=0)
 
-    def fit(self, image: Tensor) -> Tensor:
-        """Return the middle [C, H, W] of an image [C, h, w] that is resized to cover the view."""
+    def fit(self, image: Tensor, *, shorter: int | None = None) -> Tensor:
+        """Return the middle [C, H, W] of an image [C, h, w] that is resized to cover the view.
+
+        Or to so many pixels of its `shorter` side. An image of the view's size stays as it is.
+        """
         from torchvision.transforms.v2 import functional  # here: it takes long to import
 
         if list(image.shape[1:]) == self.size:
@@ -47,6 +50,8 @@ class Pipeline:
         sides = list(zip(self.size, image.shape[1:], strict=True))
         zoom = max(want / have for want, have in sides)
         cover = [max(want, round(have * zoom)) for want, have in sides]
+        if shorter:
+            cover = [have * shorter // min(image.shape[1:]) for have in image.shape[1:]]
         return functional.center_crop(functional.resize(image, cover, antialias=True), self.size)
 
     def applied(self, sample: Sequence[Tensor], key: Key, *, seed: int) -> Sequence[Tensor]:

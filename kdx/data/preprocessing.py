@@ -12,8 +12,9 @@ def preparation(source: ImageSource, input: InputSpec) -> dict[str, Any]:
     """Return all that makes the network's input of an image, as the exported file holds it.
 
     "mode": Pillow's mode, which is the order of the channels, too; "resize": to "shorter_side",
-    "inside" or "exactly" so many pixels, with "interpolation", "antialias" and the library; "crop"
-    and "pad" in the centre, sizes [H, W]; then (value / "scale" - "mean") / "std". What is not
+    "inside" or "exactly" so many pixels, with "interpolation", "antialias" and the library, but not
+    an image of the size "unless_of"; "crop" and "pad" in the centre, sizes [H, W]; then
+    (value / "scale" - "mean") / "std". What is not
     done is None. "by" names what prepares images that kdx does not know, and "transform" is the
     text of a Dataset's own.
     """
@@ -35,7 +36,8 @@ def in_words(made: Mapping[str, Any]) -> str:
         }
         text = next(each.format(_size(resize[key])) for key, each in to.items() if key in resize)
         kind = "antialiased" if resize["antialias"] else "not antialiased"
-        parts.append(f"{text} ({resize['interpolation']}, {kind}, {resize['library']})")
+        kept = f", unless it is {_size(resize['unless_of'])}" if "unless_of" in resize else ""
+        parts.append(f"{text} ({resize['interpolation']}, {kind}, {resize['library']}){kept}")
     if crop := made["crop"]:
         parts.append(f"the middle {_size(crop['size'])} cropped")
     if pad := made["pad"]:

@@ -133,7 +133,7 @@ class Content(Protocol):
 
 @dataclass(eq=False)
 class FileImages(Files):
-    """Image files with labels [N] (int64), of any size; center-cropped in evaluation.
+    """Image files with labels [N] (int64), of any size; `center_crop` is what evaluation sees.
 
     With `content`, `paths` are names in it.
     """
@@ -189,7 +189,8 @@ class FileImages(Files):
 
     def preparation(self, input: InputSpec) -> Mapping[str, Any]:
         """Return what `center_crop` does; see `kdx.data.preparation`."""
-        resize = {"shorter_side": resized_side(input.hw[0]), **BILINEAR, "library": "Pillow"}
+        resize = {"shorter_side": resized_side(input.hw[0]), "unless_of": list(input.hw)}
+        resize |= {**BILINEAR, "library": "Pillow"}
         crop = {"size": list(input.hw), "at": "center"}
         return {"mode": "RGB", "resize": resize, "crop": crop}
 

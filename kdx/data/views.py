@@ -11,8 +11,10 @@ from torch.utils.data import Dataset
 
 from kdx.data.augment import Augment, normalise
 from kdx.data.counter import Draw, seeded
+from kdx.data.crops import resized_side
 from kdx.data.mixing import Mixing
 from kdx.data.pipeline import Pipeline
+from kdx.data.sources import FileImages
 from kdx.protocols import Batched, ImageData, ImageSource, InputSpec, Key, Located, Whole
 
 
@@ -135,7 +137,10 @@ class Views(Dataset[Batch]):
             raise ValueError(f"{error}, of {self.source.name(index)}") from error
         if isinstance(self.source, Located):
             return self.source.fitted(index, parts, self.input, self.augment)
-        return pipeline.fit(parts[0]), target
+        # An image that the list has not cropped is seen as in evaluation.
+        same = isinstance(self.source, FileImages) and parts[0].shape == sample[0].shape
+        shorter = resized_side(self.input.hw[0]) if same else None
+        return pipeline.fit(parts[0], shorter=shorter), target
 
     def _whole(self, index: int) -> tuple[Sequence[Tensor], Tensor]:
         """Return an image before any augmentation, with what lies on it, and its target if not."""

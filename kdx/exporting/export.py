@@ -77,6 +77,9 @@ def export(
     cannot hold; else as `kdx.evaluate`.
     """
     _check_asked(to, int8=int8, push_to_hub=push_to_hub, license=license)
+    for name, number in {"batch": batch, "threads": threads, "images": images}.items():
+        if number is not None and number < 1:
+            raise ValueError(f"{name}: {number} is not at least 1")
     format = load(FORMATS[to])
     source = open_source(
         path, recipe, key=key, overrides=overrides, plugins=plugins, output_root=output_root,

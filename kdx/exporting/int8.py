@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kdx.exporting.formats import Options, Write
+from kdx.exporting.tracing import FromPixels
 
 FORMATS = ("onnx", "executorch")
 MATRICES = ["Gemm", "MatMul"]
@@ -139,6 +140,7 @@ def _paths(model: Any, network: nn.Module) -> dict[str, str]:
     """
     from onnx import numpy_helper
 
+    inside = "network." if isinstance(network, FromPixels) else ""
     linear = {path: each for path, each in network.named_modules() if isinstance(each, nn.Linear)}
     by_values = {each.weight.detach().T.numpy().tobytes(): path for path, each in linear.items()}
     constants = {each.name: each for each in model.graph.initializer}
@@ -151,7 +153,7 @@ def _paths(model: Any, network: nn.Module) -> dict[str, str]:
         if path is None:
             path = by_values.get(numpy_helper.to_array(constants[name]).tobytes())
         if path is not None:
-            found[node.name] = path.removeprefix("network.")
+            found[node.name] = path.removeprefix(inside)
     return found
 
 

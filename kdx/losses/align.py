@@ -16,6 +16,15 @@ def maps_of_one_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     return _pooled(student, size), _pooled(teacher, size)
 
 
+def with_positions(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """As `maps_of_one_size`; ValueError if one position is left, of which nothing is learned."""
+    maps = maps_of_one_size(student, teacher)
+    if maps[0].shape[2] * maps[0].shape[3] == 1:
+        shapes = f"{list(student.shape)} and {list(teacher.shape)}"
+        raise ValueError(f"features {shapes} have one position: choose layers with larger maps")
+    return maps
+
+
 def pointwise(inside: int, out: int) -> nn.Conv2d:
     """Return a 1 x 1 convolution without bias."""
     return nn.Conv2d(inside, out, 1, bias=False)

@@ -4,7 +4,7 @@ from typing import Unpack
 
 from torch import Tensor
 
-from kdx.losses.align import maps_of_one_size
+from kdx.losses.align import with_positions
 from kdx.losses.pairs import Layers, PairLoss
 from kdx.losses.relations import scaled, unit_rows
 
@@ -28,9 +28,9 @@ class AT(PairLoss):
         self.p = p
 
     def distance(self, student: Tensor, teacher: Tensor, index: int) -> Tensor:
-        """Return the scalar from features of any layout; see `align.as_map`."""
-        student, teacher = map(self._attention, maps_of_one_size(student, teacher))
+        """Return the scalar from maps or tokens; ValueError for one position, as of vectors."""
+        student, teacher = map(self._attention, with_positions(student, teacher))
         return (student - teacher).square().mean()
 
     def _attention(self, feature: Tensor) -> Tensor:
-        return unit_rows(scaled(feature).abs().pow(self.p).mean(1).flatten(1))
+        return unit_rows(scaled(feature, (1, 2, 3)).abs().pow(self.p).mean(1).flatten(1))

@@ -38,7 +38,8 @@ class CRD(nn.Module):
     it in the order of the images, drawn each epoch without repetition, the same for all samples. Of
     `negatives`, at most N - 1 are used. The banks hold 2 N D numbers, at most 8 GB, and are in the
     checkpoints; a step copies them, and takes some 4 B N more. They are the same on all processes.
-    When gradients are accumulated, every part moves them, and the first sets Z.
+    When gradients are accumulated, every part moves them, and the first sets Z. Of a sample that is
+    in a batch twice, the later view moves its row.
 
     ValueError for numbers out of range. The authors' weight is 0.8 beside cross-entropy.
     """
@@ -90,6 +91,10 @@ class CRD(nn.Module):
             raise ValueError("crd needs the samples' indices")
         (features,) = read_pairs("crd", self.pairs, student, teacher)
         if not len(self.embeddings):
+            if (last := int(indices.max())) >= self.images:
+                raise ValueError(
+                    f"crd: train_images: {self.images}, but sample {last} is trained on"
+                )
             for each in features:
                 layer, dtype = nn.Linear(each[0].numel(), self.dim), each.dtype
                 layer.to(each.device, torch.promote_types(dtype, torch.float32))
@@ -129,9 +134,12 @@ class CRD(nn.Module):
         mean = sums.logsumexp(0) - log(len(who) * (self.negatives + 1))
         first = (mean + log(self.images)).to(self.log_z)
         self.log_z.copy_(torch.where(self.log_z.isnan(), first, self.log_z))
+        # A sample may be there twice, and which of two writes to a row is the last is open.
+        places = torch.arange(len(who), device=who.device)
+        last = places.new_zeros(self.images).scatter_reduce(0, who, places, "amax")[who]
         for bank, row in zip((self.student_bank, self.teacher_bank), embedded, strict=True):
             moved = self.momentum * bank[who].to(row) + (1 - self.momentum) * row
-            bank[who] = unit_rows(moved).to(bank)
+            bank[who] = unit_rows(moved)[last].to(bank)
 
     def _steps(self, epoch: int, device: torch.device) -> Tensor:
         """Return how far a sample's own row, 0, and its negatives are behind it, [1 + K]."""

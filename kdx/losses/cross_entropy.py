@@ -22,8 +22,9 @@ class CrossEntropy:
     Targets of mixed images are probabilities y [B, C]: the sum over classes of -y log softmax.
 
     `label_smoothing`, in [0, 1), is the probability that is spread evenly over all classes
-    (Szegedy et al. 2016, section 7). `class_weights` [C] multiply the value of a pixel or an image
-    by its class; unlike torch's, the mean is not divided by them. ValueError for a smoothing or
+    (Szegedy et al. 2016, section 7). `class_weights` [C] multiply the term of each class in the
+    value of a pixel or an image: smoothed and mixed ones have several; unlike torch's, the mean is
+    not divided by them. ValueError for a smoothing or
     weights out of range. With `num_classes`, logits of another number of channels are refused.
 
     "balanced" weights are n / (C * count) (King & Zeng 2001; scikit-learn's), by the `class_counts`

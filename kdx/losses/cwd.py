@@ -4,7 +4,7 @@ from typing import Unpack
 
 from torch import Tensor
 
-from kdx.losses.align import maps_of_one_size, pointwise
+from kdx.losses.align import pointwise, with_positions
 from kdx.losses.divergence import kl_divergence
 from kdx.losses.logits import checked_temperature
 from kdx.losses.pairs import LOGITS, Layers, PairLoss
@@ -28,10 +28,8 @@ class CWD(PairLoss):
         self.temperature = checked_temperature(default if temperature is None else temperature)
 
     def distance(self, student: Tensor, teacher: Tensor, index: int) -> Tensor:
-        """Return the scalar from maps or tokens; ValueError for vectors."""
-        if student.ndim == 2 or teacher.ndim == 2:
-            raise ValueError("vectors have no positions: choose layers with maps [B, C, H, W]")
-        student, teacher = maps_of_one_size(student, teacher)
+        """Return the scalar from maps or tokens; ValueError for one position, as of vectors."""
+        student, teacher = with_positions(student, teacher)
         widths = student.shape[1], teacher.shape[1]
         if widths[0] != widths[1]:
             student = self.connector(index, widths, student, pointwise)(student)

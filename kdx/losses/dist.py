@@ -22,7 +22,7 @@ class DIST(LogitLoss):
     (intra-class, equation 8). T^2 is in the authors' code. For pixels, each is a row. A row or
     column that does not vary counts as r = 0. The batch is that of all processes, but only what is
     seen at once when gradients are accumulated. `beta` and `gamma` are finite and at least 0;
-    ValueError otherwise.
+    ValueError otherwise. Of two classes the rows' r is 1 or -1, and only the columns teach.
     """
 
     dense = True

@@ -31,7 +31,7 @@ class FSP:
     def __call__(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         """Return the scalar; `target` is not read.
 
-        ValueError for features that are not maps, or if the networks' channels differ.
+        ValueError for features of other shapes, or if the networks' channels differ.
         """
         features = read_pairs("fsp", self.pairs, student, teacher)
         values = [_distance(*first, *second) for first, second in pairwise(features)]

@@ -55,6 +55,9 @@ class LogitLoss(ABC):
             same = "both networks must have the same classes, height and width"
             raise ValueError(f"{name}: the student's logits are {shapes}: {same}")
         if self.standardize:
+            if own.shape[1] < 3:
+                few = f"of {own.shape[1]} classes standardised logits have no gradient"
+                raise ValueError(f"{name}: standardize: {few}: leave it out")
             own, soft = standardized(own), standardized(soft)
         return full_precision(self.distance)(own, soft, target)
 

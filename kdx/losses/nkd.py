@@ -2,6 +2,7 @@
 
 from typing import Unpack
 
+import torch
 from torch import Tensor
 
 from kdx.losses.logits import LogitLoss, LogitOptions, others
@@ -39,5 +40,6 @@ class NKD(LogitLoss):
         t, index = self.temperature, target[:, None]
         hit = teacher.softmax(1).gather(1, index) * student.log_softmax(1).gather(1, index)
         student, teacher = (others(logits, target) / t for logits in (student, teacher))
-        missed = (teacher.softmax(1) * student.log_softmax(1)).sum(1, keepdim=True)
+        shares, logs = teacher.softmax(1), student.log_softmax(1)
+        missed = torch.where(shares > 0, shares * logs, 0).sum(1, keepdim=True)
         return -(hit + self.gamma * t**2 * missed).mean()

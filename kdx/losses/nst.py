@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from kdx.losses.align import maps_of_one_size
+from kdx.losses.align import with_positions
 from kdx.losses.pairs import PairLoss
 from kdx.losses.relations import unit_rows
 
@@ -19,10 +19,8 @@ class NST(PairLoss):
     """
 
     def distance(self, student: Tensor, teacher: Tensor, index: int) -> Tensor:
-        """Return the scalar from features of any layout; see `align.as_map`."""
-        student, teacher = (
-            unit_rows(each.flatten(2)) for each in maps_of_one_size(student, teacher)
-        )
+        """Return the scalar from maps or tokens; ValueError for one position, as of vectors."""
+        student, teacher = (unit_rows(each.flatten(2)) for each in with_positions(student, teacher))
         # (a . b)^2 is the product of the matrices a a^T and b b^T, and so the discrepancy is the
         # distance of their means [B, N, N]. The other form has [B, C, C].
         if student.shape[2] <= max(student.shape[1], teacher.shape[1]):

@@ -77,7 +77,9 @@ def _mapped(inside: int, out: int) -> nn.Sequential:
 
 def _batch_norm(network: nn.Module | None, path: str, width: int) -> _BatchNorm:
     """Return the BatchNorm at a path; ValueError, with a similar name, if it is another module."""
-    modules = dict(network.named_modules()) if network is not None else {}
+    if network is None:
+        raise ValueError("it needs the network of one teacher: pass `teacher_network`")
+    modules = dict(network.named_modules())
     norms = {name: each for name, each in modules.items() if _is_plain(each)}
     for name in (path, path.partition(":")[0]):
         if isinstance(norm := norms.get(name), _BatchNorm):

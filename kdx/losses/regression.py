@@ -6,6 +6,7 @@ B: batch, D: outputs.
 from abc import ABC, abstractmethod
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -36,7 +37,8 @@ class Distance(ABC):
         if not goal.is_floating_point() or goal.shape != own.shape:
             kind = f"{str(goal.dtype).removeprefix('torch.')} {list(goal.shape)}"
             raise ValueError(f"{name}: outputs {list(own.shape)} do not fit the {self.to}'s {kind}")
-        return full_precision(self.distance)(own, goal.to(own.dtype))
+        wide = torch.promote_types(own.dtype, torch.float32)
+        return full_precision(self.distance)(own.to(wide), goal.to(wide))
 
     @abstractmethod
     def distance(self, own: Tensor, goal: Tensor) -> Tensor:

@@ -14,12 +14,12 @@ def unit_rows(rows: Tensor) -> Tensor:
     return rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp(min=1)
 
 
-def scaled(values: Tensor) -> Tensor:
+def scaled(values: Tensor, dims: tuple[int, ...] = ()) -> Tensor:
     """Divide by the largest magnitude, if it is not 0: for losses that do not depend on the scale.
 
-    Their squares and products then stay finite.
+    Their squares and products then stay finite. It is that of all values, or over `dims`.
     """
-    largest = values.detach().abs().amax()
+    largest = values.detach().abs().amax(dims, keepdim=True)
     return values / torch.where(largest > 0, largest, 1.0)
 
 

@@ -37,7 +37,7 @@ class ReviewKD(nn.Module):
         self.pairs, self.width, self.stages = layer_pairs(layers=layers), width, nn.ModuleList()
 
     def forward(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
-        """Return the scalar; `target` is not read. ValueError for features that are not maps."""
+        """Return the scalar; `target` is not read. ValueError for features of other shapes."""
         features = read_pairs("reviewkd", self.pairs, student, teacher)
         student_maps = [as_map(s, like=t) for s, t in features]
         teacher_maps = [as_map(t, like=s) for s, t in features]

@@ -10,9 +10,12 @@ from kdx.losses.align import as_map
 from kdx.losses.pairs import read_pairs
 from kdx.losses.shared import checked_scales, full_precision, need_teacher
 from kdx.protocols import Outputs
+from kdx.util.errors import reason
 from kdx.util.words import listed
 
 __all__ = ["SRRL"]
+
+APART = 0.05  # of the logits' norm: what half precision and a stored memo may round
 
 
 class SRRL(nn.Module):
@@ -25,8 +28,10 @@ class SRRL(nn.Module):
     needs two samples or more.
 
     `head` is the module path of the classifier, by default the teacher's last linear layer of
-    `num_classes` outputs. It is used as it is, frozen, and is no part of the loss. `alpha` and
-    `beta` are finite and at least 0. ValueError otherwise, and for a head that is not found.
+    `num_classes` outputs. It is used as it is, frozen, and is no part of the loss. Of a teacher's
+    layer that is named it must make the teacher's logits, to a twentieth of their norm: the two
+    terms could not both be 0 otherwise. `alpha` and `beta` are finite and at least 0. ValueError
+    otherwise, and for a head that is not found.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class SRRL(nn.Module):
         if not len(self.regressor):
             pooled = _pooled(student_map, teacher_map)
             widths = [each.shape[1] for each in pooled]
+            self._check_head(pooled[1], logits)
             layers = nn.Linear(*widths, bias=False), nn.BatchNorm1d(widths[1])
             dtype = torch.promote_types(student_map.dtype, torch.float32)
             self.regressor.extend(layers).to(student_map.device, dtype)
@@ -68,20 +74,36 @@ class SRRL(nn.Module):
 
     @full_precision
     def _distance(self, student: Tensor, teacher: Tensor, logits: Tensor) -> Tensor:
-        head = self.heads[0]
         student, teacher = _pooled(student, teacher)
         mapped = self.regressor(student)
-        if isinstance(head, nn.Linear) and head.in_features != mapped.shape[1]:
-            path, wide = self.pairs[0][1], mapped.shape[1]
+        regression = F.mse_loss(self._classified(mapped).to(logits.dtype), logits)
+        return self.scales["alpha"] * F.mse_loss(mapped, teacher) + self.scales["beta"] * regression
+
+    def _classified(self, feature: Tensor) -> Tensor:
+        dtype = next((weight.dtype for weight in self.heads[0].parameters()), feature.dtype)
+        return self.heads[0](feature.to(dtype))
+
+    @torch.no_grad()
+    @full_precision
+    def _check_head(self, feature: Tensor, logits: Tensor) -> Tensor:
+        """Return the logits of the teacher's feature [B, D]; ValueError for other logits."""
+        head, (path, wide) = self.heads[0], (self.pairs[0][1], feature.shape[1])
+        if isinstance(head, nn.Linear) and head.in_features != wide:
             reads = f"the teacher's classifier reads {head.in_features} numbers"
             raise ValueError(f"srrl: {reads}, {path!r} has {wide}: name the layer that it reads")
-        dtype = next((weight.dtype for weight in head.parameters()), mapped.dtype)
-        again = head(mapped.to(dtype))
+        try:
+            again = self._classified(feature)
+        except RuntimeError as error:
+            takes = f"the head takes no {list(feature.shape)}: {reason(error)}"
+            raise ValueError(f"srrl: {takes}: name the classifier by `head`") from error
         if again.shape != logits.shape:
             shapes = f"{list(again.shape)}, the teacher's logits are {list(logits.shape)}"
             raise ValueError(f"srrl: the head's output is {shapes}: name the classifier by `head`")
-        regression = F.mse_loss(again.to(logits.dtype), logits)
-        return self.scales["alpha"] * F.mse_loss(mapped, teacher) + self.scales["beta"] * regression
+        apart, size = (float(each.norm()) for each in (again.to(logits.dtype) - logits, logits))
+        if path != "@pooled" and apart > APART * size:
+            differ = f"of {path!r} the head makes other logits than the teacher's"
+            raise ValueError(f"srrl: {differ}: name the layer that it reads, '@pooled'")
+        return again
 
 
 def _pooled(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

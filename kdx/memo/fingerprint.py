@@ -7,7 +7,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from kdx.data import Augment, Views
+from kdx.data import Augment, FileImages, Views
 from kdx.data.digests import DIGITS, digest_of_images, digest_of_weights
 from kdx.models.teacher import Teacher
 from kdx.recipe.sections import MemoSection
@@ -15,6 +15,7 @@ from kdx.recipe.sections import Teacher as TeacherSection
 
 FORMAT = 1
 CROPS = 2  # of images: resized as bytes, not by Pillow as in kdx 0.1's first memos
+FITTED = 2  # files that have the size of the view are not resized
 
 Ingredients = Mapping[str, Any]  # values that JSON holds; long contents as digests
 
@@ -55,6 +56,8 @@ def ingredients(
     }
     if views.augment and views.augment.resized_crop:
         parts["crops"] = CROPS
+    elif isinstance(views.source, FileImages):
+        parts["fitted"] = FITTED
     if views.mixing:
         own = ("mixup", "cutmix", "classes")  # not of targets, which a teacher does not see
         parts["mixing"] = {name: getattr(views.mixing, name) for name in own}

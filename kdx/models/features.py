@@ -1,6 +1,6 @@
 """Reading features by module path, and finding out which ones the losses read."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -34,20 +34,22 @@ class Tapped:
         outputs = teacher(images)
         outputs.logits, outputs.features["layer3"]
 
-    `role` is what error messages call the network. `known` are the module paths that may be
-    tapped, by default all of the network's: kdx passes those of the compact network, so that a
-    path means the same tensor before, during and after a student transform. `paths` are tapped.
+    `role` is what error messages call the network. `compact` is the network whose module paths may
+    be tapped, and whose layers the aliases name, by default this one: a path or an alias means the
+    same tensor before, during and after a student transform. `paths` are tapped.
 
     Features are maps [B, C, H, W], tokens [B, N, C] or vectors [B, C], whatever the layout of the
     module's output: the first call with a new tap runs the network on images of other sizes, too,
-    to see which axis is which. Then `layouts` has it by path.
+    to see which axis is which. Then `layouts` has it by path. The taps are forward hooks, which
+    copies of the network would have, too: `detach` before it is copied, compressed or saved.
     """
 
     def __init__(
-        self, module: nn.Module, *, role: str = "network", known: Collection[str] | None = None
+        self, module: nn.Module, *, role: str = "network", compact: nn.Module | None = None
     ) -> None:
         self.module, self.role = module, role
-        self.known = [name for name, _ in module.named_modules()] if known is None else known
+        self.compact = module if compact is None else compact
+        self.known = [name for name, _ in self.compact.named_modules()]
         self.layouts: dict[str, str] = {}
         self._sizes: dict[str, list[int]] = {}
         self._places: dict[str, Place] = {}
@@ -79,7 +81,7 @@ class Tapped:
 
     def _find_aliases(self, images: Tensor) -> None:
         self.detach()
-        found = find_aliases(self.module, images, self.known)
+        found = find_aliases(self.compact, images, self.known)
         for path in self._wanted:
             if path not in found:
                 known = ", ".join(sorted(found)) or "none"

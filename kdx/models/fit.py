@@ -108,7 +108,7 @@ def _converts(found: Tensor, own: Tensor) -> bool:
         return True
     if _kind(found) != "float" or _kind(own) not in ("int", "bool"):
         return False
-    if found.shape != own.shape:  # that is another problem, and such a tensor may be huge
+    if found.shape != own.shape or not own.numel():  # another problem, and it may be huge; or none
         return True
     exact = found.ndim == 0 or found.abs().max() <= 2 / torch.finfo(found.dtype).eps
     return bool(exact and (found.to(own.dtype).to(found.dtype) == found).all())

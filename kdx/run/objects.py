@@ -81,7 +81,9 @@ def recipe_of_objects(
     if losses is not None:
         several = losses if isinstance(losses, Mapping | list | tuple) else [losses]
         named = several.items() if isinstance(several, Mapping) else (("", one) for one in several)
-        given["losses"] = [_loss(*each, f"losses[{index}]") for index, each in enumerate(named)]
+        taught = teacher.values() if isinstance(teacher, Mapping) else [teacher]
+        modules = [each for each in taught if isinstance(each, nn.Module)]
+        given["losses"] = [_loss(*each, f"losses[{n}]", modules) for n, each in enumerate(named)]
     if optimizer is not None:
         given["optimizer"] = _made("optimizer", optimizer, vars(torch.optim))
     if schedule is not None:
@@ -96,11 +98,11 @@ def _teacher(given: Any, place: str) -> dict[str, Any]:
     return dict(given) if isinstance(given, Mapping) else _part("network", given, place)
 
 
-def _loss(name: str, entry: Any, place: str) -> dict[str, Any]:
+def _loss(name: str, entry: Any, place: str, teachers: Sequence[nn.Module]) -> dict[str, Any]:
     """Return the section of a loss: an object, or a mapping as in a recipe, or (weight, it)."""
     weighted = isinstance(entry, tuple) and len(entry) == 2
     loss = entry[1] if weighted else entry
-    section = dict(loss) if isinstance(loss, Mapping) else _part("loss", loss, place)
+    section = dict(loss) if isinstance(loss, Mapping) else _part("loss", loss, place, teachers)
     return section | ({"name": name} if name else {}) | ({"weight": entry[0]} if weighted else {})
 
 
@@ -123,15 +125,26 @@ def _made(kind: str, given: Any, known: Mapping[str, Any]) -> Any:
     return {"use": own}
 
 
-def _part(kind: str, value: Any, place: str) -> dict[str, Any]:
-    """Return the section of an object, which is copied whenever it is built."""
+def _part(kind: str, value: Any, place: str, teachers: Sequence[nn.Module] = ()) -> dict[str, Any]:
+    """Return the section of an object, which is copied whenever it is built.
+
+    What it has of one of the `teachers` is not copied: it gets that of the run's teacher.
+    """
     if lacking := lack(type(value), kind):
         of_images = type(value).__module__.startswith("torchvision.")
         hint = ". What transforms images belongs in the dataset" if of_images else ""
         raise ValueError(f"{place}: {_name(value)} is not a {kind}: {lacking}{hint}")
 
-    def factory(**_: Any) -> Any:
-        made = copied(value) if isinstance(value, nn.Module) else copy.deepcopy(value)
+    def factory(teacher_network: nn.Module | None = None, **_: Any) -> Any:
+        taught = dict(teacher_network.named_modules()) if teacher_network is not None else {}
+        memo = {
+            id(own): taught[path]
+            for teacher in teachers
+            if [path for path, _ in teacher.named_modules()] == [*taught]
+            for path, own in teacher.named_modules()
+        }
+        plain = not isinstance(value, nn.Module)
+        made = copy.deepcopy(value, memo) if plain else copied(value, memo)
         return made.cpu() if isinstance(made, nn.Module) else made
 
     shown = {} if kind == "network" else getattr(value, "__dict__", {})

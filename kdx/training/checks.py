@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from kdx.data import Mixing, Views
 from kdx.data.counter import generators_kept
 from kdx.launch.memory import check_fits
+from kdx.losses import SRRL
+from kdx.losses.regression import Distance
 from kdx.models.modes import as_it_was, eval_mode
 from kdx.models.teacher import Teacher
 from kdx.models.transforms import restore
@@ -114,6 +116,18 @@ def lack_of_compact(student: nn.Module, transforms: Sequence[StudentTransform]) 
     return ""
 
 
+def _reads_raw(teacher: str, objectives: Sequence[Objective]) -> str:
+    """Return the name of a loss that compares a teacher's logits as they are; empty if none."""
+    for objective in objectives:
+        for term in objective.terms:
+            loss = term.loss
+            raw = isinstance(loss, SRRL) or getattr(loss, "standardize", False)
+            raw = raw or (isinstance(loss, Distance) and loss.to == "teacher")
+            if raw and teacher in term.shares:
+                return term.name
+    return ""
+
+
 def check_teachers_used(recipe: Recipe, task: Task, objectives: Sequence[Objective]) -> None:
     """Refuse teachers that no loss reads, and memos of images whose size or view changes."""
     read = {name for objective in objectives for name in objective.reads}
@@ -128,6 +142,11 @@ def check_teachers_used(recipe: Recipe, task: Task, objectives: Sequence[Objecti
             raise ValueError(
                 f"{part.where}.memo.top: {section.memo.top} keeps the largest logits for a softmax "
                 "over classes, which this task has not: leave it out"
+            )
+        if section.memo and section.memo.top and (loss := _reads_raw(name, objectives)):
+            raise ValueError(
+                f"{part.where}.memo.top: {section.memo.top} keeps what a softmax needs, and {loss} "
+                "compares the logits themselves: leave it out"
             )
         several = "data.repeats" if recipe.data.repeats > 1 else "data.sampling: balanced"
         if (

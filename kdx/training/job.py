@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from kdx.data import Splits, Views, check_data, corrupt_labels, label_shares, preparation, split
 from kdx.data.counter import seed_python_and_numpy
@@ -124,6 +125,9 @@ def build(
     views = Views(splits.train, data.input, seed=seed, augment=augment, mixing=mixing)
     notes: list[str] = []
     compact = build_student(recipe, data, notes.append, load=student_weights)
+    if lazy := [name for name, value in compact.named_parameters() if is_lazy(value)]:
+        sizes = "give its module the sizes: lazy modules are not supported"
+        raise ValueError(f"student: {lazy[0]} has no shape yet: {sizes}")
     if load_compact:
         load_compact(compact)
     student, transforms = apply_transforms(recipe, compact, views.shape)

@@ -3,7 +3,7 @@
 B: batch, C: classes.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -23,8 +23,8 @@ class Objective(nn.Module):
     """The weighted sum of the terms.
 
     The teacher is not part of it: its outputs are an argument. Parameters of losses are in
-    `adaptors`, by the term's name. `known` are the module paths of the compact network, which
-    losses may read; default: all of the student's. `tapped` is the student as the losses see it:
+    `adaptors`, by the term's name. `compact` is the network whose module paths the losses may read,
+    by default the student. `tapped` is the student as the losses see it:
     its taps are on during a stage. `reads` and `distilling` are set by `probe`: the names of the
     teachers whose outputs the losses read, and of these losses. `weights` are those of the epoch
     that `enter` named, at first the last one's; a term whose weight is always 0 is only logged, and
@@ -36,7 +36,7 @@ class Objective(nn.Module):
         student: nn.Module,
         terms: Sequence[Term],
         *,
-        known: Collection[str] | None = None,
+        compact: nn.Module | None = None,
         epochs: int = 1,
     ) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Objective(nn.Module):
         )
         self.terms = tuple(terms)
         self.penalty: Callable[[], Tensor] | None = None
-        self.tapped = Tapped(student, role="student", known=known)
+        self.tapped = Tapped(student, role="student", compact=compact)
         self.reads: list[str] = []
         self.distilling: list[str] = []
         self.ignored_by_ddp = [  # it would broadcast them at every step
@@ -101,6 +101,8 @@ class Objective(nn.Module):
     ) -> None:
         """Run once in train mode, tapping what the losses read; losses size their adaptors.
 
+        What a loss that asks for the epoch reads is that of the first epoch and of the last.
+
         Buffers and gradients are unchanged, and BatchNorm of adaptors is as new. Raises ValueError
         that names the loss: an unknown module path, shapes that do not fit, a result that is not a
         scalar, or has no gradient.
@@ -136,9 +138,11 @@ class Objective(nn.Module):
         target: Tensor,
         given: Mapping[str, Any],
     ) -> list[str]:
-        """Return the names of the teachers that a term reads."""
+        """Return the names of the teachers that a term reads, in the first epoch or the last."""
         watched = {name: Watched(outputs) for name, outputs in teachers.items()}
         teacher = term.teacher(cast("Mapping[str, Outputs]", watched))
+        if "epoch" in term.wants:
+            term.value(student, teacher, target, {**given, "epoch": self.epochs - 1})
         value = term.value(student, teacher, target, given)
         trained = any(p.requires_grad for p in self.parameters())
         off = not value and len(self.summed) > 1  # a loss may be 0 where it does not apply

@@ -115,7 +115,9 @@ class Runtime:
         job.student.to(accelerator.device)
         for teacher in job.teachers.values():
             teacher.to(accelerator.device)
-        default = accelerator.device.type == "cpu" or accelerator.mixed_precision != "no"
+        default = accelerator.mixed_precision != "no" or (
+            accelerator.device.type == "cpu" and not _breaks_channels_last(job.student)
+        )
         self.channels_last = default if recipe.channels_last is None else recipe.channels_last
         self.feed(recipe.data.fixed_workers)
         self.holds = [t.hold(job.student) for t in job.transforms if isinstance(t, Holding)]
@@ -241,3 +243,17 @@ class Runtime:
         if self.world > 1:
             for tensor in tensors:
                 tensor.copy_(cast("Tensor", broadcast(tensor)))
+
+
+def _breaks_channels_last(student: nn.Module) -> bool:
+    """Return whether oneDNN would write beyond its memory for the gradient of a float32 weight.
+
+    That of torch 2.14 does, on processors with AVX-512, for a strided convolution with a kernel of
+    1 and fewer than 16 input channels, where the batch is odd: the process dies.
+    """
+    return any(
+        isinstance(each, nn.Conv2d)
+        and max(each.kernel_size) == 1 < max(each.stride)
+        and each.in_channels < 16
+        for each in student.modules()
+    )

@@ -61,8 +61,7 @@ class StageBuilder:
         except ValueError as error:
             raise _refusal(f"stages[{index}].phase", str(error).removeprefix("phase: ")) from error
         terms = each_of(self._term, stage.losses)
-        paths = [name for name, _ in self.compact.named_modules()]
-        objective = Objective(self.student, terms, known=paths, epochs=stage.epochs)
+        objective = Objective(self.student, terms, compact=self.compact, epochs=stage.epochs)
         images, targets, indices = self.probe
         objective.probe(images, targets, self.teachers, indices)
         lack = self._lack_of_compact(index, objective)

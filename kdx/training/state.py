@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import gather_object
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
@@ -85,7 +86,9 @@ class TrainState:
             return
         plain, tensors = pack(training)
         about = {"input": job.data.input, "classes": job.classes}
-        state = {"stage": stage.name, "phase": stage.phase, "progress": asdict(progress)}
+        phases = [each.stage.phase for each in job.stages[: progress.stage + 1]]
+        phase = next((each for each in reversed(phases) if each), None)  # which a stage may keep
+        state = {"stage": stage.name, "phase": phase, "progress": asdict(progress)}
         files = {
             STUDENT: weights.serialise(objective.student, **about, extra=job.about),
             TRAINING: serialised(tensors),
@@ -226,7 +229,13 @@ class TrainState:
 
 
 def _state_of(averages: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    return {f"{n}.{key}": v for n, each in averages.items() for key, v in each.state_dict().items()}
+    states = {name: each.state_dict() for name, each in averages.items()}
+    # Copies: tied weights share memory, and others may lie channels-last in it.
+    return {
+        f"{name}.{key}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, state in states.items()
+        for key, value in state.items()
+    }
 
 
 def misfits(what: str, live: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> str:

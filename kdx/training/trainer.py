@@ -88,7 +88,9 @@ class _Trainer:
         if self.saved:
             self.stats = self.saved.load(runner)
             self.newest, self.saved = self.saved.place.name, None
-        elif self.begin and not progress.stage:
+        elif progress.stage:
+            _carry(self.runtime.job.stages[progress.stage - 1], stage)
+        elif self.begin:
             for note in self.begin(runner):
                 say(self.log.console, f"note     {note}")
         try:
@@ -189,3 +191,20 @@ class _Trainer:
             progress.best_checkpoint = f"epoch_{number:04d}"
         found = {split: metrics, f"{split}_average": averaged, "train": train}
         return {f"{on}/{key}": value for on, each in found.items() for key, value in each.items()}
+
+
+def _carry(before: StageJob, after: StageJob) -> None:
+    """Let losses that both stages have, by name, arguments and teacher, go on from where they were.
+
+    Connectors and banks would otherwise be new in each stage.
+    """
+    had = {each.name: each for each in before.stage.losses}
+    for new in after.stage.losses:
+        old, adaptors = had.get(new.name), before.objective.adaptors
+        if old is None or new.name not in adaptors or old.teacher != new.teacher:
+            continue
+        if (old.component.use, old.component.arguments) == (
+            new.component.use,
+            new.component.arguments,
+        ):
+            after.objective.adaptors[new.name].load_state_dict(adaptors[new.name].state_dict())

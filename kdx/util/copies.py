@@ -13,8 +13,10 @@ from kdx.util.errors import reason
 M = TypeVar("M", bound=nn.Module)
 
 
-def copied(network: M) -> M:
+def copied(network: M, memo: dict[int, Any] | None = None) -> M:
     """Return a deep copy; a tensor inside a graph is copied by its value, without the graph.
+
+    `memo` is as of `copy.deepcopy`: what stands for objects that are not to be copied, by `id`.
 
     `torch.nn.utils.weight_norm` and `spectral_norm` leave such tensors, and so do modules that
     keep a tensor of their last forward pass. Parametrisations (`torch.nn.utils.parametrize`) can be
@@ -23,7 +25,7 @@ def copied(network: M) -> M:
     """
     try:
         with _WithoutGraph():
-            made = copy.deepcopy(network)
+            made = copy.deepcopy(network, memo)
         _own_classes(made)
         return made
     except Exception as error:  # an attribute may be anything

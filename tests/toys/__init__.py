@@ -6,15 +6,17 @@ from tests.toys.networks import (
     Pair,
     dropping,
     keeping,
+    lazy,
     plain,
     pointwise,
     published,
     secretive,
+    tied,
 )
 from tests.toys.plugins import Conditional, Darker, Faulty, Fickle, Ledger, Rescale, Slow
 
 __all__ = [
     "ChannelsLast", "Conditional", "Darker", "Faulty", "Fickle", "Ledger", "Otherwise", "Pair",
-    "Rescale", "Slow", "dropping", "keeping", "plain", "pointwise", "published",
-    "secretive",
+    "Rescale", "Slow", "dropping", "keeping", "lazy", "plain", "pointwise", "published",
+    "secretive", "tied",
 ]  # fmt: skip

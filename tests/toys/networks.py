@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
-    "ChannelsLast", "Otherwise", "Pair", "dropping", "keeping", "plain", "pointwise", "published",
-    "secretive",
+    "ChannelsLast", "Otherwise", "Pair", "dropping", "keeping", "lazy", "plain", "pointwise",
+    "published", "secretive", "tied",
 ]  # fmt: skip
 
 
@@ -39,6 +39,20 @@ def pointwise(*, num_classes: int, in_channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, 2, 1), *plain(num_classes=num_classes, in_channels=2)
     )
+
+
+def tied(*, num_classes: int, in_channels: int) -> nn.Sequential:
+    """Return `plain` behind two convolutions with one weight."""
+    first, second = (nn.Conv2d(in_channels, in_channels, 3, padding=1) for _ in range(2))
+    second.weight = first.weight
+    rest = plain(num_classes=num_classes, in_channels=in_channels)
+    return nn.Sequential(first, nn.ReLU(), second, *rest)
+
+
+def lazy(*, num_classes: int, in_channels: int) -> nn.Sequential:
+    """Return `plain` with a last layer whose inputs are not known yet."""
+    *body, _ = plain(num_classes=num_classes, in_channels=in_channels)
+    return nn.Sequential(*body, nn.LazyLinear(num_classes))
 
 
 def secretive(*, num_classes: int, in_channels: int) -> nn.Sequential:

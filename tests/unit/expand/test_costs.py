@@ -169,3 +169,21 @@ def test_shapes_that_do_not_fit_are_refused():
         expand.plan(SmallNet(3), "cl", input_shape=(8, -1))
     with pytest.raises(ValueError, match="mode: 'auto' needs input_shape"):
         expand.expand(SmallNet(3), "cl", mode="auto")
+
+
+def test_a_forward_that_takes_more_than_one_input_has_no_cost():
+    class Two(nn.Conv2d):
+        def forward(self, input, scale):
+            return super().forward(input) * scale
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.two, self.one = Two(3, 4, 3), nn.Conv2d(4, 4, 3)
+
+        def forward(self, images):
+            return self.one(self.two(images, 2.0))
+
+    two, one = expand.plan(Model(), "cl", input_shape=(2, 3, 8, 8))
+    assert two.cost is None
+    assert one.cost.compact == 4 * 4 * 4 * 4 * 9

@@ -129,13 +129,14 @@ class Own(nn.Linear):
 
 def test_the_plan_says_what_stays_in_float_and_why():
     network = nn.Sequential(nn.Linear(4, 4), Own(4, 4), nn.Linear(4, 4))
-    network.append(nn.MultiheadAttention(4, 1))
+    network.append(nn.MultiheadAttention(4, 1)).append(nn.LazyLinear(4))
     qat = QAT(exclude="2")
     assert qat.plan(network).splitlines() == [
         "0  int8",
         "1  Own has a forward of its own",
         "2  excluded",
         "3  its forward reads weights and calls no layers",
+        "4  LazyLinear is not supported",
     ]
     quantised = qat.apply(network)
     assert [path for path, _ in layers(quantised)] == ["0"]
@@ -166,3 +167,27 @@ def test_layers_with_branches_stay_in_float():
     plan = QAT().plan(expand.RepVGG(select="conv1").apply(smallnet()))
     assert plan.splitlines()[0] == "conv1  its branches have norms, which train on batches"
     assert plan.splitlines()[1] == "conv2  int8"
+
+
+def test_layers_inside_of_torchs_transformer_are_rounded_in_eval_mode_too():
+    """Its fast path would read their weights and call no layer."""
+    torch.manual_seed(0)
+    block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+    tokens = torch.randn(4, 5, 8)
+    quantised = QAT().apply(block)
+    quantised.train()(tokens)
+    with torch.no_grad():
+        rounded = quantised.eval()(tokens)
+        with QAT().exact(quantised):
+            exact = quantised(tokens)
+    assert (rounded - exact).abs().max() > 1e-4
+    torch.testing.assert_close(exact, block.eval()(tokens))
+    assert not any(each._forward_pre_hooks for each in QAT().restore(quantised).modules())
+
+
+def test_a_parametrised_student_stays_as_it_is_when_a_copy_is_restored():
+    student = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)))
+    quantised = batches(QAT().apply(student))
+    restored = QAT().restore(quantised)
+    nn.utils.parametrize.remove_parametrizations(restored[0], "weight")
+    assert torch.equal(quantised[0].weight, restored[0].weight)

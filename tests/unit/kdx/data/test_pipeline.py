@@ -90,16 +90,28 @@ def test_every_entry_makes_a_view(name):
 
 
 def test_files_are_seen_whole_and_fitted_in_the_end(tmp_path):
-    """Images of 30 x 20 and 29 x 21: what covers 8 x 8, in the middle."""
-    source = files(tmp_path)
-    mirror = listed(part("RandomHorizontalFlip", p=1.0))
-    views = Views(source, InputSpec(3, 20, SPEC.mean, SPEC.std), seed=0, augment=mirror)
+    """Images of 30 x 20 and 29 x 21: as in evaluation, unless the list has cropped them."""
+    source, input = files(tmp_path), InputSpec(3, 20, (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))
+    keys = [(0, index) for index in range(6)]
+    nothing = listed(part("RandomHorizontalFlip", p=0.0))
+    listed_views = Views(source, input, seed=0, augment=nothing).__getitems__(keys).images
+    evaluated = Views(source, input, seed=0).__getitems__(keys).images
+    assert (listed_views - evaluated).abs().max() <= 1  # Pillow's rounding and torch's
+    cropped = listed(part("CenterCrop", size=[20, 28]))
+    seen = Views(source, input, seed=0, augment=cropped).__getitems__([(0, 0)]).images[0]
     pixels = torch.from_numpy(np.array(Image.open(source.paths[0]))).permute(2, 0, 1)
-    middle = pixels.flip(2)[:, :, 5:25]
-    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (SPEC.mean, SPEC.std))
-    expected = (middle / 255 - mean) / std
-    torch.testing.assert_close(views.__getitems__([(0, 0)]).images[0], expected)
-    assert views.__getitems__([(0, 1), (0, 5)]).images.shape == (2, 3, 20, 20)
+    torch.testing.assert_close(seen, pixels[:, :, 5:25].float())
+
+
+def test_files_of_the_views_size_are_seen_as_they_are_with_a_list_and_without(tmp_path):
+    source = files(tmp_path)
+    Image.open(source.paths[0]).crop((0, 0, 20, 20)).save(source.paths[0])
+    input = InputSpec(3, 20, (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))
+    pixels = torch.from_numpy(np.array(Image.open(source.paths[0]))).permute(2, 0, 1).float()
+    nothing = listed(part("RandomHorizontalFlip", p=0.0))
+    for augment in (None, nothing):
+        (seen,) = Views(source, input, seed=0, augment=augment).__getitems__([(0, 0)]).images
+        torch.testing.assert_close(seen, pixels)
 
 
 class Once:

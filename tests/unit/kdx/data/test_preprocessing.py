@@ -19,7 +19,8 @@ AFTER = {"layout": "CHW", "scale": 255, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.
 
 def test_image_files():
     made = preparation(FileImages(["a.png"], LABELS), SQUARE)
-    resize = {"shorter_side": 73, "interpolation": "bilinear", "antialias": True}
+    resize = {"shorter_side": 73, "unless_of": [64, 64]}
+    resize |= {"interpolation": "bilinear", "antialias": True}
     assert made == AFTER | {
         "mode": "RGB",
         "resize": resize | {"library": "Pillow"},
@@ -29,8 +30,8 @@ def test_image_files():
     }
     assert json.loads(json.dumps(made)) == made
     assert in_words(made) == (
-        "mode RGB; the shorter side resized to 73 pixels (bilinear, antialiased, Pillow); "
-        "the middle 64 x 64 cropped"
+        "mode RGB; the shorter side resized to 73 pixels (bilinear, antialiased, Pillow), "
+        "unless it is 64 x 64; the middle 64 x 64 cropped"
     )
 
 

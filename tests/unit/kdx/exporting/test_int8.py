@@ -191,3 +191,19 @@ def test_onnx_keeps_a_range_of_training_behind_a_reshape(images, tmp_path):
 def test_a_format_without_int8_is_refused(to):
     with pytest.raises(ValueError, match=rf"int8: not for the format {to}. Formats: onnx, execut"):
         kdx.export("nowhere", to, int8=True)  # before anything is opened
+
+
+class Wrapped(nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        return self.network(images)
+
+
+def test_a_student_that_calls_its_layers_network_keeps_its_ranges(network, images, tmp_path):
+    ranges = {f"network.{path}": ends for path, ends in RANGES.items()}
+    about = {"classes": ["a", "b"], "int8": {"input_ranges": ranges}}
+    model, _ = written(Wrapped(network).eval(), images, tmp_path, about)
+    assert sum(node.op_type == "QuantizeLinear" for node in model.graph.node) >= 2

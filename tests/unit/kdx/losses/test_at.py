@@ -39,3 +39,18 @@ def test_one_bright_position_each():
 def test_powers_below_1_are_refused():
     with pytest.raises(ValueError, match=r"p: 0.5 is not in \[1, 100\]"):
         AT(p=0.5, **LAYERS)
+
+
+def test_the_value_of_an_image_does_not_depend_on_the_others_of_its_batch():
+    """At p = 8 an image that is a thousandth of another's size would vanish beside it."""
+    pairs = [outputs({"a": (4, 3, 4, 4), "b": (4, 3, 4, 4)}, seed=seed) for seed in (0, 1)]
+    sizes = torch.tensor([1e3, 1.0, 1e-3, 1.0])[:, None, None, None]
+    features = [{"a": p.features["a"] * sizes, "b": p.features["b"]} for p in pairs]
+    loss = AT(student_layer="a", teacher_layer="b", p=8)
+    given = [Outputs(p.logits, f) for p, f in zip(pairs, features, strict=True)]
+    alone = [
+        loss(*(Outputs(o.logits[i : i + 1], {k: v[i : i + 1] for k, v in o.features.items()})
+               for o in given), TARGET[i : i + 1])
+        for i in range(4)
+    ]  # fmt: skip
+    torch.testing.assert_close(loss(*given, TARGET), torch.stack(alone).mean())

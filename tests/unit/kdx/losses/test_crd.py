@@ -187,3 +187,24 @@ def test_it_needs_a_teacher():
         CRD(**OPTIONS)(outputs(SHAPES["student"]), None, TARGET, INDICES)
     with pytest.raises(ValueError, match="crd needs the samples' indices"):
         CRD(**OPTIONS)(outputs(SHAPES["student"]), outputs(SHAPES["teacher"]), TARGET)
+
+
+def test_of_a_sample_that_is_twice_in_a_batch_the_later_view_moves_its_row():
+    student, teacher = pair()
+    who = torch.tensor([5, 3, 5, 5])
+    ends = []
+    for _ in range(20):
+        torch.manual_seed(0)  # for the embeddings
+        loss = CRD(**OPTIONS)
+        loss(student, teacher, TARGET, who)
+        ends.append(loss.student_bank.clone())
+    assert all(torch.equal(end, ends[0]) for end in ends)
+    start = CRD(**OPTIONS).student_bank[5]
+    row = loss.embeddings[0](student.features["a"].flatten(1))[3].float()
+    expected = nn.functional.normalize(start / 2 + nn.functional.normalize(row, dim=0) / 2, dim=0)
+    torch.testing.assert_close(ends[0][5], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_sample_beyond_the_bank_is_refused():
+    with pytest.raises(ValueError, match=r"crd: train_images: 9, but sample 9 is trained on"):
+        CRD(**OPTIONS)(*pair(), TARGET, INDICES + 1)

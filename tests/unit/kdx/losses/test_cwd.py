@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdx.losses import CWD
+from kdx.losses import AT, CWD, NST
 from tests.contracts import TARGET, check_loss, outputs
 from tests.unit.kdx.losses.test_dkd import kl, softmax
 
@@ -34,9 +34,16 @@ def test_temperatures_by_default():
         CWD(temperature=0)
 
 
-def test_vectors_are_refused():
-    pair = [outputs({"a": (4, 3), "b": (4, 3)}) for _ in range(2)]
-    with pytest.raises(ValueError, match=r"cwd: student 'a', teacher 'b': vectors have no positio"):
-        CWD(**LAYERS)(*pair, TARGET)
-    with pytest.raises(ValueError, match=r"cwd: student '', teacher '': vectors have no positions"):
-        CWD()(*pair, TARGET)
+@pytest.mark.parametrize("make", [AT, CWD, NST])
+@pytest.mark.parametrize("shapes", [((4, 3), (4, 3)), ((4, 3, 2, 2), (4, 3, 1, 1))])
+def test_one_position_is_refused(make, shapes):
+    """An attention map, a softmax or a channel of one number is the same for all."""
+    pair = [outputs({"a": shape, "b": shape}) for shape in shapes]
+    name = make.__name__.lower()
+    with pytest.raises(ValueError, match=rf"{name}: student 'a', teacher 'b': .* have one positio"):
+        make(**LAYERS)(*pair, TARGET)
+
+
+def test_logits_of_one_position_are_refused():
+    with pytest.raises(ValueError, match=r"cwd: student '', teacher '': features .* have one posi"):
+        CWD()(outputs({}), outputs({}), TARGET)

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from kdx.losses import KD
+from kdx.losses import DIST, DKD, KD, NKD, WTTM
 from kdx.losses.logits import others, standardized
 from kdx.protocols import Outputs
-from tests.contracts import TARGET, check_loss, pair
+from tests.contracts import TARGET, check_loss, outputs, pair
 
 
 def test_standardized_against_numpy():
@@ -42,3 +42,11 @@ def test_standardized_kd_is_kd_of_standardized_logits():
 def test_others_are_all_classes_but_the_target():
     logits = torch.arange(20.0).view(4, 5)
     assert others(logits, TARGET).tolist()[:2] == [[1, 2, 3, 4], [5, 6, 7, 9]]
+
+
+@pytest.mark.parametrize("make", [DIST, DKD, KD, NKD, WTTM])
+def test_standardised_logits_of_two_classes_are_refused(make):
+    """They are 0.707 and -0.707, whatever the network says."""
+    pair = [outputs({}, logits=(4, 2), seed=seed) for seed in (0, 1)]
+    with pytest.raises(ValueError, match=r"standardize: of 2 classes standardised log"):
+        make(standardize=True)(*pair, torch.tensor([0, 1, 1, 0]))

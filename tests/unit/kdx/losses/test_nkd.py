@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from kdx.losses import NKD
+from kdx.protocols import Outputs
 from tests.contracts import TARGET, check_loss, outputs, pair
 from tests.unit.kdx.losses.test_dkd import softmax
 
@@ -31,3 +32,13 @@ def test_without_others_it_is_cross_entropy_with_a_sure_teacher():
     value = NKD(gamma=0)(student, type(teacher)(sure), TARGET)
     expected = torch.nn.functional.cross_entropy(student.logits, TARGET)
     assert value.item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_a_class_that_both_networks_exclude_counts_nothing():
+    student, teacher = (torch.randn(4, 5, dtype=torch.float64) for _ in range(2))
+    known = [Outputs(each[:, :4]) for each in (student, teacher)]
+    masked = [
+        Outputs(each.index_fill(1, torch.tensor([4]), -torch.inf)) for each in (student, teacher)
+    ]
+    target = torch.tensor([0, 3, 1, 2])
+    assert NKD()(*masked, target).item() == pytest.approx(NKD()(*known, target).item(), rel=1e-12)

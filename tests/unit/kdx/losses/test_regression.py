@@ -45,3 +45,10 @@ def test_refusals():
         MSE()(Outputs(OWN), None, torch.zeros(6).long())
     with pytest.raises(ValueError, match=r"do not fit the teacher's float64 \[6, 1\]"):
         MSE(to="teacher")(Outputs(OWN), Outputs(GOAL[:, :1]), GOAL)
+
+
+def test_targets_are_not_rounded_to_the_precision_of_the_outputs():
+    half = Outputs(torch.ones(2, 1, dtype=torch.bfloat16))
+    assert MSE()(half, None, torch.full((2, 1), 1.003)).item() == pytest.approx(9e-6, rel=1e-3)
+    tiny = Outputs(torch.ones(2, 1, dtype=torch.float16))
+    assert MSE()(tiny, None, torch.full((2, 1), 1e5)).item() == pytest.approx(1e10, rel=1e-3)

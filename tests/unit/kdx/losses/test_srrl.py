@@ -145,3 +145,23 @@ def test_a_run_with_the_three_losses_and_a_resnet(recipe, console):
     total = line["loss/cross_entropy"] + line["loss/srrl"]
     total += 0.8 * line["loss/crd"] + 1e-3 * line["loss/ofd"]
     assert line["loss/total"] == pytest.approx(total)
+
+
+def test_a_layer_that_the_classifier_does_not_read_is_refused():
+    student, teacher = outputs(SHAPES["student"]), outputs({"layer4": (4, 6)}, seed=1)
+    head = network()
+    named = loss(teacher_network=head, teacher_layer="layer4")
+    with pytest.raises(
+        ValueError, match=r"of 'layer4' the head makes other logits than the teacher"
+    ):
+        named(student, teacher, TARGET)
+    logits = head["fc"](teacher.features["layer4"])
+    assert named(student, Outputs(logits, teacher.features), TARGET).isfinite()
+
+
+def test_a_head_that_takes_no_vectors_is_refused():
+    head = nn.ModuleDict({"conv": nn.Conv2d(6, 5, 1)}).eval()
+    with pytest.raises(
+        ValueError, match=r"srrl: the head takes no \[4, 6\]: .*name the classifier"
+    ):
+        loss(teacher_network=head, head="conv")(*pair(**SHAPES), TARGET)

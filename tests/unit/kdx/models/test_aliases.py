@@ -5,6 +5,7 @@ import torch
 import torchvision
 from torch import nn
 
+import expand
 from kdx.losses import Hint
 from kdx.models.aliases import find_aliases
 from kdx.models.features import Tapped
@@ -98,3 +99,19 @@ def test_what_a_network_does_not_have_is_refused():
         ValueError, match=r"the teacher has no @stage4: name a module. Known: @stage1"
     ):
         network(torch.randn(2, 1, 8, 8))
+
+
+def test_aliases_are_those_of_the_compact_network_while_it_is_expanded():
+    """The expanded layers' parameters would make another part the largest."""
+    compact = torchvision.models.mobilenet_v3_small(num_classes=7)
+    expanded = expand.expand(compact, "cl")
+    images = torch.randn(2, 3, 64, 64)
+    paths = [path for path, _ in compact.named_modules()]
+    own, others = (find_aliases(each, images, paths) for each in (compact, expanded))
+    assert own["@stage1"] != others["@stage1"]
+    network = Tapped(expanded, compact=compact)
+    for alias in own:
+        network.tap(alias)
+    network(images)
+    told = network.described()
+    assert all(f"{alias} = {path} [" in told for alias, path in own.items())

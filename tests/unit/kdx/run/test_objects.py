@@ -1,5 +1,6 @@
 """Runs of Python objects: what the recipe says of them; resumed, or with a memo, they are equal."""
 
+import copy
 import os
 import random
 import signal
@@ -254,3 +255,24 @@ def test_problems_of_objects_name_their_place(distill):
         distill(epochs=0)
     with pytest.raises(ValueError, match=r"undertrained, or know other classes"):
         distill(teacher=network(seed=1), losses=[kdx.losses.KD()])
+
+
+@pytest.mark.parametrize("name", ["SRRL", "OFD"])
+def test_a_loss_that_reads_the_teachers_network_gets_the_runs_own(name):
+    """Of the user's object a copy would neither move to the device nor share its memory."""
+    teacher = network(plain, seed=1)
+    loss = {"SRRL": kdx.losses.SRRL, "OFD": kdx.losses.OFD}[name]
+    layers = {"layers": [["0", "0"]]} if name == "OFD" else {}
+    given, _ = recipe_of_objects(
+        student=network(),
+        train=Digits(64),
+        test=Digits(32, test=True),
+        teacher=teacher,
+        losses=[loss(teacher_network=teacher, **layers)],
+    )
+    theirs = copy.deepcopy(teacher)
+    made = given["losses"][0]["use"].build(teacher_network=theirs)
+    assert (made.heads[0] is theirs[4]) if name == "SRRL" else (made.networks[0] is theirs)
+    alone = given["losses"][0]["use"].build(teacher_network=None)
+    held = alone.heads[0] if name == "SRRL" else alone.networks[0]
+    assert all(held is not each for each in (*teacher.modules(), *theirs.modules()))

@@ -14,8 +14,9 @@ from kdx.recipe import RecipeError
 from kdx.report.summary import read_summary
 from kdx.run.run import run
 from kdx.training.job import build
-from kdx.training.runtime import Runtime, accelerator_for
+from kdx.training.runtime import OWN, Runtime, accelerator_for
 from kdx.training.stage import StageRunner
+from kdx.training.state import TrainState
 from tests.unit.runs import EXPAND, SGD, contents
 
 HELD_OUT = "data.validation=32"
@@ -172,3 +173,9 @@ def test_an_average_is_of_the_statistics_that_all_processes_have(recipe, monkeyp
         buffer.copy_(value)
     expected = restore(job.student, job.transforms).state_dict()
     check(runtime.average.module.state_dict(), expected)
+
+
+def test_an_average_of_tied_weights_is_saved(recipe, console):
+    done = run(recipe("student.use=tests.toys.tied", "average={use: ema}", "epochs=1"), console)
+    state, _ = TrainState.newest(done)
+    assert torch.equal(*(state.averages[f"{OWN}.module.{n}.weight"] for n in (0, 2)))

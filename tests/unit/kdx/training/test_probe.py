@@ -159,3 +159,18 @@ def test_parameters_that_the_terms_do_not_reach_are_named():
     assert all(torch.equal(b, before[name]) for name, b in network.named_buffers())
     with pytest.raises(ValueError, match="losses: every term has weight 0"):
         Objective(network, [term(mean_square, 0.0)])
+
+
+class Late(nn.Module):
+    """Reads a feature from the second epoch on."""
+
+    def forward(self, student, teacher, target, *, epoch):
+        return (student.features["conv3"] if epoch else student.logits).square().mean()
+
+
+def test_what_a_loss_reads_in_the_last_epoch_is_tapped_before_the_first():
+    objective = Objective(student(), [term(Late())], epochs=2)
+    objective.probe(*BATCH, {})
+    objective.enter(1)
+    _, values = objective(*BATCH)
+    assert values["term"] > 0

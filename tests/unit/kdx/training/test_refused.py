@@ -23,6 +23,8 @@ EXPAND = "student.transforms=[{use: expand.ExpandNet, conv: cl}]"
         (["student.in_channels=2"], r"student: forward failed on images of \[1, 32, 32\]: "),
         (["student.num_classes=7"],
          r"student: its output for 8 images is \[8, 7\], not logits \[8, 10\] for"),
+        (["student.use=tests.toys.lazy"],
+         r"student: 4.weight has no shape yet: give its module the sizes: lazy modules are not"),
         (["student.use=tests.toys.Pair"], r"student: its output for 8 images is tuple, not log"),
         (["teacher={use: smallnet, num_classes: 7}"], r"teacher: its output for 8 images is \[8"),
         (["teacher={use: smallnet, in_channels: 3}"], r"teacher: forward failed on images of"),
@@ -184,3 +186,13 @@ def test_a_memo_of_several_views_has_no_repeats(recipe):
     build(recipe(teacher.format(1), *what))
     with pytest.raises(ValueError, match=r"memo.views: 2 cannot be combined with data.sampling: b"):
         build(recipe(teacher.format(2), *what[:2], "data.sampling=balanced"))
+
+
+@pytest.mark.parametrize(
+    "loss", ["mse, to: teacher", "srrl", "kd, standardize: true, temperature: 2"]
+)
+def test_a_memo_of_the_largest_logits_is_not_for_losses_that_read_them_raw(recipe, loss):
+    teacher = "teacher={use: smallnet, allow_chance: true, memo: {top: 3}}"
+    with pytest.raises(ValueError, match=r"teacher\.memo\.top: 3 keeps what a softmax needs, and"):
+        build(recipe(teacher, f"losses=[{{use: {loss}}}]"))
+    build(recipe(teacher, "losses=[{use: kd, temperature: 1}]"))

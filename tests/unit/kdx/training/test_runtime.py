@@ -216,3 +216,28 @@ def test_half_precision_that_the_cpu_lacks_is_refused(recipe):
         ValueError, match=r"precision: 'fp16' is not supported on the CPU: use 'bf16'"
     ):
         accelerator_for(build(recipe("precision=fp16")))
+
+
+def test_what_a_loss_learned_goes_on_in_the_next_stage(fit, teacher_run):
+    """Where name, arguments and teacher are the same; its connector would be new otherwise."""
+    hint = "{use: hint, student_layer: conv1, teacher_layer: conv1, weight: 1"
+    student = "student={use: smallnet, kernel_size: 3}"
+    stages = (
+        f"stages=[{{name: a, losses: [{hint}, name: x}}, {hint}, name: y}}]}}, "
+        f"{{name: b, losses: [{hint}, name: x}}, {hint}, name: z}}]}}]"
+    )
+    teacher = f"teacher={{use: smallnet, weights: {teacher_run}}}"
+    job, _, _ = fit(teacher, student, stages, "optimizer.lr=1e-9")
+    first, second = (stage.objective.adaptors for stage in job.stages)
+    torch.testing.assert_close(first["x"].regressor.weight, second["x"].regressor.weight)
+    assert (first["y"].regressor.weight - second["z"].regressor.weight).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(("network", "last"), [("wide", True), ("narrow", False)])
+def test_images_are_channels_last_unless_onednn_would_crash(recipe, network, last):
+    widths = {"wide": "[16, 16, 32, 64]", "narrow": "[8, 8, 16, 32]"}[network]
+    student = f"student={{use: cifar_resnet, depth: 8, widths: {widths}}}"
+    job = build(recipe(student))
+    assert Runtime(job, accelerator_for(job)).channels_last is last
+    job = build(recipe(student, "channels_last=true"))
+    assert Runtime(job, accelerator_for(job)).channels_last

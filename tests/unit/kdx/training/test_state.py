@@ -21,3 +21,13 @@ def test_a_student_of_kdx_0_1_has_its_kernels_of_1_expanded(recipe, console):
     built, _ = state.build_student(recipe(f"{student}}}]}}"))
     assert "0.factors.0.weight" in state.student
     assert built.state_dict().keys() == state.student.keys()
+
+
+def test_a_checkpoint_has_the_phase_that_a_stage_without_one_goes_on_in(recipe, console):
+    stages = "stages=[{phase: nonlinear}, {name: same}, {phase: linear}]"
+    given = recipe(
+        "student.transforms=[{use: expand.ExpandNet, conv: cl}]", stages, "keep_checkpoints=3"
+    )
+    done = run(given, console)
+    found = [TrainState.read(done / f"checkpoints/epoch_000{n}").phase for n in (1, 2, 3)]
+    assert found == ["nonlinear", "nonlinear", "linear"]
