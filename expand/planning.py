@@ -90,7 +90,14 @@ class Plan:
         known = [row.cost and (row.kept is not None or not row.strategy) for row in self]
         left = len(known) - sum(map(bool, known))
         less = f"; without {left} layer{'s'[: left - 1]} that cannot be counted" if left else ""
-        return text + f"{note}; folding shared by {self.batch}{less}" if costs else text
+        text += f"{note}; folding shared by {self.batch}{less}" if costs else ""
+        narrow = [row.path for row in self.expanded if row.parameters_after < row.parameters_before]
+        if narrow:
+            text += (
+                f"\nfewer numbers than the layer has, which limits its kernels: {', '.join(narrow)}"
+            )
+            text += " (a larger rate, or stem: expand for a stem, gives it more)"
+        return text
 
 
 def _line(row: LayerPlan, *, costs: bool) -> tuple[str, ...]:

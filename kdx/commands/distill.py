@@ -44,6 +44,9 @@ def run(args: argparse.Namespace) -> None:
             f"--processes {args.processes}: --machines and --gpus scale what one process takes: "
             "leave it out"
         )
+    if args.dry_run and (args.fork or args.resume):
+        flag = "--fork" if args.fork else "--resume"
+        raise ValueError(f"{flag}: a dry run is of a new run from scratch: leave one of them out")
     if args.processes:
         if world := os.environ.get("WORLD_SIZE"):
             raise ValueError(

@@ -14,6 +14,7 @@ import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     for name in args.plugins:
         try:
             importlib.import_module(name)
-        except Exception as error:  # a plug-in may raise anything
+        except (Exception, SystemExit) as error:  # a plug-in may raise anything
             raise ValueError(
                 f"--plugin {name}: cannot be imported: {type(error).__name__}: {error}"
             ) from error
@@ -130,9 +131,10 @@ def catalogue(kind: str, *, plugins: Sequence[str] = ()) -> list[Entry]:
     for name in (*PACKAGES.get(kind, ()), *installed):
         for module in _modules(name):
             for public in vars(module).get("__all__", ()):
-                factory = getattr(module, public, None)
-                if not inspect.ismodule(factory) and not lack(factory, kind, annotated=True):
-                    factories[f"{module.__name__}.{public}"] = factory
+                with suppress(Exception):  # of a module's __getattr__
+                    factory = getattr(module, public)
+                    if not inspect.ismodule(factory) and not lack(factory, kind, annotated=True):
+                        factories[f"{module.__name__}.{public}"] = factory
     return [_entry(name, factory, kind) for name, factory in factories.items()]
 
 
@@ -147,7 +149,7 @@ def _average(name: str, line: str, defaults: Mapping[str, float]) -> Entry:
 
 def _modules(name: str) -> Iterator[ModuleType]:
     """Yield a module and, of a plug-in, its submodules; one that cannot be imported is left out."""
-    with suppress(Exception):  # a plug-in may raise anything
+    with suppress(Exception, SystemExit):  # a plug-in may raise anything
         module = importlib.import_module(name)
         yield module
         inside = [] if name in HOUSE else getattr(module, "__path__", [])
@@ -186,7 +188,13 @@ def _schema(annotation: Any) -> dict[str, Any]:
 
 def _yaml(value: Any) -> str:
     """Return a default as a recipe would give it."""
-    return value if value and isinstance(value, str) else json.dumps(value, default=str)
+    value = value.value if isinstance(value, Enum) else value
+    if isinstance(value, str) and value:
+        return value
+    try:
+        return json.dumps(value, default=str)
+    except (TypeError, ValueError):  # a plug-in's default may be anything
+        return repr(value)
 
 
 def _type(schema: dict[str, Any]) -> str:

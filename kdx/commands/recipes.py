@@ -10,7 +10,6 @@ import argparse
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -24,6 +23,7 @@ from kdx.recipe.errors import Report
 from kdx.recipe.shipped import folder, shipped
 from kdx.recipe.wording import unknown
 from kdx.recipe.yaml_source import read_mapping
+from kdx.util.files import write_whole
 from kdx.util.printing import say
 
 SCHEMAS = "schema"  # the folder of the JSON schemas, for editors
@@ -71,7 +71,7 @@ def copy(name: str, to: Path, *, overwrite: bool = False) -> list[Path]:
             raise FileExistsError(f"{target} exists: copy elsewhere, or pass --overwrite")
     for source, target in targets.items():
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        write_whole(target, source.read_bytes())
     return list(targets.values())
 
 

@@ -98,6 +98,9 @@ def guarded(main: Callable[[], None], *, resumes: bool = False, has_batches: boo
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # as of `kdx list | head`; what is left to flush goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except (RecipeError, ValueError, OSError) as error:
         return _print(error, _reason(error), REFUSED)
     except Exception as error:

@@ -11,7 +11,7 @@ from functools import partial
 from inspect import Parameter
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, PydanticUserError, Strict, TypeAdapter, ValidationError
 
 from kdx.recipe.errors import Problem, RecipeError
 from kdx.recipe.wording import explain, unknown
@@ -77,6 +77,8 @@ class Component:
             built = self.factory(**fill(self.factory, self.arguments, provided))
         except Exception as error:  # the factory may be anybody's, and raise anything
             raise self.refusal(reason(error)) from error
+        except SystemExit as error:
+            raise self.refusal(f"ends Python (SystemExit: {error})") from error
         if lack := lack_built(built, self.kind):
             raise self.refusal(lack)
         return built
@@ -177,12 +179,19 @@ def _mismatch(parameter: Parameter, value: Any) -> str | None:
     return None
 
 
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
+    except PydanticUserError:  # dataclasses and models have a configuration of their own
+        return TypeAdapter(annotation)
+
+
 def _convert(parameter: Parameter | None, value: Any) -> Any:
     """Return a copy of `value` as the parameter's annotation wants it; ValidationError if wrong."""
     adapter = None
     if parameter and parameter.annotation is not Any:
         with suppress(Exception):  # not a type of data, such as Tensor: left to the factory
-            adapter = TypeAdapter(parameter.annotation, config=ConfigDict(allow_inf_nan=False))
+            adapter = _adapter(parameter.annotation)
     # As JSON, strict means that "4" is not a number, but a list may be a tuple.
     return (
         adapter.validate_json(json.dumps(value), strict=True) if adapter else copy.deepcopy(value)

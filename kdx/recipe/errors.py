@@ -47,6 +47,10 @@ class RecipeError(ValueError):
             lines.append(f"... and {counted(more, 'more problem')}")
         super().__init__("\n".join(lines))
 
+    def __reduce__(self) -> tuple[type, tuple[Sequence[Problem]]]:
+        """Pickle by the problems: a pool sends errors back so."""
+        return type(self), (self.problems,)
+
 
 def each_of(make: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """Return what `make` returns for each item; RecipeError with the problems of all, each once."""

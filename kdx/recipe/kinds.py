@@ -53,7 +53,7 @@ def _is_loss(made: type) -> bool:
     if made is nn.Module:  # its own forward takes anything, to refuse it
         return False
     method = made.forward if issubclass(made, nn.Module) else _method(made, "__call__")
-    return _takes(method, 3) and _returned(method) not in (int, float)
+    return _takes(method, 3, "indices", "epoch") and _returned(method) not in (int, float)
 
 
 def _has(**arity: int) -> Callable[[type], bool]:
@@ -120,10 +120,15 @@ def _method(made: type, name: str) -> Any:
     return next((vars(base)[name] for base in made.__mro__ if name in vars(base)), None)
 
 
-def _takes(method: Any, count: int) -> bool:
-    """Return whether `method` can be called with self and `count` positional arguments."""
+def _takes(method: Any, count: int, *asked: str) -> bool:
+    """Return whether `method` can be called with self and `count` positional arguments.
+
+    It gets by name what it has of the `asked` parameters, too.
+    """
     try:
-        inspect.signature(method).bind(*[None] * (count + 1))
+        signature = inspect.signature(method)
+        more = {name: None for name in asked if name in signature.parameters}
+        signature.bind(*[None] * (count + 1), **more)
     except (TypeError, ValueError):
         return False
     return True

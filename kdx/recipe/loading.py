@@ -20,7 +20,7 @@ from kdx.recipe.schema import Recipe
 from kdx.recipe.sections import Data, Student, Teacher
 from kdx.recipe.stages import LossTerm
 from kdx.recipe.wording import explain, show
-from kdx.recipe.yaml_source import read_mapping
+from kdx.recipe.yaml_source import LARGEST, parse, read_mapping
 
 Section = TypeVar("Section", bound=BaseModel)
 
@@ -65,13 +65,33 @@ def read(
     if "arms" in data and "student" not in data:
         report.fail("this is a study, not a recipe: run it with `kdx study`")
     override(data, overrides, report)
+    _leave_momentum(data, given, report)
     check_relations(data, report)
     check_paths(data, report)
     check_memos(data, locations, report)
     born_again(data)
     bound = _Binder(allowed_modules(locations.plugins), report).recipe(data)
     locations = locations if report.overridden(("name",)) else locations.found()
-    return _checked(Recipe, bound, locations, report)
+    recipe = _checked(Recipe, bound, locations, report)
+    _check_readable(recipe, report)
+    return recipe
+
+
+def _leave_momentum(data: dict[str, Any], given: Mapping[str, Any], report: Report) -> None:
+    """Take the default's momentum away where an override names another optimizer."""
+    named, kept = (report.overridden(("optimizer", key)) for key in ("use", "momentum"))
+    if "optimizer" not in given and named and not kept:
+        data["optimizer"].pop("momentum", None)
+
+
+def _check_readable(recipe: Recipe, report: Report) -> None:
+    """Raise RecipeError if the recipe of a run, with its defaults written out, cannot be read."""
+    text, own = recipe.portable_yaml(), Report(report.file)
+    if len(text.encode()) > LARGEST:
+        report.fail(f"with its defaults written out it is larger than {LARGEST // 1024} kB")
+    parse(text, own)
+    for problem in own.problems:
+        report.fail(f"with its defaults written out it cannot be read: {problem.message}")
 
 
 def beside(recipe: Recipe, path: Path) -> Recipe:

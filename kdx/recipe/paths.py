@@ -93,7 +93,7 @@ class Locations:
             return given
         path = self.output_root / given.removeprefix(f"{_RUNS}/").lstrip("/")
         # Such a path must mean the same when the resolved recipe is read again.
-        again = self.output_root != Path(_RUNS) and path.parts[0] == _RUNS
+        again = self.output_root != Path(_RUNS) and path.parts[:1] == (_RUNS,)
         return str(path.absolute() if again else path)
 
     def portable(self, given: str) -> str:

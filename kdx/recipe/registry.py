@@ -65,6 +65,8 @@ def allow(plugins: Sequence[str]) -> None:
 
     ValueError for what is not the name of a module there is; nothing is imported.
     """
+    if isinstance(plugins, str):
+        raise ValueError(f"plugins: {plugins!r} is a string: pass a list, [{plugins!r}]")
     if plugins and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
         importlib.invalidate_caches()
@@ -73,7 +75,7 @@ def allow(plugins: Sequence[str]) -> None:
         if name.endswith(".py") or not root or importlib.util.find_spec(root) is None:
             raise ValueError(
                 f"--plugin {name}: no such module: give the name of a module, as my_pkg, that is "
-                "installed or in the current directory"
+                "installed, in the current directory or on PYTHONPATH; for several repeat --plugin"
             )
 
 
@@ -147,11 +149,15 @@ def _dotted(use: str, kind: str, allowed: Iterable[str]) -> Any:
     module, _, name = use.rpartition(".")
     if not any(f"{module}.".startswith(f"{root}.") for root in allowed):
         outside = f"outside the modules that a recipe may use ({', '.join(sorted(allowed))})"
-        raise ValueError(f"{show(use)} is {outside}: allow it with --plugin {parts[0]}")
+        raise ValueError(
+            f"{show(use)} is {outside}: allow it with --plugin {parts[0]} (plugins=[{parts[0]!r}])"
+        )
     found = _import(module)
     public = vars(found).get("__all__")
     if public is None:
         raise ValueError(f"{show(use)}: module {module!r} has no __all__ that makes names public")
+    if not isinstance(public, list | tuple):
+        raise ValueError(f"{show(use)}: __all__ of {module!r} is no list of names")
     if name not in public:
         fit = [each for each in public if _fits(found, each, kind)]
         raise ValueError(f"{name!r} is not in __all__ of {module!r}.{unknown(name, fit or public)}")
@@ -180,6 +186,6 @@ def _import(module: str, name: str = "") -> Any:
     try:
         imported = importlib.import_module(module)
         return getattr(imported, name) if name else imported
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = f"{name!r} from {module!r}" if name else f"{module!r}"
         raise ValueError(f"cannot import {what}: {type(error).__name__}: {error}") from error

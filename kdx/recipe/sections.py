@@ -101,6 +101,8 @@ class Augment(Section):
 
 
 def _listed(value: object) -> object:
+    if value is None or value == "none":
+        return {}
     return {"then": value} if isinstance(value, list) else value
 
 
@@ -123,7 +125,9 @@ class Data(Section):
     batch_size: Count = 128
     augment: Annotated[
         Augment,
-        BeforeValidator(_listed, json_schema_input_type=Augment | list[InstanceOf[Component]]),
+        BeforeValidator(
+            _listed, json_schema_input_type=Augment | list[InstanceOf[Component]] | None
+        ),
     ] = Augment()
     mixup: Annotated[Beta, _MIXED] = 0.0
     cutmix: Annotated[Beta, _MIXED] = 0.0

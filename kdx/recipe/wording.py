@@ -13,6 +13,8 @@ _LONGEST = 1000  # characters of a message
 _MANY = 30  # known names, of which only the nearest are shown
 _LIKE = 0.6  # ratio of equal characters from which a name is suggested, as in difflib
 
+_MEANT = {"learning_rate": "lr", "wd": "weight_decay"}  # by other libraries' names
+
 _TYPES = {
     "bool": "true or false",
     "int": "an integer",
@@ -48,6 +50,8 @@ def unknown(name: str, known: Iterable[str]) -> str:
     A name is compared with whole names and with the last parts of dotted ones; case counts last.
     """
     known = sorted(known)
+    if (meant := _MEANT.get(name.lower())) in known:
+        return f" Did you mean {meant!r}? Known: {', '.join(known)}"
     forms: dict[str, list[str]] = {}
     for each in known:
         for form in {each, each.rpartition(".")[2]}:

@@ -19,7 +19,10 @@ from kdx.util.words import of_windows
 LARGEST = 2**16
 """Characters in a recipe, which is about twenty lines: they are read in a fraction of a second."""
 DEEPEST = 32  # mappings and lists, in one another
-_CONSTANTS: dict[str, Any] = {"true": True, "false": False, "null": None, "~": None, "": None}
+_WORDS = {"true": True, "false": False, "null": None}  # also True and TRUE: YAML 1.2, section 10.3
+_CONSTANTS: dict[str, Any] = {
+    form: value for word, value in _WORDS.items() for form in (word, word.title(), word.upper())
+} | {"~": None, "": None}
 _INTEGER = re.compile(r"[-+]?[0-9]+", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
 _SPECIAL = re.compile(r"([-+]?)\.(inf|nan)")
@@ -43,7 +46,8 @@ def read_mapping(path: Path, report: Report, rule: str) -> dict[str, Any]:
             content = file.read(LARGEST + 1)
     except (OSError, ValueError) as error:
         found = of_windows(str(path)) or getattr(error, "strerror", error)
-        report.fail(f"cannot be read: {found}")
+        instead = f": name its {path / 'recipe.yaml'}" if (path / "recipe.yaml").is_file() else ""
+        report.fail(f"cannot be read: {found}{instead}")
     if len(content) > LARGEST:
         report.fail(f"larger than {LARGEST // 1024} kB: a recipe is about twenty lines")
     try:

@@ -49,11 +49,17 @@ class Dots:
 
 
 def lines(
-    series: Sequence[Line], *, x: str, y: str, marks: Sequence[float] = (), log: bool = False
+    series: Sequence[Line],
+    *,
+    x: str,
+    y: str,
+    marks: Sequence[float] = (),
+    log: bool = False,
+    joined: bool = True,
 ) -> Markup:
     """Draw lines over x, which is counted in whole numbers; values that are not finite are gaps.
 
-    `marks` are dotted verticals. Line n has the colour `c<n>`.
+    `marks` are dotted verticals. Line n has the colour `c<n>`. Without `joined`, points alone.
     """
     places = [at for line in series for at, _ in line.points]
     values = [v for line in series for _, v in line.points]
@@ -76,8 +82,9 @@ def lines(
             for before, at in pairwise([None, *drawn])
             if at
         )
-        add(svg, "path", f"line {hue}" + " dashed" * (number >= HUES), d=path)
-        if len(line.points) <= MARKED:
+        if joined:
+            add(svg, "path", f"line {hue}" + " dashed" * (number >= HUES), d=path)
+        if not joined or len(line.points) <= MARKED:
             for (a, value), at in zip(line.points, drawn, strict=True):
                 if at:
                     dot = add(svg, "circle", hue, cx=at[0], cy=at[1], r=2.4)

@@ -63,7 +63,7 @@ def _figure(
                    for number, layer in places if layer in ranges])
         for run, ranges in students.items()
     ]  # fmt: skip
-    drawn = lines(series, x="layer, by its number in the table", y=statistic)
+    drawn = lines(series, x="layer, by its number in the table", y=statistic, joined=False)
     return Figure(title, drawn, list(students))
 
 

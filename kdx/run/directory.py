@@ -54,9 +54,14 @@ def check_free(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
     """
     aside = _aside(run_dir)
     if is_taken(run_dir) and not (resume or overwrite):
+        if inside := _runs_inside(run_dir):
+            raise FileExistsError(
+                f"{run_dir} is a folder with other runs ({listed(inside)}): give this run another "
+                "name (name=...)"
+            )
         raise FileExistsError(
-            f"{run_dir} already exists: pass --resume to continue it, --overwrite to replace it, "
-            "or give this run another name (name=...)"
+            f"{run_dir} already exists: pass --resume (resume=True) to continue it, --overwrite "
+            "(overwrite=True) to replace it, or give this run another name (name=...)"
         )
     if _is_kept(aside) and not (overwrite or (resume and checkpoints.any_at(run_dir))):
         raise FileExistsError(
@@ -81,6 +86,13 @@ def check_apart(run_dir: Path) -> None:
                 f"{run_dir} lies in the run {place}, which would take it along when it is replaced "
                 "or moved: give this run another name (name=...) or output root (--output-root)"
             )
+
+
+def _runs_inside(folder: Path) -> list[str]:
+    """Return the names of runs below a folder that is none itself."""
+    if any((folder / name).exists() for name in TRACES):
+        return []
+    return sorted({each.parent.name for name in TRACES for each in folder.glob(f"*/{name}")})
 
 
 def refuse_holding(run_dir: Path) -> None:

@@ -25,7 +25,7 @@ from kdx.run.environment import environment
 from kdx.run.pictures import with_pictures, write_pictures
 from kdx.run.printed import print_result
 from kdx.run.report import write_report
-from kdx.tasks import numbers_of
+from kdx.tasks import numbers_of, reached_by_luck
 from kdx.training.health import diverged, is_finite
 from kdx.training.log import RunLog
 from kdx.training.progress import Progress
@@ -100,7 +100,8 @@ def finish(
         write_report(run_dir, job.recipe, summary, certificate, **about)
         write_report_page([run_dir], summary=summary)
         write_summary(run_dir, summary)  # last: it marks the run as finished
-        print_result(summary, certificate, classes, run_dir, log.console)
+        luck = reached_by_luck(job.task, summary.test_images)
+        print_result(summary, certificate, classes, run_dir, log.console, luck=luck)
     return runtime.agree(certificate.problems)
 
 

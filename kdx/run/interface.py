@@ -100,6 +100,12 @@ def distill(
         raise ValueError("resume continues a run, overwrite replaces it: choose one")
     if isinstance(recipe, Recipe) and settings:
         raise ValueError(f"{', '.join(settings)}: a Recipe takes no overrides: pass them to load()")
+    if isinstance(recipe, Recipe):
+        known = recipe.locations
+        if plugins or Path(output_root) not in (Path("runs"), known.output_root):
+            raise ValueError("plugins, output_root: a Recipe has its own: pass them to load()")
+    if settings.get("name", "") is None:
+        del settings["name"]
     allow(plugins)
     network = settings.get("student") if recipe is None else None
     if not isinstance(recipe, Recipe):
@@ -164,9 +170,19 @@ def _read(
                 "student=module, train=dataset, test=dataset"
             )
         given, settings = recipe_of_objects(**settings)
+        given = _numbers(given)
     path = recipe if isinstance(recipe, str | os.PathLike) else "the recipe"
     locations = Locations(Path(path), output_root, plugins)
     return read(locations, overrides_of(settings), given=given)
+
+
+def _numbers(value: Any) -> Any:
+    """Return a part of a recipe with Python's numbers in place of NumPy's."""
+    if isinstance(value, Mapping):
+        return {key: _numbers(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_numbers(each) for each in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _json(value: Any) -> str:

@@ -18,6 +18,7 @@ from kdx.data.digests import DIGITS
 from kdx.data.from_torch import Kind
 from kdx.recipe import Component
 from kdx.recipe.kinds import lack
+from kdx.recipe.stages import LossTerm
 from kdx.training import schedules
 from kdx.util.copies import copied
 
@@ -119,8 +120,11 @@ def _made(kind: str, given: Any, known: Mapping[str, Any]) -> Any:
         )
     if name := next((name for name, each in known.items() if each is made.func), None):
         return {"use": name, **made.keywords}
-    if kind == "schedule":
+    if kind == "schedule" and not isinstance(made.func, type):
         return _part(kind, given, kind)
+    if kind == "schedule":
+        factory = partial(lambda make, **_: make(), made)
+        return {"use": _component(kind, made.func, kind, factory, made.keywords)}
     own = _component(kind, made.func, kind, lambda params, **_: made(params), made.keywords)
     return {"use": own}
 
@@ -154,10 +158,13 @@ def _part(kind: str, value: Any, place: str, teachers: Sequence[nn.Module] = ())
 def _component(kind: str, value: Any, place: str, factory: Any, shown: Any = ()) -> Component:
     """Return a component; its arguments are the public ones of `shown` that a recipe can hold.
 
-    Of a long one that is a digest.
+    Of a long one that is a digest. A loss's own `weight`, for example, becomes `weight_`: the other
+    is a key of the recipe.
     """
     arguments: dict[str, Any] = {}
-    for name, each in dict(shown).items():
+    keys = LossTerm.model_fields if kind == "loss" else ()
+    for attribute, each in dict(shown).items():
+        name = f"{attribute}_" if attribute in keys else attribute
         if not name.startswith("_") and name not in ("training", "use"):
             with suppress(TypeError, ValueError):  # of json, for what a recipe cannot hold
                 text = json.dumps(each)
@@ -169,4 +176,4 @@ def _component(kind: str, value: Any, place: str, factory: Any, shown: Any = ())
 def _name(value: Any) -> str:
     """Return the name of an object's class, or of a class or function, as an identifier."""
     named = value if isinstance(value, type | FunctionType) else type(value)
-    return re.sub(r"\W+", "_", named.__name__).strip("_") or "unnamed"
+    return re.sub(r"\W+", "_", named.__name__, flags=re.ASCII).strip("_") or "unnamed"

@@ -19,8 +19,13 @@ def print_result(
     classes: Classes | None,
     run_dir: Path,
     console: Console,
+    *,
+    luck: float = 0.0,
 ) -> None:
-    """Print what was exported: accuracy, size, what the export changed, and where it lies."""
+    """Print what was exported: accuracy, size, what the export changed, and where it lies.
+
+    `luck` is what chance may reach of the primary metric.
+    """
     first = summary.primary_metric
     test, best = (measured(first, m[first], summary.numbers) for m in (summary.test, summary.best))
     lines = [
@@ -28,6 +33,11 @@ def print_result(
         f"{summary.headings[first]} on {counted(summary.test_images, 'test image')} (best epoch on "
         f"{summary.evaluated_on}: {best}, epoch {summary.best_epoch})"
     ]
+    if summary.test[first] <= luck:
+        lines.append(
+            f"note     {test} is no better than chance: check the labels and that the network "
+            "returns logits (no softmax), or change the learning rate"
+        )
     if summary.exported == "average":
         lines.append("         it is the average of the student's compact weights")
         is_behind = summary.average and summary.last[first] > summary.average[first]

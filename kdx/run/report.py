@@ -36,7 +36,7 @@ loss, the first term that reads no teacher. With the suggested weight, the term'
 has the norm of the task loss's. Medians of the last epoch of the stage, and the range of all."""
 EVALUATING = """\
 ```bash
-kdx evaluate {run_dir}
+kdx evaluate {run_dir}{plugin_options}
 ```
 
 """
@@ -175,7 +175,8 @@ def _load(recipe: Recipe, run_dir: Path, input: InputSpec, summary: Summary) -> 
     if use.startswith("object:"):
         return LOADING.format(more=f", network={use[7:]}(...)", **about)
     more = f", plugins={json.dumps(plugins)}" if plugins else ""
-    return (EVALUATING + LOADING).format(more=more, **about)
+    options = "".join(f" --plugin {name}" for name in plugins)
+    return (EVALUATING + LOADING).format(more=more, plugin_options=options, **about)
 
 
 def _optimizer(section: Optimizer) -> str:

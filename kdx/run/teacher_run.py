@@ -1,7 +1,6 @@
 """The teacher of a run: the recipe that trains it, and whether it knows the data's classes."""
 
 import os
-from math import sqrt
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from kdx.recipe.sections import Teacher as TeacherSection
 from kdx.run.directory import moved
 from kdx.run.precision_check import PrecisionCheck
 from kdx.run.teacher_input import Right, better_input, seen_by
-from kdx.tasks import Classification, Segmentation, numbers_of, primary_metric
+from kdx.tasks import Classification, Segmentation, numbers_of, primary_metric, reached_by_luck
 from kdx.training.evaluation import Evaluation
 from kdx.training.runtime import Runtime
 from kdx.util.printing import say
@@ -115,7 +114,7 @@ def _check(runtime: Runtime, name: str, console: Console) -> Evaluation:
         say(console, f"note     {note}")
     first, numbers = primary_metric(job.task), numbers_of(job.task)
     chance, share = job.task.chance, evaluation.metrics[first]
-    bound = chance + 2 * sqrt(chance * (1 - chance) / len(source))
+    bound = reached_by_luck(job.task, len(source))
     if share <= bound and not section.allow_chance:
         raise ValueError(
             f"{place}: {scored} is no better than chance, which is "

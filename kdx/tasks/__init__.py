@@ -1,5 +1,7 @@
 """What networks are trained for: a data set brings its task (`kdx.protocols.Task`)."""
 
+from math import sqrt
+
 from kdx.protocols import ImageData, Numeric, Task
 from kdx.tasks.classification import Classification as Classification
 from kdx.tasks.classification import check_labels as check_labels
@@ -20,6 +22,11 @@ def task_of(data: ImageData) -> Task:
 def primary_metric(task: Task) -> str:
     """Return the name of the metric that chooses the best epoch."""
     return next(iter(task.metrics))
+
+
+def reached_by_luck(task: Task, images: int) -> float:
+    """Return what chance reaches of the primary metric on so many images: two standard errors."""
+    return task.chance + 2 * sqrt(task.chance * (1 - task.chance) / images)
 
 
 def counted_outputs(task: Task, count: int) -> str:

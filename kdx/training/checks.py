@@ -25,6 +25,10 @@ from kdx.util.copies import copied
 from kdx.util.errors import reason
 from kdx.util.words import counted
 
+BUILT = (
+    ". A constructor that names num_classes, in_channels or image_size gets those of the data set"
+)
+
 
 def mixing_of(recipe: Recipe, task: Task, labels: Tensor) -> Mixing | None:
     """Return how the recipe mixes images of `labels` [n]; ValueError for other targets."""
@@ -186,8 +190,8 @@ def check_outputs(
             output = network(images)
     except Exception as error:  # the network may be anybody's
         failed = f"forward failed on images of {list(images.shape[1:])}: {reason(error)}"
-        raise ValueError(f"{place}: {failed}{also}") from error
+        raise ValueError(f"{place}: {failed}{also}{BUILT}") from error
     try:
         task.check(output, images)
     except ValueError as error:
-        raise ValueError(f"{place}: {error}{also}") from error
+        raise ValueError(f"{place}: {error}{also}{'' if train else BUILT}") from error

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from kdx.training.objective import Objective
 from kdx.training.optimizers import rehearse, stage_optimizer
 from kdx.training.schedules import Schedule
 from kdx.training.terms import Term
+from kdx.util.errors import reason
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,23 @@ class StageBuilder:
         outputs = {name: each(images) for name, each in self.teachers.items()}
         unused = objective.unused(images, targets, outputs, indices)
         self._rehearse(stage, objective)  # fails now, not in training
-        return StageJob(stage, objective, stage.schedule.build(), unused, is_compact=not lack)
+        schedule = self._schedule(stage)
+        return StageJob(stage, objective, schedule, unused, is_compact=not lack)
+
+    def _schedule(self, stage: Stage) -> Schedule:
+        """Build the schedule, and ask it for the first and the last factor of the stage."""
+        schedule, part = stage.schedule.build(), stage.schedule
+        an_epoch = -(-self.known["train_images"] // self.recipe.data.batch_size)
+        steps = stage.epochs * an_epoch
+        for step in (0, steps - 1):
+            try:
+                factor = schedule(step, steps, an_epoch)
+            except Exception as error:  # it may be anybody's
+                raise part.refusal(f"fails at step {step}: {reason(error)}") from error
+            if not isinstance(factor, int | float) or not 0 <= factor < inf:
+                found = f"{factor!r} at step {step} of {steps}"
+                raise part.refusal(f"returned {found}, not a finite number of at least 0")
+        return schedule
 
     def _lack_of_compact(self, index: int, objective: Objective) -> str:
         """Say why the student cannot be averaged, if an average is asked for; empty if it can."""

@@ -1,7 +1,9 @@
 """Errors that end a command with an exit code of their own, importable without torch."""
 
 import re
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from kdx.util.words import in_bytes
 
@@ -30,6 +32,11 @@ class Stopped(Exception):
         self.checkpoint = checkpoint
         default = f"saved in {checkpoint}" if checkpoint else "before the first step"
         super().__init__(f"stopped by a signal, {where or default}")
+        self.where = where
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the arguments: a pool sends errors back so."""
+        return partial(type(self), where=self.where), (self.checkpoint,), vars(self)
 
 
 def reason(error: Exception) -> str:

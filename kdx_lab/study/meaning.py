@@ -38,12 +38,12 @@ def _measuring(results: Results) -> str:
     if "test" in splits:
         text.append(
             "A best epoch chosen on the test images is an optimistic figure: hold out a "
-            "`data.validation` split to choose on."
+            "validation split (data.validation) to choose on."
         )
     if any(o.train for o in outcomes):
         text.append("Train: the last epoch on the training images, without augmentation.")
         if any(recipe.data.label_noise for recipe in _recipes(results)):
-            text.append("Some labels are random (`data.label_noise`) and count as true.")
+            text.append("Some labels are random (data.label_noise) and count as true.")
     return " ".join(text)
 
 

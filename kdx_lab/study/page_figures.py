@@ -75,6 +75,8 @@ def mean_curves(results: StoredResults, setting: str, places: Mapping[str, Path]
         series = [_line(row, key, scale, places, flip=flip) for row in rows]
         if any(len(line.points) > 1 for line in series):
             note = "Mean over the seeds; band: one standard deviation."
+            if not is_metric:
+                note += " Arms with other losses cannot be compared by it."
             drawn = lines(series, x="epoch", y=y)
             figures.append(Figure(title, drawn, [line.label for line in series], note))
     return figures

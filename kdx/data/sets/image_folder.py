@@ -1,5 +1,6 @@
 """Image files in ImageNet's layout: root/split/class/image."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,7 +39,8 @@ def image_folder(
     check_numbers("image_folder", size=size, skip_bad=skip_bad)
     if absent := [str(f) for f in (Path(root, train), Path(root, test)) if not f.is_dir()]:
         folders = " and no folder ".join(map(repr, absent))
-        raise ValueError(f"image_folder: no folder {folders}; set root, train, test")
+        where = f"paths start at {os.getcwd()}" if not os.path.isabs(root) else ""
+        raise ValueError(f"no folder {folders}; set root, train, test{where and f' ({where})'}")
     left: Counter[str] = Counter()
     splits = {name: _scan(Path(root, name), left) for name in (train, test)}
     counts = {

@@ -51,10 +51,16 @@ def test_fork_is_passed_on_only_when_given(runs):
 
 def test_several_processes_get_all_arguments_and_the_number(runs, launched):
     typed = ["a.yaml", "--processes", "3", "epochs=2", "--overwrite", "--output-root", "x y"]
-    assert main(["distill", *typed, "--fork", "c", "--dry-run"]) == 0
+    assert main(["distill", *typed, "--fork", "c"]) == 0
     assert runs == []
-    expected = ["a.yaml", "epochs=2", "processes=3", "--overwrite", "--dry-run", "--fork", "c"]
+    expected = ["a.yaml", "epochs=2", "processes=3", "--overwrite", "--fork", "c"]
     assert launched == [(3, [*expected, "--output-root=x y"])]
+
+
+@pytest.mark.parametrize("flags", [["--fork", "c"], ["--resume"]])
+def test_a_dry_run_is_of_a_new_run(flags, runs, capsys):
+    assert main(["distill", "a.yaml", "--dry-run", *flags]) == 2
+    assert f"{flags[0]}: a dry run is of a new run from scratch" in capsys.readouterr().err
 
 
 def test_a_wrong_recipe_is_refused_before_anything_starts(launched, runs, capsys):

@@ -11,9 +11,12 @@ from kdx.recipe.registry import TABLES, resolve, table
 PLUGIN = '''
 """A plug-in."""
 
+from enum import Enum
+
+import numpy as np
 from torch import Tensor, nn
 
-__all__ = ["Distance", "number", "small", "untyped"]
+__all__ = ["Distance", "Odd", "number", "small", "untyped"]
 
 
 class Distance:
@@ -32,6 +35,18 @@ def small(*, num_classes: int, width: int, **more: int) -> nn.Module:
 
 
 def untyped(*, a): ...
+
+
+class Mode(Enum):
+    A = "slow"
+
+
+class Odd:
+    """Has defaults that JSON cannot hold."""
+
+    def __init__(self, *, mode: Mode = Mode.A, scale=np.ones(2), table={(0, 1): 2}) -> None: ...
+
+    def __call__(self, student, teacher, target) -> Tensor: ...
 
 
 number = 3
@@ -107,11 +122,12 @@ def test_plugins_are_listed_by_kind(plugin):
         for kind in TABLES
     }
     found = {kind: [entry.name for entry in entries] for kind, entries in added.items() if entries}
-    assert found == {"loss": ["catalogued.parts.Distance"], "network": ["catalogued.parts.small"]}
+    losses = [f"catalogued.parts.{name}" for name in ("Distance", "Odd")]
+    assert found == {"loss": losses, "network": ["catalogued.parts.small"]}
     (network,) = added["network"]
     assert network.open
     assert network.line == "Return a small network."
-    (loss,) = added["loss"]
+    loss, _ = added["loss"]
     assert list(rows(loss)) == [
         ("scale", "1.0", "number"),
         ("layers", "null", "[string, ...] or null"),
@@ -165,3 +181,9 @@ def test_markdown(capsys, plugin):
     assert lines[:2] == ["| network | argument | default | values |", "| --- | --- | --- | --- |"]
     assert lines[-1] == "| `catalogued.parts.small` | `width` | | integer |"
     assert all(line.count(" | ") + line.count(" | |") >= 3 for line in lines)
+
+
+def test_defaults_of_a_plug_in_may_be_anything(plugin, capsys):
+    assert main(["list", "losses", "--plugin", plugin]) == 0
+    words = capsys.readouterr().out.split()
+    assert {"slow", "[1.", "1.]", "{(0,"} <= {word.strip('"') for word in words}

@@ -1,5 +1,7 @@
 """Arguments that a factory declares as `**options: Unpack[SomeTypedDict]`."""
 
+from dataclasses import dataclass
+
 import expand
 from kdx.recipe.arguments import check, fill
 
@@ -19,3 +21,18 @@ def test_a_transform_is_told_its_input_shape():
     assert filled == {"conv": "cl", "input_shape": shape}
     said = fill(expand.ExpandNet, {"input_shape": [1, 3, 8, 8]}, {"input_shape": shape})
     assert said["input_shape"] == [1, 3, 8, 8]
+
+
+@dataclass
+class Settings:
+    width: int
+
+
+def configured(*, settings: Settings) -> int:
+    return settings.width
+
+
+def test_arguments_of_a_dataclass_are_checked_and_made():
+    assert fill(configured, {"settings": {"width": 3}}, {})["settings"] == Settings(3)
+    ((name, problem),) = check(configured, "network", {"settings": {"width": "x"}})
+    assert (name, "is not an integer" in problem) == ("settings", True)

@@ -145,7 +145,10 @@ def test_names_and_chains_of_teachers_have_an_end(write):
         ("~", None),
         ("", None),
         ("yes", "yes"),
-        ("True", "True"),
+        ("True", True),
+        ("FALSE", False),
+        ("Null", None),
+        ("tRUE", "tRUE"),
         ("0x1F", "0x1F"),
         ("1_000", "1_000"),
         ("12:30", "12:30"),
@@ -162,3 +165,42 @@ def test_scalars(text, value):
 
 def test_not_a_number():
     assert math.isnan(scalar(".nan"))
+
+
+@pytest.mark.parametrize(
+    ("many", "message"),
+    [
+        (range(4990), r"with its defaults written out it cannot be read: more than 5,000 values"),
+        (["x" * 80] * 790, r"with its defaults written out it is larger than 64 kB"),
+    ],
+)
+def test_a_recipe_that_a_run_could_not_read_again_is_refused(write, many, message):
+    values = ", ".join(map(str, many))
+    text = f"data: {{use: digits}}\nstudent: {{use: recipe_plugin.anything, names: [{values}]}}\n"
+    with pytest.raises(RecipeError, match=message):
+        load(write(text), plugins=["recipe_plugin"])
+
+
+def test_the_momentum_of_the_default_is_not_that_of_another_optimizer(write):
+    named = ["optimizer.use=AdamW", "optimizer.lr=1e-3"]
+    assert load(write(), named).optimizer.component.arguments == {"lr": 1e-3}
+    with pytest.raises(RecipeError, match=r"override .*optimizer.momentum: unknown argument"):
+        load(write(), [*named, "optimizer.momentum=0.8"])
+
+
+@pytest.mark.parametrize("nothing", ["null", "none", "{}", "[]"])
+def test_no_augmentation_may_be_written_as_the_docs_say(write, nothing):
+    assert load(write(), [f"data.augment={nothing}"]).data.augment == Augment()
+
+
+def test_other_libraries_names_are_understood(write):
+    with pytest.raises(RecipeError, match=r"unknown argument. Did you mean 'lr'\?"):
+        load(write(), ["optimizer.learning_rate=0.1"])
+    with pytest.raises(RecipeError, match=r"unknown argument. Did you mean 'weight_decay'\?"):
+        load(write(), ["optimizer.wd=0.1"])
+
+
+def test_a_run_directory_in_place_of_a_recipe_names_its_recipe(write):
+    file = write(name="digits/recipe.yaml")
+    with pytest.raises(RecipeError, match=r"Is a directory: name its .*digits/recipe.yaml"):
+        load(file.parent)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from kdx.recipe import registry as names
+from kdx.recipe.kinds import lack
 from kdx.recipe.registry import allow, allowed_modules, resolve, table
 
 ALLOWED = frozenset({"kdx", "expand", "teachers", "recipe_plugin"})
@@ -28,7 +29,9 @@ ALLOWED = frozenset({"kdx", "expand", "teachers", "recipe_plugin"})
 )
 def test_a_name_outside_the_allowed_modules_is_refused(plugin, use):
     root = use.partition(".")[0]
-    with pytest.raises(ValueError, match=rf"outside the modules .* allow it with --plugin {root}$"):
+    with pytest.raises(
+        ValueError, match=rf"outside the modules .* allow it with --plugin {root} .pl"
+    ):
         resolve(use, "network", ALLOWED)
 
 
@@ -84,6 +87,8 @@ def test_only_public_names_of_importable_modules_are_resolved(plugin, use, messa
         ("def net(): ...", "'odd_plugin.net': module 'odd_plugin' has no __all__ that makes names"),
         ("raise OSError('no\\ndisk')", "cannot import 'odd_plugin': OSError: no\ndisk"),
         ("1 +", "cannot import 'odd_plugin': SyntaxError: invalid syntax"),
+        ("import sys; sys.exit(0)", "cannot import 'odd_plugin': SystemExit: 0"),
+        ("__all__ = 3", "'odd_plugin.net': __all__ of 'odd_plugin' is no list of names"),
     ],
 )
 def test_a_plugin_that_is_not_usable(tmp_path, monkeypatch, source, message):
@@ -232,3 +237,21 @@ def test_plug_ins_are_names_of_modules_that_exist(tmp_path, monkeypatch):
     for name in ("my_plugin.py", "nosuch_plugin", "", ".my_plugin"):
         with pytest.raises(ValueError, match=f"^--plugin {re.escape(name)}: no such module: give"):
             allow([name])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda self, student, teacher, target, indices: None,
+        lambda self, student, teacher, target, *, epoch, indices: None,
+    ],
+)
+def test_a_loss_may_require_what_it_asks_for(call):
+    assert lack(type("Asking", (), {"__call__": call}), "loss") is None
+    other = type("Other", (), {"__call__": lambda self, student, teacher, target, images: None})
+    assert "is not a callable" in lack(other, "loss")
+
+
+def test_the_names_of_plug_ins_are_a_list():
+    with pytest.raises(ValueError, match=r"plugins: 'mine' is a string: pass a list, \['mine'\]"):
+        allow("mine")

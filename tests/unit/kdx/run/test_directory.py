@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from kdx.run.directory import claimed
+from kdx.run.directory import check_free, claimed
 from kdx.run.run import run
 
 
@@ -47,3 +47,11 @@ def test_a_run_that_appears_meanwhile_is_neither_replaced_nor_trained_again(reci
         with pytest.raises(FileExistsError, match=message):
             claimed(recipe, resume=resume, overwrite=False).__enter__()
     assert (run_dir / "student.safetensors").read_bytes() == before
+
+
+def test_a_folder_of_runs_is_not_a_run(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / "my" / name).mkdir(parents=True)
+        (tmp_path / "my" / name / "summary.json").write_text("{}")
+    with pytest.raises(FileExistsError, match=r"my is a folder with other runs \(one, two\): give"):
+        check_free(tmp_path / "my", resume=False, overwrite=False)

@@ -276,3 +276,69 @@ def test_a_loss_that_reads_the_teachers_network_gets_the_runs_own(name):
     alone = given["losses"][0]["use"].build(teacher_network=None)
     held = alone.heads[0] if name == "SRRL" else alone.networks[0]
     assert all(held is not each for each in (*teacher.modules(), *theirs.modules()))
+
+
+def test_numpys_numbers_are_numbers(distill):
+    tenth = np.float32(0.125)
+    run = distill(
+        epochs=np.int64(1),
+        batch_size=np.int64(16),
+        validation=np.float64(0.25),
+        losses=[(tenth, kdx.losses.CrossEntropy())],
+        optimizer={"use": "SGD", "lr": np.float64(0.01)},
+    )
+    recipe = (run.path / "recipe.yaml").read_text()
+    assert all(text in recipe for text in ("weight: 0.125", "lr: 0.01", "validation: 0.25"))
+
+
+class Weighted:
+    def __init__(self, weight):
+        self.weight = weight
+
+    def __call__(self, student, teacher, target):
+        return self.weight * student.logits.square().mean()
+
+
+def test_an_attribute_that_is_named_as_a_key_of_the_recipe_is_compared_too(distill):
+    run = distill(losses=Weighted(2.0), epochs=1)
+    assert "weight_: 2.0" in (run.path / "recipe.yaml").read_text()
+    with pytest.raises(ValueError, match=r"losses\.0\.weight_"):
+        distill(losses=Weighted(3.0), epochs=1, resume=True)
+
+
+class Falling:
+    """A schedule's class, or what it makes."""
+
+    def __init__(self, end=0.0):
+        self.end = end
+
+    def __call__(self, step, steps, steps_per_epoch):
+        return 1 - (1 - self.end) * step / steps
+
+
+@pytest.mark.parametrize("made", [Falling, partial(Falling, end=0.5), Falling(0.25)])
+def test_a_schedule_may_be_a_class_a_partial_or_an_object(distill, made):
+    assert distill(epochs=1, schedule=made).summary.epochs == 1
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (None, "returned None at step 0 of 4, not a finite number of at least 0"),
+        (-1.0, "returned -1.0 at step 0 of 4"),
+        (float("nan"), "returned nan at step 0"),
+        (torch.tensor(1.0), r"returned tensor\(1.\) at step 0"),
+    ],
+)
+def test_a_schedule_is_tried_before_the_run(distill, tmp_path, returned, message):
+    with pytest.raises(kdx.RecipeError, match=message):
+        distill(epochs=1, schedule=lambda step, steps, steps_per_epoch: returned)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_default_name_of_a_run_is_one_that_a_run_can_have(distill):
+    class Réseau(nn.Sequential):
+        pass
+
+    run = distill(student=Réseau(*network(plain)), epochs=1, name=None)
+    assert run.path.parts[-2:] == ("python", "r_seau")

@@ -37,3 +37,11 @@ def test_an_average_that_is_not_chosen_by_validation_says_what_would(evaluated_o
     summary = replace(SUMMARY, **averaged, evaluated_on=evaluated_on)
     print_result(summary, CERTIFICATE, None, tmp_path, console)
     assert ("with data.validation" in console.file.getvalue()) == (evaluated_on == "test")
+
+
+@pytest.mark.parametrize(("luck", "is_said"), [(0.59, True), (0.0, False)])
+def test_a_student_at_chance_is_pointed_out(luck, is_said, tmp_path):
+    console = silent()
+    summary = replace(SUMMARY, test={"top1": 0.59})
+    print_result(summary, CERTIFICATE, None, tmp_path, console, luck=luck)
+    assert ("59.00% is no better than chance" in console.file.getvalue()) == is_said

@@ -87,7 +87,7 @@ def test_the_interval_is_of_the_test_images_that_seeds_have(tmp_path, written, l
 def test_the_train_metric_is_of_the_labels_that_are_trained_on(tmp_path, written):
     noisy = finished(tmp_path, "compact", 0, 0.5, "data.label_noise=0.5", train={"top1": 0.25})
     text, _ = written([noisy])
-    assert "labels are random (`data.label_noise`) and count as true" in text
+    assert "labels are random (data.label_noise) and count as true" in text
     plain = finished(tmp_path, "compact", 1, 0.5, train={"top1": 0.25})
     assert "are random" not in written([plain])[0]
 
