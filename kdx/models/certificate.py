@@ -87,6 +87,11 @@ class Certificate:
                          "the second call, of the same network")  # fmt: skip
         return found
 
+    def __str__(self) -> str:
+        """Return what it says in a sentence; its problems, if it does not hold."""
+        holds = f"compact and trained network differ by {self.difference}"
+        return f"does not hold: {'; '.join(self.problems)}" if self.problems else f"holds: {holds}"
+
     def to_json(self) -> dict[str, Any]:
         """Return the content of certificate.json: the fields, and "holds"."""
         return {"holds": not self.problems} | asdict(self)

@@ -41,6 +41,7 @@ def test_it_holds_for_expandnets(trained, batches):
     metrics = {"trained": {"top1": 0.5}, "compact": {"top1": 0.5}}
     certificate = certify(trained, expand.compress, batches, Tolerance(), metrics=metrics)
     assert certificate.problems == []
+    assert str(certificate).startswith("holds: compact and trained network differ by ")
     assert 0 < certificate.float32.max_rel_error < 1e-5
     assert certificate.float64.max_rel_error < 1e-13
     assert (certificate.float32.images, certificate.float64.images) == (13, 8)
@@ -118,6 +119,7 @@ def test_predictions_that_change_are_counted(trained, batches):
     assert certificate.predictions_changed == 13
     changed = "compact and trained network differ in predictions: 13 of 13 changed, at most 1 may"
     assert certificate.problems[-1] == changed
+    assert str(certificate) == f"does not hold: {'; '.join(certificate.problems)}"
 
 
 @pytest.mark.parametrize("masked", [[3], [0, 1, 2, 3, 4, 5, 6], [*range(9)]])
