@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 
@@ -98,10 +99,10 @@ def guarded(main: Callable[[], None], *, resumes: bool = False, has_batches: boo
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # as of `kdx list | head`; what is left to flush goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     except (RecipeError, ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _is_closed(sys.stdout):  # `kdx list | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
         return _print(error, _reason(error), REFUSED)
     except Exception as error:
         from kdx.launch.processes import lost_peer
@@ -128,6 +129,15 @@ def guarded(main: Callable[[], None], *, resumes: bool = False, has_batches: boo
             raise
         return _print(error, str(error), FAILED)
     return 0
+
+
+def _is_closed(stream: TextIO) -> bool:
+    """Whether nobody reads a stream any more."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def _print(error: Exception, said: str, code: int) -> int:

@@ -3,15 +3,17 @@
 from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from kdx.protocols import Outputs
 
+T = TypeVar("T")
 
-def full_precision(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+
+def full_precision(function: Callable[..., T]) -> Callable[..., T]:
     """Wrap `function`: autocast off, and positional tensors of half precision as float32."""
 
     def raised(value: Any) -> Any:
@@ -19,7 +21,7 @@ def full_precision(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return value.float() if is_half else value
 
     @wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Tensor:
+    def wrapper(*args: Any, **kwargs: Any) -> T:
         device = next(arg.device.type for arg in args if isinstance(arg, Tensor))
         with torch.autocast(device, enabled=False):
             return function(*map(raised, args), **kwargs)

@@ -29,9 +29,9 @@ class SRRL(nn.Module):
 
     `head` is the module path of the classifier, by default the teacher's last linear layer of
     `num_classes` outputs. It is used as it is, frozen, and is no part of the loss. Of a teacher's
-    layer that is named it must make the teacher's logits, to a twentieth of their norm: the two
-    terms could not both be 0 otherwise. `alpha` and `beta` are finite and at least 0. ValueError
-    otherwise, and for a head that is not found.
+    layer that is named it must make the teacher's logits, to a twentieth of their norm: otherwise
+    the two terms could not both be 0 (with alpha 0 any layer will do). `alpha` and `beta` are
+    finite and at least 0. ValueError otherwise, and for a head that is not found.
     """
 
     def __init__(
@@ -85,8 +85,8 @@ class SRRL(nn.Module):
 
     @torch.no_grad()
     @full_precision
-    def _check_head(self, feature: Tensor, logits: Tensor) -> Tensor:
-        """Return the logits of the teacher's feature [B, D]; ValueError for other logits."""
+    def _check_head(self, feature: Tensor, logits: Tensor) -> None:
+        """Raise ValueError unless the head makes the teacher's logits of its feature [B, D]."""
         head, (path, wide) = self.heads[0], (self.pairs[0][1], feature.shape[1])
         if isinstance(head, nn.Linear) and head.in_features != wide:
             reads = f"the teacher's classifier reads {head.in_features} numbers"
@@ -100,10 +100,10 @@ class SRRL(nn.Module):
             shapes = f"{list(again.shape)}, the teacher's logits are {list(logits.shape)}"
             raise ValueError(f"srrl: the head's output is {shapes}: name the classifier by `head`")
         apart, size = (float(each.norm()) for each in (again.to(logits.dtype) - logits, logits))
-        if path != "@pooled" and apart > APART * size:
+        if path != "@pooled" and self.scales["alpha"] and apart > APART * size:
             differ = f"of {path!r} the head makes other logits than the teacher's"
-            raise ValueError(f"srrl: {differ}: name the layer that it reads, '@pooled'")
-        return again
+            remedy = "name the layer that it reads, '@pooled', or set alpha: 0"
+            raise ValueError(f"srrl: {differ}: {remedy}")
 
 
 def _pooled(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,13 +3,14 @@
 import copy
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from kdx.recipe.arguments import Component, check
+from kdx.recipe.arguments import Component, check, parameters_of
 from kdx.recipe.errors import KeyPath, Report, dotted
 from kdx.recipe.optimizing import Optimizer
 from kdx.recipe.overrides import override
@@ -20,7 +21,7 @@ from kdx.recipe.schema import Recipe
 from kdx.recipe.sections import Data, Student, Teacher
 from kdx.recipe.stages import LossTerm
 from kdx.recipe.wording import explain, show
-from kdx.recipe.yaml_source import LARGEST, parse, read_mapping
+from kdx.recipe.yaml_source import LARGEST, WRITTEN_OUT, parse, read_mapping
 
 Section = TypeVar("Section", bound=BaseModel)
 
@@ -65,31 +66,36 @@ def read(
     if "arms" in data and "student" not in data:
         report.fail("this is a study, not a recipe: run it with `kdx study`")
     override(data, overrides, report)
-    _leave_momentum(data, given, report)
+    allowed = allowed_modules(locations.plugins)
+    if "optimizer" not in given:
+        _leave_momentum(data["optimizer"], allowed, report)
     check_relations(data, report)
     check_paths(data, report)
     check_memos(data, locations, report)
     born_again(data)
-    bound = _Binder(allowed_modules(locations.plugins), report).recipe(data)
+    bound = _Binder(allowed, report).recipe(data)
     locations = locations if report.overridden(("name",)) else locations.found()
     recipe = _checked(Recipe, bound, locations, report)
     _check_readable(recipe, report)
     return recipe
 
 
-def _leave_momentum(data: dict[str, Any], given: Mapping[str, Any], report: Report) -> None:
-    """Take the default's momentum away where an override names another optimizer."""
+def _leave_momentum(section: Any, allowed: Iterable[str], report: Report) -> None:
+    """Take the default's momentum away where an override names an optimizer that has none."""
     named, kept = (report.overridden(("optimizer", key)) for key in ("use", "momentum"))
-    if "optimizer" not in given and named and not kept:
-        data["optimizer"].pop("momentum", None)
+    if isinstance(section, dict) and named and not kept:
+        with suppress(ValueError):  # which is told later
+            parameters, takes_any = parameters_of(resolve(section["use"], "optimizer", allowed))
+            if "momentum" not in parameters and not takes_any:
+                section.pop("momentum", None)
 
 
 def _check_readable(recipe: Recipe, report: Report) -> None:
     """Raise RecipeError if the recipe of a run, with its defaults written out, cannot be read."""
     text, own = recipe.portable_yaml(), Report(report.file)
-    if len(text.encode()) > LARGEST:
-        report.fail(f"with its defaults written out it is larger than {LARGEST // 1024} kB")
-    parse(text, own)
+    if len(text.encode()) > (most := LARGEST * WRITTEN_OUT):
+        report.fail(f"with its defaults written out it is larger than {most // 1024} kB")
+    parse(text, own, times=WRITTEN_OUT)
     for problem in own.problems:
         report.fail(f"with its defaults written out it cannot be read: {problem.message}")
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from kdx.recipe.errors import KeyPath, Report
+from kdx.recipe.paths import RECIPE
 from kdx.recipe.wording import show
 from kdx.util.words import of_windows
 
@@ -28,6 +29,7 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.A
 _SPECIAL = re.compile(r"([-+]?)\.(inf|nan)")
 _DIGITS = 300
 _MOST = 5000  # values: each of them may be a problem, or a part of the run
+WRITTEN_OUT = 4  # times as large may be the recipe of a run, which has its defaults
 
 
 class _Unreadable(Exception):
@@ -39,19 +41,21 @@ def read_mapping(path: Path, report: Report, rule: str) -> dict[str, Any]:
 
     `rule` says what the file should be. Else as `parse`.
     """
+    times = WRITTEN_OUT if path.name == RECIPE else 1
+    most = times * LARGEST
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise ValueError("it is a pipe or a device, not a file")
         with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
+            content = file.read(most + 1)
     except (OSError, ValueError) as error:
         found = of_windows(str(path)) or getattr(error, "strerror", error)
         instead = f": name its {path / 'recipe.yaml'}" if (path / "recipe.yaml").is_file() else ""
         report.fail(f"cannot be read: {found}{instead}")
-    if len(content) > LARGEST:
-        report.fail(f"larger than {LARGEST // 1024} kB: a recipe is about twenty lines")
+    if len(content) > most:
+        report.fail(f"larger than {most // 1024} kB: a recipe is about twenty lines")
     try:
-        data = parse(content.decode("utf-8-sig"), report)
+        data = parse(content.decode("utf-8-sig"), report, times=times)
     except UnicodeDecodeError as error:
         report.fail("not UTF-8", line=content.count(b"\n", 0, error.start) + 1)
     if not isinstance(data, dict):
@@ -60,13 +64,21 @@ def read_mapping(path: Path, report: Report, rule: str) -> dict[str, Any]:
     return data
 
 
-def parse(text: str, report: Report, *, path: KeyPath = (), origin: str | None = None) -> Any:
+def parse(
+    text: str,
+    report: Report,
+    *,
+    path: KeyPath = (),
+    origin: str | None = None,
+    times: int = 1,
+) -> Any:
     """Return the data in `text`, whose place in the recipe is `path`; None if it is empty.
 
-    `report` gets the problems, and where each value is: its line, or `origin` if that is given.
+    It may have `times` as many values as a recipe of a user's. `report` gets the problems, and
+    where each value is: its line, or `origin` if that is given.
     """
     try:
-        return _Reader(text, report, origin).document(path)
+        return _Reader(text, report, origin, _MOST * times).document(path)
     except _Unreadable as problem:
         message, line = problem.args[0], _line(problem.args[1])
     except yaml.reader.ReaderError as error:
@@ -98,9 +110,9 @@ def scalar(text: str) -> Any:
 class _Reader:
     """Builds data from the parser's events, which, unlike its nodes, take no recursion."""
 
-    def __init__(self, text: str, report: Report, origin: str | None) -> None:
+    def __init__(self, text: str, report: Report, origin: str | None, most: int) -> None:
         self._events: Iterator[yaml.Event] = iter(yaml.parse(text, Loader=yaml.SafeLoader))
-        self._report, self._origin, self._values = report, origin, 0
+        self._report, self._origin, self._most, self._values = report, origin, most, 0
 
     def document(self, path: KeyPath) -> Any:
         next(self._events)  # the stream begins
@@ -118,8 +130,10 @@ class _Reader:
         self._values += 1
         if len(path) > DEEPEST:
             raise _Unreadable(f"nested deeper than {DEEPEST} levels", event)
-        if self._values > _MOST:
-            raise _Unreadable(f"more than {_MOST:,} values: a recipe is about twenty lines", event)
+        if self._values > self._most:
+            raise _Unreadable(
+                f"more than {self._most:,} values: a recipe is about twenty lines", event
+            )
         self._report.locate(path, self._origin or _line(key or event))
         self._refuse_extras(path, event)
         if isinstance(event, yaml.MappingStartEvent):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def finish(
         write_report(run_dir, job.recipe, summary, certificate, **about)
         write_report_page([run_dir], summary=summary)
         write_summary(run_dir, summary)  # last: it marks the run as finished
-        luck = reached_by_luck(job.task, summary.test_images)
+        luck = reached_by_luck(job.task, summary.test_images) if job.task.chance else -inf
         print_result(summary, certificate, classes, run_dir, log.console, luck=luck)
     return runtime.agree(certificate.problems)
 

@@ -101,9 +101,10 @@ def distill(
     if isinstance(recipe, Recipe) and settings:
         raise ValueError(f"{', '.join(settings)}: a Recipe takes no overrides: pass them to load()")
     if isinstance(recipe, Recipe):
-        known = recipe.locations
-        if plugins or Path(output_root) not in (Path("runs"), known.output_root):
-            raise ValueError("plugins, output_root: a Recipe has its own: pass them to load()")
+        if more := [each for each in plugins if each not in recipe.locations.plugins]:
+            raise ValueError(f"plugins: a Recipe has its own, without {more[0]}: pass it to load()")
+        if Path(output_root) not in (Path("runs"), own := recipe.locations.output_root):
+            raise ValueError(f"output_root: a Recipe has its own, {own}: pass another to load()")
     if settings.get("name", "") is None:
         del settings["name"]
     allow(plugins)

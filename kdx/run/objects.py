@@ -82,9 +82,8 @@ def recipe_of_objects(
     if losses is not None:
         several = losses if isinstance(losses, Mapping | list | tuple) else [losses]
         named = several.items() if isinstance(several, Mapping) else (("", one) for one in several)
-        taught = teacher.values() if isinstance(teacher, Mapping) else [teacher]
-        modules = [each for each in taught if isinstance(each, nn.Module)]
-        given["losses"] = [_loss(*each, f"losses[{n}]", modules) for n, each in enumerate(named)]
+        one = teacher if isinstance(teacher, nn.Module) else None
+        given["losses"] = [_loss(*each, f"losses[{n}]", one) for n, each in enumerate(named)]
     if optimizer is not None:
         given["optimizer"] = _made("optimizer", optimizer, vars(torch.optim))
     if schedule is not None:
@@ -99,11 +98,11 @@ def _teacher(given: Any, place: str) -> dict[str, Any]:
     return dict(given) if isinstance(given, Mapping) else _part("network", given, place)
 
 
-def _loss(name: str, entry: Any, place: str, teachers: Sequence[nn.Module]) -> dict[str, Any]:
+def _loss(name: str, entry: Any, place: str, teacher: nn.Module | None) -> dict[str, Any]:
     """Return the section of a loss: an object, or a mapping as in a recipe, or (weight, it)."""
     weighted = isinstance(entry, tuple) and len(entry) == 2
     loss = entry[1] if weighted else entry
-    section = dict(loss) if isinstance(loss, Mapping) else _part("loss", loss, place, teachers)
+    section = dict(loss) if isinstance(loss, Mapping) else _part("loss", loss, place, teacher)
     return section | ({"name": name} if name else {}) | ({"weight": entry[0]} if weighted else {})
 
 
@@ -129,10 +128,11 @@ def _made(kind: str, given: Any, known: Mapping[str, Any]) -> Any:
     return {"use": own}
 
 
-def _part(kind: str, value: Any, place: str, teachers: Sequence[nn.Module] = ()) -> dict[str, Any]:
+def _part(kind: str, value: Any, place: str, teacher: nn.Module | None = None) -> dict[str, Any]:
     """Return the section of an object, which is copied whenever it is built.
 
-    What it has of one of the `teachers` is not copied: it gets that of the run's teacher.
+    What it has of the `teacher` is not copied: it gets that of the run's teacher. But not what is a
+    submodule, which is trained with it.
     """
     if lacking := lack(type(value), kind):
         of_images = type(value).__module__.startswith("torchvision.")
@@ -140,13 +140,12 @@ def _part(kind: str, value: Any, place: str, teachers: Sequence[nn.Module] = ())
         raise ValueError(f"{place}: {_name(value)} is not a {kind}: {lacking}{hint}")
 
     def factory(teacher_network: nn.Module | None = None, **_: Any) -> Any:
-        taught = dict(teacher_network.named_modules()) if teacher_network is not None else {}
-        memo = {
-            id(own): taught[path]
-            for teacher in teachers
-            if [path for path, _ in teacher.named_modules()] == [*taught]
-            for path, own in teacher.named_modules()
-        }
+        memo: dict[int, Any] = {}
+        if teacher is not None and teacher_network is not None:
+            own = {id(each) for each in value.modules()} if isinstance(value, nn.Module) else set()
+            taught = dict(teacher_network.named_modules())
+            named = teacher.named_modules()
+            memo = {id(m): taught[path] for path, m in named if path in taught and id(m) not in own}
         plain = not isinstance(value, nn.Module)
         made = copy.deepcopy(value, memo) if plain else copied(value, memo)
         return made.cpu() if isinstance(made, nn.Module) else made

@@ -33,10 +33,10 @@ def print_result(
         f"{summary.headings[first]} on {counted(summary.test_images, 'test image')} (best epoch on "
         f"{summary.evaluated_on}: {best}, epoch {summary.best_epoch})"
     ]
-    if summary.test[first] <= luck:
+    if summary.test[first] <= luck < 1:
         lines.append(
-            f"note     {test} is no better than chance: check the labels and that the network "
-            "returns logits (no softmax), or change the learning rate"
+            f"note     {test} is no better than chance: check the labels, that the network returns "
+            "logits (no softmax), and the learning rate"
         )
     if summary.exported == "average":
         lines.append("         it is the average of the student's compact weights")

@@ -7,6 +7,8 @@ import pytest
 
 from kdx.data import Augment
 from kdx.recipe import RecipeError, beside, load
+from kdx.recipe.loading import read
+from kdx.recipe.paths import Locations
 from kdx.recipe.yaml_source import scalar
 
 FULL = """\
@@ -167,23 +169,37 @@ def test_not_a_number():
     assert math.isnan(scalar(".nan"))
 
 
-@pytest.mark.parametrize(
-    ("many", "message"),
-    [
-        (range(4990), r"with its defaults written out it cannot be read: more than 5,000 values"),
-        (["x" * 80] * 790, r"with its defaults written out it is larger than 64 kB"),
-    ],
-)
-def test_a_recipe_that_a_run_could_not_read_again_is_refused(write, many, message):
-    values = ", ".join(map(str, many))
-    text = f"data: {{use: digits}}\nstudent: {{use: recipe_plugin.anything, names: [{values}]}}\n"
-    with pytest.raises(RecipeError, match=message):
-        load(write(text), plugins=["recipe_plugin"])
+def test_a_recipe_that_a_run_could_not_read_again_is_refused(write):
+    text = "data: {use: digits}\nstudent: {use: recipe_plugin.anything}\n"
+    locations, plain = Locations(write(text), Path("runs"), ("recipe_plugin",)), {"use": "digits"}
+    for names, message in (
+        (range(20_000), r"written out it cannot be read: more than 20,000 values"),
+        (["x" * 80] * 4000, r"with its defaults written out it is larger than 256 kB"),
+    ):
+        student = {"use": "recipe_plugin.anything", "names": list(names)}
+        with pytest.raises(RecipeError, match=message):
+            read(locations, given={"data": plain, "student": student})
+
+
+def test_the_recipe_of_a_run_may_be_larger_than_a_users(write):
+    """A list in one line, which is written with a line for each."""
+    names = ", ".join(f"class_{n:05}" for n in range(4900))
+    text = f"data: {{use: digits}}\nstudent: {{use: recipe_plugin.anything, names: [{names}]}}\n"
+    recipe = load(write(text), plugins=["recipe_plugin"])
+    again = write(recipe.portable_yaml(), "digits/recipe.yaml")
+    assert again.stat().st_size > 2**16
+    student = load(again, plugins=["recipe_plugin"]).student.component.arguments
+    assert student == recipe.student.component.arguments
 
 
 def test_the_momentum_of_the_default_is_not_that_of_another_optimizer(write):
     named = ["optimizer.use=AdamW", "optimizer.lr=1e-3"]
     assert load(write(), named).optimizer.component.arguments == {"lr": 1e-3}
+    for same in ("SGD", "RMSprop"):
+        assert load(write(), [f"optimizer.use={same}"]).optimizer.component.arguments == {
+            "lr": 0.01,
+            "momentum": 0.9,
+        }
     with pytest.raises(RecipeError, match=r"override .*optimizer.momentum: unknown argument"):
         load(write(), [*named, "optimizer.momentum=0.8"])
 

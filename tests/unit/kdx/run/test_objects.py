@@ -342,3 +342,28 @@ def test_the_default_name_of_a_run_is_one_that_a_run_can_have(distill):
 
     run = distill(student=Réseau(*network(plain)), epochs=1, name=None)
     assert run.path.parts[-2:] == ("python", "r_seau")
+
+
+class Neck(nn.Module):
+    """Holds a part of the teacher as a submodule, which is trained with it."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, student, teacher, target):
+        return student.logits.square().mean() + self.part.weight.square().mean()
+
+
+def test_a_part_of_the_teacher_that_a_loss_trains_is_a_copy():
+    teacher = network(plain, seed=1)
+    given, _ = recipe_of_objects(
+        student=network(),
+        train=Digits(64),
+        test=Digits(32, test=True),
+        teacher=teacher,
+        losses=[Neck(teacher[4])],
+    )
+    theirs = copy.deepcopy(teacher)
+    made = given["losses"][0]["use"].build(teacher_network=theirs)
+    assert all(made.part is not each for each in (*teacher.modules(), *theirs.modules()))

@@ -39,7 +39,7 @@ def test_an_average_that_is_not_chosen_by_validation_says_what_would(evaluated_o
     assert ("with data.validation" in console.file.getvalue()) == (evaluated_on == "test")
 
 
-@pytest.mark.parametrize(("luck", "is_said"), [(0.59, True), (0.0, False)])
+@pytest.mark.parametrize(("luck", "is_said"), [(0.59, True), (0.0, False), (1.0, False)])
 def test_a_student_at_chance_is_pointed_out(luck, is_said, tmp_path):
     console = silent()
     summary = replace(SUMMARY, test={"top1": 0.59})
