@@ -35,6 +35,7 @@ from kdx.util.copies import copied
 from kdx.util.errors import CertificateError
 from kdx.util.files import move, write_whole
 
+FEW = 50  # test images, which chance may name correctly
 UNCERTIFIED = "student.uncertified.safetensors"  # the exported file until its certificate holds
 
 
@@ -101,7 +102,8 @@ def finish(
         write_report(run_dir, job.recipe, summary, certificate, **about)
         write_report_page([run_dir], summary=summary)
         write_summary(run_dir, summary)  # last: it marks the run as finished
-        luck = reached_by_luck(job.task, summary.test_images) if job.task.chance else -inf
+        tells = job.task.chance and summary.test_images >= FEW
+        luck = reached_by_luck(job.task, summary.test_images) if tells else -inf
         print_result(summary, certificate, classes, run_dir, log.console, luck=luck)
     return runtime.agree(certificate.problems)
 

@@ -9,6 +9,7 @@ import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -18,7 +19,8 @@ from kdx.data.sets.fetch import Remote, fetch_archive
 CONTENT = bytes(range(256)) * 4000
 
 
-def archive() -> bytes:
+@cache
+def archive() -> bytes:  # with the time in its header
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=0) as tar:
         info = tarfile.TarInfo("set/a")

@@ -192,7 +192,7 @@ def test_a_memo_of_several_views_has_no_repeats(recipe):
     "loss", ["mse, to: teacher", "srrl", "kd, standardize: true, temperature: 2"]
 )
 def test_a_memo_of_the_largest_logits_is_not_for_losses_that_read_them_raw(recipe, loss):
-    teacher = "teacher={use: smallnet, allow_chance: true, memo: {top: 3}}"
+    teacher = "teacher={use: smallnet, allow_chance: true, memo: {views: 1, top: 3}}"
     with pytest.raises(ValueError, match=r"teacher\.memo\.top: 3 keeps what a softmax needs, and"):
         build(recipe(teacher, f"losses=[{{use: {loss}}}]"))
     build(recipe(teacher, "losses=[{use: kd, temperature: 1}]"))
