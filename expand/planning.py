@@ -93,10 +93,9 @@ class Plan:
         text += f"{note}; folding shared by {self.batch}{less}" if costs else ""
         narrow = [row.path for row in self.expanded if row.parameters_after < row.parameters_before]
         if narrow:
-            text += (
-                f"\nfewer numbers than the layer has, which limits its kernels: {', '.join(narrow)}"
-            )
-            text += " (a larger rate, or stem: expand for a stem, gives it more)"
+            remedy = "a larger rate, or stem: expand for a stem, gives it more"
+            limit = "fewer numbers than the layer has, which limits its kernels"
+            text += f"\n{limit}: {', '.join(narrow)} ({remedy})"
         return text
 
 

@@ -47,11 +47,12 @@ class Pipeline:
 
         if list(image.shape[1:]) == self.size:
             return image
-        sides = list(zip(self.size, image.shape[1:], strict=True))
-        zoom = max(want / have for want, have in sides)
-        cover = [max(want, round(have * zoom)) for want, have in sides]
         if shorter:
             cover = [have * shorter // min(image.shape[1:]) for have in image.shape[1:]]
+        else:
+            sides = list(zip(self.size, image.shape[1:], strict=True))
+            zoom = max(want / have for want, have in sides)
+            cover = [max(want, round(have * zoom)) for want, have in sides]
         return functional.center_crop(functional.resize(image, cover, antialias=True), self.size)
 
     def applied(self, sample: Sequence[Tensor], key: Key, *, seed: int) -> Sequence[Tensor]:

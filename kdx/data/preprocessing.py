@@ -14,9 +14,8 @@ def preparation(source: ImageSource, input: InputSpec) -> dict[str, Any]:
     "mode": Pillow's mode, which is the order of the channels, too; "resize": to "shorter_side",
     "inside" or "exactly" so many pixels, with "interpolation", "antialias" and the library, but not
     an image of the size "unless_of"; "crop" and "pad" in the centre, sizes [H, W]; then
-    (value / "scale" - "mean") / "std". What is not
-    done is None. "by" names what prepares images that kdx does not know, and "transform" is the
-    text of a Dataset's own.
+    (value / "scale" - "mean") / "std". What is not done is None. "by" names what prepares images
+    that kdx does not know, and "transform" is the text of a Dataset's own.
     """
     known: Mapping[str, Any] = {"by": type(source).__name__}
     if isinstance(source, Prepared):

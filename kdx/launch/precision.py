@@ -1,4 +1,4 @@
-"""Whether the device has the precision that is asked for, and whether torch.compile works."""
+"""Whether the device can do what is asked for: precision, torch.compile, memory format."""
 
 import os
 
@@ -55,3 +55,17 @@ def check_compiler(device: torch.device) -> None:
             f"compile: torch.compile does not work here: {reason}. It needs a C++ compiler such as "
             "g++ on the CPU, Triton and a C compiler on a GPU; or set `compile: false`"
         ) from error
+
+
+def breaks_channels_last(student: nn.Module) -> bool:
+    """Return whether oneDNN would write beyond its memory for the gradient of a float32 weight.
+
+    That of torch 2.14 does, on processors with AVX-512, for a strided convolution with a kernel of
+    1 and fewer than 16 input channels, where the batch is odd: the process dies.
+    """
+    return any(
+        isinstance(each, nn.Conv2d)
+        and max(each.kernel_size) == 1 < max(each.stride)
+        and each.in_channels < 16
+        for each in student.modules()
+    )

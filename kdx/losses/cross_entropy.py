@@ -24,8 +24,8 @@ class CrossEntropy:
     `label_smoothing`, in [0, 1), is the probability that is spread evenly over all classes
     (Szegedy et al. 2016, section 7). `class_weights` [C] multiply the term of each class in the
     value of a pixel or an image: smoothed and mixed ones have several; unlike torch's, the mean is
-    not divided by them. ValueError for a smoothing or
-    weights out of range. With `num_classes`, logits of another number of channels are refused.
+    not divided by them. ValueError for a smoothing or weights out of range. With `num_classes`,
+    logits of another number of channels are refused.
 
     "balanced" weights are n / (C * count) (King & Zeng 2001; scikit-learn's), by the `class_counts`
     of the training images, C classes of which are in n of them: their mean over the images is 1. A

@@ -89,7 +89,7 @@ def check_apart(run_dir: Path) -> None:
 
 
 def _runs_inside(folder: Path) -> list[str]:
-    """Return the names of runs below a folder that is none itself."""
+    """Return the names of the runs in a folder that is not a run."""
     if any((folder / name).exists() for name in TRACES):
         return []
     return sorted({each.parent.name for name in TRACES for each in folder.glob(f"*/{name}")})

@@ -121,11 +121,11 @@ def _made(kind: str, given: Any, known: Mapping[str, Any]) -> Any:
         return {"use": name, **made.keywords}
     if kind == "schedule" and not isinstance(made.func, type):
         return _part(kind, given, kind)
-    if kind == "schedule":
-        factory = partial(lambda make, **_: make(), made)
-        return {"use": _component(kind, made.func, kind, factory, made.keywords)}
-    own = _component(kind, made.func, kind, lambda params, **_: made(params), made.keywords)
-    return {"use": own}
+
+    def factory(params: Any = None, **_: Any) -> Any:
+        return made(params) if kind == "optimizer" else made()
+
+    return {"use": _component(kind, made.func, kind, factory, made.keywords)}
 
 
 def _part(kind: str, value: Any, place: str, teacher: nn.Module | None = None) -> dict[str, Any]:

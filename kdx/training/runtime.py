@@ -17,7 +17,7 @@ from kdx.data import EpochBatches, Views, eval_loader, most_batches, resized, tr
 from kdx.data.counter import generators_kept
 from kdx.launch.cores import share_of_cores
 from kdx.launch.memory import at_once
-from kdx.launch.precision import check_compiler
+from kdx.launch.precision import breaks_channels_last, check_compiler
 from kdx.launch.processes import join
 from kdx.launch.stopping import Stop
 from kdx.models.average import average_of
@@ -116,7 +116,7 @@ class Runtime:
         for teacher in job.teachers.values():
             teacher.to(accelerator.device)
         default = accelerator.mixed_precision != "no" or (
-            accelerator.device.type == "cpu" and not _breaks_channels_last(job.student)
+            accelerator.device.type == "cpu" and not breaks_channels_last(job.student)
         )
         self.channels_last = default if recipe.channels_last is None else recipe.channels_last
         self.feed(recipe.data.fixed_workers)
@@ -243,17 +243,3 @@ class Runtime:
         if self.world > 1:
             for tensor in tensors:
                 tensor.copy_(cast("Tensor", broadcast(tensor)))
-
-
-def _breaks_channels_last(student: nn.Module) -> bool:
-    """Return whether oneDNN would write beyond its memory for the gradient of a float32 weight.
-
-    That of torch 2.14 does, on processors with AVX-512, for a strided convolution with a kernel of
-    1 and fewer than 16 input channels, where the batch is odd: the process dies.
-    """
-    return any(
-        isinstance(each, nn.Conv2d)
-        and max(each.kernel_size) == 1 < max(each.stride)
-        and each.in_channels < 16
-        for each in student.modules()
-    )

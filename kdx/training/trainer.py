@@ -11,6 +11,7 @@ import torch
 from kdx import checkpoints
 from kdx.data.counter import seed_python_and_numpy
 from kdx.recipe import Stage
+from kdx.recipe.stages import LossTerm
 from kdx.tasks import primary_metric
 from kdx.training.log import RunLog
 from kdx.training.progress import Progress
@@ -198,13 +199,13 @@ def _carry(before: StageJob, after: StageJob) -> None:
 
     Connectors and banks would otherwise be new in each stage.
     """
-    had = {each.name: each for each in before.stage.losses}
-    for new in after.stage.losses:
-        old, adaptors = had.get(new.name), before.objective.adaptors
-        if old is None or new.name not in adaptors or old.teacher != new.teacher:
-            continue
-        if (old.component.use, old.component.arguments) == (
-            new.component.use,
-            new.component.arguments,
-        ):
-            after.objective.adaptors[new.name].load_state_dict(adaptors[new.name].state_dict())
+    had = {term.name: _learned(term) for term in before.stage.losses}
+    for term in after.stage.losses:
+        adaptors = before.objective.adaptors
+        if term.name in adaptors and had[term.name] == _learned(term):
+            after.objective.adaptors[term.name].load_state_dict(adaptors[term.name].state_dict())
+
+
+def _learned(term: LossTerm) -> tuple[object, ...]:
+    """Return what a loss's own parameters are of."""
+    return term.component.use, term.component.arguments, term.teacher
