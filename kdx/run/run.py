@@ -203,6 +203,10 @@ def ensure_teachers(recipe: Recipe, console: Console) -> None:
         except Stopped as stopped:
             stopped.of_teacher = True
             raise
+        except (CertificateError, TrainingError) as error:
+            trains = f"`kdx distill {first.locations.file}` trains"
+            where = f"in the run of the {roles[name]}, which {trains}"
+            raise type(error)(f"{error}; {where}") from error
     bring(files)
 
 

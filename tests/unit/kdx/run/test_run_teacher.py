@@ -13,6 +13,7 @@ from kdx.models.students import smallnet
 from kdx.report.summary import read_summary
 from kdx.run.run import run
 from kdx.training.job import build
+from kdx.util.errors import TrainingError
 from tests.unit.runs import contents
 
 KD = "losses=[{use: kd}]"
@@ -72,6 +73,21 @@ def test_a_teacher_is_trained_first_and_kept(recipe, console, tmp_path):
     assert console.file.getvalue().count("The teacher has no weights yet") == 1
     assert weights_file.stat().st_mtime_ns == written
     assert read_summary(student.run_dir).teacher["top1"] > 0.2
+
+
+def test_a_teacher_that_diverges_names_its_own_recipe(recipe, console, tmp_path):
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits" / "first.yaml").write_text(
+        "data: {use: digits, limit: 64, batch_size: 16}\n"
+        "student: {use: smallnet}\n"
+        "optimizer: {use: SGD, lr: 1e20}\n"
+    )
+    teacher = "teacher={use: smallnet, weights: runs/digits/first, recipe: first.yaml}"
+    own = (
+        r"training diverged: .*; in the run of the teacher, which `kdx distill .*first\.yaml` trai"
+    )
+    with pytest.raises(TrainingError, match=own):
+        run(recipe(teacher, KD), console)
 
 
 def test_teachers_without_weights_that_nothing_trains(recipe, console):
