@@ -6,23 +6,28 @@
 A table stands below a line `<!-- table NAME.json | setting | columns -->`, its rows ordered by the
 test metric, the best first: columns are headings, or how they begin, of `kdx study`'s own tables,
 and `ece`, the calibration error (%). Setting `*` is the test metric of all settings, `3x3*` of
-those whose names begin so.
+those whose names begin so. That below `<!-- situations -->` is of docs/results/situations.yaml.
 """
 
 import argparse
 import json
 import re
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
+
+import yaml
 
 from kdx.commands.shared import guarded
 from kdx.report.contents import checked
 from kdx.report.files import read
 from kdx.util.files import write_whole
 from kdx.util.markdown import markdown_table
+from kdx_lab.study.rows import Outcome
+from kdx_lab.study.statistics import paired_difference
 from kdx_lab.study.stored import FILE, StoredResults, StoredRow
 from kdx_lab.study.tables import cells_of, columns, overview
 
@@ -30,7 +35,25 @@ __all__ = ["PAGE", "main", "rewritten"]
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
 KEPT = ("ece", "environment", "test_images")
+SITUATIONS = PAGE.with_suffix("") / "situations.yaml"
 _TABLE = re.compile(r"(<!-- table (\S+) \| (.*?) \| ?(.*?) ?-->\n)(?:\|.*\n)*")
+_ADVICE = re.compile(r"(<!-- situations -->\n)(?:\|.*\n)*")
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A row of "What should I use?": arms are (study, setting, arm), `see` links a section.
+
+    `over` is what the arm is compared with: by default the baseline of its study. Their seconds are
+    compared where they were `timed` alike.
+    """
+
+    use: str
+    arm: tuple[str, str, str]
+    see: str
+    situation: str = ""
+    over: tuple[str, str, str] | None = None
+    timed: bool = True
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -46,6 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def rewritten(page: str) -> str:
     """Return the page with all of its tables as the committed results have them."""
+    page = _ADVICE.sub(lambda found: found[1] + _advice() + "\n", page)
     return _TABLE.sub(lambda found: found[1] + _table(found[2], found[3], found[4]) + "\n", page)
 
 
@@ -63,10 +87,46 @@ def _keep(study: Path) -> None:
     write_whole(PAGE.with_suffix("") / f"{study.parent.name}_{study.name}.json", text)
 
 
+def _advice() -> str:
+    rows = checked(list[Advice], yaml.safe_load(SITUATIONS.read_text(encoding="utf-8")))
+    headings = ["your situation", "use", "see", "effect [95% CI]", "n", "x time"]
+    return markdown_table(headings, [_advised(row) for row in rows], left=3)
+
+
+def _advised(row: Advice) -> Sequence[str]:
+    """Return the row's cells: an effect is in points of the metric, so of an error the decrease."""
+    study, setting, _ = row.arm
+    results = _results(f"{study}.json")
+    tried, over = _outcome(*row.arm), _outcome(*(row.over or (study, setting, results.baseline)))
+    found = paired_difference(tried.test.values, over.test.values)
+    if found is None or found.low is None or found.high is None:
+        raise ValueError(f"docs/results/situations.yaml: {row.arm}: fewer than two seeds in common")
+    mean, low, high = found.mean, found.low, found.high
+    if results.errors:
+        mean, low, high = -mean, -high, -low
+    effect = "{:+z.1f} [{:+z.1f}, {:+z.1f}]".format(*(100 * end for end in (mean, low, high)))
+    took, base = (each.cost.seconds.values for each in (tried, over))
+    time = median(took[seed] / base[seed] for seed in found.values)
+    shown = f"**{effect}**" if low > 0 or high < 0 else effect
+    taken = f"{time:.1f}" if row.timed else ""
+    return row.situation, row.use, row.see, shown, str(len(found.values)), taken
+
+
+def _outcome(study: str, setting: str, arm: str) -> Outcome:
+    for row in _results(f"{study}.json").of(setting):
+        if row.arm == arm and row.outcome:
+            return row.outcome
+    raise ValueError(f"docs/results/{study}.json: no finished arm {arm!r} in setting {setting!r}")
+
+
+def _results(file: str) -> StoredResults:
+    if results := read(PAGE.with_suffix("") / file, partial(checked, StoredResults)):
+        return results
+    raise ValueError(f"docs/results/{file}: missing")
+
+
 def _table(file: str, setting: str, wanted: str) -> str:
-    results = read(PAGE.with_suffix("") / file, partial(checked, StoredResults))
-    if results is None:
-        raise ValueError(f"docs/results/{file}: missing")
+    results = _results(file)
     if setting.endswith("*"):
         rows = [row for row in results.rows if row.setting.startswith(setting[:-1])]
         return overview(replace(results, rows=rows))
