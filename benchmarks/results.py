@@ -44,11 +44,11 @@ _ADVICE = re.compile(r"(<!-- situations -->\n)(?:\|.*\n)*")
 class Advice:
     """A row of "What should I use?": arms are (study, setting, arm), `see` links a section.
 
-    `over` is what the arm is compared with: by default the baseline of its study. Their seconds are
-    compared where they were `timed` alike.
+    `over` is what the arm is compared with: by default the baseline of its study. `timed`: show the
+    ratio of their training times; false if they ran beside different loads.
     """
 
-    use: str
+    tried: str
     arm: tuple[str, str, str]
     see: str
     situation: str = ""
@@ -89,7 +89,7 @@ def _keep(study: Path) -> None:
 
 def _advice() -> str:
     rows = checked(list[Advice], yaml.safe_load(SITUATIONS.read_text(encoding="utf-8")))
-    headings = ["your situation", "use", "see", "effect [95% CI]", "n", "x time"]
+    headings = ["your situation", "tried", "see", "effect [95% CI]", "n", "x time"]
     return markdown_table(headings, [_advised(row) for row in rows], left=3)
 
 
@@ -104,12 +104,12 @@ def _advised(row: Advice) -> Sequence[str]:
     mean, low, high = found.mean, found.low, found.high
     if results.errors:
         mean, low, high = -mean, -high, -low
-    effect = "{:+z.1f} [{:+z.1f}, {:+z.1f}]".format(*(100 * end for end in (mean, low, high)))
+    effect = "{} [{}, {}]".format(*(tried.shown(end, sign=True) for end in (mean, low, high)))
     took, base = (each.cost.seconds.values for each in (tried, over))
     time = median(took[seed] / base[seed] for seed in found.values)
     shown = f"**{effect}**" if low > 0 or high < 0 else effect
     taken = f"{time:.1f}" if row.timed else ""
-    return row.situation, row.use, row.see, shown, str(len(found.values)), taken
+    return row.situation, row.tried, row.see, shown, str(len(found.values)), taken
 
 
 def _outcome(study: str, setting: str, arm: str) -> Outcome:

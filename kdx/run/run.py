@@ -204,9 +204,8 @@ def ensure_teachers(recipe: Recipe, console: Console) -> None:
             stopped.of_teacher = True
             raise
         except (CertificateError, TrainingError) as error:
-            trains = f"`kdx distill {first.locations.file}` trains"
-            where = f"in the run of the {roles[name]}, which {trains}"
-            raise type(error)(f"{error}; {where}") from error
+            where = f"in the training of the {roles[name]}"
+            raise type(error)(f"{error}; {where} (`kdx distill {first.locations.file}`)") from error
     bring(files)
 
 
