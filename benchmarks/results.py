@@ -37,11 +37,11 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
 KEPT = ("ece", "environment", "test_images")
 SITUATIONS = PAGE.with_suffix("") / "situations.yaml"
 _TABLE = re.compile(r"(<!-- table (\S+) \| (.*?) \| ?(.*?) ?-->\n)(?:\|.*\n)*")
-_ADVICE = re.compile(r"(<!-- situations -->\n)(?:\|.*\n)*")
+_SITUATIONS = re.compile(r"(<!-- situations -->\n)(?:\|.*\n)*")
 
 
 @dataclass(frozen=True)
-class Advice:
+class Comparison:
     """A row of "What should I use?": arms are (study, setting, arm), `see` links a section.
 
     `over` is what the arm is compared with: by default the baseline of its study. `timed`: show the
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def rewritten(page: str) -> str:
     """Return the page with all of its tables as the committed results have them."""
-    page = _ADVICE.sub(lambda found: found[1] + _advice() + "\n", page)
+    page = _SITUATIONS.sub(lambda found: found[1] + _situations() + "\n", page)
     return _TABLE.sub(lambda found: found[1] + _table(found[2], found[3], found[4]) + "\n", page)
 
 
@@ -87,13 +87,13 @@ def _keep(study: Path) -> None:
     write_whole(PAGE.with_suffix("") / f"{study.parent.name}_{study.name}.json", text)
 
 
-def _advice() -> str:
-    rows = checked(list[Advice], yaml.safe_load(SITUATIONS.read_text(encoding="utf-8")))
+def _situations() -> str:
+    rows = checked(list[Comparison], yaml.safe_load(SITUATIONS.read_text(encoding="utf-8")))
     headings = ["your situation", "tried", "see", "effect [95% CI]", "n", "x time"]
-    return markdown_table(headings, [_advised(row) for row in rows], left=3)
+    return markdown_table(headings, [_compared(row) for row in rows], left=3)
 
 
-def _advised(row: Advice) -> Sequence[str]:
+def _compared(row: Comparison) -> Sequence[str]:
     """Return the row's cells: an effect is in points of the metric, so of an error the decrease."""
     study, setting, _ = row.arm
     results = _results(f"{study}.json")
@@ -105,10 +105,11 @@ def _advised(row: Advice) -> Sequence[str]:
     if results.errors:
         mean, low, high = -mean, -high, -low
     effect = "{} [{}, {}]".format(*(tried.shown(end, sign=True) for end in (mean, low, high)))
-    took, base = (each.cost.seconds.values for each in (tried, over))
-    time = median(took[seed] / base[seed] for seed in found.values)
     shown = f"**{effect}**" if low > 0 or high < 0 else effect
-    taken = f"{time:.1f}" if row.timed else ""
+    taken = ""
+    if row.timed:
+        took, base = (each.cost.seconds.values for each in (tried, over))
+        taken = f"{median(took[seed] / base[seed] for seed in found.values):.1f}"
     return row.situation, row.tried, row.see, shown, str(len(found.values)), taken
 
 

@@ -65,7 +65,7 @@ class ScaleNorm(_BatchNorm):
 class Branch(nn.Module):
     """[1x1 with `inner` channels, norm,] then an operation on a window, norm.
 
-    The window is `size` taps in the middle of the layer's kernel (left of it if there is none):
+    The window is `size` taps in the middle of the layer's kernel, left of it in an even one:
     `kernel` is a convolution of that size, `average` the mean of its taps, `identity` the input
     itself (a window of one tap, I = O). Norms are BatchNorms where the layer has a bias, else
     `ScaleNorm`s. What a 1x1 and its norm make of zero is what stands around their output, so that
