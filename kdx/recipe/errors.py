@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NoReturn, TypeVar
 
 from kdx.recipe.wording import plain, show
@@ -53,16 +54,27 @@ class RecipeError(ValueError):
 
 
 def each_of(make: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Return what `make` returns for each item; RecipeError with the problems of all, each once."""
-    made, problems = [], []
+    """Return what `make` returns for each item; if it raises, the problems of all, each once.
+
+    A ValueError or an OSError is a problem. One alone is raised as it is; several, or a
+    RecipeError, as a RecipeError.
+    """
+    made: list[R] = []
+    errors: list[ValueError | OSError] = []
     for item in items:
         try:
             made.append(make(item))
-        except RecipeError as error:
-            problems += error.problems
-    if problems:
-        raise RecipeError(list(dict.fromkeys(problems)))
+        except (ValueError, OSError) as error:
+            errors.append(error)
+    if len(errors) == 1 and not isinstance(errors[0], RecipeError):
+        raise errors[0]
+    if errors:
+        raise RecipeError(list(dict.fromkeys(chain.from_iterable(map(_problems, errors)))))
     return made
+
+
+def _problems(error: ValueError | OSError) -> Sequence[Problem]:
+    return error.problems if isinstance(error, RecipeError) else [Problem("", "", str(error))]
 
 
 class Report:

@@ -13,6 +13,7 @@ from kdx.models.ensemble import TeacherMean
 from kdx.models.networks import has_weights
 from kdx.protocols import Outputs
 from kdx.recipe import Recipe, beside
+from kdx.recipe.errors import each_of
 from kdx.recipe.sections import Teacher as TeacherSection
 from kdx.run.directory import moved
 from kdx.run.precision_check import PrecisionCheck
@@ -32,9 +33,9 @@ def teacher_recipes(recipe: Recipe, *, named: bool = False) -> dict[str, Recipe]
     `named`: only those that have a recipe. Raises ValueError if a teacher without weights has
     none, or one that would write other weights.
     """
-    every = recipe.all_teachers.items()
-    found = {n: _recipe_of(each, recipe) for n, each in every if each.recipe or not named}
-    return {name: each for name, each in found.items() if each}
+    asked = {n: each for n, each in recipe.all_teachers.items() if each.recipe or not named}
+    found = each_of(lambda section: _recipe_of(section, recipe), asked.values())
+    return {name: each for name, each in zip(asked, found, strict=True) if each}
 
 
 def _recipe_of(section: TeacherSection, recipe: Recipe) -> Recipe | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -124,18 +125,26 @@ def build(
     augment, seed = recipe.data.augment, recipe.seed
     views = Views(splits.train, data.input, seed=seed, augment=augment, mixing=mixing)
     notes: list[str] = []
-    compact = build_student(recipe, data, notes.append, load=student_weights)
-    if lazy := [name for name, value in compact.named_parameters() if is_lazy(value)]:
-        sizes = "give its module the sizes: lazy modules are not supported"
-        raise ValueError(f"student: {lazy[0]} has no shape yet: {sizes}")
-    if load_compact:
-        load_compact(compact)
-    student, transforms = apply_transforms(recipe, compact, views.shape)
     loaded = recipe.all_teachers if teacher_weights is True else teacher_weights or ()
-    teachers = {
-        name: build_teacher(section, data, compact, load=name in loaded, note=notes.append)
-        for name, section in recipe.all_teachers.items()
-    }
+    compact: nn.Module = nn.Identity()  # while there is no student
+
+    def made_student() -> tuple[nn.Module, list[StudentTransform]]:
+        nonlocal compact
+        compact = build_student(recipe, data, notes.append, load=student_weights)
+        if lazy := [name for name, value in compact.named_parameters() if is_lazy(value)]:
+            sizes = "give its module the sizes: lazy modules are not supported"
+            raise ValueError(f"student: {lazy[0]} has no shape yet: {sizes}")
+        if load_compact:
+            load_compact(compact)
+        return apply_transforms(recipe, compact, views.shape)
+
+    def made_teacher(name: str) -> Teacher:
+        section = recipe.all_teachers[name]
+        return build_teacher(section, data, compact, load=name in loaded, note=notes.append)
+
+    makers = [made_student, *(partial(made_teacher, name) for name in recipe.all_teachers)]
+    (student, transforms), *built = each_of(lambda make: make(), makers)
+    teachers = dict(zip(recipe.all_teachers, built, strict=True))
     check_batches(recipe, views, teachers.values())
     count = min(PROBE, len(views), max(2, at_once(views.shape)))
     probe = views.checked([(0, i) for i in range(count)])

@@ -64,6 +64,23 @@ def test_the_problems_of_all_stages_are_told(recipe):
     assert second == "stages[1].phase: 'warm' is not one of nonlinear, linear"
 
 
+def test_the_problems_of_all_networks_are_told(recipe, tmp_path):
+    (tmp_path / "notes.txt").write_text("none")
+    weights = f"{{use: smallnet, weights: {tmp_path / 'notes.txt'}}}"
+    teachers = f"teachers={{a: {{use: timm, name: resnt18}}, b: {weights}, c: {{use: ema}}}}"
+    losses = "losses=[{use: kd, teacher: {a: 1, b: 1, c: 1}}]"
+    with pytest.raises(RecipeError) as raised:
+        build(recipe("student.kernel_size=-1", teachers, losses))
+    student, first, second = map(str, raised.value.problems)
+    assert "kernel_size: -1 is not one of" in student
+    assert "teachers.a: 'timm': timm has no model 'resnt18'" in first
+    assert second.startswith("teachers.b.weights: ")
+    assert second.endswith(
+        "notes.txt: not a run directory or a .safetensors, .pth or .pt file, "
+        "nor another one of torch.save"
+    )
+
+
 @pytest.mark.parametrize("name", ["hint.fc1", "keys"])
 def test_a_term_has_a_name_that_a_module_can_have(recipe, name):
     hint = f"{{use: hint, name: {name}, student_layer: fc1, teacher_layer: fc1}}"
