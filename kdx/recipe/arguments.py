@@ -48,6 +48,7 @@ PROVIDED = {
 
 _RATE = Annotated[float, Strict(), Field(gt=0, le=1e30)]
 LEARNING_RATE = Parameter("lr", Parameter.KEYWORD_ONLY, annotation=_RATE)
+_ITSELF = "if {} is the loss itself, name a function that returns it, or a class"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,9 @@ def check(
             yield name, problem
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in provided and name not in arguments:
-            yield name, _missing(parameter, reserved)
+            lack = _missing(parameter, reserved)
+            own = kind == "loss" and inspect.isfunction(factory)
+            yield name, f"{lack}; {_ITSELF.format(factory.__name__)}" if own else lack
 
 
 def fill(factory: Any, arguments: Mapping[str, Any], provided: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,3 +36,15 @@ def test_arguments_of_a_dataclass_are_checked_and_made():
     assert fill(configured, {"settings": {"width": 3}}, {})["settings"] == Settings(3)
     ((name, problem),) = check(configured, "network", {"settings": {"width": "x"}})
     assert (name, "is not an integer" in problem) == ("settings", True)
+
+
+def squared(student: object, teacher: object) -> float:
+    return 0.0
+
+
+def test_a_function_that_is_the_loss_itself_is_pointed_out():
+    hint = "if squared is the loss itself, name a function that returns it, or a class"
+    assert dict(check(squared, "loss", {})) == {
+        "student": f"is missing; {hint}",
+        "teacher": f"is missing; {hint}",
+    }
