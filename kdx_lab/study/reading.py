@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from pydantic import ValidationError
 
 from kdx.recipe.errors import Report
 from kdx.recipe.overrides import override
-from kdx.recipe.wording import explain, show
+from kdx.recipe.wording import explain, show, unknown
 from kdx.recipe.yaml_source import parse, read_mapping
+from kdx_lab.study.arms import BUILT_IN
 from kdx_lab.study.checking import check
 from kdx_lab.study.multiplying import multiplied
 from kdx_lab.study.schema import ANY_HEADING, Study
@@ -28,6 +30,7 @@ def read_study(
 ) -> tuple[Study, Report]:
     """Return the study in the YAML file at `path`, with `key=value` overrides of its own keys.
 
+    `arms=[...]` and `settings=[...]` choose among those of the file, by name.
     The report has the contradictions in it, and the lines of its values; the study's recipes are
     not read yet. Raises RecipeError for a file that is no study.
     """
@@ -38,9 +41,15 @@ def read_study(
     if "settings" in data:
         data["settings"] = _filled(data["settings"])
     _rename_old_keys(data, report)
+    arms, settings = data.get("arms"), data.get("settings")
     _override(data, [_OLD_OVERRIDE.sub(rf"\1{_NEW}\2", text) for text in overrides or ()], report)
+    if isinstance(settings, dict) and isinstance(data["settings"], list):
+        data["settings"] = _named(data["settings"], settings, "a setting", report)
     if "arms" in data:
-        data["arms"] = _arms(data["arms"], report)
+        chosen = isinstance(data["arms"], list) and data["arms"] is not arms
+        data["arms"] = _arms(data["arms"], arms if isinstance(arms, dict) else {}, report)
+        if chosen and isinstance(data.get("settings"), dict):
+            data["settings"] = _with_arms(data["settings"], data["arms"])
     try:
         study = Study.model_validate(data)
     except ValidationError as invalid:
@@ -103,16 +112,36 @@ def _override(data: dict[str, Any], overrides: list[str], report: Report) -> Non
             override(data, [text], report)
 
 
-def _arms(given: Any, report: Report) -> Any:
-    """Return arms by name: a list names built-in ones; an empty section has its defaults."""
-    if isinstance(given, list):
-        for index, name in enumerate(given):
-            if not isinstance(name, str) or name in given[:index]:
-                wrong = "is listed twice" if isinstance(name, str) else "is not the name of an arm"
-                report.add(("arms", index), f"{show(name)} {wrong}")
-            report.locate(("arms", str(name)), report.origin(("arms", index)))
-        return {name: {} for name in given if isinstance(name, str)}
-    return _filled(given)
+def _arms(given: Any, defined: dict[str, Any], report: Report) -> Any:
+    """Return arms by name: a list names those `defined`, or built-in ones."""
+    return _named(given, defined, "an arm", report) if isinstance(given, list) else _filled(given)
+
+
+def _named(given: list[Any], defined: dict[str, Any], noun: str, report: Report) -> dict[str, Any]:
+    """Return the sections that a list names, each as it is `defined`; a built-in arm is empty."""
+    key = noun.split()[1] + "s"
+    known = {*defined, *(BUILT_IN if key == "arms" else ())}
+    for index, name in enumerate(given):
+        if not isinstance(name, str) or name in given[:index]:
+            wrong = "is listed twice" if isinstance(name, str) else f"is not the name of {noun}"
+            report.add((key, index), f"{show(name)} {wrong}")
+        elif defined and name not in known:
+            report.add((key, index), f"{show(name)} is not {noun}.{unknown(name, known)}")
+        report.locate((key, str(name)), report.origin((key, index)))
+    names = [name for name in given if isinstance(name, str) and (name in known or not defined)]
+    return _filled({name: defined.get(name) for name in names})
+
+
+def _with_arms(settings: dict[str, Any], arms: Collection[str]) -> dict[str, Any]:
+    """Return the settings with those of their arms that are in `arms`; none is left without."""
+    left = {}
+    for name, section in settings.items():
+        if isinstance(section, dict) and isinstance(section.get("arms"), list):
+            section = section | {"arms": [arm for arm in section["arms"] if arm in arms]}
+            if not section["arms"]:
+                continue
+        left[name] = section
+    return left
 
 
 def _filled(given: Any) -> Any:
