@@ -48,7 +48,8 @@ PROVIDED = {
 
 _RATE = Annotated[float, Strict(), Field(gt=0, le=1e30)]
 LEARNING_RATE = Parameter("lr", Parameter.KEYWORD_ONLY, annotation=_RATE)
-_ITSELF = "if {} is the loss itself, name a function that returns it, or a class"
+_OF_A_CALL = frozenset({"student", "teacher", "target", "targets", "logits"})
+_ITSELF = "if {} is the loss itself, name a function or a class that makes it"
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def check(
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in provided and name not in arguments:
             lack = _missing(parameter, reserved)
-            own = kind == "loss" and inspect.isfunction(factory)
+            own = kind == "loss" and inspect.isfunction(factory) and name in _OF_A_CALL
             yield name, f"{lack}; {_ITSELF.format(factory.__name__)}" if own else lack
 
 

@@ -56,8 +56,7 @@ class RecipeError(ValueError):
 def each_of(make: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """Return what `make` returns for each item; if it raises, the problems of all, each once.
 
-    A ValueError or an OSError is a problem. One alone is raised as it is; several, or a
-    RecipeError, as a RecipeError.
+    A ValueError or an OSError is a problem. One alone is raised as it is, several as a RecipeError.
     """
     made: list[R] = []
     errors: list[ValueError | OSError] = []
@@ -66,10 +65,11 @@ def each_of(make: Callable[[T], R], items: Iterable[T]) -> list[R]:
             made.append(make(item))
         except (ValueError, OSError) as error:
             errors.append(error)
-    if len(errors) == 1 and not isinstance(errors[0], RecipeError):
+    if len(errors) == 1:
         raise errors[0]
     if errors:
-        raise RecipeError(list(dict.fromkeys(chain.from_iterable(map(_problems, errors)))))
+        problems = dict.fromkeys(chain.from_iterable(map(_problems, errors)))
+        raise RecipeError(list(problems)) from ExceptionGroup("several problems", errors)
     return made
 
 

@@ -24,6 +24,7 @@ from kdx.models.transforms import (
 )
 from kdx.protocols import ImageData, Located, StudentTransform, Task
 from kdx.recipe import Recipe
+from kdx.recipe.arguments import parameters_of
 from kdx.recipe.errors import each_of
 from kdx.tasks import MultiLabel, task_of
 from kdx.training.checks import (
@@ -126,25 +127,30 @@ def build(
     views = Views(splits.train, data.input, seed=seed, augment=augment, mixing=mixing)
     notes: list[str] = []
     loaded = recipe.all_teachers if teacher_weights is True else teacher_weights or ()
-    compact: nn.Module = nn.Identity()  # while there is no student
+    compact: nn.Module | None = None
 
     def made_student() -> tuple[nn.Module, list[StudentTransform]]:
         nonlocal compact
-        compact = build_student(recipe, data, notes.append, load=student_weights)
-        if lazy := [name for name, value in compact.named_parameters() if is_lazy(value)]:
+        student = build_student(recipe, data, notes.append, load=student_weights)
+        if lazy := [name for name, value in student.named_parameters() if is_lazy(value)]:
             sizes = "give its module the sizes: lazy modules are not supported"
             raise ValueError(f"student: {lazy[0]} has no shape yet: {sizes}")
         if load_compact:
-            load_compact(compact)
+            load_compact(student)
+        compact = student
         return apply_transforms(recipe, compact, views.shape)
 
-    def made_teacher(name: str) -> Teacher:
+    def made_teacher(name: str) -> Teacher | None:
         section = recipe.all_teachers[name]
-        return build_teacher(section, data, compact, load=name in loaded, note=notes.append)
+        if compact is None and "student_network" in parameters_of(section.component.factory)[0]:
+            return None  # made of the student, whose own problem is told
+        of = compact or nn.Identity()
+        return build_teacher(section, data, of, load=name in loaded, note=notes.append)
 
     makers = [made_student, *(partial(made_teacher, name) for name in recipe.all_teachers)]
     (student, transforms), *built = each_of(lambda make: make(), makers)
-    teachers = dict(zip(recipe.all_teachers, built, strict=True))
+    teachers: dict[str, Teacher] = dict(zip(recipe.all_teachers, built, strict=True))
+    assert compact is not None
     check_batches(recipe, views, teachers.values())
     count = min(PROBE, len(views), max(2, at_once(views.shape)))
     probe = views.checked([(0, i) for i in range(count)])

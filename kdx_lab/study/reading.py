@@ -41,15 +41,9 @@ def read_study(
     if "settings" in data:
         data["settings"] = _filled(data["settings"])
     _rename_old_keys(data, report)
-    arms, settings = data.get("arms"), data.get("settings")
     _override(data, [_OLD_OVERRIDE.sub(rf"\1{_NEW}\2", text) for text in overrides or ()], report)
-    if isinstance(settings, dict) and isinstance(data["settings"], list):
-        data["settings"] = _named(data["settings"], settings, "a setting", report)
     if "arms" in data:
-        chosen = isinstance(data["arms"], list) and data["arms"] is not arms
-        data["arms"] = _arms(data["arms"], arms if isinstance(arms, dict) else {}, report)
-        if chosen and isinstance(data.get("settings"), dict):
-            data["settings"] = _with_arms(data["settings"], data["arms"])
+        data["arms"] = _arms(data["arms"], report)
     try:
         study = Study.model_validate(data)
     except ValidationError as invalid:
@@ -99,7 +93,10 @@ def _rename_old_keys(data: dict[str, Any], report: Report) -> None:
 
 
 def _override(data: dict[str, Any], overrides: list[str], report: Report) -> None:
-    """Set values of the study; below `overrides` a dotted key is a single key, as in the file."""
+    """Set values of the study; below `overrides` a dotted key is a single key, as in the file.
+
+    A list of names, of arms or settings, chooses among those of the file.
+    """
     for text in overrides:
         key, equals, value = text.partition("=")
         section, _, dotted = key.partition(".")
@@ -108,40 +105,60 @@ def _override(data: dict[str, Any], overrides: list[str], report: Report) -> Non
             path = (section, dotted)
             report.locate(path, text)
             below[dotted] = parse(value, report, path=path, origin=text)
-        else:
-            override(data, [text], report)
+            continue
+        before = data.get(key)
+        override(data, [text], report)
+        if isinstance(before, dict) and isinstance(given := data[key], list):
+            if key == "settings":
+                data[key] = _named(key, given, before, before, report)
+            elif key == "arms":
+                data[key] = _named(key, given, before, {*before, *BUILT_IN}, report)
+                _leave_out(before.keys() - data[key].keys(), data)
 
 
-def _arms(given: Any, defined: dict[str, Any], report: Report) -> Any:
-    """Return arms by name: a list names those `defined`, or built-in ones."""
-    return _named(given, defined, "an arm", report) if isinstance(given, list) else _filled(given)
+def _arms(given: Any, report: Report) -> Any:
+    """Return arms by name: a list names built-in ones; an empty section has its defaults."""
+    return _named("arms", given, {}, None, report) if isinstance(given, list) else _filled(given)
 
 
-def _named(given: list[Any], defined: dict[str, Any], noun: str, report: Report) -> dict[str, Any]:
-    """Return the sections that a list names, each as it is `defined`; a built-in arm is empty."""
-    key = noun.split()[1] + "s"
-    known = {*defined, *(BUILT_IN if key == "arms" else ())}
+def _named(
+    key: str,
+    given: list[Any],
+    defined: dict[str, Any],
+    known: Collection[str] | None,
+    report: Report,
+) -> dict[str, Any]:
+    """Return the sections that a list names, as they are `defined`; others have their defaults.
+
+    A name that is not `known` is a problem, unless that is None.
+    """
+    noun, chosen = {"arms": "an arm", "settings": "a setting"}[key], {}
     for index, name in enumerate(given):
         if not isinstance(name, str) or name in given[:index]:
             wrong = "is listed twice" if isinstance(name, str) else f"is not the name of {noun}"
             report.add((key, index), f"{show(name)} {wrong}")
-        elif defined and name not in known:
+        elif known is not None and name not in known:
             report.add((key, index), f"{show(name)} is not {noun}.{unknown(name, known)}")
-        report.locate((key, str(name)), report.origin((key, index)))
-    names = [name for name in given if isinstance(name, str) and (name in known or not defined)]
-    return _filled({name: defined.get(name) for name in names})
+            continue
+        if isinstance(name, str):
+            chosen[name] = defined.get(name)
+            report.locate((key, name), report.origin((key, index)))
+    return _filled(chosen)
 
 
-def _with_arms(settings: dict[str, Any], arms: Collection[str]) -> dict[str, Any]:
-    """Return the settings with those of their arms that are in `arms`; none is left without."""
+def _leave_out(arms: Collection[str], data: dict[str, Any]) -> None:
+    """Take arms out of the lists of the settings, and settings of these alone out of the study."""
+    settings = data.get("settings")
     left = {}
-    for name, section in settings.items():
-        if isinstance(section, dict) and isinstance(section.get("arms"), list):
-            section = section | {"arms": [arm for arm in section["arms"] if arm in arms]}
-            if not section["arms"]:
+    for name, section in settings.items() if isinstance(settings, dict) else ():
+        if isinstance(section, dict) and isinstance(own := section.get("arms"), list):
+            own = [each for each in own if not isinstance(each, str) or each not in arms]
+            if not own:
                 continue
+            section = section | {"arms": own}
         left[name] = section
-    return left
+    if left:  # else each setting says what it lacks
+        data["settings"] = left
 
 
 def _filled(given: Any) -> Any:

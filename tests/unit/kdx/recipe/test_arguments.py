@@ -42,9 +42,15 @@ def squared(student: object, teacher: object) -> float:
     return 0.0
 
 
+def made(gain: float) -> object:
+    return squared
+
+
 def test_a_function_that_is_the_loss_itself_is_pointed_out():
-    hint = "if squared is the loss itself, name a function that returns it, or a class"
+    hint = "if squared is the loss itself, name a function or a class that makes it"
     assert dict(check(squared, "loss", {})) == {
         "student": f"is missing; {hint}",
         "teacher": f"is missing; {hint}",
     }
+    assert dict(check(squared, "network", {})) == {"student": "is missing", "teacher": "is missing"}
+    assert dict(check(made, "loss", {})) == {"gain": "is missing"}

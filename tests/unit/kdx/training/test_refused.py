@@ -81,6 +81,12 @@ def test_the_problems_of_all_networks_are_told(recipe, tmp_path):
     )
 
 
+def test_the_error_of_a_network_keeps_its_cause(recipe):
+    with pytest.raises(RecipeError) as raised:
+        build(recipe("student.kernel_size=-1"))
+    assert isinstance(raised.value.__cause__, ValueError)
+
+
 @pytest.mark.parametrize("name", ["hint.fc1", "keys"])
 def test_a_term_has_a_name_that_a_module_can_have(recipe, name):
     hint = f"{{use: hint, name: {name}, student_layer: fc1, teacher_layer: fc1}}"

@@ -246,6 +246,9 @@ def test_a_list_of_names_chooses_among_the_arms_and_settings_of_the_file(read):
         "large": ["compact"],
     }
     assert read(CHOICE, "settings=[small]").settings == {"small": Setting(overrides={"epochs": 5})}
+    longer = "settings.small.overrides.epochs=9"
+    for overrides in ((longer, "settings=[small]"), ("settings=[small]", longer)):
+        assert read(CHOICE, *overrides).settings["small"].overrides == {"epochs": 9}
 
 
 def test_names_that_are_not_there_to_choose_from(read):
