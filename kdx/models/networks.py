@@ -60,7 +60,7 @@ def empty_student(recipe: Recipe, data: ImageData) -> nn.Module:
 def build_teacher(
     section: TeacherSection,
     data: ImageData,
-    student: nn.Module,
+    student: nn.Module | None,
     *,
     load: bool,
     note: Note = lambda _: None,
@@ -69,7 +69,7 @@ def build_teacher(
 
     Its input is that of its weights, else of the published weights, else of the data;
     `teacher.input` overrides each. For a spatial task its images have the data's size. `student`
-    is the compact network, which a moving average copies.
+    is the compact network, which a moving average copies; others need none.
     """
     task, place = task_of(data), section.component.where
     pretrained = bool(section.component.arguments.get("pretrained"))

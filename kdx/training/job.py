@@ -144,8 +144,7 @@ def build(
         section = recipe.all_teachers[name]
         if compact is None and "student_network" in parameters_of(section.component.factory)[0]:
             return None  # made of the student, whose own problem is told
-        of = compact or nn.Identity()
-        return build_teacher(section, data, of, load=name in loaded, note=notes.append)
+        return build_teacher(section, data, compact, load=name in loaded, note=notes.append)
 
     makers = [made_student, *(partial(made_teacher, name) for name in recipe.all_teachers)]
     (student, transforms), *built = each_of(lambda make: make(), makers)

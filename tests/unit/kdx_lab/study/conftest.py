@@ -1,9 +1,10 @@
-"""A study of two arms that runs in this process."""
+"""A study of two arms that runs in this process, and the reading of a study's text."""
 
 import pytest
 
 from kdx_lab.study.conduct import conduct
 from kdx_lab.study.grid import open_study
+from kdx_lab.study.reading import read_study
 from tests.unit.kdx_lab.study import made
 
 
@@ -26,3 +27,17 @@ def study(tmp_path, console):
         return grid, run
 
     return study
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Return a function: the text of a study, and overrides, to the study."""
+
+    def read(text: str, *overrides: str):
+        path = tmp_path / "study.yaml"
+        path.write_text(text)
+        study, report = read_study(path, list(overrides))
+        report.raise_any()
+        return study
+
+    return read

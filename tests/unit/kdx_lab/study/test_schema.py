@@ -4,7 +4,6 @@ import pytest
 
 from kdx.recipe import RecipeError
 from kdx_lab.study.grid import open_study
-from kdx_lab.study.reading import read_study
 from kdx_lab.study.schema import Arm, Setting
 
 STUDY = """\
@@ -12,20 +11,6 @@ recipe: base.yaml
 seeds: [3, 4]
 arms: [compact, compact+kd]
 """
-
-
-@pytest.fixture
-def read(tmp_path):
-    """Return a function: the text of a study, and overrides, to the study."""
-
-    def read(text: str = STUDY, *overrides: str):
-        path = tmp_path / "study.yaml"
-        path.write_text(text)
-        study, report = read_study(path, list(overrides))
-        report.raise_any()
-        return study
-
-    return read
 
 
 def problems(read, text: str, *overrides: str) -> list[str]:
@@ -44,7 +29,7 @@ def test_what_is_left_out_has_a_default(read):
 
 
 def test_arms_are_a_list_of_names_or_a_mapping(read):
-    assert read().arms == {"compact": Arm(), "compact+kd": Arm()}
+    assert read(STUDY).arms == {"compact": Arm(), "compact+kd": Arm()}
     text = "recipe: a.yaml\narms:\n  compact:\n  wide: {arm: ck, overrides: {epochs: 3}}\n"
     assert read(text).arms == {"compact": Arm(), "wide": Arm(arm="ck", overrides={"epochs": 3})}
 
@@ -229,35 +214,3 @@ def test_a_key_with_an_equals_sign_is_told_once(tmp_path, section):
     (tmp_path / "study.yaml").write_text(f"recipe: base.yaml\narms: [compact]\n{section}\n")
     with pytest.raises(RecipeError, match=r"^\S+: \S+a=b\S*: a key cannot contain '='$"):
         open_study(tmp_path / "study.yaml", plugins=["tests"])
-
-
-CHOICE = """\
-recipe: a.yaml
-arms: {compact: {overrides: {epochs: 3}}, wide: {arm: ck}, fc: }
-settings: {small: {overrides: {epochs: 5}}, large: {arms: [compact, wide]}, other: {arms: [wide]}}
-"""
-
-
-def test_a_list_of_names_chooses_among_the_arms_and_settings_of_the_file(read):
-    study = read(CHOICE, "arms=[fc, compact, cl]")
-    assert study.arms == {"fc": Arm(), "compact": Arm(overrides={"epochs": 3}), "cl": Arm()}
-    assert {name: each.arms for name, each in study.settings.items()} == {
-        "small": None,
-        "large": ["compact"],
-    }
-    assert read(CHOICE, "settings=[small]").settings == {"small": Setting(overrides={"epochs": 5})}
-    longer = "settings.small.overrides.epochs=9"
-    for overrides in ((longer, "settings=[small]"), ("settings=[small]", longer)):
-        assert read(CHOICE, *overrides).settings["small"].overrides == {"epochs": 9}
-
-
-def test_names_that_are_not_there_to_choose_from(read):
-    with pytest.raises(RecipeError) as caught:
-        read(CHOICE, "settings=[smal, large, large]", "arms=[compact, wid]")
-    problems = {problem.where: problem.message for problem in caught.value.problems}
-    arm = problems.pop("arms[1]")
-    assert arm.startswith("'wid' is not an arm. Did you mean 'wide'? Known: ck, ck+fc, ")
-    assert problems == {
-        "settings[0]": "'smal' is not a setting. Did you mean 'small'? Known: large, other, small",
-        "settings[2]": "'large' is listed twice",
-    }
