@@ -15,7 +15,7 @@ from kdx.losses.regression import Distance
 from kdx.models.modes import as_it_was, eval_mode
 from kdx.models.teacher import Teacher
 from kdx.models.transforms import restore
-from kdx.protocols import ImageSource, Simulating, StudentTransform, Task
+from kdx.protocols import ImageSource, Located, Simulating, StudentTransform, Task
 from kdx.recipe import Recipe
 from kdx.tasks import Classification, Detection, MultiLabel, Regression
 from kdx.tasks.detection import BoxSource
@@ -46,6 +46,13 @@ def mixing_of(recipe: Recipe, task: Task, labels: Tensor) -> Mixing | None:
     unknown = UNKNOWN if isinstance(task, MultiLabel) else None
     evenly = labels if section.sampling == "balanced" else None
     return Mixing(section.mixup, section.cutmix, task.facts["num_classes"], unknown, evenly)
+
+
+def check_augmentations(recipe: Recipe, task: Task, source: ImageSource) -> None:
+    """Refuse a list of augmentations for a source that cannot say where its targets lie."""
+    if recipe.data.augment.then and task.spatial and not isinstance(source, Located):
+        lack = "a list of augmentations needs its methods `located` and `fitted`"
+        raise ValueError(f"data.augment: {type(source).__name__} does not support it: {lack}")
 
 
 def check_sampling(recipe: Recipe, task: Task) -> None:

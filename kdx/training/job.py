@@ -22,12 +22,13 @@ from kdx.models.transforms import (
     products,
     rehearse_restoring,
 )
-from kdx.protocols import ImageData, Located, StudentTransform, Task
+from kdx.protocols import ImageData, ImageSource, InputSpec, StudentTransform, Task
 from kdx.recipe import Recipe
 from kdx.recipe.arguments import parameters_of
 from kdx.recipe.errors import each_of
 from kdx.tasks import MultiLabel, task_of
 from kdx.training.checks import (
+    check_augmentations,
     check_average,
     check_batches,
     check_objects,
@@ -116,15 +117,7 @@ def build(
     seed_python_and_numpy(recipe.seed)
     data, splits = build_data(recipe)
     task, known = task_of(data), facts(task_of(data).facts, data.input)
-    if recipe.data.augment.then and task.spatial and not isinstance(splits.train, Located):
-        name = type(splits.train).__name__
-        lack = "a list of augmentations needs its methods `located` and `fitted`"
-        raise ValueError(f"data.augment: {name} does not support it: {lack}")
-    check_sampling(recipe, task)
-    check_objects(task, splits.train)
-    mixing = mixing_of(recipe, task, splits.train.labels)
-    augment, seed = recipe.data.augment, recipe.seed
-    views = Views(splits.train, data.input, seed=seed, augment=augment, mixing=mixing)
+    shape = (data.input.channels, *splits.train.view_size(data.input, recipe.data.augment))
     notes: list[str] = []
     loaded = recipe.all_teachers if teacher_weights is True else teacher_weights or ()
     compact: nn.Module | None = None
@@ -138,7 +131,7 @@ def build(
         if load_compact:
             load_compact(student)
         compact = student
-        return apply_transforms(recipe, compact, views.shape)
+        return apply_transforms(recipe, compact, shape)
 
     def made_teacher(name: str) -> Teacher | None:
         section = recipe.all_teachers[name]
@@ -146,8 +139,12 @@ def build(
             return None  # made of the student, whose own problem is told
         return build_teacher(section, data, compact, load=name in loaded, note=notes.append)
 
-    makers = [made_student, *(partial(made_teacher, name) for name in recipe.all_teachers)]
-    (student, transforms), *built = each_of(lambda make: make(), makers)
+    makers: list[Callable[[], Any]] = [
+        partial(_views, recipe, task, splits.train, data.input),
+        made_student,
+        *(partial(made_teacher, name) for name in recipe.all_teachers),
+    ]
+    views, (student, transforms), *built = each_of(lambda make: make(), makers)
     teachers: dict[str, Teacher] = dict(zip(recipe.all_teachers, built, strict=True))
     assert compact is not None
     check_batches(recipe, views, teachers.values())
@@ -188,6 +185,18 @@ def build(
         stage.objective.move_to(student)
     made = (compact, student, transforms, teachers, stages, rehearsal)
     return Job(recipe, data, splits, views, *made, notes)
+
+
+def _views(recipe: Recipe, task: Task, train: ImageSource, input: InputSpec) -> Views:
+    """Return the training views; raise ValueError with all that the data cannot do."""
+    checks = [
+        partial(mixing_of, recipe, task, train.labels),
+        partial(check_augmentations, recipe, task, train),
+        partial(check_sampling, recipe, task),
+        partial(check_objects, task, train),
+    ]
+    mixing, *_ = each_of(lambda check: check(), checks)
+    return Views(train, input, seed=recipe.seed, augment=recipe.data.augment, mixing=mixing)
 
 
 def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:

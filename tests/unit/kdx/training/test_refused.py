@@ -81,6 +81,16 @@ def test_the_problems_of_all_networks_are_told(recipe, tmp_path):
     )
 
 
+def test_the_problems_of_the_data_are_told_with_those_of_the_networks(recipe, monkeypatch):
+    monkeypatch.setattr("kdx.training.checks.Classification", type("Other", (), {}))
+    with pytest.raises(RecipeError) as raised:
+        build(recipe("data.sampling=balanced", "data.mixup=1", "student.kernel_size=-1"))
+    mixup, sampling, student = map(str, raised.value.problems)
+    assert mixup.startswith("data.mixup: needs images with one label each")
+    assert sampling.startswith("data.sampling: balanced needs images with one label each")
+    assert "kernel_size: -1 is not one of" in student
+
+
 def test_the_error_of_a_network_keeps_its_cause(recipe):
     with pytest.raises(RecipeError) as raised:
         build(recipe("student.kernel_size=-1"))
