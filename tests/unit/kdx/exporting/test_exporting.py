@@ -98,15 +98,13 @@ def test_timm_opens_its_own_and_no_others(run_dir, tmp_path):
     with pytest.raises(ValueError, match=r"not an architecture of timm: SmallNet"):
         kdx.export(run_dir, "timm", tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
-    student = timm.create_model("mobilenetv3_small_050", num_classes=10, in_chans=1).eval()
+    student = timm.create_model("test_resnet", num_classes=10, in_chans=1).eval()
     path, spec = tmp_path / "student.safetensors", weights.read_spec(run_dir)
     weights.save(student, path, input=spec, classes=10)
-    overrides = ["student={use: timm, name: mobilenetv3_small_050}", "stages=[{epochs: 1}]"]
+    overrides = ["student={use: timm, name: test_resnet}", "stages=[{epochs: 1}]"]
     overrides += ["losses=[{use: cross_entropy}]"]
     if spec.channels != 1:
-        student = timm.create_model(
-            "mobilenetv3_small_050", num_classes=10, in_chans=spec.channels
-        ).eval()
+        student = timm.create_model("test_resnet", num_classes=10, in_chans=spec.channels).eval()
         weights.save(student, path, input=spec, classes=10)
     options = {"recipe": run_dir / "recipe.yaml", "overrides": overrides, "images": 8}
 
@@ -135,7 +133,7 @@ def test_timm_opens_its_own_and_no_others(run_dir, tmp_path):
         assert torch.equal(again(images), student(images))
         assert torch.equal(hub(images), student(images))
     config = json.loads((made.path.parent / "config.json").read_text())
-    assert config["architecture"] == "mobilenetv3_small_050"
+    assert config["architecture"] == "test_resnet"
     assert config["pretrained_cfg"]["mean"] == pytest.approx(spec.mean)
     assert not config["pretrained_cfg"].get("tag")  # of the published weights
     modes = {each.name: each.stat().st_mode & 0o777 for each in made.path.parent.iterdir()}

@@ -18,6 +18,7 @@ from kdx.training.stage import StageRunner
 from kdx.training.state import TrainState
 from kdx.util.errors import Stopped
 from tests.faults.resuming import stop_after
+from tests.unit.conftest import loaded
 from tests.unit.runs import EXPAND, SGD, contents, same
 
 MOMENTUM = "optimizer={use: SGD, lr: 0.05, momentum: 0.9}"
@@ -28,10 +29,17 @@ NONE = "optimizer={use: SGD, lr: 1e-30}"  # trains nothing
 HINT = "losses=[{use: hint, student_layer: fc1, teacher_layer: relu_fc1}]"
 
 
-@pytest.fixture
-def expanded(recipe):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
     """Return the directory of a run of an expanded student, of two epochs."""
-    return run(recipe(EXPAND, MOMENTUM, "epochs=2", name="expanded"), Console(quiet=True))
+    recipe = loaded(tmp_path_factory.mktemp("fork"), EXPAND, MOMENTUM, "epochs=2", name="expanded")
+    return run(recipe, Console(quiet=True))
+
+
+@pytest.fixture
+def expanded(trained, recipe):
+    """Return a copy of it, where the recipe of that name runs."""
+    return shutil.copytree(trained, recipe(name="expanded").run_dir)
 
 
 def newest(run_dir):

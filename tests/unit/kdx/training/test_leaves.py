@@ -27,7 +27,7 @@ EXPANDED = f"student.transforms=[{CHAINS}]"
         (("accumulate=2",), 1, 1),
         ((), 1, 0),
         ((), 2, 1),
-        (("compile=true",), 2, 0),
+        pytest.param(("compile=true",), 2, 0, marks=pytest.mark.long),
         (("accumulate=2", "compile=true"), 1, 0),
         (("accumulate=2", "student.transforms=[]"), 2, 0),
     ],

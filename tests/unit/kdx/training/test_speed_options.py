@@ -136,6 +136,7 @@ def test_loader_workers_count_as_threads(recipe, monkeypatch):
     torch.set_num_threads(1)
 
 
+@pytest.mark.long
 def test_a_compiled_run_sees_the_taps_of_each_stage(recipe, monkeypatch, teacher_run):
     """What was compiled for one stage's features would not find another's."""
     original = nn.Module.compile
