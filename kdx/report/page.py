@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, Template
 from markupsafe import Markup
 
 from kdx.report.blocks import Page
@@ -50,13 +51,18 @@ def write_page(page: Page, path: Path) -> Path:
 
 def render(page: Page) -> str:
     """Return a page as HTML; every text in it is escaped."""
+    return _template().render(page=page)
+
+
+@cache
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("kdx.report"),
         autoescape=True,
         trim_blocks=True,
         finalize=_plain,
     )
-    return environment.get_template("page.html").render(page=page)
+    return environment.get_template("page.html")
 
 
 def _plain(value: Any) -> Any:
