@@ -1,6 +1,6 @@
 """Classification of images. B: batch, C: classes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from kdx.protocols import ClassMeter, ImageSource, Meter
 from kdx.tasks.by_class import ConfusionMeter
 from kdx.tasks.sums import Mean
 
+FIRST = 5  # the likeliest classes, among which top5 wants the right one
 MOST = 4096  # classes of a confusion matrix: more would need gigabytes
 
 
@@ -22,6 +23,8 @@ class Classification:
 
     def __init__(self, *, num_classes: int) -> None:
         self.facts: Mapping[str, Any] = {"num_classes": num_classes}
+        if num_classes <= FIRST:
+            self.metrics = {"top1": "top-1"}
         self.chance = 1 / num_classes
 
     def check(self, output: object, images: Tensor) -> None:
@@ -37,8 +40,11 @@ class Classification:
         check_labels(source, classes=self.facts["num_classes"])
 
     def meter(self, device: torch.device) -> Meter:
-        """Return a meter of top1 and top5, in [0, 1], and loss (cross-entropy)."""
-        return _Meter(self.facts["num_classes"], device)
+        """Return a meter of top1 and top5, in [0, 1], and loss (cross-entropy).
+
+        Up to five classes there is no top5, which would be 1.
+        """
+        return _Meter(self.metrics, device)
 
     def class_meter(self, device: torch.device) -> ClassMeter | None:
         """Return a meter of recall, precision, F1 and calibration; None above 4096 classes."""
@@ -71,20 +77,18 @@ def shape_of(output: object) -> list[int] | str:
 class _Meter:
     """Each sample counted once, over all processes."""
 
-    def __init__(self, classes: int, device: torch.device) -> None:
-        self.first = min(5, classes)
-        self.means = {name: Mean(device) for name in ("top1", "top5", "loss")}
+    def __init__(self, metrics: Iterable[str], device: torch.device) -> None:
+        self.means = {name: Mean(device) for name in (*metrics, "loss")}
 
     def update(self, output: Tensor, target: Tensor) -> None:
-        likeliest = output.topk(self.first).indices
         top1 = output.argmax(1) == target
-        found = {
-            "top1": top1,
-            "top5": top1 | (likeliest == target[:, None]).any(1),  # of ties, topk may choose others
-            "loss": F.cross_entropy(output, target, reduction="none"),
-        }
-        for name, values in found.items():
-            self.means[name].update(values)
+        found = {"top1": top1, "loss": F.cross_entropy(output, target, reduction="none")}
+        if "top5" in self.means:
+            likeliest = output.topk(FIRST).indices
+            among = (likeliest == target[:, None]).any(1)
+            found["top5"] = top1 | among  # of ties, topk may choose others
+        for name, mean in self.means.items():
+            mean.update(found[name])
 
     def compute(self) -> dict[str, float]:
         return {name: mean.compute() for name, mean in self.means.items()}

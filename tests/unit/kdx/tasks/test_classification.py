@@ -25,6 +25,15 @@ def test_a_data_set_without_a_task_is_classified():
     assert task_of(ImageData(data.train, data.test, "ab", data.input, task=TASK)) is TASK
 
 
+@pytest.mark.parametrize(("classes", "names"), [(5, ["top1"]), (6, ["top1", "top5"])])
+def test_there_is_a_top_five_where_there_are_more_classes(classes, names):
+    task = Classification(num_classes=classes)
+    assert [*task.metrics] == names
+    meter = task.meter(torch.device("cpu"))
+    meter.update(torch.eye(classes)[:2], torch.tensor([0, 2]))
+    assert meter.compute().keys() == {*names, "loss"}
+
+
 def test_outputs_are_logits():
     TASK.check(torch.zeros(2, 3), IMAGES)
     with pytest.raises(ValueError, match=r"output for 2 images is \[2, 4\], not logits \[2, 3"):

@@ -60,13 +60,6 @@ def test_agreement_with_the_teacher(n):
     assert run(logits, labels, teacher=logits.argmax(1)).metrics["agreement"] == 1
 
 
-def test_top5_of_fewer_than_five_classes_is_certain():
-    logits, labels = samples(13, 3)
-    metrics = run(logits, labels).metrics
-    assert metrics["top5"] == 1
-    assert metrics["top1"] == pytest.approx(accuracy_score(labels, logits.argmax(1)))
-
-
 def test_samples_of_other_processes_stay_unknown():
     logits, labels = samples(13, 10)
     mine = torch.arange(5, 13)
