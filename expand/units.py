@@ -65,6 +65,12 @@ class ExpandedUnit(nn.Module):
                 "set theirs, or set it before expanding or after compressing"
             )
         super().__setattr__(name, value)
+        if name == "mode":
+            hooks = self._forward_pre_hooks
+            for key in [key for key, hook in hooks.items() if hook is _as_called]:
+                del hooks[key]
+            if self.mode == "nonlinear":
+                self.register_forward_pre_hook(_as_called)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
         """Pickle by the layer's class: the unit's own class exists in this process alone."""
@@ -181,6 +187,13 @@ def _empty_unit(cls: type[nn.Module]) -> nn.Module:
     """A unit for a layer of class `cls` whose attributes are still to come, for unpickling."""
     unit = unit_class(cls)
     return unit.__new__(unit)
+
+
+def _as_called(layer: nn.Module, inputs: object) -> None:
+    """Do nothing: where a layer has a hook, `nn.TransformerEncoderLayer` calls it in eval mode.
+
+    Its fast path would read the product of the factors, which leaves out what is between them.
+    """
 
 
 def _recomputes() -> bool:

@@ -80,3 +80,18 @@ def test_attention_reads_the_weight_of_its_expanded_projection():
     assert "self_attn.out_proj" in dict(expand.units(expanded))
     x = torch.randn(2, 5, 16)
     assert relative_error(expand.compress(expanded)(x), expanded(x)) < 1e-5
+
+
+def test_torchs_transformer_is_nonlinear_in_eval_mode_too():
+    """Its fast path would read weights and call no layer."""
+    torch.manual_seed(0)
+    model = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True, dropout=0)
+    expanded = expand.expand(model, None, linear=True, mode="nonlinear")
+    x = torch.randn(2, 5, 16)
+    with torch.no_grad():
+        trained, evaluated = expanded.train()(x), expanded.eval()(x)
+        expand.set_mode(expanded, "folded")
+        linear = expanded(x)
+    torch.testing.assert_close(trained, evaluated)
+    assert (linear - evaluated).abs().max() > 1e-3
+    assert not any(each._forward_pre_hooks for each in expanded.modules())
