@@ -13,7 +13,8 @@ from kdx.launch.processes import join
 from kdx.memo.memo import Memo
 from kdx.memo.use import has_memo, plan_memos, remembering
 from kdx.recipe import Recipe
-from kdx.run.run import describe, ensure_teachers
+from kdx.run.printed import describe
+from kdx.run.run import ensure_teachers
 from kdx.run.teacher_run import check_teachers
 from kdx.training.job import build
 from kdx.training.runtime import Runtime, accelerator_for

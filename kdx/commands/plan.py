@@ -19,7 +19,7 @@ from kdx.models.networks import build_student, has_weights
 from kdx.protocols import Planned
 from kdx.recipe import Recipe
 from kdx.report.trained import manner_in_words
-from kdx.run.run import describe
+from kdx.run.printed import describe
 from kdx.run.teacher_input import seen_by
 from kdx.run.teacher_run import teacher_recipes
 from kdx.tasks import counted_outputs

@@ -6,12 +6,10 @@ from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from kdx import checkpoints
 from kdx.launch.machines import bring, decided, on_main_machine
-from kdx.launch.precision import in_words
 from kdx.launch.processes import join
 from kdx.memo.plan import Plan
 from kdx.memo.use import plan_memos, remembering
@@ -19,18 +17,16 @@ from kdx.models.weights import FILE_IN_RUN
 from kdx.recipe import Recipe
 from kdx.recipe.resuming import flat
 from kdx.report.summary import read_summary
-from kdx.report.trained import manner_in_words
 from kdx.run.directory import FORK, check_free, claimed, discard, is_finished, moved
 from kdx.run.finish import finish
 from kdx.run.fork import Fork, brought, check_origin, open_fork, recorded_origin
+from kdx.run.printed import print_introduction
 from kdx.run.resume import chosen, circumstances, compare
 from kdx.run.teacher_run import check_teachers, teacher_recipes
-from kdx.tasks import counted_outputs, numbers_of, primary_metric
-from kdx.training.job import Job, build
+from kdx.tasks import numbers_of, primary_metric
+from kdx.training.job import build
 from kdx.training.log import RunLog
 from kdx.training.runtime import Runtime, accelerator_for
-from kdx.training.schedules import TABLE
-from kdx.training.stage_jobs import StageJob
 from kdx.training.state import TrainState
 from kdx.training.trackers import check_installed
 from kdx.training.tracking import Tracking
@@ -38,8 +34,7 @@ from kdx.training.trainer import fit
 from kdx.training.workers import choose_workers
 from kdx.util.errors import CertificateError, Stopped, TrainingError
 from kdx.util.files import write_whole
-from kdx.util.printing import rule, say
-from kdx.util.words import counted
+from kdx.util.printing import say
 
 
 def run(
@@ -112,7 +107,7 @@ def run(
             write_whole(recorded, json.dumps(source.origin, indent=2) + "\n")
         elif main and not saved:
             recorded.unlink(missing_ok=True)
-        _introduce(job, runtime, console, notes)
+        print_introduction(job, runtime, console, notes)
         try:
             _train(runtime, memos, console, about=about, saved=saved, source=source)
         except (CertificateError, TrainingError) as error:
@@ -215,50 +210,3 @@ def _weight_files(recipe: Recipe) -> Iterator[Path]:
         if teacher.file:
             path = Path(teacher.file.path)
             yield path if decided(path.is_file()) else path / FILE_IN_RUN
-
-
-def _introduce(job: Job, runtime: Runtime, console: Console, notes: list[str]) -> None:
-    splits, counts = job.splits, job.rehearsal.parameters
-    images = counted(len(splits.train), "training image")
-    held = f", {len(splits.validation):,} held out" if splits.validation else ""
-    idle = [_idle_schedule(stage, runtime.batches.steps) for stage in job.stages]
-    every = [*job.data.notes, *job.notes, *filter(None, idle), *notes]
-    trained = manner_in_words(job.recipe.plain())
-    lines = [
-        f"data     {job.recipe.data.component.use}: {images}{held}, "
-        f"{counted(len(splits.test), 'test image')}, {counted_outputs(job.task, job.classes)}",
-        f"student  {job.recipe.student.component.use}: {counts['compact']:,} parameters, "
-        f"trained with {counts['trained']:,}",
-        *([f"trained  {trained}"] if trained else []),
-        f"device   {describe(runtime)}",
-        *(f"note     {note}" for note in every),
-    ]
-    rule(console, job.recipe.name)
-    say(console, "\n".join(lines))
-
-
-def _idle_schedule(stage: StageJob, per_epoch: int) -> str:
-    """Return a note if a schedule that should lower the learning rate never does, else ""."""
-    epochs, schedule = stage.stage.epochs, stage.stage.schedule
-    steps = epochs * per_epoch
-    tried = (*range(0, steps, 1 + steps // 10_000), steps - 1)
-    factors = [stage.schedule(step, steps, per_epoch) for step in tried]
-    if schedule.use == "constant" or factors[-1] < max(factors):
-        return ""
-    note = (
-        f"{stage.stage.name}: the schedule {schedule.use} never lowers the learning rate in "
-        f"{counted(epochs, 'epoch')} of {counted(per_epoch, 'step')}"
-    )
-    given = schedule.arguments if schedule.use in TABLE else {}
-    late = any(at >= epochs for at in (*given.get("milestones", ()), given.get("warmup", 0)))
-    units = "milestones and warmup are epochs from 1 on, and fractions of the stage below 1"
-    return f"{note}: {units}" if late else note
-
-
-def describe(runtime: Runtime) -> str:
-    """Say on what and how a job runs: device, processes, threads, precision."""
-    device = runtime.accelerator.device.type
-    processes = counted(runtime.world, "process", "processes")
-    threads = f", {counted(torch.get_num_threads(), 'thread')}" if device == "cpu" else ""
-    precision = in_words(runtime.job.recipe.precision, runtime.accelerator.mixed_precision)
-    return f"{device}, {processes}{threads}, {precision}"
