@@ -93,6 +93,10 @@ class Report:
         """Forget where the values at and below `path` were set: it is about to be replaced."""
         self._origins = {p: o for p, o in self._origins.items() if p[: len(path)] != path}
 
+    def origins(self, path: KeyPath) -> dict[KeyPath, int | str]:
+        """Return where the values at and below `path` were set, by their paths."""
+        return {p: o for p, o in self._origins.items() if p[: len(path)] == path}
+
     def origin(self, path: KeyPath) -> int | str:
         """Return the origin of the value at `path`, or of what contains it, by `locate`; else 0."""
         prefixes = (path[:length] for length in range(len(path), -1, -1))

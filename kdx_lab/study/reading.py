@@ -106,7 +106,7 @@ def _override(data: dict[str, Any], overrides: list[str], report: Report) -> Non
             report.locate(path, text)
             below[dotted] = parse(value, report, path=path, origin=text)
             continue
-        before = data.get(key)
+        before, origins = data.get(key), report.origins((key,))
         override(data, [text], report)
         if isinstance(before, dict) and isinstance(given := data[key], list):
             if key == "settings":
@@ -114,6 +114,9 @@ def _override(data: dict[str, Any], overrides: list[str], report: Report) -> Non
             elif key == "arms":
                 data[key] = _named(key, given, before, {*before, *BUILT_IN}, report)
                 _leave_out(before.keys() - data[key].keys(), data)
+            for place, origin in origins.items():
+                if place[1:] and place[1] in data[key]:
+                    report.locate(place, origin)
 
 
 def _arms(given: Any, report: Report) -> Any:

@@ -35,3 +35,13 @@ def test_names_that_are_not_there_to_choose_from(read):
         "settings[0]": "'smal' is not a setting. Did you mean 'small'? Known: large, other, small",
         "settings[2]": "'large' is listed twice",
     }
+
+
+def test_a_mistake_in_what_is_chosen_is_shown_where_the_file_has_it(read):
+    text = CHOICE.replace("{epochs: 5}}, large", "{epochs: 5}, arm: wide}, large")
+    text = text.replace("{arm: ck}", "{arm: ck, epochs: 3}")
+    with pytest.raises(RecipeError) as caught:
+        read(text, "arms=[compact, wide]", "settings=[small]")
+    arm, setting = map(str, caught.value.problems)
+    assert "study.yaml:2: arms.wide.epochs: unknown key" in arm
+    assert "study.yaml:3: settings.small.arm: unknown key" in setting
