@@ -76,6 +76,7 @@ def _compress_unit(unit: ExpandedUnit) -> None:
             "cannot compress a unit in nonlinear mode, which has no compact equivalent: train in "
             "linear mode first (a last stage with `phase: linear`, or set_mode(model, 'folded'))"
         )
+    unit.mode = "folded"  # without its hook
     unit.check_factors()
     named = dict(unit.factors.named_parameters())
     device, dtype = next((p.device, p.dtype) for p in named.values())

@@ -69,7 +69,7 @@ class ExpandedUnit(nn.Module):
             hooks = self._forward_pre_hooks
             for key in [key for key, hook in hooks.items() if hook is _as_called]:
                 del hooks[key]
-            if self.mode == "nonlinear":
+            if self.mode == "nonlinear" and self.is_chain:
                 self.register_forward_pre_hook(_as_called)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:

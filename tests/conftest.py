@@ -20,9 +20,8 @@ def _one_thread():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_time_is_lost():
-    """Files need not survive a power cut (a tenth of a tiny run), nor times of exports be exact."""
+def _no_fsync():
+    """Files of tests need not survive a power cut: it takes a tenth of a tiny run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda file: None)
-        patch.setattr("kdx.exporting.latency.ROUNDS", (2, 2))
         yield

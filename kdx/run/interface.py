@@ -48,7 +48,7 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The compact student's metrics on the test images: "top1", "top5", "loss"."""
+        """The compact student's metrics on the test images: of a classifier "top1", "loss", ..."""
         return self.summary.test
 
     @classmethod

@@ -1,6 +1,6 @@
 """Classification of images. B: batch, C: classes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ class Classification:
     def __init__(self, *, num_classes: int) -> None:
         self.facts: Mapping[str, Any] = {"num_classes": num_classes}
         if num_classes <= FIRST:
-            self.metrics = {"top1": "top-1"}
+            self.metrics = {k: heading for k, heading in self.metrics.items() if k != "top5"}
         self.chance = 1 / num_classes
 
     def check(self, output: object, images: Tensor) -> None:
@@ -44,7 +44,7 @@ class Classification:
 
         Up to five classes there is no top5, which would be 1.
         """
-        return _Meter(self.metrics, device)
+        return _Meter(self.facts["num_classes"], device)
 
     def class_meter(self, device: torch.device) -> ClassMeter | None:
         """Return a meter of recall, precision, F1 and calibration; None above 4096 classes."""
@@ -77,8 +77,9 @@ def shape_of(output: object) -> list[int] | str:
 class _Meter:
     """Each sample counted once, over all processes."""
 
-    def __init__(self, metrics: Iterable[str], device: torch.device) -> None:
-        self.means = {name: Mean(device) for name in (*metrics, "loss")}
+    def __init__(self, classes: int, device: torch.device) -> None:
+        names = ("top1", "top5", "loss") if classes > FIRST else ("top1", "loss")
+        self.means = {name: Mean(device) for name in names}
 
     def update(self, output: Tensor, target: Tensor) -> None:
         top1 = output.argmax(1) == target

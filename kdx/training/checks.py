@@ -83,20 +83,22 @@ def class_counts(task: Task, labels: Tensor) -> dict[str, Any]:
     return {"class_counts": labels.bincount(minlength=task.facts["num_classes"]).tolist()}
 
 
-def check_batches(recipe: Recipe, views: Views, teachers: Iterable[Teacher]) -> None:
-    """Refuse padding that leaves nothing of an image, and a batch that exceeds the memory.
-
-    As it is padded, or as input of a network.
-    """
-    batch = min(recipe.data.batch_size, len(views))
-    crop, (channels, height, width) = recipe.data.augment.crop, views.shape
-    padded = batch * channels * (height + 2 * crop) * (width + 2 * crop)
-    check_fits(padded, f"data.augment.crop: {batch:,} images padded by {crop} pixels")
+def check_crop(recipe: Recipe, shape: tuple[int, int, int]) -> None:
+    """Refuse padding after which crops may see nothing of an image of the shape (C, H, W)."""
+    crop, (_, height, width) = recipe.data.augment.crop, shape
     if crop >= min(height, width):
         raise ValueError(
             f"data.augment.crop: {crop} pads images of {height} x {width} by {crop} pixels on each "
             "side, so that crops may see nothing of them: it is torchvision's `padding`, often 4"
         )
+
+
+def check_batches(recipe: Recipe, views: Views, teachers: Iterable[Teacher]) -> None:
+    """Refuse a batch that exceeds the memory, as it is padded, or as input of a network."""
+    batch = min(recipe.data.batch_size, len(views))
+    crop, (channels, height, width) = recipe.data.augment.crop, views.shape
+    padded = batch * channels * (height + 2 * crop) * (width + 2 * crop)
+    check_fits(padded, f"data.augment.crop: {batch:,} images padded by {crop} pixels")
     sides = recipe.data.augment.sizes
     largest = [(channels, max(sides), max(sides))] if sides else []
     for shape in (views.shape, *largest, *(teacher.own.shape for teacher in teachers)):

@@ -31,6 +31,7 @@ from kdx.training.checks import (
     check_augmentations,
     check_average,
     check_batches,
+    check_crop,
     check_objects,
     check_outputs,
     check_sampling,
@@ -140,7 +141,7 @@ def build(
         return build_teacher(section, data, compact, load=name in loaded, note=notes.append)
 
     makers: list[Callable[[], Any]] = [
-        partial(_views, recipe, task, splits.train, data.input),
+        partial(_views, recipe, task, splits.train, data.input, shape),
         made_student,
         *(partial(made_teacher, name) for name in recipe.all_teachers),
     ]
@@ -187,16 +188,21 @@ def build(
     return Job(recipe, data, splits, views, *made, notes)
 
 
-def _views(recipe: Recipe, task: Task, train: ImageSource, input: InputSpec) -> Views:
+def _views(
+    recipe: Recipe, task: Task, train: ImageSource, input: InputSpec, shape: tuple[int, int, int]
+) -> Views:
     """Return the training views; raise ValueError with all that the data cannot do."""
+    augment = recipe.data.augment
     checks = [
         partial(mixing_of, recipe, task, train.labels),
+        partial(train.check, input, augment),
         partial(check_augmentations, recipe, task, train),
+        partial(check_crop, recipe, shape),
         partial(check_sampling, recipe, task),
         partial(check_objects, task, train),
     ]
     mixing, *_ = each_of(lambda check: check(), checks)
-    return Views(train, input, seed=recipe.seed, augment=recipe.data.augment, mixing=mixing)
+    return Views(train, input, seed=recipe.seed, augment=augment, mixing=mixing)
 
 
 def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:

@@ -108,15 +108,15 @@ def _override(data: dict[str, Any], overrides: list[str], report: Report) -> Non
             continue
         before, origins = data.get(key), report.origins((key,))
         override(data, [text], report)
-        if isinstance(before, dict) and isinstance(given := data[key], list):
-            if key == "settings":
-                data[key] = _named(key, given, before, before, report)
-            elif key == "arms":
-                data[key] = _named(key, given, before, {*before, *BUILT_IN}, report)
-                _leave_out(before.keys() - data[key].keys(), data)
+        given = data.get(key) if key in ("arms", "settings") else None
+        if isinstance(before, dict) and isinstance(given, list):
+            known = {*before, *(BUILT_IN if key == "arms" else ())}
+            data[key] = _named(key, given, before, known, report)
             for place, origin in origins.items():
                 if place[1:] and place[1] in data[key]:
                     report.locate(place, origin)
+            if key == "arms":
+                _leave_out(before.keys() - data[key].keys(), data)
 
 
 def _arms(given: Any, report: Report) -> Any:

@@ -50,6 +50,14 @@ def _one_thread():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _short_timings():
+    """An export is timed for two seconds, which says nothing here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kdx.exporting.latency.ROUNDS", (2, 2))
+        yield
+
+
 @pytest.fixture(scope="session")
 def teacher_run(tmp_path_factory):
     """Return the run directory of a SmallNet that knows the digits somewhat."""

@@ -82,16 +82,34 @@ def test_attention_reads_the_weight_of_its_expanded_projection():
     assert relative_error(expand.compress(expanded)(x), expanded(x)) < 1e-5
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # made of the padding
 def test_torchs_transformer_is_nonlinear_in_eval_mode_too():
     """Its fast path would read weights and call no layer."""
     torch.manual_seed(0)
-    model = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True, dropout=0)
-    expanded = expand.expand(model, None, linear=True, mode="nonlinear")
-    x = torch.randn(2, 5, 16)
-    with torch.no_grad():
-        trained, evaluated = expanded.train()(x), expanded.eval()(x)
-        expand.set_mode(expanded, "folded")
-        linear = expanded(x)
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True, dropout=0)
+    expanded = expand.expand(nn.TransformerEncoder(layer, 2), None, linear=True, mode="nonlinear")
+    x, padding = torch.randn(2, 5, 16), torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+
+    @torch.no_grad()
+    def output():
+        return expanded(x, src_key_padding_mask=padding)[~padding]
+
+    trained = output()
+    expanded.eval()
+    evaluated = output()
+    expand.set_mode(expanded, "folded")
+    linear = output()
     torch.testing.assert_close(trained, evaluated)
     assert (linear - evaluated).abs().max() > 1e-3
     assert not any(each._forward_pre_hooks for each in expanded.modules())
+
+
+def test_a_compressed_layer_has_no_hook_of_the_nonlinear_mode():
+    branches = expand.OREPA().apply(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)))
+    expand.set_mode(branches, "nonlinear")
+    assert not any(each._forward_pre_hooks for each in branches.modules())
+    chain = expand.expand(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2)), None, linear=True)
+    expand.set_mode(chain, "nonlinear")
+    assert sum(len(each._forward_pre_hooks) for each in chain.modules()) == 1
+    expand.set_mode(chain, "unfolded")
+    assert not any(each._forward_pre_hooks for each in expand.compress(chain).modules())

@@ -63,6 +63,16 @@ def test_errors_of_writing_name_the_file_and_not_its_partial_one(tmp_path, monke
         append(tmp_path / "no" / "x", "text")
 
 
+def test_content_is_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
+    order = []
+    replace = os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: order.append(os.fstat(handle).st_size))
+    monkeypatch.setattr(os, "replace", lambda *names: order.append("named") or replace(*names))
+    write_whole(tmp_path / "report.md", "text")
+    assert order[:2] == [4, "named"]
+    assert len(order) == 3  # the directory
+
+
 def test_text_is_utf_8(tmp_path):
     append(tmp_path / "x", "±")
     append(tmp_path / "x", "é\n")
