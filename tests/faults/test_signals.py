@@ -109,7 +109,7 @@ def unbroken(tmp_path_factory):
         pytest.param(PLAIN, signal.SIGHUP, True, marks=pytest.mark.long),
         pytest.param(ONE, signal.SIGTERM, False, marks=pytest.mark.long),
         pytest.param(ONE, signal.SIGINT, True, marks=pytest.mark.long),
-        pytest.param(TWO, signal.SIGTERM, False, marks=pytest.mark.long),
+        (TWO, signal.SIGTERM, False),
         pytest.param(TWO, signal.SIGINT, True, marks=pytest.mark.long),
     ],
     ids=[
