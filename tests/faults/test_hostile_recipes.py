@@ -159,7 +159,10 @@ def test_what_exceeds_the_memory(tmp_path, monkeypatch):
     assert build(loaded(tmp_path)).data.input.size == 32
     for data, message in (
         ("size: 64", "digits: 1,797 images of size: 64: 22.1 MB, but this machine has 6 MB"),
-        ("augment: {crop: 200}", "data.augment.crop: 128 images padded by 200 pixels: 23.9 MB"),
+        (
+            "batch_size: 1437, augment: {crop: 31}",
+            "crop: 1,437 images padded by 31 pixels: 12.7 MB",
+        ),
         ("channels: 3, batch_size: 2000", "batch_size: 1,437 images of 3 x 32 x 32 at once: 17.7"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
