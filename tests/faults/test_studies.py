@@ -91,7 +91,6 @@ def conducted(place: Path, root: str) -> list:
     return untimed(json.loads((directory / "results.json").read_text())["rows"])
 
 
-@pytest.mark.long
 def test_a_study_that_is_killed_goes_on_to_the_same_table(place):
     """The runs stop by themselves, with a checkpoint, once the study is gone."""
     process = start(place, "--jobs", "2")

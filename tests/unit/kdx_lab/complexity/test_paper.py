@@ -25,7 +25,6 @@ def rebuilt():
     return result, console.file.getvalue()
 
 
-@pytest.mark.long
 def test_every_figure_is_the_papers(rebuilt):
     result, text = rebuilt
     assert result["differences"] == []
@@ -34,7 +33,6 @@ def test_every_figure_is_the_papers(rebuilt):
     assert "0.6G = 0.6G" in text
 
 
-@pytest.mark.long
 def test_the_documentation_shows_the_table(rebuilt):
     shown = (Path(__file__).parents[4] / "docs" / "complexity.md").read_text().splitlines()
     printed = [line.strip() for line in rebuilt[1].splitlines() if " = " in line]
@@ -42,7 +40,6 @@ def test_the_documentation_shows_the_table(rebuilt):
     assert {line.strip() for line in shown} >= set(printed)
 
 
-@pytest.mark.long
 def test_more_digits_than_are_printed(rebuilt):
     """As they were found when the paper's networks were first built and counted."""
     flops = {
@@ -61,7 +58,6 @@ def test_more_digits_than_are_printed(rebuilt):
     assert flops["U-Net", "ExpandNet-CL"] == 2_586_023_517_376
 
 
-@pytest.mark.long
 def test_folding_spares_training(rebuilt):
     for line in rebuilt[0]["lines"]:
         if line["expansion"]:
