@@ -65,7 +65,7 @@ def distill(
     return place / name
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_two_processes_follow_one(tmp_path, accumulate):
     """The student has no BatchNorm, whose statistics are each process's own.
 

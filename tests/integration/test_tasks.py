@@ -218,6 +218,7 @@ def test_a_resumed_run_is_one_that_never_stopped(finished, place, monkeypatch):
     assert differences(run_dir, resumed) == []
 
 
+@pytest.mark.long
 def test_two_processes_segment_as_one(place):
     """Batches of 8 and a last one of 4; the test images are five for each process."""
     one, two = (distill(place, n, recipe="segmentation.yaml") for n in (1, 2))
