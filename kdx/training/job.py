@@ -192,17 +192,17 @@ def _views(
     recipe: Recipe, task: Task, train: ImageSource, input: InputSpec, shape: tuple[int, int, int]
 ) -> Views:
     """Return the training views; raise ValueError with all that the data cannot do."""
-    augment = recipe.data.augment
-    checks = [
+    checks: list[Callable[[], Any]] = [
+        partial(Views, train, input, seed=recipe.seed, augment=recipe.data.augment),
         partial(mixing_of, recipe, task, train.labels),
-        partial(train.check, input, augment),
         partial(check_augmentations, recipe, task, train),
         partial(check_crop, recipe, shape),
         partial(check_sampling, recipe, task),
         partial(check_objects, task, train),
     ]
-    mixing, *_ = each_of(lambda check: check(), checks)
-    return Views(train, input, seed=recipe.seed, augment=augment, mixing=mixing)
+    views, mixing, *_ = each_of(lambda check: check(), checks)
+    views.mixing = mixing
+    return views
 
 
 def build_data(recipe: Recipe) -> tuple[ImageData, Splits]:

@@ -1,10 +1,13 @@
-"""What the console shows at the end of a run."""
+"""What the console shows at the beginning and at the end of a run."""
 
 from dataclasses import replace
 
 import pytest
 
-from kdx.run.printed import print_result
+from kdx.run.printed import print_introduction, print_result
+from kdx.run.run import run
+from kdx.training.job import build
+from kdx.training.runtime import Runtime, accelerator_for
 from tests.unit.conftest import silent
 from tests.unit.kdx.report.test_summary import SUMMARY
 from tests.unit.kdx.run.test_report import CERTIFICATE
@@ -45,3 +48,23 @@ def test_a_student_at_chance_is_pointed_out(luck, is_said, tmp_path):
     summary = replace(SUMMARY, test={"top1": 0.59})
     print_result(summary, CERTIFICATE, None, tmp_path, console, luck=luck)
     assert ("59.00% is no better than chance" in console.file.getvalue()) == is_said
+
+
+def test_the_header_says_how_the_student_is_trained(recipe, console):
+    job = build(recipe("data.augment={flip: true}", "data.cutmix=1", "clip=2"))
+    print_introduction(job, Runtime(job, accelerator_for(job)), console, [])
+    text = console.file.getvalue()
+    assert "\ntrained  augmentation: flip; mixing: cutmix 1; clipping: norm 2\n" in text
+    assert ", 64 test images, 10 classes\n" in text
+
+
+def test_a_schedule_that_never_acts_is_noted(recipe, console):
+    never = "the schedule multistep never lowers the learning rate in 1 epoch of 4 steps"
+    units = "milestones and warmup are epochs from 1 on, and fractions of the stage below 1"
+    for milestones, said in (("[50, 100]", f"{never}: {units}\n"), ("[0.999]", f"{never}\n")):
+        job = build(recipe(f"schedule={{use: multistep, milestones: {milestones}}}"))
+        print_introduction(job, Runtime(job, accelerator_for(job)), console, [])
+        assert console.file.getvalue().endswith(f"note     train: {said}")
+    assert "trained  " not in console.file.getvalue()  # nothing is set
+    run(recipe("schedule={use: multistep, milestones: [0.5]}"), console)
+    assert console.file.getvalue().count("never lowers") == 2

@@ -19,10 +19,8 @@ from kdx.models.modes import eval_mode
 from kdx.models.students import smallnet
 from kdx.recipe import load
 from kdx.report.summary import read_summary
-from kdx.run.printed import print_introduction
 from kdx.run.run import run
 from kdx.training.job import build
-from kdx.training.runtime import Runtime, accelerator_for
 from kdx.training.stage import StageRunner
 from kdx.training.state import TrainState
 from kdx.util.errors import CertificateError, TrainingError
@@ -173,26 +171,6 @@ def test_a_run_may_not_end_in_the_nonlinear_phase(recipe, console):
     with pytest.raises(ValueError, match=r"after the last stage: cannot compress a unit in nonlin"):
         run(recipe, console)
     assert not recipe.run_dir.exists()
-
-
-def test_the_header_says_how_the_student_is_trained(recipe, console):
-    job = build(recipe("data.augment={flip: true}", "data.cutmix=1", "clip=2"))
-    print_introduction(job, Runtime(job, accelerator_for(job)), console, [])
-    text = console.file.getvalue()
-    assert "\ntrained  augmentation: flip; mixing: cutmix 1; clipping: norm 2\n" in text
-    assert ", 64 test images, 10 classes\n" in text
-
-
-def test_a_schedule_that_never_acts_is_noted(recipe, console):
-    never = "the schedule multistep never lowers the learning rate in 1 epoch of 4 steps"
-    units = "milestones and warmup are epochs from 1 on, and fractions of the stage below 1"
-    for milestones, said in (("[50, 100]", f"{never}: {units}\n"), ("[0.999]", f"{never}\n")):
-        job = build(recipe(f"schedule={{use: multistep, milestones: {milestones}}}"))
-        print_introduction(job, Runtime(job, accelerator_for(job)), console, [])
-        assert console.file.getvalue().endswith(f"note     train: {said}")
-    assert "trained  " not in console.file.getvalue()  # nothing is set
-    run(recipe("schedule={use: multistep, milestones: [0.5]}"), console)
-    assert console.file.getvalue().count("never lowers") == 2
 
 
 def test_trained_weights_are_not_lost_in_an_expansion(recipe, console, teacher_run):
