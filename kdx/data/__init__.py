@@ -2,6 +2,7 @@
 
 from kdx.data.augment import Augment as Augment
 from kdx.data.boxes import BoxImages as BoxImages
+from kdx.data.files import FileImages as FileImages
 from kdx.data.from_torch import DatasetImages as DatasetImages
 from kdx.data.from_torch import from_datasets as from_datasets
 from kdx.data.loading import EpochBatches as EpochBatches
@@ -28,7 +29,6 @@ from kdx.data.sets.webdataset import webdataset as webdataset
 from kdx.data.sets.yolo import yolo as yolo
 from kdx.data.sizes import resized as resized
 from kdx.data.sizes import side as side
-from kdx.data.sources import FileImages as FileImages
 from kdx.data.sources import MemoryImages as MemoryImages
 from kdx.data.splits import Splits as Splits
 from kdx.data.splits import split as split

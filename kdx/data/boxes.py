@@ -9,7 +9,8 @@ from torch import Tensor
 
 from kdx.data.augment import Augment, check_changes, check_list
 from kdx.data.decode import Size, decode_annotated, read_header
-from kdx.data.sources import BILINEAR, Files, check_lists, check_rgb, found_in, taken
+from kdx.data.files import Files
+from kdx.data.sources import BILINEAR, check_lists, check_rgb, found_in, taken
 from kdx.protocols import InputSpec
 from kdx.util.strings import packed
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from kdx.data.augment import Augment, check_changes, check_list
 from kdx.data.decode import decode_annotated, decode_mask, decode_segments
-from kdx.data.sources import BILINEAR, Files, check_lists, check_rgb, found_in, taken
+from kdx.data.files import Files
+from kdx.data.sources import BILINEAR, check_lists, check_rgb, found_in, taken
 from kdx.protocols import IGNORED, UNKNOWN, InputSpec
 from kdx.util.strings import packed
 from kdx.util.words import counted, listed

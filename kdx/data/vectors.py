@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from kdx.data.augment import Augment
-from kdx.data.sources import FileImages, MemoryImages
+from kdx.data.files import FileImages
+from kdx.data.sources import MemoryImages
 from kdx.protocols import ImageSource, InputSpec, Key
 from kdx.tasks.vectors import VectorSource
 

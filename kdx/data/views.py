@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 from kdx.data.augment import Augment, normalise
 from kdx.data.counter import Draw, seeded
 from kdx.data.crops import resized_side
+from kdx.data.files import FileImages
 from kdx.data.mixing import Mixing
 from kdx.data.pipeline import Pipeline
-from kdx.data.sources import FileImages
 from kdx.protocols import Batched, ImageData, ImageSource, InputSpec, Key, Located, Whole
 
 

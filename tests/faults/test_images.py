@@ -90,6 +90,7 @@ def test_a_body_cut_short_ends_the_run_with_its_name(part, job, root, tmp_path, 
     assert (code, exports(tmp_path)) == (2, [])
     reason = "image file is truncated"
     assert said.startswith(f"error: {root}/{part}.png: the image cannot be decoded: {reason}")
+    assert said.endswith("leave such images out with skip_bad")
 
 
 def test_a_file_that_vanishes_after_opening(job, root, monkeypatch, capfd):
@@ -105,7 +106,7 @@ def test_a_file_that_vanishes_after_opening(job, root, monkeypatch, capfd):
     assert job()[0] == 2
     said = capfd.readouterr().err
     path = f"{root}/train/owl/7.png"
-    assert said == f"error: {path}: the image cannot be decoded: No such file or directory\n"
+    assert said.startswith(f"error: {path}: the image cannot be decoded: No such file or dir")
 
 
 def test_a_bad_file_in_a_loader_process_ends_the_command_as_cleanly(root, tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from kdx.data.decode import read_annotated
+from kdx.data.files import FileImages
 from kdx.data.sets.boxed import ANCHORS, Sample, box_data, fit_objects, other_classes, read_samples
 from kdx.data.sets.coco_json import (
     Entry,
@@ -19,7 +20,6 @@ from kdx.data.sets.reading import MEAN, STD, every_of, shared_images
 from kdx.data.sets.stored import sift_sources
 from kdx.data.sets.targets import many_labels
 from kdx.data.sets.voc_xml import VocObject
-from kdx.data.sources import FileImages
 from kdx.data.vectors import VectorImages
 from kdx.protocols import ImageData, InputSpec
 from kdx.util.words import counted, listed, repeated

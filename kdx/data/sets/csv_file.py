@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kdx.data.files import FileImages
 from kdx.data.sets.csv_rows import Row, every_row, read_rows
 from kdx.data.sets.reading import MEAN, STD, check_numbers, read_each, shared_images
 from kdx.data.sets.stored import opens_headers, sift
 from kdx.data.sets.targets import many_labels, numbers, one_label
-from kdx.data.sources import FileImages
 from kdx.data.vectors import VectorImages
 from kdx.protocols import ImageData, ImageSource, InputSpec
 from kdx.util.words import counted, listed, repeated

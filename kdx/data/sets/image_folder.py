@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
+from kdx.data.files import FileImages
 from kdx.data.sets.reading import MEAN, STD, check_numbers, other_kind, walk
 from kdx.data.sets.stored import sift_sources
-from kdx.data.sources import FileImages
 from kdx.protocols import ImageData, InputSpec
 from kdx.util.words import counted, listed
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from kdx.data.files import Content, FileImages
 from kdx.data.sets.labelling import Placed, number_classes
 from kdx.data.sets.reading import MEAN, STD, attempt_each
-from kdx.data.sources import Content, FileImages
 from kdx.data.splits import complement
 from kdx.protocols import ImageData, InputSpec
 from kdx.util.words import counted, listed

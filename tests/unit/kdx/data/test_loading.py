@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 from kdx.data.augment import Augment
+from kdx.data.files import FileImages
 from kdx.data.loading import EpochBatches, eval_loader, steps_per_epoch, train_loader
-from kdx.data.sources import FileImages, MemoryImages
+from kdx.data.sources import MemoryImages
 from kdx.data.views import Views
 from kdx.protocols import InputSpec
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from kdx.data.sources import FileImages, MemoryImages
+from kdx.data.files import FileImages
+from kdx.data.sources import MemoryImages
 from kdx.protocols import ImageSource
 from kdx.tasks import check_labels
 

@@ -7,8 +7,9 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from kdx.data.augment import Augment, normalise
+from kdx.data.files import FileImages
 from kdx.data.loading import EpochBatches, train_loader
-from kdx.data.sources import FileImages, MemoryImages
+from kdx.data.sources import MemoryImages
 from kdx.data.views import Views
 from kdx.protocols import InputSpec
 from tests.contracts import check_scenes
