@@ -14,8 +14,8 @@ from torch.nn import functional
 from kdx.data.counter import Draw, integers, uniform
 from kdx.protocols import InputSpec, Key
 from kdx.recipe.arguments import Component
+from kdx.recipe.data import Augment
 from kdx.recipe.errors import each_of
-from kdx.recipe.sections import Augment
 
 PIXELS_ALONE = frozenset(
     {"AugMix", "AutoAugment", "RandAugment", "RandomErasing", "TrivialAugmentWide"}

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from kdx.recipe.arguments import Component, check, parameters_of
+from kdx.recipe.data import Data
 from kdx.recipe.errors import KeyPath, Report, dotted
 from kdx.recipe.optimizing import Optimizer
 from kdx.recipe.overrides import override
@@ -18,7 +19,7 @@ from kdx.recipe.paths import Locations
 from kdx.recipe.registry import allowed_modules, resolve
 from kdx.recipe.relations import born_again, check_memos, check_paths, check_relations
 from kdx.recipe.schema import Recipe
-from kdx.recipe.sections import Data, Student, Teacher
+from kdx.recipe.sections import Student, Teacher
 from kdx.recipe.stages import LossTerm
 from kdx.recipe.wording import explain, show
 from kdx.recipe.yaml_source import LARGEST, WRITTEN_OUT, parse, read_mapping

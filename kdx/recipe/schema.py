@@ -12,13 +12,13 @@ import yaml
 from pydantic import AfterValidator, Field, InstanceOf, PrivateAttr, StrictBool
 
 from kdx.recipe.arguments import Component, parameters_of
+from kdx.recipe.data import Data
 from kdx.recipe.fields import Count, Natural, Precision, RunName
 from kdx.recipe.optimizing import Average, Clipping, Optimizer
 from kdx.recipe.paths import Locations
 from kdx.recipe.resuming import MAY_DIFFER, Resume
 from kdx.recipe.sections import (
     MOST,
-    Data,
     Section,
     Student,
     Teacher,

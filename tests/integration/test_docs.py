@@ -20,8 +20,9 @@ from kdx.data.augment import normalise
 from kdx.models import students, weights
 from kdx.protocols import InputSpec
 from kdx.recipe import beside, load
+from kdx.recipe.data import Data
 from kdx.recipe.schema import Recipe
-from kdx.recipe.sections import Data, Student, Teacher
+from kdx.recipe.sections import Student, Teacher
 from kdx.recipe.yaml_source import scalar
 from kdx.tasks import Detection
 from kdx.training import schedules
