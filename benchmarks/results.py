@@ -6,7 +6,9 @@
 A table stands below a line `<!-- table NAME.json | setting | columns -->`, its rows ordered by the
 test metric, the best first: columns are headings, or how they begin, of `kdx study`'s own tables,
 and `ece`, the calibration error (%). Setting `*` is the test metric of all settings, `3x3*` of
-those whose names begin so. That below `<!-- situations -->` is of docs/results/situations.yaml.
+those whose names begin so. That below `<!-- situations -->` is of docs/results/situations.yaml,
+that below `<!-- analysis NAME.json -->` of the numbers of a figure of `kdx analyze`, which are kept
+with the figure if the study's directory has its `analysis/`.
 """
 
 import argparse
@@ -17,7 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean, median, stdev
+from typing import Any
 
 import yaml
 
@@ -26,6 +29,7 @@ from kdx.report.contents import checked
 from kdx.report.files import read
 from kdx.util.files import write_whole
 from kdx.util.markdown import markdown_table
+from kdx_lab.analysis.similarity import angles_of
 from kdx_lab.study.rows import Outcome
 from kdx_lab.study.statistics import paired_difference
 from kdx_lab.study.stored import FILE, StoredResults, StoredRow
@@ -38,6 +42,7 @@ KEPT = ("ece", "environment", "test_images")
 SITUATIONS = PAGE.with_suffix("") / "situations.yaml"
 _TABLE = re.compile(r"(<!-- table (\S+) \| (.*?) \| ?(.*?) ?-->\n)(?:\|.*\n)*")
 _SITUATIONS = re.compile(r"(<!-- situations -->\n)(?:\|.*\n)*")
+_ANALYSIS = re.compile(r"(<!-- analysis (\S+) -->\n)(?:\|.*\n)*")
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
 def rewritten(page: str) -> str:
     """Return the page with all of its tables as the committed results have them."""
     page = _SITUATIONS.sub(lambda found: found[1] + _situations() + "\n", page)
+    page = _ANALYSIS.sub(lambda found: found[1] + _analysis(found[2]) + "\n", page)
     return _TABLE.sub(lambda found: found[1] + _table(found[2], found[3], found[4]) + "\n", page)
 
 
@@ -84,7 +90,12 @@ def _keep(study: Path) -> None:
         }
     lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
     text = f'{json.dumps(content, indent=1)[:-2]},\n "rows": [\n{lines}\n]}}\n'
-    write_whole(PAGE.with_suffix("") / f"{study.parent.name}_{study.name}.json", text)
+    name = f"{study.parent.name}_{study.name}"
+    write_whole(PAGE.with_suffix("") / f"{name}.json", text)
+    for numbers in study.glob("analysis/*.json"):
+        figure = numbers.with_suffix(".png")
+        write_whole(PAGE.with_suffix("") / f"{name}_{numbers.name}", numbers.read_bytes())
+        write_whole(PAGE.parent / "figures" / f"{name}_{figure.name}", figure.read_bytes())
 
 
 def _situations() -> str:
@@ -111,6 +122,33 @@ def _compared(row: Comparison) -> Sequence[str]:
         took, base = (each.cost.seconds.values for each in (tried, over))
         taken = f"{median(took[seed] / base[seed] for seed in found.values):.1f}"
     return row.situation, row.tried, row.see, shown, str(len(found.values)), taken
+
+
+def _analysis(file: str) -> str:
+    """Return the table of the half-widths of a landscape, or of the cosines of a confusion."""
+    found = json.loads((PAGE.with_suffix("") / file).read_text(encoding="utf-8"))
+    groups = found["groups"]
+    if "rise" in found:
+        beyond = f"more than {found['grid']['span']:g}"
+        rows = [_half_widths(group["label"], group["compact"]["half-widths"]) for group in groups]
+        return markdown_table(["arm", "n", "half-width (norms)", beyond], rows)
+    headings = ["arm", "n", "parameters compared", "cosine, last epoch", "least of the pairs"]
+    return markdown_table(headings, [_cosines(group) for group in groups])
+
+
+def _half_widths(arm: str, widths: Sequence[float | None]) -> Sequence[str]:
+    within = [width for width in widths if width is not None]
+    spread = f" ± {stdev(within):.2f}" if len(within) > 1 else ""
+    mean = f"{fmean(within):.2f}{spread}" if within else ""
+    return arm, str(len(widths)), mean, str(len(widths) - len(within) or "")
+
+
+def _cosines(group: dict[str, Any]) -> Sequence[str]:
+    runs = group["similarities of runs"]
+    cosines = angles_of([value for run in runs for value in run])
+    least, count = group["minimum"]["mean"][-1], group["parameters"]["count"]
+    shown = f"{fmean(cosines):.3f} ± {stdev(cosines):.3f}"
+    return group["label"], str(len(runs)), f"{count:,}", shown, f"{least:.2f}"
 
 
 def _outcome(study: str, setting: str, arm: str) -> Outcome:

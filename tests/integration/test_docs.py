@@ -253,5 +253,5 @@ def test_the_segmentation_guides_code_runs(tmp_path, monkeypatch, capsys):
 def test_tables_of_the_results_are_those_of_the_committed_studies():
     page = PAGE.read_text(encoding="utf-8")
     files = {path.name for path in PAGE.with_suffix("").glob("*.json")}
-    assert files == set(re.findall(r"<!-- table (\S+\.json)", page))
+    assert files == set(re.findall(r"<!-- (?:table|analysis) (\S+\.json)", page))
     assert rewritten(page) == page, "run `python -m benchmarks.results`"
