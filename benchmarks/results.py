@@ -92,9 +92,14 @@ def _keep(study: Path) -> None:
     text = f'{json.dumps(content, indent=1)[:-2]},\n "rows": [\n{lines}\n]}}\n'
     name = f"{study.parent.name}_{study.name}"
     write_whole(PAGE.with_suffix("") / f"{name}.json", text)
-    for numbers in study.glob("analysis/*.json"):
-        figure = numbers.with_suffix(".png")
-        write_whole(PAGE.with_suffix("") / f"{name}_{numbers.name}", numbers.read_bytes())
+    for path in study.glob("analysis/*.json"):
+        numbers = json.loads(path.read_text(encoding="utf-8"))
+        for group in numbers["groups"]:
+            runs = (Path(run).resolve() for run in group["runs"])
+            group["runs"] = [run.relative_to(study.resolve()).as_posix() for run in runs]
+        text = json.dumps(numbers, separators=(",", ":")) + "\n"
+        write_whole(PAGE.with_suffix("") / f"{name}_{path.name}", text)
+        figure = path.with_suffix(".png")
         write_whole(PAGE.parent / "figures" / f"{name}_{figure.name}", figure.read_bytes())
 
 
@@ -125,13 +130,18 @@ def _compared(row: Comparison) -> Sequence[str]:
 
 
 def _analysis(file: str) -> str:
-    """Return the table of the half-widths of a landscape, or of the cosines of a confusion."""
+    """Return the table of a landscape's half-widths, a confusion's cosines, or curves' metrics."""
     found = json.loads((PAGE.with_suffix("") / file).read_text(encoding="utf-8"))
     groups = found["groups"]
     if "rise" in found:
         beyond = f"more than {found['grid']['span']:g}"
         rows = [_half_widths(group["label"], group["compact"]["half-widths"]) for group in groups]
         return markdown_table(["arm", "n", "half-width (norms)", beyond], rows)
+    if "metric" in found:
+        key = next(k for k in groups[0]["curves"] if k.endswith(f"/{found['metric']}"))
+        epochs = [f"epoch {epoch:g}" for epoch in groups[0]["curves"][key]["x"]]
+        rows = [_by_epoch(group, key) for group in groups]
+        return markdown_table(["arm", "n", *epochs], rows)
     headings = ["arm", "n", "parameters compared", "cosine, last epoch", "least of the pairs"]
     return markdown_table(headings, [_cosines(group) for group in groups])
 
@@ -141,6 +151,13 @@ def _half_widths(arm: str, widths: Sequence[float | None]) -> Sequence[str]:
     spread = f" ± {stdev(within):.2f}" if len(within) > 1 else ""
     mean = f"{fmean(within):.2f}{spread}" if within else ""
     return arm, str(len(widths)), mean, str(len(widths) - len(within) or "")
+
+
+def _by_epoch(group: dict[str, Any], key: str) -> Sequence[str]:
+    band, runs = group["curves"][key], len(group["runs"])
+    spreads = [f" ± {100 * std:.1f}" if runs > 1 else "" for std in band["std"]]
+    cells = [f"{100 * mean:.1f}{s}" for mean, s in zip(band["mean"], spreads, strict=True)]
+    return group["label"], str(runs), *cells
 
 
 def _cosines(group: dict[str, Any]) -> Sequence[str]:
