@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import fmean, median, pstdev, stdev
 from typing import Any
 
 import yaml
@@ -164,7 +164,7 @@ def _cosines(group: dict[str, Any]) -> Sequence[str]:
     runs = group["similarities of runs"]
     cosines = angles_of([value for run in runs for value in run])
     least, count = group["minimum"]["mean"][-1], group["parameters"]["count"]
-    shown = f"{fmean(cosines):.3f} ± {stdev(cosines):.3f}"
+    shown = f"{fmean(cosines):.3f} ± {pstdev(cosines):.3f}"
     return group["label"], str(len(runs)), f"{count:,}", shown, f"{least:.2f}"
 
 
