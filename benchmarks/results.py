@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean, median, pstdev, stdev
+from statistics import fmean, median, stdev
 from typing import Any
 
 import yaml
@@ -30,6 +30,7 @@ from kdx.report.files import read
 from kdx.util.files import write_whole
 from kdx.util.markdown import markdown_table
 from kdx_lab.analysis.similarity import angles_of
+from kdx_lab.study.making import slug
 from kdx_lab.study.rows import Outcome
 from kdx_lab.study.statistics import paired_difference
 from kdx_lab.study.stored import FILE, StoredResults, StoredRow
@@ -92,9 +93,18 @@ def _keep(study: Path) -> None:
     text = f'{json.dumps(content, indent=1)[:-2]},\n "rows": [\n{lines}\n]}}\n'
     name = f"{study.parent.name}_{study.name}"
     write_whole(PAGE.with_suffix("") / f"{name}.json", text)
+    _keep_figures(study, name, {slug(row["arm"]): row["arm"] for row in rows})
+
+
+def _keep_figures(study: Path, name: str, arms: dict[str, str]) -> None:
+    """Copy the study's figures of `kdx analyze` with their numbers, as `name`_...
+
+    Groups get the names of their `arms`, runs are relative to the study.
+    """
     for path in study.glob("analysis/*.json"):
         numbers = json.loads(path.read_text(encoding="utf-8"))
         for group in numbers["groups"]:
+            group["label"] = arms.get(group["label"], group["label"])
             runs = (Path(run).resolve() for run in group["runs"])
             group["runs"] = [run.relative_to(study.resolve()).as_posix() for run in runs]
         text = json.dumps(numbers, separators=(",", ":")) + "\n"
@@ -130,41 +140,56 @@ def _compared(row: Comparison) -> Sequence[str]:
 
 
 def _analysis(file: str) -> str:
-    """Return the table of a landscape's half-widths, a confusion's cosines, or curves' metrics."""
+    """Return the table of a landscape's half-widths, a confusion's cosines, or curves' metrics.
+
+    Raises ValueError for curves of arms that were evaluated after different epochs.
+    """
     found = json.loads((PAGE.with_suffix("") / file).read_text(encoding="utf-8"))
     groups = found["groups"]
     if "rise" in found:
-        beyond = f"more than {found['grid']['span']:g}"
+        beyond = f"a side beyond {found['grid']['span']:g}"
         rows = [_half_widths(group["label"], group["compact"]["half-widths"]) for group in groups]
         return markdown_table(["arm", "n", "half-width (norms)", beyond], rows)
     if "metric" in found:
-        key = next(k for k in groups[0]["curves"] if k.endswith(f"/{found['metric']}"))
-        epochs = [f"epoch {epoch:g}" for epoch in groups[0]["curves"][key]["x"]]
-        rows = [_by_epoch(group, key) for group in groups]
+        bands = [_evaluated(group["curves"], found["metric"]) for group in groups]
+        if any(band["x"] != bands[0]["x"] for band in bands):
+            raise ValueError(f"docs/results/{file}: arms were evaluated after different epochs")
+        epochs = [f"epoch {epoch:g}" for epoch in bands[0]["x"]]
+        rows = [_by_epoch(group, band) for group, band in zip(groups, bands, strict=True)]
         return markdown_table(["arm", "n", *epochs], rows)
-    headings = ["arm", "n", "parameters compared", "cosine, last epoch", "least of the pairs"]
+    headings = ["arm", "n", "parameters compared", "cosines, last epoch", "least of the pairs"]
     return markdown_table(headings, [_cosines(group) for group in groups])
 
 
 def _half_widths(arm: str, widths: Sequence[float | None]) -> Sequence[str]:
+    """Return the row's cells: the mean is of the runs with a width, the last counts the others."""
     within = [width for width in widths if width is not None]
     spread = f" ± {stdev(within):.2f}" if len(within) > 1 else ""
     mean = f"{fmean(within):.2f}{spread}" if within else ""
     return arm, str(len(widths)), mean, str(len(widths) - len(within) or "")
 
 
-def _by_epoch(group: dict[str, Any], key: str) -> Sequence[str]:
-    band, runs = group["curves"][key], len(group["runs"])
+def _evaluated(curves: dict[str, Any], metric: str) -> dict[str, Any]:
+    """Return the band of the metric on the images of the evaluations, not the training ones."""
+    return next(
+        band for key, band in curves.items() if key in (f"validation/{metric}", f"test/{metric}")
+    )
+
+
+def _by_epoch(group: dict[str, Any], band: dict[str, Any]) -> Sequence[str]:
+    """Return the row's cells: a metric in [0, 1] in percent, mean and spread over the runs."""
+    runs = len(group["runs"])
     spreads = [f" ± {100 * std:.1f}" if runs > 1 else "" for std in band["std"]]
     cells = [f"{100 * mean:.1f}{s}" for mean, s in zip(band["mean"], spreads, strict=True)]
     return group["label"], str(runs), *cells
 
 
 def _cosines(group: dict[str, Any]) -> Sequence[str]:
+    """Return the row's cells: mean and spread over the pairs of all runs, the mean least cosine."""
     runs = group["similarities of runs"]
     cosines = angles_of([value for run in runs for value in run])
     least, count = group["minimum"]["mean"][-1], group["parameters"]["count"]
-    shown = f"{fmean(cosines):.3f} ± {pstdev(cosines):.3f}"
+    shown = f"{fmean(cosines):.3f} ± {stdev(cosines):.3f}"
     return group["label"], str(len(runs)), f"{count:,}", shown, f"{least:.2f}"
 
 

@@ -97,7 +97,7 @@ class FileImages(Files):
 
     def whole(self, index: int) -> tuple[Tensor, Tensor]:
         """Return an image [3, h, w] of its own size, uint8, and its label []."""
-        return self.decoded(index), self.labels[index]
+        return self._pixels(index), self.labels[index]
 
     def decoded(self, index: int, crop: Crop | None = None) -> Tensor:
         """Return an image [3, H, W], uint8, or what `crop` leaves of it; errors as `decode`."""
@@ -106,6 +106,15 @@ class FileImages(Files):
     def header(self, index: int) -> Header:
         """Return the header of an image; errors as `read_header`."""
         return read_header(self.paths[index], content=self._stored(index))
+
+    def _pixels(self, index: int, crop: Crop | None = None) -> Tensor:
+        """Return the same as `decoded`; the error for a damaged file says what can be done."""
+        try:
+            return self.decoded(index, crop)
+        except ValueError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise
+            raise ValueError(f"{error}. {_REMEDY}") from error
 
     def _stored(self, index: int) -> bytes | None:
         return None if self.content is None else self.content.read(self.paths[index])
@@ -126,13 +135,10 @@ class FileImages(Files):
         images = torch.empty(len(keys), *input.shape, dtype=torch.uint8, memory_format=layout)
         drawn = draw_numbers(seed, keys)
         for row, (_, index), numbers in zip(images, keys, drawn, strict=True):
-            try:
-                if scale is None:
-                    row.copy_(self.decoded(index, partial(center_crop, size=size)))
-                else:
-                    row.copy_(resized_crop(self.decoded(index), size, scale=scale, numbers=numbers))
-            except ValueError as error:
-                raise ValueError(f"{error}. {_REMEDY}") from error
+            if scale is None:
+                row.copy_(self._pixels(index, partial(center_crop, size=size)))
+            else:
+                row.copy_(resized_crop(self._pixels(index), size, scale=scale, numbers=numbers))
         pixels = augmented(images, augment, keys, seed=seed)
         return pixels, self.labels[[index for _, index in keys]]
 

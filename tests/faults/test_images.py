@@ -106,7 +106,7 @@ def test_a_file_that_vanishes_after_opening(job, root, monkeypatch, capfd):
     assert job()[0] == 2
     said = capfd.readouterr().err
     path = f"{root}/train/owl/7.png"
-    assert said.startswith(f"error: {path}: the image cannot be decoded: No such file or dir")
+    assert said == f"error: {path}: the image cannot be decoded: No such file or directory\n"
 
 
 def test_a_bad_file_in_a_loader_process_ends_the_command_as_cleanly(root, tmp_path):

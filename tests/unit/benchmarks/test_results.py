@@ -1,0 +1,66 @@
+import json
+
+import pytest
+
+from benchmarks import results
+
+
+@pytest.fixture(autouse=True)
+def page(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "PAGE", tmp_path / "docs" / "results.md")
+    (tmp_path / "docs" / "results").mkdir(parents=True)
+    (tmp_path / "docs" / "figures").mkdir()
+    return tmp_path / "docs"
+
+
+def curves(*epochs: int) -> dict:
+    band = {"x": list(epochs), "mean": [0.5] * len(epochs), "std": [0.25] * len(epochs)}
+    return {"loss/total": band, "validation/top1": band}
+
+
+def table(page, **numbers) -> list[str]:
+    (page / "results" / "toy.json").write_text(json.dumps(numbers))
+    _, *rows = results.rewritten("<!-- analysis toy.json -->\n").splitlines()
+    return rows
+
+
+def test_widths_are_of_the_runs_that_rise_on_both_sides(page):
+    compact = {"label": "compact", "compact": {"half-widths": [0.5, 0.7, None]}}
+    flat = {"label": "flat", "compact": {"half-widths": [None]}}
+    headings, _, *rows = table(page, rise=1.0, grid={"span": 1.0}, groups=[compact, flat])
+    assert "a side beyond 1" in headings
+    assert [row.split() for row in rows] == [
+        ["|", "compact", "|", "3", "|", "0.60", "±", "0.14", "|", "1", "|"],
+        ["|", "flat", "|", "1", "|", "|", "1", "|"],
+    ]
+
+
+def test_metrics_of_evaluated_epochs(page):
+    groups = [
+        {"label": "compact", "runs": ["a", "b"], "curves": curves(2, 4)},
+        {"label": "ck", "runs": ["c"], "curves": curves(2, 4)},
+    ]
+    headings, _, *rows = table(page, metric="top1", groups=groups)
+    assert headings.split("|")[3:5] == ["     epoch 2 ", "     epoch 4 "]
+    assert [row.count("50.0 ± 25.0") for row in rows] == [2, 0]
+    groups[1]["curves"] = curves(3)
+    with pytest.raises(ValueError, match=r"toy\.json: arms were evaluated after different epochs"):
+        table(page, metric="top1", groups=groups)
+
+
+def test_figures_are_kept_with_the_names_of_the_arms(page, tmp_path):
+    study = tmp_path / "runs" / "studies" / "toys" / "toy"
+    (study / "analysis").mkdir(parents=True)
+    group = {"label": "ck-fc", "runs": [str(study / "ck-fc" / "seed_0")]}
+    (study / "analysis" / "curves.json").write_text(json.dumps({"groups": [group]}))
+    (study / "analysis" / "curves.png").write_bytes(b"png")
+    rows = [{"arm": "ck+fc", "runs": {}}]
+    content = {"command": "kdx study toy.yaml --output-root=/tmp/here", "rows": rows}
+    (study / "results.json").write_text(json.dumps(content))
+    results._keep(study)
+    (kept,) = json.loads((page / "results" / "toys_toy_curves.json").read_text())["groups"]
+    assert kept == {"label": "ck+fc", "runs": ["ck-fc/seed_0"]}
+    assert (page / "figures" / "toys_toy_curves.png").read_bytes() == b"png"
+    assert json.loads((page / "results" / "toys_toy.json").read_text())["command"] == (
+        "kdx study toy.yaml"
+    )
