@@ -56,7 +56,7 @@ class Augment(Section):
     window: Side | tuple[Side, Side] | None = None
     color: Annotated[Finite, Field(ge=0, le=1)] = 0.0
     sizes: Annotated[tuple[Side, ...], Field(max_length=MOST)] = ()
-    then: Annotated[list[InstanceOf[Component]], Field(max_length=MOST)] = Field([])
+    then: Annotated[list[InstanceOf[Component]], Field(max_length=MOST)] = Field(default=[])
 
     @model_validator(mode="after")
     def _check_crops(self) -> Self:
