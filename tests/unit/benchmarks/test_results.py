@@ -57,7 +57,8 @@ def test_figures_are_kept_with_the_names_of_the_arms(page, tmp_path):
     rows = [{"arm": "ck+fc", "runs": {}}]
     content = {"command": "kdx study toy.yaml --output-root=/tmp/here", "rows": rows}
     (study / "results.json").write_text(json.dumps(content))
-    results._keep(study)
+    (page / "results.md").write_text("")
+    results.main([str(study)])
     (kept,) = json.loads((page / "results" / "toys_toy_curves.json").read_text())["groups"]
     assert kept == {"label": "ck+fc", "runs": ["ck-fc/seed_0"]}
     assert (page / "figures" / "toys_toy_curves.png").read_bytes() == b"png"
