@@ -12,7 +12,6 @@ from torchvision.transforms.v2 import functional
 
 import expand
 import kdx
-from benchmarks.results import PAGE, rewritten
 from kdx import losses
 from kdx.commands.list import KINDS, catalogue, rows
 from kdx.data import BoxImages, MaskImages, preparation, sets
@@ -248,10 +247,3 @@ def test_the_segmentation_guides_code_runs(tmp_path, monkeypatch, capsys):
         answer = trained.eval()(normalise(source.view(0, spec, None)[0][None], spec))
     assert torch.equal(namespace["mask"], answer.argmax(1)[0])
     assert capsys.readouterr().out == f"{[names[n] for n in answer.argmax(1).unique()]}\n"
-
-
-def test_tables_of_the_results_are_those_of_the_committed_studies():
-    page = PAGE.read_text(encoding="utf-8")
-    files = {path.name for path in PAGE.with_suffix("").glob("*.json")}
-    assert files == set(re.findall(r"<!-- (?:table|analysis) (\S+\.json)", page))
-    assert rewritten(page) == page, "run `python -m benchmarks.results`"
