@@ -19,22 +19,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean, median, stdev
-from typing import Any
+from statistics import fmean, median
 
 import yaml
 
+from benchmarks.figure_tables import table_of
 from kdx.commands.shared import guarded
 from kdx.report.contents import checked
 from kdx.report.files import read
 from kdx.util.files import write_whole
 from kdx.util.markdown import markdown_table
-from kdx_lab.analysis.similarity import angles_of
 from kdx_lab.study.making import slug
 from kdx_lab.study.rows import Outcome
-from kdx_lab.study.statistics import paired_difference
+from kdx_lab.study.statistics import CONFIDENCE, Difference, holm, paired_difference
 from kdx_lab.study.stored import FILE, StoredResults, StoredRow
 from kdx_lab.study.tables import cells_of, columns, overview
+from kdx_lab.study.verdict import corrected_for
 
 __all__ = ["PAGE", "main", "rewritten"]
 
@@ -114,83 +114,59 @@ def _keep_figures(study: Path, name: str, arms: dict[str, str]) -> None:
 
 
 def _situations() -> str:
+    """Return the table; bold is what stays below 5% after Holm's correction.
+
+    It is for the comparisons of the arm's own table, or for all rows that have an `over`.
+    """
     rows = checked(list[Comparison], yaml.safe_load(SITUATIONS.read_text(encoding="utf-8")))
+    found = [_difference(row) for row in rows]
+    across = {str(n): d.p for n, d in enumerate(found) if rows[n].over and d.p is not None}
+    chosen = holm(across)
+    lines = []
+    for n, (row, difference) in enumerate(zip(rows, found, strict=True)):
+        study, setting, arm = row.arm
+        p = chosen if row.over else corrected_for(_results(f"{study}.json"), setting)
+        clear = p.get(str(n) if row.over else arm, 1) < 1 - CONFIDENCE
+        lines.append(_compared(row, difference, clear=clear))
     headings = ["your situation", "tried", "see", "effect [95% CI]", "n", "x time"]
-    return markdown_table(headings, [_compared(row) for row in rows], left=3)
+    return markdown_table(headings, lines, left=3)
 
 
-def _compared(row: Comparison) -> Sequence[str]:
+def _difference(row: Comparison) -> Difference:
+    """Return the difference of a row's arms, over two seeds or more."""
+    study, setting, _ = row.arm
+    over = row.over or (study, setting, _results(f"{study}.json").baseline)
+    found = paired_difference(*(_outcome(*arm).test.values for arm in (row.arm, over)))
+    if found is None or found.low is None:
+        raise ValueError(f"docs/results/situations.yaml: {row.arm}: fewer than two seeds in common")
+    return found
+
+
+def _compared(row: Comparison, found: Difference, *, clear: bool) -> Sequence[str]:
     """Return the row's cells: an effect is in points of the metric, so of an error the decrease."""
     study, setting, _ = row.arm
-    results = _results(f"{study}.json")
-    tried, over = _outcome(*row.arm), _outcome(*(row.over or (study, setting, results.baseline)))
-    found = paired_difference(tried.test.values, over.test.values)
-    if found is None or found.low is None or found.high is None:
-        raise ValueError(f"docs/results/situations.yaml: {row.arm}: fewer than two seeds in common")
+    results, tried = _results(f"{study}.json"), _outcome(*row.arm)
     mean, low, high = found.mean, found.low, found.high
+    assert low is not None
+    assert high is not None
     if results.errors:
         mean, low, high = -mean, -high, -low
     effect = "{} [{}, {}]".format(*(tried.shown(end, sign=True) for end in (mean, low, high)))
-    shown = f"**{effect}**" if low > 0 or high < 0 else effect
     taken = ""
     if row.timed:
+        over = _outcome(*(row.over or (study, setting, results.baseline)))
         took, base = (each.cost.seconds.values for each in (tried, over))
         taken = f"{median(took[seed] / base[seed] for seed in found.values):.1f}"
+    shown = f"**{effect}**" if clear else effect
     return row.situation, row.tried, row.see, shown, str(len(found.values)), taken
 
 
 def _analysis(file: str) -> str:
-    """Return the table of a landscape's half-widths, a confusion's cosines, or curves' metrics.
-
-    Raises ValueError for curves of arms that were evaluated after different epochs.
-    """
-    found = json.loads((PAGE.with_suffix("") / file).read_text(encoding="utf-8"))
-    groups = found["groups"]
-    if "rise" in found:
-        beyond = f"a side beyond {found['grid']['span']:g}"
-        rows = [_half_widths(group["label"], group["compact"]["half-widths"]) for group in groups]
-        return markdown_table(["arm", "n", "half-width (norms)", beyond], rows)
-    if "metric" in found:
-        bands = [_evaluated(group["curves"], found["metric"]) for group in groups]
-        if any(band["x"] != bands[0]["x"] for band in bands):
-            raise ValueError(f"docs/results/{file}: arms were evaluated after different epochs")
-        epochs = [f"epoch {epoch:g}" for epoch in bands[0]["x"]]
-        rows = [_by_epoch(group, band) for group, band in zip(groups, bands, strict=True)]
-        return markdown_table(["arm", "n", *epochs], rows)
-    headings = ["arm", "n", "parameters compared", "cosines, last epoch", "least of the pairs"]
-    return markdown_table(headings, [_cosines(group) for group in groups])
-
-
-def _half_widths(arm: str, widths: Sequence[float | None]) -> Sequence[str]:
-    """Return the row's cells: the mean is of the runs with a width, the last counts the others."""
-    within = [width for width in widths if width is not None]
-    spread = f" ± {stdev(within):.2f}" if len(within) > 1 else ""
-    mean = f"{fmean(within):.2f}{spread}" if within else ""
-    return arm, str(len(widths)), mean, str(len(widths) - len(within) or "")
-
-
-def _evaluated(curves: dict[str, Any], metric: str) -> dict[str, Any]:
-    """Return the band of the metric on the images of the evaluations, not the training ones."""
-    return next(
-        band for key, band in curves.items() if key in (f"validation/{metric}", f"test/{metric}")
-    )
-
-
-def _by_epoch(group: dict[str, Any], band: dict[str, Any]) -> Sequence[str]:
-    """Return the row's cells: a metric in [0, 1] in percent, mean and spread over the runs."""
-    runs = len(group["runs"])
-    spreads = [f" ± {100 * std:.1f}" if runs > 1 else "" for std in band["std"]]
-    cells = [f"{100 * mean:.1f}{s}" for mean, s in zip(band["mean"], spreads, strict=True)]
-    return group["label"], str(runs), *cells
-
-
-def _cosines(group: dict[str, Any]) -> Sequence[str]:
-    """Return the row's cells: mean and spread over the pairs of all runs, the mean least cosine."""
-    runs = group["similarities of runs"]
-    cosines = angles_of([value for run in runs for value in run])
-    least, count = group["minimum"]["mean"][-1], group["parameters"]["count"]
-    shown = f"{fmean(cosines):.3f} ± {stdev(cosines):.3f}"
-    return group["label"], str(len(runs)), f"{count:,}", shown, f"{least:.2f}"
+    numbers = json.loads((PAGE.with_suffix("") / file).read_text(encoding="utf-8"))
+    try:
+        return table_of(numbers)
+    except ValueError as error:
+        raise ValueError(f"docs/results/{file}: {error}") from error
 
 
 def _outcome(study: str, setting: str, arm: str) -> Outcome:

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from math import sqrt
 from statistics import fmean
+from typing import Any
 
 from kdx.report.summary import Summary
-from kdx_lab.study.rows import Results, Row
+from kdx_lab.study.rows import Results, Row, Rows
 from kdx_lab.study.statistics import CONFIDENCE, holm, paired_difference
 
-__all__ = ["verdict"]
+__all__ = ["corrected_for", "verdict"]
 
 
 def verdict(results: Results) -> list[str]:
@@ -18,6 +19,12 @@ def verdict(results: Results) -> list[str]:
     best = [text for n in results.settings for say in (_best, _apart) for text in say(results, n)]
     chance = [text for row in results.rows for text in _at_chance(row)]
     return [*best, *chance, *_cost(results.runs, results.tuned)]
+
+
+def corrected_for(results: Rows[Any], setting: str) -> dict[str, float]:
+    """Return Holm's p-values of a setting's arms against the baseline, those with one."""
+    found = {row.arm: row.outcome.difference for row in results.of(setting) if row.outcome}
+    return holm({arm: each.p for arm, each in found.items() if each and each.p is not None})
 
 
 def _best(results: Results, setting: str) -> Iterator[str]:
@@ -47,21 +54,20 @@ def _best(results: Results, setting: str) -> Iterator[str]:
 
 def _apart(results: Results, setting: str) -> Iterator[str]:
     """Name the arms that differ from the baseline when several comparisons are allowed for."""
-    found = {row.arm: row.outcome.difference for row in results.of(setting) if row.outcome}
-    known = {arm: (each.mean, each.p) for arm, each in found.items() if each and each.p is not None}
-    if len(known) < 2:
+    means = {row.arm: row.outcome.difference for row in results.of(setting) if row.outcome}
+    corrected, sign = corrected_for(results, setting), -1 if results.errors else 1
+    if len(corrected) < 2:
         return
-    corrected, sign = holm({arm: p for arm, (_, p) in known.items()}), -1 if results.errors else 1
     sides = {"better": 1, "worse": -1}
     parts = [
         f"{arm} is {side} (p = {p:.2g})"
         for side, of in sides.items()
         for arm, p in corrected.items()
-        if p < 1 - CONFIDENCE and sign * of * known[arm][0] > 0
+        if p < 1 - CONFIDENCE and (mean := means[arm]) and sign * of * mean.mean > 0
     ]
     findings = ", ".join(parts) or f"no arm differs (smallest p = {min(corrected.values()):.2g})"
     where = f"{setting}: " if setting else ""
-    count = f"corrected for {len(known)} comparisons (Holm)"
+    count = f"corrected for {len(corrected)} comparisons (Holm)"
     yield f"{where}against {results.baseline}, {count}: {findings}."
 
 

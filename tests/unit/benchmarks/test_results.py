@@ -1,8 +1,12 @@
 import json
+import shutil
 
 import pytest
 
 from benchmarks import results
+
+COMMITTED = results.PAGE.with_suffix("")
+STUDY = "fashion_mnist_tuned"  # 3x3: of six arms do-conv and compact+kd have intervals above 0
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +69,28 @@ def test_figures_are_kept_with_the_names_of_the_arms(page, tmp_path):
     assert json.loads((page / "results" / "toys_toy.json").read_text())["command"] == (
         "kdx study toy.yaml"
     )
+
+
+def test_bold_is_what_the_correction_leaves(page, monkeypatch):
+    shutil.copy(COMMITTED / f"{STUDY}.json", page / "results")
+    chosen = page / "results" / "situations.yaml"
+    monkeypatch.setattr(results, "SITUATIONS", chosen)
+
+    def bold(*rows: tuple[str, str | None]) -> list[bool]:
+        about = [
+            {
+                "tried": arm,
+                "arm": [STUDY, "3x3", arm],
+                "over": over and [STUDY, "3x3", over],
+                "see": "",
+            }
+            for arm, over in rows
+        ]
+        chosen.write_text(json.dumps(about))
+        lines = results.rewritten("<!-- situations -->\n").splitlines()[3:]
+        return ["**" in line for line in lines]
+
+    assert bold(("do-conv", None), ("compact+kd", None), ("cl", None)) == [True, False, False]
+    with_kd = ("compact+kd", "compact")
+    assert bold(with_kd) == [True]  # alone, with nothing to correct for
+    assert bold(with_kd, *[("cl", "compact")] * 5) == [False] * 6

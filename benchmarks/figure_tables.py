@@ -1,0 +1,63 @@
+"""The numbers of a figure of `kdx analyze` as a Markdown table."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from kdx.util.markdown import markdown_table
+from kdx_lab.analysis.similarity import angles_of
+
+__all__ = ["table_of"]
+
+
+def table_of(found: Mapping[str, Any]) -> str:
+    """Return the table of a landscape's half-widths, a confusion's cosines, or curves' metrics.
+
+    Raises ValueError for curves of arms that were evaluated after different epochs.
+    """
+    groups = found["groups"]
+    if "rise" in found:
+        beyond = f"a side beyond {found['grid']['span']:g}"
+        rows = [_half_widths(group["label"], group["compact"]["half-widths"]) for group in groups]
+        return markdown_table(["arm", "n", "half-width (norms)", beyond], rows)
+    if "metric" in found:
+        bands = [_evaluated(group["curves"], found["metric"]) for group in groups]
+        if any(band["x"] != bands[0]["x"] for band in bands):
+            raise ValueError("arms were evaluated after different epochs")
+        epochs = [f"epoch {epoch:g}" for epoch in bands[0]["x"]]
+        rows = [_by_epoch(group, band) for group, band in zip(groups, bands, strict=True)]
+        return markdown_table(["arm", "n", *epochs], rows)
+    headings = ["arm", "n", "parameters compared", "cosines, last epoch", "least of the pairs"]
+    return markdown_table(headings, [_cosines(group) for group in groups])
+
+
+def _half_widths(arm: str, widths: Sequence[float | None]) -> Sequence[str]:
+    """Return the row's cells: the mean is of the runs with a width, the last counts the others."""
+    within = [width for width in widths if width is not None]
+    spread = f" ± {stdev(within):.2f}" if len(within) > 1 else ""
+    mean = f"{fmean(within):.2f}{spread}" if within else ""
+    return arm, str(len(widths)), mean, str(len(widths) - len(within) or "")
+
+
+def _evaluated(curves: dict[str, Any], metric: str) -> dict[str, Any]:
+    """Return the band of the metric on the images of the evaluations, not the training ones."""
+    return next(
+        band for key, band in curves.items() if key in (f"validation/{metric}", f"test/{metric}")
+    )
+
+
+def _by_epoch(group: dict[str, Any], band: dict[str, Any]) -> Sequence[str]:
+    """Return the row's cells: a metric in [0, 1] in percent, mean and spread over the runs."""
+    runs = len(group["runs"])
+    spreads = [f" ± {100 * std:.1f}" if runs > 1 else "" for std in band["std"]]
+    cells = [f"{100 * mean:.1f}{s}" for mean, s in zip(band["mean"], spreads, strict=True)]
+    return group["label"], str(runs), *cells
+
+
+def _cosines(group: dict[str, Any]) -> Sequence[str]:
+    """Return the row's cells: mean and spread over the pairs of all runs, the mean least cosine."""
+    runs = group["similarities of runs"]
+    cosines = angles_of([value for run in runs for value in run])
+    least, count = group["minimum"]["mean"][-1], group["parameters"]["count"]
+    shown = f"{fmean(cosines):.3f} ± {stdev(cosines):.3f}"
+    return group["label"], str(len(runs)), f"{count:,}", shown, f"{least:.2f}"
