@@ -17,9 +17,13 @@ def table_of(found: Mapping[str, Any]) -> str:
     """
     groups = found["groups"]
     if "rise" in found:
-        beyond = f"a side beyond {found['grid']['span']:g}"
-        rows = [_half_widths(group["label"], group["compact"]["half-widths"]) for group in groups]
-        return markdown_table(["arm", "n", "half-width (norms)", beyond], rows)
+        beyond = f"a side > {found['grid']['span']:g}"
+        runs = [
+            (group["label"], ", ".join(beyond if w is None else f"{w:.2f}" for w in widths))
+            for group in groups
+            if (widths := group["compact"]["half-widths"])
+        ]
+        return markdown_table(["arm", "half-width (norms) of each run"], runs)
     if "metric" in found:
         bands = [_evaluated(group["curves"], found["metric"]) for group in groups]
         if any(band["x"] != bands[0]["x"] for band in bands):
@@ -29,14 +33,6 @@ def table_of(found: Mapping[str, Any]) -> str:
         return markdown_table(["arm", "n", *epochs], rows)
     headings = ["arm", "n", "parameters compared", "cosines, last epoch", "least of the pairs"]
     return markdown_table(headings, [_cosines(group) for group in groups])
-
-
-def _half_widths(arm: str, widths: Sequence[float | None]) -> Sequence[str]:
-    """Return the row's cells: the mean is of the runs with a width, the last counts the others."""
-    within = [width for width in widths if width is not None]
-    spread = f" ± {stdev(within):.2f}" if len(within) > 1 else ""
-    mean = f"{fmean(within):.2f}{spread}" if within else ""
-    return arm, str(len(widths)), mean, str(len(widths) - len(within) or "")
 
 
 def _evaluated(curves: dict[str, Any], metric: str) -> dict[str, Any]:

@@ -28,15 +28,12 @@ def table(page, **numbers) -> list[str]:
     return rows
 
 
-def test_widths_are_of_the_runs_that_rise_on_both_sides(page):
+def test_widths_of_runs_that_do_not_rise_are_no_numbers(page):
     compact = {"label": "compact", "compact": {"half-widths": [0.5, 0.7, None]}}
     flat = {"label": "flat", "compact": {"half-widths": [None]}}
-    headings, _, *rows = table(page, rise=1.0, grid={"span": 1.0}, groups=[compact, flat])
-    assert "a side beyond 1" in headings
-    assert [row.split() for row in rows] == [
-        ["|", "compact", "|", "3", "|", "0.60", "±", "0.14", "|", "1", "|"],
-        ["|", "flat", "|", "1", "|", "|", "1", "|"],
-    ]
+    *_, first, second = table(page, rise=1.0, grid={"span": 1.0}, groups=[compact, flat])
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in (first, second)]
+    assert cells == [["compact", "0.50, 0.70, a side > 1"], ["flat", "a side > 1"]]
 
 
 def test_metrics_of_evaluated_epochs(page):
