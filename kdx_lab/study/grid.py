@@ -9,7 +9,7 @@ from typing import Any
 from kdx.recipe import Problem, Recipe, RecipeError
 from kdx.recipe.paths import Locations
 from kdx_lab.study.arms import BUILT_IN
-from kdx_lab.study.cell import Cell, Pair, label
+from kdx_lab.study.cell import Cell, Pair, label, of_seed
 from kdx_lab.study.making import Maker, slug
 from kdx_lab.study.problems import Problems
 from kdx_lab.study.reading import read_study
@@ -46,7 +46,7 @@ class Grid:
         """Return the recipe of a trial of an arm, which lies in a folder of its own."""
         place = "/".join(filter(None, (self.name, TUNE, *map(slug, pair))))
         recipe = self.maker.recipe(*pair, values)
-        return recipe.model_copy(update={"name": f"{place}/trial_{number:03d}"})
+        return of_seed(recipe, self.study.seeds[0], f"{place}/trial_{number:03d}")
 
     def tuned(self, values: Mapping[Pair, Mapping[str, Any]]) -> "Grid":
         """Return the study with the values that were chosen for its arms."""
@@ -92,7 +92,7 @@ def open_study(
 
 def _cells(study: Study, recipes: Mapping[Pair, Recipe]) -> list[Cell]:
     return [
-        Cell(setting, arm, seed, recipe.model_copy(update=_of_seed(recipe, seed)))
+        Cell(setting, arm, seed, of_seed(recipe, seed, _named(recipe, seed)))
         for seed in study.seeds
         for (setting, arm), recipe in recipes.items()
     ]
@@ -140,8 +140,8 @@ def _pairs(study: Study) -> Iterator[Pair]:
                 yield setting, name
 
 
-def _of_seed(recipe: Recipe, seed: int) -> dict[str, object]:
-    return {"seed": seed, "name": f"{recipe.name.rpartition('/')[0]}/seed_{seed}"}
+def _named(recipe: Recipe, seed: int) -> str:
+    return f"{recipe.name.rpartition('/')[0]}/seed_{seed}"
 
 
 def _check_place(recipe: Recipe, name: str, recipes: dict[Pair, Recipe]) -> None:
