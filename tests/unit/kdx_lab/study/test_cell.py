@@ -1,7 +1,6 @@
 """The recipe of one run: seed, name, and weights of each seed."""
 
 from kdx.recipe import load
-from kdx.recipe.sections import WeightFile
 from kdx_lab.study.cell import of_seed
 
 RECIPE = """\
@@ -19,7 +18,9 @@ def test_weights_have_the_seed_of_the_run(tmp_path):
     assert (found.seed, found.name) == (12, "toy/seed_12")
     assert found.teacher is not None
     assert found.teacher.weights == str(tmp_path / "runs/teachers/seed_12")
-    assert found.student.weights == WeightFile(path=str(tmp_path / "runs/start/12.pt"), key="model")
+    file = found.student.file
+    assert file is not None
+    assert (file.path, file.key) == (str(tmp_path / "runs/start/12.pt"), "model")
 
 
 def test_weights_without_it_are_the_same_for_all_seeds(tmp_path):
