@@ -16,7 +16,7 @@ from kdx_lab.study.stored import StoredResults
 
 README = PAGE.parents[1] / "README.md"
 NUMBER = r"([+-]?\d+(?:\.\d+)?)"
-INTERVAL = re.compile(rf"{NUMBER}(?: points)? \[{NUMBER},\s{NUMBER}\]")
+INTERVAL = re.compile(rf"{NUMBER}(?:\spoints)?\s\[{NUMBER},\s{NUMBER}\]")
 
 
 def files() -> set[Path]:
