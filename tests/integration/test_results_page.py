@@ -1,4 +1,4 @@
-"""docs/results.md and the README say what the committed results say."""
+"""Pages that quote the committed results say what these say."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from kdx.report.contents import checked
 from kdx_lab.study.statistics import paired_difference
 from kdx_lab.study.stored import StoredResults
 
-README = PAGE.parents[1] / "README.md"
+PAGES = [PAGE, PAGE.with_name("transforms.md"), PAGE.parents[1] / "README.md"]
 NUMBER = r"([+-]?\d+(?:\.\d+)?)"
 INTERVAL = re.compile(rf"{NUMBER}(?:\spoints)?\s\[{NUMBER},\s{NUMBER}\]")
 
@@ -45,11 +45,11 @@ def differences() -> Tensor:
     return 100 * torch.tensor(rows, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("page", [PAGE, README], ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_every_interval_is_of_two_arms_that_were_measured(page, differences):
     current = page.read_text(encoding="utf-8").partition("\n## Appendix")[0]
     written = list(INTERVAL.finditer(current))
-    assert len(written) > 10
+    assert written
     wrong = []
     for each in written:
         values = torch.tensor([float(text) for text in each.groups()], dtype=torch.float64)
