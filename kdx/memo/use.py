@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from math import ceil
 
 import torch
 from rich.console import Console
@@ -13,11 +14,13 @@ from kdx.recipe import Recipe
 from kdx.recipe.sections import Teacher
 from kdx.training.runtime import Runtime
 from kdx.util.printing import say
+from kdx.util.words import counted
 
 NEVER_CHANGE = "without augmentation the teacher's outputs never change"
 BY_DEFAULT = f"on by default: {NEVER_CHANGE} (`memo: false` of the teacher turns it off)"
 OFF = "the memo is off, and the teacher runs at every step"
 PROBED, EPOCHS = 8, 3  # images, in the epochs in which they are compared
+OFTEN = 10  # epochs in which a view recurs, and few views begin to cost (docs/results.md)
 
 
 def has_memo(recipe: Recipe) -> bool:
@@ -26,16 +29,19 @@ def has_memo(recipe: Recipe) -> bool:
 
 
 def _wanted(section: Teacher, recipe: Recipe) -> bool:
-    changes = recipe.data.augment.changes or recipe.data.mixup or recipe.data.cutmix
-    return bool(section.memo) or (section.memo is not False and not changes)
+    return bool(section.memo) or (section.memo is not False and not _changes(recipe))
+
+
+def _changes(recipe: Recipe) -> bool:
+    return bool(recipe.data.augment.changes or recipe.data.mixup or recipe.data.cutmix)
 
 
 def plan_memos(runtime: Runtime, say: Callable[[str], None] = lambda text: None) -> dict[str, Plan]:
     """Plan the memos of a run, by teacher; others run at every step. Writes nothing.
 
     Without `teacher.memo` there is one if views never change and it fits; `say` gets the
-    reason if not. Raises ValueError, as `make_plan` and `check_room`, if the recipe asks for it.
-    All processes call it.
+    reason if not, and is told of views that recur often. Raises ValueError, as `make_plan` and
+    `check_room`, if the recipe asks for it. All processes call it.
     """
     planned = {name: _plan_one(runtime, name, say) for name in runtime.job.teachers}
     plans = {name: plan for name, plan in planned.items() if plan}
@@ -43,6 +49,14 @@ def plan_memos(runtime: Runtime, say: Callable[[str], None] = lambda text: None)
     if len({*views.values()}) > 1:
         given = ", ".join(f"teachers.{name}.memo.views: {count}" for name, count in views.items())
         raise ValueError(f"{given}: a run has one number of views: make them the same")
+    epochs = sum(each.stage.epochs for each in runtime.job.stages)
+    for plan in plans.values() if _changes(runtime.job.recipe) else ():
+        if epochs > OFTEN * plan.views:
+            say(
+                f"{plan.key}.views: {plan.views}: in {counted(epochs, 'epoch')} each view is seen "
+                f"{epochs // plan.views} times; with few images more views, such as "
+                f"{ceil(epochs / OFTEN)}, train a better student"
+            )
     return {n: p for n, p in plans.items() if not views or p.views in views.values()}
 
 

@@ -88,3 +88,17 @@ def test_a_dry_run_without_a_teacher_yet(guided, recipe, console, tmp_path):
     dry_run(guided(*absent), console)
     said = "memo: 64 samples x 2 views x (10 logits) in float16, once there is a teacher\n"
     assert said in console.file.getvalue()
+
+
+def test_views_that_recur_often_are_noted(guided, loop_of):
+    def notes(*overrides: str) -> list[str]:
+        said: list[str] = []
+        plan_memos(loop_of(guided(*overrides)), said.append)
+        return said
+
+    assert notes("epochs=20") == []
+    assert notes("epochs=25") == [
+        "teacher.memo.views: 2: in 25 epochs each view is seen 12 times; with few images more "
+        "views, such as 3, train a better student"
+    ]
+    assert notes("epochs=25", "data.augment={}") == []  # all views are the same
