@@ -116,7 +116,7 @@ def _keep_figures(study: Path, name: str, arms: dict[str, str]) -> None:
 def _situations() -> str:
     """Return the table; bold is what stays below 5% after Holm's correction.
 
-    It is for the comparisons of the arm's own table, or for all rows that have an `over`.
+    The correction is over the comparisons of the arm's own table, or over all rows with an `over`.
     """
     rows = checked(list[Comparison], yaml.safe_load(SITUATIONS.read_text(encoding="utf-8")))
     found = [_difference(row) for row in rows]

@@ -20,7 +20,7 @@ NEVER_CHANGE = "without augmentation the teacher's outputs never change"
 BY_DEFAULT = f"on by default: {NEVER_CHANGE} (`memo: false` of the teacher turns it off)"
 OFF = "the memo is off, and the teacher runs at every step"
 PROBED, EPOCHS = 8, 3  # images, in the epochs in which they are compared
-OFTEN = 10  # epochs in which a view recurs, and few views begin to cost (docs/results.md)
+OFTEN = 10  # times that a view is seen: 5 to 8 were enough, 40 cost a point (docs/results.md)
 
 
 def has_memo(recipe: Recipe) -> bool:
@@ -45,19 +45,26 @@ def plan_memos(runtime: Runtime, say: Callable[[str], None] = lambda text: None)
     """
     planned = {name: _plan_one(runtime, name, say) for name in runtime.job.teachers}
     plans = {name: plan for name, plan in planned.items() if plan}
-    views = {name: plan.views for name, plan in plans.items() if plan.asked}
-    if len({*views.values()}) > 1:
-        given = ", ".join(f"teachers.{name}.memo.views: {count}" for name, count in views.items())
-        raise ValueError(f"{given}: a run has one number of views: make them the same")
+    given = {f"{plan.key}.views": plan.views for plan in plans.values() if plan.asked}
+    if len({*given.values()}) > 1:
+        listed = ", ".join(f"{key}: {count}" for key, count in given.items())
+        raise ValueError(f"{listed}: a run has one number of views: make them the same")
+    for key, count in list(given.items())[:1]:
+        _note_few(runtime, key, count, say)
+    return {n: p for n, p in plans.items() if not given or p.views in given.values()}
+
+
+def _note_few(runtime: Runtime, key: str, views: int, say: Callable[[str], None]) -> None:
+    """Say if views recur often, and the recipe may have more of them."""
+    data = runtime.job.recipe.data
+    one = data.repeats > 1 or data.sampling == "balanced"  # with a memo, one view of a sample
     epochs = sum(each.stage.epochs for each in runtime.job.stages)
-    for plan in plans.values() if _changes(runtime.job.recipe) else ():
-        if epochs > OFTEN * plan.views:
-            say(
-                f"{plan.key}.views: {plan.views}: in {counted(epochs, 'epoch')} each view is seen "
-                f"{epochs // plan.views} times; with few images more views, such as "
-                f"{ceil(epochs / OFTEN)}, train a better student"
-            )
-    return {n: p for n, p in plans.items() if not views or p.views in views.values()}
+    if _changes(runtime.job.recipe) and not one and epochs > OFTEN * views:
+        say(
+            f"{key}: {views}: each view is seen about {round(epochs / views)} times in "
+            f"{counted(epochs, 'epoch')}, which costs accuracy if images are few: try more, such "
+            f"as {ceil(epochs / OFTEN)}"
+        )
 
 
 def _plan_one(runtime: Runtime, name: str, say: Callable[[str], None]) -> Plan | None:

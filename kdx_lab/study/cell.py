@@ -58,6 +58,6 @@ def of_seed(recipe: Recipe, seed: int, name: str) -> Recipe:
     networks = {
         "student": own(recipe.student),
         "teacher": recipe.teacher and own(recipe.teacher),
-        "teachers": {name: own(each) for name, each in recipe.teachers.items()},
+        "teachers": {key: own(each) for key, each in recipe.teachers.items()},
     }
     return recipe.model_copy(update={"seed": seed, "name": name, **networks})
