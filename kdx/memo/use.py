@@ -49,8 +49,8 @@ def plan_memos(runtime: Runtime, say: Callable[[str], None] = lambda text: None)
     if len({*given.values()}) > 1:
         listed = ", ".join(f"{key}: {count}" for key, count in given.items())
         raise ValueError(f"{listed}: a run has one number of views: make them the same")
-    for key, count in list(given.items())[:1]:
-        _note_few(runtime, key, count, say)
+    if given:
+        _note_few(runtime, *next(iter(given.items())), say)
     return {n: p for n, p in plans.items() if not given or p.views in given.values()}
 
 
@@ -62,8 +62,8 @@ def _note_few(runtime: Runtime, key: str, views: int, say: Callable[[str], None]
     if _changes(runtime.job.recipe) and not one and epochs > OFTEN * views:
         say(
             f"{key}: {views}: each view is seen about {round(epochs / views)} times in "
-            f"{counted(epochs, 'epoch')}, which costs accuracy if images are few: try more, such "
-            f"as {ceil(epochs / OFTEN)}"
+            f"{counted(epochs, 'epoch')}, which may cost accuracy if images are few: try more, "
+            f"such as {ceil(epochs / OFTEN)}"
         )
 
 

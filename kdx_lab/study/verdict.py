@@ -7,7 +7,7 @@ from typing import Any
 
 from kdx.report.summary import Summary
 from kdx_lab.study.rows import Results, Row, Rows
-from kdx_lab.study.statistics import CONFIDENCE, holm, paired_difference
+from kdx_lab.study.statistics import CONFIDENCE, Difference, holm, paired_difference
 
 __all__ = ["corrected_for", "verdict"]
 
@@ -23,8 +23,13 @@ def verdict(results: Results) -> list[str]:
 
 def corrected_for(results: Rows[Any], setting: str) -> dict[str, float]:
     """Return Holm's p-values of a setting's arms against the baseline, those with one."""
-    found = {row.arm: row.outcome.difference for row in results.of(setting) if row.outcome}
-    return holm({arm: each.p for arm, each in found.items() if each and each.p is not None})
+    found = _differences(results, setting)
+    return holm({arm: each.p for arm, each in found.items() if each.p is not None})
+
+
+def _differences(results: Rows[Any], setting: str) -> dict[str, Difference]:
+    rows = [(row.arm, row.outcome.difference) for row in results.of(setting) if row.outcome]
+    return {arm: difference for arm, difference in rows if difference}
 
 
 def _best(results: Results, setting: str) -> Iterator[str]:
@@ -54,7 +59,7 @@ def _best(results: Results, setting: str) -> Iterator[str]:
 
 def _apart(results: Results, setting: str) -> Iterator[str]:
     """Name the arms that differ from the baseline when several comparisons are allowed for."""
-    means = {row.arm: row.outcome.difference for row in results.of(setting) if row.outcome}
+    found = _differences(results, setting)
     corrected, sign = corrected_for(results, setting), -1 if results.errors else 1
     if len(corrected) < 2:
         return
@@ -63,7 +68,7 @@ def _apart(results: Results, setting: str) -> Iterator[str]:
         f"{arm} is {side} (p = {p:.2g})"
         for side, of in sides.items()
         for arm, p in corrected.items()
-        if p < 1 - CONFIDENCE and (mean := means[arm]) and sign * of * mean.mean > 0
+        if p < 1 - CONFIDENCE and sign * of * found[arm].mean > 0
     ]
     findings = ", ".join(parts) or f"no arm differs (smallest p = {min(corrected.values()):.2g})"
     where = f"{setting}: " if setting else ""

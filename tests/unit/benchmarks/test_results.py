@@ -1,3 +1,5 @@
+"""The page's tables from kept results, and what of a study is kept."""
+
 import json
 import shutil
 

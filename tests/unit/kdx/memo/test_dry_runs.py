@@ -98,8 +98,8 @@ def test_views_that_recur_often_are_noted(guided, loop_of):
 
     assert notes("epochs=20") == []
     assert notes("epochs=25") == [
-        "teacher.memo.views: 2: each view is seen about 12 times in 25 epochs, which costs "
-        "accuracy if images are few: try more, such as 3"
+        "teacher.memo.views: 2: each view is seen about 12 times in 25 epochs, which may "
+        "cost accuracy if images are few: try more, such as 3"
     ]
     assert notes("epochs=25", "data.repeats=2", "teacher.memo.views=1") == []  # must be one
     assert notes("epochs=25", "data.augment={}") == []  # all views are the same
