@@ -11,21 +11,22 @@ from kdx.recipe.yaml_source import DEEPEST, LARGEST, parse
 from kdx.util.words import counted
 
 _INDEX = re.compile("[0-9]{1,6}")
+_BRACKETS = re.compile(r"(?<=[\w\]])\[([0-9]{1,6})\]")
 _MOST = 1000
 
 
 def override(data: dict[str, Any], overrides: Sequence[str], report: Report) -> None:
     """Set values in `data`, in order; what cannot be set goes to `report`.
 
-    A key is dotted; a number is an index of a list, and the list's length appends. Missing
-    lists (if a number follows) and mappings on the way are created. A value is YAML, read as in
-    a recipe. All overrides together may be as large as a recipe.
+    A key is dotted; a number is an index of a list (`losses.0` or `losses[0]`), and the list's
+    length appends. Missing lists (if a number follows) and mappings on the way are created. A
+    value is YAML, read as in a recipe. All overrides together may be as large as a recipe.
     """
     if sum(map(len, overrides)) > LARGEST or len(overrides) > _MOST:
         report.fail(f"overrides: at most {_MOST}, of {LARGEST // 1024} kB together")
     for text in overrides:
         key, equals, value = text.partition("=")
-        parts = key.split(".")
+        parts = _BRACKETS.sub(r".\1", key).split(".")
         try:
             if not equals:
                 raise ValueError("an override has the form key=value")

@@ -30,6 +30,7 @@ def test_overrides_set_values_in_order(path):
             "data.augment.resized_crop=[0.5, 1]",
             "tolerance={float32: 1e-3}",
             "losses.1.use=kd",
+            "losses[1].temperature=3",
             "optimizer.lr=1e-3",
             "teacher.weights=",
             "teacher.allow_chance=true",
@@ -41,6 +42,7 @@ def test_overrides_set_values_in_order(path):
     assert recipe.data.augment.resized_crop == (0.5, 1.0)
     assert recipe.tolerance.float32 == 1e-3
     assert [term.name for term in recipe.losses] == ["cross_entropy", "kd"]
+    assert recipe.losses[1].component.arguments == {"temperature": 3}
     assert recipe.optimizer.component.arguments == {"lr": 1e-3, "momentum": 0.9}
     assert recipe.teacher is not None
     assert recipe.teacher.weights is None
