@@ -1,4 +1,4 @@
-"""The numbers of a figure of `kdx analyze` as a Markdown table."""
+"""The numbers of a figure of `kdx analyze`, or of benchmarks/int8.py, as a Markdown table."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
@@ -6,6 +6,7 @@ from typing import Any
 
 from kdx.util.markdown import markdown_table
 from kdx_lab.analysis.similarity import angles_of
+from kdx_lab.study.statistics import paired_difference
 
 __all__ = ["table_of"]
 
@@ -13,9 +14,14 @@ __all__ = ["table_of"]
 def table_of(found: Mapping[str, Any]) -> str:
     """Return the table of a landscape's half-widths, a confusion's cosines, or curves' metrics.
 
+    Of students in int8: the predictions that change and the points that are gained, by seed.
+
     Raises ValueError for curves of arms that were evaluated after different epochs.
     """
     groups = found["groups"]
+    if "rounded" in found:
+        headings = ["students", "n", "predictions changed", "points gained [95% CI]", "worst seed"]
+        return markdown_table(headings, [_rounded(group) for group in groups])
     if "rise" in found:
         beyond = f"a side > {found['grid']['span']:g}"
         runs = [
@@ -33,6 +39,20 @@ def table_of(found: Mapping[str, Any]) -> str:
         return markdown_table(["arm", "n", *epochs], rows)
     headings = ["arm", "n", "parameters compared", "cosines, last epoch", "least of the pairs"]
     return markdown_table(headings, [_cosines(group) for group in groups])
+
+
+def _rounded(group: dict[str, Any]) -> Sequence[str]:
+    """Return the row's cells: predictions changed as a mean, points of int8 to float, paired."""
+    floats, rounded = (dict(enumerate(group[key])) for key in ("float", "int8"))
+    gained = paired_difference(rounded, floats)
+    assert gained is not None
+    ends = () if gained.low is None or gained.high is None else (gained.low, gained.high)
+    points = (gained.mean, min(gained.values.values()), *ends)
+    mean, worst, *ends = (f"{100 * each:+.2f}" for each in points)
+    students = ", ".join(filter(None, (group["setting"], group["label"])))
+    changed = f"{fmean(group['changed']):.0f}"
+    interval = f" [{', '.join(ends)}]" if ends else ""
+    return students, str(len(floats)), changed, f"{mean}{interval}", worst
 
 
 def _evaluated(curves: dict[str, Any], metric: str) -> dict[str, Any]:

@@ -7,8 +7,8 @@ A table stands below a line `<!-- table NAME.json | setting | columns -->`, its 
 test metric, the best first: columns are headings, or how they begin, of `kdx study`'s own tables,
 and `ece`, the calibration error (%). Setting `*` is the test metric of all settings, `3x3*` of
 those whose names begin so. That below `<!-- situations -->` is of docs/results/situations.yaml,
-that below `<!-- analysis NAME.json -->` of the numbers of a figure of `kdx analyze`, which are kept
-with the figure if the study's directory has its `analysis/`.
+that below `<!-- analysis NAME.json -->` of the numbers of a figure of `kdx analyze` or of
+benchmarks/int8.py, which are kept with the figure if the study's directory has its `analysis/`.
 """
 
 import argparse
@@ -109,8 +109,8 @@ def _keep_figures(study: Path, name: str, arms: dict[str, str]) -> None:
             group["runs"] = [run.relative_to(study.resolve()).as_posix() for run in runs]
         text = json.dumps(numbers, separators=(",", ":")) + "\n"
         write_whole(PAGE.with_suffix("") / f"{name}_{path.name}", text)
-        figure = path.with_suffix(".png")
-        write_whole(PAGE.parent / "figures" / f"{name}_{figure.name}", figure.read_bytes())
+        if (figure := path.with_suffix(".png")).is_file():
+            write_whole(PAGE.parent / "figures" / f"{name}_{figure.name}", figure.read_bytes())
 
 
 def _situations() -> str:

@@ -51,19 +51,32 @@ def test_metrics_of_evaluated_epochs(page):
         table(page, metric="top1", groups=groups)
 
 
+def test_students_in_int8(page):
+    ck = {"label": "ck", "setting": "7x7", "changed": [30, 40]}
+    ck |= {"float": [0.85, 0.87], "int8": [0.85, 0.865]}
+    one = {"label": "cl", "setting": "", "changed": [7], "float": [0.5], "int8": [0.501]}
+    *_, first, second = table(page, rounded="a.onnx", groups=[ck, one])
+    assert [cell.strip() for cell in first.split("|")[1:-1]] == [
+        "7x7, ck", "2", "35", "-0.25 [-3.43, +2.93]", "-0.50",
+    ]  # fmt: skip
+    assert [cell.strip() for cell in second.split("|")[1:-1]] == ["cl", "1", "7", "+0.10", "+0.10"]
+
+
 def test_figures_are_kept_with_the_names_of_the_arms(page, tmp_path):
     study = tmp_path / "runs" / "studies" / "toys" / "toy"
     (study / "analysis").mkdir(parents=True)
     group = {"label": "ck-fc", "runs": [str(study / "ck-fc" / "seed_0")]}
     (study / "analysis" / "curves.json").write_text(json.dumps({"groups": [group]}))
     (study / "analysis" / "curves.png").write_bytes(b"png")
+    (study / "analysis" / "int8.json").write_text(json.dumps({"groups": [group]}))
     rows = [{"arm": "ck+fc", "runs": {}}]
     content = {"command": "kdx study toy.yaml --output-root=/tmp/here", "rows": rows}
     (study / "results.json").write_text(json.dumps(content))
     (page / "results.md").write_text("")
     results.main([str(study)])
-    (kept,) = json.loads((page / "results" / "toys_toy_curves.json").read_text())["groups"]
-    assert kept == {"label": "ck+fc", "runs": ["ck-fc/seed_0"]}
+    for name in ("curves", "int8"):
+        (kept,) = json.loads((page / "results" / f"toys_toy_{name}.json").read_text())["groups"]
+        assert kept == {"label": "ck+fc", "runs": ["ck-fc/seed_0"]}
     assert (page / "figures" / "toys_toy_curves.png").read_bytes() == b"png"
     assert json.loads((page / "results" / "toys_toy.json").read_text())["command"] == (
         "kdx study toy.yaml"

@@ -1,6 +1,7 @@
 """The benchmarks run from end to end, on next to nothing."""
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from benchmarks import (
     expand_cost,
     gpu,
+    int8,
     losses,
     operations,
     peers,
@@ -150,3 +152,25 @@ def test_one_of_several_processes(tmp_path):
     processes._process(0, measure, 1, 1, str(tmp_path))
     assert {len(v) for v in torch.load(tmp_path / "speeds").values()} == {2}
     assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.filterwarnings("ignore")  # onnxruntime's, of calibration
+def test_students_of_a_study_in_int8(distilled, tmp_path, capsys):
+    shutil.copytree(distilled[1], tmp_path / "ck-fc" / "seed_0")
+    row = {"setting": "", "arm": "ck+fc", "planned": [0, 1], "runs": {"0": {}}}
+    rows = [row, row | {"arm": "later", "runs": {}}]
+    results = {"title": "a", "baseline": "b", "planned": 2, "finished": 1, "rows": rows}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    int8.main([str(tmp_path)])
+    (group,) = json.loads((tmp_path / "analysis" / "int8.json").read_text())["groups"]
+    assert (group["label"], group["runs"]) == ("ck-fc", [str(tmp_path / "ck-fc" / "seed_0")])
+    tested = json.loads((distilled[1] / "summary.json").read_text())["test"]["top1"]
+    assert group["float"] == [pytest.approx(tested)]
+    assert abs(group["int8"][0] - tested) < 0.1
+    artefact = tmp_path / "ck-fc" / "seed_0" / int8.ARTEFACT
+    written = artefact.stat().st_mtime_ns
+    int8.main([str(tmp_path), "--only", "/ck*"])
+    assert artefact.stat().st_mtime_ns == written
+    with pytest.raises(SystemExit):
+        int8.main([str(tmp_path), "--only", "/later", "7x7/*"])
+    assert "no finished run of SETTING/ARM like /later or 7x7/*" in capsys.readouterr().err
