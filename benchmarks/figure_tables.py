@@ -48,7 +48,7 @@ def _rounded(group: dict[str, Any]) -> Sequence[str]:
     assert gained is not None
     ends = () if gained.low is None or gained.high is None else (gained.low, gained.high)
     points = (gained.mean, min(gained.values.values()), *ends)
-    mean, worst, *ends = (f"{100 * each:+.2f}" for each in points)
+    mean, worst, *ends = (f"{100 * each:+z.2f}" for each in points)
     students = ", ".join(filter(None, (group["setting"], group["label"])))
     changed = f"{fmean(group['changed']):.0f}"
     interval = f" [{', '.join(ends)}]" if ends else ""

@@ -33,13 +33,15 @@ def test_tables_are_those_of_the_committed_studies():
 
 @pytest.fixture(scope="module")
 def differences() -> Tensor:
-    """Mean, low and high [n, 3] between any two arms of the studies, in percentage points."""
-    analyses = re.findall(r"<!-- analysis (\S+\.json)", PAGE.read_text(encoding="utf-8"))
-    studies = [path for path in files() if path.name not in analyses]
-    results = [
-        checked(StoredResults, json.loads(path.read_text(encoding="utf-8"))) for path in studies
-    ]
+    """Mean, low and high [n, 3] between any two arms of the studies, in percentage points.
+
+    The same students in float and in int8 are two arms.
+    """
+    contents = [json.loads(path.read_text(encoding="utf-8")) for path in files()]
+    results = [checked(StoredResults, each) for each in contents if "planned" in each]
     tests = [row.outcome.test.values for each in results for row in each.rows if row.outcome]
+    rounded = [group for each in contents if "rounded" in each for group in each["groups"]]
+    tests += [dict(enumerate(group[key])) for group in rounded for key in ("float", "int8")]
     found = (paired_difference(*pair) for pair in permutations(tests, 2))
     rows = [(d.mean, d.low, d.high) for d in found if d and d.low is not None]
     return 100 * torch.tensor(rows, dtype=torch.float64)
