@@ -6,6 +6,7 @@ from typing import Any
 
 from kdx.util.markdown import markdown_table
 from kdx_lab.analysis.similarity import angles_of
+from kdx_lab.study.cell import label
 from kdx_lab.study.statistics import paired_difference
 
 __all__ = ["table_of"]
@@ -49,10 +50,9 @@ def _rounded(group: dict[str, Any]) -> Sequence[str]:
     ends = () if gained.low is None or gained.high is None else (gained.low, gained.high)
     points = (gained.mean, min(gained.values.values()), *ends)
     mean, worst, *ends = (f"{100 * each:+z.2f}" for each in points)
-    students = ", ".join(filter(None, (group["setting"], group["label"])))
     changed = f"{fmean(group['changed']):.0f}"
     interval = f" [{', '.join(ends)}]" if ends else ""
-    return students, str(len(floats)), changed, f"{mean}{interval}", worst
+    return label(group["setting"], group["label"]), str(len(floats)), changed, f"{mean}{interval}", worst
 
 
 def _evaluated(curves: dict[str, Any], metric: str) -> dict[str, Any]:

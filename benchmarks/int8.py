@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figure_tables import table_of
 from kdx.exporting.export import export
 from kdx.exporting.keeping import read_certificate
 from kdx.exporting.source import CERTIFICATE
@@ -22,6 +23,7 @@ from kdx.report.contents import checked
 from kdx.report.files import read
 from kdx.util.files import write_whole
 from kdx.util.words import counted
+from kdx_lab.study.cell import label
 from kdx_lab.study.making import slug
 from kdx_lab.study.stored import FILE, StoredResults, StoredRow
 
@@ -38,28 +40,30 @@ def main(arguments: list[str] | None = None) -> None:
     add("study", type=Path, help="its run directory")
     add("--only", nargs="+", default=["*"], metavar="PATTERN", help="SETTING/ARM, e.g. '7x7/*'")
     args = parser.parse_args(arguments)
-    results = read(args.study / FILE, partial(checked, StoredResults))
+    if not (results := read(args.study / FILE, partial(checked, StoredResults))):
+        parser.error(f"{args.study}: no {FILE} in it: name the directory of a study that was run")
     groups = [
         _group(args.study, row)
-        for row in (results.rows if results else [])
+        for row in results.rows
         if row.runs and any(fnmatchcase(f"{row.setting}/{row.arm}", each) for each in args.only)
     ]
     if not groups:
         parser.error(f"{args.study}: no finished run of SETTING/ARM like {' or '.join(args.only)}")
-    text = json.dumps({"rounded": ARTEFACT, "groups": groups}, indent=1)
-    (args.study / "analysis").mkdir(exist_ok=True)
-    write_whole(args.study / "analysis" / "int8.json", text + "\n")
+    found, file = {"rounded": ARTEFACT, "groups": groups}, args.study / "analysis" / "int8.json"
+    file.parent.mkdir(exist_ok=True)
+    write_whole(file, json.dumps(found, indent=1) + "\n")
+    print(f"\n{table_of(found)}\n\n{file}")
 
 
 def _group(study: Path, row: StoredRow) -> Mapping[str, Any]:
     """Return an arm's seeds, predictions that change, and points of the metric gained."""
     arm = study / slug(row.setting) / slug(row.arm)
     found = [_exported(arm / f"seed_{seed}") for seed in row.runs]
-    print(f"{row.setting}/{row.arm}: {counted(len(found), 'student')}", flush=True)
+    print(f"{label(row.setting, row.arm)}: {counted(len(found), 'student')}", flush=True)
     name = next(iter(found[0]["metrics"]["compact"]))
     floats, rounded = ([each["metrics"][w][name] for each in found] for w in ("compact", "export"))
     return {
-        "label": slug(row.arm),
+        "label": row.arm,
         "setting": row.setting,
         "runs": [str(arm / f"seed_{seed}") for seed in row.runs],
         "changed": [each["predictions_changed"] for each in found],

@@ -57,7 +57,7 @@ def described(path: Path, row: dict[str, Any], numbers: Sequence[str]) -> str:
     lines = [
         f"{path}: {in_bytes(row['bytes'])}, {row['runtime']}",
         f"  differs from the compact student by {row['max_rel_error']:.1e} of the largest logit "
-        f"({row['max_abs_error']:.1e}) on {counted(row['images'], 'test image')}"
+        f"({row['max_abs_error']:.1e} absolute) on {counted(row['images'], 'test image')}"
         f"{changed if row['predictions'] else ''}",
         f"  {name} {after}, the compact student's {before}",
         *(

@@ -33,8 +33,8 @@ from kdx.protocols import Loss
 
 __all__ = [
     "AT", "BCE", "BCEKD", "CC", "CRD", "CWD", "DIST", "DKD", "FSP", "KD", "L1", "MGD", "MSE", "NKD",
-    "NST", "OFD", "PKT", "RKD", "SP", "SRRL", "TABLE", "TTM", "VID", "WTTM", "CrossEntropy", "Hint",
-    "ReviewKD", "SmoothL1", "TfKD", "Yolo", "YoloKD",
+    "NST", "OFD", "PKT", "RKD", "SP", "SRRL", "TABLE", "TTM", "VID", "WITHOUT_TEACHER", "WTTM",
+    "CrossEntropy", "Hint", "ReviewKD", "SmoothL1", "TfKD", "Yolo", "YoloKD",
 ]  # fmt: skip
 
 TABLE: Mapping[str, Callable[..., Loss]] = {
@@ -69,3 +69,6 @@ TABLE: Mapping[str, Callable[..., Loss]] = {
     "l1": L1,
     "smooth_l1": SmoothL1,
 }
+
+WITHOUT_TEACHER = frozenset({"cross_entropy", "tf_kd", "yolo", "bce", "mse", "l1", "smooth_l1"})
+"""Losses of `TABLE` that can learn without a teacher; all others need one."""

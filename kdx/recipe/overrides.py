@@ -11,7 +11,7 @@ from kdx.recipe.yaml_source import DEEPEST, LARGEST, parse
 from kdx.util.words import counted
 
 _INDEX = re.compile("[0-9]{1,6}")
-_BRACKETS = re.compile(r"(?<=[\w\]])\[([0-9]{1,6})\]")
+_BRACKETS = re.compile(r"(?<=[\w\]])\[(-?[0-9]{1,6})\]")
 _MOST = 1000
 
 
@@ -64,7 +64,9 @@ def _step(holder: Any, part: str, path: KeyPath) -> str | int:
     if not isinstance(holder, list):
         raise ValueError(f"{dotted(path)} is {show(holder)}, which has no {show(part)}")
     if not _INDEX.fullmatch(part):
-        raise ValueError(f"{dotted(path)} is a list: {show(part)} is not an index of it")
+        named = [each["use"] for each in holder if isinstance(each, dict) and "use" in each]
+        has = f": {', '.join(f'{n} is {use}' for n, use in enumerate(named))}" if named else ""
+        raise ValueError(f"{dotted(path)} is a list: {show(part)} is not an index of it{has}")
     index, length = int(part), len(holder)
     if index > length:
         has = f"{dotted(path)} has {counted(length, 'entry', 'entries')}"

@@ -7,6 +7,7 @@ anchors, aliases, merge keys, tags and several documents are refused, and what i
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,10 @@ def read_mapping(path: Path, report: Report, rule: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         found = of_windows(str(path)) or getattr(error, "strerror", error)
         instead = f": name its {path / 'recipe.yaml'}" if (path / "recipe.yaml").is_file() else ""
+        if isinstance(error, FileNotFoundError):
+            beside = [each.stem for each in path.parent.glob(f"*{path.suffix}")]
+            near = get_close_matches(path.stem, beside, n=1, cutoff=0.8)
+            instead = f". Did you mean {near[0] + path.suffix!r}?" if near else ""
         report.fail(f"cannot be read: {found}{instead}")
     if len(content) > most:
         report.fail(f"larger than {most // 1024} kB: a recipe is about twenty lines")

@@ -15,6 +15,7 @@ from kdx.memo.plan import Plan
 from kdx.memo.use import plan_memos, remembering
 from kdx.models.weights import FILE_IN_RUN
 from kdx.recipe import Recipe
+from kdx.recipe.paths import RECIPE
 from kdx.recipe.resuming import flat
 from kdx.report.summary import read_summary
 from kdx.run.directory import FORK, check_free, claimed, discard, is_finished, moved
@@ -169,7 +170,8 @@ def _check_same(recipe: Recipe, saved: TrainState, about: dict[str, Any]) -> lis
         listed = "\n  ".join(changes.refused)
         raise ValueError(
             f"{recipe.run_dir}: cannot resume: the configuration changed:\n  {listed}\n"
-            "Revert these, pass --overwrite to start from scratch, or start a new run from it: "
+            f"Revert these (the run's own {RECIPE} with --resume has none of them), pass "
+            "--overwrite to start from scratch, or start a new run from it: "
             f"--fork {saved.place} name=..."
         )
     return [f"changed: {line}" for line in changes.accepted]

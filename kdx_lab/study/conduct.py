@@ -89,13 +89,15 @@ def report(grid: Grid, console: Console, *, command: str = "") -> None:
     ValueError for finished runs of another recipe, and for a study that has not been tuned.
     """
     if grid.study.tune:
+        from kdx_lab.tuning.folder import TUNE
         from kdx_lab.tuning.tune import FILE, changed, chosen
 
         if not (found := chosen(grid)):
-            raise ValueError(
-                f"{grid.directory / FILE}: not tuned as the study asks: "
-                f"{'; '.join(changed(grid))}. Run the study to tune it"
-            )
+            lines, next = changed(grid), "Run the study to tune it"
+            if any(line.startswith("recipe of") for line in lines):  # whose trials are kept
+                next = f"Revert this, or remove the study's directory `{TUNE}` and run it again"
+            place = f"{grid.directory / FILE}: not tuned as the study asks"
+            raise ValueError(f"{place}: {'; '.join(lines)}. {next}")
         grid = found
     check_finished(grid)
     _report(grid, console, command, {})

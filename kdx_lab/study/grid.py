@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from kdx.losses import TABLE, WITHOUT_TEACHER
 from kdx.recipe import Problem, Recipe, RecipeError
 from kdx.recipe.paths import Locations
 from kdx_lab.study.arms import BUILT_IN
@@ -77,6 +78,7 @@ def open_study(
         try:
             recipes[setting, arm] = recipe = maker.recipe(setting, arm)
             _check_place(recipe, name, recipes)
+            _check_losses(recipe, study.arms[arm].arm or arm)
         except RecipeError as error:
             for problem in error.problems:
                 problems.add(problem, setting, arm)
@@ -154,6 +156,18 @@ def _check_place(recipe: Recipe, name: str, recipes: dict[Pair, Recipe]) -> None
     taken = recipe.name.removeprefix(f"{name}/").split("/")[0]
     if taken in RESERVED:
         raise ValueError(f"{taken!r} is reserved for the study: rename the arm or setting")
+
+
+def _check_losses(recipe: Recipe, built_in: str) -> None:
+    """Raise ValueError for losses that need a teacher in a recipe without one."""
+    if recipe.all_teachers:
+        return
+    for stage in recipe.resolved_stages():
+        for term in stage.losses:
+            if (use := term.component.use) in TABLE.keys() - WITHOUT_TEACHER:
+                removed = f"and the built-in arm {built_in!r} removes the recipe's"
+                instead = f"`arm: {built_in}+kd` keeps it"
+                raise ValueError(f"{use} needs a teacher, {removed}: {instead}")
 
 
 def _check_apart(cells: Sequence[Cell], file: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from kdx.recipe import Recipe
 from kdx.recipe.errors import Report
 from kdx.recipe.overrides import override
 from kdx.recipe.wording import explain, show, unknown
@@ -49,7 +50,10 @@ def read_study(
     except ValidationError as invalid:
         for error in invalid.errors():
             *place, last = error["loc"]  # "[key]" where a name itself is wrong
-            report.add(tuple(place) if last == "[key]" else error["loc"], explain(error, Study))
+            at, told = tuple(place) if last == "[key]" else error["loc"], explain(error, Study)
+            if told.startswith("unknown key. Known") and at in {(k,) for k in Recipe.model_fields}:
+                told = f"is a key of recipes: set it below `overrides`, as overrides.{at[0]}"
+            report.add(at, told)
             _remove(data, error["loc"])
         with suppress(ValidationError):  # what is left may be checked
             check(_left(data), report)

@@ -63,6 +63,7 @@ def test_a_report_of_nothing_says_so_and_what_runs_the_study(tool, tmp_path):
             "arms.compct: 'compct' is not a built-in arm",
         ),
         ("study", ["study.yaml", "seed=[1]"], "unknown key. Did you mean 'seeds'?"),
+        ("study", ["study.yaml", "epochs=3"], "is a key of recipes: set it below `overrides`"),
     ],
 )
 def test_mistakes_are_told_in_a_line_that_helps(tool, name, arguments, said):

@@ -163,10 +163,11 @@ def test_students_of_a_study_in_int8(distilled, tmp_path, capsys):
     (tmp_path / "results.json").write_text(json.dumps(results))
     int8.main([str(tmp_path)])
     (group,) = json.loads((tmp_path / "analysis" / "int8.json").read_text())["groups"]
-    assert (group["label"], group["runs"]) == ("ck-fc", [str(tmp_path / "ck-fc" / "seed_0")])
+    assert (group["label"], group["runs"]) == ("ck+fc", [str(tmp_path / "ck-fc" / "seed_0")])
     tested = json.loads((distilled[1] / "summary.json").read_text())["test"]["top1"]
     assert group["float"] == [pytest.approx(tested)]
     assert abs(group["int8"][0] - tested) < 0.1
+    assert "| ck+fc " in capsys.readouterr().out
     artefact = tmp_path / "ck-fc" / "seed_0" / int8.ARTEFACT
     written = artefact.stat().st_mtime_ns
     int8.main([str(tmp_path), "--only", "/ck*"])

@@ -213,8 +213,15 @@ def test_a_file_that_is_no_recipe(write, content, expected):
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("absent.yaml", "No such file"), ("", "Is a directory"), ("a\0b", "null byte")],
+    [("absent.yaml", r"No such file or directory$"), ("", "Is a directory"), ("a\0b", "null byte")],
 )
 def test_a_file_that_cannot_be_read(tmp_path, name, reason):
     with pytest.raises(RecipeError, match=f"cannot be read: .*{reason}"):
         load(tmp_path / name)
+
+
+def test_a_missing_file_names_the_nearest_beside_it(write):
+    path = write("data: {use: digits}\n")
+    wrong = path.with_name(f"{path.stem}s.yaml")
+    with pytest.raises(RecipeError, match=rf"directory\. Did you mean '{path.name}'\?"):
+        load(wrong)

@@ -156,6 +156,8 @@ def test_it_says_how_a_search_differs(grid):
     )
     with pytest.raises(ValueError, match=r"as the study asks: trials: was 6, now 7. Run"):
         report(grid("tune.trials=7"), Console())
+    with pytest.raises(ValueError, match=r"recipe of compact; recipe of other. Revert this, or"):
+        report(grid("overrides.epochs=4"), Console())
 
 
 def test_a_key_that_is_added_later_changes_no_digest(grid):
