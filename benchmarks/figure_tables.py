@@ -52,7 +52,8 @@ def _rounded(group: dict[str, Any]) -> Sequence[str]:
     mean, worst, *ends = (f"{100 * each:+z.2f}" for each in points)
     changed = f"{fmean(group['changed']):.0f}"
     interval = f" [{', '.join(ends)}]" if ends else ""
-    return label(group["setting"], group["label"]), str(len(floats)), changed, f"{mean}{interval}", worst
+    students = label(group["setting"], group["label"])
+    return students, str(len(floats)), changed, f"{mean}{interval}", worst
 
 
 def _evaluated(curves: dict[str, Any], metric: str) -> dict[str, Any]:
