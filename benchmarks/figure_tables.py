@@ -21,7 +21,7 @@ def table_of(found: Mapping[str, Any]) -> str:
     """
     groups = found["groups"]
     if "rounded" in found:
-        headings = ["students", "n", "predictions changed", "points gained [95% CI]", "worst seed"]
+        headings = ["students", "n", "predictions changed", "change of the metric [95% CI]", "worst seed"]
         return markdown_table(headings, [_rounded(group) for group in groups])
     if "rise" in found:
         beyond = f"a side > {found['grid']['span']:g}"

@@ -22,13 +22,13 @@ from kdx.exporting.source import CERTIFICATE
 from kdx.report.contents import checked
 from kdx.report.files import read
 from kdx.util.files import write_whole
-from kdx.util.words import counted
+from kdx.util.words import counted, listed
 from kdx_lab.study.cell import label
 from kdx_lab.study.making import slug
 from kdx_lab.study.stored import FILE, StoredResults, StoredRow
 
 ARTEFACT = "exports/student.int8.onnx"
-EVERY = 10**6  # images are compared, and points may be lost: no student is refused
+EVERY = 10**6  # test images, and points: whatever it loses, a student is exported
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -49,22 +49,27 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     if not groups:
         parser.error(f"{args.study}: no finished run of SETTING/ARM like {' or '.join(args.only)}")
-    found, file = {"rounded": ARTEFACT, "groups": groups}, args.study / "analysis" / "int8.json"
+    if len(seen := {each for group in groups for each in group.pop("compared")}) > 1:
+        parser.error(f"{args.study}: exported on {listed(sorted(seen))}: remove every {ARTEFACT}")
+    found = {"rounded": ARTEFACT, "compared": listed(sorted(seen)), "groups": groups}
+    file = args.study / "analysis" / "int8.json"
     file.parent.mkdir(exist_ok=True)
     write_whole(file, json.dumps(found, indent=1) + "\n")
     print(f"\n{table_of(found)}\n\n{file}")
 
 
-def _group(study: Path, row: StoredRow) -> Mapping[str, Any]:
-    """Return an arm's seeds, predictions that change, and points of the metric gained."""
+def _group(study: Path, row: StoredRow) -> dict[str, Any]:
+    """Return an arm's runs, the predictions that change, and the metric in float and in int8."""
     arm = study / slug(row.setting) / slug(row.arm)
     found = [_exported(arm / f"seed_{seed}") for seed in row.runs]
     print(f"{label(row.setting, row.arm)}: {counted(len(found), 'student')}", flush=True)
+    compared = {f"{each['images']:,} test images in {each['runtime']}" for each in found}
     name = next(iter(found[0]["metrics"]["compact"]))
     floats, rounded = ([each["metrics"][w][name] for each in found] for w in ("compact", "export"))
     return {
         "label": row.arm,
         "setting": row.setting,
+        "compared": compared,
         "runs": [str(arm / f"seed_{seed}") for seed in row.runs],
         "changed": [each["predictions_changed"] for each in found],
         "float": floats,
@@ -75,7 +80,7 @@ def _group(study: Path, row: StoredRow) -> Mapping[str, Any]:
 def _exported(run: Path) -> Mapping[str, Any]:
     """Return the artefact's row in the run's certificate.json, exported now if it has none."""
     for row in read_certificate(run / CERTIFICATE)["exports"]:
-        if row["file"] == ARTEFACT:
+        if row["file"] == ARTEFACT and (run / ARTEFACT).is_file():
             return row
     return export(run, "onnx", int8=True, images=EVERY, max_loss=EVERY).row
 

@@ -84,6 +84,8 @@ def _keep(study: Path) -> None:
     """Copy a study's results, without what no table shows: a line for each row."""
     content = json.loads((study / FILE).read_text(encoding="utf-8"))
     content["command"] = re.sub(r" --output-root=\S+", "", content["command"])
+    if (tuned := study / "tuned.json").is_file():
+        content["chosen"] = json.loads(tuned.read_text(encoding="utf-8"))["chosen"]
     rows = content.pop("rows")
     for row in rows:
         row["runs"] = {
@@ -109,7 +111,8 @@ def _keep_figures(study: Path, name: str, arms: dict[str, str]) -> None:
             group["runs"] = [run.relative_to(study.resolve()).as_posix() for run in runs]
         text = json.dumps(numbers, separators=(",", ":")) + "\n"
         write_whole(PAGE.with_suffix("") / f"{name}_{path.name}", text)
-        if (figure := path.with_suffix(".png")).is_file():
+        figure = path.with_suffix(".png")
+        if "rounded" not in numbers:  # which has none
             write_whole(PAGE.parent / "figures" / f"{name}_{figure.name}", figure.read_bytes())
 
 

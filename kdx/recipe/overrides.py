@@ -13,6 +13,7 @@ from kdx.util.words import counted
 _INDEX = re.compile("[0-9]{1,6}")
 _BRACKETS = re.compile(r"(?<=[\w\]])\[(-?[0-9]{1,6})\]")
 _MOST = 1000
+_NAMED = 9  # entries of a list that a message names
 
 
 def override(data: dict[str, Any], overrides: Sequence[str], report: Report) -> None:
@@ -64,8 +65,12 @@ def _step(holder: Any, part: str, path: KeyPath) -> str | int:
     if not isinstance(holder, list):
         raise ValueError(f"{dotted(path)} is {show(holder)}, which has no {show(part)}")
     if not _INDEX.fullmatch(part):
-        named = [each["use"] for each in holder if isinstance(each, dict) and "use" in each]
-        has = f": {', '.join(f'{n} is {use}' for n, use in enumerate(named))}" if named else ""
+        named = [
+            f"{index} is {show(each['use'])}"
+            for index, each in enumerate(holder)
+            if isinstance(each, dict) and isinstance(each.get("use"), str)
+        ]
+        has = f": {', '.join(named[:_NAMED])}" if named else ""
         raise ValueError(f"{dotted(path)} is a list: {show(part)} is not an index of it{has}")
     index, length = int(part), len(holder)
     if index > length:

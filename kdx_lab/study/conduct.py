@@ -93,11 +93,11 @@ def report(grid: Grid, console: Console, *, command: str = "") -> None:
         from kdx_lab.tuning.tune import FILE, changed, chosen
 
         if not (found := chosen(grid)):
-            lines, next = changed(grid), "Run the study to tune it"
-            if any(line.startswith("recipe of") for line in lines):  # whose trials are kept
-                next = f"Revert this, or remove the study's directory `{TUNE}` and run it again"
-            place = f"{grid.directory / FILE}: not tuned as the study asks"
-            raise ValueError(f"{place}: {'; '.join(lines)}. {next}")
+            raise ValueError(
+                f"{grid.directory / FILE}: not tuned as the study asks: "
+                f"{'; '.join(changed(grid))}. Run the study to tune it, without its directory "
+                f"`{TUNE}` if an arm has another recipe than its trials"
+            )
         grid = found
     check_finished(grid)
     _report(grid, console, command, {})

@@ -78,7 +78,7 @@ def open_study(
         try:
             recipes[setting, arm] = recipe = maker.recipe(setting, arm)
             _check_place(recipe, name, recipes)
-            _check_losses(recipe, study.arms[arm].arm or arm)
+            _check_losses(recipe)
         except RecipeError as error:
             for problem in error.problems:
                 problems.add(problem, setting, arm)
@@ -158,16 +158,15 @@ def _check_place(recipe: Recipe, name: str, recipes: dict[Pair, Recipe]) -> None
         raise ValueError(f"{taken!r} is reserved for the study: rename the arm or setting")
 
 
-def _check_losses(recipe: Recipe, built_in: str) -> None:
+def _check_losses(recipe: Recipe) -> None:
     """Raise ValueError for losses that need a teacher in a recipe without one."""
     if recipe.all_teachers:
         return
     for stage in recipe.resolved_stages():
         for term in stage.losses:
             if (use := term.component.use) in TABLE.keys() - WITHOUT_TEACHER:
-                removed = f"and the built-in arm {built_in!r} removes the recipe's"
-                instead = f"`arm: {built_in}+kd` keeps it"
-                raise ValueError(f"{use} needs a teacher, {removed}: {instead}")
+                keep = "built-in arms that end in `+kd` keep the recipe's"
+                raise ValueError(f"{use} needs a teacher, and this arm has none: {keep}")
 
 
 def _check_apart(cells: Sequence[Cell], file: Path) -> None:

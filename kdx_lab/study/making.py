@@ -79,10 +79,10 @@ class Maker:
         if not (path := places.get(problem.place)):
             file = problem.place if path is None else os.fspath(self.file)
             return Problem(file, problem.where, problem.message)
-        where = re.sub(r"\[(\d+)\]", r".\1", problem.where)
+        where, key = (re.sub(r"\[(\d+)\]", r".\1", str(each)) for each in (problem.where, path[-1]))
         return Problem(
             f"{self.report.place(path)}: {dotted(path)}",
-            "" if where == path[-1] else problem.where,
+            "" if where == key else problem.where,
             problem.message,
         )
 

@@ -51,7 +51,8 @@ def read_study(
         for error in invalid.errors():
             *place, last = error["loc"]  # "[key]" where a name itself is wrong
             at, told = tuple(place) if last == "[key]" else error["loc"], explain(error, Study)
-            if told.startswith("unknown key. Known") and at in {(k,) for k in Recipe.model_fields}:
+            unknown_key = error["type"] == "extra_forbidden" and "Did you mean" not in told
+            if unknown_key and at in {(key,) for key in Recipe.model_fields}:
                 told = f"is a key of recipes: set it below `overrides`, as overrides.{at[0]}"
             report.add(at, told)
             _remove(data, error["loc"])

@@ -68,7 +68,7 @@ def test_figures_are_kept_with_the_names_of_the_arms(page, tmp_path):
     group = {"label": "ck-fc", "runs": [str(study / "ck-fc" / "seed_0")]}
     (study / "analysis" / "curves.json").write_text(json.dumps({"groups": [group]}))
     (study / "analysis" / "curves.png").write_bytes(b"png")
-    (study / "analysis" / "int8.json").write_text(json.dumps({"groups": [group]}))
+    (study / "analysis" / "int8.json").write_text(json.dumps({"rounded": "a", "groups": [group]}))
     rows = [{"arm": "ck+fc", "runs": {}}]
     content = {"command": "kdx study toy.yaml --output-root=/tmp/here", "rows": rows}
     (study / "results.json").write_text(json.dumps(content))

@@ -23,6 +23,7 @@ from benchmarks import (
 )
 from benchmarks.peer_loops import Spec
 from benchmarks.peer_process import Peer
+from kdx.exporting.export import export
 
 DIGITS = Path(__file__).parents[3] / "configs/digits/resnet18_to_smallnet3_cl_fc_kd.yaml"
 TINY = ["--rounds", "1", "--threads", "1", "--batch-size", "4"]
@@ -154,7 +155,7 @@ def test_one_of_several_processes(tmp_path):
     assert not torch.distributed.is_initialized()
 
 
-@pytest.mark.filterwarnings("ignore")  # onnxruntime's, of calibration
+@pytest.mark.filterwarnings("ignore")
 def test_students_of_a_study_in_int8(distilled, tmp_path, capsys):
     shutil.copytree(distilled[1], tmp_path / "ck-fc" / "seed_0")
     row = {"setting": "", "arm": "ck+fc", "planned": [0, 1], "runs": {"0": {}}}
@@ -162,16 +163,40 @@ def test_students_of_a_study_in_int8(distilled, tmp_path, capsys):
     results = {"title": "a", "baseline": "b", "planned": 2, "finished": 1, "rows": rows}
     (tmp_path / "results.json").write_text(json.dumps(results))
     int8.main([str(tmp_path)])
-    (group,) = json.loads((tmp_path / "analysis" / "int8.json").read_text())["groups"]
+    found = json.loads((tmp_path / "analysis" / "int8.json").read_text())
+    (group,) = found["groups"]
     assert (group["label"], group["runs"]) == ("ck+fc", [str(tmp_path / "ck-fc" / "seed_0")])
     tested = json.loads((distilled[1] / "summary.json").read_text())["test"]["top1"]
     assert group["float"] == [pytest.approx(tested)]
-    assert abs(group["int8"][0] - tested) < 0.1
+    certificate = json.loads((Path(group["runs"][0]) / "certificate.json").read_text())
+    (row,) = certificate["exports"]
+    assert group["int8"] == [row["metrics"]["export"]["top1"]]
+    assert group["changed"] == [row["predictions_changed"]]
+    assert found["compared"] == f"{row['images']} test images in {row['runtime']}"
     assert "| ck+fc " in capsys.readouterr().out
     artefact = tmp_path / "ck-fc" / "seed_0" / int8.ARTEFACT
     written = artefact.stat().st_mtime_ns
     int8.main([str(tmp_path), "--only", "/ck*"])
     assert artefact.stat().st_mtime_ns == written
+    for arguments, said in (
+        ([tmp_path, "--only", "/later", "7x7/*"], "no finished run of SETTING/ARM like /later or"),
+        ([tmp_path / "ck-fc"], "no results.json in it"),
+    ):
+        with pytest.raises(SystemExit):
+            int8.main([*map(str, arguments)])
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_students_that_were_exported_on_other_images_are_not_mixed(distilled, tmp_path, capsys):
+    for seed, images in enumerate((64, 32)):
+        run = tmp_path / "ck" / f"seed_{seed}"
+        shutil.copytree(distilled[1], run)
+        export(run, "onnx", int8=True, images=images, max_loss=100)
+    row = {"setting": "", "arm": "ck", "planned": [0, 1], "runs": {"0": {}, "1": {}}}
+    results = {"title": "a", "baseline": "ck", "planned": 2, "finished": 2, "rows": [row]}
+    (tmp_path / "results.json").write_text(json.dumps(results))
     with pytest.raises(SystemExit):
-        int8.main([str(tmp_path), "--only", "/later", "7x7/*"])
-    assert "no finished run of SETTING/ARM like /later or 7x7/*" in capsys.readouterr().err
+        int8.main([str(tmp_path)])
+    assert "exported on 32 test images in onnxruntime" in capsys.readouterr().err
+    assert not (tmp_path / "analysis").exists()

@@ -74,7 +74,7 @@ BROKEN = {
     f"{'a.' * 40}b=3": "the key has more than 32 parts",
     "student.transforms.2.rate=1": "index 2 is out of range: student.transforms has 1 entry, and 1",
     "student.transforms.first=1": "student.transforms is a list: 'first' is not an index of it: "
-    "0 is recipe_plugin.Blur",
+    "0 is 'recipe_plugin.Blur'",
     "student.transforms[-1].rate=1": "'-1' is not an index of it",
     "student.transforms.-1=1": "'-1' is not an index of it",
     "epochs.0=1": "epochs is 3, which has no '0'",

@@ -153,8 +153,10 @@ def test_a_whole_setting_is_named_once(grid):
         ("arms: {compact: , c k: {arm: ck}, c-k: {arm: fc}}",
          "arms.yaml:2: c-k: 'c k' and 'c-k' would use the same directory: rename one of them"),
         ("arms: {compact: , a: {arm: ck, overrides: {losses: [{use: cross_entropy}, {use: kd}]}}}",
-         "arms.yaml:2: a: kd needs a teacher, and the built-in arm 'ck' removes the recipe's: "
-         "`arm: ck+kd` keeps it"),
+         "arms.yaml:2: a: kd needs a teacher, and this arm has none: built-in arms that end in "
+         "`+kd` keep the recipe's"),
+        ("arms: [compact]\nlosses_without_teacher: [{use: kd}]",
+         "kd needs a teacher, and this arm has none"),
         ("arms: {compact: , logs: {arm: ck}}",
          "arms.yaml:2: logs: 'logs' is reserved for the study: rename the arm or setting"),
         ("arms: [compact]\nname: ../out", "arms.yaml: name: '../out' is not a relative path"),

@@ -156,7 +156,7 @@ def test_it_says_how_a_search_differs(grid):
     )
     with pytest.raises(ValueError, match=r"as the study asks: trials: was 6, now 7. Run"):
         report(grid("tune.trials=7"), Console())
-    with pytest.raises(ValueError, match=r"recipe of compact; recipe of other. Revert this, or"):
+    with pytest.raises(ValueError, match=r"recipe of other. Run the .*, without its .* `tune` if"):
         report(grid("overrides.epochs=4"), Console())
 
 
