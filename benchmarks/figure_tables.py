@@ -15,13 +15,14 @@ __all__ = ["table_of"]
 def table_of(found: Mapping[str, Any]) -> str:
     """Return the table of a landscape's half-widths, a confusion's cosines, or curves' metrics.
 
-    Of students in int8: the predictions that change and the points that are gained, by seed.
+    Of students in int8: the predictions that change and the change of the metric in points, of the mean and the worst seed.
 
     Raises ValueError for curves of arms that were evaluated after different epochs.
     """
     groups = found["groups"]
     if "rounded" in found:
-        headings = ["students", "n", "predictions changed", "change of the metric [95% CI]", "worst seed"]
+        change = ("change of the metric [95% CI]", "worst seed")
+        headings = ["students", "n", "predictions changed", *change]
         return markdown_table(headings, [_rounded(group) for group in groups])
     if "rise" in found:
         beyond = f"a side > {found['grid']['span']:g}"
