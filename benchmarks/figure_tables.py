@@ -15,7 +15,7 @@ __all__ = ["table_of"]
 def table_of(found: Mapping[str, Any]) -> str:
     """Return the table of a landscape's half-widths, a confusion's cosines, or curves' metrics.
 
-    Of students in int8: the predictions that change and the change of the metric in points, of the mean and the worst seed.
+    Of students in int8: how many predictions change, and the metric, in points.
 
     Raises ValueError for curves of arms that were evaluated after different epochs.
     """
