@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kdx.losses import TABLE, WITHOUT_TEACHER
 from kdx.recipe import Problem, Recipe, RecipeError
 from kdx.recipe.paths import Locations
 from kdx_lab.study.arms import BUILT_IN
@@ -160,6 +159,8 @@ def _check_place(recipe: Recipe, name: str, recipes: dict[Pair, Recipe]) -> None
 
 def _check_losses(recipe: Recipe) -> None:
     """Raise ValueError for losses that need a teacher in a recipe without one."""
+    from kdx.losses import TABLE, WITHOUT_TEACHER
+
     if recipe.all_teachers:
         return
     for stage in recipe.resolved_stages():

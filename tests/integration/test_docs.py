@@ -104,13 +104,13 @@ def test_every_argument_is_documented_with_its_default(heading):
 
 def test_the_readmes_overrides_work(tmp_path):
     command = re.search(
-        r"    kdx distill (\S+) (.*rate=8)$", (ROOT / "README.md").read_text(), re.M
+        r"    kdx distill (\S+_kd\.yaml) (.+)$", (ROOT / "README.md").read_text(), re.M
     )
     assert command is not None
     path, overrides = command.group(1), command.group(2).split()
     recipe = load(ROOT / path, overrides, output_root=tmp_path)
-    assert recipe.epochs == 30
-    assert recipe.student.transforms[0].arguments["rate"] == 8
+    assert (recipe.epochs, recipe.data.batch_size, recipe.data.limit) == (120, 64, {"train": 2000})
+    assert recipe.teacher.memo.views == 24
 
 
 def test_the_loading_code_without_kdx_runs(tmp_path, monkeypatch):
