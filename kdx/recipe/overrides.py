@@ -27,7 +27,7 @@ def override(data: dict[str, Any], overrides: Sequence[str], report: Report) -> 
         report.fail(f"overrides: at most {_MOST}, of {LARGEST // 1024} kB together")
     for text in overrides:
         key, equals, value = text.partition("=")
-        parts = _BRACKETS.sub(r".\1", key).split(".")
+        parts = parts_of(key)
         try:
             if not equals:
                 raise ValueError("an override has the form key=value")
@@ -40,6 +40,11 @@ def override(data: dict[str, Any], overrides: Sequence[str], report: Report) -> 
             _set(data, parts, value, text, report)
         except ValueError as error:
             report.add(tuple(parts), str(error), origin=text)
+
+
+def parts_of(key: str) -> list[str]:
+    """Return the keys and indexes of a dotted key: `losses[1].weight` is `losses.1.weight`."""
+    return _BRACKETS.sub(r".\1", key).split(".")
 
 
 def _set(holder: Any, parts: Sequence[str], value: str, text: str, report: Report) -> None:

@@ -9,11 +9,11 @@ from kdx_lab.study.arms import BUILT_IN
 from kdx_lab.study.multiplying import multiplied
 from kdx_lab.study.schema import Overrides, Study, heading
 
-__all__ = ["check"]
+__all__ = ["OF_THE_STUDY", "check"]
 
 MOST_RUNS = 10_000
 
-_OF_THE_STUDY = {
+OF_THE_STUDY = {
     "name": "runs are named by the study: set `name:` at the top level instead",
     "seed": "the study sets the seeds: use `seeds:` at the top level instead",
 }
@@ -103,7 +103,7 @@ def _check_spaces(study: Study, report: Report) -> None:
 def _check_overrides(path: KeyPath, overrides: Overrides, report: Report) -> None:
     """Report overrides of keys that the study itself sets."""
     for key in overrides:
-        if instead := _OF_THE_STUDY.get(key):
+        if instead := OF_THE_STUDY.get(key):
             report.add((*path, key), instead)
         elif "=" in key:
             report.add((*path, key), "a key cannot contain '='")

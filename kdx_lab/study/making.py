@@ -9,6 +9,7 @@ from typing import Any
 
 from kdx.recipe import Problem, Recipe, RecipeError, load
 from kdx.recipe.errors import KeyPath, Report, dotted
+from kdx.recipe.overrides import parts_of
 from kdx.recipe.wording import show
 from kdx_lab.study.arms import arm_overrides, written
 from kdx_lab.study.multiplying import given_name
@@ -79,10 +80,10 @@ class Maker:
         if not (path := places.get(problem.place)):
             file = problem.place if path is None else os.fspath(self.file)
             return Problem(file, problem.where, problem.message)
-        where, key = (re.sub(r"\[(\d+)\]", r".\1", str(each)) for each in (problem.where, path[-1]))
+        told = parts_of(problem.where) == parts_of(str(path[-1]))
         return Problem(
             f"{self.report.place(path)}: {dotted(path)}",
-            "" if where == key else problem.where,
+            "" if told else problem.where,
             problem.message,
         )
 

@@ -15,7 +15,7 @@ from kdx.recipe.overrides import override
 from kdx.recipe.wording import explain, show, unknown
 from kdx.recipe.yaml_source import parse, read_mapping
 from kdx_lab.study.arms import BUILT_IN
-from kdx_lab.study.checking import check
+from kdx_lab.study.checking import OF_THE_STUDY, check
 from kdx_lab.study.multiplying import multiplied
 from kdx_lab.study.schema import ANY_HEADING, Study
 
@@ -51,8 +51,8 @@ def read_study(
         for error in invalid.errors():
             *place, last = error["loc"]  # "[key]" where a name itself is wrong
             at, told = tuple(place) if last == "[key]" else error["loc"], explain(error, Study)
-            unknown_key = error["type"] == "extra_forbidden" and "Did you mean" not in told
-            if unknown_key and at in {(key,) for key in Recipe.model_fields}:
+            of_recipes = Recipe.model_fields.keys() - OF_THE_STUDY.keys()
+            if error["type"] == "extra_forbidden" and at in {(key,) for key in of_recipes}:
                 told = f"is a key of recipes: set it below `overrides`, as overrides.{at[0]}"
             report.add(at, told)
             _remove(data, error["loc"])

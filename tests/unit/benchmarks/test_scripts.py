@@ -155,7 +155,7 @@ def test_one_of_several_processes(tmp_path):
     assert not torch.distributed.is_initialized()
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # of torch's exporter and of onnxruntime's calibration
 def test_students_of_a_study_in_int8(distilled, tmp_path, capsys):
     shutil.copytree(distilled[1], tmp_path / "ck-fc" / "seed_0")
     row = {"setting": "", "arm": "ck+fc", "planned": [0, 1], "runs": {"0": {}}}
@@ -187,7 +187,7 @@ def test_students_of_a_study_in_int8(distilled, tmp_path, capsys):
         assert said in capsys.readouterr().err
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # of torch's exporter and of onnxruntime's calibration
 def test_students_that_were_exported_on_other_images_are_not_mixed(distilled, tmp_path, capsys):
     for seed, images in enumerate((64, 32)):
         run = tmp_path / "ck" / f"seed_{seed}"
